@@ -1,0 +1,28 @@
+"""Start the app: `python app.py`, or a Space.
+
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens.
+"""
+
+import os
+
+from resnet_demo.places import Places
+
+QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",  # nothing is told to anybody
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else each event counts over all events before it
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
+}
+
+
+def main() -> None:
+    """Build the page and serve it until interrupted."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from resnet_demo.ui.app import build_app, launch  # reads the environment as it is imported
+
+    launch(build_app(Places.from_environment()))
+
+
+if __name__ == "__main__":
+    main()

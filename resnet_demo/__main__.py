@@ -1,0 +1,7 @@
+"""python -m resnet_demo"""
+
+import sys
+
+from resnet_demo.cli import main
+
+sys.exit(main())

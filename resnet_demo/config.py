@@ -1,0 +1,255 @@
+"""What a run is told. Form, flags, validation and config.json derive from it.
+
+Default, range, unit and help stand beside each field, once. No torch here: --help answers at once.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any
+
+from resnet_demo.errors import ConfigError, shortened
+
+DEPTHS = (20, 32, 44, 56, 110)  # He et al. 2015, section 4.2
+MODELS = (
+    "resnet9",
+    *(f"resnet{depth}" for depth in DEPTHS),
+    *(f"plain{depth}" for depth in DEPTHS),
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet34-article",
+    "vgg16",
+)
+
+
+def knob(default: Any, help: str, **rule: Any) -> Any:
+    """A field with what a form, a flag and a check need to know about it.
+
+    rule: `low` and `high` for numbers (both allowed), `choices` for words, `unit`, and `rare` for
+    a knob that a form folds away.
+    """
+    return field(default=default, metadata={"help": help, **rule})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All that a run is told. Raises ConfigError for a value outside its rule."""
+
+    recipe: str = knob("quick", "where the values came from; yours replace its own")
+    dataset: str = knob("cifar10", "the images to learn from")
+    model: str = knob("resnet9", "the network; plainN is resnetN without shortcuts", choices=MODELS)
+    epochs: int = knob(3, "passes over the training split", low=1, high=1000)
+    batch_size: int = knob(
+        128,
+        "images in a step, over all devices; large is steadier",
+        low=1,
+        high=4096,
+        unit="images",
+    )
+    peak_lr: float = knob(0.1, "learning rate at the top of the schedule", low=1e-6, high=10.0)
+    schedule: str = knob(
+        "one-cycle",
+        "how the learning rate moves after the warm-up: stays, falls in a line, falls as a cosine, "
+        "or one cycle up and down",
+        choices=("constant", "linear", "cosine", "one-cycle"),
+    )
+    warmup_epochs: float = knob(
+        0.0,
+        "epochs in which the learning rate rises to its peak; one-cycle at 0 takes 30 % of the run",
+        low=0.0, high=100.0, unit="epochs",
+    )  # fmt: skip
+    optimizer: str = knob(
+        "sgd",
+        "SGD with momentum, or AdamW (which wants a peak near 0.001)",
+        choices=("sgd", "adamw"),
+    )
+    momentum: float = knob(
+        0.9, "share of the last update that is kept (AdamW: beta 1)", low=0.0, high=0.999, rare=True
+    )
+    nesterov: bool = knob(
+        True, "look ahead along the momentum before taking the gradient; SGD only", rare=True
+    )
+    weight_decay: float = knob(
+        5e-4, "pull of every weight towards zero", low=0.0, high=1.0, rare=True
+    )
+    decay_all: bool = knob(
+        False, "weight decay on BatchNorm and biases too, as the article has it", rare=True
+    )
+    label_smoothing: float = knob(
+        0.0, "share of the target spread over all classes, against over-confidence",
+        low=0.0, high=0.9, rare=True,
+    )  # fmt: skip
+    flip: bool = knob(True, "mirror half of the training images, a new half each epoch")
+    crop: int = knob(
+        4, "move each training image by up to this much, edges mirrored; 0 is off",
+        low=0, high=32, unit="pixels",
+    )  # fmt: skip
+    cutout: int = knob(
+        0, "side of a square blanked out of each training image; 0 is off",
+        low=0, high=128, unit="pixels", rare=True,
+    )  # fmt: skip
+    image_size: int = knob(
+        32, "side of the images the network is shown; larger is slower by its square",
+        low=8, high=256, unit="pixels",
+    )  # fmt: skip
+    stem: str = knob(
+        "small",
+        "first layers of resnet18, 34 and 50: small is 3x3 without pooling, imagenet is 7x7 with "
+        "it; other networks have their own",
+        choices=("small", "imagenet"), rare=True,
+    )  # fmt: skip
+    batch_norm: bool = knob(
+        True, "normalize over the batch after each convolution; off shows what it does", rare=True
+    )
+    precision: str = knob(
+        "auto", "number format of the arithmetic; auto takes bf16 where the hardware has it",
+        choices=("auto", "float32", "bf16"), rare=True,
+    )  # fmt: skip
+    val_share: float = knob(
+        0.1, "share of the training images kept aside for validation", low=0.01, high=0.5, rare=True
+    )
+    seed: int = knob(
+        42, "decides split, first weights, order and augmentation", low=0, high=2**31 - 1, rare=True
+    )
+    validate_in_training_mode: bool = knob(
+        False,
+        "the article's fault: validation on batch statistics, moving the running ones",
+        rare=True,
+    )
+    per_image_std: bool = knob(
+        False, "the article's fault: normalize by the mean of per-image deviations", rare=True
+    )
+
+    def __post_init__(self) -> None:
+        for knob_field in fields(self):
+            object.__setattr__(
+                self, knob_field.name, checked(knob_field, getattr(self, knob_field.name))
+            )
+        if self.recipe not in RECIPES:
+            raise ConfigError.rule("recipe", one_of(RECIPES), self.recipe)
+        if self.warmup_epochs > self.epochs:
+            raise ConfigError.rule(
+                "warmup_epochs", f"at most epochs ({self.epochs})", self.warmup_epochs
+            )
+        if self.cutout > self.image_size:
+            raise ConfigError.rule("cutout", f"at most image_size ({self.image_size})", self.cutout)
+        low = smallest_image(self.model, self.stem)
+        if self.image_size < low:
+            rule = (
+                f"at least {low} for {self.model} (its stem and stages halve the image too often)"
+            )
+            raise ConfigError.rule("image_size", rule, self.image_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field name -> value, ready for JSON."""
+        return asdict(self)
+
+
+def one_of(names: Any) -> str:
+    """The rule of a choice, in words."""
+    return "one of " + ", ".join(names)
+
+
+def checked(knob_field: Field, value: Any) -> Any:
+    """The value, a whole number made float where the field is one. Raises ConfigError."""
+    rule, name = knob_field.metadata, knob_field.name
+    if knob_field.type is bool:
+        if not isinstance(value, bool):
+            raise ConfigError.rule(name, "true or false", value)
+    elif knob_field.type is str:
+        if "choices" in rule and value not in rule["choices"]:
+            raise ConfigError.rule(name, one_of(rule["choices"]), value)
+        if not isinstance(value, str) or not value:
+            raise ConfigError.rule(name, "a name", value)
+    else:
+        allowed = (int,) if knob_field.type is int else (int, float)
+        number = isinstance(value, allowed) and not isinstance(value, bool)
+        if not number or not rule["low"] <= value <= rule["high"]:  # a blank and NaN too
+            kind = "a whole number" if knob_field.type is int else "a number"
+            unit = f" {rule['unit']}" if "unit" in rule else ""
+            rule_text = f"{kind} from {rule['low']:g} to {rule['high']:.10g}{unit}"
+            raise ConfigError.rule(name, rule_text, value)
+        value = knob_field.type(value)
+    return value
+
+
+def smallest_image(model: str, stem: str) -> int:
+    """Least image side, pixels, at which the last stage still sees one whole pixel."""
+    if model in ("resnet34-article", "vgg16"):
+        return 32
+    if model in ("resnet18", "resnet34", "resnet50") and stem == "imagenet":
+        return 32
+    return 8
+
+
+ARTICLE = {
+    "model": "resnet34-article", "epochs": 10, "batch_size": 64, "image_size": 224,
+    "stem": "imagenet",
+    "optimizer": "sgd", "peak_lr": 0.01, "schedule": "constant", "momentum": 0.9, "nesterov": False,
+    "weight_decay": 0.001, "decay_all": True, "flip": False, "crop": 0, "precision": "auto",
+    "validate_in_training_mode": True, "per_image_std": True, "val_share": 0.1, "seed": 42,
+}  # fmt: skip
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "quick": {},  # the defaults: minutes on a CPU
+    "standard": {
+        "model": "resnet18", "epochs": 30, "peak_lr": 0.1, "schedule": "one-cycle",
+        "weight_decay": 5e-4, "crop": 4, "flip": True,
+    },
+    "article": ARTICLE,
+    "article-fixed": {
+        **ARTICLE, "decay_all": False, "validate_in_training_mode": False, "per_image_std": False,
+    },
+}  # fmt: skip
+
+RECIPE_HELP = {
+    "quick": "a small network for a CPU: minutes",
+    "standard": "ResNet-18 with flip and crop, aimed at 93 % and more on a GPU",
+    "article": "the tutorial exactly, its faults included: hours on a CPU",
+    "article-fixed": "the tutorial without the faults that touch its result",
+}
+
+
+def make_config(asked: Mapping[str, Any]) -> TrainConfig:
+    """A recipe's values with what was asked in their place. Raises ConfigError."""
+    if not isinstance(asked, Mapping):
+        raise ConfigError("a config must be an object of knobs and values, got " + shortened(asked))
+    names = {knob_field.name for knob_field in fields(TrainConfig)}
+    for name in asked:
+        if name not in names:
+            raise ConfigError(
+                f"no knob is named {shortened(name)}: the knobs are {', '.join(sorted(names))}"
+            )
+    recipe = asked.get("recipe", "quick")
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise ConfigError.rule("recipe", one_of(RECIPES), recipe)
+    return TrainConfig(**{**RECIPES[recipe], **asked})
+
+
+def defaults() -> dict[str, Any]:
+    """Field name -> default."""
+    return {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
+
+
+def parse(name: str, text: str) -> Any:
+    """A flag's text as the field's type; what cannot be read stays text, for the check to name."""
+    kind = next(f.type for f in fields(TrainConfig) if f.name == name)
+    if kind is bool:
+        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def to_json(config: TrainConfig, version: str) -> str:
+    """The text of config.json: every knob, and the package's version."""
+    return json.dumps({**config.to_dict(), "version": version}, indent=2) + "\n"
+
+
+def from_json(text: str) -> TrainConfig:
+    """The config of a run that was written before. Raises ValueError for what is no JSON."""
+    values = json.loads(text)
+    values.pop("version", None)
+    return TrainConfig(**values)

@@ -1,0 +1,89 @@
+"""Randomness is a function: what happens to a batch follows from (seed, epoch, step) alone.
+
+Numbers are drawn on the CPU, a handful for each image, and go to the device of the images: a GPU
+and a laptop train on the same pixels, and a resumed run on the ones it would have seen.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ORDER, AUGMENT = 1, 2  # what a stream is for: equal numbers never mean equal streams
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training images in one epoch: (n,) int64, on the CPU."""
+    return torch.randperm(n, generator=_generator(ORDER, (seed, epoch)))
+
+
+def augment(
+    images: Tensor,
+    *,
+    flip: bool,
+    crop: int,
+    cutout: int,
+    generator_seed: tuple[int, ...],
+    fill: tuple[int, int, int] = (128, 128, 128),
+) -> Tensor:
+    """Mirror, move and blank images at random; (B, H, W, 3) uint8 in and out, same device.
+
+    flip: half of them left to right. crop: move by up to so many pixels each way, edges
+    mirrored without repeating the outermost pixel. cutout: side of a square of the colour `fill`,
+    its centre anywhere, so that some of it may fall outside (DeVries and Taylor 2017).
+    generator_seed: whole numbers from 0, such as (seed, epoch, step). Each of the three draws
+    the same numbers whether or not the others are on.
+    """
+    batch, height, width = images.shape[:3]
+    generator = _generator(AUGMENT, generator_seed)
+
+    def draw(below: int) -> Tensor:
+        numbers = torch.randint(below, (batch, 1), generator=generator)
+        return numbers.to(images.device, non_blocking=True)
+
+    mirrored, down, right = draw(2), draw(2 * crop + 1) - crop, draw(2 * crop + 1) - crop
+    top, left = draw(height) - cutout // 2, draw(width) - cutout // 2
+    if not (flip or crop or cutout):
+        return images
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    hole = _within(rows, top, cutout)[:, :, None] & _within(columns, left, cutout)[:, None]
+    if flip:
+        columns = torch.where(mirrored == 1, width - 1 - columns, columns)
+    rows, columns = _reflect(rows + down, height), _reflect(columns + right, width)
+    return _gather(images, rows, columns, hole if cutout else None, fill)
+
+
+def _generator(purpose: int, numbers: tuple[int, ...]) -> torch.Generator:
+    # the length is told too: a SeedSequence takes (1, 2) and (1, 2, 0) for the same
+    entropy = [purpose, len(numbers), *numbers]
+    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed) >> 1)
+
+
+def _within(position: Tensor, start: Tensor, length: int) -> Tensor:
+    return (position >= start) & (position < start + length)
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    """An index beyond either edge as its mirror image inside: -1 is 1, size is size - 2."""
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return torch.where(index < size, index, period - index)
+
+
+def _gather(
+    images: Tensor, rows: Tensor, columns: Tensor, hole: Tensor | None, fill: tuple[int, int, int]
+) -> Tensor:
+    """images[b, rows[b, y], columns[b, x]], or fill where hole[b, y, x]; hole: (B, H, W) bool.
+
+    One gather of whole pixels from a list of all; the colour of holes is the last in the list.
+    """
+    batch, height, width = images.shape[:3]
+    pixels = images.reshape(-1, 3)
+    first = torch.arange(batch, device=images.device)[:, None, None] * (height * width)
+    index = first + rows[:, :, None] * width + columns[:, None]
+    if hole is not None:
+        colour = torch.tensor([fill], dtype=torch.uint8, device=images.device)
+        index = index.masked_fill_(hole, len(pixels))
+        pixels = torch.cat((pixels, colour))
+    return pixels.index_select(0, index.flatten()).view(images.shape)

@@ -1,0 +1,140 @@
+"""A picture file in, RGB pixels out: uploads and imports are read here, by one set of rules.
+
+No torch here. Everything that can be wrong with a file ends as one sentence.
+"""
+
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from resnet_demo.errors import DamagedError, DemoError, NotFoundError, shortened
+
+# Readers are called directly: Image.open would try fifty more formats, and warn or fail by
+# limits of its own. A file's first bytes decide, never its name.
+READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+)
+MOST_PIXELS = 50_000_000
+_ONE_AT_A_TIME = Lock()  # warning filters belong to the process; and it bounds the memory
+
+
+def decode_picture(
+    source: Path | BinaryIO, *, most_pixels: int = MOST_PIXELS, name: str | None = None
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of the first frame, upright by its EXIF tag, transparency on white.
+
+    PNG, JPEG, WebP, BMP, GIF and TIFF; 16-bit grey is scaled, colour profiles are ignored. The
+    size is checked before a pixel is unpacked. name: what to call the file in messages.
+    Raises NotFoundError for a path that is not there, DamagedError for all else.
+    """
+    if isinstance(source, str | Path):
+        return _decode_path(Path(source), most_pixels, name)
+    name = shortened(name or _name_of(source))
+    reader = _reader_for(source, name)
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata: no reason to refuse or to print
+        try:
+            image = reader(source)
+            _check_size(image, most_pixels, name)
+            return _rgb(image, name)
+        except DemoError:
+            raise
+        except Exception as error:  # PIL's readers raise what they like on foreign bytes
+            raise DamagedError(f"{name} is cut short or damaged") from error
+
+
+def to_square(rgb: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of (H, W, 3) uint8, resized to (size, size, 3).
+
+    Bilinear and antialiased, as PIL does; what has that size already is kept bit for bit.
+    """
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
+    if side == size:
+        return square
+    return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _decode_path(path: Path, most_pixels: int, name: str | None) -> np.ndarray:
+    name = name or path.name
+    if not path.exists():
+        raise NotFoundError(f"there is no file {shortened(name)}")
+    if not path.is_file():  # a pipe would be waited for
+        raise DamagedError(f"{shortened(name)} is not a file")
+    try:
+        with open(path, "rb") as file:
+            return decode_picture(file, most_pixels=most_pixels, name=name)
+    except OSError as error:
+        raise DamagedError(f"{shortened(name)} cannot be read: {error.strerror}") from error
+
+
+def _name_of(file: BinaryIO) -> str:
+    name = getattr(file, "name", None)
+    return Path(name).name if isinstance(name, str) else "the picture"
+
+
+def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
+    start = file.read(16)
+    file.seek(0)
+    if not start:
+        raise DamagedError(f"{name} is empty")
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return WebPImageFile
+    for magic, reader in READERS:
+        if start.startswith(magic):
+            return reader
+    raise DamagedError(f"{name} is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
+
+
+def _check_size(image: Image.Image, most_pixels: int, name: str) -> None:
+    width, height = image.size
+    if width * height > most_pixels:
+        raise DamagedError(
+            f"{name} is too large: {width}x{height} pixels, the most is {most_pixels:,} in all"
+        )
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    image.load()
+    _turn_upright(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _grey_of_deep(np.asarray(image), name)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        white = Image.new("RGBA", seen.size, "white")
+        image = Image.alpha_composite(white, seen)
+    return np.array(image.convert("RGB"))
+
+
+def _turn_upright(image: Image.Image) -> None:
+    with suppress(Exception):  # a broken tag: the pixels are good as they stand
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _grey_of_deep(values: np.ndarray, name: str) -> np.ndarray:
+    """(H, W) of 16-bit or float grey as uint8. Raises DamagedError where the range is unknown."""
+    top = 1.0 if values.dtype.kind == "f" else 65535
+    if not (values.min() >= 0 and values.max() <= top):  # NaN too
+        raise DamagedError(f"{name} has numbers that are neither 8 nor 16 bits, nor from 0 to 1")
+    return np.rint(values * (255.0 / top)).astype(np.uint8)

@@ -1,0 +1,25 @@
+"""What a config and a dataset must agree on, checked before anything starts. No torch here."""
+
+from resnet_demo.config import TrainConfig, one_of
+from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.errors import ConfigError
+
+
+SPLITS = ("test", "val", "train")
+
+
+def check_split(split: str) -> str:
+    """The split, if there is one of that name. Raises ConfigError."""
+    if split not in SPLITS:
+        raise ConfigError.rule("split", one_of(SPLITS), split)
+    return split
+
+
+def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
+    """The config's dataset. Raises ConfigError if it is not here or too small for a batch."""
+    info = datasets.get(config.dataset)
+    left = info.train - max(1, int(info.train * config.val_share))
+    if config.batch_size > left:
+        rule = f"at most the {left} images of {config.dataset}'s training split"
+        raise ConfigError.rule("batch_size", rule, config.batch_size)
+    return info

@@ -1,0 +1,122 @@
+"""shapes10: ten synthetic shapes, made in memory from a seed. No torch, no files, no download."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from resnet_demo.data.folder import DatasetInfo
+from resnet_demo.data.outlines import OUTLINES, Outline
+
+SIZE = 32  # pixels
+COUNTS = {"train": 10_000, "test": 2_000}
+CHUNK = 50  # images drawn at once: their arrays stay in the processor's cache
+BLOBS = 3  # discs behind each shape, so that a patch of colour alone says nothing
+Arrays = tuple[np.ndarray, np.ndarray]
+
+INFO = DatasetInfo(
+    name="shapes10",
+    classes=tuple(OUTLINES),
+    size=SIZE,
+    train=COUNTS["train"],
+    test=COUNTS["test"],
+    mean=(0.464125, 0.463415, 0.465728),
+    std=(0.223328, 0.222935, 0.222549),
+    per_image_std=(0.177921, 0.178773, 0.178002),
+    synthetic=True,
+    source="synthetic: drawn by this program from a seed",
+)
+
+
+@lru_cache(maxsize=1)
+def shapes10(seed: int = 0) -> dict[str, Arrays]:
+    """Images (N, 32, 32, 3) uint8 and labels (N,) int64 of `train` and `test`, as many a class.
+
+    The same for the same seed. Size, place, turn, colours, background and noise vary.
+    Kept after the first call: copy before you write.
+    """
+    return {
+        split: _draw_split(np.random.RandomState([seed, number]), count // len(OUTLINES))
+        for number, (split, count) in enumerate(COUNTS.items())
+    }
+
+
+def _draw_split(random: np.random.RandomState, each: int) -> Arrays:
+    chunks = [
+        _draw(outline, min(CHUNK, each - start), random)
+        for outline in OUTLINES.values()
+        for start in range(0, each, CHUNK)
+    ]
+    labels = np.repeat(np.arange(len(OUTLINES)), each)
+    order = random.permutation(len(labels))
+    return np.concatenate(chunks)[order], labels[order]
+
+
+def _draw(outline: Outline, n: int, random: np.random.RandomState) -> np.ndarray:
+    """n images of one shape: (n, 32, 32, 3) uint8."""
+    image = _ramp(_colours(random, n), _colours(random, n), random)
+    for _ in range(BLOBS):
+        reach = _uniform(random, n, 1.5, 4.5)
+        x, y = _plane(random, n, 16)
+        image = _painted(image, np.sqrt(x * x + y * y) - reach, _colours(random, n)[..., None])
+    # of six colours the one least like the background: each shape can be seen
+    choice = np.stack([_colours(random, n) for _ in range(6)])
+    contrast = np.square(choice - image.mean(axis=2)).sum(axis=-1)
+    colour = choice[contrast.argmax(axis=0), np.arange(n)]
+    shade = _ramp(colour, colour * _uniform(random, n, 0.55, 1.0), random)
+    radius = _uniform(random, n, 6.0, 13.0)
+    x, y = _plane(random, n, 16 - radius * 0.8)
+    x, y = _turned(x / radius, y / radius, random)
+    image = _painted(image, outline(x, y) * radius, shade)
+    image += _noise(random, n)
+    pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+    return pixels.reshape(n, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+
+
+def _uniform(random: np.random.RandomState, n: int, low: float, high: float) -> np.ndarray:
+    """(n, 1) float32: one number for all pixels of an image."""
+    return random.uniform(low, high, (n, 1)).astype(np.float32)
+
+
+def _plane(
+    random: np.random.RandomState, n: int, spread: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of each pixel, (n, 1024), from a centre within `spread` pixels of the middle."""
+    axis = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
+    y, x = np.meshgrid(-axis, axis, indexing="ij")  # y points up
+    shift_x, shift_y = (_uniform(random, n, -1, 1) * np.float32(spread) for _ in "xy")
+    return x.reshape(1, -1) - shift_x, y.reshape(1, -1) - shift_y
+
+
+def _turned(
+    x: np.ndarray, y: np.ndarray, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    angle = _uniform(random, len(x), 0, 2 * np.pi)
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+
+
+def _colours(random: np.random.RandomState, n: int) -> np.ndarray:
+    """(n, 3) float32, 0..255: a hue each, from pale to full, from dark to bright."""
+    hue, pale, bright = (random.uniform(size=(n, 1)) for _ in range(3))
+    full = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    colour = (1 - 0.9 * pale * (1 - full)) * (0.2 + 0.8 * bright)
+    return (colour * 255).astype(np.float32)
+
+
+def _ramp(one: np.ndarray, other: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """(n, 3, 1024): from one colour to the other, in any direction across the image."""
+    x, _ = _turned(*_plane(random, len(one), 0), random)
+    share = np.clip(x / SIZE + 0.5, 0, 1)[:, None]
+    return one[..., None] + share * (other - one)[..., None]
+
+
+def _painted(image: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """The image with colour wherever distance (pixels) is negative, edges smooth."""
+    covered = np.clip(0.5 - distance, 0, 1)[:, None]
+    return image + covered * (colour - image)
+
+
+def _noise(random: np.random.RandomState, n: int) -> np.ndarray:
+    """(n, 3, 1024): even noise, of another strength in each image."""
+    raw = np.frombuffer(random.bytes(n * SIZE * SIZE * 3), np.uint8).reshape(n, 3, -1)
+    strength = random.uniform(0, 0.35, (n, 1, 1)).astype(np.float32)
+    return (raw - np.float32(127.5)) * strength

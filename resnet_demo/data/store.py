@@ -1,0 +1,94 @@
+"""The datasets that are here, by name. No torch: a page lists them before torch is wanted."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resnet_demo.data import cifar, shapes
+from resnet_demo.data.folder import (
+    NAME,
+    SPLITS,
+    DatasetInfo,
+    check_labels,
+    check_name,
+    is_complete,
+    open_split,
+    read_info,
+)
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
+
+__all__ = ["DatasetInfo", "Datasets"]
+
+Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
+GET_CIFAR = "bring cifar10 in by `python -m resnet_demo data import cifar10 ARCHIVE`"
+
+
+class Datasets:
+    """What lies under the data root, the original CIFAR-10 dropped there, and `shapes10`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """Where a dataset lies or would lie. Raises ConfigError for what is no name."""
+        return self.root / check_name(name)
+
+    def list(self) -> list[DatasetInfo]:
+        """cifar10 first, then shapes10, then the others by name; damaged ones are left out."""
+        infos = []
+        for name in self._names():
+            try:
+                infos.append(self.get(name))
+            except DamagedError:
+                continue  # `get` says what is wrong with it
+        return infos
+
+    def get(self, name: str) -> DatasetInfo:
+        """Raises NotFoundError, or DamagedError where the files are not what was written."""
+        names = self._names()
+        if name not in names:
+            rule = "one of " + ", ".join(names)
+            hint = f"; {GET_CIFAR}" if name == "cifar10" else ""
+            raise NotFoundError(f"dataset must be {rule}, got {shortened(name)}{hint}", "dataset")
+        if name == "shapes10":
+            return shapes.INFO
+        return read_info(self.path(name)) if is_complete(self.path(name)) else cifar.INFO
+
+    def prepare(self, name: str, progress: Progress | None = None) -> DatasetInfo:
+        """Convert the original CIFAR-10 archive, once; other datasets are ready as they are.
+
+        Raises as `get`, and DemoError where the result cannot be written.
+        """
+        info = self.get(name)
+        if name != "cifar10" or is_complete(self.path(name)):
+            return info
+        try:
+            return cifar.convert(self.root, cifar.original(self.root), progress)
+        except ConfigError:
+            if not is_complete(self.path(name)):
+                raise
+            return self.get(name)  # another process was faster
+
+    def load(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, size, size, 3) uint8 and labels (N,) int64 of `train` or `test`.
+
+        Images are mapped from disk; writing to them changes the caller's view only. shapes10 is
+        made, which takes seconds the first time. Raises as `prepare`.
+        """
+        if split not in SPLITS:
+            raise ConfigError.rule("split", "one of " + ", ".join(SPLITS), split)
+        info = self.prepare(name)
+        if name == "shapes10":
+            images, labels = shapes.shapes10()[split]
+            return images.copy(), labels.copy()  # the ones that are kept stay as they are
+        images, labels = open_split(self.path(name), info, split)
+        return images, check_labels(info, labels)
+
+    def _names(self) -> Sequence[str]:
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        names = {path.name for path in folders if NAME.fullmatch(path.name) and is_complete(path)}
+        if cifar.original(self.root):
+            names.add("cifar10")
+        first = ["cifar10"] if "cifar10" in names else []
+        return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]

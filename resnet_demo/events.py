@@ -1,0 +1,124 @@
+"""What a run says while it runs: small frozen events, one JSON line each.
+
+A reader passes over kinds it does not know, so that new ones may be added. No torch here.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Common to all: Unix seconds, updates done so far, epoch (1-based; 0 before any)."""
+
+    kind: ClassVar[str]
+    step: int
+    epoch: int
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    """The network is built and the data is on the device; macs are multiply-adds an image."""
+
+    kind = "started"
+    device: str
+    precision: str
+    threads: int
+    parameters: int
+    macs: int
+    steps_per_epoch: int
+    epochs: int
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Started):
+    """As Started, from a checkpoint: what was logged after `step` is about to be repeated."""
+
+    kind = "resumed"
+    message: str = ""  # a warning: what was damaged, and what was used in its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Event):
+    """One minibatch: loss in nats, top-1, its learning rate; images a second since the last."""
+
+    kind = "step"
+    loss: float
+    top1: float
+    lr: float
+    images_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch(Event):
+    """Means over the epoch's training batches as they were seen, and over the validation split."""
+
+    kind = "epoch"
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    lr: float
+    seconds: float
+    images_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """The last event of a stretch; best_epoch is None before the first validation."""
+
+    best_epoch: int | None
+    best_val_top1: float | None
+    seconds: float
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Ended):
+    """All epochs are done."""
+
+    kind = "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Ended):
+    """A person stopped it; resumable."""
+
+    kind = "stopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Ended):
+    """It could not go on; message says why."""
+
+    kind = "failed"
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.kind: kind for kind in (Started, Resumed, Step, Epoch, Finished, Stopped, Failed)
+}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """What a line of the log holds."""
+    return {"event": event.kind, **asdict(event)}
+
+
+def to_line(event: Event) -> str:
+    """One line of JSON. Raises ValueError for NaN and infinity, which JSON has not."""
+    return json.dumps(to_dict(event), allow_nan=False) + "\n"
+
+
+def from_line(line: str) -> Event | None:
+    """The event of a line; None for a torn line or a kind this version does not know."""
+    try:
+        values = json.loads(line)
+        kind = KINDS[values.pop("event")]
+        names = {f.name for f in fields(kind)}
+        return kind(**{name: value for name, value in values.items() if name in names})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,81 @@
+"""Parameters and multiply-adds of every network of the zoo, without torch.
+
+`counts.json` was read off the real networks; `python -m resnet_demo.models.counts` writes it anew.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from resnet_demo.files import write_atomically
+from resnet_demo.models.names import check_names
+
+TABLE = Path(__file__).with_name("counts.json")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """parameters: trainable numbers. macs: multiply-adds of convolutions and linear, an image."""
+
+    parameters: int
+    macs: int
+
+
+def count(
+    name: str,
+    num_classes: int = 10,
+    image_size: int = 32,
+    stem: str = "small",
+    batch_norm: bool = True,
+) -> Counts:
+    """What build_model's network has and does at image_size x image_size pixels.
+
+    Raises ConfigError for a name or a stem that is not there.
+    """
+    check_names(name, stem)
+    row = table()[key(name, stem, batch_norm)]
+    return Counts(
+        parameters=row["parameters"] + (row["features"] + 1) * num_classes,
+        macs=convolution_macs(row, image_size) + row["features"] * num_classes,
+    )
+
+
+def convolution_macs(row: dict[str, Any], image_size: int) -> int:
+    """Each convolution multiplies all of its weights once for every pixel that it puts out."""
+    total, side, halved = 0, image_size, 0
+    for halvings, weights in row["weights"].items():
+        while halved < int(halvings):
+            side = (side + 1) // 2 if row["rounding"] == "up" else side // 2
+            halved += 1
+        total += weights * side**2
+    return total
+
+
+def key(name: str, stem: str, batch_norm: bool) -> str:
+    """The name of a row in counts.json."""
+    return f"{name}, {stem} stem, {'BatchNorm' if batch_norm else 'no BatchNorm'}"
+
+
+@cache
+def table() -> dict[str, dict[str, Any]]:
+    """The rows of counts.json, each:
+
+    parameters: without the last layer; features: that layer's inputs; weights: of the convolutions,
+    by how often the map was halved before they put theirs out ("0", "1", …, in order); rounding:
+    what halving does to an odd side, `up` (convolutions with stride) or `down` (2x2 pools).
+    """
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Write counts.json, a row a line, so that a change can be read."""
+    from resnet_demo.models.measure import rows  # torch, which nobody else here needs
+
+    lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows()]
+    write_atomically(TABLE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""model.json: what a saved network is, beside its weights. No torch here: lists of runs read it.
+
+The weights are replaced between `model.json.new` and its renaming to `model.json`, so that at every
+moment one of the two describes the weights that are there: `belonging` tells which.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from resnet_demo.files import sha256_of
+from resnet_demo.models.names import check_names
+
+WEIGHTS, DESCRIPTION, PENDING = "model.safetensors", "model.json", "model.json.new"
+KINDS = {"network": dict, "classes": list, "preprocessing": dict, "metrics": dict, "sha256": str}
+NETWORK = {"name", "num_classes", "stem", "batch_norm"}  # the arguments of build_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What model.json holds; sha256 is the weights' own, in hex. Raises ValueError."""
+
+    network: dict[str, Any]
+    classes: list[str]
+    preprocessing: dict[str, Any]
+    metrics: dict[str, Any]
+    sha256: str
+
+    def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} is not a {kind.__name__}")
+        if self.network.keys() != NETWORK or not isinstance(self.network["batch_norm"], bool):
+            raise ValueError(f"network does not hold just {', '.join(sorted(NETWORK))}")
+        if not all(isinstance(label, str) for label in self.classes):
+            raise ValueError("a class has no name")
+        if self.network["num_classes"] != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes do not fit the network")
+        check_names(self.network["name"], self.network["stem"])
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What model.json says: network, classes, preprocessing, metrics, sha256.
+
+    Raises NotFoundError where no network was saved, DamagedError.
+    """
+    require(folder)
+    return asdict(read_description(belonging(folder)))
+
+
+def require(folder: Path) -> None:
+    """Raises NotFoundError for a folder in which no network was saved."""
+    if not any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
+        raise NotFoundError(f"{folder} has no saved network yet")
+
+
+def belonging(folder: Path, digest: str | None = None) -> Path:
+    """The file that describes the weights: model.json, or model.json.new after a crash.
+
+    digest: the weights' sha256 where it is known; else they are read, only if there is a doubt.
+    """
+    pending = folder / PENDING
+    try:
+        if pending.exists() and read_description(pending).sha256 == (
+            digest or sha256_of(folder / WEIGHTS)
+        ):
+            return pending
+    except (OSError, DamagedError):
+        pass  # torn, or renamed in this moment: model.json decides
+    return folder / DESCRIPTION
+
+
+def read_description(path: Path) -> Description:
+    """Raises DamagedError for a file that is not, to the letter, what was written."""
+    try:
+        values = json.loads(read_whole(path))
+        if values.pop("checksum") != checksum(values):
+            raise ValueError("checksum")
+        return Description(**values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
+        raise DamagedError(f"{path} is damaged and is not used: it was altered or torn") from error
+
+
+def encode(description: Description) -> bytes:
+    """The text of model.json, with a checksum over the rest of it. Raises ValueError for NaN."""
+    values = asdict(description)
+    values["checksum"] = checksum(values)
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def checksum(values: dict[str, Any]) -> str:
+    """sha256 of the values in one fixed spelling, so that only a changed value counts."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_whole(path: Path) -> bytes:
+    """Raises DamagedError for a file that is missing or cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path} is missing, and nothing is known without it") from error
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,66 @@
+"""Counting on a real network: what `counts` knows by heart."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnet_demo.config import MODELS
+from resnet_demo.models.counts import Counts, key
+from resnet_demo.models.names import STEMS
+from resnet_demo.models.zoo import build_model
+
+EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from the start
+
+
+def measure(model: nn.Module, image_size: int) -> Counts:
+    """Parameters and multiply-adds an image of image_size x image_size pixels."""
+    convolutions = sum(weights * side**2 for weights, side in trace(model, image_size))
+    return Counts(parameters(model), convolutions + model.head.weight.numel())
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers training moves."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trace(model: nn.Module, image_size: int) -> list[tuple[int, int]]:
+    """(number of weights, side of the map it puts out) of each convolution, in order.
+
+    Runs a copy on the meta device: shapes without arithmetic.
+    """
+    seen = []
+    copy = deepcopy(model).to("meta").eval()
+    for module in copy.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda module, _, y: seen.append((module.weight.numel(), y.shape[-1]))
+            )
+    copy.features(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return seen
+
+
+def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row of counts.json: (key, row)."""
+    for name, stem, batch_norm in product(MODELS, STEMS, (True, False)):
+        with torch.device("meta"):
+            model = build_model(name, stem=stem, batch_norm=batch_norm)
+        yield key(name, stem, batch_norm), row(model)
+
+
+def row(model: nn.Module) -> dict[str, Any]:
+    """One row; `counts.table` says what it holds."""
+    by_halvings: dict[int, int] = defaultdict(int)
+    for weights, side in trace(model, EVEN):
+        by_halvings[(EVEN // side).bit_length() - 1] += weights
+    rounds_up = any(side == (ODD + 1) // 2 for _, side in trace(model, ODD))
+    return {
+        "parameters": parameters(model) - parameters(model.head),
+        "features": model.head.in_features,
+        "weights": {str(halvings): by_halvings[halvings] for halvings in sorted(by_halvings)},
+        "rounding": "up" if rounds_up else "down",
+    }

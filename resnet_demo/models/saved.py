@@ -1,0 +1,134 @@
+"""A finished network on disk: `model.safetensors`, and `model.json` that describes it.
+
+A pair that does not fit together is refused, never used; a crash while saving loses neither the
+old network nor the new one.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from resnet_demo.errors import DamagedError
+from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.models.description import (
+    DESCRIPTION,
+    PENDING,
+    WEIGHTS,
+    Description,
+    belonging,
+    encode,
+    read_description,
+    read_whole,
+    require,
+)
+from resnet_demo.models.zoo import build_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """All that is needed to classify. model: on the CPU, float32, in evaluation mode."""
+
+    model: nn.Module
+    network: dict[str, Any]
+    classes: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    metrics: dict[str, Any]
+    sha256: str
+
+
+def save_model(
+    folder: Path,
+    model: nn.Module,
+    *,
+    network: Mapping[str, Any],
+    classes: Sequence[str],
+    preprocessing: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the pair in place of the one before; there is one writer a folder.
+
+    network: name, num_classes, stem, batch_norm, as build_model takes them. Raises OSError, and
+    ValueError for what load_model would refuse.
+    """
+    weights = safetensors.torch.save(plain_tensors(model), metadata={"format": "pt"})
+    description = encode(
+        Description(
+            network=dict(network),
+            classes=list(classes),
+            preprocessing=dict(preprocessing),
+            metrics=dict(metrics),
+            sha256=hashlib.sha256(weights).hexdigest(),
+        )
+    )
+    settle(folder)
+    write_atomically(folder / PENDING, description)
+    write_atomically(folder / WEIGHTS, weights)
+    settle(folder)
+
+
+def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state as safetensors takes it: on the CPU, each tensor in one piece."""
+    state = model.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def settle(folder: Path) -> None:
+    """Give model.json.new its name if the weights are already its own.
+
+    The last act of a save, and the first of the next one, in case a crash came between.
+    """
+    if belonging(folder).name == PENDING:
+        os.replace(folder / PENDING, folder / DESCRIPTION)
+        sync_folder(folder)
+
+
+def load_model(folder: Path) -> Saved:
+    """The network of a folder. Raises NotFoundError where none was saved, DamagedError."""
+    require(folder)
+    try:
+        description, weights = read_pair(folder)
+    except DamagedError:
+        description, weights = read_pair(folder)  # a run that trains may have replaced it just then
+    return Saved(
+        model=rebuilt(description, weights, folder / WEIGHTS),
+        network=description.network,
+        classes=tuple(description.classes),
+        preprocessing=description.preprocessing,
+        metrics=description.metrics,
+        sha256=description.sha256,
+    )
+
+
+def read_pair(folder: Path) -> tuple[Description, bytes]:
+    """Description and weights, which belong together to the last bit. Raises DamagedError."""
+    weights = read_whole(folder / WEIGHTS)
+    digest = hashlib.sha256(weights).hexdigest()
+    description = read_description(belonging(folder, digest))
+    if description.sha256 != digest:
+        raise DamagedError(
+            f"{folder / WEIGHTS} is damaged and is not used: it is not the file that {DESCRIPTION} "
+            "describes (its sha256 differs)"
+        )
+    return description, weights
+
+
+def rebuilt(description: Description, weights: bytes, path: Path) -> nn.Module:
+    """The network with those weights. Raises DamagedError where they are not its own."""
+    with torch.device("meta"):  # no first weights: they cost time and random numbers
+        model = build_model(**description.network)
+    try:
+        model.load_state_dict(safetensors.torch.load(weights), assign=True)
+    except (RuntimeError, SafetensorError) as error:
+        name = description.network["name"]
+        raise DamagedError(
+            f"{path} is damaged and is not used: it does not hold the weights of {name}"
+        ) from error
+    return model.float().eval()

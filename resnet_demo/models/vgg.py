@@ -1,0 +1,41 @@
+"""VGG16, the deep network before residual ones (Simonyan & Zisserman 2014, configuration D)."""
+
+from torch import Tensor, nn
+
+from resnet_demo.models.layers import Layers, Network, he_init
+
+STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions; then a pool
+
+
+class VGG(Network):
+    """Thirteen 3x3 convolutions, each with BatchNorm and ReLU; every stage ends in a 2x2 max-pool.
+
+    The original's three linear layers (120 million parameters) are made for 224 pixels; of small
+    images one pixel is left, for which one linear layer does.
+    """
+
+    def __init__(self, num_classes: int, layers: Layers) -> None:
+        super().__init__()
+        self.stages = nn.Sequential()
+        c_in = 3
+        for width, convolutions in STAGES:
+            stage = nn.Sequential()
+            for number in range(1, convolutions + 1):
+                stage.add_module(f"conv{number}", layers.conv(c_in, width, 3))
+                stage.add_module(f"bn{number}", layers.norm(width))
+                stage.add_module(f"relu{number}", nn.ReLU())
+                c_in = width
+            stage.add_module("pool", nn.MaxPool2d(2))
+            self.stages.append(stage)
+        self.head = nn.Linear(c_in, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 512, H/32, W/32), rounded down."""
+        return self.stages(x)
+
+
+def vgg16(num_classes: int, *, batch_norm: bool) -> VGG:
+    """He's first weights: without BatchNorm, PyTorch's own let the signal die on the way."""
+    model = VGG(num_classes, Layers(batch_norm))
+    he_init(model)
+    return model

@@ -1,0 +1,86 @@
+"""Evaluating and classifying with a run: one function each for page, command line and API."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnet_demo.analysis.classify import Classification, classify
+from resnet_demo.analysis.evaluate import predict, score
+from resnet_demo.data.pictures import decode_picture
+from resnet_demo.data.preprocess import Preprocessing
+from resnet_demo.data.rules import check_split
+from resnet_demo.data.splits import split_indices
+from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.errors import ConfigError
+from resnet_demo.models.saved import Saved, load_model
+from resnet_demo.runs.store import Run
+from resnet_demo.training.batches import EVALUATION_PIXELS
+from resnet_demo.training.device import pick_device
+
+
+def evaluate_run(
+    run: Run,
+    datasets: Datasets,
+    split: str = "test",
+    dataset: str | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score the run's best weights on a split, its own dataset's unless another is named.
+
+    on_batch(done, total) is told after each batch and may raise StoppedError. Raises ConfigError,
+    NotFoundError, DamagedError.
+    """
+    check_split(split)
+    classifier, name = Classifier.of(run), dataset or run.config().dataset
+    saved = classifier.saved
+    classifier.check_classes(datasets.get(name))
+    images, labels = images_of(run, datasets, split, name)
+    preprocessing, device = Preprocessing.from_dict(saved.preprocessing), pick_device()
+    logits = predict(
+        saved.model.to(device, memory_format=torch.channels_last),
+        preprocessing.prepare,
+        images.to(device),
+        batch_size=max(1, EVALUATION_PIXELS // preprocessing.image_size**2),
+        on_batch=on_batch,
+    )
+    result = score(logits, labels, saved.classes).to_dict()
+    return {"run": run.id, "dataset": name, "split": split, "weights": saved.sha256, **result}
+
+
+def images_of(
+    run: Run, datasets: Datasets, split: str, name: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The split's images (N, H, W, 3) uint8 and labels (N,), as the run split them."""
+    images, labels = datasets.load(name, "test" if split == "test" else "train")
+    if split != "test":
+        config = run.config()
+        train, val = split_indices(len(labels), config.val_share, config.seed)
+        chosen = train if split == "train" else val
+        images, labels = images[chosen], labels[chosen]
+    return torch.tensor(images), torch.tensor(labels)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A run's best weights, loaded once for any number of pictures."""
+
+    run: Run
+    saved: Saved
+
+    @classmethod
+    def of(cls, run: Run) -> "Classifier":
+        """Raises NotFoundError where nothing is saved yet, DamagedError."""
+        return cls(run, load_model(run.path))
+
+    def check_classes(self, info: DatasetInfo) -> None:
+        """Raises ConfigError for a dataset of other classes than the run's."""
+        if info.classes != self.saved.classes:
+            rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
+            raise ConfigError.rule("dataset", rule, info.name)
+
+    def classify_file(self, picture: Path, top: int = 5) -> Classification:
+        """What the network says of a picture file. Raises DamagedError for what is no picture."""
+        return classify(self.saved, decode_picture(picture), top)

@@ -1,0 +1,55 @@
+"""The event log: append-only JSON lines, one writer, any number of readers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnet_demo.events import Event, Step, from_line, to_line
+
+
+class EventLog:
+    """`events.jsonl` of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mend(self) -> None:
+        """Cut off a last line that a kill left torn. For the writer, before it goes on."""
+        if not self.path.exists():
+            return
+        with open(self.path, "r+b") as file:
+            content_end = file.seek(0, os.SEEK_END)
+            keep = content_end
+            while keep and not ends_line(file, keep):
+                keep -= 1
+            if keep < content_end:
+                file.truncate(keep)
+
+    def append(self, event: Event) -> None:
+        """One line, visible to every reader at once; durable at the end of an epoch."""
+        with open(self.path, "ab") as file:
+            file.write(to_line(event).encode())
+            file.flush()
+            if not isinstance(event, Step):
+                os.fsync(file.fileno())
+
+    def read(self, offset: int = 0) -> tuple[list[Event], int]:
+        """Whole lines from byte `offset` on, and the offset to go on from."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                content = file.read()
+        except FileNotFoundError:
+            return [], 0
+        whole = content[: content.rfind(b"\n") + 1]
+        events = (from_line(line.decode("utf-8", "replace")) for line in whole.splitlines())
+        return [event for event in events if event is not None], offset + len(whole)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.read()[0])
+
+
+def ends_line(file, position: int) -> bool:
+    """Whether the byte before `position` is a line's end."""
+    file.seek(position - 1)
+    return file.read(1) == b"\n"

@@ -1,0 +1,51 @@
+"""Events and amounts in words, the same on the terminal, in worker.log and on the page."""
+
+from resnet_demo.events import Ended, Epoch, Event, Started, Step
+
+
+def in_words(event: Event) -> str:
+    """One line for a person."""
+    if isinstance(event, Started):
+        steps = event.epochs * event.steps_per_epoch
+        head = f"resumed at step {event.step}" if event.kind == "resumed" else "started"
+        note = getattr(event, "message", "")
+        return (
+            f"{head} on {event.device} in {event.precision}: {count(event.parameters)} parameters, "
+            f"{count(event.macs)} multiply-adds an image, {steps} steps"
+            + (f"; {note}" if note else "")
+        )
+    if isinstance(event, Step):
+        return (
+            f"step {event.step}: loss {event.loss:.4f}, learning rate {event.lr:.4g}, "
+            f"{event.images_per_s:.0f} images/s"
+        )
+    if isinstance(event, Epoch):
+        return (
+            f"epoch {event.epoch}: train loss {event.train_loss:.4f}, top-1 "
+            f"{event.train_top1:.2%}; val loss {event.val_loss:.4f}, top-1 "
+            f"{event.val_top1:.2%}; {duration(event.seconds)}"
+        )
+    if isinstance(event, Ended):
+        best = ""
+        if event.best_val_top1 is not None:
+            best = f"; best validation top-1 {event.best_val_top1:.2%} in epoch {event.best_epoch}"
+        return f"{event.kind} after {duration(event.seconds)}: {event.message}{best}"
+    return event.kind
+
+
+def count(number: float) -> str:
+    """Three digits that matter and a word: 1.65 million."""
+    for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
+        if number >= size:
+            return f"{number / size:.3g}{word}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

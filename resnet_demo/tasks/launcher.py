@@ -1,0 +1,185 @@
+"""Starting, stopping, resuming and deleting tasks. What the page, the API and a test call alike."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from resnet_demo import __version__
+from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.data.rules import check_data, check_split
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError
+from resnet_demo.models.description import describe
+from resnet_demo.places import REPOSITORY, Places
+from resnet_demo.runs.store import Run, Runs, check_run_id
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.status import (
+    LOCK,
+    change,
+    has_worker,
+    new_task,
+    read_status,
+    request_stop,
+    settle,
+    take,
+)
+
+TRASH = ".trash"
+
+
+class Launcher:
+    """Makes task directories and the workers that fill them; every worker outlives the app."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.runs, self.datasets = Runs(places), Datasets(places.data)
+
+    def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
+        """A queued run, and the lock of its worker to come. Raises ConfigError."""
+        check_data(config, self.datasets)
+        name = check_run_id(run_id or self.runs.new_id(config))
+        if (self.places.runs / name).exists() or (self.places.shipped / name).exists():
+            raise ConfigError.rule("run_id", "new, or resumed", name)
+        run = Run(self.places.runs / name)
+        return run, new_task(run.path, {"config.json": to_json(config, __version__).encode()})
+
+    def start(self, config: TrainConfig, caller: Caller) -> str:
+        """Queue a run and start its worker; the run id. Raises ConfigError, ForbiddenError."""
+        caller.must_own("train")
+        run, lock = self.make(config)
+        self.spawn("train", run.path, lock)
+        return run.id
+
+    def stop(self, run_id: str, caller: Caller) -> str:
+        """Ask a run to end, its checkpoint kept; what will happen, in words."""
+        caller.must_own("stop a run")
+        return self.stop_task(self.runs.get(run_id).path)
+
+    def stop_task(self, folder: Path) -> str:
+        """Ask any task to end. One that is ending or has ended stays as it is."""
+        settle(folder)
+        status = request_stop(folder)
+        if not status.is_live:
+            return f"{folder.name} is not running: it is {status.state}"
+        return f"{folder.name} stops after this step; Resume goes on from there"
+
+    def resume(self, run_id: str, caller: Caller) -> str:
+        """Queue a stopped or failed run again; the run id. Raises ConfigError."""
+        caller.must_own("resume a run")
+        run = self.runs.get(run_id)
+        self.spawn("train", run.path, self.requeue(run))
+        return run.id
+
+    def requeue(self, run: Run) -> int:
+        """Back into the queue, at its end; the lock of its worker to come.
+
+        Raises ConfigError for a run that is live or finished.
+        """
+        must_be_own(run, "resumed")
+        check_data(run.config(), self.datasets)
+        return queue_again(run.path)
+
+    def delete(self, run_id: str, caller: Caller) -> None:
+        """Move a run to the trash folder. Raises ConfigError while it is live."""
+        caller.must_own("delete a run")
+        run = self.runs.get(run_id)
+        must_be_own(run, "deleted")
+        if settle(run.path).is_live:
+            raise ConfigError(f"run {run.id} is running: stop it before you delete it", "run")
+        trash = self.places.runs / TRASH
+        trash.mkdir(exist_ok=True)
+        os.rename(run.path, free_name(trash / run.id))
+
+    def evaluate(self, run_id: str, split: str, caller: Caller, dataset: str | None = None) -> Path:
+        """Evaluate in a worker, once for the same weights and split; the task's folder."""
+        caller.must_own("evaluate a run")
+        run = self.runs.get(run_id)
+        name = dataset or run.config().dataset
+        folder = self.evaluation_folder(run, split, name)
+        told = {"run": run.id, "split": split, "dataset": name}
+        if not folder.exists():
+            lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
+            self.spawn("evaluate", folder, lock)
+        elif settle(folder).state in ("stopped", "failed"):
+            self.spawn("evaluate", folder, queue_again(folder))
+        return folder
+
+    def evaluation_folder(self, run: Run, split: str, dataset: str) -> Path:
+        """Where the result for these weights goes, there or not yet.
+
+        In the run's own directory, or in a cache for a run that is never written to. Raises
+        ConfigError, NotFoundError, DamagedError.
+        """
+        check_split(split)
+        self.datasets.get(dataset)
+        weights = describe(run.path)["sha256"]
+        inside = run.path / "evaluations"
+        if run.shipped:
+            inside = self.places.runs / ".cache" / "evaluations" / run.id
+        return inside / f"{split}-{dataset}-{weights[:12]}"
+
+    def spawn(self, verb: str, folder: Path, lock: int) -> None:
+        """Start the task's worker. It inherits the lock, so that no moment is without an owner."""
+        command = [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)]
+        places = {"RESNET_DEMO_RUNS": self.places.runs, "RESNET_DEMO_DATA": self.places.data}
+        try:
+            with open(folder / "worker.log", "ab") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=REPOSITORY,
+                    env={**os.environ, **{name: str(path) for name, path in places.items()}},
+                    pass_fds=[lock],
+                    start_new_session=True,  # the worker outlives the app and its terminal
+                )
+        finally:
+            os.close(lock)
+        threading.Thread(target=reap, args=(process, folder), daemon=True).start()
+
+
+def queue_again(folder: Path) -> int:
+    """From stopped or failed back to queued; the lock of the worker to come. Raises ConfigError.
+
+    The worker before may still be on its way out: it is given a few seconds.
+    """
+    settle(folder)
+    lock = take(folder / LOCK, patience_s=5.0 if not read_status(folder).is_live else 0.0)
+    if lock is None:
+        raise ConfigError(f"{folder.name} is {read_status(folder).state}: it has a worker", "run")
+    try:
+        message = "waiting for a worker"
+        change(folder, "queued", queued_at=time.time(), pid=None, message=message, done=0)
+    except ConfigError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def reap(process: subprocess.Popen, folder: Path) -> None:
+    """Wait for a worker of ours, and put down how it ended where it could not itself."""
+    code = process.wait()
+    if not folder.exists() or has_worker(folder):  # deleted, or resumed since
+        return
+    how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    hint = ", probably out of memory" if code == -9 else ""
+    settle(folder, f"the worker was {how}{hint}" if code < 0 else f"the worker {how}: see its log")
+
+
+def must_be_own(run: Run, what: str) -> None:
+    """Raises ConfigError for a run that came with the repository."""
+    if run.shipped:
+        raise ConfigError(f"run {run.id} came with the app and cannot be {what}", "run")
+
+
+def free_name(path: Path) -> Path:
+    """The path, or with a number behind it where that is taken."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate

@@ -1,0 +1,211 @@
+"""A task's state: the file, the table of legal moves, and who is alive.
+
+A task is a directory with `status.json`. Its worker holds a kernel lock on `worker.lock` as long as
+it lives: the kernel lets go of it however the worker ends, so no pid is ever trusted.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.files import write_atomically
+
+LEGAL: dict[str, tuple[str, ...]] = {
+    "queued": ("preparing", "stopping", "failed"),
+    "preparing": ("running", "stopping", "failed"),
+    "running": ("finished", "stopping", "failed"),
+    "stopping": ("stopped", "failed"),
+    "stopped": ("queued",),
+    "failed": ("queued",),
+    "finished": (),
+}
+STATES = tuple(LEGAL)
+LOCK = "worker.lock"
+LIVE = ("queued", "preparing", "running", "stopping")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What `status.json` holds. Times in Unix seconds; progress in what `unit` says."""
+
+    state: str
+    pid: int | None = None
+    message: str = ""
+    queued_at: float = 0.0
+    changed_at: float = 0.0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker should be there."""
+        return self.state in LIVE
+
+
+def new_task(folder: Path, files: dict[str, bytes]) -> int:
+    """Make a task's directory, whole or not at all, queued; the lock of its worker to come.
+
+    The lock is taken before anyone can see the task, so that nobody finds it without an owner.
+    Raises ConfigError if the directory is there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    status = Status(state="queued", queued_at=now, changed_at=now, message="waiting for a worker")
+    making = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.new")
+    making.mkdir()
+    try:
+        for name, content in {**files, "status.json": as_json(status)}.items():
+            write_atomically(making / name, content)
+        lock = take(making / LOCK)
+        try:
+            os.rename(making, folder)  # refuses a directory that is not empty
+        except OSError as error:
+            os.close(lock)
+            raise ConfigError.rule("run_id", "new, or resumed", folder.name) from error
+        return lock
+    except BaseException:
+        for name in making.iterdir():
+            name.unlink()
+        making.rmdir()
+        raise
+
+
+def read_status(folder: Path) -> Status:
+    """The status as it stands. Raises DamagedError."""
+    try:
+        values = json.loads((folder / "status.json").read_text("utf-8"))
+        known = {f.name for f in fields(Status)}
+        status = Status(**{name: value for name, value in values.items() if name in known})
+        if status.state not in LEGAL:
+            raise ValueError(status.state)
+        return status
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedError(f"status.json of {folder.name} is damaged") from error
+
+
+def change(folder: Path, state: str, *, unless: tuple[str, ...] = (), **values: Any) -> Status:
+    """Move to a state, if the table allows. Raises ConfigError naming both states otherwise.
+
+    unless: states in which nothing is done, looked at under the same lock.
+    """
+    with held(folder):
+        old = read_status(folder)
+        if old.state in unless:
+            return old
+        if state not in LEGAL[old.state]:
+            raise ConfigError(f"{folder.name} is {old.state}: it cannot become {state}", "run")
+        return write(folder, replace(old, state=state, changed_at=time.time(), **values))
+
+
+def request_stop(folder: Path, message: str = "asked to stop") -> Status:
+    """Ask a live task to end; the status after that. One that has ended stays as it is."""
+    ended = tuple(state for state in STATES if state not in LIVE)
+    return change(folder, "stopping", unless=("stopping", *ended), message=message)
+
+
+def close(folder: Path, state: str, message: str = "") -> Status:
+    """The end of the work. Finished just as a stop was asked for, it counts as stopped."""
+    with held(folder):
+        old = read_status(folder)
+        if old.state == "stopping" and state == "finished":
+            state = "stopped"
+        if state not in LEGAL[old.state]:
+            raise ConfigError(f"{folder.name} is {old.state}: it cannot become {state}", "run")
+        return write(folder, replace(old, state=state, changed_at=time.time(), message=message))
+
+
+def report(folder: Path, done: int, total: int, unit: str) -> None:
+    """Tell progress without changing the state."""
+    with held(folder):
+        write(folder, replace(read_status(folder), done=done, total=total, unit=unit))
+
+
+def write(folder: Path, status: Status) -> Status:
+    """Replace status.json; for those who hold the lock."""
+    write_atomically(folder / "status.json", as_json(status))
+    return status
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """One process at a time between reading the status and writing it."""
+    with open(folder / "status.lock", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def as_json(status: Status) -> bytes:
+    """The text of status.json."""
+    return (json.dumps(asdict(status), indent=2) + "\n").encode()
+
+
+def take(path: Path, patience_s: float = 0.0) -> int | None:
+    """A kernel lock on a file, as an open descriptor; None when somebody holds it.
+
+    patience_s: how long to try again; someone who only looks holds it for an instant.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                return None
+            time.sleep(0.005)
+
+
+def has_worker(folder: Path) -> bool:
+    """Whether a worker lives for this task. Looks without taking: opens, never creates."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def settle(folder: Path, reason: str = "its worker ended without a word; Resume goes on") -> Status:
+    """The status, corrected where it names a worker that is gone. Raises DamagedError."""
+    status = read_status(folder)
+    if not status.is_live or has_worker(folder):
+        return status
+    with held(folder):
+        status = read_status(folder)
+        if not status.is_live or has_worker(folder):
+            return status
+        state = "stopped" if status.state == "stopping" else "failed"
+        new = replace(status, state=state, message=reason, changed_at=time.time())
+        return write(folder, new)
+
+
+class StopSignal:
+    """Whether a stop was asked for; cheap enough to ask before every step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.seen, self.asked = folder / "status.json", None, False
+
+    def __call__(self) -> bool:
+        """Reads the file only when it was replaced since the last look."""
+        stat = self.file.stat()
+        mark = (stat.st_ino, stat.st_mtime_ns)
+        if mark != self.seen:
+            self.seen, self.asked = mark, read_status(self.file.parent).state == "stopping"
+        return self.asked

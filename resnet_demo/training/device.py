@@ -1,0 +1,36 @@
+"""Which device computes, in which number format."""
+
+import torch
+
+
+def pick_device() -> torch.device:
+    """The accelerator when there is one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
+
+
+def pick_precision(asked: str, device: torch.device) -> str:
+    """`float32` or `bf16`; `auto` takes bf16 only where the hardware multiplies in it.
+
+    Without such hardware bf16 still computes, many times slower: asked for by name, it is given.
+    """
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "float32"
+    return "float32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which the network runs forward; weights and loss stay in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls it: `cpu (2 threads)` or the name of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type

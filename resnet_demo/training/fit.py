@@ -1,0 +1,174 @@
+"""The training loop: a generator of events. Who wants a picture, a log or a stop sits outside.
+
+    for event in fit(config, datasets):
+        print(event)
+
+Everything random is a function of seed, epoch and step, so that a run resumed from `last.pt` goes
+on bit for bit as if it had never stopped (same machine, same number of threads).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from resnet_demo.config import TrainConfig
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.events import Epoch, Event, Finished, Step, Stopped
+from resnet_demo.training.optim import learning_rate
+from resnet_demo.training.state import Training
+from resnet_demo.training.validate import validate
+
+FIRST_STEPS = 20  # each is logged, so that a slow machine shows a curve at once
+POINTS_PER_EPOCH = 40
+SAVE_EVERY_S = 60.0  # a kill costs at most this much work, and a step
+
+
+class TrainingError(DemoError):
+    """The run cannot go on; the sentence says which knob to try."""
+
+
+def fit(
+    config: TrainConfig,
+    datasets: Datasets,
+    folder: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train, and tell. With a folder, checkpoints are kept there and an earlier one is resumed.
+
+    Each event is handed out before the checkpoint that follows it is saved, so that a log written
+    by the caller is never behind the checkpoint. Raises TrainingError, ConfigError, DamagedError.
+    """
+    training = Training.begin(config, datasets, folder)
+    yield training.opening_event()
+    while training.validated < config.epochs:
+        yield from train_epoch(training, should_stop)
+        summary = None if should_stop() else validate_epoch(training, should_stop)
+        if summary is None:
+            training.save()
+            yield Stopped(**training.now(), **training.ending("stopped; Resume goes on from here"))
+            return
+        yield summary
+        training.keep_if_best(summary)
+        training.save()
+    yield Finished(**training.now(), **training.ending(f"{config.epochs} epochs done"))
+
+
+def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator[Step]:
+    """What is left of the current epoch, an event every few steps; ends early on a stop."""
+    config, batches = training.config, training.batches
+    epoch, per_epoch = training.epoch, batches.steps_per_epoch
+    order = batches.order(epoch)
+    training.model.train()
+    clock = Clock(training)
+    for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
+        if should_stop():
+            break
+        lr = learning_rate(config, training.step, per_epoch)
+        for group in training.optimizer.param_groups:
+            group["lr"] = lr
+        x, labels = batches.train_batch(order, epoch, index)
+        loss, correct = train_step(training, x, labels)
+        training.step += 1
+        training.tally.add(loss, correct, len(labels))
+        clock.images += len(labels)
+        if is_logged(training.step, per_epoch):
+            yield Step(
+                **training.now(),
+                loss=finite(loss, training.step, config),
+                top1=correct.item() / len(labels),
+                lr=lr,
+                images_per_s=clock.rate(),
+            )
+        if clock.save_is_due():
+            finite(training.tally.loss, training.step, config)
+            training.save()
+    clock.rate()
+
+
+def train_step(training: Training, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
+
+    Returns the loss in nats and the number of right answers, both 0-d and still on the device:
+    the caller decides when to wait for them.
+    """
+    model: nn.Module = training.model
+    optimizer: Optimizer = training.optimizer
+    with training.autocast():
+        logits = model(x)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def validate_epoch(training: Training, should_stop: Callable[[], bool]) -> Epoch | None:
+    """The epoch's summary; None when stopped half-way, the network then as it was before."""
+    began = time.monotonic()
+    train_loss, train_top1, seen = training.tally.means()
+    finite(train_loss, training.step, training.config)
+    try:
+        val_loss, val_top1 = validate(training, should_stop)
+    except StoppedError:
+        return None
+    training.seconds += time.monotonic() - began
+    summary = Epoch(
+        **training.now(),
+        train_loss=train_loss,
+        train_top1=train_top1,
+        val_loss=finite(val_loss, training.step, training.config),
+        val_top1=val_top1,
+        lr=learning_rate(training.config, training.step - 1, training.batches.steps_per_epoch),
+        seconds=training.seconds - training.epoch_began,
+        images_per_s=seen / max(training.tally.seconds, 1e-9),
+    )
+    training.close_epoch()
+    return summary
+
+
+def is_logged(step: int, steps_per_epoch: int) -> bool:
+    """Fixed step numbers, so that the curve of a resumed run equals an uninterrupted one's."""
+    every = max(1, min(steps_per_epoch // POINTS_PER_EPOCH, 50))
+    return step <= FIRST_STEPS or step % every == 0
+
+
+def finite(loss: Tensor | float, step: int, config: TrainConfig) -> float:
+    """The loss as a number: this is where the device is waited for. Raises TrainingError."""
+    value = float(loss)
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the loss became {value} by step {step}: try a lower peak_lr than {config.peak_lr:g}"
+        )
+    return value
+
+
+class Clock:
+    """Images a second since the last reading, and when the next checkpoint is due; monotonic."""
+
+    def __init__(self, training: Training) -> None:
+        self.training, self.images = training, 0
+        self.read = self.saved = time.monotonic()
+
+    def rate(self) -> float:
+        """Images a second since the last call; their seconds go to the run's account."""
+        now = time.monotonic()
+        seconds, self.read = max(now - self.read, 1e-9), now
+        images, self.images = self.images, 0
+        self.training.seconds += seconds
+        self.training.tally.seconds += seconds
+        return images / seconds
+
+    def save_is_due(self) -> bool:
+        """True once every SAVE_EVERY_S."""
+        now = time.monotonic()
+        if now - self.saved < SAVE_EVERY_S:
+            return False
+        self.saved = now
+        return True

@@ -1,0 +1,207 @@
+"""All that changes while a run trains, how it is saved and how it comes back."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from resnet_demo import __version__
+from resnet_demo.config import TrainConfig
+from resnet_demo.data.store import Datasets
+from resnet_demo.events import Epoch, Resumed, Started
+from resnet_demo.models.measure import measure
+from resnet_demo.models.saved import save_model
+from resnet_demo.models.zoo import build_model
+from resnet_demo.training.batches import Batches
+from resnet_demo.training.checkpoint import load_last, save_last
+from resnet_demo.training.device import autocast, device_name, pick_device, pick_precision
+from resnet_demo.training.optim import make_optimizer
+
+
+@dataclass
+class Tally:
+    """Sums over the epoch so far; loss and correct stay on the device until somebody asks."""
+
+    loss: Tensor  # 0-d float64 or float32: sum over images of their batch's loss, nats
+    correct: Tensor  # 0-d int64
+    seen: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Tally":
+        """All zero. MPS has no float64."""
+        kind = torch.float32 if device.type == "mps" else torch.float64
+        return cls(
+            torch.zeros((), dtype=kind, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
+        """One batch; does not wait for the device."""
+        self.loss += loss * images
+        self.correct += correct
+        self.seen += images
+
+    def means(self) -> tuple[float, float, int]:
+        """Mean loss, top-1 as a fraction, and over how many images."""
+        return self.loss.item() / self.seen, self.correct.item() / self.seen, self.seen
+
+
+@dataclass
+class Training:
+    """A run in progress. `step` counts updates done, `validated` the epochs that are complete."""
+
+    config: TrainConfig
+    batches: Batches
+    model: nn.Module
+    optimizer: Optimizer
+    device: torch.device
+    precision: str
+    folder: Path | None
+    tally: Tally
+    step: int = 0
+    validated: int = 0
+    seconds: float = 0.0
+    epoch_began: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss
+    resumed: bool = False
+    warning: str = ""
+
+    @classmethod
+    def begin(cls, config: TrainConfig, datasets: Datasets, folder: Path | None) -> "Training":
+        """Network, optimizer and data on the device, as the folder's checkpoint has them."""
+        loaded = load_last(folder) if folder else None
+        if loaded:  # another number of threads adds in another order
+            torch.set_num_threads(loaded[0]["threads"])
+        device = pick_device()
+        batches = Batches.load(config, datasets, device)
+        model = first_weights(config, len(batches.classes)).to(device)
+        training = cls(
+            config=config,
+            batches=batches,
+            model=model.to(memory_format=torch.channels_last),
+            optimizer=make_optimizer(model, config),
+            device=device,
+            precision=pick_precision(config.precision, device),
+            folder=folder,
+            tally=Tally.on(device),
+        )
+        if loaded:
+            training.restore(*loaded)
+        return training
+
+    @property
+    def epoch(self) -> int:
+        """The epoch being trained, from 1."""
+        return min(self.validated + 1, self.config.epochs)
+
+    def now(self) -> dict[str, int]:
+        """Where the run is, for an event."""
+        return {"step": self.step, "epoch": self.epoch}
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass."""
+        return autocast(self.device, self.precision)
+
+    def opening_event(self) -> Started | Resumed:
+        """What this run is, told once at the start of each stretch."""
+        counts = measure(self.model, self.config.image_size)
+        facts = {
+            **self.now(),
+            "device": device_name(self.device),
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "parameters": counts.parameters,
+            "macs": counts.macs,
+            "steps_per_epoch": self.batches.steps_per_epoch,
+            "epochs": self.config.epochs,
+            "version": __version__,
+        }
+        return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
+
+    def ending(self, message: str) -> dict[str, Any]:
+        """What the last event of a stretch says of the run as a whole."""
+        return {
+            "best_epoch": self.best.get("epoch"),
+            "best_val_top1": self.best.get("val_top1"),
+            "seconds": self.seconds,
+            "message": message,
+        }
+
+    def close_epoch(self) -> None:
+        """The epoch is trained and validated: the next one starts from empty sums."""
+        self.validated += 1
+        self.epoch_began = self.seconds
+        self.tally = Tally.on(self.device)
+
+    def keep_if_best(self, summary: Epoch) -> None:
+        """Save the weights for classifying, if no earlier epoch was better on validation."""
+        if self.best and summary.val_top1 <= self.best["val_top1"]:
+            return
+        self.best = {
+            "epoch": summary.epoch,
+            "val_top1": summary.val_top1,
+            "val_loss": summary.val_loss,
+        }
+        if self.folder:
+            save_model(
+                self.folder,
+                self.model,
+                network=network_of(self.config, len(self.batches.classes)),
+                classes=list(self.batches.classes),
+                preprocessing=self.batches.preprocessing.to_dict(),
+                metrics=self.best,
+            )
+
+    def save(self) -> None:
+        """Write `last.pt`: tensors and plain values only."""
+        if not self.folder:
+            return
+        state = {
+            "config": self.config.to_dict(),
+            "threads": torch.get_num_threads(),
+            "step": self.step,
+            "validated": self.validated,
+            "seconds": self.seconds,
+            "epoch_began": self.epoch_began,
+            "best": self.best,
+            "tally": vars(self.tally),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "saved_at": time.time(),
+        }
+        save_last(self.folder, state)
+
+    def restore(self, state: dict[str, Any], warning: str) -> None:
+        """Become what was saved."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.validated = state["step"], state["validated"]
+        self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
+        self.best, self.resumed, self.warning = state["best"], True, warning
+        tally = state["tally"]
+        self.tally.loss += tally["loss"].to(self.device)
+        self.tally.correct += tally["correct"].to(self.device)
+        self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
+
+
+def first_weights(config: TrainConfig, num_classes: int) -> nn.Module:
+    """The network at step 0: a function of the config, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = network_of(config, num_classes)
+        return build_model(network.pop("name"), **network)
+
+
+def network_of(config: TrainConfig, num_classes: int) -> dict[str, Any]:
+    """The arguments of build_model, as model.json keeps them."""
+    return {
+        "name": config.model,
+        "num_classes": num_classes,
+        "stem": config.stem,
+        "batch_norm": config.batch_norm,
+    }

@@ -1,0 +1,40 @@
+"""Loss and accuracy on the validation split, during training."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+
+from resnet_demo.analysis.evaluate import predict
+from resnet_demo.errors import StoppedError
+from resnet_demo.training.state import Training
+
+
+def validate(training: Training, should_stop: Callable[[], bool]) -> tuple[float, float]:
+    """Loss in nats and top-1 as a fraction, on batch statistics if the config has that fault.
+
+    Raises StoppedError between two batches; the network is then as it was before.
+    """
+    batches, as_article = training.batches, training.config.validate_in_training_mode
+
+    def between_batches(done: int, total: int) -> None:
+        if should_stop():
+            raise StoppedError("stopped during validation")
+
+    before = [b.clone() for b in training.model.buffers()] if as_article else []
+    try:
+        with training.autocast():
+            logits = predict(
+                training.model,
+                batches.preprocessing.prepare,
+                batches.val_images,
+                batch_size=batches.val_batch_size,
+                training_mode=as_article,
+                on_batch=between_batches,
+            )
+    except StoppedError:
+        for buffer, old in zip(training.model.buffers(), before, strict=as_article):
+            buffer.copy_(old)
+        raise
+    labels = batches.val_labels.cpu()
+    loss = F.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).float().mean().item()

@@ -1,0 +1,61 @@
+"""The page: a header and the tabs, and how it is served."""
+
+import gradio as gr
+
+from resnet_demo.places import Places
+from resnet_demo.ui import train_tab as train
+from resnet_demo.ui.api import api
+from resnet_demo.ui.classify_tab import classify_tab
+from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.services import QUIET, Services
+from resnet_demo.ui.theme import CSS, theme
+from resnet_demo.ui.train_tab import train_tab
+
+HEADER = """# ResNet Demo
+Train a residual network, watch it learn, measure it, and show it your own pictures."""
+MOST_UPLOAD = "20mb"
+
+
+def build_app(places: Places) -> gr.Blocks:
+    """The app over those folders; nothing is written before somebody asks for it."""
+    services = Services(places)
+    with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
+        gr.Markdown(HEADER, elem_id="title")
+        with gr.Tabs():
+            with gr.Tab("Train", id="train"):
+                tab = train_tab(services)
+            with gr.Tab("Evaluate", id="evaluate") as second:
+                evaluation = evaluate_tab(services, second)
+            with gr.Tab("Classify", id="classify") as third:
+                classify_tab(services, third)
+        api(services)
+
+        def on_load(request: gr.Request) -> list:
+            return train.on_load(services, tab, request)
+
+        filled = [tab["form"]["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"]]
+        app.load(on_load, None, filled, **QUIET)
+        app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
+    return app
+
+
+def launch(app: gr.Blocks, **options: object) -> tuple:
+    """Serve it: nothing public by default, nothing about the machine told (see Gradio's launch).
+
+    options: what a test changes, `prevent_thread_lock` say.
+    """
+    app.queue(default_concurrency_limit=4)
+    app._queue.sleep_when_free = 0.01  # 0.05 s by default, which every event waits for
+    return app.launch(
+        theme=theme(),
+        css_paths=[CSS],
+        footer_links=["api"],
+        run_history=False,
+        enable_monitoring=False,
+        app_kwargs={"openapi_url": None},
+        max_file_size=MOST_UPLOAD,
+        show_error=False,
+        share=False,
+        ssr_mode=False,
+        **options,
+    )

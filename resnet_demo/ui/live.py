@@ -1,0 +1,101 @@
+"""A run as the Train tab shows it: tiles, a bar, a table an epoch, the last lines of the log."""
+
+import time
+from typing import Any
+
+from resnet_demo.runs.words import count, duration, in_words
+from resnet_demo.tasks.look import Look
+
+SILENT_S = 15.0  # after so long without a word the page says so
+EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
+STATE_WORDS = {
+    "queued": "Queued",
+    "preparing": "Preparing",
+    "running": "Training",
+    "stopping": "Stopping",
+    "stopped": "Stopped",
+    "finished": "Finished",
+    "failed": "Failed",
+}
+
+
+def tiles(seen: Look) -> str:
+    """The figures as HTML. Numbers and words of ours only: no text of anybody else's goes in."""
+    at = seen.progress()
+    total, step = at["total_steps"], at["step"]
+    left = at["seconds_left"]
+    figures = {
+        "state": STATE_WORDS[seen.status.state],
+        "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
+        "step": f"{step:,} / {total:,}" if total else "–",
+        "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",
+        "learning rate": f"{at['lr']:.3g}" if at["lr"] is not None else "–",
+        "elapsed": duration(at["seconds"]) if at["seconds"] else "–",
+        "time left": f"about {duration(left)}" if left is not None else "–",
+    }
+    cells = "".join(
+        f'<div class="tile"><span>{name}</span><b>{value}</b></div>'
+        for name, value in figures.items()
+    )
+    share = step / total if total else 0.0
+    return f'<div class="tiles state-{seen.status.state}">{cells}</div>' + bar(share)
+
+
+def bar(share: float) -> str:
+    """A progress bar; share from 0 to 1."""
+    return (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * share:.0f}"><div style="width:{100 * share:.1f}%"></div></div>'
+    )
+
+
+def sentence(seen: Look) -> str:
+    """What is going on, in plain words (Markdown; other people's text is safe in it)."""
+    state, message, at = seen.status.state, seen.status.message, seen.progress()
+    if state == "queued":
+        what = f"Place {seen.place} in the queue." if seen.place else "Next in line, starting."
+    elif state == "preparing":
+        what = "Preparing: loading torch and the images takes some seconds."
+    elif state == "failed":
+        what = f"**Failed:** {message}."
+    elif state in ("stopped", "finished"):
+        what = f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
+    else:
+        what = message
+    if at["device"]:
+        what += (
+            f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
+            f"on {at['device']} in {at['precision']}."
+        )
+    if seen.view.best:
+        best = seen.view.best
+        what += f" Best validation top-1 **{best.val_top1:.2%}** in epoch {best.epoch}."
+    if (at["silent_s"] or 0) > SILENT_S:
+        what += f" *Last word {duration(at['silent_s'])} ago.*"
+    return what.strip()
+
+
+def epoch_rows(seen: Look) -> list[list[Any]]:
+    """A row an epoch, newest first."""
+    return [
+        [
+            epoch.epoch,
+            f"{epoch.train_loss:.4f}",
+            f"{epoch.val_loss:.4f}",
+            f"{epoch.train_top1:.2%}",
+            f"{epoch.val_top1:.2%}",
+            duration(epoch.seconds),
+        ]
+        for epoch in reversed(seen.view.epochs)
+    ]
+
+
+def log_tail(seen: Look, lines: int = 12) -> str:
+    """The last events in words, with the clock; newest last."""
+    view = seen.view
+    events = [view.started, *view.steps[-lines:], *view.epochs[-lines:], view.ended]
+    told = sorted((event for event in events if event), key=lambda event: event.time)
+    return "\n".join(
+        f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {in_words(event)}"
+        for event in told[-lines:]
+    )

@@ -1,0 +1,117 @@
+"""What every tab is given: the runs, the datasets, the launcher; and how errors reach a person."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, DamagedError, DemoError
+from resnet_demo.models.description import describe
+from resnet_demo.places import Places
+from resnet_demo.runs.store import Run, Runs
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.look import Watcher, status_of
+
+if TYPE_CHECKING:  # torch, which the page must not wait for
+    from resnet_demo.runs.evaluation import Classifier
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+NOT_UPLOADED = ConfigError(
+    "a picture must come through an upload, got a path of this machine", "image"
+)
+MOST_CLASSIFIERS = 4
+TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow answer is not doubled
+
+
+@dataclass
+class Services:
+    """One of each for the whole app; `watcher` is for the ticks, which all run in one thread."""
+
+    places: Places
+    launcher: Launcher = field(init=False)
+    watcher: Watcher = field(default_factory=Watcher)
+    classifiers: "dict[tuple[str, str], Classifier]" = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.launcher = Launcher(self.places)
+
+    @property
+    def runs(self) -> Runs:
+        """The runs on this machine."""
+        return self.launcher.runs
+
+    @property
+    def datasets(self) -> Datasets:
+        """The datasets on this machine."""
+        return self.launcher.datasets
+
+    def caller(self) -> Caller:
+        """Who asks. The app runs on a person's own machine: the owner."""
+        return Caller()
+
+    def classifier(self, run_id: str) -> "Classifier":
+        """The run's best weights, kept in memory while they are the best. Raises DemoError."""
+        from resnet_demo.runs.evaluation import Classifier
+
+        run = self.runs.get(run_id)
+        key = (run.id, describe(run.path)["sha256"])
+        if key not in self.classifiers:
+            while len(self.classifiers) >= MOST_CLASSIFIERS:
+                self.classifiers.pop(next(iter(self.classifiers)))
+            self.classifiers[key] = Classifier.of(run)
+        return self.classifiers[key]
+
+    def run_labels(self, trained: bool = False) -> list[tuple[str, str]]:
+        """What a choice of runs shows, and the id behind it; trained: only those with weights."""
+        runs = [
+            run
+            for run in self.runs.list()
+            if not trained or (run.path / "model.safetensors").exists()
+        ]
+        return [(f"{run.id} · {state(run)}", run.id) for run in runs]
+
+    def latest(self) -> str | None:
+        """The run a new page opens with: the live one that trains, else the newest."""
+        labels = self.runs.list()
+        live = [run for run in labels if state(run) in ("running", "preparing", "stopping")]
+        return next((run.id for run in [*live, *labels]), None)
+
+
+def state(run: Run) -> str:
+    """A run's state in a word."""
+    try:
+        return status_of(run).state
+    except DamagedError:
+        return "damaged"
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """DemoErrors within, or within the function it decorates, reach a person as one sentence."""
+    try:
+        yield
+    except DemoError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def uploaded(path: str | None) -> Path:
+    """The file of an upload. Raises ConfigError for a path that did not come through one.
+
+    A raw request can name any file of this machine: only Gradio's own folder is looked into.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    if not path or "\0" in path:
+        raise ConfigError("a picture must be uploaded first, got nothing", "image")
+    try:
+        file = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise NOT_UPLOADED from error
+    if not file.is_relative_to(folder) or not file.is_file():
+        raise NOT_UPLOADED
+    return file

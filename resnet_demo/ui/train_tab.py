@@ -1,0 +1,202 @@
+"""The Train tab: the form on one side, the run that is watched on the other."""
+
+from typing import Any
+
+import gradio as gr
+
+from resnet_demo.config import make_config
+from resnet_demo.data.rules import check_data
+from resnet_demo.errors import DemoError
+from resnet_demo.models.counts import count
+from resnet_demo.runs.words import count as in_figures
+from resnet_demo.runs.words import duration
+from resnet_demo.tasks.estimate import estimate
+from resnet_demo.tasks.look import Look
+from resnet_demo.ui import live, plots
+from resnet_demo.ui.form import asked, config_form, dataset_labels
+from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+
+TICK_S = 1.0
+NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
+NO_CIFAR = (
+    "**shapes10 is synthetic**: ten drawn shapes, made on this machine, so that Train works at "
+    "once. For CIFAR-10, bring its images in and reload this page: "
+    "`python -m resnet_demo data import cifar10 ARCHIVE`, or put `cifar-10-python.tar.gz` into "
+    "the `data` folder."
+)
+ADDRESS = """(run) => {
+  const url = new URL(window.location);
+  if (run) { url.searchParams.set('run', run); window.history.replaceState(null, '', url); }
+}"""
+
+
+def train_tab(services: Services) -> dict[str, Any]:
+    """Build the tab; the components that the page fills when it is loaded."""
+    with gr.Row(elem_classes="train"):
+        with gr.Column(scale=5, min_width=330, elem_classes="panel"):
+            form = config_form(services.datasets.list())
+            form["dataset"].info = "the images to learn from"
+            note = gr.Markdown(elem_id="dataset-note", elem_classes="note")
+            facts = gr.Markdown(elem_id="facts")
+            start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
+        with gr.Column(scale=8, min_width=330):
+            watched = watch_panel(services)
+    knobs = list(form.values())
+
+    @plainly()
+    def on_start(*values: Any) -> dict[str, Any]:
+        run_id = services.launcher.start(make_config(asked(form, values)), services.caller())
+        return gr.update(choices=services.run_labels(), value=run_id)
+
+    start.click(on_start, knobs, watched["run"], **QUIET)
+    gr.on(
+        [knob.change for knob in knobs],
+        lambda *values: (told_before(services, asked(form, values)), dataset_note(services)),
+        knobs,
+        [facts, note],
+        **QUIET,
+        trigger_mode="always_last",
+    )
+    return {"form": form, "note": note, "facts": facts, **watched}
+
+
+def watch_panel(services: Services) -> dict[str, Any]:
+    """Everything about the run that is watched, brought up to date every second."""
+    run = gr.Dropdown([], label="run", elem_id="run", interactive=True)
+    figures = gr.HTML(elem_id="figures", padding=False)
+    words = gr.Markdown(NO_RUN, elem_id="words")
+    with gr.Row():
+        stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
+        resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
+        log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, scale=0)
+    same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
+    with gr.Row():
+        loss = gr.LinePlot(y="loss", elem_id="loss", title="Loss (nats)", **same)
+        accuracy = gr.LinePlot(y="top-1 (%)", elem_id="accuracy", title="Accuracy (%)", **same)
+    table = gr.Dataframe(
+        headers=live.EPOCH_COLUMNS, elem_id="epochs", label="Epochs", interactive=False,
+        show_label=True, max_height=240,
+    )  # fmt: skip
+    with gr.Accordion("Log", open=False):
+        log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
+    seen = gr.State(None)
+    outputs = [run, figures, words, stop, resume, loss, accuracy, table, log, seen]
+
+    async def on_tick(run_id: str | None, log_loss: bool, before: Any) -> Any:
+        return tick(services, run_id, log_loss, before)
+
+    timer = gr.Timer(TICK_S)
+    gr.on(
+        [timer.tick, run.change, log_scale.change], on_tick, [run, log_scale, seen], outputs, **TICK
+    )
+    run.change(None, run, None, js=ADDRESS, **QUIET)
+    stop.click(plainly()(lambda run_id: stopped(services, run_id)), run, None, **QUIET)
+    resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
+    return {"run": run, "seen": seen}
+
+
+def stopped(services: Services, run_id: str) -> None:
+    """Stop the run, and say what happens now."""
+    gr.Info(services.launcher.stop(run_id, services.caller()))
+
+
+def resumed(services: Services, run_id: str) -> None:
+    """Queue the run again."""
+    services.launcher.resume(run_id, services.caller())
+
+
+def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) -> Any:
+    """What changed since the page was last told; mostly nothing, and then nothing is sent."""
+    labels = services.run_labels()
+    before = before or {}
+    skip = gr.skip()
+    choices = skip if labels == before.get("labels") else gr.update(choices=labels)
+    if run_id is None or run_id not in [name for _, name in labels]:
+        return (choices, *[skip] * 8, {"labels": labels})
+    try:
+        look = services.watcher.look(services.runs.get(run_id))
+    except DemoError as error:  # a damaged run is said, not hidden
+        words = gr.update(value=f"**{error}.**")
+        return (choices, skip, words, *[skip] * 6, {"labels": labels})
+    now = {
+        "labels": labels,
+        "figures": live.tiles(look),
+        "words": live.sentence(look),
+        "state": look.status.state,
+        "curves": [run_id, look.view.offset, log_loss],
+    }
+    fresh = {part: now[part] != before.get(part) for part in now}
+    return (
+        choices,
+        now["figures"] if fresh["figures"] else skip,
+        now["words"] if fresh["words"] else skip,
+        *(buttons(look) if fresh["state"] else (skip, skip)),
+        *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
+        now if any(fresh.values()) else skip,
+    )
+
+
+def buttons(look: Look) -> tuple[Any, Any]:
+    """Stop and Resume, each alive where it can do something."""
+    state, own = look.status.state, not look.run.shipped
+    return (
+        gr.update(interactive=own and state in ("queued", "preparing", "running")),
+        gr.update(interactive=own and state in ("stopped", "failed")),
+    )
+
+
+def curves(look: Look, log_loss: bool) -> tuple[Any, ...]:
+    """Both plots, the table an epoch and the tail of the log."""
+    name = "log10 of loss" if log_loss else "loss"
+    title = "log10 of loss" if log_loss else "Loss (nats)"
+    return (
+        gr.update(value=plots.loss_table(look.view, log_loss), y=name, title=title),
+        plots.accuracy_table(look.view),
+        live.epoch_rows(look),
+        live.log_tail(look),
+    )
+
+
+def told_before(services: Services, values: dict[str, Any]) -> str:
+    """What the form as it stands would train, or the sentence on what is wrong with it."""
+    try:
+        config = make_config(values)
+        info = check_data(config, services.datasets)
+    except DemoError as error:
+        return f"⚠ {error}"
+    size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
+    images = info.train - int(info.train * config.val_share)
+    steps = -(-images // config.batch_size)
+    expected = estimate(config, info, services.runs)
+    length = (
+        f"about **{duration(expected.seconds)}** on this machine, as measured in {expected.run_id}"
+        if expected
+        else "how long it takes is known once this network has run here"
+    )
+    return (
+        f"**{in_figures(size.parameters)}** parameters · **{in_figures(size.macs)}** multiply-adds "
+        f"an image · {config.epochs} × {steps} steps · {length}"
+    )
+
+
+def dataset_note(services: Services) -> str:
+    """How to get CIFAR-10, where it is not on this machine."""
+    names = [info.name for info in services.datasets.list()]
+    return "" if "cifar10" in names else NO_CIFAR
+
+
+def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> list[Any]:
+    """A fresh page: the datasets and runs that are here now, and the run it should watch."""
+    infos = services.datasets.list()
+    labels = services.run_labels()
+    named = request.query_params.get("run")
+    known = [run_id for _, run_id in labels]
+    shown = named if named in known else services.latest()
+    values = make_config({"dataset": infos[0].name}).to_dict()
+    return [
+        gr.update(choices=dataset_labels(infos), value=infos[0].name),
+        dataset_note(services),
+        told_before(services, values),
+        gr.update(choices=labels, value=shown),
+        None,
+    ]

@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet_demo.config import MODELS
+from resnet_demo.errors import ConfigError
+from resnet_demo.models import build_model
+from resnet_demo.models.counts import Counts, count, table
+from resnet_demo.models.measure import measure, rows
+from resnet_demo.models.names import STEMS
+from resnet_demo.models.zoo import WITH_STEM
+
+VARIANTS = [
+    (name, stem, batch_norm)
+    for name, stem, batch_norm in product(MODELS, STEMS, (True, False))
+    if stem == "small" or name in WITH_STEM
+]
+
+
+def counted_by_torch(model, image_size):
+    """Parameters by name, and half of the floating point operations that PyTorch counts."""
+    with FlopCounterMode(display=False) as flops:
+        model(torch.empty(1, 3, image_size, image_size, device="meta"))
+    parameters = sum(parameter.numel() for _, parameter in model.named_parameters())
+    return Counts(parameters, flops.get_total_flops() // 2)
+
+
+@pytest.mark.parametrize(("name", "stem", "batch_norm"), VARIANTS)
+def test_table_knows_what_pytorch_counts(name, stem, batch_norm):
+    with torch.device("meta"):
+        model = build_model(name, 7, stem=stem, batch_norm=batch_norm).eval()
+    for image_size in (32, 45):
+        counts = count(name, 7, image_size, stem, batch_norm)
+        assert counts == counted_by_torch(model, image_size)
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet20", "resnet50", "resnet34-article", "vgg16"])
+@pytest.mark.parametrize("image_size", [33, 63, 96])
+def test_measured_and_known_counts_agree(name, image_size):
+    measured = measure(build_model(name, 100), image_size)
+    assert measured == count(name, 100, image_size)
+
+
+def test_measuring_leaves_the_network_as_it_was():
+    model = build_model("resnet20").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure(model, 32)
+    assert model.training
+    torch.testing.assert_close(model.state_dict(), before)
+
+
+def test_stored_table_is_the_one_that_would_be_written():
+    assert dict(rows()) == table()
+
+
+def test_published_multiply_adds():
+    assert count("resnet50", 1000, 224, "imagenet").macs == 4_089_184_256  # "4.1 GMACs"
+    assert round(count("resnet34", 1000, 224, "imagenet").macs / 1e9, 1) == 3.7  # table 1: 3.6
+
+
+@pytest.mark.parametrize("question", [{"name": "resnet19"}, {"name": "vgg16", "stem": "large"}])
+def test_unknown_names_are_refused(question):
+    with pytest.raises(ConfigError, match="must be one of"):
+        count(**question)
+
+
+def test_counting_and_describing_do_without_torch():
+    program = (
+        "import sys, resnet_demo.models.counts as c, resnet_demo.models.description;"
+        "c.count('resnet9'); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,152 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from resnet_demo.config import DEPTHS, MODELS
+from resnet_demo.errors import ConfigError
+from resnet_demo.models import build_model
+from resnet_demo.models.measure import parameters
+from resnet_demo.models.names import STEMS
+from resnet_demo.models.zoo import WITH_STEM, WITHOUT_STEM
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def of_kind(model, kind):
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def test_zoo_and_config_name_the_same_networks():
+    assert WITH_STEM.keys() | WITHOUT_STEM.keys() == set(MODELS)
+    assert not WITH_STEM.keys() & WITHOUT_STEM.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_trains_a_step(name):
+    torch.manual_seed(0)
+    model = build_model(name, num_classes=7)
+    before = model.head.weight.clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    logits = model(IMAGES)
+    F.cross_entropy(logits, torch.tensor([0, 6])).backward()
+    optimizer.step()
+    assert logits.shape == (2, 7)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert not torch.equal(model.head.weight, before)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_the_head_of_the_mean_of_the_features(name):
+    torch.manual_seed(0)
+    model = build_model(name).eval()
+    features = model.features(IMAGES)
+    assert features.shape[:2] == (2, model.head.in_features)
+    expected = torch.einsum("bchw,kc->bkhw", features, model.head.weight).mean((2, 3))
+    torch.testing.assert_close(model(IMAGES), expected + model.head.bias)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_without_batch_norm_every_convolution_has_a_bias_instead(name):
+    model = build_model(name, batch_norm=False)
+    assert not of_kind(model, nn.BatchNorm2d)
+    assert all(conv.bias is not None for conv in of_kind(model, nn.Conv2d))
+    assert model(IMAGES).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_before_batch_norm_only_the_article_has_a_bias(name):
+    model = build_model(name)
+    assert len(of_kind(model, nn.BatchNorm2d)) == len(of_kind(model, nn.Conv2d))
+    biased = {conv.bias is not None for conv in of_kind(model, nn.Conv2d)}
+    assert biased == {name == "resnet34-article"}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg16"])
+def test_first_weights_are_normal_with_he_s_deviation(name):
+    torch.manual_seed(0)
+    conv = of_kind(build_model(name), nn.Conv2d)[-1]
+    fan_out = conv.out_channels * 9
+    torch.testing.assert_close(conv.weight.std().item(), (2 / fan_out) ** 0.5, rtol=0.02, atol=0)
+
+
+def test_first_weights_of_the_article_are_pytorch_s():
+    torch.manual_seed(0)
+    conv = of_kind(build_model("resnet34-article"), nn.Conv2d)[-1]
+    bound = (conv.in_channels * 9) ** -0.5  # uniform, 1 / sqrt(fan-in)
+    assert conv.weight.abs().max() <= bound
+    torch.testing.assert_close(conv.weight.std().item(), bound / 3**0.5, rtol=0.01, atol=0)
+
+
+def test_article_has_its_21298314_parameters():
+    assert parameters(build_model("resnet34-article")) == 21_298_314
+
+
+@pytest.mark.parametrize("size", [224, 200])
+def test_article_ends_in_a_7x7_map(size):
+    with torch.device("meta"):
+        features = build_model("resnet34-article").features(torch.empty(1, 3, size, size))
+    assert features.shape == (1, 512, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
+)
+def test_cifar_resnets_are_as_large_as_in_table_6(depth, millions):
+    counted = parameters(build_model(f"resnet{depth}")) / 1e6
+    assert round(counted, 1 if depth == 110 else 2) == millions
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_depth_counts_the_layers_with_weights(depth):
+    model = build_model(f"resnet{depth}")
+    assert len(of_kind(model, nn.Conv2d)) + len(of_kind(model, nn.Linear)) == depth
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_plain_twin_has_the_same_weights_to_learn(depth):
+    def shapes(name):
+        return {key: value.shape for key, value in build_model(name).state_dict().items()}
+
+    assert shapes(f"plain{depth}") == shapes(f"resnet{depth}")
+
+
+def test_plain_twin_computes_something_else():
+    torch.manual_seed(0)
+    residual, plain = build_model("resnet20").eval(), build_model("plain20").eval()
+    plain.load_state_dict(residual.state_dict())
+    assert not torch.allclose(residual(IMAGES), plain(IMAGES))
+
+
+def test_vgg16_has_thirteen_convolutions_and_five_pools():
+    model = build_model("vgg16")
+    assert len(of_kind(model, nn.Conv2d)) == 13
+    assert len(of_kind(model, nn.MaxPool2d)) == 5
+    assert model.features(IMAGES).shape == (2, 512, 1, 1)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("small", 4), ("imagenet", 1)])
+def test_stem_decides_how_much_of_a_small_image_is_left(stem, side):
+    assert build_model("resnet18", stem=stem).features(IMAGES).shape == (2, 512, side, side)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_networks_with_a_stem_of_their_own_pass_over_the_knob(stem):
+    assert build_model("resnet9", stem=stem).features(IMAGES).shape[-1] == 4
+
+
+@pytest.mark.parametrize("name", ["resnet19", "", None, ["resnet20"]])
+def test_an_unknown_network_is_refused_by_name(name):
+    with pytest.raises(ConfigError, match=r"^model must be one of resnet9, .*, got ") as refused:
+        build_model(name)
+    assert refused.value.field == "model"
+
+
+def test_an_unknown_stem_is_refused_by_name():
+    with pytest.raises(ConfigError, match="stem must be one of small, imagenet, got 'large'"):
+        build_model("resnet18", stem="large")
+
+
+def test_package_has_nothing_else_to_offer():
+    with pytest.raises(ImportError, match="build_network"):
+        from resnet_demo.models import build_network  # noqa: F401
