@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 
 from resnet_demo import __version__
 from resnet_demo.config import RECIPES, TrainConfig, make_config, one_of, parse
-from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.errors import ConfigError, DemoError, NotFoundError, StoppedError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.places import Places
 from resnet_demo.runs.words import in_words
-from resnet_demo.tasks.caller import Caller
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,15 +36,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return asked.do(asked, Places.from_environment()) or 0
     except DemoError as error:
-        field = error.field if isinstance(error, ConfigError) else None
-        option = (
-            f"--{field.replace('_', '-')}: " if field in {*knob_names(), "run_id", "split"} else ""
-        )
-        print(f"resnet_demo {asked.verb}: {option}{error}", file=sys.stderr)
+        print(f"resnet_demo {asked.verb}: {option(asked, error)}{error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"resnet_demo {asked.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return StoppedError.exit_code
+
+
+def option(asked: argparse.Namespace, error: DemoError) -> str:
+    """The flag that an error is about, to stand before its sentence; "" where it is none."""
+    field = getattr(error, "field", None)
+    if field in ("run", "run_id") and getattr(asked, "resume", None) is not None:
+        return "--resume: "
+    is_flag = field in {*knob_names(), "run_id", "split", "size"} and hasattr(asked, field)
+    return f"--{field.replace('_', '-')}: " if is_flag else ""
 
 
 def make_parser() -> Parser:
@@ -149,12 +158,15 @@ def train_here(run: Any, places: Places, as_json: bool) -> int:
     """Train in this process; Ctrl-C stops after the step and keeps the checkpoint."""
     from resnet_demo.tasks.worker import ask_to_stop, train
 
+    def waiting(place: int) -> None:
+        print(f"another run trains: place {place} in the queue", file=sys.stderr)
+
     print(f"run {run.id} in {run.path}", file=sys.stderr)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
         signal.signal(number, lambda *_: ask_to_stop(run.path))
     try:
-        last = train(run, places, lambda event: show(event, as_json))
+        last = train(run, places, lambda event: show(event, as_json), waiting)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -188,7 +200,8 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
 def evaluation_text(result: dict[str, Any]) -> str:
     """Accuracy and loss, and a line a class."""
     head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
-    head += f"top-1 {result['top1']:.2%}, loss {result['loss']:.4f}"
+    loss = "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
+    head += f"top-1 {result['top1']:.2%}, loss {loss}"
     lines = [
         f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
         f"F1 {row['f1']:6.1%}  images {row['support']}"
@@ -223,20 +236,21 @@ def classify_verb(asked: argparse.Namespace, places: Places) -> int:
 
 def runs_verb(asked: argparse.Namespace, places: Places) -> None:
     """List, show, delete."""
-    from resnet_demo.tasks.launcher import Launcher
+    from resnet_demo.runs.store import Runs
+    from resnet_demo.tasks.launcher import discard
     from resnet_demo.tasks.look import look, summary, summary_text
 
-    launcher = Launcher(places)
+    runs = Runs(places)
     if asked.what == "list":
-        for run in launcher.runs.list():
+        for run in runs.list():
             row = summary(run)
             tell(row, summary_text(row), asked.json)
         return
     if asked.run is None:
         raise ConfigError.rule("run", "the id of a run", asked.run)
-    run = find(launcher.runs, asked.run)
+    run = find(runs, asked.run)
     if asked.what == "delete":
-        launcher.delete(run.id, Caller())
+        discard(run)
         tell({"run": run.id, "deleted": True}, f"{run.id} is in the trash folder", asked.json)
     else:
         seen = look(run)
@@ -287,10 +301,12 @@ def find(runs: Any, name: str) -> Any:
     """A run by its id or by the path of its directory. Raises NotFoundError."""
     from resnet_demo.runs.store import Run
 
-    if "/" in name and (Path(name) / "config.json").is_file():
-        path = Path(name).resolve()
-        return Run(path, runs.is_shipped(path))
-    return runs.get(name.rstrip("/"))
+    if "/" not in name:
+        return runs.get(name)
+    path = Path(name).resolve()
+    if not (path / "config.json").is_file():
+        raise NotFoundError.rule("run", "an id or the folder of a run", name)
+    return Run(path, runs.is_shipped(path))
 
 
 def tell(values: dict[str, Any], text: str, as_json: bool) -> None:

@@ -120,5 +120,5 @@ def from_line(line: str) -> Event | None:
         kind = KINDS[values.pop("event")]
         names = {f.name for f in fields(kind)}
         return kind(**{name: value for name, value in values.items() if name in names})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -30,27 +30,28 @@ def augment(
     flip: half of them left to right. crop: move by up to so many pixels each way, edges
     mirrored without repeating the outermost pixel. cutout: side of a square of the colour `fill`,
     its centre anywhere, so that some of it may fall outside (DeVries and Taylor 2017).
-    generator_seed: whole numbers from 0, such as (seed, epoch, step). Each of the three draws
-    the same numbers whether or not the others are on.
+    generator_seed: whole numbers from 0, such as (seed, epoch, step). Each of the three is
+    the same whether or not the others are on.
     """
-    batch, height, width = images.shape[:3]
-    generator = _generator(AUGMENT, generator_seed)
-
-    def draw(below: int) -> Tensor:
-        numbers = torch.randint(below, (batch, 1), generator=generator)
-        return numbers.to(images.device, non_blocking=True)
-
-    mirrored, down, right = draw(2), draw(2 * crop + 1) - crop, draw(2 * crop + 1) - crop
-    top, left = draw(height) - cutout // 2, draw(width) - cutout // 2
     if not (flip or crop or cutout):
         return images
+    batch, height, width = images.shape[:3]
+    generator = _generator(AUGMENT, generator_seed)
+    choices = (2, 2 * crop + 1, 2 * crop + 1, height, width)
+    drawn = torch.stack([torch.randint(n, (batch, 1), generator=generator) for n in choices])
+    # not waiting: a copy that waits would hold the host up until the device has nothing to do
+    mirrored, down, right, middle_y, middle_x = drawn.to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
-    hole = _within(rows, top, cutout)[:, :, None] & _within(columns, left, cutout)[:, None]
+    hole = None
+    if cutout:
+        in_rows = _within(rows, middle_y - cutout // 2, cutout)
+        in_columns = _within(columns, middle_x - cutout // 2, cutout)
+        hole = in_rows[:, :, None] & in_columns[:, None]
     if flip:
         columns = torch.where(mirrored == 1, width - 1 - columns, columns)
-    rows, columns = _reflect(rows + down, height), _reflect(columns + right, width)
-    return _gather(images, rows, columns, hole if cutout else None, fill)
+    rows, columns = _reflect(rows + down - crop, height), _reflect(columns + right - crop, width)
+    return _gather(images, rows, columns, hole, fill)
 
 
 def _generator(purpose: int, numbers: tuple[int, ...]) -> torch.Generator:
@@ -83,7 +84,7 @@ def _gather(
     first = torch.arange(batch, device=images.device)[:, None, None] * (height * width)
     index = first + rows[:, :, None] * width + columns[:, None]
     if hole is not None:
-        colour = torch.tensor([fill], dtype=torch.uint8, device=images.device)
+        colour = torch.tensor([fill], dtype=torch.uint8).to(images.device, non_blocking=True)
         index = index.masked_fill_(hole, len(pixels))
         pixels = torch.cat((pixels, colour))
     return pixels.index_select(0, index.flatten()).view(images.shape)

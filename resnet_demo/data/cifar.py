@@ -3,15 +3,14 @@
 The original order is kept, so that the split of seed 42 is the tutorial's own. No torch here.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnet_demo.data.archive import read_members
-from resnet_demo.data.folder import DatasetInfo, new_dataset, write_info, write_split
+from resnet_demo.data.folder import Progress, describe, new_dataset, write_info, write_split
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.unpickle import unpickled
 from resnet_demo.errors import DamagedError, shortened
 
@@ -30,7 +29,6 @@ INFO = DatasetInfo(
     synthetic=False,
     source="the original CIFAR-10 batches, in their own order",
 )
-Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -41,35 +39,29 @@ def original(root: Path) -> Path | None:
     return root / ARCHIVE if (root / ARCHIVE).is_file() else None
 
 
-def convert(root: Path, source: Path, progress: Progress | None = None) -> DatasetInfo:
-    """Make the dataset cifar10 of the original batches: a folder or cifar-10-python.tar.gz.
+def is_original(source: Path) -> bool:
+    """True for the original batches: their folder, or an archive that begins with it."""
+    if source.is_dir():
+        return (source / "data_batch_1").is_file()
+    first = next(read_members(source), None)
+    return first is not None and first.parts[0] == FOLDER
+
+
+def convert(
+    root: Path, source: Path, progress: Progress | None = None, name: str = INFO.name
+) -> DatasetInfo:
+    """Make a dataset of the original batches: their folder or cifar-10-python.tar.gz.
 
     progress: called with batches done and their number. Raises DamagedError for what the batches
-    should not hold, ConfigError where cifar10 is there already.
+    should not hold, ConfigError where `name` is there already.
     """
-    with new_dataset(root, "cifar10") as folder:
+    with new_dataset(root, name) as folder:
         classes, batches = read_batches(source, progress or (lambda done, total, message: None))
-        moments = {
-            split: write_split(
-                folder,
-                split,
-                (batches[name][0] for name in names),
-                np.concatenate([batches[name][1] for name in names]),
-                INFO.size,
-            )
-            for split, names in BATCHES.items()
-        }
-        train = moments["train"]
-        info = replace(
-            INFO,
-            classes=classes,
-            train=train.images,
-            test=moments["test"].images,
-            mean=train.mean(),
-            std=train.std(),
-            per_image_std=train.per_image_std(),
-        )
-        return write_info(folder, info)
+        moments = {}
+        for split, names in BATCHES.items():
+            images, labels = zip(*(batches[batch] for batch in names), strict=True)
+            moments[split] = write_split(folder, split, images, np.concatenate(labels), INFO.size)
+        return write_info(folder, describe(name, classes, INFO.size, moments, INFO.source))
 
 
 def read_batches(source: Path, progress: Progress) -> tuple[tuple[str, ...], dict[str, Batch]]:

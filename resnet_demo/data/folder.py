@@ -5,90 +5,25 @@ name: what is there is complete, and a kill leaves nothing that looks like it.
 """
 
 import json
-import math
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
-from resnet_demo.data.moments import Moments, Triple
-from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
+from resnet_demo.data.info import DatasetInfo, check_name
+from resnet_demo.data.moments import Moments
+from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
 
-NAME = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 SPLITS = ("train", "test")
 INFO = "dataset.json"
-FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
+Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
 NAMED_SKIPPED = 20  # this many unreadable files are named in dataset.json
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetInfo:
-    """What is known about a dataset without opening its images.
-
-    mean and std: of the training pixels, per channel, on the 0..1 scale; per_image_std: the mean
-    of each training image's own deviation. skipped: the first unreadable files of an import.
-    """
-
-    name: str
-    classes: tuple[str, ...]  # in label order
-    size: int  # pixels, side of the stored square images
-    train: int  # images
-    test: int  # images
-    mean: Triple
-    std: Triple
-    per_image_std: Triple
-    synthetic: bool
-    source: str  # where it came from, in words
-    skipped_count: int = 0
-    skipped: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Field name -> value, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Any) -> "DatasetInfo":
-        """The opposite of `to_dict`. Raises DamagedError for what it never wrote."""
-        try:
-            given = {field.name: values[field.name] for field in fields(cls)}
-            tuples = {name: tuple(value) for name, value in given.items() if type(value) is list}
-            info = cls(**{**given, **tuples})
-            sound = _is_sound(info)
-        except (KeyError, TypeError) as error:
-            raise DamagedError("the description of the dataset is incomplete") from error
-        if not sound:
-            raise DamagedError("the description of the dataset makes no sense")
-        return info
-
-
-def _is_sound(info: DatasetInfo) -> bool:
-    words = (info.name, info.source, *info.classes, *info.skipped)
-    counts = (info.size, info.train, info.test)
-    triples = (info.mean, info.std, info.per_image_std)
-    return (
-        all(type(word) is str for word in words)
-        and all(type(count) is int and count > 0 for count in counts)
-        and all(len(triple) == 3 and all(map(math.isfinite, triple)) for triple in triples)
-        and min(info.mean) >= 0 < min(*info.std, *info.per_image_std)
-        and len(set(info.classes)) == len(info.classes) >= 2
-        and type(info.synthetic) is bool
-        and type(info.skipped_count) is int
-    )
-
-
-def check_name(name: object, field: str = "dataset") -> str:
-    """The name, if it may become a folder's. Raises ConfigError."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        rule = "at most 64 small letters, digits and dashes, no dash first"
-        raise ConfigError.rule(field, rule, name)
-    return name
+FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
 
 
 def is_complete(folder: Path) -> bool:
@@ -133,30 +68,71 @@ def _clear_abandoned(root: Path, name: str) -> None:
     """Remove what builders left that are dead or were this process."""
     for folder in root.glob(f".{name}.partial-*"):
         pid = folder.name.rpartition("-")[2]
-        if not pid.isdigit() or int(pid) == os.getpid() or not Path("/proc", pid).exists():
+        if not pid.isdigit() or int(pid) == os.getpid() or not _is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_split(folder: Path, split: str, chunks: Iterable[np.ndarray], labels: np.ndarray,
-                size: int) -> Moments:  # fmt: skip
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def write_split(
+    folder: Path, split: str, chunks: Iterable[np.ndarray], labels: np.ndarray, size: int
+) -> Moments:
     """Write one split. chunks: (n, size, size, 3) uint8 in turn, as many images as labels (N,).
 
     Plain writes, not a memory map: a full disk is then an error and not a signal.
     """
     moments, shape = Moments(), (len(labels), size, size, 3)
-    with open(folder / f"{split}-images.npy", "wb") as file:
+    with _durable(folder / f"{split}-images.npy") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk).data)
             moments.add(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    with open(folder / f"{split}-labels.npy", "wb") as file:
+    with _durable(folder / f"{split}-labels.npy") as file:
         np.save(file, labels.astype(np.int64), allow_pickle=False)
+    return moments
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    return moments
+
+
+def describe(
+    name: str,
+    classes: tuple[str, ...],
+    size: int,
+    moments: dict[str, Moments],
+    source: str,
+    skipped: Sequence[str] = (),
+) -> DatasetInfo:
+    """The description of what `write_split` wrote. skipped: all unreadable files."""
+    train = moments["train"]
+    return DatasetInfo(
+        name=name,
+        classes=classes,
+        size=size,
+        train=train.images,
+        test=moments["test"].images,
+        mean=train.mean(),
+        std=train.std(),
+        per_image_std=train.per_image_std(),
+        synthetic=False,
+        source=source,
+        skipped_count=len(skipped),
+        skipped=tuple(skipped[:NAMED_SKIPPED]),
+    )
 
 
 def write_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
@@ -169,7 +145,7 @@ def read_info(folder: Path) -> DatasetInfo:
     """The dataset in a folder, the shapes of its arrays checked. Raises DamagedError."""
     try:
         info = DatasetInfo.from_dict(json.loads((folder / INFO).read_bytes()))
-    except (OSError, ValueError, DamagedError) as error:
+    except (OSError, ValueError, RecursionError, DamagedError) as error:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO}") from error
     if info.name != folder.name:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO} is of {info.name!r}")
@@ -204,5 +180,6 @@ def check_labels(info: DatasetInfo, labels: np.ndarray) -> np.ndarray:
     """The labels in memory. Raises DamagedError for one that is no class."""
     labels = np.array(labels)
     if labels.min() < 0 or labels.max() >= len(info.classes):
-        raise DamagedError(f"the dataset {info.name!r} is damaged: {shortened(labels.max())}")
+        wrong = "its labels name a class that is not there"
+        raise DamagedError(f"the dataset {info.name!r} is damaged: {wrong}")
     return labels

@@ -1,26 +1,22 @@
 """A person's own images become a dataset: read in one pass, decoded, squared, written. No torch."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from resnet_demo.data import cifar
 from resnet_demo.data.archive import read_members
-from resnet_demo.data.folder import (
-    NAMED_SKIPPED,
-    DatasetInfo,
-    check_name,
-    new_dataset,
-    write_info,
-    write_split,
-)
-from resnet_demo.data.layout import Parts, arrange, places
+from resnet_demo.data.folder import Progress, describe, new_dataset, write_info, write_split
+from resnet_demo.data.info import DatasetInfo, check_name
+from resnet_demo.data.layout import Place, arrange, places
+from resnet_demo.data.members import Parts
+from resnet_demo.data.moments import Moments
 from resnet_demo.data.pictures import decode_picture, to_square
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 
-Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
 LEAST_SIZE, MOST_SIZE = 8, 256  # pixels
 MOST_UNREADABLE = 0.1  # share of the pictures
 REPORT_EVERY = 250  # pictures
@@ -29,18 +25,10 @@ CHUNK = 2048  # images in memory while the dataset is put in order
 
 @dataclass
 class Found:
-    """All files of a source in the order they came; `row` is the place in the scratch file."""
+    """All files of a source in the order they came; the readable ones are in the scratch file."""
 
     paths: list[Parts] = field(default_factory=list)
-    rows: list[int | None] = field(default_factory=list)  # None: unreadable
-
-    def add(self, parts: Parts, readable: bool) -> None:
-        """One more file; a readable one is the next in the scratch file."""
-        self.paths.append(parts)
-        self.rows.append(self.readable if readable else None)
-        self.readable += readable
-
-    readable: int = 0
+    readable: list[bool] = field(default_factory=list)
 
 
 def import_images(
@@ -49,20 +37,28 @@ def import_images(
     """Make the dataset `name` from a folder, a .zip or a .tar (.gz, .xz, .bz2) of images.
 
     The source holds `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone, of which a
-    fifth becomes the test. Images are cut to a centred square and resized to `size` pixels.
-    progress: called now and then; what it raises ends the import. After any error nothing is
-    left behind. Raises ConfigError for the name, the size or what is no archive, NotFoundError,
-    DamagedError for a harmful or torn archive, DemoError for images that make no dataset.
+    fifth becomes the test, or the original batches of CIFAR-10. Images are cut to a centred
+    square and resized to `size` pixels. progress: called now and then; what it raises ends the
+    import. After any error nothing is left behind.
+    Raises ConfigError for the name, the size or what is no archive, NotFoundError, DamagedError
+    for a harmful or torn archive, DemoError for images that make no dataset.
     """
     check_import(name, size)
+    source = source.resolve()  # "." has a name too
     progress = progress or (lambda done, total, message: None)
+    if cifar.is_original(source):
+        if size != cifar.INFO.size:
+            rule = f"{cifar.INFO.size} for the original batches of CIFAR-10"
+            raise ConfigError.rule("size", rule, size)
+        return cifar.convert(root, source, progress, name)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
         found = read_pictures(source, scratch, size, progress)
         progress(0, None, "putting the pictures in order")
-        info = _write(folder, found, scratch, size, f"imported from {source.name}")
+        classes, moments, skipped = _write(folder, found, scratch, size)
         scratch.unlink()
-        return write_info(folder, info)
+        source_words = f"imported from {source.name}"
+        return write_info(folder, describe(name, classes, size, moments, source_words, skipped))
 
 
 def check_import(name: str, size: int) -> None:
@@ -86,7 +82,8 @@ def read_pictures(source: Path, scratch: Path, size: int, progress: Progress) ->
             if len(member.parts) < 2:
                 continue
             pixels = _squared(member.data, "/".join(member.parts), size)
-            found.add(member.parts, pixels is not None)
+            found.paths.append(member.parts)
+            found.readable.append(pixels is not None)
             if pixels is not None:
                 file.write(pixels.data)
             if len(found.paths) % REPORT_EVERY == 0:
@@ -101,41 +98,32 @@ def _squared(data: bytes, name: str, size: int) -> np.ndarray | None:
         return None
 
 
-def _write(folder: Path, found: Found, scratch: Path, size: int, source: str) -> DatasetInfo:
-    """Both splits from the scratch file, in order; returns the description, not yet written."""
+def _write(
+    folder: Path, found: Found, scratch: Path, size: int
+) -> tuple[tuple[str, ...], dict[str, Moments], list[str]]:
+    """Both splits from the scratch file, in order: classes, moments, unreadable files."""
     placed = places(found.paths)
-    skipped = [
-        "/".join(parts)
-        for parts, row, place in zip(found.paths, found.rows, placed, strict=True)
-        if place and row is None
-    ]
-    _check_readable(skipped, sum(place is not None for place in placed))
-    kept = [place for place, row in zip(placed, found.rows, strict=True) if row is not None]
+    skipped = _skipped(found, placed)
+    _check_readable(skipped, len(placed) - placed.count(None))
+    kept = [place for place, good in zip(placed, found.readable, strict=True) if good]
     arrangement = arrange(kept)
     pixels = np.memmap(scratch, np.uint8, "r", shape=(len(kept), size, size, 3))
     moments = {
         split: write_split(folder, split, _chunks(pixels, rows), labels, size)
         for split, (rows, labels) in (("train", arrangement.train), ("test", arrangement.test))
     }
-    return DatasetInfo(
-        name=folder.name.split(".")[1],
-        classes=arrangement.classes,
-        size=size,
-        train=moments["train"].images,
-        test=moments["test"].images,
-        mean=moments["train"].mean(),
-        std=moments["train"].std(),
-        per_image_std=moments["train"].per_image_std(),
-        synthetic=False,
-        source=source,
-        skipped_count=len(skipped),
-        skipped=tuple(sorted(skipped)[:NAMED_SKIPPED]),
-    )
+    return arrangement.classes, moments, skipped
+
+
+def _skipped(found: Found, placed: list[Place | None]) -> list[str]:
+    """Names of the unreadable files in class folders, sorted."""
+    rows = zip(found.paths, found.readable, placed, strict=True)
+    return sorted("/".join(parts) for parts, good, place in rows if place and not good)
 
 
 def _check_readable(skipped: list[str], placed: int) -> None:
     if len(skipped) > MOST_UNREADABLE * placed:
-        first = ", ".join(shortened(name) for name in sorted(skipped)[:3])
+        first = ", ".join(shortened(name) for name in skipped[:3])
         raise DemoError(f"{len(skipped):,} of {placed:,} pictures cannot be read, such as {first}")
 
 

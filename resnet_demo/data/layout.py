@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from resnet_demo.data.members import Parts
 from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DemoError, shortened
 
 TEST_SHARE, TEST_SEED = 0.2, 42
-Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ def arrange(found: Sequence[Place | None]) -> Arrangement:
     ordered = {key: _by_name(found, members) for key, members in rows.items()}
     if any(split == "" for split, _ in rows):
         ordered = _cut(ordered)
-    return Arrangement(
-        classes, _joined(ordered, "train", classes), _joined(ordered, "test", classes)
-    )
+    train, test = _joined(ordered, "train", classes), _joined(ordered, "test", classes)
+    if not len(test[0]):
+        raise DemoError("there are too few pictures to keep some aside for the test")
+    return Arrangement(classes, train, test)
 
 
 def _check_classes(train: tuple[str, ...], test: set[str]) -> None:

@@ -58,7 +58,7 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Five points: the plane is folded into a tenth of it, where the outline is one straight line."""
+    """Five points: folded into a tenth of the plane, where the outline is one straight line."""
     tenth, inner = np.pi / 5, 0.42
     angle = np.abs((np.arctan2(x, y) + tenth) % (2 * tenth) - tenth)
     along, across = np.hypot(x, y) * np.cos(angle), np.hypot(x, y) * np.sin(angle)

@@ -77,11 +77,11 @@ def to_square(rgb: np.ndarray, size: int) -> np.ndarray:
 
 def _decode_path(path: Path, most_pixels: int, name: str | None) -> np.ndarray:
     name = name or path.name
-    if not path.exists():
-        raise NotFoundError(f"there is no file {shortened(name)}")
-    if not path.is_file():  # a pipe would be waited for
-        raise DamagedError(f"{shortened(name)} is not a file")
     try:
+        if not path.exists():
+            raise NotFoundError(f"there is no file {shortened(name)}")
+        if not path.is_file():  # a pipe would be waited for
+            raise DamagedError(f"{shortened(name)} is not a file")
         with open(path, "rb") as file:
             return decode_picture(file, most_pixels=most_pixels, name=name)
     except OSError as error:

@@ -4,7 +4,6 @@ from resnet_demo.config import TrainConfig, one_of
 from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.errors import ConfigError
 
-
 SPLITS = ("test", "val", "train")
 
 

@@ -1,10 +1,16 @@
-"""shapes10: ten synthetic shapes, made in memory from a seed. No torch, no files, no download."""
+"""shapes10: ten synthetic shapes, made in memory from a seed. No torch, no files, no download.
+
+Easy for convolutions, hopeless by single pixels. On the test images a logistic regression on all
+pixels (scikit-learn, all training images, 60 iterations, C 0.001 or 0.1) is right for 12 %, five
+nearest neighbours for 18 %; resnet9 after three epochs (batch 128, one cycle up to 0.1, flip,
+crop 4) for 92 %.
+"""
 
 from functools import lru_cache
 
 import numpy as np
 
-from resnet_demo.data.folder import DatasetInfo
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.outlines import OUTLINES, Outline
 
 SIZE = 32  # pixels
@@ -19,9 +25,9 @@ INFO = DatasetInfo(
     size=SIZE,
     train=COUNTS["train"],
     test=COUNTS["test"],
-    mean=(0.464125, 0.463415, 0.465728),
-    std=(0.223328, 0.222935, 0.222549),
-    per_image_std=(0.177921, 0.178773, 0.178002),
+    mean=(0.464422, 0.463703, 0.465949),
+    std=(0.221845, 0.221498, 0.221199),
+    per_image_std=(0.175999, 0.176871, 0.176136),
     synthetic=True,
     source="synthetic: drawn by this program from a seed",
 )
@@ -55,7 +61,7 @@ def _draw(outline: Outline, n: int, random: np.random.RandomState) -> np.ndarray
     """n images of one shape: (n, 32, 32, 3) uint8."""
     image = _ramp(_colours(random, n), _colours(random, n), random)
     for _ in range(BLOBS):
-        reach = _uniform(random, n, 1.5, 4.5)
+        reach = _uniform(random, n, 1.0, 3.5)
         x, y = _plane(random, n, 16)
         image = _painted(image, np.sqrt(x * x + y * y) - reach, _colours(random, n)[..., None])
     # of six colours the one least like the background: each shape can be seen
@@ -63,7 +69,7 @@ def _draw(outline: Outline, n: int, random: np.random.RandomState) -> np.ndarray
     contrast = np.square(choice - image.mean(axis=2)).sum(axis=-1)
     colour = choice[contrast.argmax(axis=0), np.arange(n)]
     shade = _ramp(colour, colour * _uniform(random, n, 0.55, 1.0), random)
-    radius = _uniform(random, n, 6.0, 13.0)
+    radius = _uniform(random, n, 7.5, 13.5)
     x, y = _plane(random, n, 16 - radius * 0.8)
     x, y = _turned(x / radius, y / radius, random)
     image = _painted(image, outline(x, y) * radius, shade)
@@ -118,5 +124,5 @@ def _painted(image: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> np.
 def _noise(random: np.random.RandomState, n: int) -> np.ndarray:
     """(n, 3, 1024): even noise, of another strength in each image."""
     raw = np.frombuffer(random.bytes(n * SIZE * SIZE * 3), np.uint8).reshape(n, 3, -1)
-    strength = random.uniform(0, 0.35, (n, 1, 1)).astype(np.float32)
+    strength = random.uniform(0, 0.25, (n, 1, 1)).astype(np.float32)
     return (raw - np.float32(127.5)) * strength

@@ -1,26 +1,24 @@
 """The datasets that are here, by name. No torch: a page lists them before torch is wanted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from resnet_demo.data import cifar, shapes
 from resnet_demo.data.folder import (
-    NAME,
     SPLITS,
-    DatasetInfo,
+    Progress,
     check_labels,
-    check_name,
     is_complete,
     open_split,
     read_info,
 )
+from resnet_demo.data.info import NAME, DatasetInfo, check_name
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
 __all__ = ["DatasetInfo", "Datasets"]
 
-Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
 GET_CIFAR = "bring cifar10 in by `python -m resnet_demo data import cifar10 ARCHIVE`"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.files import write_atomically
-from resnet_demo.models.names import check_names
+from resnet_demo.models.names import WITH_STEM, check_names
 
 TABLE = Path(__file__).with_name("counts.json")
 
@@ -55,7 +55,8 @@ def convolution_macs(row: dict[str, Any], image_size: int) -> int:
 
 def key(name: str, stem: str, batch_norm: bool) -> str:
     """The name of a row in counts.json."""
-    return f"{name}, {stem} stem, {'BatchNorm' if batch_norm else 'no BatchNorm'}"
+    network = f"{name}, {stem} stem" if name in WITH_STEM else name
+    return network if batch_norm else f"{network}, no BatchNorm"
 
 
 @cache

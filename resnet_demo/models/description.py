@@ -54,7 +54,7 @@ def describe(folder: Path) -> dict[str, Any]:
 def require(folder: Path) -> None:
     """Raises NotFoundError for a folder in which no network was saved."""
     if not any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
-        raise NotFoundError(f"{folder} has no saved network yet")
+        raise NotFoundError(f"{folder.name} has no weights yet: its first epoch is not done", "run")
 
 
 def belonging(folder: Path, digest: str | None = None) -> Path:
@@ -81,7 +81,9 @@ def read_description(path: Path) -> Description:
             raise ValueError("checksum")
         return Description(**values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
-        raise DamagedError(f"{path} is damaged and is not used: it was altered or torn") from error
+        raise DamagedError(
+            f"{path.name} of {path.parent.name} is damaged and is not used: it was altered or torn"
+        ) from error
 
 
 def encode(description: Description) -> bytes:
@@ -102,6 +104,10 @@ def read_whole(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DamagedError(f"{path} is missing, and nothing is known without it") from error
+        raise DamagedError(
+            f"{path.name} of {path.parent.name} is missing, and nothing is known without it"
+        ) from error
     except OSError as error:
-        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+        raise DamagedError(
+            f"{path.name} of {path.parent.name} cannot be read: {error.strerror}"
+        ) from error

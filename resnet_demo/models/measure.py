@@ -11,7 +11,7 @@ from torch import nn
 
 from resnet_demo.config import MODELS
 from resnet_demo.models.counts import Counts, key
-from resnet_demo.models.names import STEMS
+from resnet_demo.models.names import STEMS, WITH_STEM
 from resnet_demo.models.zoo import build_model
 
 EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from the start
@@ -46,10 +46,11 @@ def trace(model: nn.Module, image_size: int) -> list[tuple[int, int]]:
 
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of counts.json: (key, row)."""
-    for name, stem, batch_norm in product(MODELS, STEMS, (True, False)):
-        with torch.device("meta"):
-            model = build_model(name, stem=stem, batch_norm=batch_norm)
-        yield key(name, stem, batch_norm), row(model)
+    for name in MODELS:
+        for stem, batch_norm in product(STEMS if name in WITH_STEM else STEMS[:1], (True, False)):
+            with torch.device("meta"):
+                model = build_model(name, stem=stem, batch_norm=batch_norm)
+            yield key(name, stem, batch_norm), row(model)
 
 
 def row(model: nn.Module) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from resnet_demo.config import MODELS, one_of
 from resnet_demo.errors import ConfigError
 
 STEMS = ("small", "imagenet")
+WITH_STEM = ("resnet18", "resnet34", "resnet50")  # the others have their own
 
 
 def check_names(name: object, stem: object) -> None:

@@ -10,8 +10,8 @@ from resnet_demo.models.resnet import cifar_resnet, resnet18, resnet34, resnet34
 from resnet_demo.models.resnet9 import resnet9
 from resnet_demo.models.vgg import vgg16
 
-WITH_STEM = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
-WITHOUT_STEM = {
+CHOOSING_STEM = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+OTHERS = {
     "resnet9": resnet9,
     "resnet34-article": resnet34_article,
     "vgg16": vgg16,
@@ -31,6 +31,6 @@ def build_model(
     Raises ConfigError for a name or a stem that is not there.
     """
     check_names(name, stem)
-    if name in WITH_STEM:
-        return WITH_STEM[name](num_classes, stem=stem, batch_norm=batch_norm)
-    return WITHOUT_STEM[name](num_classes, batch_norm=batch_norm)
+    if name in CHOOSING_STEM:
+        return CHOOSING_STEM[name](num_classes, stem=stem, batch_norm=batch_norm)
+    return OTHERS[name](num_classes, batch_norm=batch_norm)

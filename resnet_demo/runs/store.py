@@ -71,11 +71,16 @@ class Runs:
     def get(self, name: str) -> Run:
         """The run of that id. Raises ConfigError for no id, NotFoundError for no run."""
         check_run_id(name)
-        for root in (self.root, self.shipped_root):
-            folder = root / name
+        own, shipped = self.root / name, self.shipped_root / name
+        for folder in (own, shipped) if self.is_shipped(shipped) else (own,):
             if (folder / "config.json").is_file() and not folder.is_symlink():
                 return Run(folder, self.is_shipped(folder))
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a new run cannot have that name."""
+        shipped = self.shipped_root / name
+        return (self.root / name).exists() or (self.is_shipped(shipped) and shipped.exists())
 
     def new_id(self, config: TrainConfig) -> str:
         """A readable id that no run has yet: `resnet9-cifar10-3`."""

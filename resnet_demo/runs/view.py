@@ -57,7 +57,7 @@ class RunView:
         return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
 
     def images_per_s(self) -> float | None:
-        """Training rate: of the last epoch's mean, else the median of recent readings."""
+        """Training rate: the median of recent readings; None before the first."""
         recent = sorted(step.images_per_s for step in self.steps[-9:])
         return recent[len(recent) // 2] if recent else None
 

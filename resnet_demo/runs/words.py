@@ -36,16 +36,19 @@ def in_words(event: Event) -> str:
 def count(number: float) -> str:
     """Three digits that matter and a word: 1.65 million."""
     for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
-        if number >= size:
+        if number >= 0.9995 * size:  # what rounds to it
             return f"{number / size:.3g}{word}"
     return f"{number:.0f}"
 
 
 def duration(seconds: float) -> str:
-    """As a person says it: 42 s, 3 min 05 s, 2 h 10 min."""
+    """As a person says it: 42 s, 3 min 05 s, 27 min, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
+    if whole < 600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

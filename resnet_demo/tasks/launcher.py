@@ -6,26 +6,27 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.rules import check_data, check_split
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.models.description import describe
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.status import (
-    LOCK,
+    LIVE,
     change,
     has_worker,
     new_task,
-    read_status,
     request_stop,
     settle,
-    take,
+    state_of,
+    take_over,
 )
 
 TRASH = ".trash"
@@ -41,11 +42,17 @@ class Launcher:
     def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
         """A queued run, and the lock of its worker to come. Raises ConfigError."""
         check_data(config, self.datasets)
-        name = check_run_id(run_id or self.runs.new_id(config))
-        if (self.places.runs / name).exists() or (self.places.shipped / name).exists():
-            raise ConfigError.rule("run_id", "new, or resumed", name)
-        run = Run(self.places.runs / name)
-        return run, new_task(run.path, {"config.json": to_json(config, __version__).encode()})
+        files = {"config.json": to_json(config, __version__).encode()}
+        while True:
+            name = check_run_id(self.runs.new_id(config) if run_id is None else run_id)
+            run = Run(self.places.runs / name)
+            try:
+                if self.runs.is_taken(name):
+                    raise ConfigError.rule("run_id", "new, or resumed", name)
+                return run, new_task(run.path, files)
+            except ConfigError:
+                if run_id is not None or not run.path.exists():
+                    raise  # else somebody took that number a moment ago: the next one
 
     def start(self, config: TrainConfig, caller: Caller) -> str:
         """Queue a run and start its worker; the run id. Raises ConfigError, ForbiddenError."""
@@ -61,8 +68,9 @@ class Launcher:
 
     def stop_task(self, folder: Path) -> str:
         """Ask any task to end. One that is ending or has ended stays as it is."""
-        settle(folder)
-        status = request_stop(folder)
+        status = settle(folder)
+        if status.is_live:
+            status = request_stop(folder)
         if not status.is_live:
             return f"{folder.name} is not running: it is {status.state}"
         return f"{folder.name} stops after this step; Resume goes on from there"
@@ -86,13 +94,7 @@ class Launcher:
     def delete(self, run_id: str, caller: Caller) -> None:
         """Move a run to the trash folder. Raises ConfigError while it is live."""
         caller.must_own("delete a run")
-        run = self.runs.get(run_id)
-        must_be_own(run, "deleted")
-        if settle(run.path).is_live:
-            raise ConfigError(f"run {run.id} is running: stop it before you delete it", "run")
-        trash = self.places.runs / TRASH
-        trash.mkdir(exist_ok=True)
-        os.rename(run.path, free_name(trash / run.id))
+        discard(self.runs.get(run_id))
 
     def evaluate(self, run_id: str, split: str, caller: Caller, dataset: str | None = None) -> Path:
         """Evaluate in a worker, once for the same weights and split; the task's folder."""
@@ -101,11 +103,18 @@ class Launcher:
         name = dataset or run.config().dataset
         folder = self.evaluation_folder(run, split, name)
         told = {"run": run.id, "split": split, "dataset": name}
-        if not folder.exists():
-            lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
-            self.spawn("evaluate", folder, lock)
-        elif settle(folder).state in ("stopped", "failed"):
-            self.spawn("evaluate", folder, queue_again(folder))
+        try:
+            if not folder.exists():
+                lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
+            elif settle(folder).state in ("stopped", "failed"):
+                lock = queue_again(folder)
+            else:
+                return folder
+        except ConfigError:
+            if state_of(folder) in (*LIVE, "finished"):
+                return folder  # somebody else asked for it a moment ago
+            raise
+        self.spawn("evaluate", folder, lock)
         return folder
 
     def evaluation_folder(self, run: Run, split: str, dataset: str) -> Path:
@@ -144,14 +153,9 @@ class Launcher:
 
 
 def queue_again(folder: Path) -> int:
-    """From stopped or failed back to queued; the lock of the worker to come. Raises ConfigError.
-
-    The worker before may still be on its way out: it is given a few seconds.
-    """
+    """From stopped or failed back to queued; the lock of the worker to come. Raises ConfigError."""
     settle(folder)
-    lock = take(folder / LOCK, patience_s=5.0 if not read_status(folder).is_live else 0.0)
-    if lock is None:
-        raise ConfigError(f"{folder.name} is {read_status(folder).state}: it has a worker", "run")
+    lock = take_over(folder)
     try:
         message = "waiting for a worker"
         change(folder, "queued", queued_at=time.time(), pid=None, message=message, done=0)
@@ -168,7 +172,25 @@ def reap(process: subprocess.Popen, folder: Path) -> None:
         return
     how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     hint = ", probably out of memory" if code == -9 else ""
-    settle(folder, f"the worker was {how}{hint}" if code < 0 else f"the worker {how}: see its log")
+    with suppress(DamagedError, FileNotFoundError):  # deleted at this very moment
+        settle(
+            folder, f"the worker was {how}{hint}" if code < 0 else f"the worker {how}: see its log"
+        )
+
+
+def discard(run: Run) -> None:
+    """Move a run to the trash folder beside it. Raises ConfigError while it is live."""
+    must_be_own(run, "deleted")
+    state = state_of(run.path)
+    if state in LIVE and has_worker(run.path):
+        raise ConfigError(f"run {run.id} is {state}: stop it before you delete it", "run")
+    lock = take_over(run.path)
+    try:
+        trash = run.path.parent / TRASH
+        trash.mkdir(exist_ok=True)
+        os.rename(run.path, free_name(trash / run.id))
+    finally:
+        os.close(lock)
 
 
 def must_be_own(run: Run, what: str) -> None:

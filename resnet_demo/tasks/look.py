@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.runs.store import Run
+from resnet_demo.runs.store import Run, made_at
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.status import Status, read_status, settle
@@ -66,12 +66,13 @@ class Look:
 class Watcher:
     """Looks at runs again and again, reading only what is new in their logs."""
 
-    views: dict[str, RunView] = field(default_factory=dict)
+    views: dict[tuple[str, float], RunView] = field(default_factory=dict)
 
     def look(self, run: Run) -> Look:
         """The run as it is now. Raises DamagedError."""
         status = status_of(run)
-        view = self.views.setdefault(str(run.path), RunView(run.log()))
+        key = (str(run.path), made_at(run.path))  # an id may come again after a deletion
+        view = self.views.setdefault(key, RunView(run.log()))
         view.refresh()
         place = len(ahead(run.path)) if status.state == "queued" else None
         return Look(run, status, view, place)
@@ -98,18 +99,18 @@ def config_of(run: Run) -> dict[str, Any] | None:
 def summary(run: Run) -> dict[str, Any]:
     """A row of the list of runs; a damaged one is listed too, and says so."""
     try:
-        seen = Watcher().look(run)
+        seen, config = Watcher().look(run), run.config()
     except DamagedError as error:
         return {"run": run.id, "state": "damaged", "message": str(error)}
-    config, best = config_of(run) or {}, seen.view.best
+    best = seen.view.best
     return {
         "run": run.id,
         "state": seen.status.state,
-        "model": config.get("model"),
-        "dataset": config.get("dataset"),
-        "recipe": config.get("recipe"),
+        "model": config.model,
+        "dataset": config.dataset,
+        "recipe": config.recipe,
         "epoch": len(seen.view.epochs),
-        "epochs": config.get("epochs"),
+        "epochs": config.epochs,
         "best_val_top1": best.val_top1 if best else None,
         "seconds": seen.progress()["seconds"],
         "message": seen.status.message,

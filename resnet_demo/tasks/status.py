@@ -29,6 +29,7 @@ LEGAL: dict[str, tuple[str, ...]] = {
 STATES = tuple(LEGAL)
 LOCK = "worker.lock"
 LIVE = ("queued", "preparing", "running", "stopping")
+UNTOLD = "its worker ended without a word; Resume goes on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +120,14 @@ def close(folder: Path, state: str, message: str = "") -> Status:
             state = "stopped"
         if state not in LEGAL[old.state]:
             raise ConfigError(f"{folder.name} is {old.state}: it cannot become {state}", "run")
-        return write(folder, replace(old, state=state, changed_at=time.time(), message=message))
+        ending = {"state": state, "changed_at": time.time(), "message": message, "pid": None}
+        return write(folder, replace(old, **ending))
 
 
-def report(folder: Path, done: int, total: int, unit: str) -> None:
-    """Tell progress without changing the state."""
+def report(folder: Path, **values: Any) -> None:
+    """Tell progress (done, total, unit) or the pid without changing the state."""
     with held(folder):
-        write(folder, replace(read_status(folder), done=done, total=total, unit=unit))
+        write(folder, replace(read_status(folder), **values))
 
 
 def write(folder: Path, status: Status) -> Status:
@@ -147,23 +149,37 @@ def as_json(status: Status) -> bytes:
     return (json.dumps(asdict(status), indent=2) + "\n").encode()
 
 
-def take(path: Path, patience_s: float = 0.0) -> int | None:
-    """A kernel lock on a file, as an open descriptor; None when somebody holds it.
-
-    patience_s: how long to try again; someone who only looks holds it for an instant.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+def take(path: Path) -> int | None:
+    """A kernel lock on a file, as an open descriptor; None when somebody holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+
+
+def take_over(folder: Path, patience_s: float = 5.0) -> int:
+    """The worker's lock of a task at rest. Raises ConfigError for one that has a worker.
+
+    patience_s: for a worker on its way out, and for those who look and hold it for an instant.
+    """
     until = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(descriptor)
-                return None
-            time.sleep(0.005)
+    while (lock := take(folder / LOCK)) is None:
+        state = state_of(folder)
+        if state in LIVE or time.monotonic() > until:
+            raise ConfigError(f"{folder.name} is {state}: it has a worker", "run")
+        time.sleep(0.005)
+    return lock
+
+
+def state_of(folder: Path) -> str:
+    """The state in a word; `damaged` where nobody knows."""
+    try:
+        return read_status(folder).state
+    except DamagedError:
+        return "damaged"
 
 
 def has_worker(folder: Path) -> bool:
@@ -182,18 +198,30 @@ def has_worker(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def settle(folder: Path, reason: str = "its worker ended without a word; Resume goes on") -> Status:
-    """The status, corrected where it names a worker that is gone. Raises DamagedError."""
+def settle(folder: Path, reason: str = UNTOLD) -> Status:
+    """The status, corrected where it names a worker that is gone. Raises DamagedError.
+
+    reason: how the worker ended, from whoever waited for it; it counts even when somebody else
+    came by before.
+    """
     status = read_status(folder)
-    if not status.is_live or has_worker(folder):
+    if settled(folder, status, reason) == status:
         return status
     with held(folder):
         status = read_status(folder)
-        if not status.is_live or has_worker(folder):
-            return status
+        right = settled(folder, status, reason)
+        return status if right == status else write(folder, right)
+
+
+def settled(folder: Path, status: Status, reason: str) -> Status:
+    """The status as it should be."""
+    if status.is_live and not has_worker(folder):
         state = "stopped" if status.state == "stopping" else "failed"
-        new = replace(status, state=state, message=reason, changed_at=time.time())
-        return write(folder, new)
+        ending = {"state": state, "message": reason, "changed_at": time.time(), "pid": None}
+        return replace(status, **ending)
+    if not status.is_live and status.message == UNTOLD:
+        return replace(status, message=reason)
+    return status
 
 
 class StopSignal:

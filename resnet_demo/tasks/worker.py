@@ -5,6 +5,7 @@ readers look for them. The launcher's lock came with it, open, and lasts until t
 """
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -27,14 +28,18 @@ TELL_EVERY_S = 0.3
 
 
 def train(
-    run: Run, places: Places, on_event: Callable[[Event], None] = lambda event: None
+    run: Run,
+    places: Places,
+    on_event: Callable[[Event], None] = lambda event: None,
+    on_wait: Callable[[int], None] = lambda place: None,
 ) -> Ended:
     """Take a queued run to its end, logging each event; the last of them.
 
     A failure is logged and told in the status; what the program did not foresee is raised again.
     """
     should_stop, log = StopSignal(run.path), run.log()
-    lock = wait_for_turn(run.path, should_stop, lambda place: say(f"waiting, place {place}"))
+    report(run.path, pid=os.getpid())
+    lock = wait_for_turn(run.path, should_stop, on_wait)
     if lock is None:
         return end(run, "stopped", "taken out of the queue before it started", on_event)
     try:
@@ -73,12 +78,12 @@ def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) ->
         epoch=view.last.epoch if view.last else 0,
         best_epoch=best.epoch if best else None,
         best_val_top1=best.val_top1 if best else None,
-        seconds=view.seconds(),
+        seconds=view.worked(),
         message=message,
     )
     run.log().append(event)
-    on_event(event)
     close(run.path, kind, message)
+    on_event(event)
     return event
 
 
@@ -94,8 +99,9 @@ def evaluate(folder: Path, places: Places) -> None:
             raise StoppedError("stopped")
         if done == total or time.monotonic() - last > TELL_EVERY_S:
             last = time.monotonic()
-            report(folder, done, total, "images")
+            report(folder, done=done, total=total, unit="images")
 
+    report(folder, pid=os.getpid())
     try:
         begin(folder, "preparing", "loading torch and the images")
         from resnet_demo.runs.evaluation import evaluate_run
@@ -135,7 +141,13 @@ def main(verb: str, folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
     places = Places.from_environment()
     if verb == "train":
-        train(Run(folder), places, lambda event: say(in_words(event)))
+        waiting = "waiting, place {} in the queue".format
+        train(
+            Run(folder),
+            places,
+            on_event=lambda event: say(in_words(event)),
+            on_wait=lambda place: say(waiting(place)),
+        )
     else:
         evaluate(folder, places)
 

@@ -33,7 +33,7 @@ def build_app(places: Places) -> gr.Blocks:
         def on_load(request: gr.Request) -> list:
             return train.on_load(services, tab, request)
 
-        filled = [tab["form"]["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"]]
+        filled = [tab["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"]]
         app.load(on_load, None, filled, **QUIET)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
     return app

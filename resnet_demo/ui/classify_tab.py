@@ -17,6 +17,8 @@ SHOWN_PX = 128  # examples are enlarged, each pixel a square
 class Picture(gr.Image):
     """A picture whose file is handed on unread: one function of ours decodes every upload."""
 
+    is_template = True  # drawn in the browser as gr.Image is
+
     def preprocess(self, payload: Any) -> str | None:
         """The path of the uploaded file; None where there is none."""
         return payload.path if payload else None
@@ -26,20 +28,21 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
     """Build the tab; the components that the page fills when it is loaded."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            run = gr.Dropdown([], label="run", interactive=True, elem_id="classify-run")
+            run = gr.Dropdown([], label="Run", interactive=True, elem_id="classify-run")
             picture = Picture(
-                sources=["upload", "clipboard"], label="picture", elem_id="picture", height=280,
+                sources=["upload", "clipboard"], label="Picture", elem_id="picture", height=280,
                 format="png", buttons=[], interactive=True,
             )  # fmt: skip
+            gr.Markdown("Or click one of the run's own test images:", elem_classes="hint")
             gallery = gr.Gallery(
-                label="examples from the run's test images", columns=5, height="auto",
-                allow_preview=False, elem_id="examples", interactive=False, format="png", buttons=[],
+                show_label=False, columns=5, height="auto", allow_preview=False, format="png",
+                elem_id="examples", interactive=False, buttons=[], object_fit="contain",
             )  # fmt: skip
         with gr.Column(scale=8, min_width=330):
-            words = gr.Markdown(NOTHING, elem_id="classify-words")
             labels = gr.Label(num_top_classes=5, show_label=False, elem_id="labels", visible=False)
+            words = gr.Markdown(NOTHING, elem_id="classify-words")
             seen = gr.Image(
-                label="what the network saw", elem_id="seen", height=220, width=220, visible=False,
+                label="What the network saw", elem_id="seen", height=220, width=220, visible=False,
                 interactive=False, format="png", buttons=[],
             )  # fmt: skip
 
@@ -49,9 +52,9 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
 
     @plainly()
     def on_example(run_id: str, event: gr.SelectData) -> np.ndarray:
-        return examples(services, run_id)[event.index][0]
+        return example_images(services, run_id)[0][event.index]
 
-    gr.on([picture.change, run.change], on_picture, [picture, run], [words, labels, seen],
+    gr.on([picture.change, run.change], on_picture, [picture, run], [labels, words, seen],
           api_visibility="private", show_progress="minimal")  # fmt: skip
     gallery.select(on_example, run, picture, **QUIET)
     tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
@@ -60,42 +63,41 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
 
 
 def answer(services: Services, path: str | None, run_id: str | None) -> tuple[Any, Any, Any]:
-    """Labels and the picture as the network got it; a hint where there is nothing to answer."""
+    """Labels, words and the picture as the network got it; a hint where there is no answer."""
     hidden = gr.update(visible=False)
     if run_id is None:
-        return NOTHING, hidden, hidden
+        return hidden, NOTHING, hidden
     if path is None:
-        return READY, hidden, hidden
+        return hidden, READY, hidden
     classifier = services.classifier(run_id)
     said = classifier.classify_file(uploaded(path))
     confidences = {row["label"]: row["confidence"] for row in said.labels}
     top, size = said.labels[0], said.seen.shape[0]
-    words = f"## {top['label']}\n{top['confidence']:.1%} sure, says {run_id}"
-    classes = ", ".join(classifier.saved.classes)
     return (
-        f"{words}. It knows only: {classes}.",
         gr.update(value=confidences, visible=True),
-        gr.update(
-            value=said.seen, visible=True, label=f"what the network saw, {size} × {size} pixels"
-        ),
+        f"{run_id} is {top['confidence']:.1%} sure of {top['label']}. It knows nothing but "
+        f"{', '.join(classifier.saved.classes)}: a picture of anything else is taken for one of "
+        f"these. Below is all it was shown, {size} × {size} pixels.",
+        gr.update(value=said.seen, visible=True),
     )
 
 
-def examples(services: Services, run_id: str) -> list[tuple[np.ndarray, str]]:
-    """A test image of each class (ten at most) with its label, enlarged without smoothing."""
+def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str]]:
+    """A test image of each class, ten at most, and its label."""
     info = services.datasets.get(services.runs.get(run_id).config().dataset)
     images, labels = services.datasets.load(info.name, "test")
-    times = max(1, SHOWN_PX // info.size)
     firsts = [int(np.argmax(labels == label)) for label in range(min(10, len(info.classes)))]
-    return [
-        (np.kron(images[i], np.ones((times, times, 1), np.uint8)), info.classes[labels[i]])
-        for i in firsts
-    ]
+    return [np.array(images[i]) for i in firsts], [info.classes[labels[i]] for i in firsts]
 
 
 def shown(services: Services, run_id: str | None) -> Any:
-    """The gallery; empty where the run's images are not on this machine."""
+    """The gallery, each pixel enlarged to a square; empty where the images are not here."""
+    if run_id is None:
+        return gr.update(value=[])
     try:
-        return gr.update(value=examples(services, run_id) if run_id else [])
+        images, labels = example_images(services, run_id)
     except DemoError:
         return gr.update(value=[])
+    times = max(1, SHOWN_PX // images[0].shape[0])
+    large = [np.kron(image, np.ones((times, times, 1), np.uint8)) for image in images]
+    return gr.update(value=list(zip(large, labels, strict=True)))

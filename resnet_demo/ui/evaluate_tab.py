@@ -23,8 +23,8 @@ def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
     """Build the tab; the components that the page fills when it is loaded."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            run = gr.Dropdown([], label="run", interactive=True, elem_id="evaluate-run")
-            split = gr.Radio(SPLITS, value="test", label="split", interactive=True)
+            run = gr.Dropdown([], label="Run", interactive=True, elem_id="evaluate-run")
+            split = gr.Radio(SPLITS, value="test", label="Split", interactive=True)
             with gr.Row():
                 start = gr.Button("Evaluate", variant="primary", elem_id="evaluate")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="evaluate-cancel")

@@ -12,46 +12,83 @@ from resnet_demo.data.store import DatasetInfo
 CHOSEN_APART = ("recipe", "dataset")  # a recipe fills the form, and says nothing of the data
 
 SPELLED = {
-    "peak_lr": "peak learning rate",
-    "val_share": "validation share",
-    "decay_all": "decay all",
+    "peak_lr": "Peak learning rate",
+    "val_share": "Validation share",
+    "warmup_epochs": "Warm-up",
+    "decay_all": "Decay everything",
+    "per_image_std": "Per-image deviation",
+    "batch_norm": "BatchNorm",
+    "nesterov": "Nesterov",
+    "optimizer": "Optimizer",
 }
+MAIN = ("model", "epochs")  # beside recipe and dataset, above the Train button
 
 
-def config_form(datasets: Sequence[DatasetInfo]) -> dict[str, gr.components.Component]:
-    """Field name -> component, in the fields' order; the rarer ones folded away."""
-    knobs = {knob.name: knob for knob in fields(TrainConfig)}
-    form = {"recipe": recipe_choice(), "dataset": dataset_choice(datasets)}
-    rest = [knob for name, knob in knobs.items() if name not in CHOSEN_APART]
-    for row in pairs([knob for knob in rest if not knob.metadata.get("rare")]):
-        with gr.Row():
-            form |= {knob.name: component(knob) for knob in row}
-    with gr.Accordion("More knobs", open=False, elem_id="more-knobs"):
-        for row in pairs([knob for knob in rest if knob.metadata.get("rare")]):
+class Form:
+    """A component for every knob, by name; the parts are placed where the page wants them."""
+
+    def __init__(self) -> None:
+        self.knobs = {knob.name: knob for knob in fields(TrainConfig)}
+        self.parts: dict[str, gr.components.Component] = {}
+
+    def place(self, names: Sequence[str], columns: int = 2) -> None:
+        """Components for these knobs, here, so many to a row."""
+        for start in range(0, len(names), columns):
             with gr.Row():
-                form |= {knob.name: component(knob) for knob in row}
-    form["recipe"].input(
-        lambda recipe: fill(form, recipe),
-        form["recipe"],
-        [c for name, c in form.items() if name not in CHOSEN_APART],
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    return form
+                for name in names[start : start + columns]:
+                    self.parts[name] = component(self.knobs[name])
+
+    def names(self, rare: bool) -> list[str]:
+        """The knobs that are placed below the Train button, the common or the rare ones."""
+        apart = (*CHOSEN_APART, *MAIN)
+        return [
+            name
+            for name, knob in self.knobs.items()
+            if name not in apart and bool(knob.metadata.get("rare")) == rare
+        ]
+
+    def components(self) -> list[gr.components.Component]:
+        """All of them, in the order in which they were placed."""
+        return list(self.parts.values())
+
+    def asked(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Field name -> value, of what `components` holds."""
+        return dict(zip(self.parts, values, strict=True))
+
+    def fill_from_recipe(self) -> None:
+        """A choice of recipe fills the form. Wired when every part is placed."""
+        filled = [name for name in self.parts if name not in CHOSEN_APART]
+
+        def fill(recipe: str) -> list[Any]:
+            values = make_config({"recipe": recipe}).to_dict()
+            return [gr.update(info=recipe_help(recipe)), *(values[name] for name in filled)]
+
+        outputs = [self.parts["recipe"], *(self.parts[name] for name in filled)]
+        self.parts["recipe"].input(
+            fill, self.parts["recipe"], outputs, show_progress="hidden", api_visibility="private"
+        )
+
+
+def recipe_help(recipe: str) -> str:
+    """What the form says below the choice of recipe."""
+    return f"{recipe}: {RECIPE_HELP[recipe]}"
 
 
 def recipe_choice() -> gr.Radio:
-    """The recipes, each with its sentence in the help."""
-    help = "; ".join(f"{name}: {RECIPE_HELP[name]}" for name in RECIPES)
-    return gr.Radio(list(RECIPES), value="quick", label="recipe", info=help, interactive=True)
+    """The recipes; the help is the chosen one's."""
+    return gr.Radio(
+        list(RECIPES), value="quick", label="Recipe", info=recipe_help("quick"), interactive=True,
+        elem_id="recipe",
+    )  # fmt: skip
 
 
 def dataset_choice(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
     """The datasets on this machine; the first stands chosen."""
     choices = dataset_labels(datasets)
     return gr.Dropdown(
-        choices, value=choices[0][1], label="dataset", interactive=True, elem_id="dataset"
-    )
+        choices, value=choices[0][1], label="Dataset", info="the images to learn from",
+        interactive=True, elem_id="dataset",
+    )  # fmt: skip
 
 
 def dataset_labels(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
@@ -63,7 +100,8 @@ def dataset_labels(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
 
 def component(knob: Field) -> gr.components.Component:
     """The component of one knob. Limits are TrainConfig's to enforce: it names field and rule."""
-    rule, label = knob.metadata, SPELLED.get(knob.name, knob.name.replace("_", " "))
+    rule = knob.metadata
+    label = SPELLED.get(knob.name, knob.name.replace("_", " ").capitalize())
     if rule.get("unit"):
         label += f" ({rule['unit']})"
     same = {"value": knob.default, "label": label, "interactive": True, "elem_id": knob.name}
@@ -73,19 +111,3 @@ def component(knob: Field) -> gr.components.Component:
         return gr.Dropdown(list(rule["choices"]), info=rule["help"], **same)
     limits = f"{rule['low']:g} to {rule['high']:.10g}"
     return gr.Number(info=f"{rule['help']} ({limits})", **same)
-
-
-def pairs(knobs: list[Field]) -> list[list[Field]]:
-    """Two to a row."""
-    return [knobs[i : i + 2] for i in range(0, len(knobs), 2)]
-
-
-def fill(form: dict[str, Any], recipe: str) -> list[Any]:
-    """A recipe's values, in the form's order, but for what is chosen apart."""
-    values = make_config({"recipe": recipe}).to_dict()
-    return [values[name] for name in form if name not in CHOSEN_APART]
-
-
-def asked(form: dict[str, Any], values: Sequence[Any]) -> dict[str, Any]:
-    """Field name -> value as the form stands."""
-    return dict(zip(form, values, strict=True))

@@ -1,6 +1,7 @@
 """A run as the Train tab shows it: tiles, a bar, a table an epoch, the last lines of the log."""
 
 import time
+from itertools import pairwise
 from typing import Any
 
 from resnet_demo.runs.words import count, duration, in_words
@@ -22,16 +23,17 @@ STATE_WORDS = {
 def tiles(seen: Look) -> str:
     """The figures as HTML. Numbers and words of ours only: no text of anybody else's goes in."""
     at = seen.progress()
-    total, step = at["total_steps"], at["step"]
-    left = at["seconds_left"]
+    total, step, left = at["total_steps"], at["step"], at["seconds_left"]
+    best = seen.view.best
     figures = {
         "state": STATE_WORDS[seen.status.state],
         "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
         "step": f"{step:,} / {total:,}" if total else "–",
+        "best validation": f"{best.val_top1:.2%}" if best else "–",
+        "elapsed": duration(at["seconds"]) if at["seconds"] else "–",
+        "time left": f"≈ {duration(left)}" if left is not None else "–",
         "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",
         "learning rate": f"{at['lr']:.3g}" if at["lr"] is not None else "–",
-        "elapsed": duration(at["seconds"]) if at["seconds"] else "–",
-        "time left": f"about {duration(left)}" if left is not None else "–",
     }
     cells = "".join(
         f'<div class="tile"><span>{name}</span><b>{value}</b></div>'
@@ -67,12 +69,15 @@ def sentence(seen: Look) -> str:
             f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
             f"on {at['device']} in {at['precision']}."
         )
-    if seen.view.best:
-        best = seen.view.best
-        what += f" Best validation top-1 **{best.val_top1:.2%}** in epoch {best.epoch}."
-    if (at["silent_s"] or 0) > SILENT_S:
-        what += f" *Last word {duration(at['silent_s'])} ago.*"
+    if (at["silent_s"] or 0) > usual_silence(seen):
+        what += f" *No news for {duration(at['silent_s'])}.*"
     return what.strip()
+
+
+def usual_silence(seen: Look) -> float:
+    """Seconds without a word that need no remark: a slow network logs seldom."""
+    times = [step.time for step in seen.view.steps[-10:]]
+    return max([SILENT_S, *(3 * (b - a) for a, b in pairwise(times))])
 
 
 def epoch_rows(seen: Look) -> list[list[Any]]:

@@ -6,6 +6,10 @@ from typing import Any
 from resnet_demo.runs.view import RunView, thinned
 
 COLOURS = {"train": "#0072B2", "val": "#D55E00"}  # Okabe & Ito 2008: apart for every eye
+LEGEND = "".join(
+    f'<span><i style="background:{colour}"></i>{split}</span>'
+    for split, colour in (("training batches", COLOURS["train"]), ("validation", COLOURS["val"]))
+)
 MOST_POINTS = 280  # a line; the browser stalls above some 600 rows in all
 
 
@@ -49,13 +53,21 @@ def log10(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(x, math.log10(y)) for x, y in points if y > 0]
 
 
-def table(name: str, lines: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    """The lines as one long table of epoch, value and split."""
-    rows = [
-        [round(x, 4), round(y, 5), split]
-        for split, points in lines.items()
-        for x, y in thinned(points, MOST_POINTS)
-    ]
+def table(name: str, lines: dict[str, list[tuple[float, float]]]) -> dict[str, Any] | None:
+    """The lines as one long table of epoch, value and split; None before there is a point.
+
+    gr.LinePlot settles its colours on the first table it gets: every split is in each of them, with
+    an empty row where it has no point yet. A lone point draws no line, so it gets a short one.
+    """
+    rows: list[list[Any]] = []
+    for split, points in lines.items():
+        thin = thinned(points, MOST_POINTS)
+        if len(thin) == 1 and split == "val":
+            thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
+        rows += [[round(x, 4), round(y, 5), split] for x, y in thin]
+    if not rows:
+        return None
+    rows += [[rows[0][0], None, split] for split, points in lines.items() if not points]
     return {
         "columns": ["epoch", name, "split"],
         "data": rows,

@@ -13,7 +13,7 @@ from resnet_demo.runs.words import duration
 from resnet_demo.tasks.estimate import estimate
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
-from resnet_demo.ui.form import asked, config_form, dataset_labels
+from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 TICK_S = 1.0
@@ -32,44 +32,54 @@ ADDRESS = """(run) => {
 
 def train_tab(services: Services) -> dict[str, Any]:
     """Build the tab; the components that the page fills when it is loaded."""
+    form = Form()
     with gr.Row(elem_classes="train"):
-        with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            form = config_form(services.datasets.list())
-            form["dataset"].info = "the images to learn from"
+        with gr.Column(scale=5, min_width=330):
+            with gr.Group():
+                form.parts["recipe"] = recipe_choice()
+                form.parts["dataset"] = dataset_choice(services.datasets.list())
+                form.place(MAIN)
             note = gr.Markdown(elem_id="dataset-note", elem_classes="note")
             facts = gr.Markdown(elem_id="facts")
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
+            with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
+                form.place(form.names(rare=False))
+            with gr.Accordion("More knobs", open=False, elem_id="more-knobs"):
+                form.place(form.names(rare=True))
         with gr.Column(scale=8, min_width=330):
             watched = watch_panel(services)
-    knobs = list(form.values())
+    form.fill_from_recipe()
 
     @plainly()
     def on_start(*values: Any) -> dict[str, Any]:
-        run_id = services.launcher.start(make_config(asked(form, values)), services.caller())
-        return gr.update(choices=services.run_labels(), value=run_id)
+        config = make_config(form.asked(values))
+        run_id = services.launcher.start(config, services.caller())
+        return gr.update(choices=services.run_labels(), value=run_id, visible=True)
 
-    start.click(on_start, knobs, watched["run"], **QUIET)
+    start.click(on_start, form.components(), watched["run"], **QUIET)
     gr.on(
-        [knob.change for knob in knobs],
-        lambda *values: (told_before(services, asked(form, values)), dataset_note(services)),
-        knobs,
+        [knob.change for knob in form.components()],
+        lambda *values: (told_before(services, form.asked(values)), dataset_note(services)),
+        form.components(),
         [facts, note],
         **QUIET,
         trigger_mode="always_last",
     )
-    return {"form": form, "note": note, "facts": facts, **watched}
+    return {"dataset": form.parts["dataset"], "note": note, "facts": facts, **watched}
 
 
 def watch_panel(services: Services) -> dict[str, Any]:
     """Everything about the run that is watched, brought up to date every second."""
-    run = gr.Dropdown([], label="run", elem_id="run", interactive=True)
-    figures = gr.HTML(elem_id="figures", padding=False)
+    run = gr.Dropdown([], label="Run", elem_id="run", interactive=True, visible=False)
+    figures = gr.HTML(elem_id="figures", padding=False, container=False)
     words = gr.Markdown(NO_RUN, elem_id="words")
-    with gr.Row():
+    with gr.Row(elem_id="controls"):
         stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
-        log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, scale=0)
+        log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, min_width=90)
+        gr.HTML(plots.LEGEND, elem_id="legend", padding=False)
     same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
+    same |= {"colors_in_legend": [], "color_title": " "}  # the legend above is for both
     with gr.Row():
         loss = gr.LinePlot(y="loss", elem_id="loss", title="Loss (nats)", **same)
         accuracy = gr.LinePlot(y="top-1 (%)", elem_id="accuracy", title="Accuracy (%)", **same)
@@ -110,7 +120,9 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
     labels = services.run_labels()
     before = before or {}
     skip = gr.skip()
-    choices = skip if labels == before.get("labels") else gr.update(choices=labels)
+    choices = (
+        skip if labels == before.get("labels") else gr.update(choices=labels, visible=bool(labels))
+    )
     if run_id is None or run_id not in [name for _, name in labels]:
         return (choices, *[skip] * 8, {"labels": labels})
     try:
@@ -197,6 +209,6 @@ def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> lis
         gr.update(choices=dataset_labels(infos), value=infos[0].name),
         dataset_note(services),
         told_before(services, values),
-        gr.update(choices=labels, value=shown),
+        gr.update(choices=labels, value=shown, visible=bool(labels)),
         None,
     ]

@@ -11,8 +11,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
 from resnet_demo.models.counts import Counts, count, table
 from resnet_demo.models.measure import measure, rows
-from resnet_demo.models.names import STEMS
-from resnet_demo.models.zoo import WITH_STEM
+from resnet_demo.models.names import STEMS, WITH_STEM
 
 VARIANTS = [
     (name, stem, batch_norm)
@@ -36,6 +35,11 @@ def test_table_knows_what_pytorch_counts(name, stem, batch_norm):
     for image_size in (32, 45):
         counts = count(name, 7, image_size, stem, batch_norm)
         assert counts == counted_by_torch(model, image_size)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(WITH_STEM)))
+def test_networks_with_a_stem_of_their_own_count_the_same_for_both(name):
+    assert count(name, stem="imagenet") == count(name)
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet20", "resnet50", "resnet34-article", "vgg16"])

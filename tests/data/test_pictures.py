@@ -1,0 +1,205 @@
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from zlib import compress, crc32
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_demo.data.pictures import decode_picture, to_square
+from resnet_demo.errors import DamagedError, NotFoundError
+
+RED = (200, 10, 20)
+CORNER = np.full((6, 8, 3), 255, np.uint8)  # white, but for one dark corner
+CORNER[:2, :3] = (10, 20, 30)
+
+
+def written(image: Image.Image, kind: str, **options) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return io.BytesIO(file.getvalue())
+
+
+def decoded(image: Image.Image, kind: str = "PNG", **options) -> np.ndarray:
+    return decode_picture(written(image, kind, **options))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_every_lossless_format_gives_the_pixels_back(kind: str):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels = decoded(Image.fromarray(CORNER), kind, **options)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, CORNER)
+
+
+def test_a_jpeg_is_read():
+    pixels = decoded(Image.new("RGB", (16, 8), RED), "JPEG", quality=95)
+    assert pixels.shape == (8, 16, 3)
+    np.testing.assert_allclose(pixels, np.broadcast_to(RED, pixels.shape), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "seen"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("LA", (100, 255), (100, 100, 100)),
+        ("LA", (100, 0), (255, 255, 255)),
+        ("RGB", RED, RED),
+        ("RGBA", (*RED, 255), RED),
+        ("RGBA", (*RED, 0), (255, 255, 255)),
+        ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of the colour, the rest white
+        ("I;16", 65535, (255, 255, 255)),
+        ("I;16", 257 * 40, (40, 40, 40)),
+    ],
+)
+def test_every_mode_of_a_png_becomes_rgb(mode: str, colour, seen):
+    pixels = decoded(Image.new(mode, (3, 2), colour))
+    np.testing.assert_array_equal(pixels, np.broadcast_to(seen, (2, 3, 3)))
+
+
+def test_a_palette_and_its_transparent_colour_become_rgb_on_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    assert decoded(image).tolist() == [[list(RED), [0, 0, 255]]]
+    assert decoded(image, transparency=1).tolist() == [[list(RED), [255, 255, 255]]]
+    assert decoded(image, "GIF", transparency=0).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+
+
+def test_cmyk_becomes_rgb():
+    pixels = decoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100)
+    np.testing.assert_allclose(pixels, np.broadcast_to((0, 255, 255), pixels.shape), atol=4)
+
+
+def test_floating_point_grey_from_0_to_1_is_scaled():
+    pixels = decoded(Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), "TIFF")
+    assert pixels[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("value", [300.0, float("nan")])
+def test_numbers_of_unknown_range_are_refused(value: float):
+    image = Image.fromarray(np.full((2, 2), value, np.float32))
+    with pytest.raises(DamagedError, match="'the picture' has numbers that are neither"):
+        decoded(image, "TIFF")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_a_channel_become_eight(kind: int, channels: int):
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">L", len(data)) + name + data + struct.pack(">L", crc32(name + data))
+
+    levels = np.array([10, 100, 200], np.uint16) * 257  # 257 is 65535 / 255
+    pixels = np.repeat(levels[:, None], channels, 1)
+    if kind >= 4:
+        pixels[:, -1] = 65535  # opaque
+    header = struct.pack(">LLBBBBB", 3, 1, 16, kind, 0, 0, 0)
+    rows = b"\0" + pixels.astype(">u2").tobytes()
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compress(rows))
+    result = decode_picture(io.BytesIO(data + chunk(b"IEND", b"")))
+    assert result.tolist() == [[[10] * 3, [100] * 3, [200] * 3]]
+
+
+def test_only_the_first_frame_is_read():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, (0, 0, 255))]
+    pixels = decoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(pixels, np.broadcast_to(RED, (4, 4, 3)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [(1, CORNER), (3, CORNER[::-1, ::-1]), (6, np.rot90(CORNER, -1)), (8, np.rot90(CORNER))],
+)
+def test_the_exif_orientation_is_applied(kind: str, orientation: int, upright: np.ndarray):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(decoded(Image.fromarray(CORNER), kind, exif=exif), upright)
+
+
+def test_a_broken_exif_block_neither_fails_nor_warns():
+    data = written(Image.fromarray(CORNER), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff junk")
+    assert decode_picture(data).shape == CORNER.shape
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
+    noise = np.random.RandomState(0).randint(0, 256, (24, 24, 3)).astype(np.uint8)
+    data = written(Image.fromarray(noise), kind).getvalue()
+    for length in range(16, len(data) - 200, 61):
+        with pytest.raises(DamagedError, match=r"^'a.png' is cut short or damaged$"):
+            decode_picture(io.BytesIO(data[:length]), name="a.png")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "'x.png' is empty"),
+        (b"GIF is no picture", "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        (b"\x89PNG\r\n\x1a\nrubbish", "'x.png' is cut short or damaged"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_one_sentence(tmp_path: Path, data: bytes, reason: str):
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(DamagedError, match=f"^{re.escape(reason)}$"):
+        decode_picture(tmp_path / "x.png")
+
+
+def test_a_format_that_nobody_asked_for_is_refused():
+    with pytest.raises(DamagedError, match="is not a PNG"):
+        decoded(Image.new("RGB", (4, 4)), "PPM")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
+    bomb = written(Image.new("1", (20_000, 20_000)), "PNG", compress_level=1)
+    with pytest.raises(DamagedError, match="too large: 20000x20000 pixels, the most is 50,000,000"):
+        decode_picture(bomb)
+
+
+def test_the_limit_itself_is_allowed():
+    image = written(Image.new("RGB", (10, 5), RED), "PNG")
+    assert decode_picture(image, most_pixels=50).shape == (5, 10, 3)
+    image.seek(0)
+    with pytest.raises(DamagedError, match="10x5 pixels, the most is 49 "):
+        decode_picture(image, most_pixels=49)
+
+
+def test_what_is_not_there_or_no_file_is_named(tmp_path: Path):
+    with pytest.raises(NotFoundError, match=r"^there is no file 'gone.png'$"):
+        decode_picture(tmp_path / "gone.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("pipe.png", "."):
+        with pytest.raises(DamagedError, match="is not a file"):
+            decode_picture(tmp_path / name)
+    with pytest.raises(DamagedError, match="cannot be read: File name too long"):
+        decode_picture(tmp_path / ("x" * 300))
+
+
+def test_a_long_name_is_cut_and_control_characters_are_shown():
+    with pytest.raises(DamagedError, match=r"^'evil\\x1b\[31mx+…") as caught:
+        decode_picture(io.BytesIO(b"junk"), name="evil\x1b[31m" + "x" * 500)
+    assert len(str(caught.value)) < 150
+
+
+def test_the_centre_square_is_resized_as_pil_does():
+    image = np.random.RandomState(0).randint(0, 256, (20, 50, 3)).astype(np.uint8)
+    centre = Image.fromarray(image[:, 15:35]).resize((8, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(to_square(image, 8), np.asarray(centre))
+    upright = np.ascontiguousarray(image.transpose(1, 0, 2))
+    assert to_square(upright, 32).shape == (32, 32, 3)
+
+
+def test_what_has_the_size_already_is_kept_bit_for_bit():
+    image = np.random.RandomState(0).randint(0, 256, (8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(to_square(image, 8), image)
+
+
+def test_pictures_are_read_without_torch():
+    program = "import sys, resnet_demo.data.pictures; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from resnet_demo.data import split_indices
+
+
+@pytest.mark.parametrize("n", [50_000, 1_001])
+def test_the_split_is_the_one_of_the_tutorials_own_code(n: int):
+    indices = list(range(n))
+    split = int(np.floor(0.1 * n))
+    np.random.seed(42)
+    np.random.shuffle(indices)
+    train, val = split_indices(n, 0.1, 42)
+    assert train.tolist() == indices[split:]
+    assert val.tolist() == indices[:split]
+    assert train.dtype == val.dtype == np.int64
+
+
+def test_the_global_generator_is_left_alone():
+    np.random.seed(7)
+    expected = np.random.rand()
+    np.random.seed(7)
+    split_indices(100, 0.1, 42)
+    assert np.random.rand() == expected
+
+
+def test_both_parts_have_something_even_of_a_few_images():
+    assert [len(part) for part in split_indices(5, 0.01, 0)] == [4, 1]
+    assert [len(part) for part in split_indices(2, 0.99, 0)] == [1, 1]
+    assert [len(part) for part in split_indices(1, 0.5, 0)] == [1, 0]
+    assert [len(part) for part in split_indices(5, 0.0, 0)] == [5, 0]
+    assert [len(part) for part in split_indices(0, 0.1, 0)] == [0, 0]
+
+
+def test_another_seed_is_another_split():
+    assert split_indices(100, 0.1, 1)[1].tolist() != split_indices(100, 0.1, 2)[1].tolist()

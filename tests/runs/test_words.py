@@ -1,0 +1,65 @@
+import pytest
+
+from resnet_demo.events import Epoch, Finished, Resumed, Step
+from resnet_demo.runs.words import count, duration, in_words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (599, "9 min 59 s"),
+        (1640, "27 min"),
+        (3590, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_seconds_are_told_as_a_person_does(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 thousand"),
+        (272_474, "272 thousand"),
+        (999_700, "1 million"),
+        (21_298_314, "21.3 million"),
+        (4_089_184_256, "4.09 billion"),
+    ],
+)
+def test_amounts_keep_three_digits(number, words):
+    assert count(number) == words
+
+
+def test_an_event_is_one_line_with_percent_and_units():
+    at = {"step": 8, "epoch": 2}
+    step = Step(**at, loss=1.23456, top1=0.5, lr=0.05, images_per_s=880.4)
+    assert in_words(step) == "step 8: loss 1.2346, learning rate 0.05, 880 images/s"
+    epoch = Epoch(
+        **at, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.8287, lr=0.1, seconds=185,
+        images_per_s=9.0,
+    )  # fmt: skip
+    assert "top-1 82.87%; 3 min 05 s" in in_words(epoch)
+    end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
+    assert in_words(Finished(**at, **end)) == (
+        "finished after 1 min 00 s: 3 epochs done; best validation top-1 82.87% in epoch 2"
+    )
+
+
+def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
+    words = in_words(
+        Resumed(
+            step=8, epoch=2, device="cpu (2 threads)", precision="bf16", threads=2,
+            parameters=272_474, macs=40_551_936, steps_per_epoch=5, epochs=3, version="0",
+            message="last.pt is damaged",
+        )
+    )  # fmt: skip
+    assert words.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
+    assert words.endswith("15 steps; last.pt is damaged")

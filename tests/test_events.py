@@ -1,0 +1,117 @@
+import json
+import math
+import time
+from dataclasses import fields, replace
+
+import pytest
+
+from resnet_demo.events import (
+    KINDS,
+    Epoch,
+    Failed,
+    Finished,
+    Resumed,
+    Started,
+    Step,
+    Stopped,
+    from_line,
+    to_dict,
+    to_line,
+)
+
+AT = {"step": 40, "epoch": 2, "time": 1.5}
+OPENING = {
+    **{"device": "cpu", "precision": "float32", "threads": 2, "parameters": 272_474},
+    **{"macs": 40_551_936, "steps_per_epoch": 20, "epochs": 3, "version": "0.1.0"},
+}
+ENDING = {"best_epoch": 1, "best_val_top1": 0.5, "seconds": 9.25, "message": "“é”\nand a line"}
+EXAMPLES = [
+    Started(**AT, **OPENING),
+    Resumed(**AT, **OPENING, message="last.pt was damaged"),
+    Step(**AT, loss=2.3, top1=0.1, lr=0.05, images_per_s=880.5),
+    Epoch(
+        **AT, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.25, lr=0.1, seconds=3.5,
+        images_per_s=900.0,
+    ),
+    Finished(**AT, **ENDING),
+    Stopped(**AT, **{**ENDING, "best_epoch": None, "best_val_top1": None}),
+    Failed(**AT, **ENDING),
+]  # fmt: skip
+
+
+def test_there_is_an_example_of_every_kind():
+    assert {type(event) for event in EXAMPLES} == set(KINDS.values())
+    assert {event.kind for event in EXAMPLES} == set(KINDS)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.kind)
+def test_an_event_comes_back_from_its_line(event):
+    line = to_line(event)
+    assert line.endswith("\n")
+    assert line.count("\n") == 1  # a message of two lines is still one line of the log
+    assert from_line(line) == event
+    assert type(from_line(line)) is type(event)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.kind)
+def test_a_line_holds_the_kind_and_every_field(event):
+    values = json.loads(to_line(event))
+    assert values == to_dict(event)
+    assert values.pop("event") == event.kind
+    assert values.keys() == {field.name for field in fields(event)}
+
+
+def test_the_contract_names_these_fields():
+    opening = "time step epoch device precision threads parameters macs steps_per_epoch version"
+    promised = {
+        "started": opening,
+        "resumed": opening,
+        "step": "time step epoch loss lr images_per_s",
+        "epoch": "time step epoch train_loss train_top1 val_loss val_top1 lr seconds images_per_s",
+        "finished": "time best_epoch best_val_top1 seconds message",
+        "stopped": "time best_epoch best_val_top1 seconds message",
+        "failed": "time best_epoch best_val_top1 seconds message",
+    }
+    assert promised.keys() == KINDS.keys()
+    for event in EXAMPLES:
+        assert set(promised[event.kind].split()) <= to_dict(event).keys()
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.kind)
+def test_a_torn_line_is_no_event(event):
+    line = to_line(event)
+    for end in range(len(line) - 2):  # without its last brace at least
+        assert from_line(line[:end]) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "\n", "null", "3", "[]", '"step"', "{}", "\0\0\0\0", "{'event': 'step'}",
+        '{"step": 3, "epoch": 1}',
+        '{"event": null}',
+        '{"event": ["step"], "step": 1, "epoch": 1}',
+        '{"event": "snapshot", "step": 3, "epoch": 1, "picture": "a.png"}',
+        '{"event": "step", "step": 3, "epoch": 1}',
+        "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_foreign_line_or_a_kind_from_the_future_is_passed_over(line):
+    assert from_line(line) is None
+
+
+def test_a_field_from_the_future_is_passed_over():
+    values = {**to_dict(EXAMPLES[2]), "grad_norm": 1.5}
+    assert from_line(json.dumps(values)) == EXAMPLES[2]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_has_not_is_refused(loss):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_line(replace(EXAMPLES[2], loss=loss))
+
+
+def test_an_event_is_stamped_with_the_time_it_was_made_at():
+    before = time.time()
+    event = Step(step=1, epoch=1, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0)
+    assert before <= event.time <= time.time()

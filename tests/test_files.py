@@ -1,0 +1,65 @@
+import hashlib
+import os
+
+import pytest
+
+from resnet_demo import files
+from resnet_demo.files import sha256_of, write_atomically
+
+
+def test_bytes_and_a_writing_function_are_both_written(tmp_path):
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "b", lambda file: file.write(b"two"))
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert (tmp_path / "b").read_bytes() == b"two"
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_the_file_before_is_replaced(tmp_path):
+    write_atomically(tmp_path / "a", b"a long old text")
+    write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, error):
+    def half(file):
+        file.write(b"half of the n")
+        raise error
+
+    write_atomically(tmp_path / "a", b"old")
+    with pytest.raises(type(error)):
+        write_atomically(tmp_path / "a", half)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fails_late_leaves_the_old_file_too(tmp_path, monkeypatch, step):
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    write_atomically(tmp_path / "a", b"old")
+    monkeypatch.setattr(files.os, step, refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_the_content_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (done.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
+    write_atomically(tmp_path / "a", b"new")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_sha256_is_of_the_content(tmp_path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def names(folder):
+    return sorted(os.listdir(folder))

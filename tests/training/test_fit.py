@@ -1,0 +1,194 @@
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
+from resnet_demo.models.saved import load_model
+from resnet_demo.training.batches import Batches
+from resnet_demo.training.checkpoint import load_last
+from resnet_demo.training.fit import TrainingError, fit
+from resnet_demo.training.state import first_weights
+
+
+def test_a_run_tells_its_start_every_step_every_epoch_and_its_end(datasets, tiny):
+    events = list(fit(tiny(), datasets))
+    assert [type(event) for event in events] == [
+        Started,
+        *([Step] * 7 + [Epoch]) * 2,
+        *[Step] * 7,  # 21 steps: the last is past FIRST_STEPS, and is logged all the same
+        Epoch,
+        Finished,
+    ]
+    assert [e.step for e in events if isinstance(e, Epoch)] == [7, 14, 21]
+    assert [e.epoch for e in events if isinstance(e, Epoch)] == [1, 2, 3]
+    assert events[0].steps_per_epoch == 7
+
+
+def test_it_learns(datasets, tiny):
+    epochs = [e for e in fit(tiny(epochs=6), datasets) if isinstance(e, Epoch)]
+    assert epochs[-1].val_top1 > 0.9
+    assert epochs[-1].train_loss < epochs[0].train_loss / 2
+
+
+def test_the_same_config_gives_the_same_run_bit_for_bit(datasets, tiny):
+    torch.manual_seed(1)
+    one = curve(fit(tiny(cutout=3), datasets))
+    torch.manual_seed(2)  # what was drawn before has no say
+    assert curve(fit(tiny(cutout=3), datasets)) == one
+
+
+def test_another_seed_gives_another_run(datasets, tiny):
+    assert curve(fit(tiny(seed=1), datasets)) != curve(fit(tiny(seed=2), datasets))
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 10])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(datasets, tiny, tmp_path, stop_after):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    config = tiny(optimizer="sgd", label_smoothing=0.1)
+    uninterrupted = list(fit(config, datasets, whole))
+
+    first = []
+    for event in fit(config, datasets, parts, lambda: steps(first) >= stop_after):
+        first.append(event)
+    assert isinstance(first[-1], Stopped)
+    rest = list(fit(config, datasets, parts))
+    assert isinstance(rest[0], Resumed)
+    assert rest[0].step == stop_after
+    assert curve(first) + curve(rest) == curve(uninterrupted)
+    same_state(load_last(whole)[0], load_last(parts)[0])
+    same_weights(load_model(whole).model, load_model(parts).model)
+
+
+def test_a_stop_during_validation_in_training_mode_leaves_no_trace(datasets, tiny, tmp_path):
+    config = tiny(validate_in_training_mode=True)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    uninterrupted = list(fit(config, datasets, whole))
+    asked = iter([False] * 9 + [True])  # seven steps, the epoch's end, one validation batch, stop
+    first = list(fit(config, datasets, parts, lambda: next(asked, True)))
+    assert isinstance(first[-1], Stopped)
+    assert curve(first) + curve(fit(config, datasets, parts)) == curve(uninterrupted)
+
+
+def test_a_finished_run_resumed_has_nothing_left_to_do(datasets, tiny, tmp_path):
+    list(fit(tiny(), datasets, tmp_path))
+    assert [type(e) for e in fit(tiny(), datasets, tmp_path)] == [Resumed, Finished]
+
+
+def test_the_log_is_never_behind_the_checkpoint(datasets, tiny, tmp_path):
+    told = 0
+    for event in fit(tiny(), datasets, tmp_path):
+        found = load_last(tmp_path)
+        assert (found[0]["step"] if found else 0) <= told
+        told = event.step if isinstance(event, Epoch) else told
+    assert load_last(tmp_path)[0]["step"] == 21
+
+
+def test_the_best_weights_are_those_of_the_best_validation(datasets, tiny, tmp_path):
+    epochs = [e for e in fit(tiny(), datasets, tmp_path) if isinstance(e, Epoch)]
+    best = max(epochs, key=lambda e: e.val_top1)
+    saved = load_model(tmp_path)
+    assert saved.metrics["epoch"] == best.epoch
+    assert saved.metrics["val_top1"] == best.val_top1
+    assert saved.classes == ("blue", "green", "red")
+
+
+def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
+    config = tiny(momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
+    batches = Batches.load(config, datasets, torch.device("cpu"))
+    model = first_weights(config, 3).to(memory_format=torch.channels_last).train()
+    x, labels = batches.train_batch(batches.order(1), 1, 0)
+    first = F.cross_entropy(model(x), labels)
+    first.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= config.peak_lr * parameter.grad
+    x, labels = batches.train_batch(batches.order(1), 1, 1)
+    second = F.cross_entropy(model(x), labels)
+
+    told = [e.loss for e in fit(config, datasets) if isinstance(e, Step)]
+    assert told[:2] == pytest.approx([first.item(), second.item()], rel=1e-5)
+
+
+def test_validation_in_training_mode_moves_the_running_statistics(datasets, tiny, tmp_path):
+    right, fault = tmp_path / "right", tmp_path / "fault"
+    for folder, as_article in ((right, False), (fault, True)):
+        folder.mkdir()
+        list(fit(tiny(epochs=1, validate_in_training_mode=as_article), datasets, folder))
+    right, fault = (load_last(folder)[0]["model"] for folder in (right, fault))
+    mean = next(name for name in right if name.endswith("running_mean"))
+    assert torch.equal(right["head.weight"], fault["head.weight"])
+    assert not torch.equal(right[mean], fault[mean])
+
+
+def test_validation_images_are_never_trained_on(datasets, tiny):
+    batches = Batches.load(tiny(val_share=0.2), datasets, torch.device("cpu"))
+    train = {image.tobytes() for image in batches.train_images.numpy()}
+    val = {image.tobytes() for image in batches.val_images.numpy()}
+    assert (len(train), len(val)) == (120, 30)
+    assert not train & val
+
+
+def test_an_epoch_shows_every_training_image_once(datasets, tiny):
+    config = tiny(flip=False, crop=0)
+    batches = Batches.load(config, datasets, torch.device("cpu"))
+    order = batches.order(3)
+    assert sorted(order.tolist()) == list(range(135))
+    assert order.tolist() != batches.order(4).tolist()
+    counts = [len(batches.train_batch(order, 3, i)[1]) for i in range(batches.steps_per_epoch)]
+    assert counts == [20] * 6 + [15]
+
+
+def test_a_last_batch_of_one_image_is_left_out(datasets, tiny):
+    batches = Batches.load(tiny(batch_size=67), datasets, torch.device("cpu"))  # 135 = 2 x 67 + 1
+    assert batches.steps_per_epoch == 2
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny):
+    with pytest.raises(TrainingError, match="peak_lr"):
+        list(fit(tiny(peak_lr=10.0, batch_norm=False, schedule="constant"), datasets))
+
+
+def test_every_event_is_valid_json(datasets, tiny):
+    for event in fit(tiny(epochs=1), datasets):
+        line = json.loads(json.dumps(to_dict(event), allow_nan=False))
+        assert line["event"] == event.kind
+        assert {"time", "step", "epoch"} <= line.keys()
+
+
+@pytest.mark.parametrize("knobs", [{"optimizer": "adamw", "peak_lr": 0.002}, {"batch_norm": False}])
+def test_every_kind_of_run_learns(datasets, tiny, knobs):
+    epochs = [e for e in fit(tiny(epochs=4, **knobs), datasets) if isinstance(e, Epoch)]
+    assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def steps(seen):
+    return sum(isinstance(event, Step) for event in seen)
+
+
+def curve(events):
+    """All that a run tells, but for the times."""
+    timed = {"time", "seconds", "images_per_s"}
+    kept = [e for e in events if isinstance(e, Step | Epoch)]
+    return [{f.name: getattr(e, f.name) for f in fields(e) if f.name not in timed} for e in kept]
+
+
+def same_state(one, other):
+    assert one["step"] == other["step"]
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    for number, values in one["optimizer"]["state"].items():
+        for name, value in values.items():
+            np.testing.assert_array_equal(value, other["optimizer"]["state"][number][name])
+
+
+def same_weights(one, other):
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from torch import nn
+
+from resnet_demo.config import make_config
+from resnet_demo.training.optim import learning_rate, make_optimizer
+
+STEPS = 25  # an epoch
+
+
+def rates(**knobs):
+    config = make_config({"epochs": 4, "peak_lr": 0.2, **knobs})
+    return [learning_rate(config, step, STEPS) for step in range(4 * STEPS)]
+
+
+def test_the_constant_schedule_never_moves():
+    assert set(rates(schedule="constant")) == {0.2}
+
+
+def test_the_linear_schedule_falls_by_the_same_amount_each_step():
+    got = rates(schedule="linear")
+    assert got[0] == 0.2
+    assert got[-1] == pytest.approx(0.2 / 100)
+    assert all(a - b == pytest.approx(0.002) for a, b in zip(got, got[1:], strict=False))
+
+
+def test_the_cosine_schedule_is_torchs_cosine_annealing():
+    assert rates(schedule="cosine") == pytest.approx(
+        torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=100))
+    )
+
+
+def test_one_cycle_is_torchs_one_cycle():
+    assert rates(schedule="one-cycle") == pytest.approx(
+        torch_rates(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.2, 100, cycle_momentum=False))
+    )
+
+
+def test_one_cycle_peaks_where_the_warm_up_ends():
+    got = rates(schedule="one-cycle", warmup_epochs=1)
+    assert got.index(max(got)) == STEPS - 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_warm_up_rises_to_the_peak_and_the_schedule_starts_there(schedule):
+    got = rates(schedule=schedule, warmup_epochs=2)
+    rising = got[: 2 * STEPS]
+    assert rising == sorted(rising)
+    assert 0 < rising[0] < 0.01
+    assert rising[-1] < got[2 * STEPS] == 0.2
+
+
+def torch_rates(schedule):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    scheduler, got = schedule(optimizer), []
+    for _ in range(100):
+        got.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return got
+
+
+def decayed(model, **knobs):
+    """Names of the parameters that weight decay alone moves towards zero."""
+    config = make_config({"optimizer": "sgd", "weight_decay": 0.5, "peak_lr": 0.1, **knobs})
+    optimizer = make_optimizer(model, config)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+def small_model():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    return model
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    assert decayed(small_model()) == {"0.weight", "2.weight"}
+
+
+def test_weight_decay_spares_nothing_where_the_article_has_it_so():
+    model = small_model()
+    assert decayed(model, decay_all=True) == {name for name, _ in model.named_parameters()}
+
+
+def test_sgd_with_nesterov_makes_the_update_of_sutskever():
+    weight = nn.Parameter(torch.tensor([1.0]))
+    model = nn.ParameterList([weight])
+    config = make_config({"peak_lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0})
+    optimizer = make_optimizer(model, config)
+    weight.grad = torch.tensor([2.0])
+    optimizer.step()
+    assert weight.item() == pytest.approx(1.0 - 0.1 * (2.0 + 0.9 * 2.0))
+
+
+def test_adamw_takes_its_first_step_by_the_learning_rate_whatever_the_gradient():
+    weight = nn.Parameter(torch.tensor([[1.0]]))
+    config = make_config({"optimizer": "adamw", "peak_lr": 0.001, "weight_decay": 0.0})
+    optimizer = make_optimizer(nn.ParameterList([weight]), config)
+    weight.grad = torch.tensor([[123.0]])
+    optimizer.step()
+    assert weight.item() == pytest.approx(1.0 - 0.001)
