@@ -9,6 +9,7 @@ from resnet_demo.places import Places
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",  # nothing is told to anybody
+    "OMP_WAIT_POLICY": "PASSIVE",  # classifying must not fight with a run for the cores
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else each event counts over all events before it
     "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",

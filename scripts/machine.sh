@@ -32,8 +32,10 @@ find_browser() {  # the same names as in tests/conftest.py
 apt_install() {
     root=$([ "$(id -u)" = 0 ] || echo "sudo -n")
     if command -v apt-get >/dev/null && $root true 2>/dev/null; then
-        $root apt-get update
-        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+        echo "apt-get install $*"
+        $root apt-get update -qq
+        $root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qq -y --no-install-recommends "$@" >/dev/null
     fi
 }
 

@@ -1,9 +1,12 @@
 """What tests of several folders share."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
 

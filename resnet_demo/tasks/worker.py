@@ -6,6 +6,7 @@ readers look for them. The launcher's lock came with it, open, and lasts until t
 
 import json
 import os
+import os
 import signal
 import sys
 import threading
@@ -44,6 +45,9 @@ def train(
         return end(run, "stopped", "taken out of the queue before it started", on_event)
     try:
         begin(run.path, "preparing", "loading torch and the images")
+        # A thread that waits for its siblings sleeps: spinning, it takes the core that they need as
+        # soon as anything else runs here, the page itself for one. Read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from resnet_demo.training.fit import fit  # seconds, and the waiting must not pay for it
 
         log.mend()

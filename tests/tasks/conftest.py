@@ -1,5 +1,6 @@
 """Real workers on a tiny dataset. Whatever a test leaves running is stopped behind it."""
 
+import os
 import time
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.places import Places
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import read_status, settle
+from resnet_demo.tasks.status import read_status, settle, take
 
 PATIENCE_S = 90.0  # on a machine that does other things too
 
@@ -96,3 +97,15 @@ def launchers(colours):
 @pytest.fixture
 def launcher(launchers, tmp_path):
     return launchers(tmp_path)
+
+
+@pytest.fixture
+def device(launcher):
+    """The device is taken: workers wait, and have no reason to load torch."""
+    launcher.places.runs.mkdir()
+    lock = take(launcher.places.runs / ".device.lock")
+    yield lock
+    for run in launcher.runs.list():
+        with suppress(DemoError):
+            launcher.stop_task(run.path)
+    os.close(lock)

@@ -1,204 +1,419 @@
-"""Runs from their start to their end, each in a real worker process."""
+"""What can be asked of tasks. The workers here wait for a device that is taken, without torch."""
 
-import hashlib
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from resnet_demo import __version__
-from resnet_demo.config import to_json
-from resnet_demo.errors import ConfigError
-from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped
-from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.look import Watcher, look
-from resnet_demo.tasks.status import has_worker, read_status, settle
-
-LONG, ENDLESS = {"epochs": 6}, {"epochs": 1000}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(launchers, tmp_path_factory, tiny, owner, ended):
-    """A run of six epochs that nobody disturbed."""
-    launcher = launchers(tmp_path_factory.mktemp("uninterrupted"))
-    run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
-    assert ended(run.path).state == "finished", (run.path / "worker.log").read_text()
-    return run
+from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.events import Started, Stopped
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks import launcher as module
+from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.launcher import Launcher, discard, queue_again
+from resnet_demo.tasks.look import Watcher, look, summary
+from resnet_demo.tasks.status import (
+    LOCK,
+    Status,
+    as_json,
+    has_worker,
+    new_task,
+    read_status,
+    settle,
+    take,
+)
 
 
-def curve(run):
-    """What happened step by step and epoch by epoch, without the clock."""
-    view = Watcher().look(run).view
-    steps = [(s.step, s.epoch, s.loss, s.top1, s.lr) for s in view.steps]
-    return steps, [replace(epoch, time=0, seconds=0, images_per_s=0) for epoch in view.epochs]
+@pytest.fixture
+def at_rest(launcher, tiny):
+    """Makes a run of some state that nobody works on."""
+
+    def make(name, state="stopped", root=None):
+        folder = (root or launcher.places.runs) / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(to_json(tiny(), "0.1.0"))
+        (folder / "status.json").write_bytes(as_json(Status(state=state)))
+        return Run(folder, shipped=root is not None)
+
+    return make
 
 
-def assert_same_as(run, whole):
-    """Both ended with the same weights, last and best, after the same steps."""
-    one, other = (torch.load(r.path / "last.pt", weights_only=True) for r in (run, whole))
-    assert one["step"] == other["step"] > 0
-    torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
-    torch.testing.assert_close(one["optimizer"], other["optimizer"], rtol=0, atol=0)
-    best = [load_file(r.path / "model.safetensors") for r in (run, whole)]
-    torch.testing.assert_close(*best, rtol=0, atol=0)
-    assert curve(run) == curve(whole)
-
-
-def test_a_finished_run_has_the_files_of_the_contract(uninterrupted, tiny):
-    folder = uninterrupted.path
-    names = {path.name for path in folder.iterdir()}
-    assert names >= {
-        *("config.json", "events.jsonl", "status.json", "worker.log"),
-        *("last.pt", "last.pt.sha256", "model.safetensors", "model.json"),
+def content(folder):
+    """Everything in a folder: what, since when, how long."""
+    return {
+        path.relative_to(folder): (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes())
+        for path in folder.rglob("*")
     }
-    assert not [name for name in names if "tmp" in name or name.endswith(".new")]
-    assert (folder / "config.json").read_text() == to_json(tiny(**LONG), __version__)
-    digest = hashlib.sha256((folder / "last.pt").read_bytes()).hexdigest()
-    assert (folder / "last.pt.sha256").read_text().split()[0] == digest
-    described = json.loads((folder / "model.json").read_text())
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert (described["sha256"], described["classes"]) == (weights, ["blue", "green", "red"])
-    log = (folder / "worker.log").read_text()
-    assert "started on" in log
-    assert "finished after" in log
-    assert "Traceback" not in log
 
 
-def test_the_events_of_a_run_come_in_order(uninterrupted):
-    events = list(uninterrupted.log())
-    assert [type(event) for event in events] == [
-        Started,
-        *([Step] * 9 + [Epoch]) * 6,
-        Finished,
-    ]
-    assert [e.step for e in events if isinstance(e, Step)] == list(range(1, 55))
-    assert [(e.epoch, e.step) for e in events if isinstance(e, Epoch)] == [
-        (n, 9 * n) for n in range(1, 7)
-    ]
-    assert [event.time for event in events] == sorted(event.time for event in events)
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(launcher, tiny, owner):
+    for knobs, rule in (
+        ({"dataset": "nope"}, "dataset must be one of shapes10, colours, got 'nope'"),
+        ({"batch_size": 136}, "batch_size must be at most the 135 images .*, got 136"),
+    ):
+        with pytest.raises(ConfigError, match=rule):
+            launcher.start(tiny(**knobs), owner)
+    assert not launcher.places.runs.exists()
 
 
-def test_the_end_of_a_run_names_its_best_epoch(uninterrupted):
-    seen = look(uninterrupted)
-    *_, last = uninterrupted.log()
-    assert seen["best"] == {"epoch": last.best_epoch, "val_top1": last.best_val_top1}
-    assert seen["best"]["val_top1"] == max(row["val_top1"] for row in seen["history"])
-    assert (seen["state"], seen["message"]) == ("finished", "6 epochs done")
-    assert seen["progress"]["step"] == seen["progress"]["total_steps"] == 54
-    assert read_status(uninterrupted.path).pid is None
+def test_a_run_id_that_is_none_or_is_taken_is_refused(launcher, tiny, at_rest):
+    at_rest("mine")
+    at_rest("cifar10-shipped", root=launcher.places.shipped)
+    for name in ("mine", "cifar10-shipped"):
+        with pytest.raises(ConfigError, match=f"run_id must be new, or resumed, got '{name}'"):
+            launcher.make(tiny(), name)
+    for name in ("", "A", "../mine"):
+        with pytest.raises(ConfigError, match="run_id must be 1 to 64"):
+            launcher.make(tiny(), name)
+    assert [run.id for run in launcher.runs.list()] == ["mine", "cifar10-shipped"]
 
 
-def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner):
-    launcher = launchers(uninterrupted.path.parents[1])
-    before = uninterrupted.log().read()
-    with pytest.raises(ConfigError, match="is finished: it cannot become queued"):
-        launcher.resume(uninterrupted.id, owner)
-    assert "is not running: it is finished" in launcher.stop(uninterrupted.id, owner)
-    assert not has_worker(uninterrupted.path)
-    assert uninterrupted.log().read() == before
+def test_a_number_that_somebody_takes_meanwhile_is_passed_over(launcher, tiny, monkeypatch):
+    offered = iter(["resnet20-colours-1", "resnet20-colours-1", "resnet20-colours-2"])
+    monkeypatch.setattr(launcher.runs, "new_id", lambda config: next(offered))
+    made = [launcher.make(tiny()) for _ in range(2)]
+    assert [run.id for run, _ in made] == ["resnet20-colours-1", "resnet20-colours-2"]
+    for _, lock in made:
+        os.close(lock)
 
 
-def test_a_run_that_was_killed_then_stopped_equals_one_that_nobody_disturbed(
-    uninterrupted, launcher, tiny, owner, ended, at_step, until
-):
-    run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
-    at_step(run, 12)  # in the second epoch; saved was the end of the first
-    os.kill(read_status(run.path).pid, signal.SIGKILL)
-    assert ended(run.path).state == "failed"
-    until(lambda: "killed by signal 9" in read_status(run.path).message)
-    saved = torch.load(run.path / "last.pt", weights_only=True)["step"]
-    assert saved in (9, 18)
+def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
+    at_rest("mine")
+    stranger, before = Caller("stranger", is_owner=False), content(launcher.places.runs)
+    for ask in (
+        lambda: launcher.start(tiny(), stranger),
+        lambda: launcher.stop("mine", stranger),
+        lambda: launcher.resume("mine", stranger),
+        lambda: launcher.delete("mine", stranger),
+        lambda: launcher.evaluate("mine", "test", stranger),
+    ):
+        with pytest.raises(ForbiddenError, match="only the owner of this app may"):
+            ask()
+    assert content(launcher.places.runs) == before
 
-    assert launcher.resume(run.id, owner) == run.id
-    at_step(run, 24)
-    asked = time.monotonic()
+
+def test_a_run_that_waits_tells_its_pid_and_its_place(launcher, device, tiny, owner, until):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting, place 1" in (run.path / "worker.log").read_text())
+    status = read_status(run.path)
+    assert status.state == "queued"
+    assert has_worker(run.path)
+    with open(f"/proc/{status.pid}/cmdline") as file:
+        assert "resnet_demo.tasks.worker" in file.read()
+    with open(f"/proc/{status.pid}/maps") as file:
+        assert "libtorch" not in file.read()
+    assert os.getsid(status.pid) == status.pid  # closing the terminal does not end it
+
+
+def test_a_waiting_run_is_taken_out_of_the_queue(launcher, device, tiny, owner, ended):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
     assert "stops after this step" in launcher.stop(run.id, owner)
-    assert ended(run.path).state == "stopped"
-    assert time.monotonic() - asked < 5
-    *_, last = run.log()
-    assert isinstance(last, Stopped)
-    assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last.step < 54
-
-    launcher.resume(run.id, owner)
-    assert ended(run.path).state == "finished"
-    resumed = [event.step for event in run.log() if isinstance(event, Resumed)]
-    assert resumed == [saved, last.step]
-    logged = [event.step for event in run.log() if isinstance(event, Step)]
-    assert len(logged) > 54  # some were done twice: the older ones do not count
-    assert_same_as(run, uninterrupted)
+    status = ended(run.path)
+    assert (status.state, status.pid) == ("stopped", None)
+    assert [type(event) for event in run.log()] == [Stopped]
+    assert "is not running: it is stopped" in launcher.stop(run.id, owner)
 
 
-def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them(
-    launcher, tiny, owner, ended, at_step, until
+@pytest.mark.parametrize(
+    ("number", "state", "message"),
+    [
+        (signal.SIGTERM, "stopped", "taken out of the queue"),
+        (signal.SIGKILL, "failed", "the worker was killed by signal 9"),
+        (signal.SIGSEGV, "failed", "the worker was killed by signal 11"),
+    ],
+)
+def test_a_signal_ends_a_worker_and_the_status_tells(
+    launcher, device, tiny, owner, ended, until, number, state, message
 ):
-    started, over, busy = [], threading.Event(), set()
-    threads = [
-        threading.Thread(target=lambda: started.append(launcher.start(tiny(**ENDLESS), owner)))
-        for _ in range(3)
-    ]
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting" in (run.path / "worker.log").read_text())
+    os.kill(read_status(run.path).pid, number)
+    assert ended(run.path).state == state
+    until(lambda: message in read_status(run.path).message)
+    assert ended(run.path).state == state
+
+
+def test_a_worker_that_ends_without_a_word_sends_to_its_log(
+    launcher, tiny, owner, ended, until, monkeypatch
+):
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    assert ended(run.path).state == "failed"
+    until(lambda: "ended with exit code 1: see its log" in read_status(run.path).message)
+
+
+def test_a_worker_outlives_the_app_that_started_it(launcher, device, tiny, owner, ended):
+    code = """
+import sys
+from pathlib import Path
+from resnet_demo.config import make_config
+from resnet_demo.places import Places
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.launcher import Launcher
+launcher = Launcher(Places(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]) / "none"))
+print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Caller()))
+"""
+    command = [sys.executable, "-c", code, launcher.places.runs, launcher.places.data]
+    run_id = subprocess.check_output(command, text=True).strip()
+    run = launcher.runs.get(run_id)
+    assert look(run)["state"] == "queued"
+    assert has_worker(run.path)
+    launcher.stop(run_id, owner)
+    assert ended(run.path).state == "stopped"
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, state):
+    run = at_rest("mine", state)
+    barrier, resumed, refused = threading.Barrier(4), [], []
+
+    def race():
+        barrier.wait()
+        try:
+            resumed.append(launcher.resume("mine", owner))
+        except ConfigError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(started) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
-    first, second, third = sorted(
-        launcher.runs.list(), key=lambda run: (read_status(run.path).queued_at, run.id)
-    )
+    assert resumed == ["mine"]
+    assert refused == ["mine is queued: it has a worker"] * 3
+    assert settle(run.path).state == "queued"
 
-    def watch():
-        while not over.is_set():
-            now = [read_status(run.path).state for run in (first, second)]
-            busy.add(sum(state in ("preparing", "running") for state in now))
-            time.sleep(0.005)
 
-    watching = threading.Thread(target=watch)
-    watching.start()
-    at_step(first, 3)
-    until(lambda: "place 2" in (third.path / "worker.log").read_text())
-    assert [look(run)["place"] for run in (first, second, third)] == [None, 1, 2]
-    states = [settle(run.path).state for run in (first, second, third)]
-    assert states == ["running", "queued", "queued"]
+def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, tiny, owner):
+    run = at_rest("early")
+    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", queued_at=1.0)))
+    waiting = launcher.runs.get(launcher.start(tiny(), owner))
+    launcher.resume("early", owner)
+    assert (look(waiting)["place"], look(run)["place"]) == (0, 1)
 
-    # a worker that waits has not loaded torch; one that trains has
-    loaded = [Path(f"/proc/{read_status(r.path).pid}/maps").read_text() for r in (first, second)]
-    assert ["libtorch" in maps for maps in loaded] == [True, False]
 
-    # the app ends and is started again: a launcher that has never heard of the three
-    anew = Launcher(launcher.places)
-    del launcher
-    launcher = anew
-    assert {run.id: look(run)["state"] for run in launcher.runs.list()} == {
-        **{first.id: "running", second.id: "queued", third.id: "queued"}
-    }
+@pytest.mark.parametrize("state", ["finished", "queued"])
+def test_only_what_stopped_or_failed_goes_on(launcher, at_rest, owner, state):
+    run = at_rest("mine", state)
+    lock = take(run.path / LOCK) if state == "queued" else None
+    with pytest.raises(ConfigError, match=f"mine is {state}: it (has a worker|cannot become que)"):
+        launcher.resume("mine", owner)
+    assert read_status(run.path).state == state
+    if lock:
+        os.close(lock)
+    assert not has_worker(run.path)
 
-    # what lives is not deleted; a waiting run is taken out of the queue, and can be then
-    for run, state in ((first, "running"), (third, "queued")):
-        with pytest.raises(ConfigError, match=f"run {run.id} is {state}: stop it before you del"):
-            launcher.delete(run.id, owner)
-    launcher.stop(third.id, owner)
-    assert ended(third.path).state == "stopped"
-    assert [type(event) for event in third.log()] == [Stopped]
-    launcher.delete(third.id, owner)
-    assert not third.path.exists()
-    assert (launcher.places.runs / ".trash" / third.id / "config.json").exists()
 
-    # a run that trains stops at once and keeps its checkpoint, and the next in line starts
-    asked = time.monotonic()
-    launcher.stop(first.id, owner)
-    assert ended(first.path).state == "stopped"
-    assert time.monotonic() - asked < 5
-    assert (first.path / "last.pt").exists()
-    until(lambda: read_status(second.path).state == "preparing")
-    launcher.stop(second.id, owner)  # before its first step
-    assert ended(second.path).state == "stopped"
-    assert [type(event) for event in second.log()] == [Started, Stopped]
-    over.set()
-    watching.join()
-    assert busy == {0, 1}
+def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
+    run = at_rest("mine")
+    text = to_json(TrainConfig(dataset="gone"), "0.1.0")
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(NotFoundError, match=r"dataset must be one of .*, got 'gone'"):
+        launcher.resume("mine", owner)
+    assert read_status(run.path).state == "stopped"
+
+
+@pytest.mark.parametrize("state", ["queued", "preparing", "running", "stopping"])
+def test_a_live_run_is_not_deleted(launcher, at_rest, owner, state):
+    run = at_rest("mine", state)
+    lock = take(run.path / LOCK)
+    before = content(launcher.places.runs)
+    with pytest.raises(ConfigError, match=f"run mine is {state}: stop it before you delete it"):
+        launcher.delete("mine", owner)
+    assert content(launcher.places.runs) == before
+    os.close(lock)
+    launcher.delete("mine", owner)  # its worker is gone
+    assert not run.path.exists()
+
+
+def test_a_deleted_run_lies_in_the_trash_beside_its_namesakes(launcher, at_rest, owner):
+    for number in range(3):
+        (at_rest("mine").path / "note").write_text(str(number))
+        launcher.delete("mine", owner)
+    trash = launcher.places.runs / ".trash"
+    notes = {path.parent.name: path.read_text() for path in trash.glob("*/note")}
+    assert notes == {"mine": "0", "mine-2": "1", "mine-3": "2"}
+    assert list(launcher.runs.list()) == []
+    with pytest.raises(NotFoundError):
+        launcher.delete("mine", owner)
+
+
+def test_a_damaged_run_can_be_deleted(launcher, at_rest, owner):
+    (at_rest("mine").path / "status.json").write_text("{")
+    (at_rest("yours").path / "config.json").write_text("{")
+    launcher.delete("mine", owner)
+    launcher.delete("yours", owner)
+    assert list(launcher.runs.list()) == []
+
+
+def test_a_run_that_is_being_resumed_is_not_deleted(launcher, at_rest, owner):
+    run = at_rest("mine")
+    lock = queue_again(run.path)
+    with pytest.raises(ConfigError, match="run mine is queued: stop it"):
+        launcher.delete("mine", owner)
+    os.close(lock)
+
+
+def test_a_new_run_under_an_old_id_is_seen_afresh(launcher, at_rest, owner):
+    watcher, started = Watcher(), Started(
+        step=0, epoch=1, device="old", precision="float32", threads=1, parameters=1, macs=1,
+        steps_per_epoch=1, epochs=1, version="0",
+    )  # fmt: skip
+    run = at_rest("mine")
+    for _ in range(3):
+        run.log().append(started)
+    assert watcher.look(run).view.started.device == "old"
+    launcher.delete("mine", owner)
+    run = at_rest("mine")
+    assert watcher.look(run).view.started is None
+    run.log().append(replace(started, device="new"))
+    assert watcher.look(run).view.started.device == "new"
+
+
+def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
+    run = at_rest("learn-plain56", "finished", root=launcher.places.shipped)
+    before = content(launcher.places.shipped)
+    for ask in (launcher.delete, launcher.resume):
+        with pytest.raises(ConfigError, match="run learn-plain56 came with the app and cannot be"):
+            ask("learn-plain56", owner)
+    with pytest.raises(ConfigError, match="came with the app"):
+        discard(run)
+    assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
+    assert look(run)["state"] == summary(run)["state"] == "finished"
+    assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
+    assert content(launcher.places.shipped) == before
+
+
+def test_a_shipped_run_that_says_it_runs_is_not_corrected(launcher, at_rest):
+    run = at_rest("learn-plain56", "running", root=launcher.places.shipped)
+    before = content(launcher.places.shipped)
+    assert look(run)["state"] == "running"
+    assert content(launcher.places.shipped) == before
+
+
+def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):
+    status, config = at_rest("a"), at_rest("b")
+    (status.path / "status.json").write_text("")
+    (config.path / "config.json").write_text("[]")
+    for run, name in ((status, "status.json"), (config, "config.json")):
+        row = summary(run)
+        assert row["state"] == "damaged"
+        assert f"{name} of" in row["message"]
+    assert look(config)["config"] is None  # the rest can still be looked at
+    assert look(config)["state"] == "stopped"
+
+
+def test_unknown_runs_and_splits_are_named(launcher, at_rest, owner):
+    at_rest("mine")
+    for ask in (launcher.stop, launcher.resume, launcher.delete):
+        with pytest.raises(NotFoundError, match="got 'nope'"):
+            ask("nope", owner)
+    with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
+        launcher.evaluate("mine", "all", owner)
+    with pytest.raises(NotFoundError, match=r"mine .* yet"):
+        launcher.evaluate("mine", "test", owner)
+
+
+@pytest.fixture(scope="module")
+def trained(launchers, tmp_path_factory, tiny):
+    """A run that was trained in this process."""
+    from resnet_demo.tasks.worker import train
+
+    launcher = launchers(tmp_path_factory.mktemp("trained"))
+    run, lock = launcher.make(tiny(), "trained")
+    train(run, launcher.places)
+    os.close(lock)
+    return run
+
+
+@pytest.fixture
+def copied(launcher, trained):
+    """That run, under this test's root."""
+    return Run(shutil.copytree(trained.path, launcher.places.runs / "trained"))
+
+
+def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
+    launcher, copied, owner, ended, until
+):
+    barrier, folders = threading.Barrier(3), []
+
+    def ask():
+        barrier.wait()
+        folders.append(launcher.evaluate("trained", "test", owner))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (folder,) = set(folders)
+    assert folder.parent == copied.path / "evaluations"
+    launcher.stop_task(folder)
+    assert ended(folder).state == "stopped"
+    assert not (folder / "result.json").exists()
+
+    assert launcher.evaluate("trained", "test", owner) == folder
+    status = ended(folder)
+    assert (status.state, status.message) == ("finished", "")
+    assert (status.done, status.total, status.unit) == (30, 30, "images")
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["run"], result["dataset"], result["split"]) == ("trained", "colours", "test")
+    assert result["n"] == sum(map(sum, result["confusion"])) == 30
+    assert result["top1"] == sum(result["confusion"][k][k] for k in range(3)) / 30
+
+    until(lambda: not has_worker(folder))
+    before = content(copied.path)
+    assert launcher.evaluate("trained", "test", owner) == folder  # no worker is needed now
+    assert not has_worker(folder)
+    assert content(copied.path) == before
+
+
+def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, copied, monkeypatch):
+    from resnet_demo.runs import evaluation
+    from resnet_demo.tasks.worker import evaluate
+
+    told = b'{"run": "trained", "split": "val", "dataset": "colours"}'
+
+    def outcome(name, task=told):
+        folder = copied.path / "evaluations" / name
+        os.close(new_task(folder, {"task.json": task}))
+        evaluate(folder, launcher.places)
+        return read_status(folder).state, read_status(folder).message
+
+    assert outcome("good") == ("finished", "")
+    state, message = outcome("gone", told.replace(b"trained", b"other"))
+    assert (state, "got 'other'" in message) == ("failed", True)
+
+    def broken(*_):
+        raise RuntimeError("out of order\nand more")
+
+    monkeypatch.setattr(evaluation, "evaluate_run", broken)
+    with pytest.raises(RuntimeError):
+        outcome("broken")
+    status = read_status(copied.path / "evaluations" / "broken")
+    assert (status.state, status.message) == ("failed", "RuntimeError: out of order")
+
+
+def test_results_about_a_shipped_run_go_to_the_cache(launchers, tmp_path, trained):
+    from resnet_demo.tasks.worker import evaluate
+
+    launcher = launchers(tmp_path)
+    places = launcher.places
+    run = Run(shutil.copytree(trained.path, places.shipped / "learn-trained"), shipped=True)
+    before = content(places.shipped)
+    folder = launcher.evaluation_folder(run, "test", "colours")
+    assert folder.parent == places.runs / ".cache" / "evaluations" / "learn-trained"
+    told = b'{"run": "learn-trained", "split": "test", "dataset": "colours"}'
+    os.close(new_task(folder, {"task.json": told}))
+    evaluate(folder, places)
+    assert read_status(folder).state == "finished"
+    assert (folder / "result.json").exists()
+    assert content(places.shipped) == before
+    assert list(Launcher(places).runs.list()) == [run]
