@@ -2,12 +2,23 @@
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from resnet_demo.tasks.status import has_worker, request_stop, settle
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
 
+REPOSITORY = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
 
 
@@ -46,3 +57,84 @@ def colours(tmp_path_factory) -> Path:
                 Image.fromarray(pixels).save(folder / f"{number:03}.png")
     import_images(root, "colours", source, size=12)
     return root
+
+
+class Served:
+    """The app in a process of its own, over folders of its own, as a person starts it."""
+
+    def __init__(self, runs: Path, data: Path, port: int) -> None:
+        self.runs, self.data, self.port = runs, data, port
+        self.url = f"http://127.0.0.1:{port}/"
+        self.log = runs.parent / "app.log"
+        self.uploads = runs.parent / "uploads"
+        self.process = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells the app, and a command line beside it, where things lie."""
+        return {
+            **os.environ,
+            "RESNET_DEMO_RUNS": str(self.runs),
+            "RESNET_DEMO_DATA": str(self.data),
+            "GRADIO_SERVER_PORT": str(self.port),
+            "GRADIO_TEMP_DIR": str(self.uploads),
+            "OMP_NUM_THREADS": "1",  # on tensors this small, threads only wait for each other
+        }
+
+    def start(self) -> None:
+        """Start it; back when it answers."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py"], cwd=REPOSITORY, env=self.environment, stdout=log,
+                stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(self.url):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"the app does not answer: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """End the app as a crash does; its workers live on."""
+        self.process.kill()
+        self.process.wait()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess:
+        """`python -m resnet_demo …` over the same folders."""
+        return subprocess.run(
+            [sys.executable, "-m", "resnet_demo", *arguments], cwd=REPOSITORY,
+            env=self.environment, capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """End the app and whatever it left running."""
+        self.kill()
+        tasks = [path.parent for path in self.runs.rglob("status.json")]
+        for folder in tasks:
+            status = settle(folder)
+            if status.is_live:
+                request_stop(folder)
+                if status.pid:
+                    os.kill(status.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30  # one that has not told its pid yet ends by itself
+        while any(map(has_worker, tasks)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory, colours) -> Iterator[Callable[[], Served]]:
+    """Starts apps, each over an empty folder of runs and with `colours` beside shapes10."""
+    started = []
+
+    def start() -> Served:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        started.append(Served(tmp_path_factory.mktemp("app") / "runs", colours, port))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.end()

@@ -45,7 +45,7 @@ def launch(app: gr.Blocks, **options: object) -> tuple:
     options: what a test changes, `prevent_thread_lock` say.
     """
     app.queue(default_concurrency_limit=4)
-    app._queue.sleep_when_free = 0.01  # 0.05 s by default, which every event waits for
+    app._queue.sleep_when_free = 0.02  # 0.05 s by default, which every event waits for
     return app.launch(
         theme=theme(),
         css_paths=[CSS],

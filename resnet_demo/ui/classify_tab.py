@@ -10,6 +10,7 @@ from resnet_demo.ui.evaluate_tab import choices
 from resnet_demo.ui.services import QUIET, Services, plainly, uploaded
 
 NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
+EXAMPLES = "Or click one of the run's own test images:"
 READY = "Drop a picture, paste one, or click an example."
 SHOWN_PX = 128  # examples are enlarged, each pixel a square
 
@@ -33,10 +34,10 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
                 sources=["upload", "clipboard"], label="Picture", elem_id="picture", height=280,
                 format="png", buttons=[], interactive=True,
             )  # fmt: skip
-            gr.Markdown("Or click one of the run's own test images:", elem_classes="hint")
+            hint = gr.Markdown(EXAMPLES, elem_classes="hint", visible=False)
             gallery = gr.Gallery(
                 show_label=False, columns=5, height="auto", allow_preview=False, format="png",
-                elem_id="examples", interactive=False, buttons=[], object_fit="contain",
+                elem_id="examples", interactive=False, buttons=[], visible=False,
             )  # fmt: skip
         with gr.Column(scale=8, min_width=330):
             labels = gr.Label(num_top_classes=5, show_label=False, elem_id="labels", visible=False)
@@ -58,7 +59,13 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
           api_visibility="private", show_progress="minimal")  # fmt: skip
     gallery.select(on_example, run, picture, **QUIET)
     tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
-    gr.on([tab.select, run.change], lambda run_id: shown(services, run_id), run, gallery, **QUIET)
+    gr.on(
+        [tab.select, run.change],
+        lambda run_id: shown(services, run_id),
+        run,
+        [hint, gallery],
+        **QUIET,
+    )
     return {"run": run}
 
 
@@ -90,14 +97,16 @@ def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], l
     return [np.array(images[i]) for i in firsts], [info.classes[labels[i]] for i in firsts]
 
 
-def shown(services: Services, run_id: str | None) -> Any:
-    """The gallery, each pixel enlarged to a square; empty where the images are not here."""
+def shown(services: Services, run_id: str | None) -> tuple[Any, Any]:
+    """Hint and gallery, each pixel enlarged to a square; hidden where the images are not here."""
+    hidden = gr.update(visible=False)
     if run_id is None:
-        return gr.update(value=[])
+        return hidden, hidden
     try:
         images, labels = example_images(services, run_id)
     except DemoError:
-        return gr.update(value=[])
+        return hidden, hidden
     times = max(1, SHOWN_PX // images[0].shape[0])
     large = [np.kron(image, np.ones((times, times, 1), np.uint8)) for image in images]
-    return gr.update(value=list(zip(large, labels, strict=True)))
+    pairs = list(zip(large, labels, strict=True))
+    return gr.update(visible=True), gr.update(value=pairs, visible=True)

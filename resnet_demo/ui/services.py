@@ -106,7 +106,7 @@ def uploaded(path: str | None) -> Path:
     A raw request can name any file of this machine: only Gradio's own folder is looked into.
     """
     folder = Path(get_upload_folder()).resolve()
-    if not path or "\0" in path:
+    if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError("a picture must be uploaded first, got nothing", "image")
     try:
         file = Path(path).resolve(strict=True)

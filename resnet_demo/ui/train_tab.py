@@ -29,6 +29,10 @@ ADDRESS = """(run) => {
   if (run) { url.searchParams.set('run', run); window.history.replaceState(null, '', url); }
 }"""
 
+SHOW_RUN = """() => {
+  if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
+}"""  # on a phone the curves are below the form
+
 
 def train_tab(services: Services) -> dict[str, Any]:
     """Build the tab; the components that the page fills when it is loaded."""
@@ -39,7 +43,7 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.parts["recipe"] = recipe_choice()
                 form.parts["dataset"] = dataset_choice(services.datasets.list())
                 form.place(MAIN)
-            note = gr.Markdown(elem_id="dataset-note", elem_classes="note")
+            note = gr.Markdown(elem_id="dataset-note", visible=False)
             facts = gr.Markdown(elem_id="facts")
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
             with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
@@ -56,7 +60,8 @@ def train_tab(services: Services) -> dict[str, Any]:
         run_id = services.launcher.start(config, services.caller())
         return gr.update(choices=services.run_labels(), value=run_id, visible=True)
 
-    start.click(on_start, form.components(), watched["run"], **QUIET)
+    started = start.click(on_start, form.components(), watched["run"], **QUIET)
+    started.success(None, None, None, js=SHOW_RUN, **QUIET)
     gr.on(
         [knob.change for knob in form.components()],
         lambda *values: (told_before(services, form.asked(values)), dataset_note(services)),
@@ -191,10 +196,10 @@ def told_before(services: Services, values: dict[str, Any]) -> str:
     )
 
 
-def dataset_note(services: Services) -> str:
+def dataset_note(services: Services) -> dict[str, Any]:
     """How to get CIFAR-10, where it is not on this machine."""
-    names = [info.name for info in services.datasets.list()]
-    return "" if "cifar10" in names else NO_CIFAR
+    missing = "cifar10" not in [info.name for info in services.datasets.list()]
+    return gr.update(value=NO_CIFAR, visible=missing)
 
 
 def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> list[Any]:

@@ -1,0 +1,351 @@
+"""The five endpoints as a program calls them, through the client and by raw HTTP."""
+
+import json
+import os
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from resnet_demo.config import make_config
+from resnet_demo.data.rules import check_data
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError
+
+TINY = {
+    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
+    **{"peak_lr": 0.02, "crop": 0},
+}
+ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
+NOT_UPLOADED = "a picture must come through an upload, got a path of this machine"
+NO_PICTURE = "a picture must be uploaded first, got nothing"
+
+
+@pytest.fixture(scope="module")
+def app(serve):
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    client = Client(app.url, verbose=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def ask(client):
+    """Calls an endpoint by name."""
+    return lambda name, *values: client.predict(*values, api_name=f"/{name}")
+
+
+@pytest.fixture(scope="module")
+def refused(ask):
+    """Calls an endpoint that must refuse; the sentence."""
+
+    def call(name, *values):
+        with pytest.raises(AppError) as caught:
+            ask(name, *values)
+        return str(caught.value)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def until(ask):
+    """Waits for a run to be as asked; how it is then."""
+
+    def wait(run_id, fits, patience_s=90):
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            seen = ask("run", run_id)
+            if fits(seen):
+                return seen
+            time.sleep(0.1)
+        raise AssertionError(f"waited in vain: {seen['state']}, {seen['progress']}")
+
+    return wait
+
+
+@pytest.fixture(scope="module")
+def trained(ask, until):
+    """A finished run of three epochs."""
+    run_id = ask("train", {**TINY, "epochs": 3})
+    until(run_id, lambda seen: seen["state"] == "finished")
+    return run_id
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A red picture, the colour of one of the classes."""
+    path = tmp_path / "red.png"
+    pixels = np.random.default_rng(1).integers(0, 120, (12, 12, 3), dtype=np.uint8)
+    pixels[..., 0] += 100
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def post(app):
+    """Calls an endpoint by raw HTTP, past what the client would refuse; event and answer."""
+
+    def call(name, *values):
+        url = f"{app.url}gradio_api/call/{name}"
+        event_id = httpx.post(url, json={"data": values}).json()["event_id"]
+        text = httpx.get(f"{url}/{event_id}", timeout=60).text
+        event, data = (line.split(": ", 1)[1] for line in text.strip().splitlines()[:2])
+        return event, json.loads(data)
+
+    return call
+
+
+@pytest.fixture
+def listener():
+    """A server on this machine that nobody should be sent to: its address, and what it heard."""
+    heard = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            heard.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", heard
+        server.shutdown()
+        thread.join()
+
+
+def run_folders(app):
+    return sorted(path.name for path in app.runs.iterdir()) if app.runs.exists() else []
+
+
+def test_a_run_that_was_asked_for_tells_state_progress_and_history(ask, trained):
+    assert trained == "resnet20-colours-1"
+    seen = ask("run", trained)
+    assert seen.keys() >= {"run", "state", "message", "place", "progress", "best", "history"}
+    assert (seen["run"], seen["state"], seen["message"]) == (trained, "finished", "3 epochs done")
+    progress = seen["progress"]
+    assert (progress["step"], progress["total_steps"]) == (27, 27)
+    assert (progress["epoch"], progress["epochs"], progress["parameters"]) == (3, 3, 269_267)
+    assert [row["epoch"] for row in seen["history"]] == [1, 2, 3]
+    assert seen["best"]["val_top1"] == max(row["val_top1"] for row in seen["history"])
+    assert seen["config"] == make_config({**TINY, "epochs": 3}).to_dict()
+
+
+def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, trained):
+    jobs = [client.submit(trained, "test", api_name="/evaluate") for _ in range(2)]
+    first, second = (job.result(timeout=90) for job in jobs)
+    assert first == second  # asked twice, computed once
+    done = app.command("evaluate", trained, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert first == pytest.approx(json.loads(done.stdout), nan_ok=False)
+    assert first["n"] == sum(map(sum, first["confusion"])) == 30
+    assert len(list((app.runs / trained / "evaluations").iterdir())) == 1
+    assert ask("evaluate", trained) == first  # test, where nothing else is said
+
+
+def test_a_picture_gets_the_labels_that_the_command_line_gives(app, ask, trained, picture):
+    labels = ask("classify", handle_file(picture), trained)["labels"]
+    line = json.loads(app.command("classify", trained, str(picture), "--json").stdout)
+    assert [row["label"] for row in labels] == [row["label"] for row in line["labels"]]
+    confidences = [row["confidence"] for row in labels]
+    assert confidences == pytest.approx([row["confidence"] for row in line["labels"]])
+    assert sorted(row["label"] for row in labels) == ["blue", "green", "red"]
+    assert sum(confidences) == pytest.approx(1)
+
+
+def test_one_run_trains_and_the_next_waits_until_it_is_stopped(ask, until, refused):
+    training, waiting = (ask("train", {**TINY, "epochs": 1000}) for _ in range(2))
+    queued = until(waiting, lambda seen: seen["place"] is not None)
+    assert (queued["state"], queued["place"]) == ("queued", 1)
+    assert refused("evaluate", waiting, "test") == (
+        f"{waiting} has no weights yet: its first epoch is not done"
+    )
+    assert ask("stop", waiting) == f"{waiting} stops after this step; Resume goes on from there"
+    stopped = until(waiting, lambda seen: seen["state"] == "stopped")
+    assert stopped["progress"]["step"] == 0
+
+    live = until(training, lambda seen: seen["progress"]["step"] > 0)
+    assert live["state"] == "running"
+    assert live["progress"]["seconds_left"] != 0
+    ask("stop", training)
+    ended = until(training, lambda seen: seen["state"] == "stopped", patience_s=10)
+    assert ended["progress"]["step"] >= live["progress"]["step"]
+    assert ask("stop", training) == f"{training} is not running: it is stopped"
+
+
+def test_a_run_outlives_the_app_and_is_found_again(app, ask, until):
+    run_id = ask("train", {**TINY, "epochs": 1000})
+    step = until(run_id, lambda seen: seen["progress"]["step"] > 0)["progress"]["step"]
+    app.kill()
+    app.start()
+    with suppress(Exception):  # the first call may find out that the connection is gone
+        ask("run", run_id)
+    seen = until(run_id, lambda seen: seen["progress"]["step"] > step)
+    assert seen["state"] == "running"
+    ask("stop", run_id)
+    until(run_id, lambda seen: seen["state"] == "stopped", patience_s=10)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({"epochs": value} for value in (0, 1001, 2.5, True, None, "3", [], "x" * 500)),
+        *({"peak_lr": value} for value in (0, "fast", None, 1e9)),
+        *({"batch_size": value} for value in (0, -5, 5000)),
+        *({"flip": value} for value in ("yes", 1, None)),
+        *({"model": value} for value in ("resnet1", "", None, 18, "../x")),
+        {"optimizer": "SGD"},
+        {"val_share": 0.6},
+        {"recipe": "fast"},
+        {"recipe": None},
+        {"recipe": ["quick"]},
+        {"learning_rate": 0.1},
+        {"": 1},
+        {"epochs": 2, "warmup_epochs": 3},
+        {"cutout": 40},
+        {"model": "vgg16", "image_size": 16},
+        {"dataset": "nothing"},
+        {"dataset": "../colours"},
+        {"dataset": None},
+        {"dataset": "colours", "batch_size": 136},
+        ["epochs"],
+        "quick",
+        None,
+    ],
+    ids=lambda config: json.dumps(config)[:60],
+)
+def test_a_mistake_in_a_config_gets_the_sentence_of_the_config_and_starts_nothing(
+    config, app, refused, colours
+):
+    with pytest.raises(ConfigError) as expected:
+        check_data(make_config(config), Datasets(colours))
+    before = run_folders(app)
+    assert refused("train", config) == str(expected.value)
+    assert run_folders(app) == before
+
+
+RULE = "run_id must be 1 to 64 lower-case letters, digits and dashes, the first no dash, got "
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        *((name, RULE + repr(name)) for name in ("..", "", "/etc", "a/../b", "A", "-a", ".trash")),
+        *((name, RULE + repr(name)) for name in ("a\0b", "\0", "a" * 65, "a\n", "colours/1", 5)),
+        (None, RULE + "nothing"),
+        ({"path": "a"}, RULE + "{'path': 'a'}"),
+        ("nobody-1", "run must be the id of a run on this machine, got 'nobody-1'"),
+    ],
+)
+def test_what_is_no_run_is_refused_by_every_endpoint(name, sentence, refused, picture):
+    file = handle_file(picture)
+    calls = (("run", name), ("stop", name), ("evaluate", name, "test"), ("classify", file, name))
+    assert {refused(*call) for call in calls} == {sentence}
+
+
+def test_a_split_that_is_none_is_refused(refused, trained):
+    for split in ("Test", "../test", "", None, 1):
+        value = "nothing" if split is None else repr(split)
+        expected = f"split must be one of test, val, train, got {value}"
+        assert refused("evaluate", trained, split) == expected
+
+
+def test_a_file_of_this_machine_is_no_upload(app, post, ask, trained, picture):
+    inside = app.uploads / "link"
+    inside.mkdir(parents=True, exist_ok=True)
+    os.symlink(picture, inside / "red.png")
+    paths = [
+        *(str(picture), "/etc/passwd", f"file://{picture}", f"{app.uploads}/../red.png"),
+        *(f"{inside}/red.png", str(app.uploads), "red.png", "\ud800", "x" * 5000),
+        *(str(app.runs / trained / "config.json"), "data:image/png;base64,aaaa"),
+    ]
+    for path in paths:
+        assert post("classify", {"path": path}, trained) == ("error", refusal(NOT_UPLOADED)), path
+        meta = {"_type": "gradio.FileData"}  # Gradio itself refuses this one, without a word
+        event, answer = post("classify", {"path": path, "meta": meta}, trained)
+        assert (event, answer["error"]) in (("error", None), ("error", NOT_UPLOADED)), path
+    assert ask("classify", handle_file(picture), trained)["labels"]
+
+
+def refusal(sentence):
+    return {"error": sentence, "duration": 10, "visible": True, "title": "Error"}
+
+
+def test_what_names_no_picture_is_refused_with_a_sentence(post, trained):
+    for value in (None, "", "/etc/passwd", 5, [1, 2], {}, {"path": ""}, {"path": None},
+                  {"path": "a\0b"}, {"path": ["a"]}, {"path": 5}, {"url": "x"}):  # fmt: skip
+        assert post("classify", value, trained) == ("error", refusal(NO_PICTURE)), value
+
+
+def test_an_address_in_place_of_a_picture_is_never_visited(post, ask, trained, listener, picture):
+    address, heard = listener
+    url = f"{address}/red.png"
+    for value in ({"path": url}, {"path": "red.png", "url": url}, {"path": url, "url": url}):
+        assert post("classify", value, trained) == ("error", refusal(NOT_UPLOADED))
+        event, _ = post("classify", {**value, "meta": {"_type": "gradio.FileData"}}, trained)
+        assert event == "error"
+    assert heard == []
+    assert ask("classify", handle_file(picture), trained)["labels"]
+
+
+def test_a_file_that_is_no_picture_gets_a_sentence_and_the_app_goes_on(
+    app, ask, refused, trained, picture, tmp_path
+):
+    whole = picture.read_bytes()
+    files = {
+        "short.png": (whole[: len(whole) // 2], "is cut short or damaged"),
+        "empty.png": (b"", "is empty"),
+        "text.png": (b"not a picture\n", "is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP"),
+    }
+    before = app.log.stat().st_size
+    for name, (content, rule) in files.items():
+        file = tmp_path / name
+        file.write_bytes(content)
+        sentence = refused("classify", handle_file(file), trained)
+        assert rule in sentence
+        assert name in sentence
+        assert "\n" not in sentence
+    with open(app.log, encoding="utf-8") as log:
+        log.seek(before)
+        assert "Traceback" not in log.read()
+    assert ask("classify", handle_file(picture), trained)["labels"]
+
+
+def test_only_the_five_endpoints_are_public(app, client):
+    told = client.view_api(return_format="dict", print_info=False)
+    assert list(told["named_endpoints"]) == ENDPOINTS
+    assert not told["unnamed_endpoints"]
+    info = httpx.get(f"{app.url}gradio_api/info").json()
+    assert list(info["named_endpoints"]) == ENDPOINTS
+    assert not info["unnamed_endpoints"]
+    described = httpx.get(f"{app.url}gradio_api/openapi.json").json()["paths"]
+    called = {path.split("/call/")[1].split("/")[-1] for path in described if "/call/v2/" in path}
+    assert called == {name.strip("/") for name in ENDPOINTS}
+
+
+@pytest.mark.parametrize(
+    "path", ["openapi.json", "docs", "redoc", "monitoring", "monitoring/summary"]
+)
+def test_what_the_page_does_not_need_is_closed(path, app):
+    assert httpx.get(app.url + path).status_code in (403, 404)
+
+
+def test_no_file_of_this_machine_is_served(app, trained, picture):
+    run = app.runs / trained
+    for path in (run / "config.json", run / "last.pt", app.log, picture, "/etc/passwd", "app.py"):
+        answer = httpx.get(f"{app.url}gradio_api/file={path}")
+        assert answer.status_code in (403, 404), path
