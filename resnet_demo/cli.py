@@ -103,12 +103,11 @@ def verb(verbs: Any, name: str, do: Callable, help: str) -> Parser:
 def flag(knob: Field) -> dict[str, Any]:
     """How argparse shows a knob. It stays text here: only TrainConfig decides what is right."""
     rule = knob.metadata
-    limits = (
-        f"{rule['low']:g} to {rule['high']:.10g} {rule.get('unit', '')}" if "low" in rule else ""
-    )
     words = rule.get("choices") or (RECIPES if knob.name == "recipe" else ())
-    told = [one_of(words) if words else "", limits.strip(), f"default {knob.default}"]
-    help = f"{rule['help']} ({'; '.join(word for word in told if word)})"
+    told = [one_of(words)] if words else []
+    if "low" in rule:
+        told = [f"{rule['low']:g} to {rule['high']:.10g} {rule.get('unit', '')}".strip()]
+    help = f"{rule['help']} ({'; '.join([*told, f'default {knob.default}'])})"
     shown = {bool: "true|false", int: "N", float: "X", str: "NAME"}[knob.type]
     return {"metavar": shown, "help": help.replace("%", "%%")}
 

@@ -9,7 +9,7 @@ find_python() {
     for name in python3 python3.14 python3.13 python3.12 python3.11; do
         if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
             2>/dev/null; then
-            found=$name
+            found=${found:-$name}
             "$name" -c 'import ensurepip, venv' 2>/dev/null && echo "$name" && return
         fi
     done

@@ -21,19 +21,8 @@ from resnet_demo.cli import main
 from resnet_demo.config import TrainConfig
 from resnet_demo.tasks.status import Status, as_json, read_status, take
 
-TINY = [
-    "train",
-    "--dataset",
-    "colours",
-    "--model",
-    "resnet20",
-    "--image-size",
-    "12",
-    "--batch-size",
-    "16",
-    "--crop",
-    "2",
-]
+TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
+TINY += ["--batch-size", "16", "--crop", "2"]
 VERBS = ("train", "evaluate", "classify", "runs", "data")
 
 
@@ -126,7 +115,8 @@ def test_help_answers_without_loading_anything_heavy(verb):
     assert verb or all(f"  {name} " in done.stdout for name in VERBS)
 
 
-def test_the_help_of_train_shows_every_knob_with_its_limits_and_default(demo):
+def test_the_help_of_train_shows_every_knob_with_its_limits_and_default(demo, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
     shown = " ".join(demo("train", "--help").out.split())
     for knob in fields(TrainConfig):
         assert f"--{knob.name.replace('_', '-')} " in shown
@@ -246,9 +236,8 @@ def test_training_in_words_tells_start_epochs_and_end(demo):
 
 
 def test_a_run_that_diverges_fails_with_one_line(demo):
-    answer = demo(
-        *TINY, *["--batch-norm", "false", "--peak-lr", "10", "--schedule", "constant"], "--json"
-    )
+    knobs = ["--batch-norm", "false", "--peak-lr", "10", "--schedule", "constant"]
+    answer = demo(*TINY, *knobs, "--json")
     assert answer.code == 1
     assert answer.objects[-1]["event"] == "failed"
     assert answer.err.splitlines()[1:] == [f"resnet_demo train: {answer.objects[-1]['message']}"]
@@ -335,20 +324,25 @@ def test_a_run_that_never_began_is_resumed_from_its_config(demo, trained):
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, tmp_path):
     demo = trained[0].copy(tmp_path)
-    folder = demo.runs / "mine"
-    content = bytearray((folder / "last.pt").read_bytes())
+    last = demo.runs / "mine" / "last.pt"
+    content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
-    (folder / "last.pt").write_bytes(content)
-    (folder / "status.json").write_bytes(as_json(Status(state="failed")))
+    last.write_bytes(content)
+    (demo.runs / "mine" / "status.json").write_bytes(as_json(Status(state="failed")))
     answer = demo("train", "--resume", "mine", "--json")
     assert answer.code == 0
     assert answer.objects[0]["step"] == 9  # the end of the first epoch
     assert "last.pt of mine is damaged" in answer.err
+
+
+def test_a_run_without_a_whole_checkpoint_fails_and_trains_nothing(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
     for name in ("last.pt", "last.before.pt"):
-        (folder / name).write_bytes(b"")
-    (folder / "status.json").write_bytes(as_json(Status(state="failed")))
+        (demo.runs / "mine" / name).write_bytes(b"")
+    (demo.runs / "mine" / "status.json").write_bytes(as_json(Status(state="failed")))
     answer = demo("train", "--resume", "mine", "--json")
     assert answer.code == 1
+    assert [event["event"] for event in answer.objects] == ["failed"]
     assert "last.pt of mine is damaged, and so is the checkpoint before it" in answer.err
 
 
@@ -416,11 +410,10 @@ def test_each_picture_has_a_line_and_one_that_is_broken_does_not_end_the_others(
     good, broken, gone = picture("a.png", "red"), picture("b.png", "blue"), tmp_path / "gone.jpg"
     broken.write_bytes(broken.read_bytes()[:40])
     other = picture("c.jpg", (0, 0, 200))
-    answer = demo("classify", "mine", good, broken, gone, other, "--top", 2, "--json")
+    files = [str(path) for path in (good, broken, gone, other)]
+    answer = demo("classify", "mine", *files, "--top", 2, "--json")
     assert (answer.code, answer.err) == (1, "")
-    assert [line["file"] for line in answer.objects] == [
-        str(p) for p in (good, broken, gone, other)
-    ]
+    assert [line["file"] for line in answer.objects] == files
     first, second, third, last = answer.objects
     assert second.keys() == third.keys() == {"file", "error"}
     assert "b.png" in second["error"]
@@ -441,6 +434,14 @@ def test_good_pictures_alone_are_a_success(trained, picture):
     words = demo("classify", "mine", picture("a.png", "red"), "--top", 1)
     assert words.code == 0
     assert words.out.count("%") == 1
+
+
+def test_ctrl_c_ends_any_verb_with_130_and_no_traceback(trained, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resnet_demo.runs.evaluation.evaluate_run", interrupted)
+    assert trained[0]("evaluate", "mine") == Answer(130, "", "")
 
 
 # --- runs and data

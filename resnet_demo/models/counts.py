@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of every network of the zoo, without torch.
 
-`counts.json` was read off the real networks; `python -m resnet_demo.models.counts` writes it anew.
+`counts.json` was read off the real networks; `python -m resnet_demo.models.measure` writes it anew.
 """
 
 import json
@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.files import write_atomically
 from resnet_demo.models.names import WITH_STEM, check_names
 
 TABLE = Path(__file__).with_name("counts.json")
@@ -68,15 +67,3 @@ def table() -> dict[str, dict[str, Any]]:
     what halving does to an odd side, `up` (convolutions with stride) or `down` (2x2 pools).
     """
     return json.loads(TABLE.read_text(encoding="utf-8"))
-
-
-def main() -> None:
-    """Write counts.json, a row a line, so that a change can be read."""
-    from resnet_demo.models.measure import rows  # torch, which nobody else here needs
-
-    lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows()]
-    write_atomically(TABLE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,9 @@
-"""Counting on a real network: what `counts` knows by heart."""
+"""Counting on a real network: what `counts` knows by heart, and writing that down anew.
 
+Run as a program, it writes `counts.json`, a row a line, so that a change can be read.
+"""
+
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
@@ -10,7 +14,8 @@ import torch
 from torch import nn
 
 from resnet_demo.config import MODELS
-from resnet_demo.models.counts import Counts, key
+from resnet_demo.files import write_atomically
+from resnet_demo.models.counts import TABLE, Counts, key
 from resnet_demo.models.names import STEMS, WITH_STEM
 from resnet_demo.models.zoo import build_model
 
@@ -65,3 +70,13 @@ def row(model: nn.Module) -> dict[str, Any]:
         "weights": {str(halvings): by_halvings[halvings] for halvings in sorted(by_halvings)},
         "rounding": "up" if rounds_up else "down",
     }
+
+
+def write_table() -> None:
+    """counts.json, from the networks as they are now."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in rows()]
+    write_atomically(TABLE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+if __name__ == "__main__":
+    write_table()

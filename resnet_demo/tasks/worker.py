@@ -6,7 +6,6 @@ readers look for them. The launcher's lock came with it, open, and lasts until t
 
 import json
 import os
-import os
 import signal
 import sys
 import threading
@@ -62,6 +61,8 @@ def train(
     except Exception as error:
         end(run, "failed", f"{type(error).__name__}: {first_line(error)}", on_event)
         raise
+    finally:
+        os.close(lock)  # the next one's turn
     close(run.path, event.kind, event.message)
     return event
 
@@ -108,6 +109,8 @@ def evaluate(folder: Path, places: Places) -> None:
     report(folder, pid=os.getpid())
     try:
         begin(folder, "preparing", "loading torch and the images")
+        if should_stop():
+            raise StoppedError("stopped")
         from resnet_demo.runs.evaluation import evaluate_run
 
         begin(folder, "running", "")

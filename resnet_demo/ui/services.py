@@ -110,7 +110,7 @@ def uploaded(path: str | None) -> Path:
         raise ConfigError("a picture must be uploaded first, got nothing", "image")
     try:
         file = Path(path).resolve(strict=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # no file, a ring of links, no Unicode
         raise NOT_UPLOADED from error
     if not file.is_relative_to(folder) or not file.is_file():
         raise NOT_UPLOADED

@@ -89,7 +89,7 @@ def watch_panel(services: Services) -> dict[str, Any]:
         loss = gr.LinePlot(y="loss", elem_id="loss", title="Loss (nats)", **same)
         accuracy = gr.LinePlot(y="top-1 (%)", elem_id="accuracy", title="Accuracy (%)", **same)
     table = gr.Dataframe(
-        headers=live.EPOCH_COLUMNS, elem_id="epochs", label="Epochs", interactive=False,
+        headers=live.EPOCH_COLUMNS, elem_id="epoch-table", label="Epochs", interactive=False,
         show_label=True, max_height=240,
     )  # fmt: skip
     with gr.Accordion("Log", open=False):
@@ -128,8 +128,11 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
     choices = (
         skip if labels == before.get("labels") else gr.update(choices=labels, visible=bool(labels))
     )
-    if run_id is None or run_id not in [name for _, name in labels]:
+    if run_id is None:
         return (choices, *[skip] * 8, {"labels": labels})
+    if run_id not in [name for _, name in labels]:  # deleted meanwhile, from a terminal say
+        other = gr.update(choices=labels, value=services.latest(), visible=bool(labels))
+        return (other, *nothing(), {"labels": labels})
     try:
         look = services.watcher.look(services.runs.get(run_id))
     except DemoError as error:  # a damaged run is said, not hidden
@@ -151,6 +154,12 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
         now if any(fresh.values()) else skip,
     )
+
+
+def nothing() -> tuple[Any, ...]:
+    """What stands below the choice of a run where there is none."""
+    off = gr.update(interactive=False)
+    return "", NO_RUN, off, off, gr.update(value=None), None, [], ""
 
 
 def buttons(look: Look) -> tuple[Any, Any]:

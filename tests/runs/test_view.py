@@ -90,6 +90,11 @@ def test_after_a_resume_repeated_steps_and_epochs_replace_the_older(view):
     assert [(row["epoch"], row["train_loss"]) for row in view.history()] == [(1, 1), (2, 3)]
 
 
+def test_an_epoch_that_is_validated_again_from_the_same_step_counts_once(view):
+    told(view, started(), step(4), epoch(1, loss=1), resumed(4), epoch(1, loss=2))
+    assert [(row["epoch"], row["train_loss"]) for row in view.history()] == [(1, 2)]
+
+
 def test_a_resumed_run_has_not_ended(view):
     told(view, started(), step(1), ended(Stopped, 1))
     assert view.ended

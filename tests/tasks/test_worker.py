@@ -19,7 +19,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.look import Watcher, look
-from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle
+from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
 from resnet_demo.tasks.worker import train
 
 LONG, ENDLESS = {"epochs": 6}, {"epochs": 1000}
@@ -266,6 +266,12 @@ def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
 
     train(run, launcher.places, stop)
     assert read_status(run.path).state == "stopped"  # never finished: the person asked
+
+
+@pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "peak_lr": 10.0}])
+def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
+    train(queued(**knobs), launcher.places)
+    os.close(take(launcher.places.runs / ".device.lock"))
 
 
 def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queued):

@@ -1,0 +1,352 @@
+"""The page as a person meets it: a real browser, a real app, real workers."""
+
+import re
+import shutil
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.tasks.status import Status, as_json
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PATIENCE_MS = 60_000  # on a machine that does other things too
+TINY = {
+    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
+    **{"peak_lr": 0.02, "crop": 0, "epochs": 3},
+}
+HOSTILE = [
+    "<img src=x onerror=\"document.title='owned'\">",
+    "${document.title='owned'}",
+    "[x](javascript:document.title='owned')",
+]
+POINTS = """(plot) => [...plot.querySelectorAll('.mark-line path[stroke="#0072B2"]')]
+  .map(path => path.getAttribute('d').split('L').length).reduce((a, b) => Math.max(a, b), 0)"""
+TWICE = """() => {
+  const ids = [...document.querySelectorAll('[id]')].map(e => e.id).filter(id => id);
+  return ids.filter((id, i) => ids.indexOf(id) != i);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path):
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield browser
+        browser.close()
+    expect.set_options(timeout=5_000)
+
+
+@pytest.fixture(scope="module")
+def app(serve):
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def other_app(serve):
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def trained(app):
+    """A finished run of three epochs."""
+    _, [run_id] = app.call("train", TINY)
+    deadline = time.monotonic() + 90
+    while app.call("run", run_id)[1][0]["state"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return run_id
+
+
+@contextmanager
+def visiting(browser):
+    """Opens addresses in browsers of their own; nothing may have gone wrong there in the end."""
+    contexts, wrong = [], []
+
+    def visit(url, width=1280, height=900):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: is_foreign(request.url) and wrong.append(request.url))
+        page.on("requestfailed", lambda request: was_lost(request) and wrong.append(request.url))
+        page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
+        page.goto(url)
+        expect(page.locator("button#train")).to_be_visible()
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def visit(browser):
+    with visiting(browser) as visit:
+        yield visit
+
+
+@pytest.fixture
+def page(visit, app):
+    return visit(app.url)
+
+
+@pytest.fixture(scope="module")
+def live(browser, app, trained):
+    """A page on which a run on shapes10 was started from the form; the last test stops the run."""
+    with visiting(browser) as visit:
+        page = visit(app.url)
+        choose(page, "Dataset", "shapes10, synthetic")
+        choose(page, "Model", "resnet20")
+        page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
+        page.locator("button#train").click()
+        expect(tile(page, "state")).to_have_text(re.compile("Queued|Preparing|Training"))
+        expect(page).to_have_url(re.compile(r"\?run=resnet20-shapes10-1$"))
+        expect(tile(page, "state")).to_have_text("Training")
+        yield page
+
+
+def is_foreign(url):
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def was_lost(request):
+    return request.failure != "net::ERR_ABORTED"  # streams that the page itself closes
+
+
+def tile(page, name):
+    """The figure below that name."""
+    cell = page.locator("#figures .tile").filter(has=page.get_by_text(name, exact=True))
+    return cell.locator("b")
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name).click()
+
+
+def choose(page, label, option):
+    """Pick from the visible dropdown of that label."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option).click()
+
+
+def toast(page):
+    return page.get_by_test_id("toast-text")
+
+
+def grows(page):
+    """Waits until the training curve has more points than now."""
+    plot = page.locator("#loss")
+    expect(plot.locator("svg")).to_be_visible()
+    before, deadline = plot.evaluate(POINTS), time.monotonic() + 30
+    while plot.evaluate(POINTS) <= before:
+        assert time.monotonic() < deadline, f"still {before} points"
+        page.wait_for_timeout(200)
+
+
+def red_png(folder):
+    """A picture of a colour that is one of the classes."""
+    pixels = np.random.default_rng(1).integers(0, 120, (40, 30, 3), dtype=np.uint8)
+    pixels[..., 0] += 100
+    Image.fromarray(pixels).save(folder / "red.png")
+    return folder / "red.png"
+
+
+def upload(page, file):
+    page.locator("#picture input[type=file]").set_input_files(file)
+
+
+def test_before_the_first_run_every_tab_says_what_to_do(visit, other_app):
+    page = visit(other_app.url)
+    expect(page.locator("#words")).to_contain_text("Choose a recipe and press Train")
+    expect(page.locator("#run")).to_be_hidden()
+    expect(page.locator("#dataset-note")).to_contain_text("shapes10 is synthetic")
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    tab(page, "Evaluate")
+    expect(page.locator("#evaluate-words")).to_contain_text("train a network first")
+    tab(page, "Classify")
+    expect(page.locator("#classify-words")).to_contain_text("train one on the Train tab")
+    tab(page, "Evaluate")
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    expect(toast(page)).to_contain_text("run")
+
+
+def test_no_two_elements_share_an_id(page, trained):
+    expect(tile(page, "state")).to_have_text("Finished")
+    assert page.evaluate(TWICE) == []
+
+
+@pytest.mark.parametrize(("asked", "got"), [("0", "0"), ("", "nothing"), ("2.5", "2.5")])
+def test_a_wrong_number_gets_the_sentence_and_starts_nothing(asked, got, page, app):
+    sentence = f"epochs must be a whole number from 1 to 1000, got {got}"
+    before = sorted(app.runs.iterdir()) if app.runs.exists() else []
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill(asked)
+    expect(page.locator("#facts")).to_have_text(f"⚠ {sentence}")
+    page.locator("button#train").click()
+    expect(toast(page)).to_have_text(sentence)
+    assert (sorted(app.runs.iterdir()) if app.runs.exists() else []) == before
+
+
+def test_a_recipe_fills_the_form(page):
+    page.get_by_role("radio", name="article", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("resnet34-article")
+    expect(page.get_by_label("Batch size (images)")).to_have_value("64")
+    expect(page.get_by_label("Image size (pixels)")).to_have_value("224")
+    expect(page.locator("#facts")).to_contain_text("21.3 million parameters")
+    page.get_by_role("radio", name="quick", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("resnet9")
+    expect(page.get_by_label("Image size (pixels)")).to_have_value("32")
+
+
+def test_an_evaluation_shows_accuracy_classes_and_confusion_now_and_after_a_reload(page, trained):
+    tab(page, "Evaluate")
+    choose(page, "Run", trained)
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    result = page.locator("#evaluate-summary")
+    expect(result).to_contain_text(re.compile(r"\d+\.\d\d% top-1"))
+    expect(result).to_contain_text("on the 30 test images of colours")
+    for label in ("blue", "green", "red"):
+        expect(page.locator("#per-class")).to_contain_text(label)
+    expect(page.locator("#confusion img")).to_be_visible()
+    told = result.inner_text()
+    page.reload()
+    tab(page, "Evaluate")
+    choose(page, "Run", trained)
+    expect(result).to_have_text(told, use_inner_text=True, timeout=5_000)
+    expect(page.locator("#confusion img")).to_be_visible()
+    page.get_by_label("validation").click()
+    expect(result).to_be_empty()
+
+
+def test_an_uploaded_picture_gets_a_label(page, trained, tmp_path):
+    tab(page, "Classify")
+    choose(page, "Run", trained)
+    upload(page, red_png(tmp_path))
+    expect(page.get_by_test_id("label-output-value")).to_have_text(re.compile("blue|green|red"))
+    expect(page.locator("#classify-words")).to_contain_text(f"{trained} is")
+    expect(page.locator("#seen img")).to_be_visible()
+
+
+def test_an_example_that_is_clicked_gets_a_label(page, trained):
+    tab(page, "Classify")
+    choose(page, "Run", trained)
+    expect(page.locator("#examples button")).to_have_count(3)
+    page.locator("#examples button").nth(1).click()
+    expect(page.get_by_test_id("label-output-value")).to_have_text(re.compile("blue|green|red"))
+    expect(page.locator("#picture img")).to_be_visible()
+
+
+def test_an_upload_that_is_no_picture_gets_a_sentence_and_the_page_goes_on(page, trained, tmp_path):
+    (tmp_path / "text.png").write_text("this is not a picture\n")
+    tab(page, "Classify")
+    choose(page, "Run", trained)
+    upload(page, tmp_path / "text.png")
+    expect(toast(page)).to_contain_text("is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
+    page.locator("#examples button").first.click()
+    expect(page.get_by_test_id("label-output-value")).to_be_visible()
+
+
+def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, tmp_path):
+    hostile = app.runs / "hostile-1"
+    shutil.copytree(app.runs / trained, hostile)
+    described = describe(hostile)
+    (hostile / "model.json").write_bytes(encode(Description(**{**described, "classes": HOSTILE})))
+    status = Status(state="failed", message=" ".join(HOSTILE))
+    (hostile / "status.json").write_bytes(as_json(status))
+    page = visit(f"{app.url}?run=hostile-1")
+    expect(page.locator("#words")).to_contain_text("Failed")
+    tab(page, "Classify")
+    choose(page, "Run", "hostile-1")
+    upload(page, red_png(tmp_path))
+    expect(page.get_by_test_id("label-output-value")).to_contain_text(re.compile("onerror|title|x"))
+    expect(page.locator("#classify-words")).to_contain_text("hostile-1 is")
+    page.wait_for_timeout(500)
+    assert page.title() == "ResNet Demo"
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("a[href^=javascript]").count() == 0
+    shutil.rmtree(hostile)
+
+
+def test_nothing_is_wider_than_a_phone(visit, app, trained):
+    page = visit(f"{app.url}?run={trained}", width=390, height=844)
+    expect(page.locator("#loss svg")).to_be_visible()
+    for name in ("Train", "Evaluate", "Classify"):
+        tab(page, name)
+        page.wait_for_timeout(1500)  # until its pictures are drawn
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_a_run_that_was_started_from_the_form_is_seen_to_learn(live):
+    step = tile(live, "step").inner_text()
+    grows(live)
+    expect(tile(live, "step")).not_to_have_text(step)
+    expect(tile(live, "images/s")).to_have_text(re.compile(r"\d"))
+    expect(live.locator("#words")).to_contain_text("270 thousand parameters")
+    expect(live.get_by_role("button", name="Stop")).to_be_enabled()
+    expect(live.get_by_role("button", name="Resume")).to_be_disabled()
+
+
+def test_a_page_that_is_reloaded_shows_the_same_run_and_goes_on(live):
+    address = live.url
+    live.reload()
+    expect(tile(live, "state")).to_have_text("Training")
+    assert live.url == address
+    grows(live)
+
+
+def test_another_browser_at_the_bare_address_sees_the_run_that_trains(live, page):
+    expect(page).to_have_url(live.url)
+    expect(tile(page, "state")).to_have_text("Training")
+    grows(page)
+
+
+def test_a_run_stops_within_ten_seconds_and_goes_on_where_it_was(live):
+    live.get_by_role("button", name="Stop").click()
+    expect(tile(live, "state")).to_have_text("Stopped", timeout=10_000)
+    step = tile(live, "step").inner_text()
+    expect(live.get_by_role("button", name="Stop")).to_be_disabled()
+    live.get_by_role("button", name="Resume").click()
+    expect(tile(live, "state")).to_have_text("Training")
+    expect(tile(live, "step")).not_to_have_text(step)
+    assert int(tile(live, "step").inner_text().split(" / ")[0]) > int(step.split(" / ")[0])
+    live.get_by_role("button", name="Stop").click()
+    expect(tile(live, "state")).to_have_text("Stopped", timeout=10_000)
+
+
+def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
+    browser, app, other_app, trained
+):
+    shutil.copytree(app.runs / trained, other_app.runs / trained)
+    page = browser.new_page()  # its console may complain: the app is gone for a while
+    page.goto(other_app.url)
+    expect(tile(page, "state")).to_have_text("Finished")
+    other_app.kill()
+    expect(toast(page)).to_contain_text("Connection")
+    other_app.start()
+    expect(toast(page)).to_have_count(0)
+    expect(tile(page, "state")).to_have_text("Finished")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("4")
+    expect(page.locator("#facts")).to_contain_text("4 × 71 steps")
+    other_app.command("runs", "delete", trained)
+    expect(page.locator("#words")).to_contain_text("Nothing trained yet")
+    expect(page.locator("#figures .tile")).to_have_count(0)
+    page.wait_for_timeout(1500)  # for another tick to fail, if it should
+    expect(toast(page)).to_have_count(0)
+    page.close()
+
+
+def test_a_phone_is_taken_to_the_run_that_it_started(visit, other_app):
+    page = visit(other_app.url, width=390, height=844)
+    choose(page, "Dataset", "colours")
+    page.locator("button#train").click()
+    expect(page.locator("#run")).to_be_in_viewport()
+    expect(tile(page, "state")).to_have_text(re.compile("Queued|Preparing|Training"))

@@ -1,0 +1,115 @@
+import time
+
+import pytest
+
+from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.events import Epoch, Finished, Started, Step
+from resnet_demo.places import Places
+from resnet_demo.runs.store import Run, Runs
+from resnet_demo.tasks.look import Watcher, look, summary, summary_text
+from resnet_demo.tasks.status import LOCK, Status, as_json, take
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+
+
+@pytest.fixture
+def make(runs):
+    """Makes a run with a status and a log; `take` its lock where a worker should be there."""
+
+    def make(name, state, *events, root=None, **knobs):
+        folder = (root or runs.root) / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(to_json(TrainConfig(**knobs), "0"))
+        status = Status(state=state, message="as it was", changed_at=time.time())
+        (folder / "status.json").write_bytes(as_json(status))
+        run = Run(folder, shipped=root is not None)
+        for event in events:
+            run.log().append(event)
+        return run
+
+    return make
+
+
+def started(at):
+    return Started(
+        step=0, epoch=1, time=at, device="cpu (2 threads)", precision="float32", threads=2,
+        parameters=1000, macs=2000, steps_per_epoch=10, epochs=3, version="0",
+    )  # fmt: skip
+
+
+def step(number, at, rate=64.0):
+    return Step(
+        step=number, epoch=(number - 1) // 10 + 1, time=at, loss=1.5, top1=0.5, lr=0.1,
+        images_per_s=rate,
+    )  # fmt: skip
+
+
+def epoch(number, at, seconds=20.0, val_top1=0.5):
+    return Epoch(
+        step=10 * number, epoch=number, time=at, train_loss=2.0, train_top1=0.25, val_loss=1.0,
+        val_top1=val_top1, lr=0.1, seconds=seconds, images_per_s=64.0,
+    )  # fmt: skip
+
+
+def test_a_run_that_trains_tells_where_it_is_and_how_long_it_takes(make):
+    now = time.time()
+    run = make("mine", "running", started(now - 30), epoch(1, now - 10), step(15, now), epochs=3)
+    lock = take(run.path / LOCK)
+    assert lock is not None
+    seen = look(run)
+    assert (seen["run"], seen["state"], seen["message"]) == ("mine", "running", "as it was")
+    assert seen["place"] is None
+    progress = seen["progress"]
+    assert (progress["step"], progress["total_steps"]) == (15, 30)
+    assert (progress["epoch"], progress["epochs"]) == (2, 3)
+    assert (progress["loss"], progress["lr"], progress["images_per_s"]) == (1.5, 0.1, 64.0)
+    assert progress["seconds"] == pytest.approx(30, abs=2)
+    assert progress["seconds_left"] == 15 * 2.0  # an epoch of ten steps took 20 seconds
+    assert progress["silent_s"] == pytest.approx(0, abs=2)
+    assert (progress["parameters"], progress["macs"]) == (1000, 2000)
+    assert seen["best"] == {"epoch": 1, "val_top1": 0.5}
+    assert [row["epoch"] for row in seen["history"]] == [1]
+    assert seen["config"] == TrainConfig(epochs=3).to_dict()
+
+
+def test_a_run_at_rest_has_no_time_left_and_stays_as_long_as_it_was(make):
+    run = make("mine", "stopped", started(1000.0), epoch(1, 1020.0), step(12, 1024.0))
+    progress = look(run)["progress"]
+    assert progress["seconds"] == 20.0 + 4.0
+    assert (progress["seconds_left"], progress["silent_s"]) == (None, None)
+
+
+def test_a_look_at_a_run_whose_worker_is_gone_says_so(make):
+    run = make("mine", "running", started(1000.0), step(3, 1006.0))
+    assert look(run)["state"] == "failed"
+    assert look(run)["progress"]["seconds"] == 6.0
+
+
+def test_a_run_without_a_word_can_be_looked_at(make):
+    seen = look(make("mine", "failed"))
+    assert (seen["history"], seen["best"]) == ([], None)
+    assert (seen["progress"]["step"], seen["progress"]["total_steps"]) == (0, 0)
+
+
+def test_a_watcher_reads_only_what_is_new(make):
+    run, watcher = make("mine", "stopped", started(1000.0)), Watcher()
+    assert watcher.look(run).view.steps == []
+    offset = watcher.look(run).view.offset
+    assert offset == (run.path / "events.jsonl").stat().st_size
+    run.log().append(step(1, 1001.0))
+    assert [s.step for s in watcher.look(run).view.steps] == [1]
+
+
+def test_a_summary_is_a_line(make):
+    end = Finished(
+        step=30, epoch=3, time=1100.0, best_epoch=2, best_val_top1=0.75, seconds=65.0, message=""
+    )
+    events = [started(1000.0), epoch(1, 1020.0), epoch(2, 1040.0, val_top1=0.75), end]
+    row = summary(make("mine", "finished", *events, model="resnet20", epochs=3))
+    assert summary_text(row) == (
+        "mine: finished, resnet20 on cifar10, 2 of 3 epochs in 1 min 05 s, "
+        "best validation top-1 75.00%"
+    )

@@ -1,0 +1,71 @@
+"""Runs as they are seen, made of events that a test writes down."""
+
+import time
+
+import pytest
+
+from resnet_demo import __version__
+from resnet_demo.config import make_config, to_json
+from resnet_demo.events import Epoch, Finished, Started, Step
+from resnet_demo.places import Places
+from resnet_demo.runs.store import Run
+from resnet_demo.runs.view import RunView
+from resnet_demo.tasks.look import Look
+from resnet_demo.tasks.status import Status
+from resnet_demo.ui.services import Services
+
+OPENING = {
+    **{"device": "cpu (2 threads)", "precision": "float32", "threads": 2, "version": "0"},
+    **{"parameters": 1_650_000, "macs": 40_600_000, "steps_per_epoch": 4, "epochs": 3},
+}
+STEP = {"loss": 2.5, "top1": 0.25, "lr": 0.0125, "images_per_s": 1234.0}
+EPOCH = {
+    **{"train_loss": 2.0, "train_top1": 0.25, "val_loss": 1.5, "val_top1": 0.5},
+    **{"lr": 0.1, "seconds": 40.0, "images_per_s": 10.0},
+}
+END = {"best_epoch": 1, "best_val_top1": 0.5, "seconds": 50.0, "message": "done"}
+
+
+@pytest.fixture
+def services(tmp_path, colours):
+    """What every tab is given, over an empty folder of runs."""
+    return Services(Places(tmp_path / "runs", colours, tmp_path / "shipped"))
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """Makes a look at a run in some state whose log tells these events."""
+
+    def look(state, events=(), message="", place=None):
+        run = Run(tmp_path / "runs" / "some-run-1")
+        run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / "config.json").write_text(to_json(make_config({}), __version__))
+        for event in events:
+            run.log().append(event)
+        view = RunView(run.log())
+        view.refresh()
+        status = Status(state=state, message=message, changed_at=time.time())
+        return Look(run, status, view, place)
+
+    return look
+
+
+@pytest.fixture
+def events():
+    """A log of an epoch of four steps and a step more; what is given stands in its opening."""
+
+    def tell(ended=False, **opening):
+        now = time.time()
+        steps = [
+            Step(step=n, epoch=1 + n // 5, time=now - 60 + 10 * n, **STEP) for n in range(1, 6)
+        ]
+        end = Finished(step=5, epoch=2, time=now, **END)
+        return [
+            Started(step=0, epoch=1, time=now - 60, **{**OPENING, **opening}),
+            *steps[:4],
+            Epoch(step=4, epoch=1, time=now - 11, **EPOCH),
+            *steps[4:],
+            *([end] if ended else []),
+        ]
+
+    return tell

@@ -1,0 +1,82 @@
+from dataclasses import fields
+
+import gradio as gr
+import pytest
+
+from resnet_demo.config import RECIPES, TrainConfig, defaults, make_config
+from resnet_demo.ui.form import CHOSEN_APART, MAIN, Form, dataset_choice, recipe_choice
+
+KNOBS = {knob.name: knob for knob in fields(TrainConfig)}
+
+
+@pytest.fixture
+def form(services):
+    """The form as the Train tab places it."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        form = Form()
+        form.parts["recipe"] = recipe_choice()
+        form.parts["dataset"] = dataset_choice(services.datasets.list())
+        form.place(MAIN)
+        form.place(form.names(rare=False))
+        form.place(form.names(rare=True))
+        form.fill_from_recipe()
+    form.page = page
+    return form
+
+
+def test_every_knob_has_one_component_with_label_and_help(form):
+    assert sorted(form.parts) == sorted(KNOBS)
+    assert len({part.label for part in form.components()}) == len(KNOBS)
+    assert len({part.elem_id for part in form.components()}) == len(KNOBS)
+    for name, part in form.parts.items():
+        assert part.label, name
+        assert part.info, name
+        assert part.interactive, name
+        if name != "recipe":
+            assert KNOBS[name].metadata["help"] in (part.info, part.info.rsplit(" (", 1)[0])
+
+
+def test_the_component_fits_the_kind_of_knob(form):
+    for name, part in form.parts.items():
+        kind, rule = KNOBS[name].type, KNOBS[name].metadata
+        if kind is bool:
+            assert isinstance(part, gr.Checkbox), name
+        elif kind is str:
+            assert isinstance(part, gr.Dropdown | gr.Radio), name
+            if "choices" in rule:
+                assert [value for _, value in part.choices] == list(rule["choices"])
+        else:
+            assert isinstance(part, gr.Number), name
+            assert f"{rule['low']:g} to {rule['high']:.10g}" in part.info
+            assert rule.get("unit", "") in part.label
+
+
+def test_the_form_starts_with_the_defaults_and_the_first_dataset_here(form):
+    values = {name: part.value for name, part in form.parts.items()}
+    assert values == {**defaults(), "dataset": "shapes10"}
+
+
+def test_a_synthetic_dataset_is_labelled_so(form):
+    assert form.parts["dataset"].choices == [
+        ("shapes10, synthetic", "shapes10"),
+        ("colours", "colours"),
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_fills_every_knob_but_the_dataset(recipe, form):
+    [wired] = form.page.fns.values()
+    help, *values = wired.fn(recipe)
+    outputs = [part.elem_id for part in wired.outputs]
+    assert outputs[0] == "recipe"
+    assert help["info"].startswith(f"{recipe}: ")
+    expected = make_config({"recipe": recipe}).to_dict()
+    assert dict(zip(outputs[1:], values, strict=True)) == {
+        name: value for name, value in expected.items() if name not in CHOSEN_APART
+    }
+
+
+def test_what_the_form_holds_is_asked_by_the_knobs_names(form):
+    values = [part.value for part in form.components()]
+    assert form.asked(values) == {**defaults(), "dataset": "shapes10"}
+    assert make_config(form.asked(values)).to_dict() == form.asked(values)

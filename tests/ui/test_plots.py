@@ -1,0 +1,118 @@
+import math
+import random
+
+import pytest
+
+from resnet_demo.events import Epoch, Started, Step
+from resnet_demo.runs.log import EventLog
+from resnet_demo.runs.view import RunView
+from resnet_demo.ui import plots
+
+MOST_ROWS = 600  # the browser stalls above
+
+
+OPENING = {
+    **{"device": "cpu", "precision": "float32", "threads": 1, "parameters": 1, "macs": 1},
+    **{"epochs": 100, "version": "0"},
+}
+EPOCH = {
+    **{"train_loss": 1.0, "train_top1": 0.5, "val_top1": 0.25},
+    **{"lr": 0.1, "seconds": 1.0, "images_per_s": 1.0},
+}
+
+
+def view(steps, epochs=(), per_epoch=1000):
+    """What a log of these losses would be folded to; every second step is right, others wrong."""
+    view = RunView(EventLog(None))
+    view.started = Started(step=0, epoch=1, steps_per_epoch=per_epoch, **OPENING)
+    view.steps = [
+        Step(step=n, epoch=1, loss=loss, top1=n % 2, lr=0.1, images_per_s=1.0)
+        for n, loss in enumerate(steps, 1)
+    ]
+    view.epochs = [
+        Epoch(step=per_epoch * n, epoch=n, val_loss=loss, **EPOCH)
+        for n, loss in enumerate(epochs, 1)
+    ]
+    return view
+
+
+def line(table, split):
+    """The points of one split."""
+    return [(x, y) for x, y, name in table["data"] if name == split and y is not None]
+
+
+@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
+def test_before_the_first_point_there_is_no_plot(table):
+    assert table(view([])) is None
+    assert table(RunView(EventLog(None))) is None
+
+
+@pytest.mark.parametrize(
+    "seen", [view([1.0]), view([1.0, 2.0], [1.0]), view([], [1.0, 2.0])], ids=str
+)
+@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
+def test_both_splits_are_in_every_table_so_that_colours_stay(table, seen):
+    told = table(seen)
+    assert {row[2] for row in told["data"]} == {"train", "val"}
+    assert {len(row) for row in told["data"]} == {len(told["columns"])} == {3}
+    assert told["datatypes"].keys() == set(told["columns"])
+
+
+def test_a_lone_validation_draws_a_line_at_its_value():
+    val = line(plots.loss_table(view([1.0] * 5, [0.75])), "val")
+    assert len(val) == 2
+    assert val[-1] == (1.0, 0.75)
+    assert val[0][1] == 0.75
+    assert val[0][0] < 1.0
+
+
+def test_two_validations_are_drawn_as_they_are():
+    assert line(plots.loss_table(view([], [0.75, 0.5])), "val") == [(1.0, 0.75), (2.0, 0.5)]
+
+
+@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
+def test_a_hundred_thousand_steps_make_a_table_that_a_browser_can_draw(table):
+    rng = random.Random(0)
+    losses = [rng.random() for _ in range(100_000)]
+    assert 250 < len(table(view(losses, losses[:1000]))["data"]) <= MOST_ROWS
+
+
+def test_a_spike_of_one_step_survives_the_thinning():
+    losses = [1.0] * 100_000
+    losses[54_321], losses[65_432] = 9.0, 0.125
+    train = line(plots.loss_table(view(losses)), "train")
+    assert (54.322, 9.0) in train
+    assert (65.433, 0.125) in train
+    assert (train[0], train[-1]) == ((0.001, 1.0), (100.0, 1.0))
+
+
+def test_the_log_scale_shows_powers_of_ten_and_leaves_out_zero():
+    told = plots.loss_table(view([100.0, 0.0, 0.01], [10.0, 1.0]), log=True)
+    assert told["columns"] == ["epoch", "log10 of loss", "split"]
+    assert line(told, "train") == [(0.001, 2.0), (0.003, -2.0)]
+    assert line(told, "val") == [(1.0, 1.0), (2.0, 0.0)]
+
+
+def test_accuracy_is_in_percent_and_the_batches_are_a_running_mean():
+    told = plots.accuracy_table(view([1.0] * 20, [1.0, 1.0]))
+    assert [y for _, y in line(told, "val")] == [25.0, 25.0]
+    train = [y for _, y in line(told, "train")]
+    assert train[0] == 100.0  # right and wrong by turns
+    assert train[9:] == [50.0] * 11
+    assert [y for _, y in line(plots.accuracy_table(view([1.0] * 4, per_epoch=10)), "train")] == [
+        100.0, 0.0, 100.0, 0.0,
+    ]  # fmt: skip
+
+
+def test_a_running_mean_of_one_is_the_curve_itself():
+    points = [(0.0, 3.0), (1.0, -1.0), (2.0, 5.0)]
+    assert plots.running_mean(points, over=1) == points
+    means = [y for _, y in plots.running_mean(points, over=2)]
+    assert means == [3.0, 1.0, 2.0]
+    assert all(map(math.isfinite, means))
+
+
+def test_the_legend_has_the_colours_of_the_lines():
+    assert all(colour in plots.LEGEND for colour in plots.COLOURS.values())
+    assert set(plots.COLOURS) == {"train", "val"}
+    assert len(set(plots.COLOURS.values())) == 2

@@ -1,0 +1,77 @@
+import gradio as gr
+import pytest
+
+from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.ui.services import plainly, uploaded
+
+NOT_UPLOADED = "a picture must come through an upload, got a path of this machine"
+NOTHING = "a picture must be uploaded first, got nothing"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Gradio's upload folder, a file in it, and a secret beside it."""
+    folder = tmp_path / "uploads"
+    (folder / "abc").mkdir(parents=True)
+    (folder / "abc" / "red.png").write_bytes(b"picture")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "uploads-beside").mkdir()
+    (tmp_path / "uploads-beside" / "red.png").write_bytes(b"secret")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+def test_an_uploaded_file_is_found(folder):
+    file = folder / "abc" / "red.png"
+    assert uploaded(str(file)) == file
+    assert uploaded(f"{folder}/abc/../abc/red.png") == file
+
+
+def test_a_link_to_an_uploaded_file_is_that_file(folder):
+    (folder / "link.png").symlink_to(folder / "abc" / "red.png")
+    assert uploaded(str(folder / "link.png")) == folder / "abc" / "red.png"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("{up}/../secret.png", "{up}/abc/../../secret.png", "{up}-beside/red.png"),
+        *("{up}/link.png", "{up}/way/secret.png", "/etc/passwd", "secret.png", "abc/red.png"),
+        *("file://{up}/abc/red.png", "~/secret.png", "/dev/stdin"),
+        *("{up}", "{up}/abc", "{up}/abc/none.png", "{up}/ring.png", "/proc/self/environ", "."),
+        *("http://127.0.0.1/red.png", "\ud800", "x" * 5000),
+    ],
+)
+def test_what_is_no_uploaded_file_is_refused(path, folder):
+    (folder / "link.png").symlink_to(folder.parent / "secret.png")
+    (folder / "way").symlink_to(folder.parent)
+    (folder / "ring.png").symlink_to(folder / "ring.png")
+    with pytest.raises(ConfigError) as caught:
+        uploaded(path.replace("{up}", str(folder)))
+    assert str(caught.value) == NOT_UPLOADED
+
+
+@pytest.mark.parametrize("path", [None, "", "a\0b", "\0", 5, [], {"path": "x"}, b"x"], ids=repr)
+def test_what_is_no_path_is_refused(path, folder):
+    with pytest.raises(ConfigError) as caught:
+        uploaded(path)
+    assert str(caught.value) == NOTHING
+
+
+def test_errors_of_ours_reach_a_person_as_their_sentence_and_others_do_not():
+    @plainly()
+    def fail(error):
+        raise error
+
+    with pytest.raises(gr.Error) as caught:
+        fail(DemoError("the disk is full"))
+    assert caught.value.message == "the disk is full"
+    assert caught.value.print_exception is False
+    with pytest.raises(ZeroDivisionError):
+        fail(ZeroDivisionError())
+
+
+def test_without_runs_there_is_none_to_choose(services):
+    assert services.run_labels() == []
+    assert services.run_labels(trained=True) == []
+    assert services.latest() is None
