@@ -32,6 +32,7 @@ class Started(Event):
     steps_per_epoch: int
     epochs: int
     version: str
+    seconds: float = 0.0  # of work before, where it was resumed
 
 
 @dataclass(frozen=True, kw_only=True)

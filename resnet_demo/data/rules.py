@@ -15,10 +15,16 @@ def check_split(split: str) -> str:
 
 
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
-    """The config's dataset. Raises ConfigError if it is not here or too small for a batch."""
+    """The config's dataset. Raises ConfigError if it is not here, or too small."""
     info = datasets.get(config.dataset)
     left = info.train - max(1, int(info.train * config.val_share))
     if config.batch_size > left:
         rule = f"at most the {left} images of {config.dataset}'s training split"
         raise ConfigError.rule("batch_size", rule, config.batch_size)
+    if config.cutout > info.size:  # both are done to the images as they are stored
+        rule = f"at most {info.size}, the side of {config.dataset}'s images in pixels"
+        raise ConfigError.rule("cutout", rule, config.cutout)
+    if config.crop >= info.size:  # edges can be mirrored just so far
+        rule = f"less than {info.size}, the side of {config.dataset}'s images in pixels"
+        raise ConfigError.rule("crop", rule, config.crop)
     return info

@@ -78,9 +78,8 @@ class Runs:
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")
 
     def is_taken(self, name: str) -> bool:
-        """Whether a new run cannot have that name."""
-        shipped = self.shipped_root / name
-        return (self.root / name).exists() or (self.is_shipped(shipped) and shipped.exists())
+        """Whether a new run cannot have that name: one has it, or it is kept for a shipped one."""
+        return (self.root / name).exists() or bool(SHIPPED.fullmatch(name))
 
     def new_id(self, config: TrainConfig) -> str:
         """A readable id that no run has yet: `resnet9-cifar10-3`."""

@@ -74,11 +74,12 @@ class RunView:
         """
         if self.ended:
             return self.ended.seconds
-        done = sum(epoch.seconds for epoch in self.epochs)
-        since = self.epochs[-1].time if self.epochs else None
-        if self.started and (since is None or self.started.time > since):
-            since = self.started.time
-        return done + (max(0.0, (at or time.time()) - since) if since else 0.0)
+        if not self.started:
+            return 0.0
+        done, since = self.started.seconds, self.started.time
+        if self.epochs and self.epochs[-1].time > since:
+            done, since = sum(epoch.seconds for epoch in self.epochs), self.epochs[-1].time
+        return done + max(0.0, (at or time.time()) - since)
 
     def seconds_left(self) -> float | None:
         """Expected seconds to the end at the present rate; None before there is one."""

@@ -102,7 +102,8 @@ class Launcher:
         run = self.runs.get(run_id)
         name = dataset or run.config().dataset
         folder = self.evaluation_folder(run, split, name)
-        told = {"run": run.id, "split": split, "dataset": name}
+        weights = folder.name.rpartition("-")[2]
+        told = {"run": run.id, "split": split, "dataset": name, "weights": weights}
         try:
             if not folder.exists():
                 lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})

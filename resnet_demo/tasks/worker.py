@@ -117,6 +117,8 @@ def evaluate(folder: Path, places: Places) -> None:
         run = Runs(places).get(told["run"])
         datasets = Datasets(places.data)
         result = evaluate_run(run, datasets, told["split"], told["dataset"], on_batch)
+        if not result["weights"].startswith(told["weights"]):  # as the folder is named
+            raise DemoError("the run has better weights by now: evaluate it again")
         write_atomically(folder / "result.json", json.dumps(result).encode())
         close(folder, "finished", "")
     except StoppedError as error:

@@ -120,6 +120,7 @@ class Training:
             "steps_per_epoch": self.batches.steps_per_epoch,
             "epochs": self.config.epochs,
             "version": __version__,
+            "seconds": self.seconds,
         }
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
 

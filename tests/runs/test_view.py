@@ -21,8 +21,8 @@ def started(time=0.0):
     return Started(step=0, epoch=1, time=time, **OPENING)
 
 
-def resumed(at, time=0.0):
-    return Resumed(step=at, epoch=at // 4 + 1, time=time, **OPENING)
+def resumed(at, time=0.0, seconds=0.0):
+    return Resumed(step=at, epoch=at // 4 + 1, time=time, seconds=seconds, **OPENING)
 
 
 def step(number, loss=1.0, rate=10.0):
@@ -154,8 +154,8 @@ def test_nothing_is_left_of_a_run_that_ended(view):
 
 
 def test_time_between_two_stretches_does_not_count(view):
-    told(view, started(time=0.0), epoch(1, seconds=4.0), resumed(4, time=1000.0))
-    assert view.seconds(at=1003.0) == 4.0 + 3.0
+    told(view, started(time=0.0), epoch(1, seconds=4.0), resumed(5, 1000.0, seconds=4.5))
+    assert view.seconds(at=1003.0) == 4.5 + 3.0
 
 
 def test_the_rate_is_the_median_of_recent_readings(view):

@@ -379,7 +379,7 @@ def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, cop
     from resnet_demo.runs import evaluation
     from resnet_demo.tasks.worker import evaluate
 
-    told = b'{"run": "trained", "split": "val", "dataset": "colours"}'
+    told = b'{"run": "trained", "split": "val", "dataset": "colours", "weights": ""}'
 
     def outcome(name, task=told):
         folder = copied.path / "evaluations" / name
@@ -390,6 +390,8 @@ def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, cop
     assert outcome("good") == ("finished", "")
     state, message = outcome("gone", told.replace(b"trained", b"other"))
     assert (state, "got 'other'" in message) == ("failed", True)
+    state, message = outcome("stale", told.replace(b'""', b'"older"'))
+    assert (state, "better weights" in message) == ("failed", True)
 
     def broken(*_):
         raise RuntimeError("out of order\nand more")
@@ -410,7 +412,9 @@ def test_results_about_a_shipped_run_go_to_the_cache(launchers, tmp_path, traine
     before = content(places.shipped)
     folder = launcher.evaluation_folder(run, "test", "colours")
     assert folder.parent == places.runs / ".cache" / "evaluations" / "learn-trained"
-    told = b'{"run": "learn-trained", "split": "test", "dataset": "colours"}'
+    weights = folder.name.rpartition("-")[2]
+    task = {"run": "learn-trained", "split": "test", "dataset": "colours", "weights": weights}
+    told = json.dumps(task).encode()
     os.close(new_task(folder, {"task.json": told}))
     evaluate(folder, places)
     assert read_status(folder).state == "finished"

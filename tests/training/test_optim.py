@@ -1,6 +1,9 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from resnet_demo.config import make_config
 from resnet_demo.training.optim import learning_rate, make_optimizer
@@ -21,18 +24,18 @@ def test_the_linear_schedule_falls_by_the_same_amount_each_step():
     got = rates(schedule="linear")
     assert got[0] == 0.2
     assert got[-1] == pytest.approx(0.2 / 100)
-    assert all(a - b == pytest.approx(0.002) for a, b in zip(got, got[1:], strict=False))
+    assert all(a - b == pytest.approx(0.002) for a, b in pairwise(got))
 
 
 def test_the_cosine_schedule_is_torchs_cosine_annealing():
     assert rates(schedule="cosine") == pytest.approx(
-        torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=100))
+        torch_rates(lambda o: CosineAnnealingLR(o, T_max=100))
     )
 
 
 def test_one_cycle_is_torchs_one_cycle():
     assert rates(schedule="one-cycle") == pytest.approx(
-        torch_rates(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.2, 100, cycle_momentum=False))
+        torch_rates(lambda o: OneCycleLR(o, 0.2, 100, cycle_momentum=False))
     )
 
 
