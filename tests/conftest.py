@@ -87,8 +87,8 @@ class Served:
         """Start it; back when it answers."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py"], cwd=REPOSITORY, env=self.environment, stdout=log,
-                stderr=log,
+                [sys.executable, REPOSITORY / "app.py"], cwd=REPOSITORY, env=self.environment,
+                stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:

@@ -8,6 +8,7 @@ import numpy as np
 from resnet_demo.errors import DemoError
 from resnet_demo.ui.evaluate_tab import choices
 from resnet_demo.ui.services import QUIET, Services, plainly, uploaded
+from resnet_demo.ui.text import literal
 
 NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
 EXAMPLES = "Or click one of the run's own test images:"
@@ -80,11 +81,12 @@ def answer(services: Services, path: str | None, run_id: str | None) -> tuple[An
     said = classifier.classify_file(uploaded(path))
     confidences = {row["label"]: row["confidence"] for row in said.labels}
     top, size = said.labels[0], said.seen.shape[0]
+    label, classes = literal(top["label"]), literal(", ".join(classifier.saved.classes))
     return (
         gr.update(value=confidences, visible=True),
-        f"{run_id} is {top['confidence']:.1%} sure of {top['label']}. It knows nothing but "
-        f"{', '.join(classifier.saved.classes)}: a picture of anything else is taken for one of "
-        f"these. Below is all it was shown, {size} × {size} pixels.",
+        f"{run_id} is {top['confidence']:.1%} sure of {label}. It knows nothing but {classes}: a "
+        f"picture of anything else is taken for one of these. Below is all it was shown, "
+        f"{size} × {size} pixels.",
         gr.update(value=said.seen, visible=True),
     )
 

@@ -11,6 +11,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.tasks.status import settle
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+from resnet_demo.ui.text import literal
 
 COLUMNS = ["class", "precision", "recall", "F1", "images"]
 SPLITS = [("test", "test"), ("validation", "val")]
@@ -81,7 +82,7 @@ def tick(services: Services, run_id: str | None, split: str, dark: bool, before:
         try:
             now = standing(folder_of(services, run_id, split))
         except DemoError as error:
-            now = ["", f"⚠ {error}", False, None]
+            now = ["", f"⚠ {literal(str(error))}", False, None]
     if [*now, dark] == before:
         return (gr.skip(),) * 7
     figures, words, live, done = now
@@ -96,9 +97,11 @@ def standing(folder: Path) -> list[Any]:
     if status.state == "finished":
         return ["", "", False, str(folder)]
     if not status.is_live:
-        return ["", f"{status.state.capitalize()}: {status.message}.", False, None]
+        return ["", f"{status.state.capitalize()}: {literal(status.message)}.", False, None]
     share = status.done / status.total if status.total else 0.0
-    words = f"{status.done:,} of {status.total:,} images" if status.total else status.message
+    words = (
+        f"{status.done:,} of {status.total:,} images" if status.total else literal(status.message)
+    )
     return [bar(share), f"{status.state.capitalize()}: {words}", status.state != "stopping", None]
 
 

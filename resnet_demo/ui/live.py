@@ -6,6 +6,7 @@ from typing import Any
 
 from resnet_demo.runs.words import count, duration, in_words
 from resnet_demo.tasks.look import Look
+from resnet_demo.ui.text import literal
 
 SILENT_S = 15.0  # after so long without a word the page says so
 EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
@@ -52,8 +53,8 @@ def bar(share: float) -> str:
 
 
 def sentence(seen: Look) -> str:
-    """What is going on, in plain words (Markdown; other people's text is safe in it)."""
-    state, message, at = seen.status.state, seen.status.message, seen.progress()
+    """What is going on, in plain words (Markdown)."""
+    state, message, at = seen.status.state, literal(seen.status.message), seen.progress()
     if state == "queued":
         what = f"Place {seen.place} in the queue." if seen.place else "Next in line, starting."
     elif state == "preparing":
@@ -67,7 +68,7 @@ def sentence(seen: Look) -> str:
     if at["device"]:
         what += (
             f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
-            f"on {at['device']} in {at['precision']}."
+            f"on {literal(at['device'])} in {literal(at['precision'])}."
         )
     if (at["silent_s"] or 0) > usual_silence(seen):
         what += f" *No news for {duration(at['silent_s'])}.*"

@@ -14,12 +14,15 @@ MOST_POINTS = 280  # a line; the browser stalls above some 600 rows in all
 
 
 def loss_table(view: RunView, log: bool = False) -> dict[str, Any]:
-    """Loss of each logged batch and of each validation, in nats, against epochs."""
+    """Loss of each logged batch and of each validation, in nats, against epochs.
+
+    log: its decimal logarithm, in the same column: gr.LinePlot keeps the one it began with.
+    """
     train = [(x, step.loss) for x, step in zip(epochs_done(view), view.steps, strict=True)]
     val = [(float(epoch.epoch), epoch.val_loss) for epoch in view.epochs]
     if log:
         train, val = log10(train), log10(val)
-    return table("log10 of loss" if log else "loss", {"train": train, "val": val})
+    return table("loss", {"train": train, "val": val})
 
 
 def accuracy_table(view: RunView) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def accuracy_table(view: RunView) -> dict[str, Any]:
         over=10 if per_epoch > 10 else 1,
     )
     val = [(float(epoch.epoch), 100 * epoch.val_top1) for epoch in view.epochs]
-    return table("top-1 (%)", {"train": train, "val": val})
+    return table("top-1", {"train": train, "val": val})
 
 
 def epochs_done(view: RunView) -> list[float]:

@@ -17,6 +17,7 @@ from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, reci
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 TICK_S = 1.0
+LOSS_TITLE = {False: "Loss (nats)", True: "log10 of loss (nats)"}
 NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
 NO_CIFAR = (
     "**shapes10 is synthetic**: ten drawn shapes, made on this machine, so that Train works at "
@@ -86,8 +87,10 @@ def watch_panel(services: Services) -> dict[str, Any]:
     same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
     same |= {"colors_in_legend": [], "color_title": " "}  # the legend above is for both
     with gr.Row():
-        loss = gr.LinePlot(y="loss", elem_id="loss", title="Loss (nats)", **same)
-        accuracy = gr.LinePlot(y="top-1 (%)", elem_id="accuracy", title="Accuracy (%)", **same)
+        loss = gr.LinePlot(y="loss", y_title=" ", elem_id="loss", title=LOSS_TITLE[False], **same)
+        accuracy = gr.LinePlot(
+            y="top-1", y_title=" ", elem_id="accuracy", title="Top-1 (%)", **same
+        )
     table = gr.Dataframe(
         headers=live.EPOCH_COLUMNS, elem_id="epoch-table", label="Epochs", interactive=False,
         show_label=True, max_height=240,
@@ -101,8 +104,10 @@ def watch_panel(services: Services) -> dict[str, Any]:
         return tick(services, run_id, log_loss, before)
 
     timer = gr.Timer(TICK_S)
-    gr.on(
-        [timer.tick, run.change, log_scale.change], on_tick, [run, log_scale, seen], outputs, **TICK
+    gr.on([timer.tick, run.change], on_tick, [run, log_scale, seen], outputs, **TICK)
+    # A new title first, then new data: gr.LinePlot draws the old data when both come at once.
+    log_scale.change(lambda log: gr.update(title=LOSS_TITLE[log]), log_scale, loss, **QUIET).then(
+        on_tick, [run, log_scale, seen], outputs, **TICK
     )
     run.change(None, run, None, js=ADDRESS, **QUIET)
     stop.click(plainly()(lambda run_id: stopped(services, run_id)), run, None, **QUIET)
@@ -159,7 +164,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
 def nothing() -> tuple[Any, ...]:
     """What stands below the choice of a run where there is none."""
     off = gr.update(interactive=False)
-    return "", NO_RUN, off, off, gr.update(value=None), None, [], ""
+    return "", NO_RUN, off, off, None, None, [], ""
 
 
 def buttons(look: Look) -> tuple[Any, Any]:
@@ -173,10 +178,8 @@ def buttons(look: Look) -> tuple[Any, Any]:
 
 def curves(look: Look, log_loss: bool) -> tuple[Any, ...]:
     """Both plots, the table an epoch and the tail of the log."""
-    name = "log10 of loss" if log_loss else "loss"
-    title = "log10 of loss" if log_loss else "Loss (nats)"
     return (
-        gr.update(value=plots.loss_table(look.view, log_loss), y=name, title=title),
+        plots.loss_table(look.view, log_loss),
         plots.accuracy_table(look.view),
         live.epoch_rows(look),
         live.log_tail(look),

@@ -22,9 +22,9 @@ TINY = {
     **{"peak_lr": 0.02, "crop": 0, "epochs": 3},
 }
 HOSTILE = [
-    "<img src=x onerror=\"document.title='owned'\">",
+    "<img src=x9 onerror=\"document.title='owned'\">",
     "${document.title='owned'}",
-    "[x](javascript:document.title='owned')",
+    "[x](javascript:document.title='owned') ![](x9) <http://x9> `x`",
 ]
 POINTS = """(plot) => [...plot.querySelectorAll('.mark-line path[stroke="#0072B2"]')]
   .map(path => path.getAttribute('d').split('L').length).reduce((a, b) => Math.max(a, b), 0)"""
@@ -271,8 +271,9 @@ def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, t
     expect(page.locator("#classify-words")).to_contain_text("hostile-1 is")
     page.wait_for_timeout(500)
     assert page.title() == "ResNet Demo"
-    assert page.locator("img[src=x]").count() == 0
-    assert page.locator("a[href^=javascript]").count() == 0
+    for words in ("#words", "#classify-words"):
+        assert HOSTILE[0] in page.locator(words).text_content()
+    assert page.locator("img[src*=x9], a[href^=javascript]").count() == 0
     shutil.rmtree(hostile)
 
 

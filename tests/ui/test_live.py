@@ -61,6 +61,12 @@ def test_every_state_has_a_sentence(state, told, seen):
     assert live.sentence(seen(state, message="the message")) == told
 
 
+def test_the_sentence_shows_other_peoples_words_to_the_letter(seen, events):
+    told = live.sentence(seen("failed", events(device="a*b*"), message="no <img src=x>"))
+    assert told.startswith("**Failed:** no \\<img src=x\\>.")
+    assert "on a\\*b\\* in float32" in told
+
+
 def test_a_waiting_run_is_told_its_place(seen):
     assert live.sentence(seen("queued", place=2)) == "Place 2 in the queue."
     assert live.sentence(seen("queued", place=0)) == "Next in line, starting."

@@ -88,7 +88,7 @@ def test_a_spike_of_one_step_survives_the_thinning():
 
 def test_the_log_scale_shows_powers_of_ten_and_leaves_out_zero():
     told = plots.loss_table(view([100.0, 0.0, 0.01], [10.0, 1.0]), log=True)
-    assert told["columns"] == ["epoch", "log10 of loss", "split"]
+    assert told["columns"] == ["epoch", "loss", "split"]
     assert line(told, "train") == [(0.001, 2.0), (0.003, -2.0)]
     assert line(told, "val") == [(1.0, 1.0), (2.0, 0.0)]
 
