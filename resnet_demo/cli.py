@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ from resnet_demo.config import RECIPES, TrainConfig, make_config, one_of, parse
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError, StoppedError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.places import Places
-from resnet_demo.runs.words import in_words
+from resnet_demo.runs.words import dataset_text, epoch_lines, evaluation_text, in_words
 
 
 class Parser(argparse.ArgumentParser):
@@ -198,19 +198,6 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
     tell(result, evaluation_text(result), asked.json)
 
 
-def evaluation_text(result: dict[str, Any]) -> str:
-    """Accuracy and loss, and a line a class."""
-    head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
-    loss = "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
-    head += f"top-1 {result['top1']:.2%}, loss {loss}"
-    lines = [
-        f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
-        f"F1 {row['f1']:6.1%}  images {row['support']}"
-        for row in result["per_class"]
-    ]
-    return "\n".join([head, *lines])
-
-
 def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     """A line a picture; a picture that cannot be read does not end the others."""
     from resnet_demo.runs.store import Runs
@@ -258,15 +245,6 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
         tell(seen, "\n".join([summary_text(summary(run)), *epoch_lines(seen)]), asked.json)
 
 
-def epoch_lines(seen: dict[str, Any]) -> Iterable[str]:
-    """A line an epoch."""
-    for row in seen["history"]:
-        yield (
-            f"  epoch {row['epoch']}: train loss {row['train_loss']:.4f} top-1 "
-            f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}"
-        )
-
-
 def data_verb(asked: argparse.Namespace, places: Places) -> None:
     """What is on this machine, and bringing more."""
     from resnet_demo.data.store import Datasets
@@ -287,15 +265,6 @@ def data_verb(asked: argparse.Namespace, places: Places) -> None:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     tell(info.to_dict(), dataset_text(info), asked.json)
-
-
-def dataset_text(info: Any) -> str:
-    """A line on a dataset."""
-    kind = "synthetic, " if info.synthetic else ""
-    return (
-        f"{info.name}: {kind}{info.train} training and {info.test} test images of {info.size} "
-        f"pixels, {len(info.classes)} classes; {info.source}"
-    )
 
 
 def find(runs: Any, name: str) -> Any:

@@ -114,8 +114,8 @@ def read_pair(folder: Path) -> tuple[Description, bytes]:
     description = read_description(belonging(folder, digest))
     if description.sha256 != digest:
         raise DamagedError(
-            f"{folder / WEIGHTS} is damaged and is not used: it is not the file that {DESCRIPTION} "
-            "describes (its sha256 differs)"
+            f"{WEIGHTS} of {folder.name} is damaged and is not used: it is not the file that "
+            f"{DESCRIPTION} describes (its sha256 differs)"
         )
     return description, weights
 
@@ -129,6 +129,7 @@ def rebuilt(description: Description, weights: bytes, path: Path) -> nn.Module:
     except (RuntimeError, SafetensorError) as error:
         name = description.network["name"]
         raise DamagedError(
-            f"{path} is damaged and is not used: it does not hold the weights of {name}"
+            f"{path.name} of {path.parent.name} is damaged and is not used: it does not hold the "
+            f"weights of {name}"
         ) from error
     return model.float().eval()

@@ -1,4 +1,7 @@
-"""Events and amounts in words, the same on the terminal, in worker.log and on the page."""
+"""Events, results and amounts in words, the same on the terminal, in worker.log and on the page."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from resnet_demo.events import Ended, Epoch, Event, Started, Step
 
@@ -52,3 +55,34 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def evaluation_text(result: dict[str, Any]) -> str:
+    """Accuracy and loss, and a line a class."""
+    head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
+    loss = "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
+    head += f"top-1 {result['top1']:.2%}, loss {loss}"
+    lines = [
+        f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
+        f"F1 {row['f1']:6.1%}  images {row['support']}"
+        for row in result["per_class"]
+    ]
+    return "\n".join([head, *lines])
+
+
+def epoch_lines(seen: dict[str, Any]) -> Iterator[str]:
+    """A line an epoch of what `tasks.look` sees."""
+    for row in seen["history"]:
+        yield (
+            f"  epoch {row['epoch']}: train loss {row['train_loss']:.4f} top-1 "
+            f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}"
+        )
+
+
+def dataset_text(info: Any) -> str:
+    """A line on a DatasetInfo, which is not imported: it needs numpy, and `--help` must not."""
+    kind = "synthetic, " if info.synthetic else ""
+    return (
+        f"{info.name}: {kind}{info.train} training and {info.test} test images of {info.size} "
+        f"pixels, {len(info.classes)} classes; {info.source}"
+    )
