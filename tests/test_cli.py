@@ -400,7 +400,7 @@ def test_damaged_weights_are_refused(trained, tmp_path, picture):
     for words in (["evaluate", "mine"], ["classify", "mine", picture("a.png", "red")]):
         answer = demo(*words, "--json")
         assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
-        assert "model.safetensors is damaged" in answer.err
+        assert "model.safetensors of mine is damaged" in answer.err
 
 
 def test_each_picture_has_a_line_and_one_that_is_broken_does_not_end_the_others(

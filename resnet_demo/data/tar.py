@@ -65,11 +65,21 @@ class _StrictInfo(tarfile.TarInfo):
     """A header that must be one: tarfile takes a torn or an altered header for the end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictInfo":
+    def frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictInfo":
+        return cls._strict("frombuf", buf, encoding, errors, **rule)
+
+    @classmethod
+    def _frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictInfo":
+        """What newer Pythons (and Debian's updated 3.11.2) call instead; older ones have none."""
+        return cls._strict("_frombuf", buf, encoding, errors, **rule)
+
+    @classmethod
+    def _strict(cls, name: str, buf: bytes, *rest: str, **rule: bool) -> "_StrictInfo":
+        read = getattr(super(), name)
         if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-            return super().frombuf(buf, encoding, errors)  # the proper end: raises its own sign
+            return read(buf, *rest, **rule)  # the proper end: raises its own sign
         try:
-            info = super().frombuf(buf, encoding, errors)
+            info = read(buf, *rest, **rule)
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
         if info.size < 0 or (info.type in HEADERS and info.size > MOST_HEADER):

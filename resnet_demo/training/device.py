@@ -19,7 +19,7 @@ def pick_precision(asked: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
+        features = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 cannot tell
         return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "float32"
     return "float32"
 
