@@ -133,9 +133,9 @@ def test_a_run_that_was_asked_for_tells_state_progress_and_history(ask, trained)
 
 def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, trained):
     jobs = [client.submit(trained, "test", api_name="/evaluate") for _ in range(2)]
+    done = app.command("evaluate", trained, "--json")
     first, second = (job.result(timeout=90) for job in jobs)
     assert first == second  # asked twice, computed once
-    done = app.command("evaluate", trained, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert first == json.loads(done.stdout)
     assert first["n"] == sum(map(sum, first["confusion"])) == 30
@@ -143,9 +143,10 @@ def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, t
     assert ask("evaluate", trained) == first  # test, where nothing else is said
 
 
-def test_a_picture_gets_the_labels_that_the_command_line_gives(app, ask, trained, picture):
-    labels = ask("classify", handle_file(picture), trained)["labels"]
+def test_a_picture_gets_the_labels_that_the_command_line_gives(app, client, trained, picture):
+    job = client.submit(handle_file(picture), trained, api_name="/classify")
     line = json.loads(app.command("classify", trained, str(picture), "--json").stdout)
+    labels = job.result(timeout=90)["labels"]
     assert [row["label"] for row in labels] == [row["label"] for row in line["labels"]]
     confidences = [row["confidence"] for row in labels]
     assert confidences == pytest.approx([row["confidence"] for row in line["labels"]])
