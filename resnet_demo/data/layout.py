@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from unicodedata import bidirectional, category, normalize
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DemoError, shortened
 
 TEST_SHARE, TEST_SEED = 0.2, 42
+MOST_LABEL = 255  # characters, as in a folder's name
+UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line ends
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # writing directions
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,32 @@ def _check_classes(train: tuple[str, ...], test: set[str]) -> None:
         raise DemoError(
             f"a dataset needs at least two class folders with pictures, found {len(train)}"
         )
+    for label in sorted({*train, *test}):
+        if not _can_be_shown(label):
+            raise DemoError(f"the class {shortened(label)} has a name that cannot be shown")
+    _check_lookalikes(sorted({*train, *test}))
     if unknown := sorted(test.difference(train)):
         raise DemoError(f"the class {shortened(unknown[0])} is in test but not in train")
-    for label in train:
-        if not label.isprintable():
-            raise DemoError(f"the class {shortened(label)} has a name that cannot be shown")
+
+
+def _can_be_shown(label: str) -> bool:
+    """False for what would steer a terminal or turn the text after it round, or is no Unicode.
+
+    Not `isprintable`: it refuses joined emoji, wide spaces, and letters newer than Python's tables.
+    """
+    return len(label) <= MOST_LABEL and not any(
+        category(char) in UNSHOWN or bidirectional(char) in TURNING for char in label
+    )
+
+
+def _check_lookalikes(labels: list[str]) -> None:
+    """One letter in two encodings (é, or e and an accent, as macOS has it) is not two classes."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(normalize("NFC", label), label)
+        if other != label:
+            pair = f"{other!a} and {label!a}"  # the letters would tell nothing
+            raise DemoError(f"the classes {pair} look the same: give them one name")
 
 
 def _by_name(found: Sequence[Place | None], rows: list[int]) -> np.ndarray:

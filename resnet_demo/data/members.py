@@ -13,7 +13,10 @@ Parts = tuple[str, ...]
 class Limits:
     """How much one source may hold before it is taken for an attack or a mistake."""
 
-    members: int = 1_000_000
+    members: int = 250_000  # files and folders, hidden ones too
+    empty: int = 25_000  # of them without a byte: no picture is, and millions fit into a small file
+    path: int = 1024  # characters, the whole path of one member
+    paths: int = 64 * 2**20  # characters, all paths together: they are held in memory
     unpacked: int = 20 * 2**30  # bytes, all members together
     member: int = 256 * 2**20  # bytes, one member: it is held in memory
     ratio: int = 1000  # unpacked to packed bytes of a zip member
@@ -33,22 +36,40 @@ class Budget:
     """Counts what was read against the limits; beyond them it raises DamagedError."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self.members, self.unpacked = limits, 0, 0
+        self.limits = limits
+        self.members = self.empty = self.paths = self.unpacked = 0
 
-    def member(self, name: str, size: int) -> None:
-        """One more member of `size` bytes; asked before it is read."""
+    def member(self, path: str, size: int) -> None:
+        """One more file or folder of `size` bytes, whether or not it will be read."""
         self.members += 1
+        self.empty += size == 0
+        self.paths += len(path)
         if self.members > self.limits.members:
-            raise DamagedError(f"there are more than {self.limits.members:,} files")
+            raise too_many_files(self.limits)
+        if self.empty > self.limits.empty:
+            raise DamagedError(f"there are more than {self.limits.empty:,} empty files and folders")
+        if len(path) > self.limits.path:
+            most = f"the most is {self.limits.path:,}"
+            raise DamagedError(f"{shortened(path)} is a path of {len(path):,} characters, {most}")
+        if self.paths > self.limits.paths:
+            raise DamagedError("the paths of all files are too long to be held in memory")
+
+    def file(self, path: str, size: int) -> None:
+        """A file of `size` bytes is about to be read at once."""
         if size > self.limits.member:
             most = f"the most for one file is {self.limits.member:,}"
-            raise DamagedError(f"{shortened(name)} has {size:,} bytes, {most}")
+            raise DamagedError(f"{shortened(path)} has {size:,} bytes, {most}")
 
     def bytes(self, count: int) -> None:
         """So many more unpacked bytes."""
         self.unpacked += count
         if self.unpacked > self.limits.unpacked:
             raise DamagedError(f"it unpacks to more than {self.limits.unpacked:,} bytes")
+
+
+def too_many_files(limits: Limits) -> DamagedError:
+    """The error for what exceeds the number of members."""
+    return DamagedError(f"there are more than {limits.members:,} files and folders")
 
 
 def safe_parts(name: str) -> Parts:
@@ -61,8 +82,8 @@ def safe_parts(name: str) -> Parts:
 
 
 def is_hidden(parts: Parts) -> bool:
-    """True for what systems leave behind unseen: it is no picture of anybody's."""
-    return any(part.startswith(".") or part in CLUTTER for part in parts)
+    """True for what systems leave behind unseen, or has no name: it is no picture of anybody's."""
+    return not parts or any(part.startswith(".") or part in CLUTTER for part in parts)
 
 
 def not_a_file(name: str) -> DamagedError:

@@ -4,11 +4,12 @@ torn download.
 
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 from resnet_demo.data.members import Budget, Parts, is_hidden, not_a_file, safe_parts
 
 MOST_HEADER = 64 * 1024  # bytes of a long name or of attributes, held in memory
+MOST_GLOBAL = 100  # attributes of all members, which every one is given a copy of
 # Members that are not files but say more about the next one; tarfile reads them whole.
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -23,20 +24,31 @@ class NoTarError(Exception):
     """The very first block is no tar header."""
 
 
-def files_in_tar(unpacked: BinaryIO, budget: Budget) -> Iterator[tuple[Parts, bytes]]:
-    """Path and bytes of each regular file. unpacked: the tar itself, decompressed.
+class Unpacked(Protocol):
+    """The tar itself, decompressed."""
+
+    def read(self, size: int) -> bytes:
+        """From one to `size` bytes, b"" at the end."""
+
+
+def files_in_tar(unpacked: Unpacked, budget: Budget) -> Iterator[tuple[Parts, bytes]]:
+    """Path and bytes of each regular file, in their order.
 
     Raises NoTarError, DamagedError for links, devices and what is beyond the budget,
     tarfile.TarError and the decompressor's own errors for what is torn.
     """
     counted = _Counted(unpacked, budget)
     try:
-        archive = tarfile.open(fileobj=counted, mode="r|", tarinfo=_StrictInfo)  # noqa: SIM115
+        archive = tarfile.open(  # noqa: SIM115
+            fileobj=counted, mode="r|", tarinfo=_StrictInfo, encoding="utf-8"
+        )
     except tarfile.ReadError as error:
         raise NoTarError from error
     with archive:
         while (info := archive.next()) is not None:
             archive.members.clear()  # tarfile keeps all it has seen
+            if len(archive.pax_headers) > MOST_GLOBAL:
+                raise tarfile.ReadError("attributes that no program writes")
             parts = safe_parts(info.name)
             budget.member(info.name, info.size)
             if info.isdir():
@@ -44,6 +56,7 @@ def files_in_tar(unpacked: BinaryIO, budget: Budget) -> Iterator[tuple[Parts, by
             if not info.isreg() or info.issparse():
                 raise not_a_file(info.name)
             if not is_hidden(parts):
+                budget.file(info.name, info.size)
                 yield parts, archive.extractfile(info).read()
     while counted.read(2**20):  # to the end: a torn compressed file shows only there
         pass
@@ -52,7 +65,7 @@ def files_in_tar(unpacked: BinaryIO, budget: Budget) -> Iterator[tuple[Parts, by
 class _Counted:
     """Unpacked bytes on their way to tarfile, counted."""
 
-    def __init__(self, file: BinaryIO, budget: Budget) -> None:
+    def __init__(self, file: Unpacked, budget: Budget) -> None:
         self.file, self.budget = file, budget
 
     def read(self, size: int) -> bytes:

@@ -1,14 +1,18 @@
+import gzip
 import io
 import os
 import struct
 import tarfile
+import threading
+import tracemalloc
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from resnet_demo.data.archive import read_members
-from resnet_demo.data.members import Limits, safe_parts
+from resnet_demo.data.members import Budget, Limits, safe_parts
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 KINDS = ["folder", "zip", "tar", "gz", "xz", "bz2"]
@@ -134,8 +138,14 @@ def test_what_is_not_there_is_named(tmp_path: Path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_limits_hold_for_every_kind(kind: str, source_of):
     source = source_of(kind, FILES)
-    with pytest.raises(DamagedError, match="more than 2 files"):
+    with pytest.raises(DamagedError, match=r"^there are more than 2 files and folders$"):
         read(source, members=2)
+    with pytest.raises(
+        DamagedError, match=r"^'t(est|rain)/a.*' is a path of 1\d characters, the most is 9$"
+    ):
+        read(source, path=9)
+    with pytest.raises(DamagedError, match="the paths of all files are too long"):
+        read(source, paths=20)
     with pytest.raises(
         DamagedError, match=r"'train/a/2.png' has 3,000 bytes, the most for one file"
     ):
@@ -195,3 +205,157 @@ def test_a_negative_size_does_not_hang_the_reading(tmp_path: Path):
     path.write_bytes(data)
     with pytest.raises(DamagedError, match="cut short or damaged"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hidden_files_count_but_may_be_of_any_size(kind: str, source_of):
+    source = source_of(kind, {"a/1.png": b"x", **dict.fromkeys([".b", ".c", ".d"], bytes(500))})
+    assert read(source, member=1) == {"a/1.png": b"x"}
+    with pytest.raises(DamagedError, match="more than 3 files"):
+        read(source, members=3)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
+def test_empty_files_and_folders_are_limited_too(kind: str, source_of):
+    source = source_of(kind, {"a/1.png": b"x", "a/2.png": b"", "a/3.png": b"", ".a": b""})
+    assert len(read(source, empty=3)) == 3
+    with pytest.raises(DamagedError, match=r"^there are more than 2 empty files and folders$"):
+        read(source, empty=2)
+
+
+def zip_of_a_million(path: Path, told: int) -> Path:
+    """Empty members all alike, in a zip64; its record tells of `told` members."""
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"e"
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, *[0] * 7, 1, *[0] * 6) + b"e"
+    table = entry * 1_000_000
+    start, end = len(local), len(local) + len(table)
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told, told, len(table), start)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    last = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    path.write_bytes(local + table + end64 + locator + last)
+    return path
+
+
+@pytest.mark.parametrize("told", [1_000_000, 1])
+def test_a_zip_of_a_million_empty_members_is_refused_before_they_are_listed(tmp_path, told):
+    source = zip_of_a_million(tmp_path / "a.zip", told)
+    tracemalloc.start()
+    with pytest.raises(DamagedError, match=r"^there are more than 250,000 files and folders$"):
+        read(source)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100 * 2**20  # of which the table itself has 47
+
+
+def test_a_zip_whose_table_of_contents_is_huge_is_refused_before_it_is_read(zip_of, monkeypatch):
+    source = zip_of(FILES)
+    monkeypatch.setattr("resnet_demo.data.zip.MOST_TABLE", 100)
+    with pytest.raises(DamagedError, match=r"^its table of contents has more than 100 bytes$"):
+        read(source)
+
+
+def test_a_zip_in_a_zip_is_a_file_like_any_other(tmp_path: Path):
+    inner = b"PK\1\2" * 1000
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/inner.zip", inner)  # stored as it is
+    assert read(tmp_path / "a.zip", members=2) == {"a/inner.zip": inner}
+
+
+def test_a_tar_of_a_million_empty_members_is_refused_while_it_is_read(tmp_path: Path):
+    headers = tarfile.TarInfo("a/e").tobuf() * 1000
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(headers) * 1000)  # streams in a row
+    with pytest.raises(DamagedError, match=r"^there are more than 25,000 empty files and folders$"):
+        read(tmp_path / "a.tar.gz")
+
+
+def test_a_million_files_are_too_many_in_any_kind():
+    budget = Budget(Limits())
+    for _ in range(250_000):
+        budget.member("a/1.png", 1)
+    with pytest.raises(DamagedError, match=r"^there are more than 250,000 files and folders$"):
+        budget.member("a/1.png", 1)
+
+
+def test_a_file_without_a_name_is_passed_over(zip_of, tar_of):
+    assert read(tar_of({".": b"x", **FILES})) == FILES
+    source = zip_of({"nameless": b"x", **FILES})
+    source.write_bytes(source.read_bytes().replace(b"nameless", bytes(8)))  # NUL ends a name
+    assert read(source) == FILES
+
+
+def test_a_tar_whose_attributes_pile_up_is_refused(tmp_path: Path):
+    for kind, count in ((tarfile.XGLTYPE, 200), (tarfile.XGLTYPE, 50)):
+        records = b"".join(b"%d a%03d=b\n" % (len(b"10 a000=b\n"), n) for n in range(count))
+        info = tarfile.TarInfo("attributes")
+        info.type, info.size = kind, len(records)
+        end = tarfile.TarInfo("a/1.png").tobuf() + bytes(1024)
+        padding = bytes(-len(records) % 512)
+        (tmp_path / "a.tar").write_bytes(info.tobuf() + records + padding + end)
+        if count < 100:
+            assert read(tmp_path / "a.tar") == {"a/1.png": b""}
+            continue
+        with pytest.raises(DamagedError, match="cut short or damaged"):
+            read(tmp_path / "a.tar")
+
+
+ODD = [
+    "ein Hund/1 a.png",
+    "🐕‍🦺 & 👨‍👩‍👧/ü.png",
+    'it\'s "quoted"/$(x) `y`.png',
+    "日本語　犬/1.png",
+    "né/e\u0301.png",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_are_kept_to_the_letter(kind: str, source_of):
+    files = {name: str(number).encode() for number, name in enumerate(ODD)}
+    assert read(source_of(kind, files)) == files
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen"),
+    [
+        (b"n\x82/1.png", "né/1.png"),  # cp437, as zips without the flag are by their standard
+        ("né/1.png".encode(), "né/1.png"),  # UTF-8, as many programs write them
+        (b"n\x82\xff/1.png", "né\xa0/1.png"),
+    ],
+)
+def test_a_zip_that_does_not_say_how_its_names_are_written(zip_of, stored: bytes, seen: str):
+    source = zip_of({"x" * len(stored): b"1"})
+    source.write_bytes(source.read_bytes().replace(b"x" * len(stored), stored))
+    assert read(source) == {seen: b"1"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz"])
+def test_names_with_line_ends_and_nul_and_very_long_ones_end_in_no_traceback(kind, source_of):
+    assert read(source_of(kind, {"a/1\n2.png": b"x"})) == {"a/1\n2.png": b"x"}
+    [name] = read(source_of(kind, {"a/1\0.png": b"x"}))
+    assert name in ("a/1", "a/1\0.png")  # zip and tar end a name there
+    with pytest.raises(DamagedError, match=r"^'a/xxx.*…? is a path of 5,002 characters, the most"):
+        read(source_of(kind, {"a/" + "x" * 5000: b"x"}))
+
+
+@pytest.mark.parametrize("kind", ["tar", "xz"])
+def test_no_thread_outlives_the_reading(kind: str, source_of):
+    before = threading.active_count()
+    source = source_of(kind, {f"a/{n}": bytes(100_000) for n in range(100)})
+    with closing(read_members(source)) as members:
+        next(members)
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(DamagedError):
+        read(source)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_a_torn_archive_gives_its_first_files_and_then_the_error(kind: str, source_of):
+    files = {f"a/{n}": os.urandom(20_000) for n in range(60)}
+    source, got = source_of(kind, files), []
+    source.write_bytes(source.read_bytes()[:1_000_000])
+    with pytest.raises(DamagedError, match="cut short or damaged"):
+        got.extend(member.data for member in read_members(source))
+    assert got == list(files.values())[: len(got)]
+    assert len(got) > 20

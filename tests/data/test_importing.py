@@ -2,6 +2,8 @@ import io
 import json
 import os
 import subprocess
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,45 @@ def test_what_progress_raises_ends_the_import_and_leaves_nothing_behind(root, zi
     with pytest.raises(StoppedError):
         import_images(root, "pets", zip_of(files), size=8, progress=stop)
     assert left_in(root) == []
+
+
+def test_an_import_that_is_stopped_leaves_no_thread_either(root, tar_of, files):
+    def stop(done: int, total: int | None, message: str) -> None:
+        assert threading.active_count() == before + 1
+        raise StoppedError("stopped")
+
+    many = {f"train/cat/big{n}": b"junk" * 4000 for n in range(700)}
+    source, before = tar_of({**many, **files}), threading.active_count()
+    with pytest.raises(StoppedError):
+        import_images(root, "pets", source, size=8, progress=stop)
+    assert threading.active_count() == before
+    assert left_in(root) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+def test_a_link_or_a_device_among_the_pictures_leaves_nothing_behind(root, tmp_path, files, kind):
+    with tarfile.open(tmp_path / "odd.tar", "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        info = tarfile.TarInfo("train/cat/9.png")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(DamagedError, match=r"^'train/cat/9.png' is a link or a device, not a file"):
+        import_images(root, "pets", tmp_path / "odd.tar", size=8)
+    assert left_in(root) == []
+    assert left_in(tmp_path) == ["data", "odd.tar"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "xz", "bz2"])
+def test_a_torn_archive_leaves_nothing_behind(root, tmp_path, source_of, files, kind):
+    source = source_of(kind, files)
+    source.write_bytes(source.read_bytes()[:-30])
+    with pytest.raises(DamagedError, match="cut short or damaged"):
+        import_images(root, "pets", source, size=8)
+    assert left_in(root) == []
+    assert left_in(tmp_path)[-1:] == [source.name]
 
 
 def test_progress_tells_how_far_it_is(root, zip_of, files):

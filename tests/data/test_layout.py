@@ -71,8 +71,23 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "b/1"), "too few pictures to keep some aside for the test"),
         (("a/1", "b/1", "b/1"), "'b/1' is there twice"),
         (("a/1", "b\x1b[31m/1"), r"the class 'b\\x1b\[31m' has a name that cannot be shown"),
+        (("a/1", "b\n/1"), r"the class 'b\\n' has a name that cannot be shown"),
+        (("a/1", "b\0c/1"), r"the class 'b\\x00c' has a name that cannot be shown"),
+        (("a/1", "b\u202egnp/1"), "has a name that cannot be shown"),  # turns what follows round
+        (("a/1", "b\udcff/1"), r"the class 'b\\udcff' has a name that cannot be shown"),
+        (("a/1", "b" * 256 + "/1"), r"the class 'bbb.*…? has a name that cannot be shown"),
+        (
+            ("train/caf\xe9/1", "train/b/1", "test/cafe\u0301/1"),
+            r"the classes 'cafe\\u0301' and 'caf\\xe9' look the same: give them one name",
+        ),
     ],
 )
 def test_what_is_no_dataset_is_refused_by_one_sentence(names: tuple[str, ...], reason: str):
     with pytest.raises(DemoError, match=reason):
         arranged(*names)
+
+
+def test_class_names_of_any_script_are_kept_to_the_letter():
+    labels = ["ein Hund", "🐕‍🦺 👨‍👩‍👧", 'it\'s "quoted"', "日本語　犬", "می‌خواهم", "né", "x" * 255]
+    names = [f"{label}/{n}" for label in labels for n in range(2)]
+    assert arranged(*names).classes == tuple(sorted(labels))
