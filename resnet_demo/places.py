@@ -9,16 +9,26 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Places:
-    """The folder of runs, the folder of data, and the runs that came with the repository."""
+    """The folder of runs, the folder of data, the runs that came with the repository.
+
+    cifar10_copy: an address or a path of CIFAR-10, tried before any other source.
+    """
 
     runs: Path
     data: Path
     shipped: Path = REPOSITORY / "checkpoints"
+    cifar10_copy: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Places":
-        """RESNET_DEMO_RUNS and RESNET_DEMO_DATA, else the repository's own two folders."""
+        """RESNET_DEMO_RUNS and RESNET_DEMO_DATA, else the repository's own; RESNET_DEMO_CIFAR10."""
         return cls(
             runs=Path(os.environ.get("RESNET_DEMO_RUNS") or REPOSITORY / "checkpoints").absolute(),
             data=Path(os.environ.get("RESNET_DEMO_DATA") or REPOSITORY / "data").absolute(),
+            cifar10_copy=os.environ.get("RESNET_DEMO_CIFAR10") or None,
         )
+
+    def environment(self) -> dict[str, str]:
+        """What tells a process of ours the same places."""
+        told = {"RESNET_DEMO_RUNS": str(self.runs), "RESNET_DEMO_DATA": str(self.data)}
+        return told | ({"RESNET_DEMO_CIFAR10": self.cifar10_copy} if self.cifar10_copy else {})
