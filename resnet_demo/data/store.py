@@ -1,5 +1,7 @@
 """The datasets that are here, by name. No torch: a page lists them before torch is wanted."""
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shorten
 
 __all__ = ["DatasetInfo", "Datasets"]
 
-GET_CIFAR = "bring cifar10 in by `python -m resnet_demo data import cifar10 ARCHIVE`"
+GET_CIFAR = "`python -m resnet_demo data get cifar10` fetches it"
 
 
 class Datasets:
@@ -32,10 +34,19 @@ class Datasets:
         """Where a dataset lies or would lie. Raises ConfigError for what is no name."""
         return self.root / check_name(name)
 
+    def names(self) -> Sequence[str]:
+        """cifar10 first, then shapes10, then the others, damaged ones too; read off the folder."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        names = {path.name for path in folders if NAME.fullmatch(path.name) and is_complete(path)}
+        if cifar.original(self.root):
+            names.add("cifar10")
+        first = ["cifar10"] if "cifar10" in names else []
+        return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
+
     def list(self) -> list[DatasetInfo]:
         """cifar10 first, then shapes10, then the others by name; damaged ones are left out."""
         infos = []
-        for name in self._names():
+        for name in self.names():
             try:
                 infos.append(self.get(name))
             except DamagedError:
@@ -44,7 +55,7 @@ class Datasets:
 
     def get(self, name: str) -> DatasetInfo:
         """Raises NotFoundError, or DamagedError where the files are not what was written."""
-        names = self._names()
+        names = self.names()
         if name not in names:
             rule = "one of " + ", ".join(names)
             hint = f"; {GET_CIFAR}" if name == "cifar10" else ""
@@ -83,10 +94,29 @@ class Datasets:
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
-    def _names(self) -> Sequence[str]:
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        names = {path.name for path in folders if NAME.fullmatch(path.name) and is_complete(path)}
-        if cifar.original(self.root):
-            names.add("cifar10")
-        first = ["cifar10"] if "cifar10" in names else []
-        return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
+    def counts(self, name: str) -> dict[str, dict[str, int]]:
+        """Images of each class: split -> class -> count. Raises as `load`."""
+        classes = self.get(name).classes
+        counted = {
+            split: np.bincount(self.load(name, split)[1], minlength=len(classes))
+            for split in SPLITS
+        }
+        return {
+            split: dict(zip(classes, map(int, of_class), strict=True))
+            for split, of_class in counted.items()
+        }
+
+    def delete(self, name: str) -> None:
+        """Delete a dataset from disk: it vanishes at once, its files soon after.
+
+        Raises NotFoundError, ConfigError for what is built in or was put there by hand, OSError.
+        """
+        if name not in self.names():
+            raise NotFoundError.rule("dataset", "one of " + ", ".join(self.names()), name)
+        if name == "shapes10":
+            raise ConfigError("shapes10 is built in and cannot be deleted", "name")
+        if name == "cifar10" and (own := cifar.original(self.root)):
+            raise ConfigError(f"cifar10 would be made again from {own.name}: remove that", "name")
+        away = self.root / f".{name}.partial-{os.getpid()}"  # as what a killed import left
+        self.path(name).rename(away)
+        shutil.rmtree(away)

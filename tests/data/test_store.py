@@ -35,7 +35,7 @@ def test_what_is_not_there_is_named_with_the_rule(datasets):
     with pytest.raises(NotFoundError, match=expected) as caught:
         datasets.get("cats")
     assert caught.value.field == "dataset"
-    with pytest.raises(NotFoundError, match=r"data import cifar10 ARCHIVE`$"):
+    with pytest.raises(NotFoundError, match=r"data get cifar10` fetches it$"):
         datasets.get("cifar10")
 
 
@@ -130,3 +130,37 @@ def test_datasets_are_listed_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_images_of_each_class_are_counted(datasets):
+    counts = datasets.counts("pets")
+    labels = {split: datasets.load("pets", split)[1].tolist() for split in ("train", "test")}
+    for split, of_split in counts.items():
+        assert list(of_split) == list(datasets.get("pets").classes)
+        assert list(of_split.values()) == [labels[split].count(n) for n in range(len(of_split))]
+
+
+def test_a_deleted_dataset_is_gone_whole_and_may_come_again(datasets):
+    datasets.delete("pets")
+    assert list(datasets.names()) == ["shapes10"]
+    assert list(datasets.root.iterdir()) == []
+    with pytest.raises(NotFoundError, match="dataset must be one of shapes10, got 'pets'"):
+        datasets.delete("pets")
+
+
+def test_what_is_built_in_or_lies_there_by_hand_is_not_deleted(datasets):
+    with pytest.raises(ConfigError, match="shapes10 is built in and cannot be deleted"):
+        datasets.delete("shapes10")
+    original = datasets.root / "cifar-10-python.tar.gz"
+    original.write_bytes(b"")
+    with pytest.raises(ConfigError, match="would be made again from"):
+        datasets.delete("cifar10")
+    assert original.exists()
+
+
+def test_a_damaged_dataset_is_named_and_can_be_deleted(datasets):
+    (datasets.root / "pets" / "dataset.json").write_text("{")
+    assert [info.name for info in datasets.list()] == ["shapes10"]
+    assert list(datasets.names()) == ["shapes10", "pets"]
+    datasets.delete("pets")
+    assert list(datasets.names()) == ["shapes10"]
