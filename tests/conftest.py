@@ -123,7 +123,8 @@ class Served:
     def end(self) -> None:
         """End the app and whatever it left running."""
         self.kill()
-        tasks = [path.parent for path in self.runs.rglob("status.json")]
+        statuses = [*self.runs.rglob("status.json"), *self.data.glob(".tasks/*/status.json")]
+        tasks = [path.parent for path in statuses]
         for folder in tasks:
             status = settle(folder)
             if status.is_live:
@@ -136,15 +137,15 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory, colours) -> Iterator[Callable[[], Served]]:
-    """Starts apps, each over an empty folder of runs and with `colours` beside shapes10."""
+def serve(tmp_path_factory, colours) -> Iterator[Callable[..., Served]]:
+    """Starts apps over an empty folder of runs; with `colours` beside shapes10, or other data."""
     started = []
 
-    def start() -> Served:
+    def start(data: Path = colours) -> Served:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        started.append(Served(tmp_path_factory.mktemp("app") / "runs", colours, port))
+        started.append(Served(tmp_path_factory.mktemp("app") / "runs", data, port))
         started[-1].start()
         return started[-1]
 

@@ -68,11 +68,12 @@ class Launcher:
 
     def stop_task(self, folder: Path) -> str:
         """Ask any task to end. One that is ending or has ended stays as it is."""
-        status = settle(folder)
-        if status.is_live:
-            status = request_stop(folder)
+        before = settle(folder)
+        status = request_stop(folder) if before.is_live else before
         if not status.is_live:
             return f"{folder.name} is not running: it is {status.state}"
+        if before.state == "queued":
+            return f"{folder.name} leaves the queue"
         return f"{folder.name} stops after this step; Resume goes on from there"
 
     def resume(self, run_id: str, caller: Caller) -> str:
@@ -135,7 +136,6 @@ class Launcher:
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
         """Start the task's worker. It inherits the lock, so that no moment is without an owner."""
         command = [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)]
-        places = {"RESNET_DEMO_RUNS": self.places.runs, "RESNET_DEMO_DATA": self.places.data}
         try:
             with open(folder / "worker.log", "ab") as log:
                 process = subprocess.Popen(
@@ -144,7 +144,7 @@ class Launcher:
                     stdout=log,
                     stderr=log,
                     cwd=REPOSITORY,
-                    env={**os.environ, **{name: str(path) for name, path in places.items()}},
+                    env={**os.environ, **self.places.environment()},
                     pass_fds=[lock],
                     start_new_session=True,  # the worker outlives the app and its terminal
                 )

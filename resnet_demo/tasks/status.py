@@ -34,7 +34,10 @@ UNTOLD = "its worker ended without a word; Resume goes on"
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What `status.json` holds. Times in Unix seconds; progress in what `unit` says."""
+    """What `status.json` holds. Times in Unix seconds; progress in what `unit` says.
+
+    total: 0 where nobody knows; rate: units a second, 0 where nobody knows.
+    """
 
     state: str
     pid: int | None = None
@@ -44,11 +47,18 @@ class Status:
     done: int = 0
     total: int = 0
     unit: str = ""
+    rate: float = 0.0
 
     @property
     def is_live(self) -> bool:
         """Whether a worker should be there."""
         return self.state in LIVE
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None where it is not known."""
+        known = self.rate > 0 and self.total > self.done
+        return (self.total - self.done) / self.rate if known else None
 
 
 def new_task(folder: Path, files: dict[str, bytes]) -> int:

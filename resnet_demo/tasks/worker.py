@@ -1,7 +1,8 @@
-"""A task's process: `python -m resnet_demo.tasks.worker train|evaluate FOLDER`.
+"""A task's process: `python -m resnet_demo.tasks.worker VERB FOLDER`.
 
-It waits for its turn without torch, does the work, and puts every state and every failure where
-readers look for them. The launcher's lock came with it, open, and lasts until the process ends.
+VERB is train, evaluate, get, survey or import. It waits for its turn without torch, does the work,
+and puts every state and every failure where readers look for them. The launcher's lock came with
+it, open, and lasts until the process ends.
 """
 
 import json
@@ -11,20 +12,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event, Failed, Stopped
 from resnet_demo.files import write_atomically
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
-from resnet_demo.tasks.status import StopSignal, change, close, report, request_stop
+from resnet_demo.tasks import data_work
+from resnet_demo.tasks.status import StopSignal, close, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
+from resnet_demo.tasks.work import Telling, begin, in_short, perform
 
-TELL_EVERY_S = 0.3
+DEEDS = {"get": data_work.get, "survey": data_work.survey, "import": data_work.bring}
 
 
 def train(
@@ -59,17 +64,12 @@ def train(
     except DemoError as error:
         return end(run, "failed", str(error), on_event)
     except Exception as error:
-        end(run, "failed", f"{type(error).__name__}: {first_line(error)}", on_event)
+        end(run, "failed", in_short(error), on_event)
         raise
     finally:
         os.close(lock)  # the next one's turn
     close(run.path, event.kind, event.message)
     return event
-
-
-def begin(folder: Path, state: str, message: str) -> None:
-    """Move on, unless a stop was asked for meanwhile: then the next look at it ends the work."""
-    change(folder, state, unless=("stopping",), message=message)
 
 
 def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) -> Ended:
@@ -93,46 +93,23 @@ def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) ->
 
 
 def evaluate(folder: Path, places: Places) -> None:
-    """Fill an evaluation's folder with `result.json`."""
-    should_stop = StopSignal(folder)
+    """Fill an evaluation's folder with `result.json`. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    last = 0.0
 
-    def on_batch(done: int, total: int) -> None:
-        nonlocal last
-        if should_stop():
-            raise StoppedError("stopped")
-        if done == total or time.monotonic() - last > TELL_EVERY_S:
-            last = time.monotonic()
-            report(folder, done=done, total=total, unit="images")
-
-    report(folder, pid=os.getpid())
-    try:
-        begin(folder, "preparing", "loading torch and the images")
-        if should_stop():
-            raise StoppedError("stopped")
+    def work(tell: Telling) -> str:
         from resnet_demo.runs.evaluation import evaluate_run
 
         begin(folder, "running", "")
         run = Runs(places).get(told["run"])
+        on_batch = partial(tell, unit="images")
         datasets = Datasets(places.data)
         result = evaluate_run(run, datasets, told["split"], told["dataset"], on_batch)
         if not result["weights"].startswith(told["weights"]):  # as the folder is named
             raise DemoError("the run has better weights by now: evaluate it again")
         write_atomically(folder / "result.json", json.dumps(result).encode())
-        close(folder, "finished", "")
-    except StoppedError as error:
-        close(folder, "stopped", str(error))
-    except DemoError as error:
-        close(folder, "failed", str(error))
-    except Exception as error:
-        close(folder, "failed", f"{type(error).__name__}: {first_line(error)}")
-        raise
+        return ""
 
-
-def first_line(error: Exception) -> str:
-    """What an unforeseen error says, short enough for a status line."""
-    return (str(error).splitlines() or [""])[0][:200]
+    perform(folder, "loading torch and the images", work)
 
 
 def say(text: str) -> None:
@@ -157,8 +134,9 @@ def main(verb: str, folder: Path) -> None:
             on_event=lambda event: say(in_words(event)),
             on_wait=lambda place: say(waiting(place)),
         )
-    else:
-        evaluate(folder, places)
+        return
+    with suppress(DemoError):  # told in status.json already
+        {**DEEDS, "evaluate": evaluate}[verb](folder, places)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""What the workers of datasets do: fetch CIFAR-10, look into a person's images, import them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet_demo.data.getting import Transfer, get_cifar10
+from resnet_demo.data.importing import import_images
+from resnet_demo.data.sources import cifar10_sources
+from resnet_demo.data.survey import survey as survey_of
+from resnet_demo.data.survey import write_survey
+from resnet_demo.places import Places
+from resnet_demo.tasks.work import Telling, begin, perform
+
+
+def get(folder: Path, places: Places, watch: Callable[[Transfer], None] | None = None) -> None:
+    """Fetch CIFAR-10 from the first source that gives it. Raises as `perform`.
+
+    watch: is told the progress too.
+    """
+
+    def work(tell: Telling) -> str:
+        def told(now: Transfer) -> None:
+            tell(now.done, now.total, unit=now.unit, rate=now.rate, message=now.what)
+            if watch:
+                watch(now)
+
+        begin(folder, "running", "looking for a copy")
+        sources = cifar10_sources(places.cifar10_copy)
+        info = get_cifar10(places.data, sources, tell=told, should_stop=tell.should_stop)
+        return f"{info.train + info.test:,} images: {info.source}"
+
+    perform(folder, "looking for a copy", work)
+
+
+def survey(folder: Path, places: Places) -> None:
+    """See what the source named in `task.json` holds, into the folder. Raises as `perform`."""
+    source = Path(asked(folder)["source"])
+
+    def work(tell: Telling) -> str:
+        begin(folder, "running", "looking at the pictures")
+        found = survey_of(source, progress=lambda *now: progress(tell, *now))
+        write_survey(folder, found)
+        return ""
+
+    perform(folder, "opening it", work)
+
+
+def bring(folder: Path, places: Places) -> None:
+    """Import what `task.json` names; an upload that was only for this is gone then.
+
+    Raises as `perform`.
+    """
+    told = asked(folder)
+    source = Path(told["source"])
+
+    def work(tell: Telling) -> str:
+        begin(folder, "running", "reading the pictures")
+        info = import_images(
+            places.data, told["name"], source, size=told["size"],
+            progress=lambda *now: progress(tell, *now),
+        )  # fmt: skip
+        if told["surveyed"]:
+            shutil.rmtree(folder.with_name("survey"), ignore_errors=True)
+        return f"{info.train:,} training and {info.test:,} test images in {info.name}"
+
+    perform(folder, "opening it", work)
+
+
+def asked(folder: Path) -> dict:
+    """What the task was told."""
+    return json.loads((folder / "task.json").read_text("utf-8"))
+
+
+def progress(tell: Telling, done: int, total: int | None, message: str) -> None:
+    """Progress as importing has it: packed bytes or files, which say nothing to a person."""
+    tell(done, total, message=message)
