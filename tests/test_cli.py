@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from resnet_demo import __version__
 from resnet_demo.cli import main
 from resnet_demo.config import TrainConfig
 from resnet_demo.tasks.status import Status, as_json, read_status, take
+from tests.data.loopback import Loopback, cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
 TINY += ["--batch-size", "16", "--crop", "2"]
@@ -511,7 +513,8 @@ def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
     assert listed["sky"] == info
     assert listed["shapes10"]["synthetic"] is True
     words = demo("data", "status").out
-    assert "shapes10: synthetic, 10000 training" in words
+    assert "shapes10: 10,000 training and 2,000 test images of 32 pixels" in words
+    assert "synthetic" in words
     assert "sky: 8 training and 2 test images of 8 pixels, 2 classes" in words
     assert demo("data", "import", "sky", source).code == 2
 
@@ -524,6 +527,77 @@ def test_pictures_that_make_no_dataset_are_a_failure_and_leave_nothing(demo, pic
     answer = demo("data", "import", "sky", source.parent, "--json")
     assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.fixture
+def fresh(demo, tmp_path, monkeypatch):
+    """A command line over an empty data folder, on a machine without a network."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("RESNET_DEMO_CIFAR10", str(tmp_path / "copy.zip"))
+    return CommandLine(demo.runs, tmp_path / "data")
+
+
+def test_cifar10_is_fetched_from_the_copy_that_is_named(fresh, tmp_path):
+    (tmp_path / "copy.zip").write_bytes(cifar_zip(2))
+    (info,) = fresh("data", "get", "cifar10", "--json").objects
+    assert (info["name"], info["train"], info["test"]) == ("cifar10", 20, 20)
+    again = fresh("data", "get", "cifar10")
+    assert (again.code, again.err) == (
+        2,
+        "resnet_demo data: cifar10 is on this machine already\n",
+    )
+
+
+def test_where_cifar10_cannot_be_had_one_line_says_why_and_what_else_to_do(fresh):
+    answer = fresh("data", "get", "cifar10", "--json")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    for words in ("copy.zip", "Hugging Face", "Zenodo", "home server", "shapes10"):
+        assert words in answer.err
+
+
+def test_a_download_that_is_interrupted_ends_as_stopped(fresh, monkeypatch):
+    server = Loopback()
+    data = cifar_zip()
+
+    def interrupted(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        request.wait()
+
+    server.offer(data, interrupted)
+    address = f"{server.url()}#sha256={sha256(data).hexdigest()}"
+    monkeypatch.setenv("RESNET_DEMO_CIFAR10", address)
+    try:
+        answer = fresh("data", "get", "cifar10")
+    finally:
+        server.end()
+    words = "resnet_demo data: stopped; what has come is kept for the next time\n"
+    assert (answer.code, answer.out, answer.err) == (130, "", words)
+
+
+def test_a_dataset_is_shown_class_by_class_and_deleted(fresh, tmp_path):
+    (tmp_path / "copy.zip").write_bytes(cifar_zip(2))
+    fresh("data", "import", "ten", tmp_path / "copy.zip")
+    shown = fresh("data", "show", "ten")
+    assert "  frog                   2 training       2 test" in shown.out
+    (values,) = fresh("data", "show", "ten", "--json").objects
+    assert values["counts"]["test"]["frog"] == 2
+    assert fresh("data", "delete", "ten").out == "ten is deleted\n"
+    assert [row["name"] for row in fresh("data", "status", "--json").objects] == ["shapes10"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("get", "name must be the name of a dataset, got nothing"),
+        ("get imagenet", "name must be cifar10, the only one that is fetched, got 'imagenet'"),
+        ("show ten", "dataset must be one of shapes10, got 'ten'"),
+        ("delete ten", "dataset must be one of shapes10, got 'ten'"),
+        ("delete shapes10", "shapes10 is built in and cannot be deleted"),
+    ],
+)
+def test_a_mistake_about_a_dataset_is_one_line(words, told, fresh):
+    answer = fresh("data", *words.split())
+    assert (answer.code, answer.out, answer.err) == (2, "", f"resnet_demo data: {told}\n")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(demo):

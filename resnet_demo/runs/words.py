@@ -81,8 +81,36 @@ def epoch_lines(seen: dict[str, Any]) -> Iterator[str]:
 
 def dataset_text(info: Any) -> str:
     """A line on a DatasetInfo, which is not imported: it needs numpy, and `--help` must not."""
-    kind = "synthetic, " if info.synthetic else ""
     return (
-        f"{info.name}: {kind}{info.train} training and {info.test} test images of {info.size} "
+        f"{info.name}: {info.train:,} training and {info.test:,} test images of {info.size} "
         f"pixels, {len(info.classes)} classes; {info.source}"
     )
+
+
+def dataset_lines(info: Any, counts: dict[str, dict[str, int]]) -> Iterator[str]:
+    """A line a class, and the moments of the training pixels."""
+    train, test = counts["train"], counts["test"]
+    for label in info.classes:
+        yield f"  {label:<16} {train[label]:>7,} training {test[label]:>7,} test"
+    mean, std = (" ".join(f"{value:.4f}" for value in triple) for triple in (info.mean, info.std))
+    yield f"  mean {mean}, deviation {std} (training pixels, from 0 to 1)"
+    if info.skipped_count:
+        yield f"  unreadable and left out: {info.skipped_count:,}, such as {info.skipped[0]}"
+
+
+def transfer_text(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
+    """How far something is, how fast, how long to go; rate in units a second, 0 if unknown."""
+    if unit != "bytes":
+        amount = f"{done:,} of {total:,} {unit}" if total else ""
+        return ": ".join(part for part in (what, amount) if part)
+    amount = f"{megabytes(done)} of {megabytes(total)}" if total else megabytes(done)
+    speed = f", {megabytes(rate)}/s" if rate else ""
+    left = f", {duration((total - done) / rate)} left" if rate and total else ""
+    return f"{what}: {amount}{speed}{left}"
+
+
+def megabytes(count: float) -> str:
+    """Bytes as a person says them: 812 kB, 4.2 MB, 171 MB."""
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"

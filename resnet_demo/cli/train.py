@@ -1,0 +1,83 @@
+"""`train`: a run in this process, or going on with one."""
+
+import argparse
+import os
+import signal
+import sys
+from dataclasses import fields
+from typing import Any
+
+from resnet_demo.cli.common import find, flag, knob_names, tell, verb
+from resnet_demo.config import TrainConfig, make_config, parse
+from resnet_demo.events import Event, to_dict
+from resnet_demo.places import Places
+from resnet_demo.runs.words import in_words
+
+
+def add(verbs: Any) -> None:
+    """The verb and its flags, those of the fields of TrainConfig."""
+    train = verb(verbs, "train", train_verb, "train a network in this process")
+    train.add_argument("--run-id", metavar="ID", help="name of the new run; made up if left out")
+    train.add_argument("--resume", metavar="RUN", help="go on with this run; no other flag counts")
+    for knob in fields(TrainConfig):
+        train.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
+
+
+def train_verb(asked: argparse.Namespace, places: Places) -> int:
+    """Train, or go on with a run; the same command again, or after a kill, is right."""
+    from resnet_demo.tasks.launcher import Launcher
+
+    launcher = Launcher(places)
+    if asked.resume is not None:
+        run, lock = resumed(launcher, asked.resume, asked.json)
+    else:
+        given = {name: getattr(asked, name) for name in knob_names()}
+        knobs = {name: parse(name, text) for name, text in given.items() if text is not None}
+        run, lock = launcher.make(make_config(knobs), asked.run_id)
+    if lock is None:
+        return 0
+    try:
+        return train_here(run, places, asked.json)
+    finally:
+        os.close(lock)
+
+
+def resumed(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
+    """The run and its lock; no lock where there is nothing left to do."""
+    from resnet_demo.tasks.status import settle
+
+    run = find(launcher.runs, name)
+    status = settle(run.path)
+    if status.state == "finished":
+        tell({"run": run.id, "state": "finished"}, f"run {run.id} is finished", as_json)
+        return run, None
+    return run, launcher.requeue(run)
+
+
+def train_here(run: Any, places: Places, as_json: bool) -> int:
+    """Train in this process; Ctrl-C stops after the step and keeps the checkpoint."""
+    from resnet_demo.tasks.worker import ask_to_stop, train
+
+    def waiting(place: int) -> None:
+        print(f"another run trains: place {place} in the queue", file=sys.stderr)
+
+    print(f"run {run.id} in {run.path}", file=sys.stderr)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda *_: ask_to_stop(run.path))
+    try:
+        last = train(run, places, lambda event: show(event, as_json), waiting)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if last.kind == "failed":
+        print(f"resnet_demo train: {last.message}", file=sys.stderr)
+    return {"finished": 0, "stopped": 130, "failed": 1}[last.kind]
+
+
+def show(event: Event, as_json: bool) -> None:
+    """An event, on standard output; a damaged checkpoint is named on standard error too."""
+    warning = getattr(event, "message", "") if event.kind == "resumed" else ""
+    if warning:
+        print(f"resnet_demo train: {warning}", file=sys.stderr)
+    tell(to_dict(event), in_words(event), as_json)
