@@ -61,8 +61,9 @@ class TrainConfig:
     )  # fmt: skip
     optimizer: str = knob(
         "sgd",
-        "SGD with momentum, or AdamW (which wants a peak near 0.001)",
-        choices=("sgd", "adamw"),
+        "SGD with momentum, AdamW (which wants a peak near 0.001), or Muon for convolutions with "
+        "SGD for the rest (near 0.2, momentum 0.6)",
+        choices=("sgd", "adamw", "muon"),
     )
     momentum: float = knob(
         0.9, "share of the last update that is kept (AdamW: beta 1)", low=0.0, high=0.999, rare=True
@@ -80,7 +81,7 @@ class TrainConfig:
         0.0, "share of the target spread over all classes, against over-confidence",
         low=0.0, high=0.9, rare=True,
     )  # fmt: skip
-    flip: bool = knob(True, "mirror half of the training images, a new half each epoch")
+    flip: bool = knob(True, "mirror half of the training images, the other half in the next epoch")
     crop: int = knob(
         4, "move each training image by up to this much, edges mirrored; 0 is off",
         low=0, high=32, unit="pixels",

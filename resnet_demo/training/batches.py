@@ -6,13 +6,22 @@ import torch
 from torch import Tensor
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.augment import augment, permutation
+from resnet_demo.data.augment import augment, mirrored, permutation
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 
 EVALUATION_PIXELS = 500 * 32 * 32  # a validation batch of 500 small images, or 10 of 224 pixels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An epoch's order of the training images, (N,) int64, and which it mirrors, (N,) bool."""
+
+    epoch: int
+    order: Tensor
+    mirror: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,8 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates an epoch: every image once, the last batch a smaller one.
-
-        A single image left over is left out: BatchNorm cannot normalize over one value.
-        """
-        full, rest = divmod(len(self.train_labels), self.config.batch_size)
-        return full + (rest > 1 or (self.config.batch_size == 1 and rest > 0))
+        """Updates an epoch."""
+        return steps_per_epoch(len(self.train_labels), self.config.batch_size)
 
     @property
     def val_batch_size(self) -> int:
@@ -63,22 +68,49 @@ class Batches:
             return self.config.batch_size
         return max(1, EVALUATION_PIXELS // self.config.image_size**2)
 
-    def order(self, epoch: int) -> Tensor:
-        """The epoch's permutation of the training images, (N,) int64 on the device."""
-        order = permutation(len(self.train_labels), self.config.seed, epoch)
-        return order.to(self.train_labels.device)
+    def plan(self, epoch: int) -> Plan:
+        """What the epoch (from 1) does with the training images, on their device."""
+        n, seed = len(self.train_labels), self.config.seed
+        order, mirror = permutation(n, seed, epoch), mirrored(n, seed, epoch)
+        device = self.train_labels.device
+        return Plan(epoch, order.to(device), mirror.to(device))
 
-    def train_batch(self, order: Tensor, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+    def train_batch(self, plan: Plan, index: int) -> tuple[Tensor, Tensor]:
         """Batch number `index` (from 0) of an epoch: (B, 3, S, S) float32, and (B,) labels."""
-        config = self.config
-        chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
-        mean = self.preprocessing.mean
-        images = augment(
-            self.train_images[chosen],
-            flip=config.flip,
-            crop=config.crop,
-            cutout=config.cutout,
-            generator_seed=(config.seed, epoch, index),
-            fill=tuple(round(255 * channel) for channel in mean),
-        )
+        size = self.config.batch_size
+        chosen = plan.order[index * size : (index + 1) * size]
+        images, mirror = self.train_images[chosen], plan.mirror[chosen]
+        images = augmented(self.config, self.preprocessing, images, mirror, plan.epoch, index)
         return self.preprocessing.prepare(images), self.train_labels[chosen]
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Updates an epoch: every image once, the last batch a smaller one.
+
+    A single image left over is left out: BatchNorm cannot normalize over one value.
+    """
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1 or (batch_size == 1 and rest > 0))
+
+
+def augmented(
+    config: TrainConfig,
+    preprocessing: Preprocessing,
+    images: Tensor,
+    mirror: Tensor,
+    epoch: int,
+    index: int,
+) -> Tensor:
+    """Batch number `index` (from 0) as its epoch draws it; (B, H, W, 3) uint8 in and out.
+
+    mirror: (B,) bool, of the epoch's `mirrored`. B counts: what is drawn for an image depends on
+    its place and on how many there are.
+    """
+    return augment(
+        images,
+        mirror=mirror if config.flip else None,
+        crop=config.crop,
+        cutout=config.cutout,
+        generator_seed=(config.seed, epoch, index),
+        fill=tuple(round(255 * channel) for channel in preprocessing.mean),
+    )

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Step, Stopped
-from resnet_demo.training.optim import learning_rate
+from resnet_demo.training.optim import learning_rate, set_learning_rate
 from resnet_demo.training.state import Training
 from resnet_demo.training.validate import validate
 
@@ -63,16 +62,15 @@ def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator
     """What is left of the current epoch, an event every few steps; ends early on a stop."""
     config, batches = training.config, training.batches
     epoch, per_epoch = training.epoch, batches.steps_per_epoch
-    order = batches.order(epoch)
+    plan = batches.plan(epoch)
     training.model.train()
     clock = Clock(training)
     for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
         if should_stop():
             break
         lr = learning_rate(config, training.step, per_epoch)
-        for group in training.optimizer.param_groups:
-            group["lr"] = lr
-        x, labels = batches.train_batch(order, epoch, index)
+        set_learning_rate(training.optimizer, lr)
+        x, labels = batches.train_batch(plan, index)
         loss, correct = train_step(training, x, labels)
         training.step += 1
         training.tally.add(loss, correct, len(labels))
@@ -97,8 +95,7 @@ def train_step(training: Training, x: Tensor, labels: Tensor) -> tuple[Tensor, T
     Returns the loss in nats and the number of right answers, both 0-d and still on the device:
     the caller decides when to wait for them.
     """
-    model: nn.Module = training.model
-    optimizer: Optimizer = training.optimizer
+    model, optimizer = training.model, training.optimizer
     with training.autocast():
         logits = model(x)
     logits = logits.float()

@@ -1,22 +1,80 @@
 """The optimizer and the learning rate, the latter a function of the step alone."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 from torch import nn, optim
 
 from resnet_demo.config import TrainConfig
+from resnet_demo.training.muon import Muon
 
+SGD_SHARE = 2.0  # of Muon's learning rate, for the parameters that are not its own
+SGD_MOMENTUM = 0.85
 ONE_CYCLE_RISE = 0.3  # share of the run, Smith & Topin 2017, section 3; as torch's OneCycleLR
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 10_000
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> optim.Optimizer:
+class Together:
+    """Several optimizers as one, each for parameters of its own."""
+
+    def __init__(self, *parts: optim.Optimizer) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all parts."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """One update."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The opposite of `state_dict`."""
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> optim.Optimizer | Together:
+    """SGD, AdamW, or Muon for convolutions with SGD for the rest.
+
+    A group's learning rate is the schedule's times its `share`.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer != "muon":
+        return by_gradient(trained, config)
+    convolutions = [p for p in trained if p.ndim == 4]
+    others = [p for p in trained if p.ndim != 4]
+    muon = Muon([{"params": convolutions, "share": 1.0}], config.peak_lr, config.momentum)
+    rest = by_gradient(others, replace(config, momentum=SGD_MOMENTUM, nesterov=True))
+    for group in rest.param_groups:
+        group["share"] = SGD_SHARE
+    return Together(muon, rest)
+
+
+def set_learning_rate(optimizer: optim.Optimizer | Together, lr: float) -> None:
+    """Take the schedule's rate for the next update."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["share"]
+
+
+def by_gradient(trained: list[nn.Parameter], config: TrainConfig) -> optim.Optimizer:
     """SGD or AdamW over two groups: what weight decay pulls on, and what it leaves alone.
 
     Left alone are vectors (biases, BatchNorm's scale and shift), unless `decay_all`.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1 or config.decay_all]},
         {
@@ -24,7 +82,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> optim.Optimizer:
             "weight_decay": 0.0,
         },
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [{**group, "share": 1.0} for group in groups if group["params"]]
     if config.optimizer == "adamw":
         betas = (config.momentum, 0.999)
         return optim.AdamW(groups, config.peak_lr, betas, weight_decay=config.weight_decay)

@@ -19,7 +19,7 @@ from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
 from resnet_demo.training.device import autocast, device_name, pick_device, pick_precision
-from resnet_demo.training.optim import make_optimizer
+from resnet_demo.training.optim import Together, make_optimizer
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Training:
     config: TrainConfig
     batches: Batches
     model: nn.Module
-    optimizer: Optimizer
+    optimizer: Optimizer | Together
     device: torch.device
     precision: str
     folder: Path | None

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from resnet_demo.data.augment import augment, permutation
+from resnet_demo.data.augment import augment, mirrored, permutation
 
 FILL = (1, 2, 3)
+EVERY_OTHER = torch.arange(16) % 2 == 1
 
 
 def noise(batch: int = 16, height: int = 12, width: int = 10) -> Tensor:
@@ -17,13 +18,12 @@ def noise(batch: int = 16, height: int = 12, width: int = 10) -> Tensor:
 def candidates(image: Tensor, *, flip: bool, crop: int, cutout: int):
     """Every result one image may have, one after another: slow and plain."""
     height, width = image.shape[:2]
-    for mirrored in (False, True) if flip else (False,):
-        seen = image.numpy()[:, ::-1] if mirrored else image.numpy()
-        wide = np.pad(seen, ((crop, crop), (crop, crop), (0, 0)), mode="reflect")
-        for top in range(2 * crop + 1):
-            for left in range(2 * crop + 1):
-                moved = wide[top : top + height, left : left + width]
-                yield from blanked(moved, cutout) if cutout else [moved]
+    seen = image.numpy()[:, ::-1] if flip else image.numpy()
+    wide = np.pad(seen, ((crop, crop), (crop, crop), (0, 0)), mode="reflect")
+    for top in range(2 * crop + 1):
+        for left in range(2 * crop + 1):
+            moved = wide[top : top + height, left : left + width]
+            yield from blanked(moved, cutout) if cutout else [moved]
 
 
 def blanked(image: np.ndarray, side: int):
@@ -39,23 +39,33 @@ def blanked(image: np.ndarray, side: int):
 @pytest.mark.parametrize(("crop", "cutout"), [(0, 0), (2, 0), (0, 3), (1, 4), (9, 0)])
 def test_each_image_is_one_of_what_a_slow_loop_can_make(flip: bool, crop: int, cutout: int):
     images = noise()
-    knobs = {"flip": flip, "crop": crop, "cutout": cutout}
-    results = augment(images, **knobs, fill=FILL, generator_seed=(7, 1, 2)).numpy()
-    for image, result in zip(images, results, strict=True):
-        assert any(np.array_equal(result, made) for made in candidates(image, **knobs))
+    knobs, mirror = {"crop": crop, "cutout": cutout}, EVERY_OTHER if flip else None
+    seed = {"generator_seed": (7, 1, 2)}
+    results = augment(images, mirror=mirror, **knobs, fill=FILL, **seed).numpy()
+    for number, (image, result) in enumerate(zip(images, results, strict=True)):
+        made = candidates(image, flip=flip and number % 2 == 1, **knobs)
+        assert any(np.array_equal(result, one) for one in made)
 
 
-def test_every_flip_and_offset_comes_about_as_often():
-    images = noise(1, 8, 8).expand(4000, -1, -1, -1)
-    results = augment(images, flip=True, crop=1, cutout=0, generator_seed=(0, 0, 0))
+def test_every_offset_comes_about_as_often():
+    images = noise(1, 8, 8).expand(2000, -1, -1, -1)
+    results = augment(images, mirror=None, crop=1, cutout=0, generator_seed=(0, 0, 0))
     _, counts = results.flatten(1).unique(dim=0, return_counts=True)
-    assert len(counts) == 2 * 3 * 3
+    assert len(counts) == 3 * 3
     assert counts.min() > 160  # 222 expected, deviation 15
     assert counts.max() < 290
 
 
+def test_an_epoch_mirrors_a_random_half_and_the_next_one_the_other():
+    first = mirrored(4000, 3, 1)
+    assert 1850 < first.sum() < 2150
+    assert torch.equal(mirrored(4000, 3, 2), ~first)
+    assert torch.equal(mirrored(4000, 3, 3), first)
+    assert not torch.equal(mirrored(4000, 4, 1), first)
+
+
 def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
-    results = augment(noise(500), flip=True, crop=2, cutout=4, fill=FILL, generator_seed=(0, 0))
+    results = augment(noise(500), mirror=None, crop=2, cutout=4, fill=FILL, generator_seed=(0, 0))
     blank = (results == torch.tensor(FILL, dtype=torch.uint8)).all(-1)
     areas = blank.sum((1, 2))
     assert areas.max() == 16
@@ -65,11 +75,11 @@ def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
 
 def test_nothing_asked_is_nothing_done():
     images = noise()
-    assert torch.equal(augment(images, flip=False, crop=0, cutout=0, generator_seed=(1,)), images)
+    assert torch.equal(augment(images, mirror=None, crop=0, cutout=0, generator_seed=(1,)), images)
 
 
 def test_the_same_numbers_give_the_same_images_and_no_global_state_is_touched():
-    images, knobs = noise(), {"flip": True, "crop": 4, "cutout": 2}
+    images, knobs = noise(), {"mirror": EVERY_OTHER, "crop": 4, "cutout": 2}
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = augment(images, **knobs, generator_seed=(1, 2, 3))
@@ -80,32 +90,31 @@ def test_the_same_numbers_give_the_same_images_and_no_global_state_is_touched():
         assert not torch.equal(augment(images, **knobs, generator_seed=other), first)
 
 
-def test_a_flip_is_the_same_whether_or_not_images_are_moved_too():
-    images = torch.full((64, 8, 8, 3), 255, dtype=torch.uint8)
-    images[:, :, :2] = 0  # the side of the dark columns tells which were mirrored
-    seed = {"generator_seed": (5, 0, 1), "cutout": 0}
-    alone = (augment(images, flip=True, crop=0, **seed)[:, 4, 4:, 0] == 0).any(1)
-    moved = (augment(images, flip=True, crop=1, **seed)[:, 4, 4:, 0] == 0).any(1)
-    assert 16 < alone.sum() < 48
-    assert torch.equal(alone, moved)
+def test_images_are_moved_the_same_way_whether_or_not_they_are_blanked_too():
+    images, seed = noise(), {"mirror": None, "crop": 3, "generator_seed": (5, 0, 1)}
+    alone, blanked_too = (augment(images, cutout=side, fill=FILL, **seed) for side in (0, 4))
+    kept = (blanked_too != torch.tensor(FILL, dtype=torch.uint8)).any(-1)
+    assert torch.equal(alone[kept], blanked_too[kept])
+    assert not kept.all()
 
 
 def test_the_input_is_not_changed():
     images = noise()
     before = images.clone()
-    augment(images, flip=True, crop=3, cutout=3, generator_seed=(0,))
+    augment(images, mirror=EVERY_OTHER, crop=3, cutout=3, generator_seed=(0,))
     assert torch.equal(images, before)
 
 
 def test_an_images_smallest_size_is_one_pixel():
-    result = augment(noise(3, 1, 1), flip=True, crop=5, cutout=0, generator_seed=(0,))
+    result = augment(noise(3, 1, 1), mirror=EVERY_OTHER[:3], crop=5, cutout=0, generator_seed=(0,))
     assert torch.equal(result, noise(3, 1, 1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_makes_the_same_images():
-    images, knobs = noise(), {"flip": True, "crop": 4, "cutout": 2, "generator_seed": (1, 2, 3)}
-    assert torch.equal(augment(images.cuda(), **knobs).cpu(), augment(images, **knobs))
+    images, knobs = noise(), {"crop": 4, "cutout": 2, "generator_seed": (1, 2, 3)}
+    there = augment(images.cuda(), mirror=EVERY_OTHER.cuda(), **knobs)
+    assert torch.equal(there.cpu(), augment(images, mirror=EVERY_OTHER, **knobs))
 
 
 def test_a_permutation_follows_from_seed_and_epoch_alone():

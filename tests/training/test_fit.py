@@ -104,13 +104,13 @@ def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
     config = tiny(momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
     batches = Batches.load(config, datasets, torch.device("cpu"))
     model = first_weights(config, 3).to(memory_format=torch.channels_last).train()
-    x, labels = batches.train_batch(batches.order(1), 1, 0)
+    x, labels = batches.train_batch(batches.plan(1), 0)
     first = F.cross_entropy(model(x), labels)
     first.backward()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter -= config.peak_lr * parameter.grad
-    x, labels = batches.train_batch(batches.order(1), 1, 1)
+    x, labels = batches.train_batch(batches.plan(1), 1)
     second = F.cross_entropy(model(x), labels)
 
     told = [e.loss for e in fit(config, datasets) if isinstance(e, Step)]
@@ -139,10 +139,10 @@ def test_validation_images_are_never_trained_on(datasets, tiny):
 def test_an_epoch_shows_every_training_image_once(datasets, tiny):
     config = tiny(flip=False, crop=0)
     batches = Batches.load(config, datasets, torch.device("cpu"))
-    order = batches.order(3)
-    assert sorted(order.tolist()) == list(range(135))
-    assert order.tolist() != batches.order(4).tolist()
-    counts = [len(batches.train_batch(order, 3, i)[1]) for i in range(batches.steps_per_epoch)]
+    plan = batches.plan(3)
+    assert sorted(plan.order.tolist()) == list(range(135))
+    assert plan.order.tolist() != batches.plan(4).order.tolist()
+    counts = [len(batches.train_batch(plan, i)[1]) for i in range(batches.steps_per_epoch)]
     assert counts == [20] * 6 + [15]
 
 
