@@ -7,13 +7,13 @@ import numpy as np
 
 from resnet_demo.errors import DemoError
 from resnet_demo.ui.evaluate_tab import choices
-from resnet_demo.ui.services import QUIET, Services, plainly, uploaded
+from resnet_demo.ui.gallery import enlarged, gallery
+from resnet_demo.ui.services import QUIET, Services, plainly, uploaded_picture
 from resnet_demo.ui.text import literal
 
 NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
 EXAMPLES = "Or click one of the run's own test images:"
 READY = "Drop a picture, paste one, or click an example."
-SHOWN_PX = 128  # examples are enlarged, each pixel a square
 
 
 class Picture(gr.Image):
@@ -36,10 +36,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
                 format="png", buttons=[], interactive=True,
             )  # fmt: skip
             hint = gr.Markdown(EXAMPLES, elem_classes="hint", visible=False)
-            gallery = gr.Gallery(
-                show_label=False, columns=5, height="auto", allow_preview=False, format="png",
-                elem_id="examples", interactive=False, buttons=[], visible=False,
-            )  # fmt: skip
+            examples = gallery("examples", 5)
         with gr.Column(scale=8, min_width=330):
             labels = gr.Label(num_top_classes=5, show_label=False, elem_id="labels", visible=False)
             words = gr.Markdown(NOTHING, elem_id="classify-words")
@@ -58,13 +55,13 @@ def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
 
     gr.on([picture.change, run.change], on_picture, [picture, run], [labels, words, seen],
           api_visibility="private", show_progress="minimal")  # fmt: skip
-    gallery.select(on_example, run, picture, **QUIET)
+    examples.select(on_example, run, picture, **QUIET)
     tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
     gr.on(
         [tab.select, run.change],
         lambda run_id: shown(services, run_id),
         run,
-        [hint, gallery],
+        [hint, examples],
         **QUIET,
     )
     return {"run": run}
@@ -78,7 +75,7 @@ def answer(services: Services, path: str | None, run_id: str | None) -> tuple[An
     if path is None:
         return hidden, READY, hidden
     classifier = services.classifier(run_id)
-    said = classifier.classify_file(uploaded(path))
+    said = classifier.classify_file(uploaded_picture(path))
     confidences = {row["label"]: row["confidence"] for row in said.labels}
     top, size = said.labels[0], said.seen.shape[0]
     label, classes = literal(top["label"]), literal(", ".join(classifier.saved.classes))
@@ -108,7 +105,5 @@ def shown(services: Services, run_id: str | None) -> tuple[Any, Any]:
         images, labels = example_images(services, run_id)
     except DemoError:
         return hidden, hidden
-    times = max(1, SHOWN_PX // images[0].shape[0])
-    large = [np.kron(image, np.ones((times, times, 1), np.uint8)) for image in images]
-    pairs = list(zip(large, labels, strict=True))
+    pairs = list(zip(map(enlarged, images), labels, strict=True))
     return gr.update(visible=True), gr.update(value=pairs, visible=True)

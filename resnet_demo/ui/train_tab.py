@@ -14,17 +14,13 @@ from resnet_demo.tasks.estimate import estimate
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
 from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
+from resnet_demo.ui.preview import preview_panel
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 TICK_S = 1.0
 LOSS_TITLE = {False: "Loss (nats)", True: "log10 of loss (nats)"}
 NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
-NO_CIFAR = (
-    "**shapes10 is synthetic**: ten drawn shapes, made on this machine, so that Train works at "
-    "once. For CIFAR-10, bring its images in and reload this page: "
-    "`python -m resnet_demo data import cifar10 ARCHIVE`, or put `cifar-10-python.tar.gz` into "
-    "the `data` folder."
-)
+SYNTHETIC = "**shapes10 is synthetic**: ten shapes that this program draws, to train on at once."
 ADDRESS = """(run) => {
   const url = new URL(window.location);
   if (run) { url.searchParams.set('run', run); window.history.replaceState(null, '', url); }
@@ -51,6 +47,7 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.place(form.names(rare=False))
             with gr.Accordion("More knobs", open=False, elem_id="more-knobs"):
                 form.place(form.names(rare=True))
+            preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
             watched = watch_panel(services)
     form.fill_from_recipe()
@@ -61,11 +58,15 @@ def train_tab(services: Services) -> dict[str, Any]:
         run_id = services.launcher.start(config, services.caller())
         return gr.update(choices=services.run_labels(), value=run_id, visible=True)
 
+    def on_change(*values: Any) -> tuple[str, Any]:
+        asked = form.asked(values)
+        return told_before(services, asked), dataset_note(asked["dataset"])
+
     started = start.click(on_start, form.components(), watched["run"], **QUIET)
     started.success(None, None, None, js=SHOW_RUN, **QUIET)
     gr.on(
         [knob.change for knob in form.components()],
-        lambda *values: (told_before(services, form.asked(values)), dataset_note(services)),
+        on_change,
         form.components(),
         [facts, note],
         **QUIET,
@@ -208,10 +209,9 @@ def told_before(services: Services, values: dict[str, Any]) -> str:
     )
 
 
-def dataset_note(services: Services) -> dict[str, Any]:
-    """How to get CIFAR-10, where it is not on this machine."""
-    missing = "cifar10" not in [info.name for info in services.datasets.list()]
-    return gr.update(value=NO_CIFAR, visible=missing)
+def dataset_note(name: str | None) -> dict[str, Any]:
+    """What to know about the chosen dataset before it is trained on."""
+    return gr.update(value=SYNTHETIC, visible=name == "shapes10")
 
 
 def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> list[Any]:
@@ -224,7 +224,7 @@ def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> lis
     values = make_config({"dataset": infos[0].name}).to_dict()
     return [
         gr.update(choices=dataset_labels(infos), value=infos[0].name),
-        dataset_note(services),
+        dataset_note(infos[0].name),
         told_before(services, values),
         gr.update(choices=labels, value=shown, visible=bool(labels)),
         None,

@@ -3,20 +3,17 @@
 import re
 import shutil
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.tasks.status import Status, as_json
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-PATIENCE_MS = 60_000  # on a machine that does other things too
 TINY = {
     **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
     **{"peak_lr": 0.02, "crop": 0, "epochs": 3},
@@ -32,16 +29,6 @@ TWICE = """() => {
   const ids = [...document.querySelectorAll('[id]')].map(e => e.id).filter(id => id);
   return ids.filter((id, i) => ids.indexOf(id) != i);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path):
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
-        yield browser
-        browser.close()
-    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(scope="module")
@@ -68,45 +55,15 @@ def trained(app):
     return run_id
 
 
-@contextmanager
-def visiting(browser):
-    """Opens addresses in browsers of their own; nothing may have gone wrong there in the end."""
-    contexts, wrong = [], []
-
-    def visit(url, width=1280, height=900):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: is_foreign(request.url) and wrong.append(request.url))
-        page.on("requestfailed", lambda request: was_lost(request) and wrong.append(request.url))
-        page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
-        page.goto(url)
-        expect(page.locator("button#train")).to_be_visible()
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-@pytest.fixture
-def visit(browser):
-    with visiting(browser) as visit:
-        yield visit
-
-
 @pytest.fixture
 def page(visit, app):
     return visit(app.url)
 
 
 @pytest.fixture(scope="module")
-def live(browser, app, trained):
+def live(visiting, app, trained):
     """A page on which a run on shapes10 was started from the form; the last test stops the run."""
-    with visiting(browser) as visit:
+    with visiting() as visit:
         page = visit(app.url)
         choose(page, "Dataset", "shapes10, synthetic")
         choose(page, "Model", "resnet20")
@@ -116,14 +73,6 @@ def live(browser, app, trained):
         expect(page).to_have_url(re.compile(r"\?run=resnet20-shapes10-1$"))
         expect(tile(page, "state")).to_have_text("Training")
         yield page
-
-
-def is_foreign(url):
-    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-
-
-def was_lost(request):
-    return request.failure != "net::ERR_ABORTED"  # streams that the page itself closes
 
 
 def tile(page, name):

@@ -1,0 +1,99 @@
+"""What a run would show its network, before there is a run: the pictures of a few places.
+
+Order, augmentation and resizing are the functions that training calls, at the place where training
+calls them; of the images themselves only the few are read. On the CPU: a GPU is left to the runs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_demo.config import TrainConfig
+from resnet_demo.data.augment import mirrored, permutation
+from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
+from resnet_demo.data.rules import check_data
+from resnet_demo.data.splits import split_indices
+from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.training.batches import augmented, steps_per_epoch
+
+COUNT = 8  # images on a page
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A page of the training images, as they are stored and as one epoch shows them.
+
+    stored: (n, H, W, 3) uint8; shown: (n, S, S, 3) uint8, normalization undone. steps: where in
+    the epoch each image comes, from 1; None for the one that the epoch leaves out. first: the
+    page's first place, from 0, in the order of epoch 1.
+    """
+
+    info: DatasetInfo
+    stored: np.ndarray
+    shown: np.ndarray
+    labels: tuple[str, ...]
+    steps: tuple[int | None, ...]
+    epoch: int
+    first: int
+
+
+def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int = 0) -> Preview:
+    """Page number `page` (from 0) of epoch 1's order, as epoch number `epoch` (from 1) shows it.
+
+    Beyond the last page or epoch, counting starts again at the first. Raises as `check_data`, and
+    DamagedError.
+    """
+    info = check_data(config, datasets)
+    images, labels = datasets.load(config.dataset, "train")
+    train, _ = split_indices(len(labels), config.val_share, config.seed)
+    epoch = (epoch - 1) % config.epochs + 1
+    first = COUNT * (page % -(-len(train) // COUNT))
+    chosen = permutation(len(train), config.seed, 1)[first : first + COUNT].numpy()
+    places = permutation(len(train), config.seed, epoch).argsort().numpy()[chosen]
+    stored = np.array(images[train[chosen]])
+    preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
+    mirror = mirrored(len(train), config.seed, epoch)[chosen]
+    drawn = as_drawn(config, preprocessing, stored, mirror, epoch, places, len(train))
+    indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
+    return Preview(
+        info,
+        stored,
+        for_the_eye(preprocessing, preprocessing.prepare(drawn)),
+        tuple(info.classes[label] for label in labels[train[chosen]]),
+        tuple(int(index) + 1 if index < last else None for index in indices),
+        epoch,
+        first,
+    )
+
+
+def as_drawn(
+    config: TrainConfig,
+    preprocessing: Preprocessing,
+    images: np.ndarray,
+    mirror: Tensor,
+    epoch: int,
+    places: np.ndarray,
+    n: int,
+) -> Tensor:
+    """Images (B, H, W, 3) uint8, each augmented as at its place in the epoch's order of n images.
+
+    The rest of each one's batch is black: only how many there are has a say in what is drawn.
+    """
+    size, drawn = config.batch_size, torch.from_numpy(images.copy())
+    for index in sorted(set(places // size)):
+        here = np.flatnonzero(places // size == index)
+        batch = torch.zeros(min(size, n - index * size), *images.shape[1:], dtype=torch.uint8)
+        turned = torch.zeros(len(batch), dtype=torch.bool)
+        batch[places[here] % size], turned[places[here] % size] = drawn[here], mirror[here]
+        batch = augmented(config, preprocessing, batch, turned, epoch, int(index))
+        drawn[here] = batch[places[here] % size]
+    return drawn
+
+
+def for_the_eye(preprocessing: Preprocessing, x: Tensor) -> np.ndarray:
+    """What `prepare` made, with normalization undone: (B, 3, S, S) -> (B, S, S, 3) uint8."""
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    pixels = (x.permute(0, 2, 3, 1) * std + mean) * 255
+    return pixels.round().clamp(0, 255).to(torch.uint8).numpy()

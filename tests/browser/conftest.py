@@ -1,0 +1,62 @@
+"""A browser, and pages on which nothing may go wrong."""
+
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PATIENCE_MS = 60_000  # on a machine that does other things too
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path):
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield browser
+        browser.close()
+    expect.set_options(timeout=5_000)
+
+
+@pytest.fixture(scope="module")
+def visiting(browser):
+    """Opens addresses in browsers of their own; nothing may have gone wrong there in the end."""
+
+    @contextmanager
+    def visits():
+        contexts, wrong = [], []
+
+        def visit(url, width=1280, height=900):
+            contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+            page = contexts[-1].new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("request", lambda asked: is_foreign(asked.url) and wrong.append(asked.url))
+            page.on("requestfailed", lambda asked: was_lost(asked) and wrong.append(asked.url))
+            page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
+            page.goto(url)
+            expect(page.locator("button#train")).to_be_visible()
+            return page
+
+        yield visit
+        for context in contexts:
+            context.close()
+        assert wrong == []
+
+    return visits
+
+
+@pytest.fixture
+def visit(visiting):
+    with visiting() as visit:
+        yield visit
+
+
+def is_foreign(url):
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def was_lost(request):
+    return request.failure != "net::ERR_ABORTED"  # streams that the page itself closes

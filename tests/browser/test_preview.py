@@ -1,0 +1,109 @@
+"""The preview on the Train tab, as a person unfolds it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from resnet_demo.data.importing import import_images
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = ("<img src=x9 onerror=\"document.title='owned'\">", "${document.title='owned'}")
+
+
+@pytest.fixture(scope="module")
+def app(serve):
+    return serve()
+
+
+@pytest.fixture
+def hostile(app, tmp_path):
+    """A dataset whose class names are written by somebody who means harm."""
+    for split in ("train", "test"):
+        for label in HOSTILE:
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(10):
+                pixels = np.full((12, 12, 3), 20 * number, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / label / f"{number}.png")
+    import_images(app.data, "hostile", tmp_path, size=12)
+    yield "hostile"
+    shutil.rmtree(app.data / "hostile")
+
+
+def unfold(page):
+    page.get_by_role("button", name="Preview: what the network is shown").click()
+    expect(page.locator("#preview-shown img")).to_have_count(8)
+    expect(page.locator("#preview-stored img")).to_have_count(8)
+
+
+def number(page, label):
+    """The knob of that label."""
+    return page.get_by_label(label, exact=True)
+
+
+def has_torch(app):
+    """Whether the app's process has loaded it, as Linux tells."""
+    return "libtorch" in Path(f"/proc/{app.process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="nothing tells what a process has loaded")
+def test_torch_is_loaded_when_the_preview_is_unfolded_and_not_before(visit, app):
+    page = visit(app.url)
+    number(page, "Crop (pixels)").fill("3")
+    expect(page.locator("#facts")).to_contain_text("parameters")
+    page.wait_for_timeout(1000)
+    assert not has_torch(app)
+    unfold(page)
+    assert has_torch(app)
+
+
+def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(visit, app):
+    page = visit(app.url)
+    words = page.locator("#preview-words")
+    number(page, "Crop (pixels)").fill("5")
+    expect(page.locator("#preview img")).to_have_count(0)
+    unfold(page)
+    expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
+    expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; shown at 32 × 32")
+    expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
+
+    number(page, "Image size (pixels)").fill("7")
+    sentence = "⚠ image_size must be a whole number from 8 to 256 pixels, got 7"
+    expect(words).to_have_text(sentence)
+    expect(page.locator("#facts")).to_have_text(sentence)
+    expect(page.locator("#preview-shown")).to_have_class(re.compile("stale"))
+    number(page, "Image size (pixels)").fill("48")
+    expect(words).to_contain_text("then enlarged to 48 × 48")
+    expect(page.locator("#preview-shown")).not_to_have_class(re.compile("stale"))
+
+    picture = page.locator("#preview-shown img").first
+    before = picture.get_attribute("src")
+    page.get_by_role("button", name="Next epoch").click()
+    expect(words).to_contain_text("As epoch 2 of 3 shows them")
+    expect(picture).not_to_have_attribute("src", before)
+    page.get_by_role("button", name="Other images").click()
+    expect(page.locator("#preview-stored-words")).to_contain_text("images 9 to 16")
+    page.get_by_role("button", name="Back to the first").click()
+    expect(words).to_contain_text("As epoch 1 of 3 shows them")
+    expect(page.get_by_role("button", name="Back to the first")).to_be_disabled()
+
+
+def test_on_a_phone_four_pictures_stand_in_a_row_and_class_names_are_text(visit, app, hostile):
+    page = visit(app.url, width=390, height=844)
+    page.get_by_label("Dataset", exact=True).click()
+    page.get_by_role("option", name=hostile).click()
+    number(page, "Batch size (images)").fill("8")
+    unfold(page)
+    told = page.locator("#preview-stored .caption-label").all_text_contents()
+    assert {label.strip() for label in told} <= set(HOSTILE)
+    tops = [image.bounding_box()["y"] for image in page.locator("#preview-shown img").all()]
+    assert len(set(tops[:4])) == len(set(tops[4:])) == 1
+    assert tops[3] < tops[4]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.title() == "ResNet Demo"
+    assert page.locator("img[src*=x9]").count() == 0

@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.training.batches import Batches
+from resnet_demo.training.preview import COUNT, preview
+
+ALL = {"flip": True, "crop": 3, "cutout": 5}
+NONE = {"flip": False, "crop": 0, "cutout": 0}
+
+
+@pytest.fixture
+def batches(datasets):
+    return lambda config: Batches.load(config, datasets, torch.device("cpu"))
+
+
+def by_eye(batches, x):
+    """A normalized batch as pixels, worked out in float64."""
+    mean, std = (np.array(part) for part in (batches.preprocessing.mean, batches.preprocessing.std))
+    pixels = (x.double().permute(0, 2, 3, 1).numpy() * std + mean) * 255
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        *(ALL, {}, {"cutout": 12}, {**NONE, "crop": 11}),
+        *({**ALL, "image_size": side} for side in (8, 20)),
+        *({"seed": 7, "val_share": 0.3}, {**ALL, "per_image_std": True}),
+    ],
+    ids=str,
+)
+def test_the_first_page_is_the_beginning_of_the_first_batch_that_training_gets(
+    knobs, datasets, batches, tiny
+):
+    config = tiny(**knobs)
+    trained = batches(config)
+    plan = trained.plan(1)
+    x, labels = trained.train_batch(plan, 0)
+    page = preview(config, datasets)
+    same_pictures(page.shown, by_eye(trained, x[:COUNT]))
+    np.testing.assert_array_equal(page.stored, trained.train_images[plan.order[:COUNT]])
+    assert page.labels == tuple(trained.classes[label] for label in labels[:COUNT])
+    assert (page.steps, page.epoch, page.first) == ((1,) * COUNT, 1, 0)
+
+
+def test_in_a_later_epoch_each_image_is_shown_as_its_own_step_shows_it(datasets, batches, tiny):
+    config = tiny(**ALL)
+    trained = batches(config)
+    plan = trained.plan(2)
+    page = preview(config, datasets, epoch=2)
+    assert len(set(page.steps)) > 2
+    for stored, shown, step in zip(page.stored, page.shown, page.steps, strict=True):
+        same = (trained.train_images[plan.order] == torch.from_numpy(stored)).flatten(1).all(1)
+        [place] = same.nonzero().flatten().tolist()
+        x, _ = trained.train_batch(plan, step - 1)
+        assert place // config.batch_size == step - 1
+        same_pictures(shown, by_eye(trained, x)[place % config.batch_size])
+
+
+def test_without_augmentation_at_the_stored_size_the_pictures_are_the_stored_ones(datasets, tiny):
+    for knobs in (NONE, {**NONE, "per_image_std": True}):
+        for epoch in (1, 2):
+            page = preview(tiny(**knobs), datasets, epoch)
+            np.testing.assert_array_equal(page.shown, page.stored)
+
+
+def test_another_epoch_draws_differently_for_the_same_images(datasets, tiny):
+    one, two = (preview(tiny(**ALL), datasets, epoch) for epoch in (1, 2))
+    np.testing.assert_array_equal(one.stored, two.stored)
+    assert one.labels == two.labels
+    assert (one.shown != two.shown).any(axis=(1, 2, 3)).all()  # the other half is mirrored
+
+
+def test_another_seed_shows_other_images(datasets, tiny):
+    one, two = (preview(tiny(seed=seed), datasets) for seed in (1, 2))
+    assert (one.stored != two.stored).any()
+
+
+def test_the_pages_show_every_training_image_once_and_begin_again(datasets, batches, tiny):
+    config = tiny()
+    trained = batches(config)
+    pages = [preview(config, datasets, page=page) for page in range(18)]  # 135 images
+    assert [len(page.labels) for page in pages] == [*[8] * 16, 7, 8]
+    np.testing.assert_array_equal(
+        np.concatenate([page.stored for page in pages[:-1]]),
+        trained.train_images[trained.plan(1).order],
+    )
+    assert pages[-1].first == 0
+    np.testing.assert_array_equal(pages[-1].shown, pages[0].shown)
+
+
+def test_beyond_the_last_epoch_the_first_comes_again(datasets, tiny):
+    page, first = (preview(tiny(**ALL, epochs=3), datasets, epoch) for epoch in (4, 1))
+    assert page.epoch == 1
+    np.testing.assert_array_equal(page.shown, first.shown)
+
+
+def test_the_one_image_that_an_epoch_leaves_out_is_told(datasets, tiny):
+    page = preview(tiny(batch_size=67), datasets, page=16)  # 135 = 2 × 67 + 1
+    assert page.steps == (2, 2, 2, 2, 2, 2, None)
+    assert preview(tiny(batch_size=1), datasets, page=16).steps[-1] == 135
+
+
+def test_what_the_data_cannot_give_is_a_sentence(datasets, tiny):
+    with pytest.raises(ConfigError, match=r"^crop must be less than 12, .+, got 12$"):
+        preview(tiny(crop=12), datasets)
+    with pytest.raises(ConfigError, match=r"^dataset must be one of .+, got 'nothing'$"):
+        preview(replace(tiny(), dataset="nothing"), datasets)
+
+
+def same_pictures(one, other):
+    """Equal up to the rounding of a value that lies between two whole numbers."""
+    assert one.shape == other.shape
+    assert one.dtype == other.dtype == np.uint8
+    assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+    assert (one != other).mean() < 5e-3  # halves that round either way
