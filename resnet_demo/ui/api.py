@@ -9,7 +9,7 @@ import gradio as gr
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.tasks.status import settle
-from resnet_demo.ui.services import Services, plainly, uploaded
+from resnet_demo.ui.services import Services, plainly, uploaded_picture
 
 LOOK_EVERY_S = 0.2
 
@@ -41,7 +41,7 @@ def api(services: Services) -> None:
     def classify(image: gr.FileData, run_id: str) -> dict:
         """The five likeliest labels of an uploaded picture, with confidences from 0 to 1."""
         path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-        return {"labels": services.classifier(run_id).classify_file(uploaded(path)).labels}
+        return {"labels": services.classifier(run_id).classify_file(uploaded_picture(path)).labels}
 
     for endpoint in (train, stop, run, evaluate, classify):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)

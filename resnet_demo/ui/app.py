@@ -5,7 +5,9 @@ import gradio as gr
 from resnet_demo.places import Places
 from resnet_demo.ui import train_tab as train
 from resnet_demo.ui.api import api
+from resnet_demo.ui.banner import banner
 from resnet_demo.ui.classify_tab import classify_tab
+from resnet_demo.ui.data_tab import data_tab, keep_up
 from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
@@ -13,7 +15,7 @@ from resnet_demo.ui.train_tab import train_tab
 
 HEADER = """# ResNet Demo
 Train a residual network, watch it learn, measure it, and show it your own pictures."""
-MOST_UPLOAD = "20mb"
+MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
 
 
 def build_app(places: Places) -> gr.Blocks:
@@ -21,19 +23,23 @@ def build_app(places: Places) -> gr.Blocks:
     services = Services(places)
     with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(HEADER, elem_id="title")
+        get = banner(services)
         with gr.Tabs():
             with gr.Tab("Train", id="train"):
                 tab = train_tab(services)
+            with gr.Tab("Data", id="data"):
+                data = data_tab(services)
             with gr.Tab("Evaluate", id="evaluate") as second:
                 evaluation = evaluate_tab(services, second)
             with gr.Tab("Classify", id="classify") as third:
                 classify_tab(services, third)
+        data_seen = keep_up(services, get, data, tab["dataset"])
         api(services)
 
         def on_load(request: gr.Request) -> list:
-            return train.on_load(services, tab, request)
+            return [*train.on_load(services, tab, request), None]
 
-        filled = [tab["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"]]
+        filled = [tab["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"], data_seen]
         app.load(on_load, None, filled, **QUIET)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
     return app

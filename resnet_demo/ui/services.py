@@ -15,6 +15,7 @@ from resnet_demo.models.description import describe
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.look import Watcher, status_of
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:  # torch, which the page must not wait for
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOT_UPLOADED = ConfigError(
-    "a picture must come through an upload, got a path of this machine", "image"
+    "a file must come through an upload, got a path of this machine", "image"
 )
 MOST_CLASSIFIERS = 4
+MOST_PICTURE = 20 * 2**20  # bytes
 TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow answer is not doubled
 
 
@@ -35,11 +37,13 @@ class Services:
 
     places: Places
     launcher: Launcher = field(init=False)
+    data: DataTasks = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     classifiers: "dict[tuple[str, str], Classifier]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.places)
+        self.data = DataTasks(self.launcher)
 
     @property
     def runs(self) -> Runs:
@@ -107,11 +111,20 @@ def uploaded(path: str | None) -> Path:
     """
     folder = Path(get_upload_folder()).resolve()
     if not isinstance(path, str) or not path or "\0" in path:
-        raise ConfigError("a picture must be uploaded first, got nothing", "image")
+        raise ConfigError("a file must be uploaded first, got nothing", "image")
     try:
         file = Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # no file, a ring of links, no Unicode
         raise NOT_UPLOADED from error
     if not file.is_relative_to(folder) or not file.is_file():
         raise NOT_UPLOADED
+    return file
+
+
+def uploaded_picture(path: str | None) -> Path:
+    """The same of a single picture, which may not be as large as an archive."""
+    file = uploaded(path)
+    if (size := file.stat().st_size) > MOST_PICTURE:
+        rule = f"a file of at most {MOST_PICTURE:,} bytes"
+        raise ConfigError(f"the picture must be {rule}, got {size:,}", "image")
     return file

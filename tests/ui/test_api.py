@@ -24,9 +24,9 @@ TINY = {
     **{"peak_lr": 0.02, "crop": 0},
 }
 ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
-NOT_UPLOADED = "a picture must come through an upload, got a path of this machine"
+NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
 META = {"_type": "gradio.FileData"}
-NO_PICTURE = "a picture must be uploaded first, got nothing"
+NO_PICTURE = "a file must be uploaded first, got nothing"
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.ui.services import plainly, uploaded
 
-NOT_UPLOADED = "a picture must come through an upload, got a path of this machine"
-NOTHING = "a picture must be uploaded first, got nothing"
+NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
+NOTHING = "a file must be uploaded first, got nothing"
 
 
 @pytest.fixture

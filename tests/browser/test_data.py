@@ -1,0 +1,138 @@
+"""Data that arrives, as a person sees it: CIFAR-10 by one button, and pictures of one's own."""
+
+import io
+import zipfile
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.data.loopback import Loopback, cifar_zip, slowly, well
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x9 onerror=\"document.title='owned'\">"
+NOWHERE = "http://127.0.0.1:9"  # where nobody listens
+
+
+def png(number, size=32):
+    noise = np.random.default_rng(number).integers(0, 256, (size, size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+def zip_of(names):
+    """Each name a picture of its own."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(name, png(number))
+    return packed.getvalue()
+
+
+CIFAR = cifar_zip()
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Loopback()
+    server.offer(CIFAR, slowly(CIFAR, 0.1, 500), well(CIFAR))
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def app(serve, server, tmp_path_factory):
+    """An app with an empty data folder, no network, and a copy of CIFAR-10 close by."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTTPS_PROXY", NOWHERE)
+        patch.setenv("RESNET_DEMO_CIFAR10", f"{server.url()}#sha256={sha256(CIFAR).hexdigest()}")
+        return serve(data=tmp_path_factory.mktemp("empty"))
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name).click()
+
+
+def dataset(page):
+    return page.locator("#dataset input")
+
+
+def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(visit, app):
+    page, other = visit(app.url), visit(app.url)
+    banner = page.locator("#get-banner")
+    expect(banner).to_contain_text("CIFAR-10 is not on this machine yet")
+    expect(dataset(page)).to_have_value("shapes10, synthetic")
+    page.get_by_role("button", name="Get CIFAR-10").click()
+    for viewer in (page, other):
+        expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e3:.0f} kB")
+        expect(viewer.get_by_role("progressbar").first).to_be_visible()
+    late = visit(app.url)  # as after a reload: it goes on without anybody watching
+    late.get_by_role("button", name="Cancel").first.click()
+    expect(banner).to_contain_text("The download was cancelled; the next one goes on from")
+    page.get_by_role("button", name="Get CIFAR-10").click()  # now the server is quick
+    for viewer in (page, other):
+        expect(viewer.locator("#get-banner")).to_be_hidden()
+        expect(dataset(viewer)).to_have_value("cifar10")
+
+
+def test_pictures_are_dropped_seen_imported_and_deleted(visit, app, tmp_path):
+    names = [f"pets/{label}/{n}.png" for label in (HOSTILE, "frog 🐸") for n in range(10)]
+    dropped = tmp_path / "my pets 🐾.zip"
+    dropped.write_bytes(zip_of(names))
+    page = visit(app.url)
+    open_tab(page, "Data")
+    page.locator("#bring-file input[type=file]").set_input_files(dropped)
+    found = page.locator("#bring-found")
+    expect(found).to_contain_text("20 pictures of 2 classes")
+    expect(found).to_contain_text("2 classes have fewer than 20 pictures")
+    expect(page.locator("#bring-classes")).to_contain_text(HOSTILE)
+    expect(page.locator("#bring-samples img")).to_have_count(8)
+    name = page.get_by_role("textbox", name="Name of the dataset")
+    expect(name).to_have_value("my-pets")
+    name.fill("No!")
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator(".toast-body.error")).to_contain_text("name must be at most 64 small")
+    name.fill("pets")
+    page.get_by_role("button", name="Import").click()
+    words = page.locator("#bring-words")
+    expect(words).to_contain_text("16 training and 4 test images in pets.")
+    expect(page.locator("#data-facts")).to_contain_text("pets: 16 training and 4 test images")
+    expect(page.locator("#data-images img")).to_have_count(16)
+    page.get_by_role("button", name="Delete…").click()
+    expect(page.locator("#data-sure")).to_contain_text("Delete pets?")
+    page.get_by_role("button", name="Delete it").click()
+    expect(page.locator("#data-name input")).to_have_value("cifar10")
+    assert not (app.data / "pets").exists()
+    assert page.title() == "ResNet Demo"
+
+
+def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(visit, app, tmp_path):
+    page = visit(app.url)
+    open_tab(page, "Data")
+    folder = page.get_by_role("textbox", name="or a folder on this machine")
+    for wrong, sentence in (
+        (
+            "",
+            "folder must be the whole path of a folder or an archive on this machine, got nothing",
+        ),
+        (str(tmp_path / "none"), "there is no file or folder"),
+    ):
+        folder.fill(wrong)
+        page.get_by_role("button", name="Look inside").click()
+        expect(page.locator(".toast-body.error").last).to_contain_text(sentence)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes(png(0))
+    folder.fill(str(tmp_path))
+    page.get_by_role("button", name="Look inside").click()
+    expect(page.locator("#bring-words")).to_contain_text("at least two class folders")
+
+
+def test_the_data_tab_is_no_wider_than_a_phone(visit, app):
+    page = visit(app.url, width=390, height=844)
+    open_tab(page, "Data")
+    expect(page.locator("#data-images img").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
