@@ -12,7 +12,7 @@ run: .venv/installed  ## open the app on port 7860, or GRADIO_SERVER_PORT
 	@$(PYTHON) app.py
 
 test: system .venv/tools browser lint  ## check style, then run all tests; ARGS="-k words" for some
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/tools  ## check style only
 	$(PYTHON) -m ruff check

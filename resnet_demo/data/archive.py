@@ -41,7 +41,7 @@ def read_members(source: Path, limits: Limits | None = None) -> Iterator[Member]
     short, damaged, beyond the limits, or holds links, devices or paths that lead out of it.
     """
     if not source.exists():
-        raise NotFoundError(f"there is no file or folder {shortened(str(source))}")
+        raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
     name, budget = shortened(source.name), Budget(limits or Limits())
     try:
         if source.is_dir():

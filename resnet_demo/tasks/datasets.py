@@ -72,7 +72,7 @@ class DataTasks:
         """
         caller.must_own("bring images")
         if not source.exists():
-            raise NotFoundError(f"there is no file or folder {shortened(str(source))}")
+            raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
         self._must_be_over("import")  # which may read what the last survey kept
         folder = self.folder("survey")
         kept = folder / "source" / source.name if keep else source.absolute()

@@ -156,7 +156,7 @@ def applied(config: TrainConfig) -> str:
     blanked = f"a square of {square(config.cutout)} blanked out"
     return ", ".join(
         (
-            "mirrored half the time" if config.flip else "not mirrored",
+            "mirrored in every other epoch" if config.flip else "not mirrored",
             moved if config.crop else "not moved",
             blanked if config.cutout else "no cutout",
         )

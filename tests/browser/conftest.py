@@ -32,7 +32,7 @@ def visiting(browser):
             page = contexts[-1].new_page()
             page.set_default_timeout(PATIENCE_MS)
             page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
-            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("pageerror", lambda error: was_bad(str(error)) and wrong.append(str(error)))
             page.on("request", lambda asked: is_foreign(asked.url) and wrong.append(asked.url))
             page.on("requestfailed", lambda asked: was_lost(asked) and wrong.append(asked.url))
             page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
@@ -56,6 +56,10 @@ def visit(visiting):
 
 def is_foreign(url):
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def was_bad(error):
+    return not error.startswith("AbortError")  # questions still open when the page is left
 
 
 def was_lost(request):

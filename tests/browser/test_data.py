@@ -33,13 +33,13 @@ def zip_of(names):
     return packed.getvalue()
 
 
-CIFAR = cifar_zip()
+CIFAR = cifar_zip(200)  # 12 MB
 
 
 @pytest.fixture(scope="module")
 def server():
     server = Loopback()
-    server.offer(CIFAR, slowly(CIFAR, 0.1, 500), well(CIFAR))
+    server.offer(CIFAR, slowly(CIFAR, 0.05, 15_000), well(CIFAR))
     yield server
     server.end()
 
@@ -68,7 +68,7 @@ def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(visit
     expect(dataset(page)).to_have_value("shapes10, synthetic")
     page.get_by_role("button", name="Get CIFAR-10").click()
     for viewer in (page, other):
-        expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e3:.0f} kB")
+        expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
         expect(viewer.get_by_role("progressbar").first).to_be_visible()
     late = visit(app.url)  # as after a reload: it goes on without anybody watching
     late.get_by_role("button", name="Cancel").first.click()

@@ -47,11 +47,10 @@ def test_before_the_first_point_there_is_no_plot(table):
     assert table(RunView(EventLog(None))) is None
 
 
-@pytest.mark.parametrize(
-    "seen", [view([1.0]), view([1.0, 2.0], [1.0]), view([], [1.0, 2.0])], ids=str
-)
+@pytest.mark.parametrize("losses", [([1.0],), ([1.0, 2.0], [1.0]), ([], [1.0, 2.0])], ids=str)
 @pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
-def test_both_splits_are_in_every_table_so_that_colours_stay(table, seen):
+def test_both_splits_are_in_every_table_so_that_colours_stay(table, losses):
+    seen = view(*losses)
     told = table(seen)
     assert {row[2] for row in told["data"]} == {"train", "val"}
     assert {len(row) for row in told["data"]} == {len(told["columns"])} == {3}
