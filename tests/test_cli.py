@@ -25,7 +25,7 @@ from tests.data.loopback import Loopback, cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
 TINY += ["--batch-size", "16", "--crop", "2"]
-VERBS = ("train", "evaluate", "classify", "runs", "data")
+VERBS = ("train", "evaluate", "classify", "runs", "data", "bench")
 
 
 @dataclass(frozen=True)

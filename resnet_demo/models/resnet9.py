@@ -1,5 +1,7 @@
 """ResNet-9: the small residual network of cifar10-fast (David Page, 2018) and DAWNBench."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from resnet_demo.models.layers import Layers, Network, he_init
@@ -27,12 +29,12 @@ class ResNet9(Network):
     """Eight 3x3 convolutions, two pairs of them residual, and a linear layer.
 
     The original ends in a max-pool and a fixed scale of the logits; the mean instead gives class
-    activation maps.
+    activation maps. widths: channels after the stem and each of the three pools.
     """
 
-    def __init__(self, num_classes: int, layers: Layers) -> None:
+    def __init__(self, num_classes: int, layers: Layers, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        first, second, third, fourth = WIDTHS
+        first, second, third, fourth = widths
         self.prep = conv_norm(3, first, layers)
         self.layer1 = conv_norm(first, second, layers, pool=True)
         self.residual1 = Residual(second, layers)
@@ -42,7 +44,7 @@ class ResNet9(Network):
         self.head = nn.Linear(fourth, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, WIDTHS[3], H/8, W/8), rounded down."""
+        """(B, 3, H, W) -> (B, widths[3], H/8, W/8), rounded down."""
         x = self.residual1(self.layer1(self.prep(x)))
         return self.residual3(self.layer3(self.layer2(x)))
 

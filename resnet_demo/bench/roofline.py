@@ -1,0 +1,162 @@
+"""What the machine can do, measured on the spot, and which share of it training gets.
+
+Convention: a multiply-add is two operations (FLOP), and a training step costs three times its
+forward pass: backward is twice forward, once for the weights and once for what came in. Only
+convolutions and the linear layer count, as in `models.counts`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from resnet_demo.bench.own import OwnLoop, begin, waiting_for
+from resnet_demo.bench.throughput import conditions
+from resnet_demo.bench.turns import Clock, in_turns
+from resnet_demo.config import TrainConfig
+from resnet_demo.data.rules import check_data
+from resnet_demo.data.store import Datasets
+from resnet_demo.models.counts import count
+from resnet_demo.training.device import device_name, pick_device, pick_precision
+from resnet_demo.training.fit import train_step
+from resnet_demo.training.state import Training
+
+FLOP_PER_MAC = 2
+STEP_PER_FORWARD = 3
+MATRICES = (512, 1024, 2048, 4096)  # sides
+LARGE_MATRICES = (8192, 16384)  # for an accelerator, which smaller ones do not fill
+CONVOLUTIONS = (  # (channels in and out, side of the map, images): those of the networks here
+    (64, 32, 128), (128, 16, 128), (256, 8, 128), (512, 4, 128), (64, 56, 64), (128, 16, 512),
+    (256, 8, 512),
+)  # fmt: skip
+CHUNK_S = 0.02  # least time between two looks at the clock, so that looking costs nothing
+
+
+def roofline(
+    configs: list[TrainConfig], datasets: Datasets, seconds: float = 10.0
+) -> Iterator[dict[str, Any]]:
+    """The machine's best rates, then a row for each config.
+
+    seconds: for each shape a tenth of it, for each config all of it, after as much to warm up.
+    Raises ConfigError, DamagedError.
+    """
+    for config in configs:
+        check_data(config, datasets)
+    device = pick_device()
+    precision = pick_precision(configs[0].precision, device)
+    best = peaks(device, precision, seconds / 10)
+    machine = {"device": device_name(device), "threads": torch.get_num_threads()}
+    yield {**best, "precision": precision, **machine}
+    for config in configs:
+        yield share(begin(config, datasets), best, seconds)
+
+
+def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
+    """The best rates of square matrix products and of 3x3 convolutions, FLOP/s, and where."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    wait = waiting_for(device)
+    sides = MATRICES if device.type == "cpu" else (*MATRICES, *LARGE_MATRICES)
+    gemms, convolutions = {}, {}
+    for side in sides:
+        gemms[f"{side}x{side}"] = best_rate(*gemm(side, device, dtype), seconds, wait)
+    for channels, side, images in CONVOLUTIONS:
+        name = f"{channels} channels, {side}x{side}, {images} images"
+        work = convolution(channels, side, images, device, dtype)
+        convolutions[name] = best_rate(*work, seconds, wait)
+    return {
+        "gemm_flop_per_s": max(gemms.values()),
+        "convolution_flop_per_s": max(convolutions.values()),
+        "gemm": gemms,
+        "convolution": convolutions,
+    }
+
+
+def gemm(side: int, device: torch.device, dtype: torch.dtype) -> tuple[Callable, float]:
+    """A product of two square matrices, and its FLOP."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out), FLOP_PER_MAC * side**3
+
+
+def convolution(
+    channels: int, side: int, images: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Callable, float]:
+    """A 3x3 convolution forward, channels last in memory, and its FLOP, padding included."""
+    x = torch.randn(images, channels, side, side, device=device)
+    weight = torch.randn(channels, channels, 3, 3, device=device)
+    x, weight = (t.to(dtype).to(memory_format=torch.channels_last) for t in (x, weight))
+    macs = 9 * channels**2 * side**2 * images
+    return lambda: F.conv2d(x, weight, padding=1), FLOP_PER_MAC * macs
+
+
+def best_rate(
+    work: Callable[[], object],
+    flop: float,
+    seconds: float,
+    wait: Callable[[], None] = lambda: None,
+    clock: Clock = time.monotonic,
+) -> float:
+    """The most FLOP/s that repeating `work` for that long ever reached; twice at least."""
+    work()  # what is set up once does not count
+    wait()
+    calls, best, end = 1, 0.0, clock() + seconds
+    while True:
+        began = clock()
+        for _ in range(calls):
+            work()
+        wait()
+        now = clock()
+        best = max(best, calls * flop / max(now - began, 1e-9))
+        if now >= end:
+            return best
+        if now - began < CHUNK_S:
+            calls *= 2
+
+
+def share(training: Training, best: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What training reaches of the best rates, and where the time of a step goes."""
+    config, wait = training.config, waiting_for(training.device)
+    rate = in_turns({"own": OwnLoop(training)}, 1, seconds, wait=wait)["own"][0]
+    classes = len(training.batches.classes)
+    macs = count(config.model, classes, config.image_size, config.stem, config.batch_norm).macs
+    flop_per_s = rate * STEP_PER_FORWARD * FLOP_PER_MAC * macs
+    return {
+        **conditions(training),
+        "macs": macs,
+        "images_per_s": rate,
+        "flop_per_s": flop_per_s,
+        "share_of_gemm": flop_per_s / best["gemm_flop_per_s"],
+        "share_of_convolution": flop_per_s / best["convolution_flop_per_s"],
+        "parts": parts(training, seconds, wait),
+    }
+
+
+def parts(
+    training: Training,
+    seconds: float,
+    wait: Callable[[], None] = lambda: None,
+    clock: Clock = time.monotonic,
+) -> dict[str, float]:
+    """Median seconds of a step in its parts, each waited for: an accelerator overlaps them.
+
+    batch: augmenting and preparing; network: forward and backward; update: the optimizer, measured
+    by a second update with the same gradient.
+    """
+    batches, took = training.batches, []
+    plan, end = batches.plan(1), clock() + seconds
+    while len(took) < 2 or clock() < end:
+        began = clock()
+        x, labels = batches.train_batch(plan, len(took) % batches.steps_per_epoch)
+        wait()
+        prepared = clock()
+        train_step(training, x, labels)
+        wait()
+        stepped = clock()
+        training.optimizer.step()
+        wait()
+        took.append((prepared - began, stepped - prepared, clock() - stepped))
+    batch, step, update = map(median, zip(*took[1:], strict=True))
+    return {"batch": batch, "network": max(step - update, 0.0), "update": update}

@@ -1,0 +1,138 @@
+"""`bench`: how fast training is here, how soon it is accurate, what the machine could do."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from resnet_demo.bench import words
+from resnet_demo.cli.common import flag, tell, verb, whole
+from resnet_demo.config import TrainConfig, make_config, parse
+from resnet_demo.places import Places
+
+WORK = (  # the knobs that decide what a step costs
+    "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
+    "flip", "crop", "cutout", "precision",
+)  # fmt: skip
+AGAINST = {"article": ("article",), "loader": ("loader",), "both": ("article", "loader")}
+
+
+def add(verbs: Any) -> None:
+    """The verb, its three kinds and their flags."""
+    help = "measure throughput, time to accuracy, and the machine"
+    kinds = verbs.add_parser("bench", help=help, description=help.capitalize() + ".")
+    kinds = kinds.add_subparsers(dest="what", required=True, metavar="WHAT")
+    each = "for each loop in each round"
+    parser = one_kind(kinds, "throughput", throughput, "images/s, against other loops", WORK, each)
+    parser.add_argument("--rounds", type=whole, default=3, help="that count, 3; one warms up")
+    parser.add_argument(
+        "--against", choices=tuple(AGAINST), default="both", help="whose loop (both)"
+    )
+    knobs = tuple(knob.name for knob in fields(TrainConfig) if knob.name != "seed")
+    each = "for the reference network before each seed"
+    help = "training time and test top-1 over seeds"
+    parser = one_kind(kinds, "accuracy", accuracy, help, knobs, each)
+    parser.add_argument("--seeds", type=whole, default=5, help="how many, from 0 on; 5")
+    each = "for each network"
+    knobs = tuple(name for name in WORK if name != "model")
+    help = "share of the machine's best rates that training reaches"
+    parser = one_kind(kinds, "roofline", roofline, help, knobs, each)
+    parser.add_argument(
+        "--model", nargs="+", default=["resnet9", "resnet18"], metavar="NAME",
+        help="one network or several (resnet9 resnet18)",
+    )  # fmt: skip
+
+
+def one_kind(
+    kinds: Any, name: str, do: Callable, help: str, knobs: tuple[str, ...], each: str
+) -> argparse.ArgumentParser:
+    """A parser with the flags of those knobs, and how long to measure."""
+    parser = verb(kinds, name, do, help)
+    parser.allow_abbrev = False  # --seed is not --seeds
+    for knob in fields(TrainConfig):
+        if knob.name in knobs:
+            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
+    parser.add_argument(
+        "--seconds", type=duration, default=10.0, metavar="X", help=f"{each} (10; 0.01 to 3600)"
+    )
+    return parser
+
+
+def duration(text: str) -> float:
+    """Seconds to measure for."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 3600:  # NaN too
+        raise argparse.ArgumentTypeError(f"must be seconds from 0.01 to 3600, got {text!r}")
+    return seconds
+
+
+def throughput(asked: argparse.Namespace, places: Places) -> None:
+    """One object."""
+    from resnet_demo.data.store import Datasets
+
+    datasets = Datasets(places.data)
+    config = make_config(knobs_of(asked, datasets))
+    with alone(places):
+        from resnet_demo.bench.throughput import throughput as measure
+
+        result = measure(config, datasets, AGAINST[asked.against], asked.seconds, asked.rounds)
+    tell(result, "\n".join(words.throughput_lines(result)), asked.json)
+
+
+def accuracy(asked: argparse.Namespace, places: Places) -> None:
+    """A line a seed, and one for all."""
+    from resnet_demo.data.store import Datasets
+
+    datasets = Datasets(places.data)
+    config = make_config(knobs_of(asked, datasets))
+    with alone(places):
+        from resnet_demo.bench.accuracy import accuracy as measure
+
+        for row in measure(config, datasets, asked.seeds, asked.seconds):
+            tell(row, "\n".join(words.accuracy_lines(row)), asked.json)
+
+
+def roofline(asked: argparse.Namespace, places: Places) -> None:
+    """A line for the machine, and one a network."""
+    from resnet_demo.data.store import Datasets
+
+    datasets = Datasets(places.data)
+    knobs = knobs_of(asked, datasets)
+    configs = [make_config({**knobs, "model": model}) for model in asked.model]
+    with alone(places):
+        from resnet_demo.bench.roofline import roofline as measure
+
+        for row in measure(configs, datasets, asked.seconds):
+            tell(row, words.roofline_line(row), asked.json)
+
+
+def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
+    """The knobs that were given; where no dataset was, cifar10, or shapes10 if that is not here."""
+    given = {knob.name: getattr(asked, knob.name, None) for knob in fields(TrainConfig)}
+    knobs = {name: parse(name, text) for name, text in given.items() if isinstance(text, str)}
+    here = "cifar10" if "cifar10" in datasets.names() else "shapes10"
+    return {"dataset": here, **knobs}
+
+
+@contextmanager
+def alone(places: Places) -> Iterator[None]:
+    """While no run trains on this device: a queued one waits, one that trains is told of."""
+    # as a worker trains, and before torch is loaded, which reads it
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from resnet_demo.tasks.status import take
+
+    places.runs.mkdir(parents=True, exist_ok=True)
+    lock = take(places.runs / ".device.lock")
+    if lock is None:
+        print("resnet_demo bench: a run trains here now, and slows this down", file=sys.stderr)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
