@@ -124,7 +124,7 @@ def test_the_help_of_train_shows_every_knob_with_its_limits_and_default(demo, mo
         assert f"--{knob.name.replace('_', '-')} " in shown
         assert f"default {knob.default})" in shown
         assert knob.metadata["help"].split(";")[0] in shown
-    assert "(1 to 4096 images; default 128)" in shown
+    assert "(1 to 4096 images; default 250)" in shown
     assert "one-cycle at 0 takes 30 % of the run" in shown
     assert "one of quick, standard, article, article-fixed; default quick" in shown
 
@@ -150,7 +150,7 @@ def test_the_version_is_told(demo):
         ("train --dataset nope", ["--dataset", "one of shapes10, colours", "got 'nope'"]),
         ("train --recipe nope", ["--recipe", "one of quick", "got 'nope'"]),
         ("train --flip maybe", ["--flip", "true or false", "got 'maybe'"]),
-        ("train --warmup-epochs 9", ["--warmup-epochs", "at most epochs (3)", "got 9.0"]),
+        ("train --warmup-epochs 9", ["--warmup-epochs", "at most epochs (2)", "got 9.0"]),
         ("train --run-id No_Good", ["--run-id", "lower-case letters", "got 'No_Good'"]),
         ("train --run-id mine", ["--run-id", "new, or resumed", "got 'mine'"]),
         ("train --run-id=", ["--run-id", "1 to 64", "got ''"]),
@@ -184,7 +184,7 @@ def test_the_version_is_told(demo):
 def test_a_mistake_is_one_line_that_names_option_rule_and_value(trained, words, told):
     demo, _ = trained
     if words.startswith("train") and "--dataset" not in words:
-        words += " --dataset colours"
+        words = words.replace("train", "train --dataset colours --batch-size 16", 1)
     before = everything(demo.runs)
     answer = demo(*words.split())
     assert answer.code == 2

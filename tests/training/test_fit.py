@@ -101,7 +101,8 @@ def test_the_best_weights_are_those_of_the_best_validation(datasets, tiny, tmp_p
 
 
 def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
-    config = tiny(momentum=0.0, nesterov=False, weight_decay=0.0, schedule="constant")
+    plain = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    config = tiny(**plain, schedule="constant", label_smoothing=0.0)
     batches = Batches.load(config, datasets, torch.device("cpu"))
     model = first_weights(config, 3).to(memory_format=torch.channels_last).train()
     x, labels = batches.train_batch(batches.plan(1), 0)

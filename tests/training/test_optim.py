@@ -1,3 +1,4 @@
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from resnet_demo.config import make_config
-from resnet_demo.training.optim import learning_rate, make_optimizer
+from resnet_demo.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 STEPS = 25  # an epoch
 
@@ -93,7 +94,8 @@ def test_weight_decay_spares_nothing_where_the_article_has_it_so():
 def test_sgd_with_nesterov_makes_the_update_of_sutskever():
     weight = nn.Parameter(torch.tensor([1.0]))
     model = nn.ParameterList([weight])
-    config = make_config({"peak_lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0})
+    knobs = {"optimizer": "sgd", "peak_lr": 0.1, "momentum": 0.9, "nesterov": True}
+    config = make_config({**knobs, "weight_decay": 0.0})
     optimizer = make_optimizer(model, config)
     weight.grad = torch.tensor([2.0])
     optimizer.step()
@@ -107,3 +109,36 @@ def test_adamw_takes_its_first_step_by_the_learning_rate_whatever_the_gradient()
     weight.grad = torch.tensor([[123.0]])
     optimizer.step()
     assert weight.item() == pytest.approx(1.0 - 0.001)
+
+
+def test_muon_moves_convolutions_and_sgd_the_rest_at_half_its_rate():
+    model = small_model()
+    optimizer = make_optimizer(model, make_config({"optimizer": "muon", "peak_lr": 0.2}))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    set_learning_rate(optimizer, 0.1)
+    optimizer.step()
+    moved = {name: before[name] - p.detach() for name, p in model.named_parameters()}
+    pull = 0.05 * 5e-4 * 1.85  # weight decay, on the linear layer's weight of ones alone
+    step = 0.05 * 1.85  # Nesterov's first update with momentum 0.85 is 1.85 times the gradient
+    for name in ("0.bias", "1.weight", "1.bias", "2.bias"):
+        torch.testing.assert_close(moved[name], torch.full_like(moved[name], step))
+    torch.testing.assert_close(moved["2.weight"], torch.full((2, 2), step + pull))
+    assert model[0].weight.norm().item() == pytest.approx(2**0.5, abs=0.15)  # see test_muon.py
+
+
+def test_muon_and_its_sgd_come_back_from_a_checkpoint():
+    config = make_config({"optimizer": "muon"})
+    model, other = small_model(), small_model()
+    one, two = make_optimizer(model, config), make_optimizer(other, config)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    one.step()
+    two.load_state_dict(deepcopy(one.state_dict()))
+    other.load_state_dict(model.state_dict())
+    for parameter in other.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    one.step()
+    two.step()
+    torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0, atol=0)

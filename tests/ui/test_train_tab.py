@@ -50,7 +50,7 @@ def test_a_wrong_knob_is_told_by_its_sentence(wrong, services):
 
 def test_a_config_can_be_told_whatever_the_recipe(services):
     for recipe in ("quick", "standard", "article", "article-fixed"):
-        values = make_config({"recipe": recipe, "dataset": "colours"}).to_dict()
+        values = make_config({"recipe": recipe, "dataset": "colours", "batch_size": 16}).to_dict()
         assert "parameters" in told_before(services, values)
 
 
