@@ -287,7 +287,7 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     expect(toast(page)).to_have_count(0)
     expect(tile(page, "state")).to_have_text("Finished")
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("4")
-    expect(page.locator("#facts")).to_contain_text("4 × 71 steps")
+    expect(page.locator("#facts")).to_contain_text("4 × 36 steps")
     other_app.command("runs", "delete", trained)
     expect(page.locator("#words")).to_contain_text("Nothing trained yet")
     expect(page.locator("#figures .tile")).to_have_count(0)
@@ -299,6 +299,7 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
 def test_a_phone_is_taken_to_the_run_that_it_started(visit, other_app):
     page = visit(other_app.url, width=390, height=844)
     choose(page, "Dataset", "colours")
+    page.get_by_role("spinbutton", name="Batch size (images)").fill("16")
     page.locator("button#train").click()
     expect(page.locator("#run")).to_be_in_viewport()
     expect(tile(page, "state")).to_have_text(re.compile("Queued|Preparing|Training"))

@@ -72,7 +72,7 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
 @pytest.mark.parametrize(
     ("knobs", "augmentation", "size"),
     [
-        ({}, "mirrored in every other epoch, moved by up to 4 pixels each way, no cutout",
+        ({}, "mirrored in every other epoch, moved by up to 2 pixels each way, no cutout",
          "then enlarged to 32 × 32"),
         ({"flip": False, "crop": 1, "cutout": 6, "image_size": 12},
          "not mirrored, moved by up to 1 pixel each way, a square of 6 × 6 blanked out",
