@@ -103,6 +103,12 @@ class TrainConfig:
     batch_norm: bool = knob(
         True, "normalize over the batch after each convolution; off shows what it does", rare=True
     )
+    sync_batch_norm: bool = knob(
+        True,
+        "several GPUs normalize over the whole batch, as one would; off, each over its own share, "
+        "which is faster",
+        rare=True,
+    )
     precision: str = knob(
         "auto", "number format of the arithmetic; auto takes bf16 where the hardware has it",
         choices=("auto", "float32", "bf16"), rare=True,

@@ -35,6 +35,7 @@ THE_ARTICLE = {  # the table of the design, line by line
     "model": "resnet34-article",
     "stem": "imagenet",
     "batch_norm": True,
+    "sync_batch_norm": True,
     "label_smoothing": 0.0,
     "optimizer": "sgd",
     "peak_lr": 0.01,

@@ -1,4 +1,4 @@
-"""`train`: a run in this process, or going on with one."""
+"""`train`: a run in this process, or going on with one; under torchrun, in all of its processes."""
 
 import argparse
 import os
@@ -9,9 +9,13 @@ from typing import Any
 
 from resnet_demo.cli.common import find, flag, knob_names, tell, verb
 from resnet_demo.config import TrainConfig, make_config, parse
+from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.places import Places
 from resnet_demo.runs.words import in_words
+from resnet_demo.training import torchrun
+
+EXIT_CODES = {"finished": 0, "stopped": 130, "failed": 1}
 
 
 def add(verbs: Any) -> None:
@@ -26,20 +30,32 @@ def add(verbs: Any) -> None:
 def train_verb(asked: argparse.Namespace, places: Places) -> int:
     """Train, or go on with a run; the same command again, or after a kill, is right."""
     from resnet_demo.tasks.launcher import Launcher
+    from resnet_demo.tasks.ranks import dismiss
 
-    launcher = Launcher(places)
-    if asked.resume is not None:
-        run, lock = resumed(launcher, asked.resume, asked.json)
-    else:
-        given = {name: getattr(asked, name) for name in knob_names()}
-        knobs = {name: parse(name, text) for name, text in given.items() if text is not None}
-        run, lock = launcher.make(make_config(knobs), asked.run_id)
+    if torchrun.rank() > 0:
+        return train_along(places)
+    run, lock = queued(Launcher(places), asked)
     if lock is None:
+        dismiss()
         return 0
     try:
         return train_here(run, places, asked.json)
     finally:
         os.close(lock)
+
+
+def queued(launcher: Any, asked: argparse.Namespace) -> tuple[Any, int | None]:
+    """The run that was asked for and its lock, new or resumed. Raises ConfigError."""
+    if asked.resume is not None:
+        return resumed(launcher, asked.resume, asked.json)
+    if torchrun.restarts_left() and asked.run_id is None:
+        rule = "given where torchrun may restart the run, which then goes on by that name"
+        raise ConfigError.rule("run_id", rule, None)
+    if torchrun.restarts() and launcher.runs.is_taken(asked.run_id):
+        return resumed(launcher, asked.run_id, asked.json)
+    given = {name: getattr(asked, name) for name in knob_names()}
+    knobs = {name: parse(name, text) for name, text in given.items() if text is not None}
+    return launcher.make(make_config(knobs), asked.run_id)
 
 
 def resumed(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
@@ -72,7 +88,23 @@ def train_here(run: Any, places: Places, as_json: bool) -> int:
             signal.signal(number, handler)
     if last.kind == "failed":
         print(f"resnet_demo train: {last.message}", file=sys.stderr)
-    return {"finished": 0, "stopped": 130, "failed": 1}[last.kind]
+    return exit_code(last)
+
+
+def train_along(places: Places) -> int:
+    """Train as a rank that is not the first: it follows that one, which writes and prints."""
+    from resnet_demo.tasks.ranks import follow
+
+    try:
+        last = follow(places, heeds_signals=True)
+    except DemoError as error:
+        return error.exit_code
+    return exit_code(last) if last else 0
+
+
+def exit_code(last: Event) -> int:
+    """For the shell; to torchrun, which would start a stopped run again, a stop is no failure."""
+    return 0 if last.kind == "stopped" and torchrun.restarts_left() else EXIT_CODES[last.kind]
 
 
 def show(event: Event, as_json: bool) -> None:

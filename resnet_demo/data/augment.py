@@ -34,6 +34,8 @@ def augment(
     cutout: int,
     generator_seed: tuple[int, ...],
     fill: tuple[int, int, int] = (128, 128, 128),
+    batch_size: int | None = None,
+    places: Tensor | slice = slice(None),
 ) -> Tensor:
     """Mirror images, move and blank them at random; (B, H, W, 3) uint8 in and out, same device.
 
@@ -43,13 +45,16 @@ def augment(
     Taylor 2017).
     generator_seed: whole numbers from 0, such as (seed, epoch, step). What is drawn for one is
     the same whether or not the other is on.
+    batch_size, places: the images are those at these places, from 0, of a batch of that size, and
+    each is given what it would have been given among all of them. None: they are the batch.
     """
     if mirror is None and not (crop or cutout):
         return images
-    batch, height, width = images.shape[:3]
+    height, width = images.shape[1:3]
     generator = _generator(AUGMENT, generator_seed)
-    choices = (2 * crop + 1, 2 * crop + 1, height, width)
-    drawn = torch.stack([torch.randint(n, (batch, 1), generator=generator) for n in choices])
+    choices, drawn_for = (2 * crop + 1, 2 * crop + 1, height, width), (batch_size or len(images), 1)
+    drawn = torch.stack([torch.randint(n, drawn_for, generator=generator) for n in choices])
+    drawn = drawn[:, places]
     # not waiting: a copy that waits would hold the host up until the device has nothing to do
     down, right, middle_y, middle_x = drawn.to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device)

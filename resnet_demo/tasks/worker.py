@@ -2,7 +2,8 @@
 
 VERB is train, evaluate, get, survey or import. It waits for its turn without torch, does the work,
 and puts every state and every failure where readers look for them. The launcher's lock came with
-it, open, and lasts until the process ends.
+it, open, and lasts until the process ends. Where there are several GPUs, `train` starts a process
+for each (VERB is rank) and holds the locks for all of them.
 """
 
 import json
@@ -25,9 +26,11 @@ from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
-from resnet_demo.tasks.status import StopSignal, close, report, request_stop
+from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
+from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import Telling, begin, in_short, perform
+from resnet_demo.training import torchrun
 
 DEEDS = {"get": data_work.get, "survey": data_work.survey, "import": data_work.bring}
 
@@ -37,39 +40,87 @@ def train(
     places: Places,
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[int], None] = lambda place: None,
+    spread: bool = False,
 ) -> Ended:
     """Take a queued run to its end, logging each event; the last of them.
 
     A failure is logged and told in the status; what the program did not foresee is raised again.
+    spread: on all GPUs of this machine, in a process each; else in this one.
     """
-    should_stop, log = StopSignal(run.path), run.log()
     report(run.path, pid=os.getpid())
-    lock = wait_for_turn(run.path, should_stop, on_wait)
+    lock = wait_for_turn(run.path, StopSignal(run.path), on_wait)
     if lock is None:
+        dismiss()
         return end(run, "stopped", "taken out of the queue before it started", on_event)
-    try:
-        begin(run.path, "preparing", "loading torch and the images")
-        # A thread that waits for its siblings sleeps: spinning, it takes the core that they need as
-        # soon as anything else runs here, the page itself for one. Read when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from resnet_demo.training.fit import fit  # seconds, and the waiting must not pay for it
+    # A thread that waits for its siblings sleeps: spinning, it takes the core that they need as
+    # soon as anything else runs here, the page itself for one. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-        log.mend()
-        event = None
-        for event in fit(run.config(), Datasets(places.data), run.path, should_stop):
-            log.append(event)
-            on_event(event)
-            if event.kind in ("started", "resumed"):
-                begin(run.path, "running", getattr(event, "message", ""))
+    def work() -> Ended:
+        begin(run.path, "preparing", "loading torch and the images")
+        count = devices() if spread else 1
+        return log_of_ranks(run, count) if count > 1 else log_events(run, places, on_event)
+
+    try:
+        return to_the_end(run, work, on_event)
+    finally:
+        os.close(lock)  # the next one's turn
+
+
+def to_the_end(run: Run, work: Callable[[], Ended], on_event: Callable[[Event], None]) -> Ended:
+    """Do the work, which returns the run's last event, and tell in the status how it ended."""
+    try:
+        last = work()
     except DemoError as error:
         return end(run, "failed", str(error), on_event)
     except Exception as error:
-        end(run, "failed", in_short(error), on_event)
+        if not torchrun.restarts_left():
+            end(run, "failed", in_short(error), on_event)
         raise
-    finally:
-        os.close(lock)  # the next one's turn
-    close(run.path, event.kind, event.message)
+    if read_status(run.path).is_live:  # else its first rank has told it
+        close(run.path, last.kind, last.message)
+    return last
+
+
+def log_events(run: Run, places: Places, on_event: Callable[[Event], None]) -> Ended:
+    """Train in this process, alone or as the first of several ranks; the last event."""
+    from resnet_demo.training.distributed import world  # seconds: the waiting must not pay for it
+    from resnet_demo.training.fit import fit
+
+    log, event, should_stop = run.log(), None, StopSignal(run.path)
+    log.mend()
+    with world() as ranks:
+        config = ranks.told(run.config)
+        for event in fit(config, Datasets(places.data), run.path, should_stop, ranks):
+            log.append(event)
+            on_event(event)
+            if event.kind in ("started", "resumed"):  # running already, where a rank was lost
+                message = getattr(event, "message", "")
+                change(run.path, "running", unless=("stopping", "running"), message=message)
     return event
+
+
+def log_of_ranks(run: Run, count: int) -> Ended:
+    """Train in so many processes, the first of which logs; the last event. Raises LostError."""
+    try:
+        start_ranks(run, count)
+    except DemoError:
+        if read_status(run.path).is_live:
+            raise
+    *_, last = run.log()
+    return last
+
+
+def rank(run: Run, places: Places, on_event: Callable[[Event], None]) -> None:
+    """Be one of a worker's processes, until it ends or the run does."""
+    end_with_parent()
+    if not read_status(run.path).is_live:  # all was told, and then another was lost on its way out
+        return
+    if torchrun.rank() == 0:
+        to_the_end(run, lambda: log_events(run, places, on_event), on_event)
+    else:
+        with suppress(DemoError):  # the same as the first one's, which tells it
+            follow(places)
 
 
 def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) -> Ended:
@@ -123,17 +174,22 @@ def ask_to_stop(folder: Path) -> None:
 
 
 def main(verb: str, folder: Path) -> None:
-    """Do one task. SIGTERM, as a shutting-down machine sends it, is a request to stop."""
-    signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
+    """Do one task. SIGTERM, as a shutting-down machine sends it, is a request to stop.
+
+    To a rank it is the end: it comes from the worker, which has lost another.
+    """
     places = Places.from_environment()
+
+    def tell(event: Event) -> None:
+        say(in_words(event))
+
+    if verb == "rank":
+        rank(Run(folder), places, tell)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
     if verb == "train":
         waiting = "waiting, place {} in the queue".format
-        train(
-            Run(folder),
-            places,
-            on_event=lambda event: say(in_words(event)),
-            on_wait=lambda place: say(waiting(place)),
-        )
+        train(Run(folder), places, tell, lambda place: say(waiting(place)), spread=True)
         return
     with suppress(DemoError):  # told in status.json already
         {**DEEDS, "evaluate": evaluate}[verb](folder, places)

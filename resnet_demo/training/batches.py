@@ -11,8 +11,10 @@ from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError
 
 EVALUATION_PIXELS = 500 * 32 * 32  # a validation batch of 500 small images, or 10 of 224 pixels
+MIN_SHARE = 2  # images a rank: BatchNorm cannot normalize over one value
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batches:
-    """Train and validation images, (N, H, W, 3) uint8, with labels (N,) int64, on one device."""
+    """Train and validation images, (N, H, W, 3) uint8, with labels (N,) int64, on one device.
+
+    Of `ranks` processes that train together each has all the images, and in every step works on
+    its own share of the batch: `rank` says which.
+    """
 
     config: TrainConfig
     classes: tuple[str, ...]
@@ -35,13 +41,26 @@ class Batches:
     train_labels: Tensor
     val_images: Tensor
     val_labels: Tensor
+    rank: int = 0
+    ranks: int = 1
 
     @classmethod
-    def load(cls, config: TrainConfig, datasets: Datasets, device: torch.device) -> "Batches":
-        """Split the training images as the config says and put them on the device."""
+    def load(
+        cls,
+        config: TrainConfig,
+        datasets: Datasets,
+        device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> "Batches":
+        """Split the training images as the config says and put them on the device.
+
+        Raises as `check_data` and `check_shares`.
+        """
         info = check_data(config, datasets)
         images, labels = datasets.load(config.dataset, "train")
         train, val = split_indices(len(labels), config.val_share, config.seed)
+        check_shares(len(train), config.batch_size, ranks)
 
         def on_device(array, indices) -> Tensor:
             return torch.from_numpy(array[indices]).to(device)
@@ -54,6 +73,8 @@ class Batches:
             on_device(labels, train),
             on_device(images, val),
             on_device(labels, val),
+            rank,
+            ranks,
         )
 
     @property
@@ -75,12 +96,22 @@ class Batches:
         device = self.train_labels.device
         return Plan(epoch, order.to(device), mirror.to(device))
 
+    def places(self, index: int) -> range:
+        """Where in an epoch's order batch number `index` (from 0) lies, over all ranks."""
+        return places_of(index, len(self.train_labels), self.config.batch_size)
+
     def train_batch(self, plan: Plan, index: int) -> tuple[Tensor, Tensor]:
-        """Batch number `index` (from 0) of an epoch: (B, 3, S, S) float32, and (B,) labels."""
-        size = self.config.batch_size
-        chosen = plan.order[index * size : (index + 1) * size]
-        images, mirror = self.train_images[chosen], plan.mirror[chosen]
-        images = augmented(self.config, self.preprocessing, images, mirror, plan.epoch, index)
+        """This rank's share of batch number `index` (from 0) of an epoch.
+
+        (b, 3, S, S) float32, and (b,) labels. It is shown as it would be shown to one rank alone.
+        """
+        batch = self.places(index)
+        mine = share(len(batch), self.rank, self.ranks)
+        chosen = plan.order[batch.start : batch.stop][mine]
+        images = augmented(
+            self.config, self.preprocessing, self.train_images[chosen], plan.mirror[chosen],
+            plan.epoch, index, len(batch), mine,
+        )  # fmt: skip
         return self.preprocessing.prepare(images), self.train_labels[chosen]
 
 
@@ -93,6 +124,29 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return full + (rest > 1 or (batch_size == 1 and rest > 0))
 
 
+def places_of(index: int, images: int, batch_size: int) -> range:
+    """Places, from 0, in an epoch's order of so many images, of batch number `index` (from 0)."""
+    return range(index * batch_size, min((index + 1) * batch_size, images))
+
+
+def share(images: int, rank: int, ranks: int) -> slice:
+    """Which of so many images are a rank's: an unbroken part, as long as any other's or by one."""
+    return slice(images * rank // ranks, images * (rank + 1) // ranks)
+
+
+def check_shares(images: int, batch_size: int, ranks: int) -> None:
+    """Raises ConfigError where a step would leave a rank fewer than MIN_SHARE images."""
+    if ranks == 1:
+        return
+    last = places_of(steps_per_epoch(images, batch_size) - 1, images, batch_size)
+    if len(last) < MIN_SHARE * ranks:
+        rule = (
+            f"such that every step has {MIN_SHARE} images for each of {ranks} devices "
+            f"(of {images} images it leaves {len(last)} for the last step of an epoch)"
+        )
+        raise ConfigError.rule("batch_size", rule, batch_size)
+
+
 def augmented(
     config: TrainConfig,
     preprocessing: Preprocessing,
@@ -100,11 +154,13 @@ def augmented(
     mirror: Tensor,
     epoch: int,
     index: int,
+    batch_size: int,
+    places: Tensor | slice,
 ) -> Tensor:
-    """Batch number `index` (from 0) as its epoch draws it; (B, H, W, 3) uint8 in and out.
+    """Images of batch number `index` (from 0) as its epoch draws it; (b, H, W, 3) uint8 in and out.
 
-    mirror: (B,) bool, of the epoch's `mirrored`. B counts: what is drawn for an image depends on
-    its place and on how many there are.
+    mirror: (b,) bool, of the epoch's `mirrored`. What is drawn for an image depends on its place
+    in the batch, from 0, and on how many the batch has.
     """
     return augment(
         images,
@@ -113,4 +169,6 @@ def augmented(
         cutout=config.cutout,
         generator_seed=(config.seed, epoch, index),
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
+        batch_size=batch_size,
+        places=places,
     )

@@ -2,11 +2,23 @@
 
 import torch
 
+from resnet_demo.errors import ConfigError
 
-def pick_device() -> torch.device:
-    """The accelerator when there is one, else the CPU."""
+
+def pick_device(number: int | None = None, needed: int = 1) -> torch.device:
+    """The accelerator when there is one, else the CPU, which any number of processes may share.
+
+    number: which of several, from 0; None: the one that PyTorch would take. Raises ConfigError
+    where there are fewer accelerators than are needed, one a process.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    if accelerator is None or number is None:
+        return accelerator or torch.device("cpu")
+    there = torch.accelerator.device_count()
+    if needed > there:
+        rule = f"at most {there}, the {accelerator.type} devices of this machine"
+        raise ConfigError.rule("nproc-per-node", rule, needed)
+    return torch.device(accelerator.type, number)
 
 
 def pick_precision(asked: str, device: torch.device) -> str:

@@ -5,6 +5,8 @@
 
 Everything random is a function of seed, epoch and step, so that a run resumed from `last.pt` goes
 on bit for bit as if it had never stopped (same machine, same number of threads).
+
+Several ranks each run this loop, in step with each other; `training.world` is where they meet.
 """
 
 import math
@@ -19,6 +21,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Step, Stopped
+from resnet_demo.training.distributed import World
 from resnet_demo.training.optim import learning_rate, set_learning_rate
 from resnet_demo.training.state import Training
 from resnet_demo.training.validate import validate
@@ -37,17 +40,22 @@ def fit(
     datasets: Datasets,
     folder: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    world: World | None = None,
 ) -> Iterator[Event]:
     """Train, and tell. With a folder, checkpoints are kept there and an earlier one is resumed.
 
     Each event is handed out before the checkpoint that follows it is saved, so that a log written
     by the caller is never behind the checkpoint. Raises TrainingError, ConfigError, DamagedError.
+
+    world: of several ranks, which all tell the same; only the first is given a folder, and a stop
+    asked of one stops all. None: alone.
     """
-    training = Training.begin(config, datasets, folder)
+    training = Training.begin(config, datasets, folder, world)
     yield training.opening_event()
     while training.validated < config.epochs:
         yield from train_epoch(training, should_stop)
-        summary = None if should_stop() else validate_epoch(training, should_stop)
+        stopped = training.world.any(should_stop())
+        summary = None if stopped else validate_epoch(training, should_stop)
         if summary is None:
             training.save()
             yield Stopped(**training.now(), **training.ending("stopped; Resume goes on from here"))
@@ -60,56 +68,63 @@ def fit(
 
 def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator[Step]:
     """What is left of the current epoch, an event every few steps; ends early on a stop."""
-    config, batches = training.config, training.batches
+    config, batches, world = training.config, training.batches, training.world
     epoch, per_epoch = training.epoch, batches.steps_per_epoch
     plan = batches.plan(epoch)
     training.model.train()
     clock = Clock(training)
     for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
-        if should_stop():
+        if world.agrees(should_stop, training.step):
             break
         lr = learning_rate(config, training.step, per_epoch)
         set_learning_rate(training.optimizer, lr)
         x, labels = batches.train_batch(plan, index)
-        loss, correct = train_step(training, x, labels)
+        images = len(batches.places(index))  # of all ranks; labels are this one's
+        loss, correct = train_step(training, x, labels, len(labels) / images)
         training.step += 1
-        training.tally.add(loss, correct, len(labels))
-        clock.images += len(labels)
+        training.tally.add(loss, correct, images)
+        clock.images += images
         if is_logged(training.step, per_epoch):
+            loss, correct = world.total(loss, correct)
             yield Step(
                 **training.now(),
                 loss=finite(loss, training.step, config),
-                top1=correct.item() / len(labels),
+                top1=correct.item() / images,
                 lr=lr,
                 images_per_s=clock.rate(),
             )
-        if clock.save_is_due():
-            finite(training.tally.loss, training.step, config)
+        if world.agrees(clock.save_is_due, training.step):
+            finite(training.tally.over(world).loss, training.step, config)
             training.save()
     clock.rate()
 
 
-def train_step(training: Training, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def train_step(
+    training: Training, x: Tensor, labels: Tensor, share: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
 
     Returns the loss in nats and the number of right answers, both 0-d and still on the device:
-    the caller decides when to wait for them.
+    the caller decides when to wait for them. share: of the step's images, how large a part these
+    are; the loss is then what they add to the step's own.
     """
-    model, optimizer = training.model, training.optimizer
+    model, optimizer = training.replica or training.model, training.optimizer
     with training.autocast():
         logits = model(x)
     logits = logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    # gradients become the mean over the ranks: a share that is larger than others counts for more
+    weight = share * training.world.size
+    (loss if weight == 1 else loss * weight).backward()
     optimizer.step()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
 
 
 def validate_epoch(training: Training, should_stop: Callable[[], bool]) -> Epoch | None:
     """The epoch's summary; None when stopped half-way, the network then as it was before."""
     began = time.monotonic()
-    train_loss, train_top1, seen = training.tally.means()
+    train_loss, train_top1, seen = training.tally.over(training.world).means()
     finite(train_loss, training.step, training.config)
     try:
         val_loss, val_top1 = validate(training, should_stop)

@@ -16,7 +16,7 @@ from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import DatasetInfo, Datasets
-from resnet_demo.training.batches import augmented, steps_per_epoch
+from resnet_demo.training.batches import augmented, places_of, steps_per_epoch
 
 COUNT = 8  # images on a page
 
@@ -79,16 +79,16 @@ def as_drawn(
 ) -> Tensor:
     """Images (B, H, W, 3) uint8, each augmented as at its place in the epoch's order of n images.
 
-    The rest of each one's batch is black: only how many there are has a say in what is drawn.
+    The rest of each one's batch is not needed: only how many there are has a say in what is drawn.
     """
-    size, drawn = config.batch_size, torch.from_numpy(images.copy())
-    for index in sorted(set(places // size)):
-        here = np.flatnonzero(places // size == index)
-        batch = torch.zeros(min(size, n - index * size), *images.shape[1:], dtype=torch.uint8)
-        turned = torch.zeros(len(batch), dtype=torch.bool)
-        batch[places[here] % size], turned[places[here] % size] = drawn[here], mirror[here]
-        batch = augmented(config, preprocessing, batch, turned, epoch, int(index))
-        drawn[here] = batch[places[here] % size]
+    drawn, indices = torch.from_numpy(images.copy()), places // config.batch_size
+    for index in set(indices.tolist()):
+        here = np.flatnonzero(indices == index)
+        batch = places_of(index, n, config.batch_size)
+        drawn[here] = augmented(
+            config, preprocessing, drawn[here], mirror[here], epoch, index,
+            len(batch), torch.from_numpy(places[here] - batch.start),
+        )  # fmt: skip
     return drawn
 
 

@@ -18,13 +18,17 @@ from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
-from resnet_demo.training.device import autocast, device_name, pick_device, pick_precision
+from resnet_demo.training.device import autocast, device_name, pick_precision
+from resnet_demo.training.distributed import World, alone
 from resnet_demo.training.optim import Together, make_optimizer
 
 
 @dataclass
 class Tally:
-    """Sums over the epoch so far; loss and correct stay on the device until somebody asks."""
+    """Sums over the epoch so far; loss and correct stay on the device until somebody asks.
+
+    Of several ranks each has a part of loss and correct; `seen` and seconds are of the whole.
+    """
 
     loss: Tensor  # 0-d float64 or float32: sum over images of their batch's loss, nats
     correct: Tensor  # 0-d int64
@@ -41,10 +45,15 @@ class Tally:
         )
 
     def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
-        """One batch; does not wait for the device."""
+        """One batch of so many images over all ranks; does not wait for the device."""
         self.loss += loss * images
         self.correct += correct
         self.seen += images
+
+    def over(self, world: World) -> "Tally":
+        """The same with the sums of all ranks."""
+        loss, correct = world.total(self.loss, self.correct)
+        return Tally(loss, correct.to(self.correct.dtype), self.seen, self.seconds)
 
     def means(self) -> tuple[float, float, int]:
         """Mean loss, top-1 as a fraction, and over how many images."""
@@ -53,13 +62,16 @@ class Tally:
 
 @dataclass
 class Training:
-    """A run in progress. `step` counts updates done, `validated` the epochs that are complete."""
+    """A run in progress. `step` counts updates done, `validated` the epochs that are complete.
+
+    replica: the model as several ranks train it; None where one trains alone.
+    """
 
     config: TrainConfig
     batches: Batches
     model: nn.Module
     optimizer: Optimizer | Together
-    device: torch.device
+    world: World
     precision: str
     folder: Path | None
     tally: Tally
@@ -70,29 +82,46 @@ class Training:
     best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss
     resumed: bool = False
     warning: str = ""
+    replica: nn.Module | None = None
 
     @classmethod
-    def begin(cls, config: TrainConfig, datasets: Datasets, folder: Path | None) -> "Training":
-        """Network, optimizer and data on the device, as the folder's checkpoint has them."""
-        loaded = load_last(folder) if folder else None
+    def begin(
+        cls,
+        config: TrainConfig,
+        datasets: Datasets,
+        folder: Path | None,
+        world: World | None = None,
+    ) -> "Training":
+        """Network, optimizer and data on the device, as the folder's checkpoint has them.
+
+        Only the first rank needs the folder: it tells the others what was saved.
+        """
+        world = world or alone()
+        loaded = world.told(lambda: load_last(folder) if folder else None)
         if loaded:  # another number of threads adds in another order
             torch.set_num_threads(loaded[0]["threads"])
-        device = pick_device()
-        batches = Batches.load(config, datasets, device)
-        model = first_weights(config, len(batches.classes)).to(device)
+        batches = Batches.load(config, datasets, world.device, world.rank, world.size)
+        model = world.prepared(first_weights(config, len(batches.classes)), config)
         training = cls(
             config=config,
             batches=batches,
-            model=model.to(memory_format=torch.channels_last),
+            model=model,
             optimizer=make_optimizer(model, config),
-            device=device,
-            precision=pick_precision(config.precision, device),
+            world=world,
+            precision=pick_precision(config.precision, world.device),
             folder=folder,
-            tally=Tally.on(device),
+            tally=Tally.on(world.device),
         )
         if loaded:
             training.restore(*loaded)
+        if world.size > 1:
+            training.replica = world.replica(model)
         return training
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.world.device
 
     @property
     def epoch(self) -> int:
@@ -110,9 +139,10 @@ class Training:
     def opening_event(self) -> Started | Resumed:
         """What this run is, told once at the start of each stretch."""
         counts = measure(self.model, self.config.image_size)
+        ranks = f"{self.world.size} × " if self.world.size > 1 else ""
         facts = {
             **self.now(),
-            "device": device_name(self.device),
+            "device": ranks + device_name(self.device),
             "precision": self.precision,
             "threads": torch.get_num_threads(),
             "parameters": counts.parameters,
@@ -158,8 +188,17 @@ class Training:
                 metrics=self.best,
             )
 
+    def gather(self) -> None:
+        """Make BatchNorm's running statistics those of all ranks: their mean.
+
+        They are means themselves, so that it does not matter when or how often this is done.
+        """
+        self.world.average(list(self.model.buffers()))
+
     def save(self) -> None:
-        """Write `last.pt`: tensors and plain values only."""
+        """Write `last.pt`: tensors and plain values only. All ranks call; the first one writes."""
+        self.gather()
+        tally = self.tally.over(self.world)
         if not self.folder:
             return
         state = {
@@ -170,7 +209,7 @@ class Training:
             "seconds": self.seconds,
             "epoch_began": self.epoch_began,
             "best": self.best,
-            "tally": vars(self.tally),
+            "tally": vars(tally),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "saved_at": time.time(),
@@ -185,8 +224,9 @@ class Training:
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
         tally = state["tally"]
-        self.tally.loss += tally["loss"].to(self.device)
-        self.tally.correct += tally["correct"].to(self.device)
+        if self.world.rank == 0:  # the sums go on in one place, to be counted once
+            self.tally.loss += tally["loss"].to(self.device)
+            self.tally.correct += tally["correct"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
 
 

@@ -12,12 +12,19 @@ from resnet_demo.training.state import Training
 def validate(training: Training, should_stop: Callable[[], bool]) -> tuple[float, float]:
     """Loss in nats and top-1 as a fraction, on batch statistics if the config has that fault.
 
-    Raises StoppedError between two batches; the network is then as it was before.
+    Each rank looks at its share of the images; with that fault at all of them, since batches then
+    have a say in the result. Raises StoppedError between two batches, or on all ranks when one was
+    stopped; the network is then as it was before.
     """
     batches, as_article = training.batches, training.config.validate_in_training_mode
+    world, n = training.world, len(training.batches.val_labels)
+    shared = not as_article and n >= world.size
+    mine, stopped = world.share(n) if shared else slice(n), False
+    training.gather()
 
     def between_batches(done: int, total: int) -> None:
-        if should_stop():
+        # not where BatchNorm waits for all ranks, in each batch
+        if (shared or world.size == 1) and should_stop():
             raise StoppedError("stopped during validation")
 
     before = [b.clone() for b in training.model.buffers()] if as_article else []
@@ -26,15 +33,19 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> tuple[float
             logits = predict(
                 training.model,
                 batches.preprocessing.prepare,
-                batches.val_images,
+                batches.val_images[mine],
                 batch_size=batches.val_batch_size,
                 training_mode=as_article,
                 on_batch=between_batches,
             )
     except StoppedError:
+        stopped = True
+    if world.any(stopped):
         for buffer, old in zip(training.model.buffers(), before, strict=as_article):
             buffer.copy_(old)
-        raise
+        raise StoppedError("stopped during validation")
+    if shared:
+        logits = world.joined(logits, n)
     labels = batches.val_labels.cpu()
     loss = F.cross_entropy(logits, labels).item()
     return loss, (logits.argmax(1) == labels).float().mean().item()

@@ -20,6 +20,7 @@ SPELLED = {
     "batch_norm": "BatchNorm",
     "nesterov": "Nesterov",
     "optimizer": "Optimizer",
+    "sync_batch_norm": "Synchronized BatchNorm",
 }
 MAIN = ("model", "epochs")  # beside recipe and dataset, above the Train button
 

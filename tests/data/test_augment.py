@@ -73,6 +73,15 @@ def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
     assert blank.any(0).all()
 
 
+@pytest.mark.parametrize("places", [slice(5, 11), torch.tensor([15, 0, 7])], ids=str)
+def test_a_part_of_a_batch_is_given_what_it_is_given_among_all(places):
+    knobs = {"crop": 2, "cutout": 4, "fill": FILL, "generator_seed": (7, 1, 2)}
+    whole = augment(noise(), mirror=EVERY_OTHER, **knobs)
+    part, mirror = noise()[places], EVERY_OTHER[places]
+    alone = augment(part, mirror=mirror, **knobs, batch_size=16, places=places)
+    assert torch.equal(alone, whole[places])
+
+
 def test_nothing_asked_is_nothing_done():
     images = noise()
     assert torch.equal(augment(images, mirror=None, crop=0, cutout=0, generator_seed=(1,)), images)

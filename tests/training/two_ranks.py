@@ -1,0 +1,88 @@
+"""What each of two ranks does for test_distributed.py: some short runs, and notes of what came out.
+
+torchrun starts it: `two_ranks.py DATA OUT`. Each rank writes OUT/rank-N.pt, the first its runs.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from resnet_demo.config import make_config
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.events import Step, to_dict
+from resnet_demo.training.distributed import world
+from resnet_demo.training.fit import fit
+from resnet_demo.training.state import Training
+
+BASE = {
+    "dataset": "colours", "model": "resnet9", "image_size": 12, "crop": 2, "cutout": 3, "epochs": 3,
+    "optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "flip": True,
+    "label_smoothing": 0.0, "schedule": "one-cycle", "warmup_epochs": 0.0, "peak_lr": 0.02,
+    "batch_size": 21,  # shares of 10 and 11, and of 4 and 5 of the last 9
+}  # fmt: skip
+RUNS = {
+    "plain": {"batch_norm": False},
+    "even": {"batch_norm": False, "batch_size": 20, "label_smoothing": 0.1, "epochs": 1},
+    "normalized": {"epochs": 2},
+    "muon": {"epochs": 1, "optimizer": "muon", "peak_lr": 0.2, "momentum": 0.6},
+    "fault": {"epochs": 1, "validate_in_training_mode": True},
+}
+
+
+class Rank:
+    """One of the two, with the trainings that it began."""
+
+    def __init__(self, ranks, datasets: Datasets, out: Path) -> None:
+        self.ranks, self.datasets, self.out = ranks, datasets, out
+        self.begin, self.begun = Training.begin, []
+        Training.begin = self.remembered
+
+    def remembered(self, *asked) -> Training:
+        self.begun.append(self.begin(*asked))
+        return self.begun[-1]
+
+    def train(self, name: str, knobs: dict, stop_after: int | None = None) -> dict:
+        """Events and weights; stop_after: the second rank asks for a stop after so many steps."""
+        folder, told = None, []
+        if self.ranks.rank == 0:
+            folder = self.out / name
+            folder.mkdir(exist_ok=True)
+
+        def should_stop() -> bool:
+            steps = sum(isinstance(event, Step) for event in told)
+            return self.ranks.rank == 1 and stop_after is not None and steps >= stop_after
+
+        config = make_config({**BASE, **knobs})
+        for event in fit(config, self.datasets, folder, should_stop, self.ranks):
+            told.append(event)
+        state = self.begun[-1].model.state_dict()
+        return {"events": [to_dict(event) for event in told], "weights": state}
+
+
+def refused(ask) -> str:
+    """The sentence of the error."""
+    try:
+        ask()
+    except (ConfigError, DamagedError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def main(data: Path, out: Path) -> None:
+    with world() as ranks:
+        rank = Rank(ranks, Datasets(data), out)
+        notes = {name: rank.train(name, knobs) for name, knobs in RUNS.items()}
+        notes["first part"] = rank.train("stopped", RUNS["plain"], stop_after=9)
+        notes["second part"] = rank.train("stopped", RUNS["plain"])
+        notes["few"] = refused(lambda: rank.train("few", {"batch_size": 44}))  # 135 = 3 × 44 + 3
+        if ranks.rank == 0:
+            (out / "damaged").mkdir()
+            (out / "damaged" / "last.pt").write_bytes(b"no checkpoint")
+        notes["damaged"] = refused(lambda: rank.train("damaged", {}))
+        torch.save(notes, out / f"rank-{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
