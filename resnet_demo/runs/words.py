@@ -99,10 +99,14 @@ def dataset_lines(info: Any, counts: dict[str, dict[str, int]]) -> Iterator[str]
 
 
 def transfer_text(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
-    """How far something is, how fast, how long to go; rate in units a second, 0 if unknown."""
+    """How far something is, how fast, how long to go; rate in units a second, 0 if unknown.
+
+    unit: "bytes", or what is counted; "" where only the share says something.
+    """
+    if not unit:
+        return f"{what} ({done / total:.0%})" if total else what
     if unit != "bytes":
-        amount = f"{done:,} of {total:,} {unit}" if total else ""
-        return ": ".join(part for part in (what, amount) if part)
+        return f"{what}: {done:,} of {total:,} {unit}" if total else what
     amount = f"{megabytes(done)} of {megabytes(total)}" if total else megabytes(done)
     speed = f", {megabytes(rate)}/s" if rate else ""
     left = f", {duration((total - done) / rate)} left" if rate and total else ""

@@ -1,7 +1,7 @@
 import pytest
 
 from resnet_demo.events import Epoch, Finished, Resumed, Step
-from resnet_demo.runs.words import count, duration, in_words
+from resnet_demo.runs.words import count, duration, in_words, transfer_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
     )  # fmt: skip
     assert words.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
     assert words.endswith("15 steps; last.pt is damaged")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((43e6, 171e6, "bytes", 2e6), "reading: 43 MB of 171 MB, 2.0 MB/s, 1 min 04 s left"),
+        ((812_000, None, "bytes", 0.0), "reading: 812 kB"),
+        ((3, 6, "batches", 0.0), "reading: 3 of 6 batches"),
+        ((8_781_824, 133_924_236, "", 0.0), "reading (7%)"),
+        ((0, None, "", 0.0), "reading"),
+        ((0, None, "batches", 0.0), "reading"),
+    ],
+)
+def test_progress_is_told_in_what_a_person_understands(values, text):
+    assert transfer_text("reading", *values) == text
