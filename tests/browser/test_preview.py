@@ -103,8 +103,9 @@ def test_on_a_phone_four_pictures_stand_in_a_row_and_class_names_are_text(visit,
     told = page.locator("#preview-stored .caption-label").all_text_contents()
     assert {label.strip() for label in told} <= set(HOSTILE)
     tops = [image.bounding_box()["y"] for image in page.locator("#preview-shown img").all()]
-    assert len(set(tops[:4])) == len(set(tops[4:])) == 1
-    assert tops[3] < tops[4]
+    for row in (tops[:4], tops[4:]):
+        assert max(row) - min(row) < 2  # pixels; layouts round
+    assert tops[3] + 20 < tops[4]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.title() == "ResNet Demo"
     assert page.locator("img[src*=x9]").count() == 0
