@@ -152,12 +152,15 @@ def choices(
     labels, names = dataset_labels(infos), [info.name for info in infos]
     new = [name for name in names if before is not None and name not in before]
 
-    def value(now: str | None) -> str:
-        if new and now == "shapes10":
-            return new[0]
+    def update(now: str | None, wanted: str | None) -> Any:
+        if wanted == now:  # not sent: by the time it arrives a person may have chosen another
+            return gr.update(choices=labels)
+        return gr.update(choices=labels, value=wanted)
+
+    def kept(now: str | None) -> str:
         return now if now in names else names[0]
 
     return {
-        parts["form"]: gr.update(choices=labels, value=value(chosen)),
-        parts["name"]: gr.update(choices=labels, value=new[0] if new else value(shown)),
+        parts["form"]: update(chosen, new[0] if new and chosen == "shapes10" else kept(chosen)),
+        parts["name"]: update(shown, new[0] if new else kept(shown)),
     }
