@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from resnet_demo.tasks.status import has_worker, request_stop, settle
+from tests.data.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
 
@@ -37,6 +38,14 @@ def chromium_path() -> str:
     if not Path(path).exists():
         pytest.fail("No Chromium on this machine: `make browser` installs one.")
     return path
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """A server that does what the test tells it."""
+    server = Loopback()
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

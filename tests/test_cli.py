@@ -21,7 +21,7 @@ from resnet_demo import __version__
 from resnet_demo.cli import main
 from resnet_demo.config import TrainConfig
 from resnet_demo.tasks.status import Status, as_json, read_status, take
-from tests.data.loopback import Loopback, cifar_zip
+from tests.data.loopback import cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
 TINY += ["--batch-size", "16", "--crop", "2"]
@@ -555,21 +555,17 @@ def test_where_cifar10_cannot_be_had_one_line_says_why_and_what_else_to_do(fresh
         assert words in answer.err
 
 
-def test_a_download_that_is_interrupted_ends_as_stopped(fresh, monkeypatch):
-    server = Loopback()
+def test_a_download_that_is_interrupted_ends_as_stopped(fresh, monkeypatch, loopback):
     data = cifar_zip()
 
     def interrupted(request):
         os.kill(os.getpid(), signal.SIGINT)
         request.wait()
 
-    server.offer(data, interrupted)
-    address = f"{server.url()}#sha256={sha256(data).hexdigest()}"
+    loopback.offer(data, interrupted)
+    address = f"{loopback.url()}#sha256={sha256(data).hexdigest()}"
     monkeypatch.setenv("RESNET_DEMO_CIFAR10", address)
-    try:
-        answer = fresh("data", "get", "cifar10")
-    finally:
-        server.end()
+    answer = fresh("data", "get", "cifar10")
     words = "resnet_demo data: stopped; what has come is kept for the next time\n"
     assert (answer.code, answer.out, answer.err) == (130, "", words)
 

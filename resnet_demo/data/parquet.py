@@ -151,5 +151,5 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except (DamagedError, ImportError):
         raise
-    except Exception as error:
+    except Exception as error:  # pyarrow and PIL raise what they like on foreign bytes
         raise DamagedError(f"{name} is damaged, or not what Hugging Face keeps") from error

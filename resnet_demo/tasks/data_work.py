@@ -11,6 +11,7 @@ from resnet_demo.data.sources import cifar10_sources
 from resnet_demo.data.survey import survey as survey_of
 from resnet_demo.data.survey import write_survey
 from resnet_demo.places import Places
+from resnet_demo.tasks.status import read_status
 from resnet_demo.tasks.work import Telling, begin, perform
 
 
@@ -35,7 +36,10 @@ def get(folder: Path, places: Places, watch: Callable[[Transfer], None] | None =
 
 
 def survey(folder: Path, places: Places) -> None:
-    """See what the source named in `task.json` holds, into the folder. Raises as `perform`."""
+    """See what the source named in `task.json` holds, into the folder. Raises as `perform`.
+
+    An upload that cannot be imported after this, since the look failed or was stopped, is removed.
+    """
     source = Path(asked(folder)["source"])
 
     def work(tell: Telling) -> str:
@@ -44,7 +48,11 @@ def survey(folder: Path, places: Places) -> None:
         write_survey(folder, found)
         return ""
 
-    perform(folder, "opening it", work)
+    try:
+        perform(folder, "opening it", work)
+    finally:
+        if read_status(folder).state != "finished":
+            shutil.rmtree(folder / "source", ignore_errors=True)
 
 
 def bring(folder: Path, places: Places) -> None:

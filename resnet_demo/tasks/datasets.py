@@ -118,6 +118,9 @@ class DataTasks:
         if users:
             raise ConfigError(f"{name} is used by {users[0]}: stop that run first", "name")
         self.datasets.delete(name)
+        bring = self.status("import")
+        if bring and not bring.is_live and self.told("import").get("name") == name:
+            self._remove("import")  # it says that the dataset can be chosen
 
     def users(self, name: str) -> list[Run]:
         """The runs that were told to train on a dataset."""

@@ -8,7 +8,7 @@ from resnet_demo.errors import DamagedError
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 
-SAME_WORK = ("model", "stem", "batch_norm", "image_size", "precision")
+SAME_WORK = ("model", "stem", "batch_norm", "image_size", "precision", "optimizer")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def perform(folder: Path, preparing: str, work: Callable[[Telling], str]) -> Non
     except DemoError as error:
         close(folder, "failed", str(error))
         raise
-    except Exception as error:
+    except Exception as error:  # raised again: a page that only sees the folder must know too
         close(folder, "failed", in_short(error))
         raise
     close(folder, "finished", message)

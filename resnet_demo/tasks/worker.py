@@ -73,7 +73,7 @@ def to_the_end(run: Run, work: Callable[[], Ended], on_event: Callable[[Event], 
         last = work()
     except DemoError as error:
         return end(run, "failed", str(error), on_event)
-    except Exception as error:
+    except Exception as error:  # raised again: a page that only sees the folder must know too
         if not torchrun.restarts_left():
             end(run, "failed", in_short(error), on_event)
         raise

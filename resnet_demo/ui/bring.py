@@ -179,7 +179,7 @@ def found_text(found: Survey, name: str) -> str:
         f"**{train + test:,}** pictures of **{len(found.classes)}** classes, "
         f"{megabytes(found.bytes)}; {split}. Sizes from {small} to {large} pixels, in the middle "
         f"{middle}.",
-        *(f"⚠ {literal(warning)}" for warning in found.warnings()),
+        *(f"⚠ {literal(warning)}" for warning in found.warnings(suggested_size(found))),
     ]
     return "\n\n".join(lines)
 

@@ -13,9 +13,13 @@ def gallery(elem_id: str, columns: int) -> gr.Gallery:
     """
     return gr.Gallery(
         show_label=False, columns=columns, height="auto", allow_preview=False, format="png",
-        elem_id=elem_id, elem_classes=["grid", f"grid-{columns}"], interactive=False, buttons=[],
-        visible=False,
+        elem_id=elem_id, elem_classes=grid(columns), interactive=False, buttons=[], visible=False,
     )  # fmt: skip
+
+
+def grid(columns: int, *more: str) -> list[str]:
+    """The classes of such a gallery: an update replaces all of them."""
+    return ["grid", f"grid-{columns}", *more]
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:

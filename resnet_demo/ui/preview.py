@@ -13,7 +13,7 @@ from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.ui.form import Form
-from resnet_demo.ui.gallery import enlarged, gallery
+from resnet_demo.ui.gallery import enlarged, gallery, grid
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.text import literal
 
@@ -26,7 +26,8 @@ HOW = (
     "The very pixels that Train with this form will use, each image at the step at which this "
     "epoch's order puts it. They are then normalized, which is undone here for the eye."
 )
-STALE = gr.update(elem_classes="stale")
+COLUMNS = 4
+FRESH, STALE = grid(COLUMNS), gr.update(elem_classes=grid(COLUMNS, "stale"))
 Updates = tuple[Any, ...]  # for the components in `Panel.outputs`, in that order
 
 
@@ -37,9 +38,9 @@ def preview_panel(services: Services, form: Form) -> None:
         "Preview: what the network is shown", open=False, elem_id="preview"
     ) as accordion:
         above = gr.Markdown(elem_id="preview-stored-words")
-        stored = gallery("preview-stored", 4)
+        stored = gallery("preview-stored", COLUMNS)
         words = gr.Markdown(LOADING, elem_id="preview-words")
-        shown = gallery("preview-shown", 4)
+        shown = gallery("preview-shown", COLUMNS)
         with gr.Row(elem_id="preview-buttons"):
             further = gr.Button("Next epoch", size="sm", min_width=90)
             others = gr.Button("Other images", size="sm", min_width=90)
@@ -105,9 +106,9 @@ def drawn(config: TrainConfig, page: "Preview", before: dict[str, int] | None) -
     rows = {"stored": (page.stored, page.labels), "shown": (page.shown, steps)}
     now = {name: hash((images.tobytes(), *captions)) for name, (images, captions) in rows.items()}
     stored, shown = (
-        gr.update(elem_classes="", visible=True)
+        gr.update(elem_classes=FRESH, visible=True)
         if before and before[name] == now[name]
-        else gr.update(elem_classes="", visible=True, value=captioned(*row))
+        else gr.update(elem_classes=FRESH, visible=True, value=captioned(*row))
         for name, row in rows.items()
     )
     return (

@@ -76,7 +76,7 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(vi
     sentence = "⚠ image_size must be a whole number from 8 to 256 pixels, got 7"
     expect(words).to_have_text(sentence)
     expect(page.locator("#facts")).to_have_text(sentence)
-    expect(page.locator("#preview-shown")).to_have_class(re.compile("stale"))
+    expect(page.locator("#preview-shown")).to_have_class(re.compile("grid-4.* stale"))
     number(page, "Image size (pixels)").fill("48")
     expect(words).to_contain_text("then enlarged to 48 × 48")
     expect(page.locator("#preview-shown")).not_to_have_class(re.compile("stale"))

@@ -1,13 +1,11 @@
 import asyncio
 import os
-import resource
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,7 +17,6 @@ from resnet_demo.data.download import Patience, download
 from resnet_demo.data.sources import Remote, SourceError
 from resnet_demo.errors import StoppedError
 from tests.data.loopback import (
-    Loopback,
     answering,
     silent,
     slowly,
@@ -29,17 +26,11 @@ from tests.data.loopback import (
     without_length,
     without_ranges,
 )
+from tests.faults import files_of_at_most
 
 DATA = np.random.default_rng(0).bytes(300_000)
 EASY = Patience(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
 QUICK = Patience(slow_s=0.3, slow_bytes_per_s=50_000)
-
-
-@pytest.fixture
-def loopback():
-    server = Loopback()
-    yield server
-    server.end()
 
 
 @pytest.fixture
@@ -394,17 +385,6 @@ def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, part):
     with pytest.raises(StoppedError):
         bring(loopback.offer(DATA), part, should_stop=lambda: True)
     assert loopback.asked == []
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """As on a disk with so much room: the kernel refuses to write more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_fitted_on_a_disk_that_fills_is_gone_on_with(loopback, part):

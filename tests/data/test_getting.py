@@ -1,12 +1,10 @@
 import io
 import multiprocessing
 import pickle
-import resource
 import socket
 import sys
 import tarfile
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +31,7 @@ from tests.data.loopback import (
     well,
     without_length,
 )
+from tests.faults import files_of_at_most
 
 EASY = Patience(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
 QUICK = Patience(slow_s=0.4, slow_bytes_per_s=50_000)
@@ -70,13 +69,6 @@ def pictures(classes) -> bytes:
 
 
 ARCHIVE = original()
-
-
-@pytest.fixture
-def loopback():
-    server = Loopback()
-    yield server
-    server.end()
 
 
 @pytest.fixture
@@ -316,7 +308,7 @@ def test_an_archive_of_something_else_never_becomes_cifar10(loopback, root, data
 
 
 def test_a_hostile_pickle_is_refused_without_running_it(loopback, root):
-    hostile = b"cos\nsystem\n(S'touch /tmp/hostile'\ntR."
+    hostile = b"cos\nsystem\n(S'exit 1'\ntR."
     data = tar_of({f"{cifar.FOLDER}/data_batch_1": hostile})
     message = refusal(root, Source("your copy", (loopback.offer(data),)))
     assert "data_batch_1 is refused: it asks for 'os.system'" in message
@@ -388,17 +380,6 @@ def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monke
     assert message == f"the disk is full: {needed} in {root}, 10 are free"
     assert loopback.asked == []
     assert parts_left(root) == {}
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """As on a disk with so much room: the kernel refuses to write more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_fills_while_bytes_come_ends_it_and_keeps_them(loopback, root):

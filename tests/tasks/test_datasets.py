@@ -17,7 +17,7 @@ from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import has_worker, read_status
-from tests.data.loopback import Loopback, cifar_zip, slowly, well
+from tests.data.loopback import cifar_zip, slowly, well
 
 NOWHERE = "http://127.0.0.1:9"  # where nobody listens
 
@@ -48,13 +48,6 @@ def pictures(tmp_path):
 
 
 @pytest.fixture
-def server():
-    server = Loopback()
-    yield server
-    server.end()
-
-
-@pytest.fixture
 def with_copy(tasks):
     """The same tasks, with a copy of CIFAR-10 named in the environment."""
 
@@ -64,10 +57,10 @@ def with_copy(tasks):
     return named
 
 
-def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, server, owner, ended):
+def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, loopback, owner, ended):
     data = cifar_zip()
-    server.offer(data)
-    tasks = with_copy(f"{server.url()}#sha256={sha256(data).hexdigest()}")
+    loopback.offer(data)
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     folder = tasks.get("cifar10", owner)
     status = ended(folder)
     assert status.state == "finished", status
@@ -79,10 +72,12 @@ def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, server
         tasks.get("cifar10", owner)
 
 
-def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(with_copy, server, owner, until):
+def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(
+    with_copy, loopback, owner, until
+):
     data = cifar_zip(20)
-    server.offer(data, slowly(data, 0.02, 2000))
-    tasks = with_copy(f"{server.url()}#sha256={sha256(data).hexdigest()}")
+    loopback.offer(data, slowly(data, 0.02, 2000))
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     tasks.get("cifar10", owner)
     status = until(lambda: (s := tasks.status("get")).state == "running" and s.done and s)
     assert (status.unit, status.total) == ("bytes", len(data))
@@ -96,10 +91,10 @@ def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(with_copy, ser
     assert list(tasks.datasets.root.glob(".downloads/*.part"))  # the next one goes on from there
 
 
-def test_after_a_failure_the_next_attempt_starts_anew(with_copy, server, owner, ended):
+def test_after_a_failure_the_next_attempt_starts_anew(with_copy, loopback, owner, ended):
     data = cifar_zip()
-    server.offer(data, well(data[::-1]), well(data))
-    tasks = with_copy(f"{server.url()}#sha256={sha256(data).hexdigest()}")
+    loopback.offer(data, well(data[::-1]), well(data))
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     status = ended(tasks.get("cifar10", owner))
     assert status.state == "failed"
     for words in ("other bytes", "data import cifar10", "RESNET_DEMO_CIFAR10", "shapes10"):
@@ -143,6 +138,16 @@ def test_what_is_no_dataset_fails_with_the_sentence_of_the_command_line(
     status = ended(tasks.survey(tmp_path / "alone.png", owner))
     assert status.state == "failed"
     assert status.message == "'alone.png' is not a folder, a zip or a tar of images"
+
+
+def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
+    tasks, tmp_path, pictures, owner, ended
+):
+    (tmp_path / "upload.zip").write_bytes(b"no zip")
+    assert ended(tasks.survey(tmp_path / "upload.zip", owner, keep=True)).state == "failed"
+    assert not (tasks.folder("survey") / "source").exists()
+    assert ended(tasks.survey(pictures, owner, keep=True)).state == "finished"
+    assert (tasks.folder("survey") / "source" / pictures.name).exists()
 
 
 @pytest.mark.parametrize(
@@ -206,6 +211,7 @@ def test_a_dataset_is_deleted_whole(tasks, pictures, owner, ended):
     ended(tasks.survey(pictures, owner))
     ended(tasks.import_surveyed("pets", 32, owner))
     tasks.delete("pets", owner)
+    assert tasks.status("import") is None  # "it can be chosen" would no longer be true
     assert list(tasks.datasets.names()) == ["shapes10"]
     assert [path.name for path in tasks.datasets.root.iterdir()] == [".tasks"]
     with pytest.raises(NotFoundError, match="one of shapes10, got 'pets'"):

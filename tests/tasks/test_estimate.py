@@ -72,7 +72,7 @@ def test_before_the_first_epoch_the_rate_of_the_steps_counts(runs, info, earlier
 
 @pytest.mark.parametrize(
     "other", [{"model": "resnet32"}, {"image_size": 64}, {"batch_norm": False},
-              {"precision": "bf16"}, {"stem": "imagenet", "image_size": 32}],
+              {"precision": "bf16"}, {"optimizer": "sgd"}, {"stem": "imagenet", "image_size": 32}],
     ids=str,
 )  # fmt: skip
 def test_a_run_of_other_work_tells_nothing(other, runs, info, earlier):
