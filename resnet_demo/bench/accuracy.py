@@ -16,6 +16,7 @@ import torch
 
 from resnet_demo import __version__
 from resnet_demo.bench.own import OwnLoop, begin, waiting_for
+from resnet_demo.bench.reference import Reference
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.bench.turns import Clock, in_turns
 from resnet_demo.config import TrainConfig, make_config, to_json
@@ -23,8 +24,6 @@ from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch
-from resnet_demo.models.layers import Layers, he_init
-from resnet_demo.models.resnet9 import ResNet9
 from resnet_demo.runs.evaluation import evaluate_run
 from resnet_demo.runs.store import Run
 from resnet_demo.training.batches import steps_per_epoch
@@ -32,7 +31,6 @@ from resnet_demo.training.fit import fit
 from resnet_demo.training.optim import make_optimizer
 from resnet_demo.training.state import Training
 
-REFERENCE_WIDTHS = (32, 64, 128, 256)  # of the ResNet-9 that tells machines apart
 REFERENCE_BATCH = 500  # images
 REFERENCE_RATE = 1160.0  # images/s of the machine whose times the others' are turned into
 SUMMED_UP = ("val_top1", "test_top1", "train_seconds", "seconds")
@@ -102,9 +100,9 @@ def images_per_epoch(config: TrainConfig, datasets: Datasets) -> int:
 
 
 def reference(config: TrainConfig, datasets: Datasets) -> Training:
-    """A ResNet-9 of REFERENCE_WIDTHS in training, on the config's dataset and in its precision.
+    """The reference network in training, on the config's dataset and in its precision.
 
-    Whatever `resnet9` and the recipes are by now: everything that costs time is said here.
+    Whatever the recipes are by now: everything that costs time is said here.
     """
     n = datasets.get(config.dataset).train
     knobs = {
@@ -114,8 +112,7 @@ def reference(config: TrainConfig, datasets: Datasets) -> Training:
         "cutout": 0,
     }  # fmt: skip
     training = begin(make_config(knobs), datasets)
-    network = ResNet9(len(training.batches.classes), Layers(), REFERENCE_WIDTHS)
-    he_init(network)
+    network = Reference(len(training.batches.classes))
     training.model = network.to(training.device).to(memory_format=torch.channels_last)
     training.optimizer = make_optimizer(training.model, training.config)
     return training

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.training.fit import train_epoch
+from resnet_demo.training.speed import waiting_for
 from resnet_demo.training.state import Training
+
+__all__ = ["EPOCHS", "OwnLoop", "begin", "next_epoch", "waiting_for"]
 
 EPOCHS = 1000  # never reached, so that no schedule comes to its end, or to a rate that diverges
 
@@ -48,10 +49,3 @@ def next_epoch(training: Training) -> None:
     training.close_epoch()
     if training.validated == training.config.epochs:
         training.validated = training.step = 0
-
-
-def waiting_for(device: torch.device) -> Callable[[], None]:
-    """What returns when the device has done all it was given; at once on a CPU."""
-    if device.type == "cpu":
-        return lambda: None
-    return lambda: torch.accelerator.synchronize(device)

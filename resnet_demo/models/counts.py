@@ -16,7 +16,7 @@ TABLE = Path(__file__).with_name("counts.json")
 
 @dataclass(frozen=True)
 class Counts:
-    """parameters: trainable numbers. macs: multiply-adds of convolutions and linear, an image."""
+    """parameters: all weights. macs: multiply-adds of convolutions and linear, an image."""
 
     parameters: int
     macs: int
@@ -43,7 +43,7 @@ def count(
 
 def convolution_macs(row: dict[str, Any], image_size: int) -> int:
     """Each convolution multiplies all of its weights once for every pixel that it puts out."""
-    total, side, halved = 0, image_size, 0
+    total, side, halved = 0, image_size - row["trimmed"], 0
     for halvings, weights in row["weights"].items():
         while halved < int(halvings):
             side = (side + 1) // 2 if row["rounding"] == "up" else side // 2
@@ -62,7 +62,8 @@ def key(name: str, stem: str, batch_norm: bool) -> str:
 def table() -> dict[str, dict[str, Any]]:
     """The rows of counts.json, each:
 
-    parameters: without the last layer; features: that layer's inputs; weights: of the convolutions,
+    parameters: without the last layer; trimmed: pixels that the stem takes off the side, which 2x2
+    without padding does; features: the last layer's inputs; weights: of the convolutions,
     by how often the map was halved before they put theirs out ("0", "1", …, in order); rounding:
     what halving does to an odd side, `up` (convolutions with stride) or `down` (2x2 pools).
     """

@@ -6,6 +6,7 @@ moment one of the two describes the weights that are there: `belonging` tells wh
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     require(folder)
     return asdict(read_description(belonging(folder)))
+
+
+def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> str | None:
+    """That of the file of answers on the split, which lies beside the weights; None for no file."""
+    kept = metrics.get("predictions", {})
+    is_it = (kept.get("split"), kept.get("dataset")) == (split, dataset)
+    return kept["sha256"] if is_it else None
 
 
 def require(folder: Path) -> None:

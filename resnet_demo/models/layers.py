@@ -67,13 +67,22 @@ class Network(nn.Module):
 
     Class activation maps need just this end (Zhou et al. 2016): the logit of a class is the mean
     over the pixels of head.weight[class] . features, plus head.bias[class].
+    stage_names: the submodules, in order, after which a look at the maps is worth while. The last
+    one puts out the features.
     """
 
     head: nn.Linear
+    stage_names: tuple[str, ...] = ()
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> (B, C, H', W'), the last map before the mean."""
         raise NotImplementedError
+
+    def adapt(self, images: Tensor) -> None:
+        """Take from images, (B, 3, H, W) normalized, what is not learned. Mostly nothing.
+
+        Called once, before the first step, with the first images of the training split.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> logits (B, num_classes)."""

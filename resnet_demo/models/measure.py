@@ -29,7 +29,7 @@ def measure(model: nn.Module, image_size: int) -> Counts:
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers training moves."""
+    """How many numbers its weights are."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -60,12 +60,14 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def row(model: nn.Module) -> dict[str, Any]:
     """One row; `counts.table` says what it holds."""
+    trimmed = int(trace(model, EVEN)[0][1] == EVEN - 1)
     by_halvings: dict[int, int] = defaultdict(int)
-    for weights, side in trace(model, EVEN):
+    for weights, side in trace(model, EVEN + trimmed):
         by_halvings[(EVEN // side).bit_length() - 1] += weights
-    rounds_up = any(side == (ODD + 1) // 2 for _, side in trace(model, ODD))
+    rounds_up = any(side == (ODD + 1) // 2 for _, side in trace(model, ODD + trimmed))
     return {
         "parameters": parameters(model) - parameters(model.head),
+        "trimmed": trimmed,
         "features": model.head.in_features,
         "weights": {str(halvings): by_halvings[halvings] for halvings in sorted(by_halvings)},
         "rounding": "up" if rounds_up else "down",

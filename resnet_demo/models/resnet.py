@@ -37,6 +37,7 @@ class ResNet(Network):
                 stage.append(block(c_in, width, stride, layers))
                 c_in = width * block.expansion
             self.stages.append(stage)
+        self.stage_names = ("stem", *(f"stages.{number}" for number in range(len(depths))))
         self.head = nn.Linear(c_in, num_classes)
 
     def features(self, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class VGG(Network):
                 c_in = width
             stage.add_module("pool", nn.MaxPool2d(2))
             self.stages.append(stage)
+        self.stage_names = tuple(f"stages.{number}" for number in range(len(STAGES)))
         self.head = nn.Linear(c_in, num_classes)
 
     def features(self, x: Tensor) -> Tensor:

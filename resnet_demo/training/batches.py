@@ -100,6 +100,10 @@ class Batches:
         """Where in an epoch's order batch number `index` (from 0) lies, over all ranks."""
         return places_of(index, len(self.train_labels), self.config.batch_size)
 
+    def first_images(self, count: int) -> Tensor:
+        """At most so many of the training images, as they are: (b, 3, S, S) float32."""
+        return self.preprocessing.prepare(self.train_images[:count])
+
     def train_batch(self, plan: Plan, index: int) -> tuple[Tensor, Tensor]:
         """This rank's share of batch number `index` (from 0) of an epoch.
 

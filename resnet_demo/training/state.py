@@ -22,6 +22,8 @@ from resnet_demo.training.device import autocast, device_name, pick_precision
 from resnet_demo.training.distributed import World, alone
 from resnet_demo.training.optim import Together, make_optimizer
 
+ADAPTED = 500  # images that a network is shown before its first step
+
 
 @dataclass
 class Tally:
@@ -114,6 +116,8 @@ class Training:
         )
         if loaded:
             training.restore(*loaded)
+        else:
+            model.adapt(batches.first_images(ADAPTED))
         if world.size > 1:
             training.replica = world.replica(model)
         return training

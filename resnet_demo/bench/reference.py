@@ -1,0 +1,59 @@
+"""The network that tells machines apart: a fixed ResNet-9, whatever the zoo's is by now.
+
+Of cifar10-fast's shape (David Page, 2018), with the pools right after the convolutions.
+"""
+
+from torch import Tensor, nn
+
+from resnet_demo.models.layers import Layers, Network, he_init
+
+WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three pools
+
+
+class Residual(nn.Module):
+    """x plus two convolutions of it. (B, C, H, W) -> (B, C, H, W)"""
+
+    def __init__(self, channels: int, layers: Layers) -> None:
+        super().__init__()
+        self.conv1 = conv_norm(channels, channels, layers)
+        self.conv2 = conv_norm(channels, channels, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return x + self.conv2(self.conv1(x))
+
+
+class Reference(Network):
+    """Eight 3x3 convolutions, two pairs of them residual, and a linear layer; He's weights."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        layers, (first, second, third, fourth) = Layers(), WIDTHS
+        self.body = nn.Sequential(
+            conv_norm(3, first, layers),
+            conv_norm(first, second, layers, pool=True),
+            Residual(second, layers),
+            conv_norm(second, third, layers, pool=True),
+            conv_norm(third, fourth, layers, pool=True),
+            Residual(fourth, layers),
+        )
+        self.head = nn.Linear(fourth, num_classes)
+        he_init(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 256, H/8, W/8), rounded down."""
+        return self.body(x)
+
+
+def conv_norm(c_in: int, c_out: int, layers: Layers, pool: bool = False) -> nn.Sequential:
+    """3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W), or halved by a pool.
+
+    The rate of this very order of layers is what REFERENCE_RATE was measured with.
+    """
+    layer = nn.Sequential()
+    layer.add_module("conv", layers.conv(c_in, c_out, 3))
+    if pool:
+        layer.add_module("pool", nn.MaxPool2d(2))
+    layer.add_module("bn", layers.norm(c_out))
+    layer.add_module("relu", nn.ReLU())
+    return layer

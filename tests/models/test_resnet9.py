@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from resnet_demo.models import build_model
+from resnet_demo.models.resnet9 import LEAST_VARIANCE, patches
+
+RANDOM = torch.Generator().manual_seed(0)
+SMOOTH = nn.functional.avg_pool2d(torch.randn(60, 3, 34, 34, generator=RANDOM), 3, 1) * 3
+
+
+@pytest.fixture
+def adapted():
+    torch.manual_seed(0)
+    model = build_model("resnet9")
+    model.adapt(SMOOTH)
+    return model
+
+
+def test_it_has_nine_layers_with_weights_four_of_them_residual(adapted):
+    layers = [m for m in adapted.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    residual = [name for name, _ in adapted.named_modules() if name.endswith("branch")]
+    assert (len(layers), len(residual)) == (9, 4)
+
+
+def test_a_residual_convolution_that_says_nothing_is_the_identity(adapted):
+    block = adapted.stage3[1]
+    nn.init.zeros_(block.branch.bn.weight)
+    x = torch.randn(2, 224, 3, 3)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_patches_are_the_two_by_two_windows_channel_by_channel():
+    images = torch.arange(2 * 3 * 3 * 4).float().view(2, 3, 3, 4)
+    rows = patches(images)
+    assert rows.shape == (2 * 2 * 3, 12)
+    first = images[0, :, :2, :2]  # the window in the upper left corner
+    assert torch.equal(rows[0], first.flatten())
+    torch.testing.assert_close(rows, nn.functional.unfold(images, 2).mT.reshape(-1, 12))
+
+
+def test_what_the_stem_puts_out_is_uncorrelated_and_of_equal_size(adapted):
+    before = patches(SMOOTH)
+    after = nn.functional.conv2d(SMOOTH, adapted.stem.weight)[:, :12].permute(0, 2, 3, 1)
+    after = after.reshape(-1, 12)
+    variances = torch.linalg.eigvalsh(before.T @ before / len(before))
+    assert variances.max() / variances.min() > 5  # there was something to do
+    moments = after.T @ after / len(after)
+    torch.testing.assert_close(
+        moments, torch.diag(variances / (variances + LEAST_VARIANCE)), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_every_direction_has_its_opposite(adapted):
+    first, second = adapted.stem.weight.chunk(2)
+    assert torch.equal(first, -second)
+
+
+def test_how_many_images_are_looked_at_together_does_not_matter(adapted, monkeypatch):
+    weight = adapted.stem.weight.clone()
+    monkeypatch.setattr("resnet_demo.models.resnet9.SOME", 7)
+    adapted.adapt(SMOOTH)
+    signs = torch.sign((adapted.stem.weight * weight).sum((1, 2, 3), keepdim=True))
+    torch.testing.assert_close(adapted.stem.weight * signs, weight)
+
+
+def test_training_leaves_the_whitening_alone_and_learns_the_biases(adapted):
+    weight, bias = adapted.stem.weight.clone(), adapted.stem.bias.clone()
+    learned = [p for p in adapted.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=0.1)
+    adapted(SMOOTH[:8]).square().sum().backward()
+    optimizer.step()
+    assert adapted.stem.weight.grad is None
+    assert torch.equal(adapted.stem.weight, weight)
+    assert not torch.equal(adapted.stem.bias, bias)
