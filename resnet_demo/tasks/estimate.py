@@ -1,4 +1,8 @@
-"""How long a run would take, from what this machine measured in earlier runs. No torch here."""
+"""How long a run would take, from what was measured on this machine. No torch here.
+
+An earlier run is the best measurement; where there is none of the same work, a few steps of that
+network on noise tell (`measuring`).
+"""
 
 from dataclasses import dataclass
 
@@ -7,25 +11,32 @@ from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
+from resnet_demo.tasks import speeds
+from resnet_demo.tasks.speeds import SAME_WORK
 
-SAME_WORK = ("model", "stem", "batch_norm", "image_size", "precision", "optimizer")
+SAME_BATCH = 2  # a batch up to so many times as large takes about as long an image
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected seconds, and the run that they were measured in."""
+    """Expected seconds; the run that they were measured in, or when a measurement was made.
+
+    run_id: empty where it was no run. measured_at: Unix seconds, 0 where it was one.
+    """
 
     seconds: float
-    run_id: str
+    run_id: str = ""
+    measured_at: float = 0.0
 
 
 def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | None:
-    """From the newest run here of the same network, size and precision; None where there is none.
+    """From the newest run here of the same work, else from a measurement; None without either.
 
-    Its rate counts validation too: what an epoch took, an image. A run that has no whole epoch yet
-    gives its training rate.
+    A run's rate counts validation too: what an epoch took, an image. A run that has no whole epoch
+    yet gives its training rate.
     """
-    images = config.epochs * (info.train - int(info.train * config.val_share))
+    val = max(1, int(info.train * config.val_share))
+    train = info.train - val
     for run in runs.list():
         try:
             if run.shipped or not same_work(run.config(), config):
@@ -36,13 +47,19 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
         view.refresh()
         seconds = seconds_per_image(view, run.config())
         if seconds:
-            return Estimate(images * seconds, run.id)
-    return None
+            return Estimate(config.epochs * train * seconds, run.id)
+    found = speeds.find(runs.root, speeds.work_of(config, info))
+    if found is None:
+        return None
+    seconds = config.epochs * (train * found.train + val * found.val)
+    return Estimate(seconds, measured_at=found.time)
 
 
 def same_work(one: TrainConfig, other: TrainConfig) -> bool:
-    """Whether an image costs the same in both."""
-    return all(getattr(one, name) == getattr(other, name) for name in SAME_WORK)
+    """Whether an image costs about the same in both."""
+    batches = one.batch_size, other.batch_size
+    alike = max(batches) <= SAME_BATCH * min(batches)
+    return alike and all(getattr(one, name) == getattr(other, name) for name in SAME_WORK)
 
 
 def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:

@@ -13,11 +13,12 @@ from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.rules import check_data, check_split
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError, DamagedError
-from resnet_demo.models.description import describe
+from resnet_demo.errors import ConfigError, DamagedError, DemoError
+from resnet_demo.models.description import describe, predictions_sha256
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.speeds import task_of
 from resnet_demo.tasks.status import (
     LIVE,
     change,
@@ -49,10 +50,13 @@ class Launcher:
             try:
                 if self.runs.is_taken(name):
                     raise ConfigError.rule("run_id", "new, or resumed", name)
-                return run, new_task(run.path, files)
+                lock = new_task(run.path, files)
             except ConfigError:
                 if run_id is not None or not run.path.exists():
                     raise  # else somebody took that number a moment ago: the next one
+            else:
+                self.stop_measuring()
+                return run, lock
 
     def start(self, config: TrainConfig, caller: Caller) -> str:
         """Queue a run and start its worker; the run id. Raises ConfigError, ForbiddenError."""
@@ -90,7 +94,17 @@ class Launcher:
         """
         must_be_own(run, "resumed")
         check_data(run.config(), self.datasets)
-        return queue_again(run.path)
+        lock = queue_again(run.path)
+        self.stop_measuring()
+        return lock
+
+    def stop_measuring(self) -> None:
+        """Let a measurement give way to a run, which can be seen to wait by now.
+
+        One that begins later sees the run; one that goes on ends after its step.
+        """
+        with suppress(DemoError, FileNotFoundError):  # there is none, or it is damaged
+            request_stop(task_of(self.places.runs), "a run is to be trained")
 
     def delete(self, run_id: str, caller: Caller) -> None:
         """Move a run to the trash folder. Raises ConfigError while it is live."""
@@ -126,8 +140,10 @@ class Launcher:
         ConfigError, NotFoundError, DamagedError.
         """
         check_split(split)
-        self.datasets.get(dataset)
-        weights = describe(run.path)["sha256"]
+        described = describe(run.path)
+        if predictions_sha256(described["metrics"], split, dataset) is None:
+            self.datasets.get(dataset)  # else the answers are here, the images need not be
+        weights = described["sha256"]
         inside = run.path / "evaluations"
         if run.shipped:
             inside = self.places.runs / ".cache" / "evaluations" / run.id

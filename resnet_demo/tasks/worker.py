@@ -1,9 +1,9 @@
 """A task's process: `python -m resnet_demo.tasks.worker VERB FOLDER`.
 
-VERB is train, evaluate, get, survey or import. It waits for its turn without torch, does the work,
-and puts every state and every failure where readers look for them. The launcher's lock came with
-it, open, and lasts until the process ends. Where there are several GPUs, `train` starts a process
-for each (VERB is rank) and holds the locks for all of them.
+VERB is train, evaluate, measure, get, survey or import. It waits for its turn without torch, does
+the work, and puts every state and every failure where readers look for them. The launcher's lock
+came with it, open, and lasts until the process ends. Where there are several GPUs, `train` starts
+a process for each (VERB is rank) and holds the locks for all of them.
 """
 
 import json
@@ -26,13 +26,19 @@ from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
+from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
 from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import Telling, begin, in_short, perform
 from resnet_demo.training import torchrun
 
-DEEDS = {"get": data_work.get, "survey": data_work.survey, "import": data_work.bring}
+DEEDS = {
+    "get": data_work.get,
+    "survey": data_work.survey,
+    "import": data_work.bring,
+    "measure": measure,
+}
 
 
 def train(

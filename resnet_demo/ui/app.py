@@ -39,7 +39,8 @@ def build_app(places: Places) -> gr.Blocks:
         def on_load(request: gr.Request) -> list:
             return [*train.on_load(services, tab, request), None]
 
-        filled = [tab["dataset"], tab["note"], tab["facts"], tab["run"], tab["seen"], data_seen]
+        names = ("dataset", "note", "facts", "timer", "asked", "run", "seen")
+        filled = [*(tab[name] for name in names), data_seen]
         app.load(on_load, None, filled, **QUIET)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
     return app

@@ -5,14 +5,10 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import make_config
-from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
-from resnet_demo.models.counts import count
-from resnet_demo.runs.words import count as in_figures
-from resnet_demo.runs.words import duration
-from resnet_demo.tasks.estimate import estimate
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
+from resnet_demo.ui.expected import Asked, expected_line, follow
 from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
 from resnet_demo.ui.preview import preview_panel
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
@@ -41,7 +37,7 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.parts["dataset"] = dataset_choice(services.datasets.list())
                 form.place(MAIN)
             note = gr.Markdown(elem_id="dataset-note", visible=False)
-            facts = gr.Markdown(elem_id="facts")
+            expected = expected_line()
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
             with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
                 form.place(form.names(rare=False))
@@ -58,21 +54,22 @@ def train_tab(services: Services) -> dict[str, Any]:
         run_id = services.launcher.start(config, services.caller())
         return gr.update(choices=services.run_labels(), value=run_id, visible=True)
 
-    def on_change(*values: Any) -> tuple[str, Any]:
-        asked = form.asked(values)
-        return told_before(services, asked), dataset_note(asked["dataset"])
+    async def on_change(before: Asked | None, *values: Any) -> tuple[Any, ...]:
+        return follow(services, form.asked(values), before)
 
     started = start.click(on_start, form.components(), watched["run"], **QUIET)
     started.success(None, None, None, js=SHOW_RUN, **QUIET)
+    dataset = form.parts["dataset"]
+    dataset.change(dataset_note, dataset, note, **QUIET)
+    changes = [knob.change for knob in form.components()]
     gr.on(
-        [knob.change for knob in form.components()],
+        [*changes, expected["timer"].tick, watched["words"].change],
         on_change,
-        form.components(),
-        [facts, note],
-        **QUIET,
-        trigger_mode="always_last",
+        [expected["asked"], *form.components()],
+        list(expected.values()),
+        **{**TICK, "trigger_mode": "always_last"},  # never two at once, and none is lost
     )
-    return {"dataset": form.parts["dataset"], "note": note, "facts": facts, **watched}
+    return {"dataset": dataset, "note": note, **expected, **watched}
 
 
 def watch_panel(services: Services) -> dict[str, Any]:
@@ -113,7 +110,7 @@ def watch_panel(services: Services) -> dict[str, Any]:
     run.change(None, run, None, js=ADDRESS, **QUIET)
     stop.click(plainly()(lambda run_id: stopped(services, run_id)), run, None, **QUIET)
     resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
-    return {"run": run, "seen": seen}
+    return {"run": run, "seen": seen, "words": words}
 
 
 def stopped(services: Services, run_id: str) -> None:
@@ -187,28 +184,6 @@ def curves(look: Look, log_loss: bool) -> tuple[Any, ...]:
     )
 
 
-def told_before(services: Services, values: dict[str, Any]) -> str:
-    """What the form as it stands would train, or the sentence on what is wrong with it."""
-    try:
-        config = make_config(values)
-        info = check_data(config, services.datasets)
-    except DemoError as error:
-        return f"⚠ {error}"
-    size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
-    images = info.train - int(info.train * config.val_share)
-    steps = -(-images // config.batch_size)
-    expected = estimate(config, info, services.runs)
-    length = (
-        f"about **{duration(expected.seconds)}** on this machine, as measured in {expected.run_id}"
-        if expected
-        else "how long it takes is known once this network has run here"
-    )
-    return (
-        f"**{in_figures(size.parameters)}** parameters · **{in_figures(size.macs)}** multiply-adds "
-        f"an image · {config.epochs} × {steps} steps · {length}"
-    )
-
-
 def dataset_note(name: str | None) -> dict[str, Any]:
     """What to know about the chosen dataset before it is trained on."""
     return gr.update(value=SYNTHETIC, visible=name == "shapes10")
@@ -225,7 +200,7 @@ def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> lis
     return [
         gr.update(choices=dataset_labels(infos), value=infos[0].name),
         dataset_note(infos[0].name),
-        told_before(services, values),
+        *follow(services, values, None),
         gr.update(choices=labels, value=shown, visible=bool(labels)),
         None,
     ]

@@ -31,7 +31,7 @@ def visiting(browser):
             contexts.append(browser.new_context(viewport={"width": width, "height": height}))
             page = contexts[-1].new_page()
             page.set_default_timeout(PATIENCE_MS)
-            page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+            page.on("console", lambda said: is_bad(said) and wrong.append(said.text))
             page.on("pageerror", lambda error: was_bad(str(error)) and wrong.append(str(error)))
             page.on("request", lambda asked: is_foreign(asked.url) and wrong.append(asked.url))
             page.on("requestfailed", lambda asked: was_lost(asked) and wrong.append(asked.url))
@@ -58,8 +58,15 @@ def is_foreign(url):
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
+LEAVING = ("AbortError", "Connection errored out")  # questions still open when a page is left
+
+
+def is_bad(said):
+    return said.type == "error" and not any(words in said.text for words in LEAVING)
+
+
 def was_bad(error):
-    return not error.startswith("AbortError")  # questions still open when the page is left
+    return not any(words in error for words in LEAVING)
 
 
 def was_lost(request):

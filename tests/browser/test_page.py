@@ -132,6 +132,16 @@ def test_before_the_first_run_every_tab_says_what_to_do(visit, other_app):
     expect(toast(page)).to_contain_text("run")
 
 
+def test_how_long_a_run_would_take_is_measured_without_a_click(page, visit, app, trained):
+    facts = page.locator("#facts")
+    expect(facts).to_contain_text("steps · measuring how long this takes here …")
+    expect(facts).to_have_text(re.compile(r"about \d.* on this machine, measured just now"))
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("1000")
+    expect(facts).to_have_text(re.compile(r"1000 × 36 steps · about \d+ h"))
+    other = visit(app.url)
+    expect(other.locator("#facts")).to_contain_text("measured just now", timeout=5_000)
+
+
 def test_no_two_elements_share_an_id(page, trained):
     expect(tile(page, "state")).to_have_text("Finished")
     assert page.evaluate(TWICE) == []

@@ -65,6 +65,7 @@ def test_torch_is_loaded_when_the_preview_is_unfolded_and_not_before(visit, app)
 def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(visit, app):
     page = visit(app.url)
     words = page.locator("#preview-words")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
     number(page, "Crop (pixels)").fill("5")
     expect(page.locator("#preview img")).to_have_count(0)
     unfold(page)

@@ -141,11 +141,11 @@ def test_what_is_no_dataset_fails_with_the_sentence_of_the_command_line(
 
 
 def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
-    tasks, tmp_path, pictures, owner, ended
+    tasks, tmp_path, pictures, owner, ended, until
 ):
     (tmp_path / "upload.zip").write_bytes(b"no zip")
     assert ended(tasks.survey(tmp_path / "upload.zip", owner, keep=True)).state == "failed"
-    assert not (tasks.folder("survey") / "source").exists()
+    until(lambda: not (tasks.folder("survey") / "source").exists())
     assert ended(tasks.survey(pictures, owner, keep=True)).state == "finished"
     assert (tasks.folder("survey") / "source" / pictures.name).exists()
 

@@ -60,7 +60,7 @@ def test_an_estimate_is_the_median_epoch_of_an_earlier_run(runs, info, earlier):
     earlier("resnet20-colours-1", seconds=[100.0, 5.0, 4.0])
     found = estimate(make_config(ASKED), info, runs)
     assert (found.seconds, found.run_id) == (pytest.approx(6 * 5.0), "resnet20-colours-1")
-    longer = make_config({**ASKED, "epochs": 12, "batch_size": 128, "peak_lr": 0.5})
+    longer = make_config({**ASKED, "epochs": 12, "batch_size": 32, "peak_lr": 0.5})
     assert estimate(longer, info, runs).seconds == pytest.approx(12 * 5.0)
 
 
@@ -72,7 +72,8 @@ def test_before_the_first_epoch_the_rate_of_the_steps_counts(runs, info, earlier
 
 @pytest.mark.parametrize(
     "other", [{"model": "resnet32"}, {"image_size": 64}, {"batch_norm": False},
-              {"precision": "bf16"}, {"optimizer": "sgd"}, {"stem": "imagenet", "image_size": 32}],
+              {"precision": "bf16"}, {"optimizer": "sgd"}, {"stem": "imagenet", "image_size": 32},
+              {"batch_size": 33}, {"batch_size": 7}],
     ids=str,
 )  # fmt: skip
 def test_a_run_of_other_work_tells_nothing(other, runs, info, earlier):
