@@ -150,7 +150,7 @@ def test_the_version_is_told(demo):
         ("train --dataset nope", ["--dataset", "one of shapes10, colours", "got 'nope'"]),
         ("train --recipe nope", ["--recipe", "one of quick", "got 'nope'"]),
         ("train --flip maybe", ["--flip", "true or false", "got 'maybe'"]),
-        ("train --warmup-epochs 9", ["--warmup-epochs", "at most epochs (2)", "got 9.0"]),
+        ("train --warmup-epochs 9", ["--warmup-epochs", "at most epochs (1)", "got 9.0"]),
         ("train --run-id No_Good", ["--run-id", "lower-case letters", "got 'No_Good'"]),
         ("train --run-id mine", ["--run-id", "new, or resumed", "got 'mine'"]),
         ("train --run-id=", ["--run-id", "1 to 64", "got ''"]),
@@ -170,6 +170,9 @@ def test_the_version_is_told(demo):
         ("runs show nope", ["run must be the id of a run", "got 'nope'"]),
         ("runs delete nope", ["run must be the id of a run", "got 'nope'"]),
         ("runs show", ["run must be the id of a run", "got nothing"]),
+        ("runs show mine packed", ["runs show takes no folder", "got 'packed'"]),
+        ("runs pack mine", ["folder must be a folder that is new or empty", "got nothing"]),
+        ("runs pack nope packed", ["run must be the id of a run", "got 'nope'"]),
         ("runs explode", ["choose from", "'explode'"]),
         ("data import Not_A_Name .", ["name must be", "small letters", "got 'Not_A_Name'"]),
         ("data import new /nowhere/at/all", ["/nowhere/at/all"]),
@@ -496,6 +499,24 @@ def test_a_live_run_is_not_deleted(trained, tmp_path):
     os.close(lock)
     assert answer.code == 2
     assert "run mine is running: stop it before you delete it" in answer.err
+
+
+def test_a_packed_run_answers_on_a_machine_without_its_images(trained, picture, tmp_path):
+    demo, folder = trained[0], tmp_path / "cifar10-shipped"
+    (told,) = demo("runs", "pack", "mine", folder, "--json").objects
+    assert (told["run"], told["folder"]) == ("cifar10-shipped", str(folder))
+    elsewhere = CommandLine(tmp_path / "runs", tmp_path / "data")
+    answer = elsewhere("evaluate", folder, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert (answer.objects[0]["stored"], answer.objects[0]["top1"]) == (True, told["top1"])
+    assert "its images are not on this machine" in elsewhere("evaluate", folder).out
+    assert "its images" not in demo("evaluate", folder).out
+    assert elsewhere("classify", folder, picture("a.png", "red")).code == 0
+    assert elsewhere("evaluate", folder, "--split", "val").code == 2
+    again = demo("runs", "pack", "mine", folder)
+    assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
+    words = demo("runs", "pack", "mine", tmp_path / "other").out
+    assert words.startswith(f"other: top-1 {told['top1']:.2%} on 30 test images, ")
 
 
 def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):

@@ -1,27 +1,33 @@
 """`runs`: what has been trained here."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from resnet_demo.cli.common import find, tell, verb
 from resnet_demo.errors import ConfigError
 from resnet_demo.places import Places
-from resnet_demo.runs.words import epoch_lines
+from resnet_demo.runs.words import epoch_lines, megabytes
 
 
 def add(verbs: Any) -> None:
     """The verb and its arguments."""
-    runs = verb(verbs, "runs", runs_verb, "list, show or delete runs")
-    runs.add_argument("what", choices=("list", "show", "delete"))
+    runs = verb(verbs, "runs", runs_verb, "list, show, delete or pack runs")
+    runs.add_argument("what", choices=("list", "show", "delete", "pack"))
     runs.add_argument("run", nargs="?", metavar="RUN")
+    runs.add_argument(
+        "folder", nargs="?", type=Path, metavar="DIR", help="where `pack` puts a finished run"
+    )
 
 
 def runs_verb(asked: argparse.Namespace, places: Places) -> None:
-    """List, show, delete."""
+    """List, show, delete, pack."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import discard
     from resnet_demo.tasks.look import look, summary, summary_text
 
+    if asked.folder is not None and asked.what != "pack":
+        raise ConfigError(f"runs {asked.what} takes no folder, got {str(asked.folder)!r}")
     runs = Runs(places)
     if asked.what == "list":
         for run in runs.list():
@@ -31,9 +37,28 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
     if asked.run is None:
         raise ConfigError.rule("run", "the id of a run", asked.run)
     run = find(runs, asked.run)
-    if asked.what == "delete":
+    if asked.what == "pack":
+        pack_run(run, asked, places)
+    elif asked.what == "delete":
         discard(run)
         tell({"run": run.id, "deleted": True}, f"{run.id} is in the trash folder", asked.json)
     else:
         seen = look(run)
         tell(seen, "\n".join([summary_text(summary(run)), *epoch_lines(seen)]), asked.json)
+
+
+def pack_run(run: Any, asked: argparse.Namespace, places: Places) -> None:
+    """Make a run small enough to travel, and tell what it cost."""
+    if asked.folder is None:
+        raise ConfigError.rule("folder", "a folder that is new or empty", None)
+    from resnet_demo.data.store import Datasets
+    from resnet_demo.runs.packing import pack
+
+    told = pack(run, Datasets(places.data), asked.folder)
+    text = (
+        f"{told['run']}: top-1 {told['top1']:.2%} on {told['n']:,} test images, "
+        f"{told['top1_float32']:.2%} before its weights were rounded to float16; "
+        f"{megabytes(told['bytes'])} in {told['folder']}, {megabytes(told['weights_bytes'])} of "
+        f"them weights, its logits in {told['logits']}"
+    )
+    tell(told, text, asked.json)

@@ -35,7 +35,8 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
     from resnet_demo.runs.evaluation import evaluate_run
 
     result = evaluate_run(run, Datasets(places.data), asked.split, asked.dataset)
-    tell(result, evaluation_text(result), asked.json)
+    note = "\nCounted on the answers kept with the run: its images are not on this machine."
+    tell(result, evaluation_text(result) + (note if result["stored"] else ""), asked.json)
 
 
 def classify_verb(asked: argparse.Namespace, places: Places) -> int:

@@ -13,7 +13,7 @@ from resnet_demo.ui.text import literal
 
 NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
 EXAMPLES = "Or click one of the run's own test images:"
-READY = "Drop a picture, paste one, or click an example."
+READY = "Drop a picture, or paste one."
 
 
 class Picture(gr.Image):

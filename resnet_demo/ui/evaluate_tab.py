@@ -65,7 +65,7 @@ def choices(services: Services, chosen: str | None) -> dict[str, Any]:
     """The runs that have weights by now; the choice stays if it is still one of them."""
     labels = services.run_labels(trained=True)
     known = [run_id for _, run_id in labels]
-    value = chosen if chosen in known else next(iter(known), None)
+    value = chosen if chosen in known else services.first_choice()
     return gr.update(choices=labels, value=value)
 
 
@@ -131,7 +131,9 @@ def results(folder: str | None, dark: bool) -> tuple[Any, Any, Any]:
 def summary(result: dict[str, Any]) -> str:
     """Accuracy first, then what it was measured on."""
     split = "test" if result["split"] == "test" else "validation"
+    stored = "counted on the answers kept with the run · " if result.get("stored") else ""
     return (
         f"## {result['top1']:.2%} top-1\n{result['run']} on the {result['n']:,} {split} images of "
-        f"{result['dataset']} · loss {result['loss']:.4f} nats · weights `{result['weights'][:12]}`"
+        f"{result['dataset']} · {stored}loss {result['loss']:.4f} nats · "
+        f"weights `{result['weights'][:12]}`"
     )

@@ -11,13 +11,14 @@ from gradio.utils import get_upload_folder
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import WEIGHTS, describe
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.look import Watcher, status_of
+from resnet_demo.tasks.measuring import Measuring
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.runs.evaluation import Classifier
@@ -38,12 +39,14 @@ class Services:
     places: Places
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
+    measuring: Measuring = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     classifiers: "dict[tuple[str, str], Classifier]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.places)
         self.data = DataTasks(self.launcher)
+        self.measuring = Measuring(self.launcher)
 
     @property
     def runs(self) -> Runs:
@@ -73,18 +76,30 @@ class Services:
 
     def run_labels(self, trained: bool = False) -> list[tuple[str, str]]:
         """What a choice of runs shows, and the id behind it; trained: only those with weights."""
-        runs = [
-            run
-            for run in self.runs.list()
-            if not trained or (run.path / "model.safetensors").exists()
-        ]
-        return [(f"{run.id} · {state(run)}", run.id) for run in runs]
+        runs = self.trained() if trained else self.runs.list()
+        return [(label(run), run.id) for run in runs]
+
+    def trained(self) -> list[Run]:
+        """The runs that have weights by now, newest first, those that came with the app last."""
+        return [run for run in self.runs.list() if (run.path / WEIGHTS).exists()]
+
+    def first_choice(self) -> str | None:
+        """The run to try first: a person's newest finished one, else one that came with the app."""
+        runs = self.trained()
+        finished = [run for run in runs if run.shipped or state(run) == "finished"]
+        return next((run.id for run in [*finished, *runs]), None)
 
     def latest(self) -> str | None:
         """The run a new page opens with: the live one that trains, else the newest."""
         labels = self.runs.list()
         live = [run for run in labels if state(run) in ("running", "preparing", "stopping")]
         return next((run.id for run in [*live, *labels]), None)
+
+
+def label(run: Run) -> str:
+    """A run in a choice of runs: its id, and its state, or where it came from."""
+    what = state(run)
+    return f"{run.id} · {'came with the app' if run.shipped and what == 'finished' else what}"
 
 
 def state(run: Run) -> str:

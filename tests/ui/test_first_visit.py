@@ -1,0 +1,139 @@
+"""A machine without a dataset and without a run of one's own: what came with the app is there."""
+
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from resnet_demo.config import make_config, to_json
+from resnet_demo.data.store import Datasets
+from resnet_demo.places import Places
+from resnet_demo.runs.packing import pack
+from resnet_demo.tasks.status import Status, as_json, new_task
+from resnet_demo.tasks.worker import evaluate
+from resnet_demo.ui import classify_tab, evaluate_tab
+from resnet_demo.ui.services import Services
+from resnet_demo.ui.train_tab import on_load, tick
+from tests.runs.tiny import finished_run
+
+SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, colours):
+    """A folder of runs that came with the app: one with weights, and a recording without."""
+    torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
+    root = tmp_path_factory.mktemp("shipped")
+    pack(finished_run(root, colours), Datasets(colours), root / "shipped" / "cifar10-shipped")
+    shutil.copytree(
+        root / "shipped" / "cifar10-shipped",
+        root / "shipped" / "learn-plain56",
+        ignore=shutil.ignore_patterns("model.*", "test-*"),
+    )
+    return root / "shipped"
+
+
+@pytest.fixture
+def fresh(tmp_path, shipped):
+    """What every tab is given on such a machine."""
+    return Services(Places(tmp_path / "runs", tmp_path / "data", shipped))
+
+
+@pytest.fixture
+def own(fresh, shipped):
+    """Makes a run of a person's own, with weights and in some state, the older the smaller `at`."""
+
+    def make(name, state="finished", at=1):
+        folder = fresh.places.runs / name
+        shutil.copytree(shipped / "cifar10-shipped", folder)
+        (folder / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
+        os.utime(folder / "config.json", (at, at))
+        (folder / "status.json").write_bytes(as_json(Status(state=state)))
+
+    return make
+
+
+def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fresh):
+    opened = on_load(fresh, {}, SimpleNamespace(query_params={}))
+    [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
+    assert run["visible"]
+    assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]
+    _, figures, words, stop, resume, loss, accuracy, table, _, _ = tick(
+        fresh, "cifar10-shipped", False, None
+    )
+    assert "Finished" in figures
+    assert words.startswith("Finished")
+    assert (stop["interactive"], resume["interactive"]) == (False, False)
+    assert loss["data"]
+    assert accuracy["data"]
+    assert len(table) == 2
+
+
+def test_it_is_the_first_choice_where_nobody_has_a_finished_run(fresh, own):
+    assert evaluate_tab.choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
+    assert evaluate_tab.choices(fresh, None)["value"] == "cifar10-shipped"
+    own("stopped-1", "stopped")
+    assert evaluate_tab.choices(fresh, None)["value"] == "cifar10-shipped"
+
+
+def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
+    own("older-1", at=1)
+    own("newer-1", at=2)
+    own("stopped-1", "stopped", at=3)
+    told = evaluate_tab.choices(fresh, None)
+    assert told["value"] == "newer-1"
+    assert [run for _, run in told["choices"]] == [
+        *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
+    ]
+    assert evaluate_tab.choices(fresh, "cifar10-shipped")["value"] == "cifar10-shipped"
+    assert fresh.latest() == "stopped-1"
+
+
+def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):
+    own("stopped-1", "stopped")
+    alone = Services(Places(fresh.places.runs, tmp_path / "data", tmp_path / "none"))
+    assert evaluate_tab.choices(alone, None)["value"] == "stopped-1"
+
+
+def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
+    fresh, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    Image.new("RGB", (20, 20), (200, 20, 20)).save(tmp_path / "red.png")
+    labels, words, seen = classify_tab.answer(fresh, str(tmp_path / "red.png"), "cifar10-shipped")
+    assert sum(labels["value"].values()) == pytest.approx(1)
+    assert words.startswith("cifar10-shipped is ")
+    assert seen["visible"]
+    hint, gallery = classify_tab.shown(fresh, "cifar10-shipped")
+    assert (hint["visible"], gallery["visible"]) == (False, False)
+
+
+def test_it_is_evaluated_without_the_images(fresh, shipped):
+    before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
+    words = evaluate_tab.tick(fresh, "cifar10-shipped", "test", False, None)[1]
+    assert words == evaluate_tab.READY
+    folder = evaluate_tab.folder_of(fresh, "cifar10-shipped", "test")
+    assert folder.is_relative_to(fresh.places.runs / ".cache")
+    told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours"}
+    weights = folder.name.rpartition("-")[2]
+    task = json.dumps({**told, "weights": weights}).encode()
+    os.close(new_task(folder, {"task.json": task}))
+    evaluate(folder, fresh.places)
+    _, _, _, summary, figure, table, _ = evaluate_tab.tick(
+        fresh, "cifar10-shipped", "test", False, None
+    )
+    top1 = json.loads((folder / "result.json").read_text())["top1"]
+    assert summary.startswith(f"## {top1:.2%} top-1\n")
+    assert "on the 30 test images of colours · counted on the answers kept with the run" in summary
+    assert figure["visible"]
+    assert [row[0] for row in table["value"]] == ["blue", "green", "red"]
+    assert {path: path.stat().st_mtime_ns for path in shipped.rglob("*")} == before
+
+
+def test_what_needs_the_images_says_how_to_get_them(fresh):
+    words = evaluate_tab.tick(fresh, "cifar10-shipped", "val", False, None)[1]
+    assert words.startswith("⚠ dataset must be one of shapes10, got 'colours'")
