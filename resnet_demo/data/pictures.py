@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from resnet_demo.errors import DamagedError, DemoError, NotFoundError, shortened
+from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
 
 # Readers are called directly: Image.open would try fifty more formats, and warn or fail by
 # limits of its own. A file's first bytes decide, never its name.
@@ -33,6 +33,8 @@ READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"MM\0*", TiffImageFile),
 )
 MOST_PIXELS = 50_000_000
+FITS = ("crop", "squash", "pad")  # ways to make a square of a picture; training data are cropped
+Part = tuple[slice, slice]  # rows, columns
 _ONE_AT_A_TIME = Lock()  # warning filters belong to the process; and it bounds the memory
 
 
@@ -66,13 +68,66 @@ def to_square(rgb: np.ndarray, size: int) -> np.ndarray:
 
     Bilinear and antialiased, as PIL does; what has that size already is kept bit for bit.
     """
-    height, width = rgb.shape[:2]
+    square = np.ascontiguousarray(rgb[cropped_part(*rgb.shape[:2])])
+    return square if len(square) == size else _resized(square, size, size)
+
+
+def squashed(rgb: np.ndarray, side: int) -> np.ndarray:
+    """All of (H, W, 3) uint8, its proportions given up, as (side, side, 3). Resized as a crop."""
+    return _resized(rgb, side, side)
+
+
+def padded(rgb: np.ndarray, side: int) -> np.ndarray:
+    """All of (H, W, 3) uint8 in its proportions, in the middle of (side, side, 3).
+
+    Around it is its mean colour: black bars would end in the strongest edge of the whole square,
+    and the network would see that first.
+    """
+    rows, columns = padded_part(*rgb.shape[:2], side)
+    content = _resized(rgb, rows.stop - rows.start, columns.stop - columns.start)
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = np.rint(content.mean(axis=(0, 1)))
+    square[rows, columns] = content
+    return square
+
+
+def fitted(rgb: np.ndarray, side: int, fit: str) -> np.ndarray:
+    """A picture (H, W, 3) uint8 as (side, side, 3), fitted in one of FITS.
+
+    Raises ConfigError for another way.
+    """
+    check_fit(fit)
+    return {"crop": to_square, "squash": squashed, "pad": padded}[fit](rgb, side)
+
+
+def check_fit(fit: str) -> None:
+    """Raises ConfigError for what is not in FITS."""
+    if fit not in FITS:
+        raise ConfigError.rule("fit", f"one of {', '.join(FITS)}", fit)
+
+
+def cropped_part(height: int, width: int) -> Part:
+    """The part of a picture that is its centre square: what `crop` shows."""
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
-    if side == size:
-        return square
-    return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+    return _middle(side, height), _middle(side, width)
+
+
+def padded_part(height: int, width: int, side: int) -> Part:
+    """The part of a square of that side that a picture of height x width fills under `pad`."""
+    longest = max(height, width)
+    across = (max(1, round(length * side / longest)) for length in (height, width))
+    rows, columns = (_middle(length, side) for length in across)
+    return rows, columns
+
+
+def _middle(length: int, whole: int) -> slice:
+    start = (whole - length) // 2
+    return slice(start, start + length)
+
+
+def _resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _decode_path(path: Path, most_pixels: int, name: str | None) -> np.ndarray:

@@ -9,10 +9,19 @@ from zlib import compress, crc32
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from resnet_demo.data.pictures import decode_picture, to_square
-from resnet_demo.errors import DamagedError, NotFoundError
+from resnet_demo.data.pictures import (
+    FITS,
+    cropped_part,
+    decode_picture,
+    fitted,
+    padded,
+    padded_part,
+    squashed,
+    to_square,
+)
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 RED = (200, 10, 20)
 CORNER = np.full((6, 8, 3), 255, np.uint8)  # white, but for one dark corner
@@ -198,6 +207,61 @@ def test_the_centre_square_is_resized_as_pil_does():
 def test_what_has_the_size_already_is_kept_bit_for_bit():
     image = np.random.RandomState(0).randint(0, 256, (8, 8, 3)).astype(np.uint8)
     np.testing.assert_array_equal(to_square(image, 8), image)
+
+
+WIDE = np.random.RandomState(1).randint(0, 256, (20, 51, 3)).astype(np.uint8)
+TALL = np.ascontiguousarray(WIDE.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("rgb", [WIDE, TALL], ids=["wide", "tall"])
+@pytest.mark.parametrize("side", [8, 33, 64])
+def test_a_squashed_picture_is_pil_s(rgb: np.ndarray, side: int):
+    expected = Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(squashed(rgb, side), np.asarray(expected))
+
+
+@pytest.mark.parametrize("rgb", [WIDE, TALL], ids=["wide", "tall"])
+@pytest.mark.parametrize("side", [8, 33, 64])
+def test_a_padded_picture_is_pil_s_between_bars_of_its_mean_colour(rgb: np.ndarray, side: int):
+    square = padded(rgb, side)
+    assert (square.shape, square.dtype) == ((side, side, 3), np.uint8)
+    part = padded_part(*rgb.shape[:2], side)
+    inside = ImageOps.contain(Image.fromarray(rgb), (side, side), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(square[part], np.asarray(inside))
+    bars = np.ones((side, side), bool)
+    bars[part] = False
+    assert abs(np.flatnonzero(bars).mean() - (side * side - 1) / 2) <= side / 2  # on both sides
+    mean = np.rint(np.asarray(inside).mean((0, 1)))
+    np.testing.assert_array_equal(square[bars], np.broadcast_to(mean, (bars.sum(), 3)))
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_every_way_of_fitting_keeps_a_square_of_that_size_bit_for_bit(fit: str):
+    square = WIDE[:, :20]
+    np.testing.assert_array_equal(fitted(square, 20, fit), square)
+
+
+def test_a_picture_is_fitted_in_the_way_that_is_asked_for():
+    for fit, expected in (("crop", to_square), ("squash", squashed), ("pad", padded)):
+        np.testing.assert_array_equal(fitted(WIDE, 16, fit), expected(WIDE, 16))
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (500, 1, 3)])
+def test_a_line_of_pixels_becomes_a_square_too(fit: str, shape: tuple[int, ...]):
+    line = np.full(shape, 77, np.uint8)
+    np.testing.assert_array_equal(fitted(line, 8, fit), np.full((8, 8, 3), 77))
+
+
+@pytest.mark.parametrize("fit", ["", "fill", None, ["crop"]])
+def test_another_way_of_fitting_is_refused(fit: object):
+    with pytest.raises(ConfigError, match=r"^fit must be one of crop, squash, pad, got "):
+        fitted(WIDE, 8, fit)
+
+
+def test_the_cropped_part_is_the_middle():
+    assert cropped_part(20, 51) == (slice(0, 20), slice(15, 35))
+    assert cropped_part(51, 20) == (slice(15, 35), slice(0, 20))
 
 
 def test_pictures_are_read_without_torch():
