@@ -126,7 +126,7 @@ def test_the_help_of_train_shows_every_knob_with_its_limits_and_default(demo, mo
         assert knob.metadata["help"].split(";")[0] in shown
     assert "(1 to 4096 images; default 250)" in shown
     assert "one-cycle at 0 takes 30 % of the run" in shown
-    assert "one of quick, standard, article, article-fixed; default quick" in shown
+    assert "one of quick, good, standard, article, article-fixed; default quick" in shown
 
 
 def test_the_version_is_told(demo):

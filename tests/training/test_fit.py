@@ -11,7 +11,7 @@ from resnet_demo.models.saved import load_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.fit import TrainingError, fit
-from resnet_demo.training.state import first_weights
+from resnet_demo.training.state import ADAPTED, first_weights
 
 
 def test_a_run_tells_its_start_every_step_every_epoch_and_its_end(datasets, tiny):
@@ -105,11 +105,12 @@ def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
     config = tiny(**plain, schedule="constant", label_smoothing=0.0)
     batches = Batches.load(config, datasets, torch.device("cpu"))
     model = first_weights(config, 3).to(memory_format=torch.channels_last).train()
+    model.adapt(batches.first_images(ADAPTED))
     x, labels = batches.train_batch(batches.plan(1), 0)
     first = F.cross_entropy(model(x), labels)
     first.backward()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in [each for each in model.parameters() if each.requires_grad]:
             parameter -= config.peak_lr * parameter.grad
     x, labels = batches.train_batch(batches.plan(1), 1)
     second = F.cross_entropy(model(x), labels)

@@ -28,7 +28,7 @@ def by_eye(batches, x):
     "knobs",
     [
         *(ALL, {}, {"cutout": 12}, {**NONE, "crop": 11}),
-        *({**ALL, "image_size": side} for side in (8, 20)),
+        *({**ALL, "model": "resnet20", "image_size": side} for side in (8, 20)),
         *({"seed": 7, "val_share": 0.3}, {**ALL, "per_image_std": True}),
     ],
     ids=str,
