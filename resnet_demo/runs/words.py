@@ -57,11 +57,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def loss_text(result: dict[str, Any]) -> str:
+    """The loss of an evaluation; a network that went astray has none."""
+    return "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
+
+
 def evaluation_text(result: dict[str, Any]) -> str:
     """Accuracy and loss, and a line a class."""
     head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
-    loss = "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
-    head += f"top-1 {result['top1']:.2%}, loss {loss}"
+    head += f"top-1 {result['top1']:.2%}, loss {loss_text(result)}"
     lines = [
         f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
         f"F1 {row['f1']:6.1%}  images {row['support']}"

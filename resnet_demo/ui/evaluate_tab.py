@@ -8,6 +8,7 @@ import gradio as gr
 
 from resnet_demo.analysis.figures import confusion_figure
 from resnet_demo.errors import DemoError
+from resnet_demo.runs.words import loss_text
 from resnet_demo.tasks.status import settle
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
@@ -132,8 +133,9 @@ def summary(result: dict[str, Any]) -> str:
     """Accuracy first, then what it was measured on."""
     split = "test" if result["split"] == "test" else "validation"
     stored = "counted on the answers kept with the run · " if result.get("stored") else ""
+    loss = loss_text(result) if result["loss"] is None else f"{loss_text(result)} nats"
     return (
         f"## {result['top1']:.2%} top-1\n{result['run']} on the {result['n']:,} {split} images of "
-        f"{result['dataset']} · {stored}loss {result['loss']:.4f} nats · "
+        f"{result['dataset']} · {stored}loss {loss} · "
         f"weights `{result['weights'][:12]}`"
     )

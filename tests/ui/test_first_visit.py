@@ -137,3 +137,9 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
 def test_what_needs_the_images_says_how_to_get_them(fresh):
     words = evaluate_tab.tick(fresh, "cifar10-shipped", "val", False, None)[1]
     assert words.startswith("⚠ dataset must be one of shapes10, got 'colours'")
+
+
+def test_the_result_of_a_network_that_went_astray_is_told_too():
+    result = {"run": "mine", "dataset": "colours", "split": "test", "n": 30, "weights": "0" * 64}
+    told = evaluate_tab.summary({**result, "top1": 0.1, "loss": None})
+    assert "loss not a number · weights" in told
