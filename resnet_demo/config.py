@@ -13,6 +13,7 @@ from resnet_demo.errors import ConfigError, shortened
 DEPTHS = (20, 32, 44, 56, 110)  # He et al. 2015, section 4.2
 MODELS = (
     "resnet9",
+    "resnet9-wide",
     *(f"resnet{depth}" for depth in DEPTHS),
     *(f"plain{depth}" for depth in DEPTHS),
     "resnet18",
@@ -187,7 +188,7 @@ def smallest_image(model: str, stem: str) -> int:
         return 32
     if model in ("resnet18", "resnet34", "resnet50") and stem == "imagenet":
         return 32
-    return 9 if model == "resnet9" else 8
+    return 9 if model in ("resnet9", "resnet9-wide") else 8
 
 
 ARTICLE = {

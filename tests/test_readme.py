@@ -48,7 +48,8 @@ def test_every_example_on_the_command_line_is_understood():
 
 
 @pytest.mark.parametrize(
-    "model", ["resnet9", "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"]
+    "model",
+    ["resnet9", "resnet9-wide", "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
 )
 def test_the_parameters_it_states_are_the_networks_own(model):
     millions = f"{count(model).parameters / 1e6:.1f}"
