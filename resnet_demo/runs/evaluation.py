@@ -1,22 +1,17 @@
-"""Evaluating and classifying with a run: one function each for page, command line and API."""
+"""Evaluating a run: one function for page, command line and API."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnet_demo.analysis.classify import Classification, classify
 from resnet_demo.analysis.evaluate import predict, score
-from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.rules import check_split
 from resnet_demo.data.splits import split_indices
-from resnet_demo.data.store import DatasetInfo, Datasets
-from resnet_demo.errors import ConfigError
+from resnet_demo.data.store import Datasets
 from resnet_demo.models.description import predictions_sha256
-from resnet_demo.models.saved import Saved, load_model
+from resnet_demo.runs.classifier import Classifier
 from resnet_demo.runs.predictions import read_predictions
 from resnet_demo.runs.store import Run
 from resnet_demo.training.batches import EVALUATION_PIXELS
@@ -50,7 +45,7 @@ def evaluate_run(
 
 
 def answers(
-    classifier: "Classifier",
+    classifier: Classifier,
     datasets: Datasets,
     split: str,
     name: str,
@@ -82,26 +77,3 @@ def images_of(
         chosen = train if split == "train" else val
         images, labels = images[chosen], labels[chosen]
     return torch.tensor(images), torch.tensor(labels)
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A run's best weights, loaded once for any number of pictures."""
-
-    run: Run
-    saved: Saved
-
-    @classmethod
-    def of(cls, run: Run) -> "Classifier":
-        """Raises NotFoundError where nothing is saved yet, DamagedError."""
-        return cls(run, load_model(run.path))
-
-    def check_classes(self, info: DatasetInfo) -> None:
-        """Raises ConfigError for a dataset of other classes than the run's."""
-        if info.classes != self.saved.classes:
-            rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
-            raise ConfigError.rule("dataset", rule, info.name)
-
-    def classify_file(self, picture: Path, top: int = 5) -> Classification:
-        """What the network says of a picture file. Raises DamagedError for what is no picture."""
-        return classify(self.saved, decode_picture(picture), top)

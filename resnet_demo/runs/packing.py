@@ -18,7 +18,8 @@ from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import Saved, load_model, save_model
 from resnet_demo.runs.card import card
-from resnet_demo.runs.evaluation import Classifier, answers
+from resnet_demo.runs.classifier import Classifier
+from resnet_demo.runs.evaluation import answers
 from resnet_demo.runs.predictions import compact, write_predictions
 from resnet_demo.runs.store import Run, check_run_id
 from resnet_demo.runs.view import RunView

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
-from resnet_demo.data.rules import check_data, check_split
+from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.models.description import describe, predictions_sha256
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
@@ -111,14 +112,11 @@ class Launcher:
         caller.must_own("delete a run")
         discard(self.runs.get(run_id))
 
-    def evaluate(self, run_id: str, split: str, caller: Caller, dataset: str | None = None) -> Path:
-        """Evaluate in a worker, once for the same weights and split; the task's folder."""
-        caller.must_own("evaluate a run")
-        run = self.runs.get(run_id)
-        name = dataset or run.config().dataset
-        folder = self.evaluation_folder(run, split, name)
-        weights = folder.name.rpartition("-")[2]
-        told = {"run": run.id, "split": split, "dataset": name, "weights": weights}
+    def once(self, verb: str, folder: Path, told: Mapping[str, Any]) -> Path:
+        """Have a worker fill a folder with what `told` asks for, once; the folder.
+
+        What stopped or failed begins again; what is under way or finished is left as it is.
+        """
         try:
             if not folder.exists():
                 lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
@@ -130,24 +128,16 @@ class Launcher:
             if state_of(folder) in (*LIVE, "finished"):
                 return folder  # somebody else asked for it a moment ago
             raise
-        self.spawn("evaluate", folder, lock)
+        self.spawn(verb, folder, lock)
         return folder
 
-    def evaluation_folder(self, run: Run, split: str, dataset: str) -> Path:
-        """Where the result for these weights goes, there or not yet.
+    def kept(self, run: Run) -> Path:
+        """Where results about a run's weights are kept.
 
-        In the run's own directory, or in a cache for a run that is never written to. Raises
-        ConfigError, NotFoundError, DamagedError.
+        In its own directory, or in a cache for a run that is never written to.
         """
-        check_split(split)
-        described = describe(run.path)
-        if predictions_sha256(described["metrics"], split, dataset) is None:
-            self.datasets.get(dataset)  # else the answers are here, the images need not be
-        weights = described["sha256"]
-        inside = run.path / "evaluations"
-        if run.shipped:
-            inside = self.places.runs / ".cache" / "evaluations" / run.id
-        return inside / f"{split}-{dataset}-{weights[:12]}"
+        cache = self.places.runs / ".cache" / "evaluations"
+        return cache / run.id if run.shipped else run.path / "evaluations"
 
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
         """Start the task's worker. It inherits the lock, so that no moment is without an owner."""

@@ -6,7 +6,6 @@ came with it, open, and lasts until the process ends. Where there are several GP
 a process for each (VERB is rank) and holds the locks for all of them.
 """
 
-import json
 import os
 import signal
 import sys
@@ -14,23 +13,22 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event, Failed, Stopped
-from resnet_demo.files import write_atomically
 from resnet_demo.places import Places
-from resnet_demo.runs.store import Run, Runs
+from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
+from resnet_demo.tasks.evaluating import evaluate
 from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
 from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
-from resnet_demo.tasks.work import Telling, begin, in_short, perform
+from resnet_demo.tasks.work import begin, in_short
 from resnet_demo.training import torchrun
 
 DEEDS = {
@@ -38,6 +36,7 @@ DEEDS = {
     "survey": data_work.survey,
     "import": data_work.bring,
     "measure": measure,
+    "evaluate": evaluate,
 }
 
 
@@ -149,26 +148,6 @@ def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) ->
     return event
 
 
-def evaluate(folder: Path, places: Places) -> None:
-    """Fill an evaluation's folder with `result.json`. Raises as `perform`."""
-    told = json.loads((folder / "task.json").read_text("utf-8"))
-
-    def work(tell: Telling) -> str:
-        from resnet_demo.runs.evaluation import evaluate_run
-
-        begin(folder, "running", "")
-        run = Runs(places).get(told["run"])
-        on_batch = partial(tell, unit="images")
-        datasets = Datasets(places.data)
-        result = evaluate_run(run, datasets, told["split"], told["dataset"], on_batch)
-        if not result["weights"].startswith(told["weights"]):  # as the folder is named
-            raise DemoError("the run has better weights by now: evaluate it again")
-        write_atomically(folder / "result.json", json.dumps(result).encode())
-        return ""
-
-    perform(folder, "loading torch and the images", work)
-
-
 def say(text: str) -> None:
     """A line for worker.log, with the time."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
@@ -198,7 +177,7 @@ def main(verb: str, folder: Path) -> None:
         train(Run(folder), places, tell, lambda place: say(waiting(place)), spread=True)
         return
     with suppress(DemoError):  # told in status.json already
-        {**DEEDS, "evaluate": evaluate}[verb](folder, places)
+        DEEDS[verb](folder, places)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def api(services: Services) -> None:
 
 async def evaluated(services: Services, run_id: str, split: str) -> dict[str, Any]:
     """The result of an evaluation task, started or found. Raises DemoError where it failed."""
-    folder = services.launcher.evaluate(run_id, split, services.caller())
+    folder = services.evaluating.start(run_id, split, services.caller())
     while (status := settle(folder)).is_live:
         await asyncio.sleep(LOOK_EVERY_S)
     if status.state == "stopped":

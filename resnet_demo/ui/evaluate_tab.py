@@ -47,7 +47,7 @@ def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
 
     @plainly()
     def on_start(run_id: str | None, split: str) -> None:
-        services.launcher.evaluate(run_id, split, services.caller())
+        services.evaluating.start(run_id, split, services.caller())
 
     @plainly()
     def on_cancel(run_id: str | None, split: str) -> None:
@@ -73,7 +73,7 @@ def choices(services: Services, chosen: str | None) -> dict[str, Any]:
 def folder_of(services: Services, run_id: str | None, split: str) -> Path:
     """Where the run's own weights and dataset have their result for the split."""
     run = services.runs.get(run_id)
-    return services.launcher.evaluation_folder(run, split, run.config().dataset)
+    return services.evaluating.folder(run, split, run.config().dataset)
 
 
 def tick(services: Services, run_id: str | None, split: str, dark: bool, before: Any) -> Any:

@@ -16,12 +16,13 @@ from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
+from resnet_demo.tasks.evaluating import Evaluating
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.look import Watcher, status_of
 from resnet_demo.tasks.measuring import Measuring
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.runs.evaluation import Classifier
+    from resnet_demo.runs.classifier import Classifier
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOT_UPLOADED = ConfigError(
@@ -40,6 +41,7 @@ class Services:
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
     measuring: Measuring = field(init=False)
+    evaluating: Evaluating = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     classifiers: "dict[tuple[str, str], Classifier]" = field(default_factory=dict)
 
@@ -47,6 +49,7 @@ class Services:
         self.launcher = Launcher(self.places)
         self.data = DataTasks(self.launcher)
         self.measuring = Measuring(self.launcher)
+        self.evaluating = Evaluating(self.launcher)
 
     @property
     def runs(self) -> Runs:
@@ -64,7 +67,7 @@ class Services:
 
     def classifier(self, run_id: str) -> "Classifier":
         """The run's best weights, kept in memory while they are the best. Raises DemoError."""
-        from resnet_demo.runs.evaluation import Classifier
+        from resnet_demo.runs.classifier import Classifier
 
         run = self.runs.get(run_id)
         key = (run.id, describe(run.path)["sha256"])

@@ -18,6 +18,7 @@ from resnet_demo.events import Started, Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import launcher as module
 from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.evaluating import Evaluating
 from resnet_demo.tasks.launcher import Launcher, discard, queue_again
 from resnet_demo.tasks.look import Watcher, look, summary
 from resnet_demo.tasks.status import (
@@ -93,7 +94,7 @@ def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
         lambda: launcher.stop("mine", stranger),
         lambda: launcher.resume("mine", stranger),
         lambda: launcher.delete("mine", stranger),
-        lambda: launcher.evaluate("mine", "test", stranger),
+        lambda: Evaluating(launcher).start("mine", "test", stranger),
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             ask()
@@ -317,9 +318,9 @@ def test_unknown_runs_and_splits_are_named(launcher, at_rest, owner):
         with pytest.raises(NotFoundError, match="got 'nope'"):
             ask("nope", owner)
     with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
-        launcher.evaluate("mine", "all", owner)
+        Evaluating(launcher).start("mine", "all", owner)
     with pytest.raises(NotFoundError, match=r"mine .* yet"):
-        launcher.evaluate("mine", "test", owner)
+        Evaluating(launcher).start("mine", "test", owner)
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +348,7 @@ def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
 
     def ask():
         barrier.wait()
-        folders.append(launcher.evaluate("trained", "test", owner))
+        folders.append(Evaluating(launcher).start("trained", "test", owner))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
@@ -360,7 +361,7 @@ def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
     assert ended(folder).state == "stopped"
     assert not (folder / "result.json").exists()
 
-    assert launcher.evaluate("trained", "test", owner) == folder
+    assert Evaluating(launcher).start("trained", "test", owner) == folder
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
     assert (status.done, status.total, status.unit) == (30, 30, "images")
@@ -371,14 +372,14 @@ def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
 
     until(lambda: not has_worker(folder))
     before = content(copied.path)
-    assert launcher.evaluate("trained", "test", owner) == folder  # no worker is needed now
+    assert Evaluating(launcher).start("trained", "test", owner) == folder  # no worker is needed now
     assert not has_worker(folder)
     assert content(copied.path) == before
 
 
 def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, copied, monkeypatch):
     from resnet_demo.runs import evaluation
-    from resnet_demo.tasks.worker import evaluate
+    from resnet_demo.tasks.evaluating import evaluate
 
     told = b'{"run": "trained", "split": "val", "dataset": "colours", "weights": ""}'
 
@@ -406,13 +407,13 @@ def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, cop
 
 
 def test_results_about_a_shipped_run_go_to_the_cache(launchers, tmp_path, trained):
-    from resnet_demo.tasks.worker import evaluate
+    from resnet_demo.tasks.evaluating import evaluate
 
     launcher = launchers(tmp_path)
     places = launcher.places
     run = Run(shutil.copytree(trained.path, places.shipped / "learn-trained"), shipped=True)
     before = content(places.shipped)
-    folder = launcher.evaluation_folder(run, "test", "colours")
+    folder = Evaluating(launcher).folder(run, "test", "colours")
     assert folder.parent == places.runs / ".cache" / "evaluations" / "learn-trained"
     weights = folder.name.rpartition("-")[2]
     task = {"run": "learn-trained", "split": "test", "dataset": "colours", "weights": weights}

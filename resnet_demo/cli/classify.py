@@ -1,4 +1,4 @@
-"""`evaluate` and `classify`: what a trained run says."""
+"""`classify`: what a trained run says of pictures."""
 
 import argparse
 from pathlib import Path
@@ -7,16 +7,10 @@ from typing import Any
 from resnet_demo.cli.common import find, tell, verb, whole
 from resnet_demo.errors import DemoError
 from resnet_demo.places import Places
-from resnet_demo.runs.words import evaluation_text
 
 
 def add(verbs: Any) -> None:
-    """Both verbs and their flags."""
-    evaluate = verb(verbs, "evaluate", evaluate_verb, "score a run on a split")
-    evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--split", default="test", help="test (default), val or train")
-    evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
-
+    """The verb and its flags."""
     classify = verb(verbs, "classify", classify_verb, "name what pictures show")
     classify.add_argument("run", metavar="RUN")
     classify.add_argument("files", nargs="+", metavar="FILE")
@@ -24,27 +18,12 @@ def add(verbs: Any) -> None:
     classify.add_argument("--dataset", metavar="NAME", help="must have the run's classes")
 
 
-def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
-    """Score a run's best weights."""
-    from resnet_demo.data.rules import check_split
-    from resnet_demo.data.store import Datasets
-    from resnet_demo.runs.store import Runs
-
-    check_split(asked.split)
-    run = find(Runs(places), asked.run)
-    from resnet_demo.runs.evaluation import evaluate_run
-
-    result = evaluate_run(run, Datasets(places.data), asked.split, asked.dataset)
-    note = "\nCounted on the answers kept with the run: its images are not on this machine."
-    tell(result, evaluation_text(result) + (note if result["stored"] else ""), asked.json)
-
-
 def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     """A line a picture; a picture that cannot be read does not end the others."""
     from resnet_demo.runs.store import Runs
 
     run = find(Runs(places), asked.run)
-    from resnet_demo.runs.evaluation import Classifier
+    from resnet_demo.runs.classifier import Classifier
 
     classifier = Classifier.of(run)
     if asked.dataset is not None:
