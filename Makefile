@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint format browser system clean
+.PHONY: help run test soak lint format browser system clean
 
 help:  ## print this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ run: .venv/installed  ## open the app on port 7860, or GRADIO_SERVER_PORT
 
 test: system .venv/tools browser lint  ## check style, then run all tests; ARGS="-k words" for some
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+soak: system .venv/tools  ## the long tests: kills by the dozen, for some minutes
+	$(PYTHON) -m pytest -m soak $(ARGS)
 
 lint: .venv/tools  ## check style only
 	$(PYTHON) -m ruff check

@@ -114,6 +114,12 @@ class TrainConfig:
         "auto", "number format of the arithmetic; auto takes bf16 where the hardware has it",
         choices=("auto", "float32", "bf16"), rare=True,
     )  # fmt: skip
+    compile: bool = knob(
+        False,
+        "compile the network first: a minute or more before the first step, then faster ones on "
+        "most GPUs; on a CPU some networks get slower",
+        rare=True,
+    )
     val_share: float = knob(
         0.1, "share of the training images kept aside for validation", low=0.01, high=0.5, rare=True
     )

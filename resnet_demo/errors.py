@@ -43,6 +43,16 @@ class DamagedError(DemoError):
     """A file is not what was written: torn, altered, or not of its kind. It is never used."""
 
 
+class DiskFullError(DemoError):
+    """There is no room for a file. What was there before is whole."""
+
+    @classmethod
+    def needing(cls, needed: int, free: int, what: str) -> "DiskFullError":
+        """How many bytes are needed for what, and how many are free."""
+        megabytes = -(-needed // 10**6)
+        return cls(f"disk full: {megabytes} MB needed for {what}, {free // 10**6} MB free")
+
+
 class StoppedError(DemoError):
     """A person asked for the end of it. Exit code 130, as a shell reports an interrupt."""
 

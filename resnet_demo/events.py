@@ -44,6 +44,14 @@ class Resumed(Started):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compiled(Event):
+    """The network is compiled, which took so many seconds; the first step follows."""
+
+    kind = "compiled"
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step(Event):
     """One minibatch: loss in nats, top-1, its learning rate; images a second since the last."""
 
@@ -94,13 +102,14 @@ class Stopped(Ended):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Ended):
-    """It could not go on; message says why."""
+    """It could not go on; message says why. retry: knobs with which it might."""
 
     kind = "failed"
+    retry: dict = field(default_factory=dict)
 
 
 KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (Started, Resumed, Step, Epoch, Finished, Stopped, Failed)
+    kind.kind: kind for kind in (Started, Resumed, Compiled, Step, Epoch, Finished, Stopped, Failed)
 }
 
 
@@ -115,11 +124,17 @@ def to_line(event: Event) -> str:
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for a torn line or a kind this version does not know."""
+    """The event of a line; None for a torn or damaged line or a kind this version does not know."""
     try:
         values = json.loads(line)
         kind = KINDS[values.pop("event")]
         names = {f.name for f in fields(kind)}
-        return kind(**{name: value for name, value in values.items() if name in names})
+        event = kind(**{name: value for name, value in values.items() if name in names})
+        return event if all(fits(getattr(event, f.name), f.type) for f in fields(kind)) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a field of that type may hold the value; whole numbers are floats too, no bool is."""
+    return not isinstance(value, bool) and isinstance(value, int | float if kind is float else kind)

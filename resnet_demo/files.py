@@ -1,10 +1,17 @@
 """Writing a file so that a kill or a power cut leaves the old one or the new one, never half."""
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from resnet_demo.errors import DiskFullError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none for this user, none for this file
 
 
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
@@ -22,6 +29,26 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def full_told(folder: Path, needed: int, what: str) -> Iterator[None]:
+    """A disk that runs full within is told as DiskFullError; any other OSError goes through.
+
+    needed: bytes, for what, in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFullError.needing(needed, free_bytes(folder), what) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder that need not be there yet."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from resnet_demo.events import (
     KINDS,
+    Compiled,
     Epoch,
     Failed,
     Finished,
@@ -33,6 +34,7 @@ EXAMPLES = [
         **AT, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.25, lr=0.1, seconds=3.5,
         images_per_s=900.0,
     ),
+    Compiled(**AT, seconds=41.5),
     Finished(**AT, **ENDING),
     Stopped(**AT, **{**ENDING, "best_epoch": None, "best_val_top1": None}),
     Failed(**AT, **ENDING),
@@ -66,6 +68,7 @@ def test_the_contract_names_these_fields():
     promised = {
         "started": opening,
         "resumed": opening,
+        "compiled": "time step epoch seconds",
         "step": "time step epoch loss lr images_per_s",
         "epoch": "time step epoch train_loss train_top1 val_loss val_top1 lr seconds images_per_s",
         "finished": "time best_epoch best_val_top1 seconds message",

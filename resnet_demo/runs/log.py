@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnet_demo.events import Event, Step, from_line, to_line
+from resnet_demo.files import full_told
 
 
 class EventLog:
@@ -26,9 +27,13 @@ class EventLog:
                 file.truncate(keep)
 
     def append(self, event: Event) -> None:
-        """One line, visible to every reader at once; durable at the end of an epoch."""
-        with open(self.path, "ab") as file:
-            file.write(to_line(event).encode())
+        """One line, visible to every reader at once; durable at the end of an epoch.
+
+        Raises DiskFullError, OSError.
+        """
+        line = to_line(event).encode()
+        with full_told(self.path.parent, len(line), "the log"), open(self.path, "ab") as file:
+            file.write(line)
             file.flush()
             if not isinstance(event, Step):
                 os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,11 +20,13 @@ from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.room import check_room
 from resnet_demo.tasks.speeds import task_of
 from resnet_demo.tasks.status import (
     LIVE,
     change,
     has_worker,
+    holder,
     new_task,
     request_stop,
     settle,
@@ -43,7 +46,7 @@ class Launcher:
 
     def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
         """A queued run, and the lock of its worker to come. Raises ConfigError."""
-        check_data(config, self.datasets)
+        check_room(config, len(check_data(config, self.datasets).classes), self.places.runs)
         files = {"config.json": to_json(config, __version__).encode()}
         while True:
             name = check_run_id(self.runs.new_id(config) if run_id is None else run_id)
@@ -81,6 +84,21 @@ class Launcher:
             return f"{folder.name} leaves the queue"
         return f"{folder.name} stops after this step; Resume goes on from there"
 
+    def kill(self, run_id: str, caller: Caller) -> str:
+        """End the worker of a run that was asked to stop and does not; what happened, in words.
+
+        Raises ConfigError for a run that was not asked, and where its process cannot be told.
+        """
+        caller.must_own("kill a run")
+        folder = self.runs.get(run_id).path
+        if (state := settle(folder).state) != "stopping":
+            raise ConfigError(f"run {run_id} is {state}: only what is stopping is killed", "run")
+        pid = holder(folder)
+        if pid is None:
+            raise ConfigError(f"run {run_id} has no process here that could be killed", "run")
+        os.kill(pid, signal.SIGKILL)
+        return f"{run_id} was killed; Resume goes on from its last checkpoint"
+
     def resume(self, run_id: str, caller: Caller) -> str:
         """Queue a stopped or failed run again; the run id. Raises ConfigError."""
         caller.must_own("resume a run")
@@ -94,7 +112,8 @@ class Launcher:
         Raises ConfigError for a run that is live or finished.
         """
         must_be_own(run, "resumed")
-        check_data(run.config(), self.datasets)
+        info = check_data(run.config(), self.datasets)
+        check_room(run.config(), len(info.classes), run.path)
         lock = queue_again(run.path)
         self.stop_measuring()
         return lock
@@ -179,6 +198,8 @@ def reap(process: subprocess.Popen, folder: Path) -> None:
         return
     how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     hint = ", probably out of memory" if code == -9 else ""
+    if state_of(folder) == "stopping":
+        hint = " after it was asked to stop"
     with suppress(DamagedError, FileNotFoundError):  # deleted at this very moment
         settle(
             folder, f"the worker was {how}{hint}" if code < 0 else f"the worker {how}: see its log"

@@ -2,14 +2,17 @@
 
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.store import Run, made_at
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import duration
-from resnet_demo.tasks.status import Status, read_status, settle
+from resnet_demo.tasks.status import Status, is_frozen, read_status, settle
 from resnet_demo.tasks.turns import ahead
+
+STOP_S = 10.0  # a stop is heard between two steps, and between two batches of validation
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class Look:
             "parameters": started.parameters if started else None,
             "macs": started.macs if started else None,
         }
+
+    @property
+    def ignores_stop(self) -> bool:
+        """Whether it was asked to stop a while ago, longer than a step takes, and still runs."""
+        waited = time.time() - self.status.changed_at
+        steps = self.view.steps[-10:]
+        usual = max([STOP_S, *(3 * (b.time - a.time) for a, b in pairwise(steps))])
+        return self.status.state == "stopping" and (waited > usual or self.frozen)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a signal has suspended its process."""
+        return is_frozen(self.status)
 
     def silent_s(self) -> float | None:
         """Seconds since the last word of a run that trains; None for any other."""

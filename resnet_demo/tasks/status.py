@@ -9,13 +9,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.errors import ConfigError, DamagedError
-from resnet_demo.files import write_atomically
+from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
+from resnet_demo.files import full_told, write_atomically
 
 LEGAL: dict[str, tuple[str, ...]] = {
     "queued": ("preparing", "stopping", "failed"),
@@ -141,8 +141,10 @@ def report(folder: Path, **values: Any) -> None:
 
 
 def write(folder: Path, status: Status) -> Status:
-    """Replace status.json; for those who hold the lock."""
-    write_atomically(folder / "status.json", as_json(status))
+    """Replace status.json; for those who hold the lock. Raises DiskFullError, OSError."""
+    content = as_json(status)
+    with full_told(folder, len(content), "status.json"):
+        write_atomically(folder / "status.json", content)
     return status
 
 
@@ -208,6 +210,29 @@ def has_worker(folder: Path) -> bool:
         os.close(descriptor)
 
 
+def holder(folder: Path) -> int | None:
+    """The pid of the task's living worker; None where there is none, or nobody can tell.
+
+    What status.json says is believed only of a process that has the worker's lock open.
+    """
+    pid, lock = read_status(folder).pid, str((folder / LOCK).resolve())
+    opened = set()
+    with suppress(OSError):  # it ended meanwhile, belongs to somebody else, or there is no /proc
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                opened.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return pid if lock in opened else None
+
+
+def is_frozen(status: Status) -> bool:
+    """Whether the worker's process is suspended by a signal, where the system can tell."""
+    try:
+        told = Path(f"/proc/{status.pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return status.is_live and told.rpartition(")")[2].split()[0] in ("T", "t")
+
+
 def settle(folder: Path, reason: str = UNTOLD) -> Status:
     """The status, corrected where it names a worker that is gone. Raises DamagedError.
 
@@ -220,7 +245,10 @@ def settle(folder: Path, reason: str = UNTOLD) -> Status:
     with held(folder):
         status = read_status(folder)
         right = settled(folder, status, reason)
-        return status if right == status else write(folder, right)
+        if right != status:
+            with suppress(DiskFullError):  # true all the same, and told; written down later
+                write(folder, right)
+        return right
 
 
 def settled(folder: Path, status: Status, reason: str) -> Status:

@@ -1,9 +1,9 @@
 """A task's process: `python -m resnet_demo.tasks.worker VERB FOLDER`.
 
-VERB is train, evaluate, measure, get, survey or import. It waits for its turn without torch, does
-the work, and puts every state and every failure where readers look for them. The launcher's lock
-came with it, open, and lasts until the process ends. Where there are several GPUs, `train` starts
-a process for each (VERB is rank) and holds the locks for all of them.
+VERB is train or one of DEEDS. It waits for its turn without torch, does the work, and puts every
+state and every failure where readers look for them. The launcher's lock came with it, open, and
+lasts until the process ends. Where there are several GPUs, `train` starts a process for each (VERB
+is rank) and holds the locks for all of them.
 """
 
 import os
@@ -11,21 +11,24 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import DemoError
+from resnet_demo.errors import DemoError, DiskFullError
 from resnet_demo.events import Ended, Event, Failed, Stopped
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
-from resnet_demo.tasks.evaluating import evaluate
+from resnet_demo.tasks.evaluating import bear, evaluate
+from resnet_demo.tasks.indexing import index
 from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
+from resnet_demo.tasks.room import give_back, keep_back
 from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import begin, in_short
@@ -37,6 +40,8 @@ DEEDS = {
     "import": data_work.bring,
     "measure": measure,
     "evaluate": evaluate,
+    "robustness": bear,
+    "index": index,
 }
 
 
@@ -75,13 +80,19 @@ def train(
 def to_the_end(run: Run, work: Callable[[], Ended], on_event: Callable[[Event], None]) -> Ended:
     """Do the work, which returns the run's last event, and tell in the status how it ended."""
     try:
+        keep_back(run.path)
         last = work()
+    except DiskFullError as error:
+        give_back(run.path)
+        request_stop(run.path, str(error))
+        return end(run, "stopped", f"{error}; make room, then Resume goes on", on_event)
     except DemoError as error:
-        return end(run, "failed", str(error), on_event)
+        return end(run, "failed", str(error), on_event, getattr(error, "retry", {}))
     except Exception as error:  # raised again: a page that only sees the folder must know too
         if not torchrun.restarts_left():
             end(run, "failed", in_short(error), on_event)
         raise
+    give_back(run.path)
     if read_status(run.path).is_live:  # else its first rank has told it
         close(run.path, last.kind, last.message)
     return last
@@ -128,13 +139,22 @@ def rank(run: Run, places: Places, on_event: Callable[[Event], None]) -> None:
             follow(places)
 
 
-def end(run: Run, kind: str, message: str, on_event: Callable[[Event], None]) -> Ended:
-    """Log and tell an end that the loop did not reach by itself."""
+def end(
+    run: Run,
+    kind: str,
+    message: str,
+    on_event: Callable[[Event], None],
+    retry: Mapping[str, Any] | None = None,
+) -> Ended:
+    """Log and tell an end that the loop did not reach by itself; retry: as in Failed."""
+    give_back(run.path)
     view = RunView(run.log())
     run.log().mend()
     view.refresh()
     best = view.best
+    told = {"retry": dict(retry)} if retry else {}
     event = (Failed if kind == "failed" else Stopped)(
+        **told,
         step=view.step,
         epoch=view.last.epoch if view.last else 0,
         best_epoch=best.epoch if best else None,

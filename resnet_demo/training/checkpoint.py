@@ -18,17 +18,30 @@ from typing import Any
 import torch
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import sha256_of, sync_folder, write_atomically
+from resnet_demo.files import full_told, sha256_of, sync_folder, write_atomically
 
 LAST, BEFORE = "last.pt", "last.before.pt"
 
 
 def save_last(folder: Path, state: dict[str, Any]) -> None:
-    """Write `last.pt`, keeping the one before. Raises OSError; what was there stays."""
+    """Write `last.pt`, keeping the one before. What was there stays where that fails.
+
+    Raises DiskFullError, OSError.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    last, new = folder / LAST, folder / f".{LAST}.new"
+    new = folder / f".{LAST}.new"
+    try:
+        with full_told(folder, len(content), "a checkpoint"):
+            replace_last(folder, content, new)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def replace_last(folder: Path, content: memoryview, new: Path) -> None:
+    """All steps of a save; `new` is the temporary name."""
+    last = folder / LAST
     with open(new, "wb") as file:
         file.write(content)
         file.flush()

@@ -12,8 +12,11 @@ Several ranks each run this loop, in step with each other; `training.world` is w
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,10 +32,15 @@ from resnet_demo.training.validate import validate
 FIRST_STEPS = 20  # each is logged, so that a slow machine shows a curve at once
 POINTS_PER_EPOCH = 40
 SAVE_EVERY_S = 60.0  # a kill costs at most this much work, and a step
+NO_MEMORY = "DefaultCPUAllocator"  # how PyTorch's own error on a CPU names what failed
 
 
 class TrainingError(DemoError):
-    """The run cannot go on; the sentence says which knob to try."""
+    """The run cannot go on; the sentence says which knob to try, and `retry` with what."""
+
+    def __init__(self, message: str, retry: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.retry = retry or {}
 
 
 def fit(
@@ -50,18 +58,29 @@ def fit(
     world: of several ranks, which all tell the same; only the first is given a folder, and a stop
     asked of one stops all. None: alone.
     """
-    training = Training.begin(config, datasets, folder, world)
+    with memory_told(config):
+        yield from told(Training.begin(config, datasets, folder, world), should_stop)
+
+
+def told(training: Training, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """All events of a run that begins or goes on."""
+    config = training.config
     yield training.opening_event()
+    if config.compile:
+        from resnet_demo.training.compiled import warm_up  # its imports take seconds
+
+        yield warm_up(training)
     while training.validated < config.epochs:
         yield from train_epoch(training, should_stop)
         stopped = training.world.any(should_stop())
-        summary = None if stopped else validate_epoch(training, should_stop)
-        if summary is None:
+        validated = None if stopped else validate_epoch(training, should_stop)
+        if validated is None:
             training.save()
             yield Stopped(**training.now(), **training.ending("stopped; Resume goes on from here"))
             return
+        summary, outside = validated
         yield summary
-        training.keep_if_best(summary)
+        training.keep_if_best(summary, outside)
         training.save()
     yield Finished(**training.now(), **training.ending(f"{config.epochs} epochs done"))
 
@@ -108,7 +127,7 @@ def train_step(
     the caller decides when to wait for them. share: of the step's images, how large a part these
     are; the loss is then what they add to the step's own.
     """
-    model, optimizer = training.replica or training.model, training.optimizer
+    model, optimizer = training.trained, training.optimizer
     with training.autocast():
         logits = model(x)
     logits = logits.float()
@@ -121,13 +140,18 @@ def train_step(
     return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
 
 
-def validate_epoch(training: Training, should_stop: Callable[[], bool]) -> Epoch | None:
-    """The epoch's summary; None when stopped half-way, the network then as it was before."""
+def validate_epoch(
+    training: Training, should_stop: Callable[[], bool]
+) -> tuple[Epoch, dict[str, Any] | None] | None:
+    """The epoch's summary, and `Validation.outside`.
+
+    None when stopped half-way, the network then as it was before.
+    """
     began = time.monotonic()
     train_loss, train_top1, seen = training.tally.over(training.world).means()
     finite(train_loss, training.step, training.config)
     try:
-        val_loss, val_top1 = validate(training, should_stop)
+        validation = validate(training, should_stop)
     except StoppedError:
         return None
     training.seconds += time.monotonic() - began
@@ -135,14 +159,30 @@ def validate_epoch(training: Training, should_stop: Callable[[], bool]) -> Epoch
         **training.now(),
         train_loss=train_loss,
         train_top1=train_top1,
-        val_loss=finite(val_loss, training.step, training.config),
-        val_top1=val_top1,
+        val_loss=finite(validation.loss, training.step, training.config),
+        val_top1=validation.top1,
         lr=learning_rate(training.config, training.step - 1, training.batches.steps_per_epoch),
         seconds=training.seconds - training.epoch_began,
         images_per_s=seen / max(training.tally.seconds, 1e-9),
     )
     training.close_epoch()
-    return summary
+    return summary, validation.outside
+
+
+@contextmanager
+def memory_told(config: TrainConfig) -> Iterator[None]:
+    """Memory that runs out within becomes a TrainingError that names the batch and half of it."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY in str(error)):
+            raise
+        size, half = config.batch_size, config.batch_size // 2
+        what = f"out of memory with batch_size {size} at image_size {config.image_size}: nothing "
+        if half == 0:
+            raise TrainingError(f"{what}was changed; try a smaller network or image") from error
+        retry = {"batch_size": half}
+        raise TrainingError(f"{what}was changed; half, {half}, needs less", retry) from error
 
 
 def is_logged(step: int, steps_per_epoch: int) -> bool:

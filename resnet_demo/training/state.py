@@ -13,6 +13,7 @@ from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch, Resumed, Started
+from resnet_demo.files import full_told
 from resnet_demo.models.measure import measure
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
@@ -66,7 +67,7 @@ class Tally:
 class Training:
     """A run in progress. `step` counts updates done, `validated` the epochs that are complete.
 
-    replica: the model as several ranks train it; None where one trains alone.
+    replica: the model as several ranks train it, or compiled; None where it trains as it is.
     """
 
     config: TrainConfig
@@ -120,12 +121,19 @@ class Training:
             model.adapt(batches.first_images(ADAPTED))
         if world.size > 1:
             training.replica = world.replica(model)
+        if config.compile:  # by the first step, which `compiled.warm_up` takes
+            training.replica = torch.compile(training.trained, dynamic=False)
         return training
 
     @property
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.world.device
+
+    @property
+    def trained(self) -> nn.Module:
+        """What a step goes through: the replica, where there is one."""
+        return self.model if self.replica is None else self.replica
 
     @property
     def epoch(self) -> int:
@@ -173,8 +181,11 @@ class Training:
         self.epoch_began = self.seconds
         self.tally = Tally.on(self.device)
 
-    def keep_if_best(self, summary: Epoch) -> None:
-        """Save the weights for classifying, if no earlier epoch was better on validation."""
+    def keep_if_best(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
+        """Save the weights for classifying, if no earlier epoch was better on validation.
+
+        outside: `Validation.outside` of the same epoch, for model.json's metrics.
+        """
         if self.best and summary.val_top1 <= self.best["val_top1"]:
             return
         self.best = {
@@ -182,14 +193,17 @@ class Training:
             "val_top1": summary.val_top1,
             "val_loss": summary.val_loss,
         }
-        if self.folder:
+        if not self.folder:
+            return
+        weights = sum(value.nbytes for value in self.model.state_dict().values())
+        with full_told(self.folder, weights, "the best weights"):
             save_model(
                 self.folder,
                 self.model,
                 network=network_of(self.config, len(self.batches.classes)),
                 classes=list(self.batches.classes),
                 preprocessing=self.batches.preprocessing.to_dict(),
-                metrics=self.best,
+                metrics={**self.best, **({"outside": outside} if outside else {})},
             )
 
     def gather(self) -> None:

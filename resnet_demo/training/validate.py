@@ -1,16 +1,33 @@
 """Loss and accuracy on the validation split, during training."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 
 from resnet_demo.analysis.evaluate import predict
+from resnet_demo.analysis.outside import outside_metric
 from resnet_demo.errors import StoppedError
 from resnet_demo.training.state import Training
 
 
-def validate(training: Training, should_stop: Callable[[], bool]) -> tuple[float, float]:
-    """Loss in nats and top-1 as a fraction, on batch statistics if the config has that fault.
+@dataclass(frozen=True)
+class Validation:
+    """loss in nats, top1 as a fraction.
+
+    outside: the threshold for pictures of something else, as model.json keeps it. None for a
+    network that computes NaN, and for one that answered on batch statistics: asked about a single
+    picture it answers otherwise, and its energies are others.
+    """
+
+    loss: float
+    top1: float
+    outside: dict[str, Any] | None
+
+
+def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
+    """How good the network is by now, on batch statistics if the config has that fault.
 
     Each rank looks at its share of the images; with that fault at all of them, since batches then
     have a say in the result. Raises StoppedError between two batches, or on all ranks when one was
@@ -47,5 +64,8 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> tuple[float
     if shared:
         logits = world.joined(logits, n)
     labels = batches.val_labels.cpu()
-    loss = F.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(1) == labels).float().mean().item()
+    return Validation(
+        loss=F.cross_entropy(logits, labels).item(),
+        top1=(logits.argmax(1) == labels).float().mean().item(),
+        outside=None if as_article else outside_metric(logits),
+    )

@@ -5,11 +5,14 @@ from itertools import pairwise
 from typing import Any
 
 from resnet_demo.runs.words import count, duration, in_words
-from resnet_demo.tasks.look import Look
+from resnet_demo.tasks.look import Look, config_of
 from resnet_demo.ui.text import literal
 
 SILENT_S = 15.0  # after so long without a word the page says so
 EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
+FROZEN = (
+    "Its process is suspended by a signal: it goes on when that is taken back, or Stop ends it."
+)
 STATE_WORDS = {
     "queued": "Queued",
     "preparing": "Preparing",
@@ -61,8 +64,12 @@ def sentence(seen: Look) -> str:
         what = "Preparing: loading torch and the images takes some seconds."
     elif state == "failed":
         what = f"**Failed:** {message}."
+    elif state == "finished" and seen.run.shipped:
+        what = f"Came with the app, trained in {duration(seen.view.worked())}: {message}."
     elif state in ("stopped", "finished"):
         what = f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
+    elif compiling(seen):
+        what = "Compiling the network: that takes a minute or more, then the steps begin."
     else:
         what = message
     if at["device"]:
@@ -70,9 +77,20 @@ def sentence(seen: Look) -> str:
             f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
             f"on {literal(at['device'])} in {literal(at['precision'])}."
         )
-    if (at["silent_s"] or 0) > usual_silence(seen):
+    if seen.frozen:
+        what += f" **{FROZEN}**"
+    elif (at["silent_s"] or 0) > usual_silence(seen):
         what += f" *No news for {duration(at['silent_s'])}.*"
     return what.strip()
+
+
+def compiling(seen: Look) -> bool:
+    """Whether a run was told to compile, and nothing has come after its start."""
+    view = seen.view
+    if view.started is None or view.last is not view.started:
+        return False
+    config = config_of(seen.run)
+    return bool(config and config["compile"])
 
 
 def usual_silence(seen: Look) -> float:

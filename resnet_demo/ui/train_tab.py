@@ -80,6 +80,7 @@ def watch_panel(services: Services) -> dict[str, Any]:
     with gr.Row(elem_id="controls"):
         stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
+        retry = gr.Button(visible=False, elem_id="retry", size="sm", variant="primary")
         log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, min_width=90)
         gr.HTML(plots.LEGEND, elem_id="legend", padding=False)
     same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
@@ -96,7 +97,7 @@ def watch_panel(services: Services) -> dict[str, Any]:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
     seen = gr.State(None)
-    outputs = [run, figures, words, stop, resume, loss, accuracy, table, log, seen]
+    outputs = [run, figures, words, stop, resume, retry, loss, accuracy, table, log, seen]
 
     async def on_tick(run_id: str | None, log_loss: bool, before: Any) -> Any:
         return tick(services, run_id, log_loss, before)
@@ -110,12 +111,28 @@ def watch_panel(services: Services) -> dict[str, Any]:
     run.change(None, run, None, js=ADDRESS, **QUIET)
     stop.click(plainly()(lambda run_id: stopped(services, run_id)), run, None, **QUIET)
     resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
+    retry.click(plainly()(lambda run_id: retried(services, run_id)), run, run, **QUIET)
     return {"run": run, "seen": seen, "words": words}
 
 
 def stopped(services: Services, run_id: str) -> None:
-    """Stop the run, and say what happens now."""
-    gr.Info(services.launcher.stop(run_id, services.caller()))
+    """Stop the run, or kill it where it does not listen, and say what happens now."""
+    launcher, caller = services.launcher, services.caller()
+    look = services.watcher.look(services.runs.get(run_id))
+    gr.Info((launcher.kill if look.ignores_stop else launcher.stop)(run_id, caller))
+
+
+def retried(services: Services, run_id: str) -> dict[str, Any]:
+    """Train again with the knobs that the failure proposes; the choice of runs, at the new one."""
+    run = services.runs.get(run_id)
+    knobs = {**run.config().to_dict(), **retry_of(services.watcher.look(run))}
+    started = services.launcher.start(make_config(knobs), services.caller())
+    return gr.update(choices=services.run_labels(), value=started)
+
+
+def retry_of(look: Look) -> dict[str, Any]:
+    """The knobs with which a run that failed might do; empty where nobody knows."""
+    return getattr(look.view.ended, "retry", {}) if look.status.state == "failed" else {}
 
 
 def resumed(services: Services, run_id: str) -> None:
@@ -132,7 +149,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         skip if labels == before.get("labels") else gr.update(choices=labels, visible=bool(labels))
     )
     if run_id is None:
-        return (choices, *[skip] * 8, {"labels": labels})
+        return (choices, *[skip] * 9, {"labels": labels})
     if run_id not in [name for _, name in labels]:  # deleted meanwhile, from a terminal say
         other = gr.update(choices=labels, value=services.latest(), visible=bool(labels))
         return (other, *nothing(), {"labels": labels})
@@ -140,12 +157,12 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         look = services.watcher.look(services.runs.get(run_id))
     except DemoError as error:  # a damaged run is said, not hidden
         words = gr.update(value=f"**{error}.**")
-        return (choices, skip, words, *[skip] * 6, {"labels": labels})
+        return (choices, skip, words, *[skip] * 7, {"labels": labels})
     now = {
         "labels": labels,
         "figures": live.tiles(look),
         "words": live.sentence(look),
-        "state": look.status.state,
+        "state": [look.status.state, look.ignores_stop],
         "curves": [run_id, look.view.offset, log_loss],
     }
     fresh = {part: now[part] != before.get(part) for part in now}
@@ -153,7 +170,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         choices,
         now["figures"] if fresh["figures"] else skip,
         now["words"] if fresh["words"] else skip,
-        *(buttons(look) if fresh["state"] else (skip, skip)),
+        *(buttons(look) if fresh["state"] else (skip,) * 3),
         *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
         now if any(fresh.values()) else skip,
     )
@@ -162,15 +179,20 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
 def nothing() -> tuple[Any, ...]:
     """What stands below the choice of a run where there is none."""
     off = gr.update(interactive=False)
-    return "", NO_RUN, off, off, None, None, [], ""
+    return "", NO_RUN, off, off, gr.update(visible=False), None, None, [], ""
 
 
-def buttons(look: Look) -> tuple[Any, Any]:
-    """Stop and Resume, each alive where it can do something."""
-    state, own = look.status.state, not look.run.shipped
+def buttons(look: Look) -> tuple[Any, Any, Any]:
+    """Stop, Resume and Retry, each alive where it can do something."""
+    state, own, deaf = look.status.state, not look.run.shipped, look.ignores_stop
+    retry = ", ".join(f"{name} {value}" for name, value in retry_of(look).items())
     return (
-        gr.update(interactive=own and state in ("queued", "preparing", "running")),
+        gr.update(
+            value="Kill" if deaf else "Stop",
+            interactive=own and (deaf or state in ("queued", "preparing", "running")),
+        ),
         gr.update(interactive=own and state in ("stopped", "failed")),
+        gr.update(value=f"Train with {retry}", visible=bool(own and retry)),
     )
 
 

@@ -1,33 +1,30 @@
 """What can be asked of tasks. The workers here wait for a device that is taken, without torch."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from resnet_demo.config import TrainConfig, to_json
-from resnet_demo.errors import ConfigError, DemoError, NotFoundError
+from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.events import Started, Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import launcher as module
 from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.evaluating import Evaluating
-from resnet_demo.tasks.launcher import Launcher, discard, queue_again
+from resnet_demo.tasks.launcher import discard, queue_again
 from resnet_demo.tasks.look import Watcher, look, summary
 from resnet_demo.tasks.status import (
     LOCK,
     Status,
     as_json,
     has_worker,
-    new_task,
+    holder,
     read_status,
+    report,
     settle,
     take,
 )
@@ -92,9 +89,9 @@ def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
     for ask in (
         lambda: launcher.start(tiny(), stranger),
         lambda: launcher.stop("mine", stranger),
+        lambda: launcher.kill("mine", stranger),
         lambda: launcher.resume("mine", stranger),
         lambda: launcher.delete("mine", stranger),
-        lambda: Evaluating(launcher).start("mine", "test", stranger),
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             ask()
@@ -140,6 +137,38 @@ def test_a_signal_ends_a_worker_and_the_status_tells(
     assert ended(run.path).state == state
     until(lambda: message in read_status(run.path).message)
     assert ended(run.path).state == state
+
+
+def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
+    launcher, device, tiny, owner, ended, until
+):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting" in (run.path / "worker.log").read_text())
+    assert not Watcher().look(run).frozen
+    pid = read_status(run.path).pid
+    assert holder(run.path) == pid
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: Watcher().look(run).frozen)
+    assert not Watcher().look(run).ignores_stop  # nobody has asked
+    with pytest.raises(ConfigError, match=r"is queued: only what is stopping is killed"):
+        launcher.kill(run.id, owner)
+    launcher.stop(run.id, owner)
+    until(lambda: Watcher().look(run).ignores_stop)
+    assert launcher.kill(run.id, owner).endswith("Resume goes on from its last checkpoint")
+    assert ended(run.path).state == "stopped"
+    told = "the worker was killed by signal 9 after it was asked to stop"
+    until(lambda: read_status(run.path).message == told)
+    with pytest.raises(ConfigError, match=r"is stopped"):
+        launcher.kill(run.id, owner)
+
+
+def test_only_a_process_that_holds_the_lock_is_taken_for_the_worker(launcher, at_rest):
+    folder = at_rest("mine", "failed").path
+    report(folder, pid=os.getpid())  # a number that another process has by now
+    assert holder(folder) is None
+    lock = take(folder / LOCK)
+    assert holder(folder) == os.getpid()
+    os.close(lock)
 
 
 def test_a_worker_that_ends_without_a_word_sends_to_its_log(
@@ -312,115 +341,8 @@ def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):
     assert look(config)["state"] == "stopped"
 
 
-def test_unknown_runs_and_splits_are_named(launcher, at_rest, owner):
+def test_unknown_runs_are_named(launcher, at_rest, owner):
     at_rest("mine")
     for ask in (launcher.stop, launcher.resume, launcher.delete):
         with pytest.raises(NotFoundError, match="got 'nope'"):
             ask("nope", owner)
-    with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
-        Evaluating(launcher).start("mine", "all", owner)
-    with pytest.raises(NotFoundError, match=r"mine .* yet"):
-        Evaluating(launcher).start("mine", "test", owner)
-
-
-@pytest.fixture(scope="module")
-def trained(launchers, tmp_path_factory, tiny):
-    """A run that was trained in this process."""
-    from resnet_demo.tasks.worker import train
-
-    launcher = launchers(tmp_path_factory.mktemp("trained"))
-    run, lock = launcher.make(tiny(), "trained")
-    train(run, launcher.places)
-    os.close(lock)
-    return run
-
-
-@pytest.fixture
-def copied(launcher, trained):
-    """That run, under this test's root."""
-    return Run(shutil.copytree(trained.path, launcher.places.runs / "trained"))
-
-
-def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
-    launcher, copied, owner, ended, until
-):
-    barrier, folders = threading.Barrier(3), []
-
-    def ask():
-        barrier.wait()
-        folders.append(Evaluating(launcher).start("trained", "test", owner))
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (folder,) = set(folders)
-    assert folder.parent == copied.path / "evaluations"
-    launcher.stop_task(folder)
-    assert ended(folder).state == "stopped"
-    assert not (folder / "result.json").exists()
-
-    assert Evaluating(launcher).start("trained", "test", owner) == folder
-    status = ended(folder)
-    assert (status.state, status.message) == ("finished", "")
-    assert (status.done, status.total, status.unit) == (30, 30, "images")
-    result = json.loads((folder / "result.json").read_text())
-    assert (result["run"], result["dataset"], result["split"]) == ("trained", "colours", "test")
-    assert result["n"] == sum(map(sum, result["confusion"])) == 30
-    assert result["top1"] == sum(result["confusion"][k][k] for k in range(3)) / 30
-
-    until(lambda: not has_worker(folder))
-    before = content(copied.path)
-    assert Evaluating(launcher).start("trained", "test", owner) == folder  # no worker is needed now
-    assert not has_worker(folder)
-    assert content(copied.path) == before
-
-
-def test_an_evaluation_is_done_in_its_worker_and_tells_how_it_ends(launcher, copied, monkeypatch):
-    from resnet_demo.runs import evaluation
-    from resnet_demo.tasks.evaluating import evaluate
-
-    told = b'{"run": "trained", "split": "val", "dataset": "colours", "weights": ""}'
-
-    def outcome(name, task=told):
-        folder = copied.path / "evaluations" / name
-        os.close(new_task(folder, {"task.json": task}))
-        with suppress(DemoError):  # told in the status, which is looked at
-            evaluate(folder, launcher.places)
-        return read_status(folder).state, read_status(folder).message
-
-    assert outcome("good") == ("finished", "")
-    state, message = outcome("gone", told.replace(b"trained", b"other"))
-    assert (state, "got 'other'" in message) == ("failed", True)
-    state, message = outcome("stale", told.replace(b'""', b'"older"'))
-    assert (state, "better weights" in message) == ("failed", True)
-
-    def broken(*_):
-        raise RuntimeError("out of order\nand more")
-
-    monkeypatch.setattr(evaluation, "evaluate_run", broken)
-    with pytest.raises(RuntimeError):
-        outcome("broken")
-    status = read_status(copied.path / "evaluations" / "broken")
-    assert (status.state, status.message) == ("failed", "RuntimeError: out of order")
-
-
-def test_results_about_a_shipped_run_go_to_the_cache(launchers, tmp_path, trained):
-    from resnet_demo.tasks.evaluating import evaluate
-
-    launcher = launchers(tmp_path)
-    places = launcher.places
-    run = Run(shutil.copytree(trained.path, places.shipped / "learn-trained"), shipped=True)
-    before = content(places.shipped)
-    folder = Evaluating(launcher).folder(run, "test", "colours")
-    assert folder.parent == places.runs / ".cache" / "evaluations" / "learn-trained"
-    weights = folder.name.rpartition("-")[2]
-    task = {"run": "learn-trained", "split": "test", "dataset": "colours", "weights": weights}
-    told = json.dumps(task).encode()
-    os.close(new_task(folder, {"task.json": told}))
-    evaluate(folder, places)
-    assert read_status(folder).state == "finished"
-    assert (folder / "result.json").exists()
-    assert content(places.shipped) == before
-    assert list(Launcher(places).runs.list()) == [run]

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from resnet_demo.errors import DamagedError
+from resnet_demo.errors import DamagedError, DiskFullError
 from resnet_demo.files import sha256_of
 from resnet_demo.training.checkpoint import load_last, save_last
 
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match="disk full: 1 MB needed for a checkpoint, "):
         saved(tmp_path, 2)
     monkeypatch.undo()
     assert load_last(tmp_path)[0]["step"] == 1

@@ -119,6 +119,17 @@ def test_two_ranks_draw_the_curve_of_one(notes, by_one, name):
     same_curve(first[name]["events"], by_one(**RUNS[name]))
 
 
+def test_two_ranks_set_the_threshold_on_all_validation_images(notes, datasets):
+    saved = load_model(notes[1] / "plain")
+    config = make_config({**BASE, **RUNS["plain"]})
+    batches = Batches.load(config, datasets, torch.device("cpu"))
+    with torch.inference_mode():
+        logits = saved.model(batches.preprocessing.prepare(batches.val_images)).double()
+    told = saved.metrics["outside"]
+    assert told["n"] == len(logits) == 15
+    assert told["threshold"] == pytest.approx(-logits.logsumexp(1).min().item(), abs=1e-4)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_both_ranks_have_the_same_weights_and_tell_the_same(notes, name):
     (first, second), out = notes

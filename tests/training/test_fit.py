@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import logsumexp
 
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.saved import load_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.fit import TrainingError, fit
-from resnet_demo.training.state import ADAPTED, first_weights
+from resnet_demo.training.state import ADAPTED, Training, first_weights
+from resnet_demo.training.validate import validate
 
 
 def test_a_run_tells_its_start_every_step_every_epoch_and_its_end(datasets, tiny):
@@ -98,6 +100,35 @@ def test_the_best_weights_are_those_of_the_best_validation(datasets, tiny, tmp_p
     assert saved.metrics["epoch"] == best.epoch
     assert saved.metrics["val_top1"] == best.val_top1
     assert saved.classes == ("blue", "green", "red")
+
+
+def test_the_energy_of_one_validation_image_in_twenty_is_over_the_threshold_kept(
+    datasets, tiny, tmp_path
+):
+    config = tiny(val_share=0.4)
+    list(fit(config, datasets, tmp_path))
+    saved = load_model(tmp_path)
+    batches = Batches.load(config, datasets, torch.device("cpu"))
+    with torch.inference_mode():
+        logits = saved.model(batches.preprocessing.prepare(batches.val_images)).double()
+    expected = np.quantile(-logsumexp(logits, axis=1), 0.95, method="inverted_cdf")
+    told = saved.metrics["outside"]
+    assert told == {"threshold": pytest.approx(expected, abs=1e-4), "false_alarms": 0.05, "n": 60}
+    assert saved.metrics.keys() == {"epoch", "val_top1", "val_loss", "outside"}
+
+
+def test_answers_given_in_training_mode_set_no_threshold(datasets, tiny, tmp_path):
+    list(fit(tiny(epochs=1, validate_in_training_mode=True), datasets, tmp_path))
+    assert load_model(tmp_path).metrics.keys() == {"epoch", "val_top1", "val_loss"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_validation_of_a_network_that_computes_no_number_sets_no_threshold(datasets, tiny, value):
+    training = Training.begin(tiny(), datasets, None)
+    torch.nn.init.constant_(training.model.head.bias, value)
+    validation = validate(training, lambda: False)
+    assert not np.isfinite(validation.loss)
+    assert validation.outside is None
 
 
 def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):

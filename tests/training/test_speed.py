@@ -76,13 +76,13 @@ def costs(monkeypatch, time):
     return cost
 
 
-def test_the_median_call_counts_and_the_first_does_not(watch, time):
-    assert watch.typical(time.work(90.0, 3.0, 1.0, 2.0, 50.0), 55.0, 2) == 2.5
+def test_a_quarter_of_the_calls_may_be_faster_and_the_first_does_not_count(watch, time):
+    assert watch.typical(time.work(90.0, 3.0, 1.0, 2.0, 50.0), 55.0, 2) == 2.0
     assert time.now == 146.0
 
 
 def test_as_many_calls_as_asked_for_are_timed_however_long_they_take(watch, time):
-    assert watch.typical(time.work(9.0, 5.0, 7.0, 1.0), 1.0, 2) == 6.0
+    assert watch.typical(time.work(9.0, 5.0, 7.0, 1.0), 1.0, 2) == 5.0
     assert watch.typical(time.work(9.0, 5.0, 7.0), 1.0, 1) == 5.0
 
 
@@ -93,9 +93,9 @@ def test_short_calls_are_timed_many_together_so_that_a_device_is_seldom_waited_f
 
 
 def test_an_image_takes_its_share_of_a_step(tiny, info, time, costs):
-    batches = costs(image=0.01, update=0.2, val_image=0.004)
+    batches = costs(image=0.01, update=0.1, val_image=0.004)
     told = measure_speed(tiny(optimizer="sgd"), info, seconds=1.0, clock=time)
-    assert told.train == pytest.approx(0.01 + 0.2 / 20)
+    assert told.train == pytest.approx(0.01 + 0.1 / 20)
     assert told.val == pytest.approx(0.004)
     assert "cpu" in told.device
     assert batches[-1] == (20, 3, 12, 12)
@@ -103,13 +103,13 @@ def test_an_image_takes_its_share_of_a_step(tiny, info, time, costs):
 
 
 def test_of_a_batch_that_takes_long_a_part_tells_as_much(tiny, info, time, costs):
-    batches = costs(image=0.2, update=0.5, val_image=0.05)
+    batches = costs(image=0.05, update=0.1, val_image=0.02)
     config = tiny(optimizer="sgd", batch_size=4000)
     told = measure_speed(config, replace(info, train=5000), seconds=1.0, clock=time)
-    assert told.train == pytest.approx(0.2 + 0.5 / 4000)
-    assert told.val == pytest.approx(0.05)
+    assert told.train == pytest.approx(0.05 + 0.1 / 4000)
+    assert told.val == pytest.approx(0.02)
     assert {len(batch) for batch in batches} == {4}
-    assert max(batch[0] for batch in batches) * 0.2 <= speed.STEP_S
+    assert max(batch[0] for batch in batches) * 0.05 <= speed.STEP_S
 
 
 @pytest.mark.parametrize(

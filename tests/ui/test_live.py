@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from resnet_demo.config import make_config, to_json
+from resnet_demo.events import Compiled
 from resnet_demo.tasks.status import STATES
 from resnet_demo.ui import live
 
@@ -59,6 +61,24 @@ def test_nobody_elses_text_gets_into_the_tiles(state, seen, events):
 )
 def test_every_state_has_a_sentence(state, told, seen):
     assert live.sentence(seen(state, message="the message")) == told
+
+
+def test_a_run_that_came_with_the_app_says_so_and_how_long_it_took(seen, events):
+    look = seen("finished", events(ended=True), message="3 epochs done")
+    look = replace(look, run=replace(look.run, shipped=True))
+    told = live.sentence(look)
+    assert told.startswith("Came with the app, trained in 50 s: 3 epochs done. 1.65 million")
+
+
+def test_the_wait_for_a_compiler_is_explained_until_it_is_over(seen, events):
+    opening = events()[:1]
+    assert "ompiling" not in live.sentence(seen("running", opening))  # nobody asked for it
+    look = seen("running")
+    (look.run.path / "config.json").write_text(to_json(make_config({"compile": True}), "0"))
+    assert live.sentence(look).startswith("Compiling the network")
+    look.run.log().append(Compiled(step=0, epoch=1, seconds=41.0))
+    look.view.refresh()
+    assert "ompiling" not in live.sentence(look)
 
 
 def test_the_sentence_shows_other_peoples_words_to_the_letter(seen, events):

@@ -2,18 +2,20 @@ import math
 import os
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from resnet_demo.config import MODELS, make_config, to_json
+from resnet_demo.events import Failed
 from resnet_demo.models.counts import count
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.words import count as in_figures
 from resnet_demo.tasks.status import Status, as_json
 from resnet_demo.ui.expected import MEASURING, follow
-from resnet_demo.ui.train_tab import NO_RUN, on_load, tick
+from resnet_demo.ui.train_tab import NO_RUN, on_load, retried, tick
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 
@@ -82,11 +84,12 @@ def is_skipped(part):
 def test_a_tick_tells_everything_once_and_then_nothing(services, runs):
     runs("some-run-1")
     *parts, now = tick(services, "some-run-1", False, None)
-    choices, figures, words, stop, resume, loss, accuracy, table, log = parts
+    choices, figures, words, stop, resume, retry, loss, accuracy, table, log = parts
     assert choices["choices"] == [("some-run-1 · stopped", "some-run-1")]
     assert "Stopped" in figures
     assert words.startswith("Stopped: the end.")
     assert (stop["interactive"], resume["interactive"]) == (False, True)
+    assert (stop["value"], retry["visible"]) == ("Stop", False)
     assert loss["data"]
     assert accuracy["data"]
     assert (len(table), len(log.splitlines())) == (1, 7)
@@ -97,8 +100,8 @@ def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
     runs("some-run-1")
     *before, now = tick(services, "some-run-1", False, None)
     parts = tick(services, "some-run-1", True, now)
-    assert all(map(is_skipped, parts[:5]))
-    losses, logs = ([row[1] for row in part["data"]] for part in (before[5], parts[5]))
+    assert all(map(is_skipped, parts[:6]))
+    losses, logs = ([row[1] for row in part["data"]] for part in (before[6], parts[6]))
     assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
 
 
@@ -115,9 +118,10 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     shutil.rmtree(runs("some-run-1").path)
     choices, *parts, now = tick(services, "some-run-1", False, None)
     assert (choices["value"], choices["visible"]) == (None, False)
-    figures, words, stop, resume, loss, accuracy, table, log = parts
+    figures, words, stop, resume, retry, loss, accuracy, table, log = parts
     assert (figures, words, table, log, accuracy) == ("", NO_RUN, [], "", None)
-    assert (stop["interactive"], resume["interactive"], loss) == (False, False, None)
+    assert (stop["interactive"], resume["interactive"], retry["visible"]) == (False,) * 3
+    assert loss is None
     assert now == {"labels": []}
 
 
@@ -149,3 +153,18 @@ def test_a_page_opens_with_the_run_of_its_address_or_the_newest(query, shown, se
     opened = on_load(services, {}, SimpleNamespace(query_params=query))
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == shown]
     assert [name for _, name in run["choices"]] == ["some-run-2", "some-run-1"]
+
+
+def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs, monkeypatch):
+    run, asked = runs("some-run-1", "failed"), []
+    ending = {"best_epoch": None, "best_val_top1": None, "seconds": 1.0, "message": "too much"}
+    run.log().append(Failed(step=5, epoch=2, **ending, retry={"batch_size": 8}))
+    _, _, _, _, resume, retry, *_ = tick(services, "some-run-1", False, None)
+    assert (retry["value"], retry["visible"]) == ("Train with batch_size 8", True)
+    assert resume["interactive"]
+
+    monkeypatch.setattr(
+        services.launcher, "start", lambda config, caller: asked.append(config) or "some-run-1"
+    )
+    assert retried(services, "some-run-1")["value"] == "some-run-1"
+    assert asked == [replace(run.config(), batch_size=8)]

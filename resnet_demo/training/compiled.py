@@ -1,0 +1,47 @@
+"""Compiling the network before its first step, so that the wait is seen as what it is."""
+
+import time
+from collections.abc import Iterable
+
+import torch
+from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.exc import InductorError
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.events import Compiled
+from resnet_demo.training.state import Training
+
+
+def warm_up(training: Training) -> Compiled:
+    """Forward and back once for each size of batch that an epoch has; nothing is learned from it.
+
+    BatchNorm's running statistics and the gradients are then as they were. Raises ConfigError
+    where nothing can be compiled, for want of a C++ compiler say.
+    """
+    began = time.monotonic()
+    before = [buffer.clone() for buffer in training.model.buffers()]
+    training.model.train()
+    try:
+        for index in each_size(training):
+            x, _ = training.batches.train_batch(training.batches.plan(1), index)
+            with training.autocast():
+                logits = training.trained(x)
+            logits.float().sum().backward()
+    except (BackendCompilerFailed, InductorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"compile must be false where the network cannot be compiled: {reason}", "compile"
+        ) from error
+    training.optimizer.zero_grad(set_to_none=True)
+    for buffer, old in zip(training.model.buffers(), before, strict=True):
+        buffer.copy_(old)
+    if training.device.type != "cpu":
+        torch.accelerator.synchronize(training.device)
+    return Compiled(**training.now(), seconds=time.monotonic() - began)
+
+
+def each_size(training: Training) -> Iterable[int]:
+    """Batches of an epoch, one of each size: the last may be smaller."""
+    last = training.batches.steps_per_epoch - 1
+    sizes = {len(training.batches.places(index)): index for index in (0, last)}
+    return sizes.values()

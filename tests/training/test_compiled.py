@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.training.compiled import each_size, warm_up
+from resnet_demo.training.fit import fit
+from resnet_demo.training.state import Training
+
+
+@pytest.fixture
+def begun(tiny, datasets, monkeypatch):
+    """A training whose network is `compiled` by a stand-in: the real one takes a minute."""
+    calls = []
+
+    def compile(model, **options):
+        calls.append(options)
+
+        def compiled(x):
+            calls.append(tuple(x.shape))
+            return model(x)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile)
+    return Training.begin(tiny(compile=True), datasets, None), calls
+
+
+def test_each_size_of_batch_is_compiled_before_the_first_step(begun):
+    training, calls = begun
+    assert [len(training.batches.places(index)) for index in each_size(training)] == [20, 15]
+    event = warm_up(training)
+    assert calls == [{"dynamic": False}, (20, 3, 12, 12), (15, 3, 12, 12)]
+    assert (event.kind, event.step) == ("compiled", 0)
+    assert event.seconds > 0
+
+
+def test_nothing_is_learned_while_compiling(begun):
+    training, _ = begun
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    warm_up(training)
+    for name, value in training.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(weight.grad is None for weight in training.model.parameters())
+
+
+def test_a_compiled_run_draws_the_curve_of_one_that_is_not(begun, tiny, datasets):
+    _, calls = begun
+
+    def curve(compile):
+        events = fit(tiny(compile=compile), datasets)
+        return [event.loss for event in events if event.kind == "step"]
+
+    assert curve(True) == curve(False)
+    assert (20, 3, 12, 12) in calls
+
+
+def test_what_cannot_be_compiled_names_the_knob(begun, monkeypatch):
+    from torch._inductor.exc import InductorError
+
+    training, _ = begun
+
+    def fails(x):
+        raise InductorError(RuntimeError("no C++ compiler\nand more"), None)
+
+    training.replica = fails
+    with pytest.raises(ConfigError, match=r"compile must be false .*no C\+\+ compiler$") as refused:
+        warm_up(training)
+    assert refused.value.field == "compile"
