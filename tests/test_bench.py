@@ -306,10 +306,11 @@ def test_seconds_in_steps_are_those_that_the_images_took(datasets, monkeypatch):
     )  # fmt: skip
     end = SimpleNamespace(best_epoch=1, best_val_top1=0.5, seconds=18.0)
     monkeypatch.setattr(accuracy, "fit", lambda *_: iter([epoch, epoch, end]))
-    monkeypatch.setattr(accuracy, "evaluate_run", lambda *_: {"top1": 0.25})
+    scored = SimpleNamespace(result={"top1": 0.25})
+    monkeypatch.setattr(accuracy, "evaluate_run", lambda *_: scored)
     row = accuracy.one_seed(tiny(), datasets)
     assert row["train_seconds"] == 2 * 135 / 27
-    assert row["seconds"] == 18.0
+    assert (row["seconds"], row["test_top1"]) == (18.0, 0.25)
 
 
 def test_the_reference_network_has_its_own_widths_whatever_resnet9_has(datasets, small_reference):

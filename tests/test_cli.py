@@ -20,6 +20,7 @@ import torch
 from resnet_demo import __version__
 from resnet_demo.cli import main
 from resnet_demo.config import TrainConfig
+from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json, read_status, take
 from tests.data.loopback import cifar_zip
 
@@ -162,10 +163,23 @@ def test_the_version_is_told(demo):
         ("evaluate mine --split all", ["--split", "one of test, val, train", "got 'all'"]),
         ("evaluate mine --dataset nope", ["--dataset", "one of", "got 'nope'"]),
         ("evaluate mine --dataset shapes10", ["--dataset", "blue, green, red", "got 'shapes10'"]),
+        ("evaluate mine --mode twice", ["--mode", "one of plain, flip,", "got 'twice'"]),
+        ("evaluate mine --against nope", ["--against", "the id of a run", "got 'nope'"]),
+        ("evaluate mine --against a/b", ["--against", "the folder of a run", "got 'a/b'"]),
+        ("evaluate mine --figures Makefile", ["--figures", "a folder", "got 'Makefile'"]),
         ("evaluate", ["required", "RUN"]),
         ("classify nope a.png", ["run must be the id of a run", "got 'nope'"]),
         ("classify mine", ["required", "FILE"]),
         ("classify mine a.png --top 0", ["--top", "a whole number from 1", "got '0'"]),
+        ("classify mine a.png --top 6", ["--top", "a whole number from 1 to 5", "got 6"]),
+        ("classify mine a.png --top 2.5", ["--top", "a whole number from 1", "got '2.5'"]),
+        ("classify mine a.png --fit fill", ["--fit", "one of crop, squash, pad", "got 'fill'"]),
+        ("classify mine a.png --opacity 2", ["--opacity", "a number from 0 to 1", "got '2'"]),
+        ("classify mine a.png --opacity x", ["--opacity", "a number from 0 to 1", "got 'x'"]),
+        ("classify mine a.png b.png --map m.png", ["--map", "one FILE only", "got '2 files'"]),
+        ("classify mine a.png --map m.jpg", ["--map", "a .png file in a folder", "got 'm.jpg'"]),
+        ("classify mine a.png --map no/m.png", ["--map", "folder that is there", "got 'no/m.png'"]),
+        ("classify mine a.png --against nope", ["run must be the id of a run", "got 'nope'"]),
         ("classify mine a.png --dataset shapes10", ["--dataset", "classes", "got 'shapes10'"]),
         ("runs show nope", ["run must be the id of a run", "got 'nope'"]),
         ("runs delete nope", ["run must be the id of a run", "got 'nope'"]),
@@ -380,8 +394,93 @@ def test_the_validation_split_is_the_one_that_training_kept_aside(trained):
 
 def test_an_evaluation_in_words_has_a_line_a_class(trained):
     out = trained[0]("evaluate", "mine").out.splitlines()
-    assert out[0].startswith("mine on colours test (30 images): top-1 ")
-    assert [line.split()[0] for line in out[1:]] == ["blue", "green", "red"]
+    (result,) = trained[0]("evaluate", "mine", "--json").objects
+    low, high = result["interval"]
+    assert out[0].startswith(
+        f"mine on colours test (30 images): top-1 {result['top1']:.2%}, 95% interval {low:.2%} "
+        f"to {high:.2%}; loss "
+    )
+    assert out[1].startswith(f"F1 {result['macro_f1']:.2%}, ")
+    assert f"differ by {result['calibration']['error']:.2%} (calibration error)" in out[2]
+    assert [line.split()[0] for line in out[3:]] == ["blue", "green", "red"]
+
+
+def test_a_mode_tells_what_it_changes(trained):
+    demo, _ = trained
+    (plain,) = demo("evaluate", "mine", "--json", "--split", "train").objects
+    answer = demo("evaluate", "mine", "--json", "--split", "train", "--mode", "article")
+    (result,) = answer.objects
+    assert (plain["mode"], plain["beside"]) == ("plain", None)
+    assert result["mode"] == "article"
+    assert result["beside"] == {"mode": "plain", "top1": plain["top1"], "loss": plain["loss"]}
+    words = demo("evaluate", "mine", "--split", "train", "--mode", "article").out
+    assert f"than plain, which has {plain['top1']:.2%}, loss {plain['loss']:.4f}" in words
+
+
+@pytest.fixture(scope="module")
+def three(trained, tmp_path_factory):
+    """The same command line with `mine`, `weak`, which has learned little, and `other-split`."""
+    from resnet_demo.models.saved import load_model, save_model
+
+    demo = trained[0].copy(tmp_path_factory.mktemp("three"))
+    weak = shutil.copytree(demo.runs / "mine", demo.runs / "weak")
+    saved = load_model(weak)
+    with torch.no_grad():
+        saved.model.head.bias[0] = -1000  # it never says blue
+    about = {"network": saved.network, "classes": saved.classes, "metrics": saved.metrics}
+    save_model(weak, saved.model, preprocessing=saved.preprocessing, **about)
+    other = shutil.copytree(demo.runs / "mine", demo.runs / "other-split")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "seed": 8}))
+    return demo
+
+
+def test_another_run_is_asked_about_the_same_images(three):
+    (result,) = three("evaluate", "mine", "--against", "weak", "--json").objects
+    (alone,) = three("evaluate", "mine", "--json").objects
+    (other,) = three("evaluate", "weak", "--json").objects
+    against = result.pop("against")
+    assert result == alone
+    assert (against["first"], against["second"], against["n"]) == ("mine", "weak", 30)
+    for key in ("run", "weights", "top1", "interval", "loss", "macro_f1"):
+        assert against[key] == other[key]
+    assert against["difference"] == pytest.approx(alone["top1"] - other["top1"])
+    assert against["difference"] > 0
+    divided = len(against["only_first"]) - len(against["only_second"])
+    assert divided == pytest.approx(30 * against["difference"])
+    words = three("evaluate", "mine", "--against", three.runs / "weak").out
+    assert f"mine has {100 * against['difference']:.2f} points more than weak, which has" in words
+    assert "two equally good networks would differ as much or more in " in words
+
+
+def test_a_run_that_saw_other_images_is_not_compared(three):
+    answer = three("evaluate", "mine", "--split", "val", "--against", "other-split", "--json")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert "--against: against must be a run with the same images" in answer.err
+
+
+def test_images_made_worse_have_a_line_a_kind(trained):
+    answer = trained[0]("evaluate", "mine", "--split", "val", "--robustness", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    bears = answer.objects[0]["robustness"]
+    assert (bears["n"], bears["split"], len(bears["kinds"])) == (15, "val", 7)
+    out = trained[0]("evaluate", "mine", "--split", "val", "--robustness").out.splitlines()
+    assert "mine with images made worse, strength 1 to 5 (15 images; as they are " in out[-8]
+    assert [line.split()[0] for line in out[-7:]] == [*bears["kinds"]]
+    assert all(line.count("%") == 5 for line in out[-7:])
+
+
+def test_figures_and_tables_are_written_where_asked(trained, tmp_path):
+    folder = tmp_path / "new" / "report"
+    answer = trained[0]("evaluate", "mine", "--figures", folder)
+    assert answer.code == 0
+    assert answer.out.endswith(f"Figures and tables are in {folder}.\n")
+    (result,) = trained[0]("evaluate", "mine", "--figures", folder, "--json").objects
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert {path.name for path in folder.iterdir()} == {
+        *("result.json", "per-class.csv", "confusion.csv"),
+        *("confusion.png", "reliability.png", "confidence.png"),
+    }
 
 
 def test_a_run_may_be_named_by_the_path_of_its_directory(trained, tmp_path, monkeypatch):
@@ -439,6 +538,61 @@ def test_good_pictures_alone_are_a_success(trained, picture):
     words = demo("classify", "mine", picture("a.png", "red"), "--top", 1)
     assert words.code == 0
     assert words.out.count("%") == 1
+
+
+def test_a_line_tells_the_verdict_and_how_the_picture_was_fitted(trained, picture):
+    demo, _ = trained
+    (line,) = demo("classify", "mine", picture("a.png", "red"), "--fit", "pad", "--json").objects
+    assert line.keys() == {"file", "labels", "outside", "fit"}
+    assert line["fit"] == "pad"
+    outside = line["outside"]
+    assert outside.keys() == {"energy", "threshold", "false_alarms", "is_outside"}
+    assert outside["is_outside"] == (outside["energy"] > outside["threshold"])
+    (square,) = demo("classify", "mine", picture("a.png", "red"), "--json").objects
+    assert square["fit"] == "crop"
+
+
+def test_a_picture_that_is_none_of_the_classes_is_told_of_in_words(trained, picture, monkeypatch):
+    from resnet_demo.analysis.classify import Outside
+
+    for is_outside in (True, False):
+        monkeypatch.setattr(Outside, "is_outside", is_outside)
+        said = trained[0]("classify", "mine", picture("a.png", "red"))
+        assert ("unlike the pictures it was trained for" in said.out) == is_outside
+
+
+def test_a_map_is_the_picture_under_the_heat_of_its_first_label(trained, picture, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from resnet_demo.analysis.overlay import overlay
+    from resnet_demo.data.pictures import decode_picture
+    from resnet_demo.runs.classifier import Classifier
+
+    demo, _ = trained
+    file = tmp_path / "noise.png"
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    words = ["classify", "mine", file, "--fit", "squash", "--opacity", "0.3"]
+    (line,) = demo(*words, "--map", tmp_path / "map.png", "--json").objects
+    assert line["map"] == str(tmp_path / "map.png")
+    looked = Classifier.of(Run(demo.runs / "mine")).looked(
+        noise, line["labels"][0]["label"], "squash"
+    )
+    drawn = decode_picture(tmp_path / "map.png")
+    np.testing.assert_array_equal(drawn, overlay(noise, looked.heat, 0.3))
+    assert not np.array_equal(drawn, noise)
+
+
+def test_another_run_is_asked_about_the_same_picture(trained, picture, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    shutil.copytree(demo.runs / "mine", demo.runs / "yours")
+    file = picture("a.png", "red")
+    (line,) = demo("classify", "mine", file, "--against", "yours", "--top", 2, "--json").objects
+    assert line["against"] == {"run": "yours", "labels": line["labels"]}
+    words = demo("classify", "mine", file, "--against", "yours", "--top", 1).out
+    assert "; yours says " in words
+    assert words.count("%") == 2
 
 
 def test_ctrl_c_ends_any_verb_with_130_and_no_traceback(trained, monkeypatch):
@@ -513,6 +667,12 @@ def test_a_packed_run_answers_on_a_machine_without_its_images(trained, picture, 
     assert "its images" not in demo("evaluate", folder).out
     assert elsewhere("classify", folder, picture("a.png", "red")).code == 0
     assert elsewhere("evaluate", folder, "--split", "val").code == 2
+    flipped = elsewhere("evaluate", folder, "--mode", "flip")
+    assert (flipped.code, flipped.out, flipped.err.count("\n")) == (2, "", 1)
+    assert "--mode: mode must be plain while the images of colours are not on this" in flipped.err
+    worse = elsewhere("evaluate", folder, "--robustness")
+    assert (worse.code, worse.out, worse.err.count("\n")) == (2, "", 1)
+    assert "--robustness: the images of colours are not on this machine; " in worse.err
     again = demo("runs", "pack", "mine", folder)
     assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
     words = demo("runs", "pack", "mine", tmp_path / "other").out

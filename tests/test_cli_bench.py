@@ -41,7 +41,7 @@ def bench(tmp_path, colours, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline"])
+@pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline", "classify", "outside"])
 def test_help_answers_without_loading_anything_heavy(what):
     command = [sys.executable, "-X", "importtime", "-m", "resnet_demo", "bench", *what.split()]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
@@ -142,6 +142,12 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         ("accuracy --batch-size 136", ["--batch-size", "at most the 135 images", "got 136"]),
         ("roofline --model resnet9 nope", ["--model", "one of resnet9", "got 'nope'"]),
         ("roofline --batch-size 136", ["--batch-size", "at most the 135 images", "got 136"]),
+        ("classify nope", ["run must be the id of a run", "got 'nope'"]),
+        ("classify --rounds 0", ["--rounds", "a whole number from 1", "got '0'"]),
+        ("classify --fresh x", ["--fresh", "a whole number from 1", "got 'x'"]),
+        ("outside", ["required", "RUN"]),
+        ("outside nope", ["run must be the id of a run", "got 'nope'"]),
+        ("outside nope --images 1", ["--images", "a whole number from 2", "got '1'"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_option_rule_and_value(bench, words, told):

@@ -40,6 +40,21 @@ def grad_cam(model: Network, x: Tensor, classes: Tensor, stage: str | None = Non
         return torch.einsum("bkc,bchw->bkhw", weights, activation.detach())
 
 
+@torch.no_grad()
+def where(model: Network, x: Tensor, classes: Tensor) -> Tensor:
+    """The sharper way for this network: maps (B, K, h, w) of any sign, for `heat`.
+
+    x (B, 3, H, W) normalized, classes (B, K) int64. Class activation maps where the network ends in
+    a mean and a linear layer and its last map has LEAST_SIDE pixels a side, else Grad-CAM.
+    """
+    if type(model).forward is Network.forward:  # the end that class activation maps need
+        with evaluating(model):
+            features = model.features(x)
+        if min(features.shape[2:]) >= LEAST_SIDE:
+            return class_maps(features, model.head, classes)
+    return grad_cam(model, x, classes)
+
+
 def last_readable(outputs: dict[str, Tensor]) -> str:
     """The last of the stages whose maps are large enough, else the first. One at least."""
     large = [name for name, maps in outputs.items() if min(maps.shape[2:]) >= LEAST_SIDE]

@@ -5,6 +5,7 @@ Scores grow with how far outside a picture seems.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from resnet_demo.data.pictures import to_square
 
+FALSE_ALARMS = 0.05  # share of pictures of the right kind that are taken for something else
 PAGE = 256  # pixels a side of a page before it is made as small as the images
 LETTERS = tuple("aeioubcdfghlmnprstvw")
 
@@ -28,7 +30,7 @@ def energy(logits: Tensor) -> Tensor:
     return free.nan_to_num(math.inf, math.inf, -math.inf)
 
 
-def energy_threshold(logits: Tensor, false_alarms: float = 0.05) -> float:
+def energy_threshold(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> float:
     """The energy that at most this share of images of the right kind lie above.
 
     logits (N, C) of the validation split, N from 1. The smallest such energy among them: the 95th
@@ -37,6 +39,18 @@ def energy_threshold(logits: Tensor, false_alarms: float = 0.05) -> float:
     energies = energy(logits).sort().values
     allowed = math.floor(false_alarms * len(energies))
     return energies[max(len(energies) - allowed, 1) - 1].item()
+
+
+def outside_metric(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> dict[str, Any] | None:
+    """What model.json tells of the logits (N, C) of a validation split, ready for JSON.
+
+    threshold, as `energy_threshold` has it; false_alarms, the share it allows; n, the images. None
+    without images, and for a network that computes NaN: JSON has no such number.
+    """
+    threshold = energy_threshold(logits, false_alarms) if len(logits) else math.inf
+    if not math.isfinite(threshold):
+        return None
+    return {"threshold": threshold, "false_alarms": false_alarms, "n": len(logits)}
 
 
 def auroc(inside: Tensor, outside: Tensor) -> float:

@@ -79,7 +79,7 @@ def one_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
         folder = Path(name)
         (folder / "config.json").write_text(to_json(config, __version__), "utf-8")
         *events, finished = fit(config, datasets, folder)
-        result = evaluate_run(Run(folder), datasets, "test")
+        result = evaluate_run(Run(folder), datasets, "test").result
     epochs = [event for event in events if isinstance(event, Epoch)]
     images = images_per_epoch(config, datasets)
     return {

@@ -88,3 +88,35 @@ def share_line(row: dict[str, Any]) -> str:
         f"GFLOP/s = {row['share_of_gemm']:.0%} of the matrix product, "
         f"{row['share_of_convolution']:.0%} of the convolution; of a step: {parts}"
     )
+
+
+def latency_lines(result: dict[str, Any]) -> Iterator[str]:
+    """A table: medians in milliseconds, and in brackets the least and the most."""
+    yield (
+        f"{result['run']}, {result['model']}, {result['image_size']} pixels, {result['device']}; "
+        f"{result['rounds']} rounds, {result['processes']} processes"
+    )
+    height, width = result["shape"]
+    for name, text in (
+        ("picture", f"a JPEG of {width} x {height}, label and map"),
+        ("batch", f"{result['images']} stored images, labels"),
+        ("fresh", "a new process, torch loaded, label"),
+    ):
+        took = {key: 1000 * seconds for key, seconds in result[name].items()}
+        yield f"{text:<38} {between(took['median'], [took['min'], took['max']], ',.1f', ' ms')}"
+
+
+def outside_lines(result: dict[str, Any]) -> Iterator[str]:
+    """A table: a kind a line, the run's own test images first."""
+    threshold = result["threshold"]
+    where = "now" if result["measured_now"] else "when its weights were saved"
+    yield (
+        f"{result['run']}, {result['model']} on {result['dataset']}: energy over "
+        f"{threshold['threshold']:.3f}, set {where} on {threshold['n']:,} validation images for "
+        f"{threshold['false_alarms']:.0%} false alarms"
+    )
+    yield f"{'images':<24} {'number':>7} {'flagged':>8} {'AUROC':>7}"
+    own = result["own"]
+    yield f"{'its own test images':<24} {own['n']:>7,} {own['flagged']:>8.2%}"
+    for kind, row in result["kinds"].items():
+        yield f"{kind:<24} {row['n']:>7,} {row['flagged']:>8.2%} {row['auroc']:>7.4f}"

@@ -39,7 +39,9 @@ def option(asked: argparse.Namespace, error: DemoError) -> str:
     field = getattr(error, "field", None)
     if field in ("run", "run_id") and getattr(asked, "resume", None) is not None:
         return "--resume: "
-    is_flag = field in {*knob_names(), "run_id", "split", "size"} and hasattr(asked, field)
+    flags = {*knob_names(), "run_id", "split", "size", "top", "fit", "map"}
+    flags |= {"mode", "against", "figures", "robustness"}
+    is_flag = field in flags and hasattr(asked, field)
     return f"--{field.replace('_', '-')}: " if is_flag else ""
 
 

@@ -1,15 +1,15 @@
-"""`bench`: how fast training is here, how soon it is accurate, what the machine could do."""
+"""`bench`: how fast training and answering are here, how good the results, what could be done."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
 from resnet_demo.bench import words
-from resnet_demo.cli.common import flag, tell, verb, whole
+from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.places import Places
 
@@ -21,7 +21,7 @@ AGAINST = {"article": ("article",), "loader": ("loader",), "both": ("article", "
 
 
 def add(verbs: Any) -> None:
-    """The verb, its three kinds and their flags."""
+    """The verb, its kinds and their flags."""
     help = "measure throughput, time to accuracy, and the machine"
     kinds = verbs.add_parser("bench", help=help, description=help.capitalize() + ".")
     kinds = kinds.add_subparsers(dest="what", required=True, metavar="WHAT")
@@ -44,6 +44,32 @@ def add(verbs: Any) -> None:
         "--model", nargs="+", default=["resnet9", "resnet18"], metavar="NAME",
         help="one network or several (resnet9 resnet18)",
     )  # fmt: skip
+
+    add_of_a_run(kinds)
+
+
+def add_of_a_run(kinds: Any) -> None:
+    """What is measured of networks that were trained already."""
+    help = "seconds to an answer about a picture"
+    parser = verb(kinds, "classify", classify, help)
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a trained one (resnet20 with its first weights)"
+    )
+    parser.add_argument("--rounds", type=whole, default=30, help="that count, 30; three warm up")
+    parser.add_argument("--fresh", type=whole, default=3, help="processes of their own, 3")
+    help = "how well a run notices pictures of something else"
+    parser = verb(kinds, "outside", outside, help)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument(
+        "--images", type=images, default=2000, metavar="N", help="of each kind (2000; 2 to 100000)"
+    )
+
+
+def images(text: str) -> int:
+    """How many images to look at."""
+    if not text.isdecimal() or not 2 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 2 to 100000, got {text!r}")
+    return int(text)
 
 
 def one_kind(
@@ -110,6 +136,32 @@ def roofline(asked: argparse.Namespace, places: Places) -> None:
 
         for row in measure(configs, datasets, asked.seconds):
             tell(row, words.roofline_line(row), asked.json)
+
+
+def classify(asked: argparse.Namespace, places: Places) -> None:
+    """One object."""
+    from resnet_demo.runs.store import Runs
+
+    run = None if asked.run is None else find(Runs(places), asked.run)
+    with alone(places):
+        from resnet_demo.bench.latency import latency, untrained
+
+        with untrained() if run is None else nullcontext(run) as measured:
+            result = latency(measured, asked.rounds, asked.fresh)
+    tell(result, "\n".join(words.latency_lines(result)), asked.json)
+
+
+def outside(asked: argparse.Namespace, places: Places) -> None:
+    """One object."""
+    from resnet_demo.data.store import Datasets
+    from resnet_demo.runs.store import Runs
+
+    run = find(Runs(places), asked.run)
+    with alone(places):
+        from resnet_demo.bench.outside import outside as measure
+
+        result = measure(run, Datasets(places.data), asked.images)
+    tell(result, "\n".join(words.outside_lines(result)), asked.json)
 
 
 def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 No torch here. Everything that can be wrong with a file ends as one sentence.
 """
 
+import math
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -33,8 +35,21 @@ READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"MM\0*", TiffImageFile),
 )
 MOST_PIXELS = 50_000_000
+MOST_BYTES = 240_000_000  # while one is unpacked
+MOST_KEPT = 12_500_000  # pixels; a picture of more comes at a half of its size, or a third
+STRIPE = 1_000_000  # pixels converted at a time
 FITS = ("crop", "squash", "pad")  # ways to make a square of a picture; training data are cropped
 Part = tuple[slice, slice]  # rows, columns
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF's orientation
+    1: lambda rgb: rgb,
+    2: lambda rgb: rgb[:, ::-1],
+    3: lambda rgb: rgb[::-1, ::-1],
+    4: lambda rgb: rgb[::-1],
+    5: lambda rgb: rgb.transpose(1, 0, 2),
+    6: lambda rgb: np.rot90(rgb, -1),
+    7: lambda rgb: rgb[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
 _ONE_AT_A_TIME = Lock()  # warning filters belong to the process; and it bounds the memory
 
 
@@ -44,7 +59,8 @@ def decode_picture(
     """(H, W, 3) uint8 RGB of the first frame, upright by its EXIF tag, transparency on white.
 
     PNG, JPEG, WebP, BMP, GIF and TIFF; 16-bit grey is scaled, colour profiles are ignored. The
-    size is checked before a pixel is unpacked. name: what to call the file in messages.
+    size is checked before a pixel is unpacked; over MOST_KEPT pixels the picture comes smaller,
+    means of two or more pixels a side. name: what to call the file in messages.
     Raises NotFoundError for a path that is not there, DamagedError for all else.
     """
     if isinstance(source, str | Path):
@@ -98,6 +114,14 @@ def fitted(rgb: np.ndarray, side: int, fit: str) -> np.ndarray:
     """
     check_fit(fit)
     return {"crop": to_square, "squash": squashed, "pad": padded}[fit](rgb, side)
+
+
+def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
+    """A picture (H, W, 3) uint8 in its proportions, no side longer than that; antialiased."""
+    longest = max(rgb.shape[:2])
+    if longest <= side:
+        return rgb
+    return _resized(rgb, *(max(1, round(length * side / longest)) for length in rgb.shape[:2]))
 
 
 def check_fit(fit: str) -> None:
@@ -163,28 +187,57 @@ def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
 
 def _check_size(image: Image.Image, most_pixels: int, name: str) -> None:
     width, height = image.size
-    if width * height > most_pixels:
+    cost, kind = _cost(image)
+    most = min(most_pixels, MOST_BYTES // cost)
+    if width * height > most:
+        of_its_kind = f" of {kind}" if most < most_pixels else ""
         raise DamagedError(
-            f"{name} is too large: {width}x{height} pixels, the most is {most_pixels:,} in all"
+            f"{name} is too large: {width}x{height} pixels, the most{of_its_kind} is {most:,} in "
+            "all"
         )
 
 
+def _cost(image: Image.Image) -> tuple[int, str]:
+    """The most bytes that unpacking takes for each pixel, measured; and what is so dear."""
+    if image.format == "WEBP":
+        return 16, "a WebP image"
+    if image.format == "TIFF":
+        return 8, "a TIFF image"
+    if image.info.get("progressive"):  # a JPEG whose every coefficient is kept to the end
+        return 4 + 2 * len(image.getbands()), "a progressive JPEG"
+    return 4, "an image"
+
+
 def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Converted in stripes: whole copies of a large picture would each take hundreds of MB."""
     image.load()
-    _turn_upright(image)
+    width, height = image.size
+    times = math.ceil(math.sqrt(width * height / MOST_KEPT))
+    rows = times * max(1, STRIPE // (width * times))
+    rgb = np.empty((-(-height // times), -(-width // times), 3), np.uint8)
+    for top in range(0, height, rows):
+        stripe = _opaque(image.crop((0, top, width, min(top + rows, height))), name)
+        rgb[top // times : (top + rows) // times] = stripe.reduce(times)
+    return np.ascontiguousarray(_upright(rgb, image))
+
+
+def _opaque(image: Image.Image, name: str) -> Image.Image:
+    """In mode RGB, transparency on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        grey = _grey_of_deep(np.asarray(image), name)
-        return np.repeat(grey[..., None], 3, axis=2)
+        return Image.fromarray(_grey_of_deep(np.asarray(image), name)).convert("RGB")
     if image.has_transparency_data:
         seen = image.convert("RGBA")
         white = Image.new("RGBA", seen.size, "white")
         image = Image.alpha_composite(white, seen)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
-def _turn_upright(image: Image.Image) -> None:
+def _upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The pixels of an image as its EXIF tag turns them; a view."""
+    orientation = 1
     with suppress(Exception):  # a broken tag: the pixels are good as they stand
-        ImageOps.exif_transpose(image, in_place=True)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return TURNS.get(orientation, TURNS[1])(rgb)
 
 
 def _grey_of_deep(values: np.ndarray, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.moments import Triple
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.pictures import fitted
 from resnet_demo.errors import DamagedError
 
 ARTICLE_MEAN = (0.4914, 0.4822, 0.4465)
@@ -78,9 +78,13 @@ class Preprocessing:
         rows = images.reshape(*images.shape[:2], width * 3).float()
         return rows.mul_(scale).sub_(shift).view(images.shape)
 
-    def picture(self, rgb: np.ndarray) -> np.ndarray:
-        """An upload (H, W, 3) uint8 as the dataset would store it: the centre square, resized."""
-        return to_square(rgb, self.source_size)
+    def picture(self, rgb: np.ndarray, fit: str = "crop") -> np.ndarray:
+        """An upload (H, W, 3) uint8 as the dataset would store it: (source_size, source_size, 3).
+
+        fit: one of `data.pictures.FITS`; `crop` is how the dataset's own pictures were made square.
+        Raises ConfigError for another.
+        """
+        return fitted(rgb, self.source_size, fit)
 
 
 def preprocessing_for(

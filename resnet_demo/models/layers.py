@@ -95,7 +95,9 @@ def he_init(model: nn.Module) -> None:
     Keeps the size of the gradient from layer to layer where ReLU drops half of it.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        # not where saved weights will take their place: PyTorch spends two seconds on loading what
+        # draws numbers on no device
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -1,21 +1,66 @@
 """Evaluating a run: one function for page, command line and API."""
 
+import copy
+import hashlib
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
+from torch import Tensor, nn
 
+from resnet_demo.analysis.calibration import calibration, confidence_histogram
 from resnet_demo.analysis.evaluate import predict, score
+from resnet_demo.analysis.rankings import macro_f1
+from resnet_demo.analysis.views import VIEWS, mean_of, view
+from resnet_demo.analysis.wilson import wilson
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.rules import check_split
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
+from resnet_demo.files import write_atomically
 from resnet_demo.models.description import predictions_sha256
 from resnet_demo.runs.classifier import Classifier
+from resnet_demo.runs.modes import check_images, check_mode
 from resnet_demo.runs.predictions import read_predictions
+from resnet_demo.runs.results import ANSWERS, check_answers, read_result, write_result
 from resnet_demo.runs.store import Run
 from resnet_demo.training.batches import EVALUATION_PIXELS
 from resnet_demo.training.device import pick_device
+
+OnBatch = Callable[[int, int], object]  # told (images done, of how many); raises StoppedError
+ARTICLE_BATCH = 64  # images; in training mode they have a say in each other's answers
+SHUFFLE = 42  # the tutorial's seed; another order is another score
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a run answered on a split. logits: (N, C) float32; labels: (N,) int64, the truth.
+
+    result: the numbers counted on them, ready for JSON; its keys are `results.EVALUATION`.
+    """
+
+    result: dict[str, Any]
+    logits: Tensor
+    labels: Tensor
+
+    def save(self, folder: Path) -> None:
+        """Write result.json, which comes last, and answers.safetensors. Raises OSError."""
+        content = safetensors.torch.save(
+            {"logits": self.logits.contiguous(), "labels": self.labels.contiguous()}
+        )
+        write_atomically(folder / ANSWERS, content)
+        write_result(folder, {**self.result, "answers": hashlib.sha256(content).hexdigest()})
+
+
+def read_evaluated(folder: Path) -> Evaluated:
+    """What `save` wrote. Raises DamagedError for files that are missing, altered or older."""
+    result = read_result(folder)
+    tensors = safetensors.torch.load(check_answers(folder))
+    return Evaluated(result, tensors["logits"], tensors["labels"])
 
 
 def evaluate_run(
@@ -23,57 +68,153 @@ def evaluate_run(
     datasets: Datasets,
     split: str = "test",
     dataset: str | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+    mode: str = "plain",
+    on_batch: OnBatch | None = None,
+) -> Evaluated:
     """Score the run's best weights on a split, its own dataset's unless another is named.
 
     Where the images are not on this machine, the answers that are kept beside the weights stand in
-    for them: `stored` is then true. on_batch(done, total) is told after each batch and may raise
-    StoppedError. Raises ConfigError, NotFoundError, DamagedError.
+    for them: `stored` is then true. In a mode other than plain (see `runs.modes`) the images are
+    asked about plainly too, for `beside`. on_batch(done, total) is told after each batch, a view
+    of an image counted as an image, and may raise StoppedError.
+    Raises ConfigError, NotFoundError, DamagedError.
     """
     check_split(split)
+    check_mode(mode)
     classifier, name = Classifier.of(run), dataset or run.config().dataset
+    check_images(mode, name, datasets)
     saved = classifier.saved
     stored = name not in datasets.names() and predictions_sha256(saved.metrics, split, name)
     if stored:
         logits, labels = read_predictions(run.path, saved, split, name)
+        plain = None
     else:
-        logits, labels = answers(classifier, datasets, split, name, on_batch)
-    result = score(logits, labels, saved.classes).to_dict()
+        logits, plain, labels = asked(classifier, datasets, split, name, mode, on_batch)
     told = {"run": run.id, "dataset": name, "split": split, "weights": saved.sha256}
-    return {**told, "stored": bool(stored), **result}
+    told |= {"mode": mode, "stored": bool(stored), **numbers(logits, labels, saved.classes)}
+    return Evaluated({**told, "beside": beside(plain, labels, saved.classes)}, logits, labels)
+
+
+def numbers(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    """All that is counted on (N, C) logits beside the true labels (N,); N is 1 at least."""
+    scores = score(logits, labels, classes).to_dict()
+    right = sum(scores["confusion"][number][number] for number in range(len(classes)))
+    return {
+        **{"n": scores["n"], "top1": scores["top1"], "interval": [*wilson(right, scores["n"])]},
+        **{"top5": scores["top5"], "loss": scores["loss"]},
+        "macro_f1": macro_f1(scores["confusion"]),
+        **{"confusion": scores["confusion"], "per_class": scores["per_class"]},
+        "calibration": asdict(calibration(logits, labels)),
+        "histogram": asdict(confidence_histogram(logits, labels)),
+    }
+
+
+def beside(plain: Tensor | None, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any] | None:
+    """The plain score that another mode's stands beside."""
+    if plain is None:
+        return None
+    scores = score(plain, labels, classes).to_dict()
+    return {"mode": "plain", "top1": scores["top1"], "loss": scores["loss"]}
 
 
 def answers(
+    classifier: Classifier, datasets: Datasets, split: str, name: str
+) -> tuple[Tensor, Tensor]:
+    """Plain logits (N, C) float32 and the labels (N,) of a split. Raises as `evaluate_run`."""
+    logits, _, labels = asked(classifier, datasets, split, name)
+    return logits, labels
+
+
+def asked(
     classifier: Classifier,
     datasets: Datasets,
     split: str,
     name: str,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, C) float32 for the split's images, and its labels (N,). Raises as evaluate_run."""
-    saved = classifier.saved
+    mode: str = "plain",
+    on_batch: OnBatch | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Logits (N, C) float32 in that mode, the plain ones if it is another, and labels (N,)."""
     classifier.check_classes(datasets.get(name))
     images, labels = images_of(classifier.run, datasets, split, name)
-    preprocessing, device = Preprocessing.from_dict(saved.preprocessing), pick_device()
-    logits = predict(
-        saved.model.to(device, memory_format=torch.channels_last),
-        preprocessing.prepare,
-        images.to(device),
-        batch_size=max(1, EVALUATION_PIXELS // preprocessing.image_size**2),
-        on_batch=on_batch,
-    )
-    return logits, labels
+    asking = Asking.of(classifier, images, 2 if mode == "article" else len(VIEWS[mode]), on_batch)
+    if mode == "article":
+        plain = asking.plainly(0)
+        return asking.as_article(1), plain, labels
+    logits = [asking.plainly(turn, steps) for turn, (_, steps) in enumerate(VIEWS[mode])]
+    return mean_of(logits, mode), logits[0] if mode != "plain" else None, labels
 
 
-def images_of(
-    run: Run, datasets: Datasets, split: str, name: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+@dataclass(frozen=True)
+class Asking:
+    """A network on its device, asked about the same images `turns` times."""
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    images: Tensor
+    turns: int
+    on_batch: OnBatch | None
+
+    @classmethod
+    def of(
+        cls, classifier: Classifier, images: Tensor, turns: int, on_batch: OnBatch | None
+    ) -> "Asking":
+        """With the images (N, H, W, 3) uint8 on the device that computes."""
+        device, saved = pick_device(), classifier.saved
+        model = saved.model.to(device, memory_format=torch.channels_last)
+        preprocessing = Preprocessing.from_dict(saved.preprocessing)
+        return cls(model, preprocessing, images.to(device), turns, on_batch)
+
+    def plainly(self, turn: int, steps: tuple = ()) -> Tensor:
+        """Logits (N, C) of a view of each image. turn: from 0."""
+        return self._predict(
+            self.model,
+            turn,
+            lambda batch: self.preprocessing.prepare(view(batch, steps)),
+            batch_size=batch_size(self.preprocessing),
+        )
+
+    def as_article(self, turn: int) -> Tensor:
+        """In training mode and shuffled, as the tutorial tests; in the images' own order.
+
+        Asks a copy: training mode moves the running statistics.
+        """
+        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(SHUFFLE))
+        shuffled = replace(self, images=self.images[order.to(self.images.device)])
+        logits = shuffled._predict(
+            copy.deepcopy(self.model),
+            turn,
+            self.preprocessing.prepare,
+            batch_size=ARTICLE_BATCH,
+            training_mode=True,
+        )
+        return logits[order.argsort()]
+
+    def _predict(self, model: nn.Module, turn: int, prepare: Any, **how: Any) -> Tensor:
+        n = len(self.images)
+
+        def tell(done: int, _: int) -> None:
+            if self.on_batch is not None:
+                self.on_batch(turn * n + done, self.turns * n)
+
+        return predict(model, prepare, self.images, on_batch=tell, **how)
+
+
+def batch_size(preprocessing: Preprocessing) -> int:
+    """How many images are shown at once, as memory allows."""
+    return max(1, EVALUATION_PIXELS // preprocessing.image_size**2)
+
+
+def images_of(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
     """The split's images (N, H, W, 3) uint8 and labels (N,), as the run split them."""
     images, labels = datasets.load(name, "test" if split == "test" else "train")
-    if split != "test":
-        config = run.config()
-        train, val = split_indices(len(labels), config.val_share, config.seed)
-        chosen = train if split == "train" else val
-        images, labels = images[chosen], labels[chosen]
-    return torch.tensor(images), torch.tensor(labels)
+    chosen = places_of(run, split, len(labels))
+    return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
+
+
+def places_of(run: Run, split: str, n: int) -> np.ndarray | slice:
+    """Where the split's images lie among the n of the dataset's test or training images."""
+    if split == "test":
+        return slice(None)
+    config = run.config()
+    train, val = split_indices(n, config.val_share, config.seed)
+    return train if split == "train" else val

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.analysis.evaluate import score
+from resnet_demo.analysis.outside import outside_metric
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.events import Finished
@@ -33,7 +34,8 @@ COPIED = ("config.json", "events.jsonl")
 def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     """Write the run's best epoch into a new or empty folder, whole or not at all; what came of it.
 
-    Evaluates the weights on the test images before and after rounding them to float16. Raises
+    Evaluates the weights on the test images before and after rounding them to float16, and after
+    it on the validation images, for the threshold beyond which a picture is none of theirs. Raises
     ConfigError for a folder that is taken, a run that has not finished or is too large, and a
     dataset that is not here; DamagedError; DemoError where rounding costs too much; OSError.
     """
@@ -73,7 +75,8 @@ def finished(run: Run) -> RunView:
 def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -> dict[str, Any]:
     """Put all files into the folder that will have that name; sizes and scores."""
     config, original = run.config(), Classifier.of(run)
-    metrics = {key: value for key, value in original.saved.metrics.items() if key != "predictions"}
+    of_other_weights = ("predictions", "outside")
+    metrics = {k: v for k, v in original.saved.metrics.items() if k not in of_other_weights}
     size = save_half(making, load_model(run.path), metrics)  # not the one that is measured whole
     if size > MOST_WEIGHTS:
         raise ConfigError(
@@ -82,7 +85,7 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
             "run",
         )
     before = score(*answers(original, datasets, "test", config.dataset), original.saved.classes)
-    half = Classifier.of(Run(making))
+    half = Classifier(run, load_model(making))  # of that run: its config tells its splits
     logits, labels = answers(half, datasets, "test", config.dataset)
     logits = compact(logits, labels)
     after = score(logits.float(), labels, half.saved.classes)
@@ -94,7 +97,8 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
     whose = {"split": "test", "dataset": config.dataset, "weights": half.saved.sha256}
     kept = write_predictions(making, logits, labels, **whose)
     scores = {"test_top1": after.top1, "test_loss": after.to_dict()["loss"]}
-    save_half(making, original.saved, {**metrics, **scores, "predictions": kept})
+    told = {**metrics, **scores, "predictions": kept, **threshold(half, datasets, config.dataset)}
+    save_half(making, original.saved, told)
     for file in COPIED:
         write_atomically(making / file, (run.path / file).read_bytes())
     write_atomically(making / "status.json", status(view))
@@ -105,6 +109,12 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
         **{"n": after.n, "top1": after.top1, "top1_float32": before.top1},
         **{"loss": scores["test_loss"], "logits": str(logits.dtype).removeprefix("torch.")},
     }
+
+
+def threshold(half: Classifier, datasets: Datasets, name: str) -> dict[str, Any]:
+    """The metric `outside` of the weights as stored; nothing for a network that computes NaN."""
+    outside = outside_metric(answers(half, datasets, "val", name)[0])
+    return {"outside": outside} if outside else {}
 
 
 def save_half(folder: Path, saved: Saved, metrics: Mapping[str, Any]) -> int:

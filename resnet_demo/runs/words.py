@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from resnet_demo.events import Ended, Epoch, Event, Started, Step
+from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
 
 
 def in_words(event: Event) -> str:
@@ -17,6 +17,8 @@ def in_words(event: Event) -> str:
             f"{count(event.macs)} multiply-adds an image, {steps} steps"
             + (f"; {note}" if note else "")
         )
+    if isinstance(event, Compiled):
+        return f"compiled the network in {duration(event.seconds)}: steps begin"
     if isinstance(event, Step):
         return (
             f"step {event.step}: loss {event.loss:.4f}, learning rate {event.lr:.4g}, "
@@ -63,13 +65,84 @@ def loss_text(result: dict[str, Any]) -> str:
 
 
 def evaluation_text(result: dict[str, Any]) -> str:
-    """Accuracy and loss, and a line a class."""
+    """Accuracy and what it is worth, and a line a class."""
     head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
-    head += f"top-1 {result['top1']:.2%}, loss {loss_text(result)}"
+    head += f"top-1 {result['top1']:.2%}, {interval_text(result)}; loss {loss_text(result)}"
     lines = [
         f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
         f"F1 {row['f1']:6.1%}  images {row['support']}"
         for row in result["per_class"]
+    ]
+    macro = f"F1 {result['macro_f1']:.2%}, the mean over all classes"
+    told = [macro, calibration_text(result["calibration"]), beside_text(result)]
+    return "\n".join([head, *filter(None, told), *lines])
+
+
+def interval_text(result: dict[str, Any]) -> str:
+    """How far the accuracy can be trusted."""
+    low, high = result["interval"]
+    return f"95% interval {low:.2%} to {high:.2%}"
+
+
+def calibration_text(calibration: dict[str, Any]) -> str:
+    """Whether a network is as often right as it is sure."""
+    n = sum(calibration["count"])
+    if not n:
+        return "confidence: no answer is a number"
+    sure, right = (
+        sum(count * mean for count, mean in zip(calibration["count"], means, strict=True)) / n
+        for means in (calibration["confidence"], calibration["accuracy"])
+    )
+    return (
+        f"sure by {sure:.2%} and right in {right:.2%} on average; among answers of like confidence "
+        f"the two differ by {calibration['error']:.2%} (calibration error)"
+    )
+
+
+def beside_text(result: dict[str, Any]) -> str:
+    """What another mode than plain changes; "" for plain."""
+    plain = result["beside"]
+    if plain is None:
+        return ""
+    return (
+        f"mode {result['mode']}: {points(result['top1'] - plain['top1'])} than plain, which has "
+        f"{plain['top1']:.2%}, loss {loss_text(plain)}"
+    )
+
+
+def points(difference: float) -> str:
+    """A difference of two shares, in words."""
+    if not difference:
+        return "0.00 points more or less"
+    return f"{abs(difference) * 100:.2f} points {'more' if difference > 0 else 'less'}"
+
+
+def comparison_text(against: dict[str, Any]) -> str:
+    """Two runs on the same images; against: of `comparison.with_against`."""
+    first, second = against["first"], against["second"]
+    return (
+        f"{first} has {points(against['difference'])} than {second}, which has "
+        f"{against['top1_second']:.2%}: only {first} is right on {len(against['only_first']):,} "
+        f"images, only {second} on {len(against['only_second']):,}\n"
+        f"{chance_text(against['p'])} (McNemar's exact test)"
+    )
+
+
+def chance_text(p: float) -> str:
+    """What a p says of two networks on the same images."""
+    share = "fewer than 0.01%" if p < 1e-4 else f"{p:.2%}"
+    return f"two equally good networks would differ as much or more in {share} of such tests"
+
+
+def robustness_text(result: dict[str, Any]) -> str:
+    """A line a kind of damage."""
+    head = (
+        f"{result['run']} with images made worse, strength 1 to 5 ({result['n']} images; "
+        f"as they are {result['top1']:.2%} ± {result['interval_half_width']:.2%}):"
+    )
+    lines = [
+        f"  {kind:<16}" + "".join(f"{top1:8.1%}" for top1 in row)
+        for kind, row in result["kinds"].items()
     ]
     return "\n".join([head, *lines])
 

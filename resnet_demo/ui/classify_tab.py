@@ -1,19 +1,26 @@
-"""The Classify tab: a picture goes in, five labels come out, and what the network saw."""
+"""The Classify tab: pictures go in; out come labels, where the run looked, and what it saw."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from resnet_demo.errors import DemoError
+from resnet_demo.data.pictures import FITS
+from resnet_demo.ui.classify_answer import FIT_WORDS
+from resnet_demo.ui.classify_examples import chosen, examples_panel, shown
+from resnet_demo.ui.classify_more import more, start_index, stop_index
+from resnet_demo.ui.classify_one import one, one_panel
+from resnet_demo.ui.classify_several import Pictures, several, several_panel
 from resnet_demo.ui.evaluate_tab import choices
-from resnet_demo.ui.gallery import enlarged, gallery
-from resnet_demo.ui.services import QUIET, Services, plainly, uploaded_picture
-from resnet_demo.ui.text import literal
+from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
-NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
-EXAMPLES = "Or click one of the run's own test images:"
-READY = "Drop a picture, or paste one."
+ALONE = ("nothing", "")
+WORKING = {"show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"}
+SHOW_ANSWER = """() => {
+  const answer = document.getElementById('sure');
+  if (window.innerWidth < 700 && answer.offsetParent) answer.scrollIntoView({behavior: 'smooth'});
+}"""  # on a phone the answer is below the examples
+Parts = dict[str, Any]  # components by name
 
 
 class Picture(gr.Image):
@@ -26,84 +33,136 @@ class Picture(gr.Image):
         return payload.path if payload else None
 
 
-def classify_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
+def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     """Build the tab; the components that the page fills when it is loaded."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            run = gr.Dropdown([], label="Run", interactive=True, elem_id="classify-run")
-            picture = Picture(
-                sources=["upload", "clipboard"], label="Picture", elem_id="picture", height=280,
-                format="png", buttons=[], interactive=True,
-            )  # fmt: skip
-            hint = gr.Markdown(EXAMPLES, elem_classes="hint", visible=False)
-            examples = gallery("examples", 5)
+            asked = asked_panel(services)
         with gr.Column(scale=8, min_width=330):
-            labels = gr.Label(num_top_classes=5, show_label=False, elem_id="labels", visible=False)
-            words = gr.Markdown(NOTHING, elem_id="classify-words")
-            seen = gr.Image(
-                label="What the network saw", elem_id="seen", height=220, width=220, visible=False,
-                interactive=False, format="png", buttons=[],
-            )  # fmt: skip
-
-    @plainly()
-    def on_picture(path: str | None, run_id: str | None) -> Any:
-        return answer(services, path, run_id)
-
-    @plainly()
-    def on_example(run_id: str, event: gr.SelectData) -> np.ndarray:
-        return example_images(services, run_id)[0][event.index]
-
-    gr.on([picture.change, run.change], on_picture, [picture, run], [labels, words, seen],
-          api_visibility="private", show_progress="minimal")  # fmt: skip
-    examples.select(on_example, run, picture, **QUIET)
-    tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
-    gr.on(
-        [tab.select, run.change],
-        lambda run_id: shown(services, run_id),
-        run,
-        [hint, examples],
+            with gr.Column() as one_side:
+                answer = one_panel()
+            with gr.Column(visible=False) as many_side:
+                results = several_panel()
+    run, other, seen = asked["run"], asked["other"], gr.State(None)
+    tab.select(
+        lambda *chosen: [choices(services, chosen[0]), others(services, chosen[1])],
+        [run, other],
+        [run, other],
         **QUIET,
     )
+    gr.on(
+        [tab.select, run.change],
+        lambda *values: shown(services, *values),
+        [run, seen],
+        [asked["classes"], *asked["examples"], seen],
+        **QUIET,
+    )
+    wire_one(services, asked, answer)
+    wire_several(services, asked, results, {"one": one_side, "many": many_side})
     return {"run": run}
 
 
-def answer(services: Services, path: str | None, run_id: str | None) -> tuple[Any, Any, Any]:
-    """Labels, words and the picture as the network got it; a hint where there is no answer."""
-    hidden = gr.update(visible=False)
-    if run_id is None:
-        return hidden, NOTHING, hidden
-    if path is None:
-        return hidden, READY, hidden
-    classifier = services.classifier(run_id)
-    said = classifier.classify_file(uploaded_picture(path))
-    confidences = {row["label"]: row["confidence"] for row in said.labels}
-    top, size = said.labels[0], said.seen.shape[0]
-    label, classes = literal(top["label"]), literal(", ".join(classifier.saved.classes))
-    return (
-        gr.update(value=confidences, visible=True),
-        f"{run_id} is {top['confidence']:.1%} sure of {label}. It knows nothing but {classes}: a "
-        f"picture of anything else is taken for one of these. Below is all it was shown, "
-        f"{size} × {size} pixels.",
-        gr.update(value=said.seen, visible=True),
-    )
+def asked_panel(services: Services) -> Parts:
+    """Build what a person chooses: runs, pictures, how they are made square."""
+    run = gr.Dropdown([], label="Run", interactive=True, elem_id="classify-run")
+    classes = gr.Markdown(elem_id="classify-classes")
+    with gr.Tabs():
+        with gr.Tab("One picture", id="classify-one") as one_tab:
+            picture = Picture(
+                sources=["upload", "clipboard", "webcam"], label="Picture", elem_id="picture",
+                height=280, format="png", buttons=[], interactive=True,
+            )  # fmt: skip
+            fit = gr.Radio(
+                [(FIT_WORDS[fit].capitalize(), fit) for fit in FITS], value="crop", elem_id="fit",
+                label="How it is made square", interactive=True,
+            )  # fmt: skip
+            other = gr.Dropdown(
+                [ALONE], value="", label="Compare with another run", interactive=True,
+                elem_id="classify-other",
+            )  # fmt: skip
+            examples = examples_panel(services, run, picture)
+        with gr.Tab("Several pictures", id="classify-many") as many_tab:
+            files = Pictures(
+                label="Pictures", file_count="multiple", file_types=["image"], elem_id="pictures",
+                height=220, interactive=True,
+            )  # fmt: skip
+            gr.Markdown(
+                "They are made square as chosen under One picture.", elem_classes=["hint", "note"]
+            )
+    return {
+        "run": run, "other": other, "classes": classes, "picture": picture, "fit": fit,
+        "examples": examples, "files": files, "one_tab": one_tab, "many_tab": many_tab,
+    }  # fmt: skip
 
 
-def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str]]:
-    """A test image of each class, ten at most, and its label."""
-    info = services.datasets.get(services.runs.get(run_id).config().dataset)
-    images, labels = services.datasets.load(info.name, "test")
-    firsts = [int(np.argmax(labels == label)) for label in range(min(10, len(info.classes)))]
-    return [np.array(images[i]) for i in firsts], [info.classes[labels[i]] for i in firsts]
+def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
+    """Picture, runs and fit lead to the answer, and to what stands behind the open folds."""
+    folds = parts.pop("folds")
+    inputs = [asked[name] for name in ("picture", "run", "fit")]
+    behind = [folds["open"], *inputs]
+
+    def on_picture(*values: Any) -> Iterator[dict[Any, Any]]:
+        for updates in one(services, *values):
+            yield by_component(parts, updates)
+
+    def on_more(*values: Any) -> dict[Any, Any]:
+        return by_component(folds, more(services, *values))
+
+    def on_tick(at: dict[str, bool], *values: Any) -> dict[Any, Any]:
+        if not at["similar"]:
+            return {folds["timer"]: gr.Timer(active=False)}  # unfolding it asks again
+        return on_more({**at, "inside": False}, *values)  # that does not change by itself
+
+    @plainly()
+    def on_start(*values: Any) -> dict[Any, Any]:
+        start_index(services, values[2])
+        return on_tick(*values)
+
+    @plainly()
+    def on_cancel(run_id: str | None) -> None:
+        stop_index(services, run_id)
+
+    def on_way(event: gr.SelectData) -> str:
+        return chosen(FITS, event.index)
+
+    asks = [*inputs, asked["other"]]
+    answered = gr.on([part.change for part in asks], on_picture, asks, [*parts.values()], **WORKING)
+    answered.then(None, None, None, js=SHOW_ANSWER, **QUIET)
+    answered.then(on_more, behind, [*folds.values()], **WORKING)
+    folds["open"].change(on_more, behind, [*folds.values()], **WORKING)
+    folds["timer"].tick(on_tick, behind, [*folds.values()], **TICK)
+    folds["start"].click(on_start, behind, [*folds.values()], **QUIET)
+    folds["cancel"].click(on_cancel, asked["run"], None, **QUIET)
+    parts["ways"].select(plainly()(on_way), None, asked["fit"], **QUIET)
 
 
-def shown(services: Services, run_id: str | None) -> tuple[Any, Any]:
-    """Hint and gallery, each pixel enlarged to a square; hidden where the images are not here."""
-    hidden = gr.update(visible=False)
-    if run_id is None:
-        return hidden, hidden
-    try:
-        images, labels = example_images(services, run_id)
-    except DemoError:
-        return hidden, hidden
-    pairs = list(zip(map(enlarged, images), labels, strict=True))
-    return gr.update(visible=True), gr.update(value=pairs, visible=True)
+def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -> None:
+    """Files lead to a gallery; while they are shown, another run or fit labels them again."""
+    mode = gr.State("one")
+    inputs = [mode, asked["files"], asked["run"], asked["fit"], parts["done"]]
+
+    def on_files(mode: str, *values: Any) -> Iterator[dict[Any, Any]]:
+        if mode == "many":
+            for updates in several(services, *values):
+                yield by_component(parts, updates)
+
+    def side(name: str) -> list[Any]:
+        return [name, *(gr.update(visible=name == other) for other in sides)]
+
+    asked["one_tab"].select(lambda: side("one"), None, [mode, *sides.values()], **QUIET)
+    asked["many_tab"].select(lambda: side("many"), None, [mode, *sides.values()], **QUIET)
+    triggers = [mode.change, *(asked[name].change for name in ("files", "run", "fit"))]
+    gr.on(triggers, on_files, inputs, [*parts.values()], **WORKING)
+
+
+def by_component(parts: Parts, updates: dict[str, Any]) -> dict[Any, Any]:
+    """Updates of named parts as Gradio takes them; it takes no empty ones."""
+    named = {parts[name]: update for name, update in updates.items()}
+    return named or {next(iter(parts.values())): gr.skip()}
+
+
+def others(services: Services, chosen: str | None) -> Any:
+    """The runs to compare with; the choice stays if it is still one of them."""
+    labels = [ALONE, *services.run_labels(trained=True)]
+    known = [run_id for _, run_id in labels]
+    return gr.update(choices=labels, value=chosen if chosen in known else "")

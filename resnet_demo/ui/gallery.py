@@ -9,7 +9,7 @@ SHOWN_PX = 128  # the most that a side is enlarged to
 def gallery(elem_id: str, columns: int) -> gr.Gallery:
     """A grid of so many columns, hidden at first. Labels are shown to the letter: it runs nothing.
 
-    page.css knows 4, 5 and 8 columns.
+    page.css knows 3, 4, 5 and 8 columns.
     """
     return gr.Gallery(
         show_label=False, columns=columns, height="auto", allow_preview=False, format="png",

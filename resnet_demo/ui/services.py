@@ -11,12 +11,14 @@ from gradio.utils import get_upload_folder
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.models.description import WEIGHTS, describe
+from resnet_demo.models.description import WEIGHTS
 from resnet_demo.places import Places
+from resnet_demo.runs.classifiers import Classifiers
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.evaluating import Evaluating
+from resnet_demo.tasks.indexing import Indexing
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.look import Watcher, status_of
 from resnet_demo.tasks.measuring import Measuring
@@ -28,7 +30,6 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOT_UPLOADED = ConfigError(
     "a file must come through an upload, got a path of this machine", "image"
 )
-MOST_CLASSIFIERS = 4
 MOST_PICTURE = 20 * 2**20  # bytes
 TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow answer is not doubled
 
@@ -42,14 +43,16 @@ class Services:
     data: DataTasks = field(init=False)
     measuring: Measuring = field(init=False)
     evaluating: Evaluating = field(init=False)
+    indexing: Indexing = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
-    classifiers: "dict[tuple[str, str], Classifier]" = field(default_factory=dict)
+    classifiers: Classifiers = field(default_factory=Classifiers)
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.places)
         self.data = DataTasks(self.launcher)
         self.measuring = Measuring(self.launcher)
         self.evaluating = Evaluating(self.launcher)
+        self.indexing = Indexing(self.launcher)
 
     @property
     def runs(self) -> Runs:
@@ -67,15 +70,7 @@ class Services:
 
     def classifier(self, run_id: str) -> "Classifier":
         """The run's best weights, kept in memory while they are the best. Raises DemoError."""
-        from resnet_demo.runs.classifier import Classifier
-
-        run = self.runs.get(run_id)
-        key = (run.id, describe(run.path)["sha256"])
-        if key not in self.classifiers:
-            while len(self.classifiers) >= MOST_CLASSIFIERS:
-                self.classifiers.pop(next(iter(self.classifiers)))
-            self.classifiers[key] = Classifier.of(run)
-        return self.classifiers[key]
+        return self.classifiers.get(self.runs.get(run_id))
 
     def run_labels(self, trained: bool = False) -> list[tuple[str, str]]:
         """What a choice of runs shows, and the id behind it; trained: only those with weights."""

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
-from resnet_demo.analysis.classify import classify
-from resnet_demo.errors import DamagedError
+from resnet_demo.analysis.classify import Outside, classify
+from resnet_demo.data.pictures import FITS, fitted
+from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.models import build_model
 from resnet_demo.models.saved import load_model, save_model
 
@@ -67,4 +69,82 @@ def test_a_network_that_computes_nan_has_no_answer(saved):
 def test_preprocessing_that_cannot_be_is_refused(saved):
     saved.preprocessing.pop("std")
     with pytest.raises(DamagedError):
+        classify(saved, picture())
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_picture_is_shown_in_the_way_that_is_asked_for(saved, fit):
+    result = classify(saved, picture(), fit=fit)
+    np.testing.assert_array_equal(result.seen, fitted(picture(), 32, fit))
+    alike = classify(saved, result.seen)  # has that size already: no fit changes it
+    assert result.labels == alike.labels
+
+
+def test_a_crop_is_what_nobody_asked_for(saved):
+    assert classify(saved, picture()).labels == classify(saved, picture(), fit="crop").labels
+    assert classify(saved, picture()).labels != classify(saved, picture(), fit="squash").labels
+
+
+@pytest.mark.parametrize("top", [0, -1, 6, 2.0, True, "2", None])
+def test_another_number_of_labels_is_refused(saved, top):
+    value = "nothing" if top is None else repr(top)
+    with pytest.raises(ConfigError) as caught:
+        classify(saved, picture(), top)
+    assert str(caught.value) == f"top must be a whole number from 1 to 5, got {value}"
+
+
+def test_another_way_to_fit_is_refused(saved):
+    with pytest.raises(ConfigError, match="fit must be one of crop, squash, pad, got 'fill'"):
+        classify(saved, picture(), fit="fill")
+
+
+def logits_of(saved, result):
+    """By hand, of what was seen."""
+    x = torch.from_numpy(result.seen).permute(2, 0, 1)[None].float()
+    x = torch.nn.functional.interpolate(x, (16, 16), mode="bilinear", antialias=True)
+    return saved.model((x / 255 - 0.5) / 0.25)[0].detach().numpy()
+
+
+def test_a_network_without_a_threshold_gives_no_verdict(saved):
+    result = classify(saved, picture())
+    assert result.outside is None
+    assert result.to_dict() == {"labels": result.labels, "outside": None}
+
+
+def test_a_picture_is_outside_when_its_energy_is_over_the_threshold(saved):
+    energy = -logsumexp(logits_of(saved, classify(saved, picture())))
+    for step, is_outside in ((-0.01, True), (0.01, False)):
+        told = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
+        saved.metrics["outside"] = told
+        outside = classify(saved, picture()).outside
+        assert outside.energy == pytest.approx(energy, abs=1e-4)
+        assert (outside.n, outside.is_outside) == (40, is_outside)
+        assert outside.to_dict() == {
+            "energy": outside.energy,
+            "threshold": energy + step,
+            "false_alarms": 0.05,
+            "is_outside": is_outside,
+        }
+
+
+def test_an_energy_that_is_the_threshold_itself_is_inside():
+    assert not Outside(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_outside
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"threshold": -1.0},
+        {"threshold": "low", "false_alarms": 0.05, "n": 9},
+        {"threshold": float("inf"), "false_alarms": 0.05, "n": 9},
+        {"threshold": -1.0, "false_alarms": 5, "n": 9},
+        {"threshold": -1.0, "false_alarms": 0.05, "n": 0},
+        -1.0,
+    ],
+    ids=str,
+)
+def test_a_threshold_that_cannot_be_is_refused(saved, told):
+    saved.metrics["outside"] = told
+    with pytest.raises(DamagedError, match=r"^the threshold for pictures of something else "):
         classify(saved, picture())

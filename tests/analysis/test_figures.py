@@ -1,16 +1,42 @@
 import subprocess
 import sys
+from dataclasses import asdict
 from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from resnet_demo.analysis.figures import MAP, confusion_figure, contrasting
+from resnet_demo.analysis.calibration import calibration, confidence_histogram
+from resnet_demo.analysis.corruptions import CORRUPTIONS
+from resnet_demo.analysis.figures import (
+    MAP,
+    confidence_figure,
+    confusion_figure,
+    contrasting,
+    reliability_figure,
+    robustness_figure,
+)
 
 CONFUSION = [[90, 10, 0], [4, 996, 0], [0, 0, 0]]  # the last class never occurs
 CLASSES = ("cat", "dog", "frog")
+LABELS = torch.arange(300) % 4
+LOGITS = 2 * torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+LOGITS[torch.arange(300), LABELS] += 2
+CALIBRATION = asdict(calibration(LOGITS, LABELS))
+HISTOGRAM = asdict(confidence_histogram(LOGITS, LABELS))
+BEARS = {
+    **{"top1": 0.9, "interval_half_width": 0.02, "strengths": [1, 2, 3, 4, 5]},
+    "kinds": {kind: [0.8 - n / 10] * 5 for n, kind in enumerate(CORRUPTIONS)},
+}
+ALL = {
+    "confusion": lambda dark=False: confusion_figure(CONFUSION, CLASSES, dark=dark),
+    "reliability": lambda dark=False: reliability_figure(CALIBRATION, dark=dark),
+    "confidence": lambda dark=False: confidence_figure(HISTOGRAM, dark=dark),
+    "robustness": lambda dark=False: robustness_figure(BEARS, dark=dark),
+}
 
 
 def numbers(figure):
@@ -33,11 +59,28 @@ def test_images_are_counted_when_asked():
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_words_stand_out_from_the_page_whose_background_shows_through(dark):
-    figure = confusion_figure(CONFUSION, CLASSES, dark=dark)
-    ink = luminance(to_rgb(figure.axes[0].xaxis.label.get_color()))
-    assert (ink > 0.7) if dark else (ink < 0.1)
-    assert figure.get_facecolor()[3] == figure.axes[0].get_facecolor()[3] == 0
+@pytest.mark.parametrize("name", ALL)
+def test_words_stand_out_from_the_page_whose_background_shows_through(name, dark):
+    figure = ALL[name](dark)
+    inks = [axes.xaxis.label.get_color() for axes in figure.axes if axes.get_xlabel()]
+    inks += [axes.yaxis.label.get_color() for axes in figure.axes]
+    inks += [text.get_color() for legend in figure.legends for text in legend.get_texts()]
+    inks += [tick.get_color() for axes in figure.axes for tick in axes.get_xticklabels()]
+    for ink in inks:
+        light = luminance(to_rgb(ink))
+        assert (light > 0.7) if dark else (light < 0.1)
+    assert figure.get_facecolor()[3] == 0
+    assert all(axes.get_facecolor()[3] == 0 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_is_as_wide_as_a_phone_and_all_is_within(name):
+    figure = ALL[name]()
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert width <= 5.6
+    assert -0.01 <= box.x0 < box.x1 <= width + 0.01
+    assert -0.01 <= box.y0 < box.y1 <= height + 0.01
 
 
 def test_every_number_stands_out_from_its_cell():
@@ -67,6 +110,59 @@ def test_all_is_within_the_picture():
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert 0 <= box.x0 < box.x1 <= width
     assert 0 <= box.y0 < box.y1 <= height
+
+
+def test_signs_that_the_font_lacks_are_boxes_and_warn_of_nothing():
+    figure = confusion_figure(np.eye(2, dtype=int), ["猫\t", "dög"])
+    figure.savefig(BytesIO(), format="png")
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names == ["□□", "dög"]
+
+
+def test_a_bar_is_the_share_of_right_answers_and_the_gap_reaches_to_the_confidence():
+    upper, lower = reliability_figure(CALIBRATION).axes
+    bars, gaps = upper.containers
+    some = [number for number, count in enumerate(CALIBRATION["count"]) if count]
+    assert 5 < len(some) < 15  # some bins are empty, and have no bar
+    for bar, gap, number in zip(bars, gaps, some, strict=True):
+        assert bar.get_x() == gap.get_x() == pytest.approx(CALIBRATION["edges"][number])
+        assert bar.get_height() == pytest.approx(CALIBRATION["accuracy"][number])
+        assert gap.get_y() == bar.get_height()
+        reach = gap.get_y() + gap.get_height()
+        assert reach == pytest.approx(CALIBRATION["confidence"][number])
+    counts = [int(text.get_text().replace(",", "")) for text in lower.texts]
+    assert counts == [count for count in CALIBRATION["count"] if count]
+    (diagonal,) = upper.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+
+
+def test_right_and_wrong_answers_are_shares_of_their_own():
+    figure = confidence_figure(HISTOGRAM)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    right, wrong = sum(HISTOGRAM["right"]), sum(HISTOGRAM["wrong"])
+    assert names == [f"right answers ({right})", f"wrong answers ({wrong})"]
+    drawn = [patch.get_data().values for patch in figure.axes[0].patches]
+    for values, name, total in zip(drawn[::2], ("right", "wrong"), (right, wrong), strict=True):
+        assert (values * total).tolist() == pytest.approx(HISTOGRAM[name])
+
+
+def test_figures_of_no_answers_at_all_can_be_drawn():
+    nothing = torch.full((3, 4), float("nan")), torch.tensor([0, 1, 2])
+    reliability_figure(asdict(calibration(*nothing))).savefig(BytesIO())
+    confidence_figure(asdict(confidence_histogram(*nothing))).savefig(BytesIO())
+
+
+def test_each_kind_of_damage_has_its_own_colour_and_dash_and_marker_and_its_numbers():
+    figure = robustness_figure(BEARS)
+    lines = figure.axes[0].lines
+    assert len(lines) == 7
+    assert len({line.get_color() for line in lines}) == 7
+    assert len({line.get_marker() for line in lines}) == 7
+    for line, (kind, top1) in zip(lines, BEARS["kinds"].items(), strict=True):
+        assert line.get_label().lower() == kind
+        assert line.get_xydata().tolist() == [*map(list, enumerate([0.9, *top1]))]
+    shown = {text.get_text().lower() for text in figure.legends[0].get_texts()}
+    assert shown == {*CORRUPTIONS, "95% interval"}
 
 
 def test_pyplot_stays_out():

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from resnet_demo.analysis.maps import class_maps, enlarged, grad_cam, heat, last_readable
+from resnet_demo.analysis.maps import class_maps, enlarged, grad_cam, heat, last_readable, where
 from resnet_demo.models import build_model
 from resnet_demo.models.layers import Network
 
@@ -141,3 +141,24 @@ def test_a_network_that_computes_nan_has_cold_maps():
     nn.init.constant_(model.head.weight, NAN)
     for maps in (class_maps(model.features(X), model.head, CLASSES), grad_cam(model, X, CLASSES)):
         assert heat(maps, 8).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet20"])
+def test_a_network_that_ends_in_a_mean_is_looked_at_by_its_class_maps(name):
+    model = network(name).train()
+    with torch.inference_mode():
+        maps = where(model, X, CLASSES)
+    assert model.training
+    features = model.eval().features(X)
+    torch.testing.assert_close(maps, class_maps(features, model.head, CLASSES))
+
+
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_last_map_of_a_single_pixel_and_another_end_are_looked_at_by_grad_cam(context):
+    torch.manual_seed(0)
+    for model in (network("vgg16"), Peak().eval()):
+        with context():
+            maps = where(model, X, CLASSES)
+        assert min(maps.shape[2:]) >= 3
+        torch.testing.assert_close(maps, grad_cam(model, X, CLASSES))
+        assert all(parameter.grad is None for parameter in model.parameters())

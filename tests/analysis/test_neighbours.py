@@ -2,6 +2,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from resnet_demo.analysis import neighbours
 from resnet_demo.analysis.neighbours import nearest, penultimate
 from resnet_demo.models import build_model
 
@@ -59,3 +60,10 @@ def test_nothing_is_like_nothing_and_nan_is_never_near():
     similarity, places = nearest(torch.tensor([[1.0, 1.0]]), library, 4)
     assert places.tolist() == [[2, 1, 3, 0]]
     assert similarity[0].tolist() == pytest.approx([1, 0, -(0.5**0.5), -1])
+
+
+def test_a_library_compared_in_parts_gives_the_same(monkeypatch):
+    whole = nearest(QUERIES, LIBRARY, 5)
+    monkeypatch.setattr(neighbours, "CHUNK", 7)
+    for part, expected in zip(nearest(QUERIES, LIBRARY, 5), whole, strict=True):
+        torch.testing.assert_close(part, expected)

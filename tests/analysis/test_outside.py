@@ -4,7 +4,14 @@ import torch
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from resnet_demo.analysis.outside import MAKERS, auroc, energy, energy_threshold, flat_colours
+from resnet_demo.analysis.outside import (
+    MAKERS,
+    auroc,
+    energy,
+    energy_threshold,
+    flat_colours,
+    outside_metric,
+)
 
 NAN, INF = float("nan"), float("inf")
 LOGITS = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)) * 4
@@ -32,6 +39,19 @@ def test_no_more_than_that_share_of_the_right_kind_is_called_outside(share, n):
 def test_the_threshold_is_numpy_s_95th_percentile():
     expected = np.quantile(energy(LOGITS).numpy(), 0.95, method="inverted_cdf")
     assert energy_threshold(LOGITS) == expected
+
+
+def test_what_is_kept_of_a_validation_split_is_its_threshold_and_on_how_many_it_was_set():
+    assert outside_metric(LOGITS) == {
+        "threshold": energy_threshold(LOGITS, 0.05),
+        "false_alarms": 0.05,
+        "n": 200,
+    }
+
+
+@pytest.mark.parametrize("logits", [torch.zeros(0, 3), LOGITS * NAN, LOGITS * INF, -LOGITS * INF])
+def test_nothing_is_kept_of_no_images_and_of_a_network_that_computes_no_number(logits):
+    assert outside_metric(logits) is None
 
 
 @pytest.mark.parametrize(("n", "m", "levels"), [(1, 1, 2), (40, 30, 5), (300, 7, 1000)])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from resnet_demo.data import pictures
 from resnet_demo.data.pictures import (
     FITS,
     cropped_part,
@@ -120,15 +121,52 @@ def test_only_the_first_frame_is_read():
     np.testing.assert_array_equal(pixels, np.broadcast_to(RED, (4, 4, 3)))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize(
-    ("orientation", "upright"),
-    [(1, CORNER), (3, CORNER[::-1, ::-1]), (6, np.rot90(CORNER, -1)), (8, np.rot90(CORNER))],
-)
-def test_the_exif_orientation_is_applied(kind: str, orientation: int, upright: np.ndarray):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 mean nothing
+def test_the_exif_orientation_is_applied_as_pil_does(kind: str, orientation: int):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decoded(Image.fromarray(CORNER), kind, exif=exif), upright)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = written(Image.fromarray(CORNER), kind, exif=exif, **options)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(data)))
+    data.seek(0)
+    np.testing.assert_array_equal(decode_picture(data), upright)
+
+
+def test_a_picture_turned_by_its_exif_tag_stands_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the right side down
+    pixels = decoded(Image.fromarray(CORNER), exif=exif)
+    assert pixels.shape == (8, 6, 3)
+    assert pixels[0, -1].tolist() == [10, 20, 30]  # what was top left is top right
+
+
+NOISE = np.random.RandomState(2).randint(0, 256, (37, 53, 4)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "CMYK", "P", "1"])
+@pytest.mark.parametrize(("times", "most_kept"), [(1, 1961), (2, 1960), (2, 491), (3, 490)])
+def test_a_large_picture_comes_smaller_as_pil_reduces_it(
+    mode: str, times: int, most_kept: int, monkeypatch
+):
+    monkeypatch.setattr(pictures, "MOST_KEPT", most_kept)  # of 37 x 53 = 1,961 pixels
+    monkeypatch.setattr(pictures, "STRIPE", 200)  # pixels: several stripes, the last one smaller
+    image = Image.fromarray(NOISE).convert(mode)
+    data = written(image, "TIFF" if mode == "CMYK" else "PNG")
+    white = Image.new("RGBA", image.size, "white")
+    whole = Image.alpha_composite(white, Image.open(data).convert("RGBA")).convert("RGB")
+    if mode == "CMYK":
+        whole = Image.open(data).convert("RGB")
+    data.seek(0)
+    np.testing.assert_array_equal(decode_picture(data), np.asarray(whole.reduce(times)))
+
+
+def test_a_large_picture_of_sixteen_bits_comes_smaller_too(monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_KEPT", 500)
+    levels = NOISE[..., 0].astype(np.uint16) * 257
+    expected = Image.fromarray(NOISE[..., 0]).reduce(2)
+    pixels = decoded(Image.fromarray(levels))
+    np.testing.assert_array_equal(pixels, np.repeat(np.asarray(expected)[..., None], 3, 2))
 
 
 def test_a_broken_exif_block_neither_fails_nor_warns():
@@ -152,6 +190,19 @@ def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
         (b"", "'x.png' is empty"),
         (b"GIF is no picture", "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
         (b"\x89PNG\r\n\x1a\nrubbish", "'x.png' is cut short or damaged"),
+        (b"just text\n", "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        (
+            b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+        ),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+        ),
+        (
+            b"data:image/png;base64,iVBORw0KGgo=",
+            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+        ),
     ],
 )
 def test_what_is_no_image_is_refused_by_one_sentence(tmp_path: Path, data: bytes, reason: str):
@@ -166,9 +217,77 @@ def test_a_format_that_nobody_asked_for_is_refused():
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
-    bomb = written(Image.new("1", (20_000, 20_000)), "PNG", compress_level=1)
-    with pytest.raises(DamagedError, match="too large: 20000x20000 pixels, the most is 50,000,000"):
-        decode_picture(bomb)
+    for side in (13_000, 20_000):
+        bomb = written(Image.new("1", (side, side)), "PNG", compress_level=1)
+        rule = f"^'a.png' is too large: {side}x{side} pixels, the most is 50,000,000 in all$"
+        with pytest.raises(DamagedError, match=rule):
+            decode_picture(bomb, name="a.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "most", "told"),
+    [
+        ("PNG", {}, 240 // 4, "the most of an image is 60"),
+        ("BMP", {}, 240 // 4, "the most of an image is 60"),
+        ("JPEG", {}, 240 // 4, "the most of an image is 60"),
+        ("JPEG", {"progressive": True}, 240 // 10, "the most of a progressive JPEG is 24"),
+        ("WEBP", {}, 240 // 16, "the most of a WebP image is 15"),
+        ("TIFF", {}, 240 // 8, "the most of a TIFF image is 30"),
+    ],
+)
+def test_a_kind_that_takes_more_memory_may_have_fewer_pixels(
+    kind: str, options: dict, most: int, told: str, monkeypatch
+):
+    monkeypatch.setattr(pictures, "MOST_BYTES", 240)
+    assert decode_picture(written(Image.new("RGB", (most, 1)), kind, **options)).shape[1] == most
+    larger = written(Image.new("RGB", (most + 1, 1)), kind, **options)
+    with pytest.raises(DamagedError, match=f"{most + 1}x1 pixels, {told} in all"):
+        decode_picture(larger)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from resnet_demo.data.pictures import FITS, at_most, decode_picture, fitted
+from resnet_demo.errors import DamagedError
+
+def peak_mb():
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1000
+
+fitted(decode_picture(Path(sys.argv[1])), 32, "pad")  # what is loaded with the first picture
+idle = peak_mb()
+for name in sys.argv[2:]:
+    try:
+        rgb = decode_picture(Path(name))
+        for fit in FITS:
+            fitted(rgb, 32, fit)
+        at_most(rgb, 1024)
+    except DamagedError as error:
+        print(error)
+print(peak_mb() - idle)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read as on Linux")
+def test_neither_a_bomb_nor_the_largest_picture_takes_more_than_300_mb(tmp_path: Path):
+    pictured = [  # each just below the most pixels of its kind
+        ("small.png", Image.new("RGBA", (9, 9)), {}),
+        ("bomb.png", Image.new("1", (20_000, 20_000)), {"compress_level": 1}),
+        ("large.png", Image.new("RGB", (7071, 7071)), {"compress_level": 1}),
+        ("large.jpg", Image.new("RGB", (4898, 4898)), {"progressive": True, "subsampling": 0}),
+        ("large.webp", Image.new("RGBA", (3872, 3872)), {"method": 0}),
+    ]
+    for name, image, options in pictured:
+        image.save(tmp_path / name, **options)
+    files = [str(tmp_path / name) for name, _, _ in pictured]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, check=True
+    )
+    *refused, peak = done.stdout.splitlines()
+    assert len(refused) == 1
+    assert "bomb.png" in refused[0]
+    assert 150 < float(peak) < 300  # the picture of 50 million pixels has 200 MB of its own
 
 
 def test_the_limit_itself_is_allowed():

@@ -283,3 +283,8 @@ def test_a_network_replaced_while_it_is_read_is_read_again(folder, monkeypatch):
 
     monkeypatch.setattr(saved, "read_whole", read_then_replace)
     assert seed_of(folder) == 1
+
+
+def test_no_first_weights_are_drawn_where_saved_ones_take_their_place(folder, monkeypatch):
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", None)  # torch takes seconds to load it
+    assert load_model(folder).metrics == {"seed": 0}

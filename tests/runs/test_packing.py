@@ -1,9 +1,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from scipy.special import logsumexp
 
 from resnet_demo.analysis.wilson import wilson
 from resnet_demo.cli import make_parser
@@ -66,7 +68,7 @@ def test_weights_are_packed_in_half_their_bytes_and_counters_whole(packed, finis
 
 def test_the_scores_are_those_of_the_weights_as_stored(packed, finished, datasets):
     run, told = packed
-    now, before = evaluate_run(run, datasets), evaluate_run(finished, datasets)
+    now, before = (evaluate_run(each, datasets).result for each in (run, finished))
     assert now["weights"] == describe(run.path)["sha256"] != before["weights"]
     assert (told["top1"], told["n"]) == (now["top1"], 30)
     assert told["top1_float32"] == before["top1"] > 0.5  # it has learned something
@@ -74,6 +76,24 @@ def test_the_scores_are_those_of_the_weights_as_stored(packed, finished, dataset
     metrics = describe(run.path)["metrics"]
     assert metrics["test_top1"] == now["top1"]
     assert metrics["val_top1"] == describe(finished.path)["metrics"]["val_top1"]
+
+
+def test_the_threshold_is_that_of_the_weights_as_stored(packed, finished, datasets):
+    logits = evaluate_run(packed[0], datasets, "val").logits
+    threshold = np.quantile(-logsumexp(logits.double(), axis=1), 0.95, method="inverted_cdf")
+    told = describe(packed[0].path)["metrics"]["outside"]
+    assert told == {"threshold": pytest.approx(threshold), "false_alarms": 0.05, "n": 15}
+    assert told != describe(finished.path)["metrics"]["outside"]
+
+
+def test_a_run_without_a_threshold_is_given_one(copied, packed, tmp_path, datasets):
+    saved = load_model(copied.path)
+    metrics = {key: value for key, value in saved.metrics.items() if key != "outside"}
+    about = {"network": saved.network, "preprocessing": saved.preprocessing, "metrics": metrics}
+    save_model(copied.path, saved.model, classes=saved.classes, **about)
+    pack(copied, datasets, tmp_path / "again")
+    told = describe(tmp_path / "again")["metrics"]["outside"]
+    assert told == describe(packed[0].path)["metrics"]["outside"]
 
 
 def test_nothing_is_told_of_where_the_run_was_trained(packed, finished):
@@ -97,7 +117,7 @@ def test_a_packed_run_can_be_packed_again(packed, tmp_path, datasets):
     run, told = packed
     again = pack(run, datasets, tmp_path / "again")
     assert again["top1"] == again["top1_float32"] == told["top1"]
-    assert evaluate_run(Run(tmp_path / "again"), Datasets(tmp_path))["stored"]
+    assert evaluate_run(Run(tmp_path / "again"), Datasets(tmp_path)).result["stored"]
 
 
 def refusal(error, tmp_path, *asked):
@@ -196,7 +216,7 @@ def test_the_card_tells_what_was_measured_and_how_it_was_made(packed, datasets):
         "The weights, the log and this text have the licence of the code, MIT.",
     ):
         assert part in text
-    for row in evaluate_run(run, datasets)["per_class"]:
+    for row in evaluate_run(run, datasets).result["per_class"]:
         assert f"| {row['label']} | {row['precision']:.1%} | {row['recall']:.1%} | " in text
 
 

@@ -1,7 +1,18 @@
 import pytest
 
 from resnet_demo.events import Epoch, Finished, Resumed, Step
-from resnet_demo.runs.words import count, duration, in_words, transfer_text
+from resnet_demo.runs.words import (
+    beside_text,
+    calibration_text,
+    chance_text,
+    comparison_text,
+    count,
+    duration,
+    in_words,
+    points,
+    robustness_text,
+    transfer_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +89,56 @@ def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
 )
 def test_progress_is_told_in_what_a_person_understands(values, text):
     assert transfer_text("reading", *values) == text
+
+
+def test_calibration_is_told_by_what_it_compares():
+    bins = {"count": [1, 0, 3], "confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
+    assert calibration_text(bins) == (
+        "sure by 65.00% and right in 75.00% on average; among answers of like confidence the two "
+        "differ by 20.00% (calibration error)"
+    )
+    none = {"count": [0], "confidence": [0], "accuracy": [0], "error": None}
+    assert calibration_text(none) == "confidence: no answer is a number"
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [(0.0125, "1.25 points more"), (-0.5, "50.00 points less"), (0, "0.00 points more or less")],
+)
+def test_a_difference_is_told_in_points(difference, words):
+    assert points(difference) == words
+
+
+def test_another_mode_is_told_beside_the_plain_one():
+    result = {"mode": "flip", "top1": 0.93, "beside": {"mode": "plain", "top1": 0.92, "loss": None}}
+    assert beside_text(result) == (
+        "mode flip: 1.00 points more than plain, which has 92.00%, loss not a number"
+    )
+    assert beside_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
+
+
+def test_two_runs_are_told_with_the_chance_of_such_a_difference():
+    against = {
+        **{"first": "mine", "second": "yours", "difference": -0.02, "top1_second": 0.9},
+        **{"only_first": [*range(1200)], "only_second": [1], "p": 0.0312},
+    }
+    assert comparison_text(against) == (
+        "mine has 2.00 points less than yours, which has 90.00%: only mine is right on 1,200 "
+        "images, only yours on 1\ntwo equally good networks would differ as much or more in "
+        "3.12% of such tests (McNemar's exact test)"
+    )
+    assert "in fewer than 0.01% of" in chance_text(1e-9)
+    assert "in 100.00% of" in chance_text(1)
+
+
+def test_each_kind_of_damage_has_a_line():
+    result = {
+        **{"run": "mine", "n": 2000, "top1": 0.9, "interval_half_width": 0.0132},
+        "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
+    }
+    head, *lines = robustness_text(result).splitlines()
+    assert "(2000 images; as they are 90.00% ± 1.32%)" in head
+    assert [line.split() for line in lines] == [
+        ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
+        ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
+    ]

@@ -1,11 +1,17 @@
 """The five endpoints as a program calls them, through the client and by raw HTTP."""
 
+import asyncio
+import base64
 import json
 import os
+import shutil
+import struct
 import threading
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from zlib import compress, crc32
 
 import httpx
 import numpy as np
@@ -15,9 +21,14 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from resnet_demo.config import make_config
+from resnet_demo.data.pictures import FITS
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
+from resnet_demo.runs.classifier import Classifier
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks.status import new_task
+from resnet_demo.ui.api import evaluated
 
 TINY = {
     **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
@@ -27,6 +38,7 @@ ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
 META = {"_type": "gradio.FileData"}
 NO_PICTURE = "a file must be uploaded first, got nothing"
+RULE = "run_id must be 1 to 64 lower-case letters, digits and dashes, the first no dash, got "
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +155,57 @@ def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, t
     assert ask("evaluate", trained) == first  # test, where nothing else is said
 
 
+def test_a_mode_and_another_run_answer_what_the_command_line_answers(app, ask, trained):
+    shutil.copytree(
+        app.runs / trained, app.runs / "twin-1", ignore=shutil.ignore_patterns("evaluations")
+    )
+    answer = ask("evaluate", trained, "val", "flip", "twin-1")
+    words = ("--split", "val", "--mode", "flip", "--against", "twin-1", "--json")
+    assert answer == json.loads(app.command("evaluate", trained, *words).stdout)
+    assert (answer["mode"], answer["beside"]["mode"]) == ("flip", "plain")
+    against = answer["against"]
+    assert (against["run"], against["difference"], against["p"]) == ("twin-1", 0, 1)
+    for run in (trained, "twin-1"):
+        [folder] = (app.runs / run / "evaluations").glob("val-*-flip")
+        assert (folder / "result.json").exists()
+
+
+def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up(tmp_path):
+    folder, served = tmp_path / "task", threading.Event()
+    lock = new_task(folder, {"task.json": b"{}"})  # its worker is at it, for ever
+
+    def start(*_):
+        assert served.wait(60)  # the page is served meanwhile, or else this never ends
+        return folder
+
+    services = SimpleNamespace(caller=lambda: None, evaluating=SimpleNamespace(start=start))
+
+    async def both():
+        waiting = asyncio.create_task(evaluated(services, "some-1", "test"))
+        await asyncio.sleep(0.05)
+        served.set()
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(both())
+    os.close(lock)
+
+
+def test_mistakes_in_an_evaluation_are_told_before_anything_is_computed(app, refused, trained):
+    before = sorted((app.runs / trained).rglob("*"))
+    assert refused("evaluate", trained, "val", "article", "nobody-1") == (
+        "run must be the id of a run on this machine, got 'nobody-1'"
+    )
+    for mode in ("", "Flip", 5, {"a": 1}):
+        sentence = f"mode must be one of plain, flip, flip-and-shift, article, got {mode!r}"
+        assert refused("evaluate", trained, "test", mode) == sentence
+    assert refused("evaluate", trained, "test", "plain", {"a": 1}) == RULE + "{'a': 1}"
+    assert sorted((app.runs / trained).rglob("*")) == before
+
+
 def test_a_picture_gets_the_labels_that_the_command_line_gives(app, client, trained, picture):
     job = client.submit(handle_file(picture), trained, api_name="/classify")
     line = json.loads(app.command("classify", trained, str(picture), "--json").stdout)
@@ -152,6 +215,76 @@ def test_a_picture_gets_the_labels_that_the_command_line_gives(app, client, trai
     assert confidences == pytest.approx([row["confidence"] for row in line["labels"]])
     assert sorted(row["label"] for row in labels) == ["blue", "green", "red"]
     assert sum(confidences) == pytest.approx(1)
+
+
+def test_an_answer_tells_where_it_was_seen_and_what_each_way_to_fit_would_say(
+    app, ask, trained, tmp_path
+):
+    path = tmp_path / "wide.png"
+    noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    answers = {fit: ask("classify", handle_file(path), trained, fit, 3) for fit in FITS}
+    classifier = Classifier.of(Run(app.runs / trained))
+    for fit, answer in answers.items():
+        said = classifier.classify(noise, 3, fit)
+        assert confidences(answer["labels"]) == pytest.approx(confidences(said.labels))
+        assert answer["outside"]["threshold"] == said.outside.threshold
+        assert answer["outside"]["energy"] == pytest.approx(said.outside.energy)
+        assert (answer["fit"], answer["seen"], answer["against"]) == (fit, 12, None)
+        looked = classifier.looked(noise, answer["map"]["label"], fit)
+        assert answer["map"]["label"] == answer["labels"][0]["label"]
+        assert np.array(answer["map"]["values"]) == pytest.approx(np.array(looked.coarse), abs=1e-5)
+        assert {way: one["label"] for way, one in answer["fits"].items()} == {
+            way: other["labels"][0]["label"] for way, other in answers.items()
+        }
+    line = app.command("classify", trained, str(path), "--fit", "squash", "--json").stdout
+    assert json.loads(line)["labels"] == answers["squash"]["labels"]
+
+
+def test_a_raw_call_may_leave_out_what_has_a_default(app, ask, trained, picture):
+    with picture.open("rb") as file:
+        sent = httpx.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
+    uploaded = {"path": sent.json()[0], "meta": META}
+    event, (answer,) = app.call("classify", uploaded, trained)
+    assert event == "complete"
+    assert (answer["fit"], len(answer["labels"]), answer["against"]) == ("crop", 3, None)
+    assert app.call("classify", uploaded, trained, "pad")[1][0]["fit"] == "pad"
+    assert app.call("evaluate", trained) == ("complete", [ask("evaluate", trained)])
+    assert app.call("classify", uploaded) == refusal(RULE + "nothing")
+
+
+def test_two_runs_are_asked_about_one_picture(ask, trained, picture):
+    answer = ask("classify", handle_file(picture), trained, "crop", 2, trained)
+    assert answer["against"] == {"run": trained, "labels": answer["labels"]}
+    assert len(answer["labels"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("fill",), "fit must be one of crop, squash, pad, got 'fill'"),
+        ((["crop"],), "fit must be one of crop, squash, pad, got ['crop']"),
+        ((None,), "fit must be one of crop, squash, pad, got nothing"),
+        (("crop", 0), "top must be a whole number from 1 to 5, got 0"),
+        (("crop", 6), "top must be a whole number from 1 to 5, got 6"),
+        (("crop", 2.5), "top must be a whole number from 1 to 5, got 2.5"),
+        (("crop", True), "top must be a whole number from 1 to 5, got True"),
+        (("crop", "5"), "top must be a whole number from 1 to 5, got '5'"),
+        (("crop", 5, "../x"), RULE + "'../x'"),
+        (("crop", 5, 7), RULE + "7"),
+        (("crop", 5, "nobody-1"), "run must be the id of a run on this machine, got 'nobody-1'"),
+    ],
+    ids=repr,
+)
+def test_a_mistake_in_what_is_asked_of_a_picture_gets_one_sentence(
+    more, sentence, refused, trained, picture
+):
+    assert refused("classify", handle_file(picture), trained, *more) == sentence
+
+
+def confidences(labels):
+    """Label -> confidence."""
+    return {row["label"]: row["confidence"] for row in labels}
 
 
 def test_one_run_trains_and_the_next_waits_until_it_is_stopped(ask, until, refused):
@@ -223,9 +356,6 @@ def test_a_mistake_in_a_config_gets_the_sentence_of_the_config_and_starts_nothin
     before = run_folders(app)
     assert refused("train", config) == str(expected.value)
     assert run_folders(app) == before
-
-
-RULE = "run_id must be 1 to 64 lower-case letters, digits and dashes, the first no dash, got "
 
 
 @pytest.mark.parametrize(
@@ -300,6 +430,8 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_app_goes_on(
         "empty.png": (b"", "is empty"),
         "text.png": (b"not a picture\n", "is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
         "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP"),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not a PNG, JPEG, WebP"),
+        "bomb.png": (bomb(13_000), "is too large: 13000x13000 pixels, the most is 50,000,000"),
     }
     before = app.log.stat().st_size
     for name, (content, rule) in files.items():
@@ -313,6 +445,24 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_app_goes_on(
         log.seek(before)
         assert "Traceback" not in log.read()
     assert ask("classify", handle_file(picture), trained)["labels"]
+
+
+def bomb(side):
+    """A PNG that says it has so many pixels a side, and holds hardly a byte of them."""
+    head = struct.pack(">LLBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", compress(bytes(1000))), (b"IEND", b"")]
+    chunks = (struct.pack(">L", len(d)) + n + d + struct.pack(">L", crc32(n + d)) for n, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_picture_in_the_address_itself_is_no_upload(app, trained, picture):
+    address = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    for value in ({"path": address}, {"url": address}, {"path": address, "url": address}, address):
+        event, answer = app.call("classify", value, trained)
+        assert (event, answer["error"]) in (("error", NOT_UPLOADED), ("error", NO_PICTURE)), value
+    for value in ({"path": address, "meta": META}, {"url": address, "meta": META}):
+        event, answer = app.call("classify", value, trained)
+        assert event == "error", value
 
 
 def test_a_picture_as_large_as_an_archive_is_refused(app, trained, tmp_path):

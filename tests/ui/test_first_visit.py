@@ -11,11 +11,16 @@ from PIL import Image
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.store import Datasets
+from resnet_demo.models.description import describe
 from resnet_demo.places import Places
 from resnet_demo.runs.packing import pack
 from resnet_demo.tasks.status import Status, as_json, new_task
 from resnet_demo.tasks.worker import evaluate
-from resnet_demo.ui import classify_tab, evaluate_tab
+from resnet_demo.ui import evaluate_tab
+from resnet_demo.ui.classify_examples import shown
+from resnet_demo.ui.classify_one import one
+from resnet_demo.ui.evaluate_result import drawings
+from resnet_demo.ui.evaluate_standing import Asked, Standings
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train_tab import on_load, tick
 from tests.runs.tiny import finished_run
@@ -89,7 +94,7 @@ def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
     assert [run for _, run in told["choices"]] == [
         *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
     ]
-    assert evaluate_tab.choices(fresh, "cifar10-shipped")["value"] == "cifar10-shipped"
+    assert "value" not in evaluate_tab.choices(fresh, "cifar10-shipped")  # it stays
     assert fresh.latest() == "stopped-1"
 
 
@@ -104,42 +109,45 @@ def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
 ):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     Image.new("RGB", (20, 20), (200, 20, 20)).save(tmp_path / "red.png")
-    labels, words, seen = classify_tab.answer(fresh, str(tmp_path / "red.png"), "cifar10-shipped")
-    assert sum(labels["value"].values()) == pytest.approx(1)
-    assert words.startswith("cifar10-shipped is ")
-    assert seen["visible"]
-    hint, gallery = classify_tab.shown(fresh, "cifar10-shipped")
-    assert (hint["visible"], gallery["visible"]) == (False, False)
+    asked = (str(tmp_path / "red.png"), "cifar10-shipped", "crop", "")
+    answered, explained = one(fresh, *asked)
+    assert sum(answered["labels"].values()) == pytest.approx(1)
+    assert answered["sure"].startswith("**cifar10-shipped** is ")
+    assert explained["ways"]["visible"]
+    classes, hint, own, shipped, _ = shown(fresh, "cifar10-shipped", None)
+    assert "*red*" in classes
+    assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)
+
+
+def evaluation(fresh, split="test", before=None):
+    """What the Evaluate tab tells of it."""
+    return evaluate_tab.tick(Standings(fresh), Asked("cifar10-shipped", split), True, False, before)
 
 
 def test_it_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
-    words = evaluate_tab.tick(fresh, "cifar10-shipped", "test", False, None)[1]
-    assert words == evaluate_tab.READY
-    folder = evaluate_tab.folder_of(fresh, "cifar10-shipped", "test")
+    assert evaluation(fresh)["words"] == evaluate_tab.READY
+    folder = Standings(fresh).folder(Asked("cifar10-shipped"))
     assert folder.is_relative_to(fresh.places.runs / ".cache")
-    told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours"}
-    weights = folder.name.rpartition("-")[2]
-    task = json.dumps({**told, "weights": weights}).encode()
+    told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
+    weights = describe(shipped / "cifar10-shipped")["sha256"][:12]
+    task = json.dumps({**told, "weights": weights, "stored": True}).encode()
     os.close(new_task(folder, {"task.json": task}))
     evaluate(folder, fresh.places)
-    _, _, _, summary, figure, table, _ = evaluate_tab.tick(
-        fresh, "cifar10-shipped", "test", False, None
-    )
+    now = evaluation(fresh)
     top1 = json.loads((folder / "result.json").read_text())["top1"]
-    assert summary.startswith(f"## {top1:.2%} top-1\n")
-    assert "on the 30 test images of colours · counted on the answers kept with the run" in summary
-    assert figure["visible"]
-    assert [row[0] for row in table["value"]] == ["blue", "green", "red"]
+    assert f"<b>{top1:.2%}</b>" in now["headline"]
+    words = "on the 30 test images of colours · counted on the answers kept with the run"
+    assert words in now["headline"]
+    assert now["matrix"].count("<button") > 0
+    reliability, confidence, _, table = drawings([str(folder), False])
+    assert reliability.axes
+    assert confidence.axes
+    assert [row[0] for row in table["data"]] == ["blue", "green", "red"]
     assert {path: path.stat().st_mtime_ns for path in shipped.rglob("*")} == before
 
 
 def test_what_needs_the_images_says_how_to_get_them(fresh):
-    words = evaluate_tab.tick(fresh, "cifar10-shipped", "val", False, None)[1]
-    assert words.startswith("⚠ dataset must be one of shapes10, got 'colours'")
-
-
-def test_the_result_of_a_network_that_went_astray_is_told_too():
-    result = {"run": "mine", "dataset": "colours", "split": "test", "n": 30, "weights": "0" * 64}
-    told = evaluate_tab.summary({**result, "top1": 0.1, "loss": None})
-    assert "loss not a number · weights" in told
+    assert evaluation(fresh, "val")["words"].startswith(
+        "⚠ dataset must be one of shapes10, got 'colours'"
+    )

@@ -1,0 +1,62 @@
+"""A result on disk: one JSON object with a checksum over it. No torch here: pages read results."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet_demo.errors import DamagedError
+from resnet_demo.files import write_atomically
+from resnet_demo.models.description import checksum
+
+RESULT, ANSWERS = "result.json", "answers.safetensors"
+WHOSE = ("run", "dataset", "split", "weights")
+EVALUATION = (
+    *WHOSE, "mode", "stored", "n", "top1", "interval", "top5", "loss", "macro_f1", "confusion",
+    "per_class", "calibration", "histogram", "beside",
+)  # fmt: skip
+ROBUSTNESS = (*WHOSE, "n", "seed", "top1", "strengths", "kinds", "interval_half_width")
+ONLY_ON_DISK = ("checksum", "answers")  # answers: the sha256 of the file beside it
+
+
+def write_result(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write a folder's result.json, whole or not at all. Raises OSError, ValueError for NaN."""
+    content = json.dumps({**values, "checksum": checksum(dict(values))})
+    write_atomically(folder / RESULT, content.encode())
+
+
+def read_result(folder: Path, keys: Iterable[str] = EVALUATION) -> dict[str, Any]:
+    """What write_result wrote, with just these keys: EVALUATION or ROBUSTNESS.
+
+    Raises DamagedError for a file that is missing, altered, or of an older version of the program.
+    """
+    values = _stored(folder)
+    result = {key: value for key, value in values.items() if key not in ONLY_ON_DISK}
+    if result.keys() != {*keys}:
+        raise DamagedError(f"{RESULT} of {folder.name} is of another version: evaluate again")
+    return result
+
+
+def check_answers(folder: Path) -> bytes:
+    """The content of answers.safetensors. Raises DamagedError where it is not what was written."""
+    try:
+        content = (folder / ANSWERS).read_bytes()
+    except OSError:
+        content = None
+    if content is None or hashlib.sha256(content).hexdigest() != _stored(folder).get("answers"):
+        raise DamagedError(f"{ANSWERS} of {folder.name} is missing or damaged: evaluate again")
+    return content
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """All of result.json, checked. Raises DamagedError."""
+    try:
+        values = json.loads((folder / RESULT).read_bytes())
+        if values.pop("checksum") != checksum(values):
+            raise ValueError("checksum")
+        return values
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(
+            f"{RESULT} of {folder.name} is missing or damaged: evaluate again"
+        ) from error

@@ -1,0 +1,56 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resnet_demo.analysis.views import VIEWS, mean_of, view
+from resnet_demo.runs.modes import MODES
+
+IMAGES = torch.randint(
+    0, 256, (3, 6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+def airbench(x, net):
+    """The mean as in airbench94.py, infer_mirror_translate. x: (B, 3, H, W)."""
+
+    def infer_mirror(inputs):
+        return 0.5 * net(inputs) + 0.5 * net(inputs.flip(-1))
+
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1), "reflect")
+    moved = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
+    moved = torch.stack([infer_mirror(inputs) for inputs in moved]).mean(0)
+    return 0.5 * infer_mirror(x) + 0.5 * moved
+
+
+def net(x):
+    """Logits that depend on where each pixel is: (B, 3, H, W) -> (B, 5)."""
+    weight = torch.randn(5, x[0].numel(), generator=torch.Generator().manual_seed(1))
+    return (x.flatten(1) @ weight.T).relu()
+
+
+def channels_first(images):
+    return images.permute(0, 3, 1, 2).float()
+
+
+def test_flip_and_shift_is_airbench_s():
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip-and-shift"]]
+    assert len(answers) == 6
+    expected = airbench(channels_first(IMAGES), net)
+    torch.testing.assert_close(mean_of(answers, "flip-and-shift"), expected)
+
+
+def test_flip_is_the_mean_of_the_image_and_its_mirror_image():
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip"]]
+    x = channels_first(IMAGES)
+    torch.testing.assert_close(mean_of(answers, "flip"), (net(x) + net(x.flip(3))) / 2)
+
+
+@pytest.mark.parametrize("mode", VIEWS)
+def test_weights_sum_to_one_and_the_image_as_it_is_comes_first(mode):
+    assert sum(weight for weight, _ in VIEWS[mode]) == 1
+    assert torch.equal(view(IMAGES, VIEWS[mode][0][1]), IMAGES)
+
+
+def test_every_mode_but_the_article_s_has_views():
+    assert {*VIEWS, "article"} == {*MODES}
