@@ -54,7 +54,7 @@ def shown(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
     seen: what the page shows already. What is not on this machine is hidden.
     """
     now = standing(services, run_id)
-    if now == seen:
+    if now == seen or (not run_id and not seen):  # a choice of run is on its way
         return (gr.skip(),) * 5
     hidden = gr.update(visible=False)
     classes = classes_of(services, run_id)

@@ -19,9 +19,9 @@ from resnet_demo.ui.text import literal
 CLOSED = {"inside": False, "similar": False}  # which fold is open: a gr.State
 SHOW_FIRST = "Show it a picture first."
 INSIDE = (
-    "After the stem and each stage, the eight maps of features that answer most to this picture, the strongest "
-    "first; bright is a strong answer. Early stages keep what is where: edges, colours. Later ones "
-    "are coarser, and answer to parts of things and to whole things."
+    "After the stem and each stage, the eight maps of features that answer most to this picture, "
+    "the strongest first; bright is a strong answer. Early stages keep what is where: edges, "
+    "colours. Later ones are coarser, and answer to parts of things and to whole things."
 )
 FIRST_TIME = (
     "To find them, the network has to look at all the training images once. That takes a minute or "
