@@ -29,6 +29,7 @@ ALLOWING = {  # for their limits
 THE_ARTICLE = {  # the table of the design, line by line
     "recipe": "article",
     "dataset": "cifar10",
+    "compile": False,
     "val_share": 0.1,
     "seed": 42,
     "image_size": 224,

@@ -223,7 +223,7 @@ def test_an_upload_that_is_no_picture_gets_a_sentence_and_the_page_goes_on(page,
     tab(page, "Classify")
     choose(page, "Run", trained)
     upload(page, tmp_path / "text.png")
-    expect(toast(page)).to_contain_text("is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
+    expect(toast(page).last).to_contain_text("is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
     page.locator("#examples button").first.click()
     expect(label(page)).to_be_visible()
 
