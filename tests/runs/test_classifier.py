@@ -16,7 +16,7 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, StoppedError
-from resnet_demo.runs.classifier import Classifier
+from resnet_demo.runs.classifier import SMALL, Classifier
 from resnet_demo.runs.classifiers import Classifiers
 from resnet_demo.runs.similar import index_of
 from resnet_demo.runs.store import Run
@@ -230,3 +230,19 @@ def test_threads_that_ask_at_once_load_it_once(runs, monkeypatch):
     assert len(loaded) == 1
     assert len(seen) == 8
     assert all(one is seen[0] for one in seen)
+
+
+@pytest.mark.parametrize(("image_size", "threads"), [(SMALL, 1), (SMALL + 1, 2)])
+def test_a_small_picture_is_one_threads_and_afterwards_all_is_as_before(
+    image_size, threads, classifier, monkeypatch
+):
+    preprocessing = replace(classifier.preprocessing, image_size=image_size)
+    monkeypatch.setattr(Classifier, "preprocessing", preprocessing)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with classifier.asking():
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
