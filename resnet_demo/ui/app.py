@@ -43,7 +43,19 @@ def build_app(places: Places) -> gr.Blocks:
         filled = [*(tab[name] for name in names), data_seen]
         app.load(on_load, None, filled, **QUIET)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
+        hush(app, gr.State())
     return app
+
+
+def hush(app: gr.Blocks, nothing: gr.State) -> None:
+    """Spare the browser the progress of quiet events, which is shown nowhere.
+
+    Gradio copies every component that was ever told of progress whenever any event moves on, and
+    the ticks alone do that a dozen times a second. Now they tell it to one that shows nothing.
+    """
+    for event in app.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [nothing]
 
 
 def launch(app: gr.Blocks, **options: object) -> tuple:

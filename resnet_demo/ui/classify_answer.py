@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # torch, which the page must not wait for
 
 FIT_WORDS = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 BEFORE_GAUGE = (
-    '<div class="gauge"><b>No warning is possible.</b><p>This run was trained before the gauge '
-    "existed: its numbers cannot tell a picture of something else. Train it again to have one.</p>"
-    "</div>"
+    '<div class="gauge"><b>No warning is possible.</b><p>This run has no limit to tell a picture '
+    "of something else by: it was trained before there was a gauge, or validated in training mode."
+    "</p></div>"
 )
 LIMIT_AT = 200 / 3  # percent of the gauge that is below the limit
 

@@ -1,5 +1,6 @@
 """One picture's side of the Classify tab: the answer, the gauge, where it looked, what it saw."""
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ READY = """**Drop a picture, paste one, take one with the camera, or click an ex
 Then you see here what the run says and how sure it is, whether the picture may be none of its
 classes, where in the picture it looked, and how little of the picture it is shown."""
 
+WAIT = "Loading the network: the first time this takes some seconds …"
 # Hidden by their class, and always there: gr.Label may miss a value while it is being made.
 GONE = ["gone"]
 
@@ -70,6 +72,8 @@ def one(
         return
     try:
         rgb = decode_picture(uploaded_picture(path))
+        if "torch" not in sys.modules:
+            yield unanswered(WAIT)
         asked = [services.classifier(run_id)]
         if other_id and other_id != run_id:
             asked.append(services.classifier(other_id))

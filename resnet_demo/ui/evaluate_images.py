@@ -149,7 +149,8 @@ def title(view: View, count: int, evaluated: "Evaluated", other: "Evaluated | No
     split = SPLIT_WORDS[evaluated.result["split"]]
     if view.kind == "cell":
         labels = [row["label"] for row in evaluated.result["per_class"]]
-        return f"{said_text(count, labels[view.truth], labels[view.said])}, the surest first."
+        told = said_text(count, labels[view.truth], labels[view.said])
+        return f"{told}, the surest first." if count > 1 else f"{told}."
     if view.kind == "worst":
         return f"{images_text(count)} with a wrong answer, the surest first."
     if view.kind == "unsure":

@@ -1,7 +1,7 @@
 """What came out of an evaluation: the parts of the page, and what each click in them does."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from resnet_demo.ui import evaluate_images as images
 from resnet_demo.ui.evaluate_files import SAVE, classes_csv, handed, report_zip
 from resnet_demo.ui.evaluate_images import View
 from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.ui.evaluate_tick import FOLLOWS, MATRIX_HINT, STATES
 from resnet_demo.ui.evaluate_words import comparison_html, robustness_words
 from resnet_demo.ui.matrix import MOST_CLASSES, ON_LOAD, UNMARK, cell_of, safe
 from resnet_demo.ui.services import QUIET, Services, plainly
@@ -27,10 +28,6 @@ from resnet_demo.ui.text import literal
 Parts = dict[str, Any]  # the components of the tab by name
 COLUMNS = ["class", "precision %", "recall %", "F1 %", "images"]
 UNITS = [("percent of the row", "percent"), ("images", "images")]
-MATRIX_HINT = (
-    "A row is what the images are, a column what they were taken for; right answers lie on the "
-    "diagonal. **Click a number to see its images.**"
-)
 RELIABILITY = (
     "**Is it as often right as it is sure?** Bars that end on the dashed line mean yes. Below it, "
     "the network is too sure of itself; above it, not sure enough."
@@ -56,8 +53,8 @@ CLICK = {"show_progress": "minimal", "api_visibility": "private"}
 
 def result_panel(parts: Parts) -> None:
     """Build it, hidden at first."""
-    parts["drawn"], parts["pair"], parts["bent"] = (gr.State(None) for _ in range(3))
-    parts["view"] = gr.State(None)
+    for name in (*STATES, "view"):
+        parts[name] = gr.State(None)
     with gr.Column(visible=False, elem_id="evaluate-results") as parts["results"]:
         parts["headline"] = gr.HTML(padding=False, elem_id="evaluate-summary")
         with gr.Column(visible=False, elem_classes="section") as parts["pair_box"]:
@@ -87,7 +84,7 @@ def matrix_panel(parts: Parts) -> None:
         UNITS, value="percent", show_label=False, container=False, interactive=True, elem_id="unit"
     )
     parts["matrix"] = gr.HTML(padding=False, elem_id="matrix", js_on_load=ON_LOAD)
-    gr.Markdown(MATRIX_HINT, elem_classes="hint")
+    parts["matrix_hint"] = gr.Markdown(MATRIX_HINT, elem_classes="hint")
     parts["confusion"] = gr.Plot(show_label=False, elem_id="confusion", visible=False)
 
 
@@ -115,6 +112,7 @@ def robustness_panel(parts: Parts) -> None:
         )
     parts["bent_words"] = gr.Markdown(elem_id="bend-words")
     parts["bent_progress"] = gr.HTML(padding=False, elem_id="bend-progress", visible=False)
+    parts["curve_words"] = gr.Markdown(elem_id="curve-words", visible=False)
     parts["curves"] = gr.Plot(show_label=False, elem_id="curves", visible=False)
 
 
@@ -138,17 +136,22 @@ def on_result(services: Services, standings: Standings, parts: Parts, asked: lis
 
 
 def on_states(parts: Parts) -> None:
-    """Figures and what needs torch follow the states that a tick changed, each in its own time."""
+    """What follows the states that a tick changed: words at once, figures in their own time."""
+
+    def told_by(tell: Callable[..., dict[str, Any]]) -> Callable[..., dict[Any, Any]]:
+        return lambda *values: {parts[name]: told for name, told in tell(*values).items()}
+
+    changed = {}
+    for name, (tell, names) in FOLLOWS.items():
+        outputs = [parts[one] for one in names]
+        changed[name] = parts[name].change(told_by(tell), parts[name], outputs, **QUIET)
     figures = [parts[name] for name in ("reliability", "confidence", "confusion", "table")]
-    viewer = [parts[name] for name in (*images.PARTS, "view")]
     parts["drawn"].change(drawings, parts["drawn"], figures, **QUIET)
-    parts["pair"].change(compared, parts["pair"], parts["compared"], **QUIET)
-    parts["bent"].change(curves, parts["bent"], [parts["curves"], parts["bent_words"]], **QUIET)
-
-    def on_pair(pair: dict[str, Any], view: View | None) -> dict[Any, Any]:
-        return {parts[name]: update for name, update in viewed(pair, view).items()}
-
-    parts["pair"].change(on_pair, [parts["pair"], parts["view"]], viewer, **QUIET)
+    curved = [parts["curves"], parts["curve_words"]]
+    parts["curve"].change(curves, parts["curve"], curved, **QUIET)
+    changed["pair"].then(compared, parts["pair"], parts["compared"], **QUIET)
+    viewer = [parts[name] for name in (*images.PARTS, "view")]
+    parts["pair"].change(told_by(viewed), [parts["pair"], parts["view"]], viewer, **QUIET)
 
 
 def drawings(drawn: tuple[str | None, bool]) -> tuple[Any, ...]:
@@ -194,17 +197,20 @@ def compared(pair: dict[str, Any]) -> str:
     return comparison_html(told, first.result, second.result)
 
 
-def curves(bent: tuple[str | None, bool] | None) -> tuple[Any, Any]:
+def curves(state: tuple[str | None, bool]) -> tuple[Any, Any]:
     """The robustness as curves, and in words; hidden where it was not measured."""
-    folder, dark = bent or (None, False)
+    folder, dark = state
+    hidden = gr.update(visible=False)
     if folder is None:
-        return gr.update(visible=False), gr.skip()
+        return hidden, hidden
     try:
         result = read_result(Path(folder), ROBUSTNESS)
     except DemoError as error:
-        return gr.update(visible=False), f"⚠ {literal(str(error))}"
-    figure = robustness_figure(result, dark=dark)
-    return gr.update(value=figure, visible=True), robustness_words(result)
+        return hidden, gr.update(value=f"⚠ {literal(str(error))}", visible=True)
+    return (
+        gr.update(value=robustness_figure(result, dark=dark), visible=True),
+        gr.update(value=robustness_words(result), visible=True),
+    )
 
 
 def on_images(services: Services, standings: Standings, parts: Parts, asked: list[Any]) -> None:

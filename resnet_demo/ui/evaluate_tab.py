@@ -1,28 +1,20 @@
 """The Evaluate tab: a run, a split, a task with its progress, and all that came out."""
 
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.errors import ConfigError
 from resnet_demo.runs.modes import MODES
-from resnet_demo.runs.results import read_result
 from resnet_demo.ui.evaluate_result import Parts, on_result, result_panel
-from resnet_demo.ui.evaluate_standing import Asked, Standing, Standings
-from resnet_demo.ui.evaluate_words import MODE_WORDS, headline
-from resnet_demo.ui.live import bar
-from resnet_demo.ui.matrix import matrix_html
+from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.ui.evaluate_tick import NOTHING, STATES, both, tick
+from resnet_demo.ui.evaluate_words import MODE_WORDS
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
-from resnet_demo.ui.text import literal
 
 SPLITS = [("test", "test"), ("validation", "val")]
 NO_OTHER = ("no other run", "")
-DONE = "Evaluated. The result is kept: looking again is instant."
-NOTHING = "Nothing to evaluate yet: train a network first, its best epoch is then measured here."
-READY = "Press **Evaluate**: the best epoch's weights answer every picture of the split."
-COMPARING = "<p>Comparing …</p>"
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
@@ -54,7 +46,7 @@ def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
         triggers,
         on_tick,
         [parts["unit"], parts["dark"], parts["seen"], *asked],
-        [parts[name] for name in TOLD],
+        [parts[name] for name in (*STATES, "seen")],
         **TICK,
     )
     run, other = parts["run"], parts["other"]
@@ -132,121 +124,3 @@ def cancel(standings: Standings, asked: Asked) -> None:
     for standing in both(standings, asked):
         if standing.is_live:
             standings.services.launcher.stop_task(Path(standing.folder))
-
-
-def both(standings: Standings, asked: Asked) -> list[Standing]:
-    """Where the run's evaluation stands, and the other's if there is one to compare with."""
-    if asked.run is None:
-        return []
-    first = standings.evaluation(asked)
-    return [first, standings.evaluation(asked, other=True)] if asked.other else [first]
-
-
-TOLD = (
-    *("progress", "words", "start", "cancel", "seen"),
-    *("results", "headline", "matrix", "drawn", "pair_box", "pair", "compared"),
-    *("bent_words", "bent_progress", "bent_start", "bent_cancel", "bent"),
-)
-
-
-def tick(
-    standings: Standings, asked: Asked, percent: bool, dark: bool, before: dict | None
-) -> dict[str, Any]:
-    """Name of a component -> update, of what changed since the page was last told; mostly none.
-
-    Draws nothing and loads no torch: what takes longer follows the states that are told here.
-    """
-    standing = both(standings, asked)
-    done = [one.done for one in standing]
-    main, other = (*done, None, None)[:2]
-    pair = {"of": main, "other": other if main else None, "runs": [asked.run, asked.other]}
-    pair["stored"] = bool(main) and main.endswith("-stored")
-    bent = standings.robustness(asked) if main else Standing("none")
-    now = {
-        "control": [list(astuple(one)) for one in standing] or None,
-        "result": [main, percent],
-        "drawn": [main, dark],
-        "pair": pair,
-        "bent": list(astuple(bent)),
-        "curve": [bent.done, dark],
-    }
-    fresh = {name for name in now if before is None or before.get(name) != now[name]}
-    told: dict[str, Any] = {"seen": now} if fresh else {}
-    if "control" in fresh:
-        told |= control(asked, standing)
-    if "result" in fresh:
-        told |= result_of(main, percent)
-    if "drawn" in fresh:
-        told["drawn"] = now["drawn"]
-    if "pair" in fresh:
-        is_pair = bool(pair["other"])
-        told |= {"pair": pair, "pair_box": gr.update(visible=is_pair)}
-        told["compared"] = COMPARING if is_pair else ""
-    if "bent" in fresh:
-        told |= robustness(bent)
-    if "curve" in fresh:
-        told["bent"] = now["curve"]
-    return told
-
-
-def control(asked: Asked, standing: list[Standing]) -> dict[str, Any]:
-    """Progress, words and buttons."""
-    live = [one for one in standing if one.is_live]
-    share = sum(one.share for one in standing) / max(len(standing), 1)
-    is_done = bool(standing) and all(one.done for one in standing)
-    stopping = all(one.state == "stopping" for one in live)
-    return {
-        "progress": gr.update(value=bar(share) if live else "", visible=bool(live)),
-        "words": sentence(asked, standing),
-        "start": gr.update(interactive=not live and not is_done),
-        "cancel": gr.update(interactive=bool(live) and not stopping),
-    }
-
-
-def sentence(asked: Asked, standing: list[Standing]) -> str:
-    """Where it stands, in words (Markdown); a run is named where there are two."""
-    if not standing:
-        return NOTHING
-    if standing[0].state == "none":
-        return READY
-    if all(one.done for one in standing):
-        return DONE
-    names = (asked.run, asked.other)
-    told = []
-    for name, one in zip(names, standing, strict=False):
-        words = one.words
-        if one.state == "none":
-            words = "not evaluated in this way yet, press **Evaluate**"
-        if words:
-            told.append(f"{name}: {words}" if len(standing) > 1 else words)
-    return "  \n".join(told)
-
-
-def result_of(folder: str | None, percent: bool) -> dict[str, Any]:
-    """Numbers and matrix of a finished evaluation; hidden where there is none."""
-    hidden = {"results": gr.update(visible=False)}
-    if folder is None:
-        return hidden
-    try:
-        result = read_result(Path(folder))
-    except DemoError as error:
-        again = {"words": f"⚠ {literal(str(error))}", "start": gr.update(interactive=True)}
-        return hidden | again
-    labels = [row["label"] for row in result["per_class"]]
-    of = f"{result['run']} {Path(folder).name}"
-    return {
-        "results": gr.update(visible=True),
-        "headline": headline(result),
-        "matrix": matrix_html(result["confusion"], labels, percent, of),
-    }
-
-
-def robustness(bent: Standing) -> dict[str, Any]:
-    """How far the measurement of the robustness is."""
-    live = bent.is_live
-    return {
-        "bent_progress": gr.update(value=bar(bent.share) if live else "", visible=live),
-        "bent_words": bent.words,
-        "bent_start": gr.update(interactive=not live and not bent.done, visible=not bent.done),
-        "bent_cancel": gr.update(interactive=live and bent.state != "stopping", visible=live),
-    }

@@ -14,6 +14,7 @@ from resnet_demo.errors import ConfigError
 
 MOST_CLASSES = 25  # beyond, a cell is too small to be hit, and the strongest confusions are listed
 MOST_CONFUSIONS = 30
+MOST_LETTERS = 20  # of a class's name that there is room for
 STEPS = 40  # shades from none to all of a row
 # one hue whose lightness goes evenly: any colour vision reads it. Away from the page's own shade
 LIGHT = LinearSegmentedColormap.from_list("light", ["#f3f7fd", "#5d9fe8", "#123a7a"])
@@ -75,6 +76,7 @@ def matrix_html(
     if len(classes) > MOST_CLASSES:
         return confusions_html(confusion, classes, of)
     heads = "".join(f'<th scope="col"><span>{name}</span></th>' for name in map(shown, classes))
+    letters = min(MOST_LETTERS, max(map(len, classes)))
     first = next(((i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n), None)
     rows = []
     for truth, counts in enumerate(confusion):
@@ -85,7 +87,7 @@ def matrix_html(
         rows.append(f'<tr><th scope="row">{shown(classes[truth])}</th>{cells}</tr>')
     return (
         f'<div class="matrix-box"><table class="matrix" data-of="{escape(of)}" '
-        f'style="--classes:{len(classes)}">'
+        f'style="--classes:{len(classes)};--letters:{letters}">'
         f'<thead><tr><th class="corner"><span>truth ↓ &nbsp;answer →</span></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -14,6 +14,7 @@ from resnet_demo.models.saved import save_model
 from resnet_demo.runs.evaluation import Evaluated, numbers
 from resnet_demo.tasks.status import Status, as_json
 from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.ui.evaluate_tick import FOLLOWS, tick
 
 N, CLASSES = 30, ("blue", "green", "red")  # the test images of `colours`
 
@@ -70,3 +71,15 @@ def answered(
     evaluated.save(folder)
     (folder / "status.json").write_bytes(as_json(Status(state="finished")))
     return evaluated
+
+
+def told_at_once(standings: Standings, asked: Asked, before: dict | None = None) -> dict:
+    """What a page is told by a tick: name of a component -> update."""
+    states = tick(standings, asked, True, False, before)
+    told = {}
+    for name, (tell, names) in FOLLOWS.items():
+        if name in states:
+            part = tell(states[name])
+            assert part.keys() <= {*names}
+            told |= part
+    return told

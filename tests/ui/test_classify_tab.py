@@ -173,12 +173,12 @@ def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
     for told in (outside, inside):
         assert "5% of the 5,000 validation images" in told
         assert "flagged wrongly" in told
-    assert "trained before the gauge existed" in gauge(None, 10)
+    assert "trained before there was a gauge" in gauge(None, 10)
 
 
 def test_a_run_with_a_threshold_has_a_gauge_and_one_without_says_why_not(services, upload):
     path = upload()
-    assert "before the gauge existed" in last(one(services, path, "mine", "crop", ""))["gauge"]
+    assert "before there was a gauge" in last(one(services, path, "mine", "crop", ""))["gauge"]
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     rewritten(services.places.runs / "yours", metrics={"outside": threshold})
     told = last(one(services, path, "yours", "crop", ""))["gauge"]

@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 import zipfile
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import gradio as gr
@@ -24,10 +24,10 @@ from resnet_demo.ui.evaluate_files import classes_csv, handed, report_zip
 from resnet_demo.ui.evaluate_images import PAGE, View, caption, look, places_of
 from resnet_demo.ui.evaluate_result import class_rows, compared, curves, drawings, viewed
 from resnet_demo.ui.evaluate_standing import Asked, Standings
-from resnet_demo.ui.evaluate_tab import DONE, NOTHING, READY, tick
+from resnet_demo.ui.evaluate_tick import DONE, NOTHING, READY, robustness, tick
 from resnet_demo.ui.evaluate_words import headline, signed, verdict
 from resnet_demo.ui.services import Services
-from tests.ui.answered import CLASSES, N, answered, untrained_runs
+from tests.ui.answered import CLASSES, N, answered, told_at_once, untrained_runs
 
 ASKED = Asked("mine")
 PAIR = Asked("mine", other="yours")
@@ -59,8 +59,14 @@ def at(folder, **status):
     return take(folder / LOCK)
 
 
-def told(standings, asked=ASKED, before=None, percent=True, dark=False):
+def changed(standings, asked=ASKED, before=None, percent=True, dark=False):
+    """The states that a tick tells."""
     return tick(standings, asked, percent, dark, before)
+
+
+def told(standings, asked=ASKED, before=None):
+    """What a page that shows this is told at once."""
+    return told_at_once(standings, asked, before)
 
 
 def test_without_a_run_the_page_says_what_to_do(standings):
@@ -114,32 +120,30 @@ def test_a_result_is_shown_with_its_interval(standings):
 def test_a_page_that_knows_it_is_told_nothing_and_no_file_is_read(standings, monkeypatch):
     made(standings)
     made(standings, PAIR, other=True)
-    before = told(standings, PAIR)["seen"]
+    before = changed(standings, PAIR)["seen"]
 
     def fail(*_):
         raise AssertionError("read")
 
     for name in ("status", "folder", "robustness_folder"):
         monkeypatch.setattr(standings.services.evaluating, name, fail)
-    assert told(standings, PAIR, before) == {}
-    assert told(standings, PAIR, before, percent=False).keys() == {
-        *("seen", "results", "headline", "matrix"),
-    }
-    assert told(standings, PAIR, before, dark=True).keys() == {"seen", "drawn", "bent"}
+    assert changed(standings, PAIR, before) == {}
+    assert changed(standings, PAIR, before, percent=False).keys() == {"seen", "result"}
+    assert changed(standings, PAIR, before, dark=True).keys() == {"seen", "drawn", "curve"}
 
 
 def test_only_what_changed_is_told(standings):
     made(standings)
-    before = told(standings)["seen"]
+    before = changed(standings)["seen"]
     at(standings.robustness_folder(ASKED), state="running", done=1, total=2, unit="images")
     now = told(standings, before=before)
-    assert now.keys() == {"seen", "bent_words", "bent_progress", "bent_start", "bent_cancel"}
+    assert now.keys() == {"bent_words", "bent_progress", "bent_start", "bent_cancel"}
     assert now["bent_words"] == "Running: 1 of 2 images"
 
 
 def test_better_weights_have_no_result_yet(standings):
     made(standings)
-    before = told(standings)["seen"]
+    before = changed(standings)["seen"]
     run = standings.services.runs.get("mine").path
     better = Description(**{**describe(run), "sha256": "f" * 64})
     (run / "model.json").write_bytes(encode(better))
@@ -207,9 +211,8 @@ def test_two_runs_are_compared_when_both_are_there(standings):
     assert now["start"]["interactive"]
     assert not now["pair_box"]["visible"]
     made(standings, PAIR, other=True, seed=1)
-    now = told(standings, PAIR, now["seen"])
-    assert now["pair_box"]["visible"]
-    shown = compared(now["pair"])
+    assert told(standings, PAIR)["pair_box"]["visible"]
+    shown = compared(changed(standings, PAIR)["pair"])
     assert ">mine</th>" in shown
     assert ">yours</th>" in shown
     assert "McNemar" in shown
@@ -220,7 +223,7 @@ def test_other_images_are_not_compared(standings):
     folder = standings.folder(replace(PAIR, split="val"), other=True)
     evaluated = made(standings, replace(PAIR, split="val"), other=True)
     Evaluated(evaluated.result, evaluated.logits, evaluated.labels.flip(0)).save(folder)
-    shown = compared(told(standings, replace(PAIR, split="val"))["pair"])
+    shown = compared(changed(standings, replace(PAIR, split="val"))["pair"])
     assert shown.startswith("<p>⚠ against must be a run with the same images")
 
 
@@ -369,8 +372,16 @@ def test_robustness_is_told_in_words(standings):
     write_result(folder, values)
     figure, words = curves([str(folder), False])
     assert figure["visible"]
-    assert "**jpeg** best, 82.0% right" in words
-    assert "**noise** worst, 50.0%" in words
+    assert "**jpeg** best, 82.0% right" in words["value"]
+    assert "**noise** worst, 50.0%" in words["value"]
+
+
+def test_robustness_that_cannot_be_measured_says_why(standings, tmp_path):
+    elsewhere = Services(Places(standings.services.places.runs, tmp_path / "none"))
+    bent = Standings(elsewhere).robustness(ASKED)
+    now = robustness(list(astuple(bent)))
+    assert now["bent_words"].startswith("⚠ the images of colours are not on this machine")
+    assert not now["bent_start"]["interactive"]
 
 
 def test_the_files_hold_the_numbers(standings, tmp_path, monkeypatch):

@@ -21,9 +21,11 @@ from resnet_demo.ui.classify_examples import shown
 from resnet_demo.ui.classify_one import one
 from resnet_demo.ui.evaluate_result import drawings
 from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.ui.evaluate_tick import READY
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train_tab import on_load, tick
 from tests.runs.tiny import finished_run
+from tests.ui.answered import told_at_once
 
 SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
 
@@ -120,14 +122,14 @@ def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
     assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)
 
 
-def evaluation(fresh, split="test", before=None):
+def evaluation(fresh, split="test"):
     """What the Evaluate tab tells of it."""
-    return evaluate_tab.tick(Standings(fresh), Asked("cifar10-shipped", split), True, False, before)
+    return told_at_once(Standings(fresh), Asked("cifar10-shipped", split))
 
 
 def test_it_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
-    assert evaluation(fresh)["words"] == evaluate_tab.READY
+    assert evaluation(fresh)["words"] == READY
     folder = Standings(fresh).folder(Asked("cifar10-shipped"))
     assert folder.is_relative_to(fresh.places.runs / ".cache")
     told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
