@@ -10,7 +10,7 @@ from typing import Any
 
 from resnet_demo.errors import ConfigError, shortened
 
-DEPTHS = (20, 32, 44, 56, 110)  # He et al. 2015, section 4.2
+DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2: He et al. 2015, section 4.2, has those from 20
 MODELS = (
     "resnet9",
     "resnet9-wide",
@@ -52,8 +52,8 @@ class TrainConfig:
     schedule: str = knob(
         "linear",
         "how the learning rate moves after the warm-up: stays, falls in a line, falls as a cosine, "
-        "or one cycle up and down",
-        choices=("constant", "linear", "cosine", "one-cycle"),
+        "one cycle up and down, or only up from a 100,000th of the peak, to find out which is best",
+        choices=("constant", "linear", "cosine", "one-cycle", "range-test"),
     )
     warmup_epochs: float = knob(
         0.0,
@@ -123,6 +123,14 @@ class TrainConfig:
     val_share: float = knob(
         0.1, "share of the training images kept aside for validation", low=0.01, high=0.5, rare=True
     )
+    train_images: int = knob(
+        0, "of the training split only so many, for a quick trial; 0 is all of it",
+        low=0, high=10_000_000, unit="images", rare=True,
+    )  # fmt: skip
+    probe_every: int = knob(
+        0, "look into each layer every so many steps: gradient and output; 0 is never",
+        low=0, high=10_000, unit="steps", rare=True,
+    )  # fmt: skip
     seed: int = knob(
         42, "decides split, first weights, order and augmentation", low=0, high=2**31 - 1, rare=True
     )
@@ -133,6 +141,14 @@ class TrainConfig:
     )
     per_image_std: bool = knob(
         False, "the article's fault: normalize by the mean of per-image deviations", rare=True
+    )
+    report_last_batch: bool = knob(
+        False, "the article's fault: an epoch's training loss is that of its last batch", rare=True
+    )
+    collect_garbage: bool = knob(
+        False,
+        "the article's fault: gc.collect() and empty_cache() after every step; it costs time only",
+        rare=True,
     )
 
     def __post_init__(self) -> None:
@@ -146,6 +162,8 @@ class TrainConfig:
             raise ConfigError.rule(
                 "warmup_epochs", f"at most epochs ({self.epochs})", self.warmup_epochs
             )
+        if self.probe_every and self.compile:
+            raise ConfigError.rule("probe_every", "0 where compile is on", self.probe_every)
         if self.cutout > self.image_size:
             raise ConfigError.rule("cutout", f"at most image_size ({self.image_size})", self.cutout)
         low = smallest_image(self.model, self.stem)
@@ -214,6 +232,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "one-cycle", "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0,
         "crop": 4, "flip": True,
     },
+    "paper": {
+        "model": "resnet20", "epochs": 20, "batch_size": 128, "optimizer": "sgd", "peak_lr": 0.1,
+        "schedule": "cosine", "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
+        "label_smoothing": 0.0, "crop": 4, "flip": True,
+    },
     "article": ARTICLE,
     "article-fixed": {
         **ARTICLE, "decay_all": False, "validate_in_training_mode": False, "per_image_std": False,
@@ -224,6 +247,7 @@ RECIPE_HELP = {
     "quick": "a small network, one epoch: minutes on a CPU",
     "good": "the same network, 16 epochs: an hour or two on a CPU",
     "standard": "ResNet-18 with flip and crop, aimed at 93 % and more on a GPU",
+    "paper": "He et al. 2015, section 4.2, in 20 epochs instead of 164, the rate along a cosine",
     "article": "the tutorial exactly, its faults included: hours on a CPU",
     "article-fixed": "the tutorial without the faults that touch its result",
 }

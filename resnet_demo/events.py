@@ -6,17 +6,24 @@ A reader passes over kinds it does not know, so that new ones may be added. No t
 import json
 import time
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from time import monotonic
 from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Common to all: Unix seconds, updates done so far, epoch (1-based; 0 before any)."""
+    """Common to all: Unix seconds, updates done so far, epoch (1-based; 0 before any).
+
+    clock: seconds since the machine started, which only go forward: durations are made of it, the
+    time may be set meanwhile. 0 where the log does not tell.
+    """
 
     kind: ClassVar[str]
     step: int
     epoch: int
     time: float = field(default_factory=time.time)
+    clock: float = field(default_factory=monotonic, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,27 @@ class Compiled(Event):
 
     kind = "compiled"
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probing(Event):
+    """Which layers each later `probe` tells of, by name, in the order of the network."""
+
+    kind = "probing"
+    layers: list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Event):
+    """One step seen from inside: a number a layer, None where it was no number or too large.
+
+    gradients: length of the gradient of the layer's weights. activations: root mean square of what
+    the layer put out, before its normalization.
+    """
+
+    kind = "probe"
+    gradients: list
+    activations: list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +136,14 @@ class Failed(Ended):
     retry: dict = field(default_factory=dict)
 
 
+ABSURD = 1e300  # no run has a number as large: something else wrote that line
+
 KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (Started, Resumed, Compiled, Step, Epoch, Finished, Stopped, Failed)
+    kind.kind: kind
+    for kind in (
+        *(Started, Resumed, Compiled, Probing, Probe, Step, Epoch),
+        *(Finished, Stopped, Failed),
+    )
 }
 
 
@@ -128,13 +162,21 @@ def from_line(line: str) -> Event | None:
     try:
         values = json.loads(line)
         kind = KINDS[values.pop("event")]
-        names = {f.name for f in fields(kind)}
-        event = kind(**{name: value for name, value in values.items() if name in names})
-        return event if all(fits(getattr(event, f.name), f.type) for f in fields(kind)) else None
+        known = shape(kind)
+        event = kind(**{"clock": 0.0} | {n: value for n, value in values.items() if n in known})
+        return event if all(fits(getattr(event, n), type_) for n, type_ in known.items()) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
+@cache
+def shape(kind: type[Event]) -> dict[str, Any]:
+    """Name -> what its value may be, for every field; whole numbers are floats too."""
+    return {f.name: (int, float) if f.type is float else f.type for f in fields(kind)}
+
+
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a field of that type may hold the value; whole numbers are floats too, no bool is."""
-    return not isinstance(value, bool) and isinstance(value, int | float if kind is float else kind)
+    """Whether a field of that kind may hold the value; no bool is a number, nor is NaN."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    return not isinstance(value, int | float) or abs(value) < ABSURD

@@ -11,6 +11,8 @@ from resnet_demo.events import (
     Epoch,
     Failed,
     Finished,
+    Probe,
+    Probing,
     Resumed,
     Started,
     Step,
@@ -35,6 +37,8 @@ EXAMPLES = [
         images_per_s=900.0,
     ),
     Compiled(**AT, seconds=41.5),
+    Probing(**AT, layers=["stem.conv", "head"]),
+    Probe(**AT, gradients=[0.5, None], activations=[1.25, 2.0]),
     Finished(**AT, **ENDING),
     Stopped(**AT, **{**ENDING, "best_epoch": None, "best_val_top1": None}),
     Failed(**AT, **ENDING),
@@ -69,6 +73,8 @@ def test_the_contract_names_these_fields():
         "started": opening,
         "resumed": opening,
         "compiled": "time step epoch seconds",
+        "probing": "time step epoch layers",
+        "probe": "time step epoch gradients activations",
         "step": "time step epoch loss lr images_per_s",
         "epoch": "time step epoch train_loss train_top1 val_loss val_top1 lr seconds images_per_s",
         "finished": "time best_epoch best_val_top1 seconds message",
@@ -112,6 +118,21 @@ def test_a_field_from_the_future_is_passed_over():
 def test_a_number_that_json_has_not_is_refused(loss):
     with pytest.raises(ValueError, match="JSON compliant"):
         to_line(replace(EXAMPLES[2], loss=loss))
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1e999", "1" + 400 * "0", "true"]
+)
+def test_a_line_with_what_is_no_number_is_passed_over(value):
+    line = to_line(replace(EXAMPLES[2], loss=12345.5))
+    assert from_line(line) is not None
+    assert from_line(line.replace("12345.5", value)) is None
+
+
+def test_a_line_of_before_the_steady_clock_has_none():
+    values = to_dict(EXAMPLES[2])
+    del values["clock"]
+    assert from_line(json.dumps(values)).clock == 0.0
 
 
 def test_an_event_is_stamped_with_the_time_it_was_made_at():

@@ -20,8 +20,7 @@ from resnet_demo.bench.reference import Reference
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.bench.turns import Clock, in_turns
 from resnet_demo.config import TrainConfig, make_config, to_json
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.rules import check_data, split_sizes
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch
 from resnet_demo.runs.evaluation import evaluate_run
@@ -94,8 +93,7 @@ def one_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
 
 def images_per_epoch(config: TrainConfig, datasets: Datasets) -> int:
     """How many images the steps of an epoch see."""
-    n = datasets.get(config.dataset).train
-    left = len(split_indices(n, config.val_share, config.seed)[0])
+    left, _ = split_sizes(config, datasets.get(config.dataset).train)
     return min(left, steps_per_epoch(left, config.batch_size) * config.batch_size)
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 
 from resnet_demo import __version__
-from resnet_demo.cli import bench, classify, data, evaluate, runs, train
+from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, train
 from resnet_demo.cli.common import Parser, knob_names
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.places import Places
@@ -40,7 +40,7 @@ def option(asked: argparse.Namespace, error: DemoError) -> str:
     if field in ("run", "run_id") and getattr(asked, "resume", None) is not None:
         return "--resume: "
     flags = {*knob_names(), "run_id", "split", "size", "top", "fit", "map"}
-    flags |= {"mode", "against", "figures", "robustness"}
+    flags |= {"mode", "against", "figures", "robustness", "inside", "similar"}
     is_flag = field in flags and hasattr(asked, field)
     return f"--{field.replace('_', '-')}: " if is_flag else ""
 
@@ -50,6 +50,6 @@ def make_parser() -> Parser:
     parser = Parser(prog="resnet_demo", description="Train residual networks and use them.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (train, evaluate, classify, runs, data, bench):
+    for module in (train, evaluate, classify, runs, data, learn, bench):
         module.add(verbs)
     return parser

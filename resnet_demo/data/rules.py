@@ -14,12 +14,22 @@ def check_split(split: str) -> str:
     return split
 
 
+def split_sizes(config: TrainConfig, images: int) -> tuple[int, int]:
+    """How many of so many training images are trained on, and how many are for validation."""
+    val = max(1, int(images * config.val_share))
+    left = images - val
+    return min(left, config.train_images or left), val
+
+
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
     """The config's dataset. Raises ConfigError if it is not here, or too small."""
     info = datasets.get(config.dataset)
-    left = info.train - max(1, int(info.train * config.val_share))
+    left, _ = split_sizes(config, info.train)
     if config.batch_size > left:
-        rule = f"at most the {left} images of {config.dataset}'s training split"
+        what = (
+            "train_images" if left == config.train_images else f"{config.dataset}'s training split"
+        )
+        rule = f"at most the {left} images of {what}"
         raise ConfigError.rule("batch_size", rule, config.batch_size)
     if config.cutout > info.size:  # both are done to the images as they are stored
         rule = f"at most {info.size}, the side of {config.dataset}'s images in pixels"

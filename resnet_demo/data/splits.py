@@ -1,6 +1,8 @@
-"""Which training images are kept aside for validation."""
+"""Which training images are kept aside for validation, and which are trained on."""
 
 import numpy as np
+
+from resnet_demo.config import TrainConfig
 
 
 def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -17,3 +19,9 @@ def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.n
         val = max(val, 1)
     val = max(0, min(val, n - 1))
     return indices[val:], indices[:val]
+
+
+def split_of(n: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """`split_indices` as a config has it: of the training split the first `train_images`."""
+    train, val = split_indices(n, config.val_share, config.seed)
+    return train[: config.train_images or None], val

@@ -16,10 +16,14 @@ TABLE = Path(__file__).with_name("counts.json")
 
 @dataclass(frozen=True)
 class Counts:
-    """parameters: all weights. macs: multiply-adds of convolutions and linear, an image."""
+    """parameters: all weights. macs: multiply-adds of convolutions and linear, an image.
+
+    outputs: numbers that the convolutions put out for an image; the backward pass needs them.
+    """
 
     parameters: int
     macs: int
+    outputs: int
 
 
 def count(
@@ -37,18 +41,20 @@ def count(
     row = table()[key(name, stem, batch_norm)]
     return Counts(
         parameters=row["parameters"] + (row["features"] + 1) * num_classes,
-        macs=convolution_macs(row, image_size) + row["features"] * num_classes,
+        # a convolution multiplies all of its weights once for every pixel that it puts out
+        macs=over_pixels(row, "weights", image_size) + row["features"] * num_classes,
+        outputs=over_pixels(row, "channels", image_size),
     )
 
 
-def convolution_macs(row: dict[str, Any], image_size: int) -> int:
-    """Each convolution multiplies all of its weights once for every pixel that it puts out."""
+def over_pixels(row: dict[str, Any], what: str, image_size: int) -> int:
+    """What the convolutions have, `weights` or `channels`, for each pixel of their maps."""
     total, side, halved = 0, image_size - row["trimmed"], 0
-    for halvings, weights in row["weights"].items():
+    for halvings, numbers in row[what].items():
         while halved < int(halvings):
             side = (side + 1) // 2 if row["rounding"] == "up" else side // 2
             halved += 1
-        total += weights * side**2
+        total += numbers * side**2
     return total
 
 
@@ -63,8 +69,8 @@ def table() -> dict[str, dict[str, Any]]:
     """The rows of counts.json, each:
 
     parameters: without the last layer; trimmed: pixels that the stem takes off the side, which 2x2
-    without padding does; features: the last layer's inputs; weights: of the convolutions,
-    by how often the map was halved before they put theirs out ("0", "1", …, in order); rounding:
+    without padding does; features: the last layer's inputs; weights, and channels that are put out:
+    of the convolutions, by how often the map was halved before ("0", "1", …, in order); rounding:
     what halving does to an odd side, `up` (convolutions with stride) or `down` (2x2 pools).
     """
     return json.loads(TABLE.read_text(encoding="utf-8"))

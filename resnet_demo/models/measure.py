@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -24,8 +25,12 @@ EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from t
 
 def measure(model: nn.Module, image_size: int) -> Counts:
     """Parameters and multiply-adds an image of image_size x image_size pixels."""
-    convolutions = sum(weights * side**2 for weights, side in trace(model, image_size))
-    return Counts(parameters(model), convolutions + model.head.weight.numel())
+    convolutions = trace(model, image_size)
+    return Counts(
+        parameters=parameters(model),
+        macs=sum(one.weights * one.side**2 for one in convolutions) + model.head.weight.numel(),
+        outputs=sum(one.channels * one.side**2 for one in convolutions),
+    )
 
 
 def parameters(model: nn.Module) -> int:
@@ -33,8 +38,17 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def trace(model: nn.Module, image_size: int) -> list[tuple[int, int]]:
-    """(number of weights, side of the map it puts out) of each convolution, in order.
+@dataclass(frozen=True)
+class Convolution:
+    """How many weights it has, how many channels it puts out, and the side of their maps."""
+
+    weights: int
+    channels: int
+    side: int
+
+
+def trace(model: nn.Module, image_size: int) -> list[Convolution]:
+    """Each convolution, in order.
 
     Runs a copy on the meta device: shapes without arithmetic.
     """
@@ -43,7 +57,9 @@ def trace(model: nn.Module, image_size: int) -> list[tuple[int, int]]:
     for module in copy.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(
-                lambda module, _, y: seen.append((module.weight.numel(), y.shape[-1]))
+                lambda module, _, y: seen.append(
+                    Convolution(module.weight.numel(), y.shape[1], y.shape[-1])
+                )
             )
     copy.features(torch.empty(1, 3, image_size, image_size, device="meta"))
     return seen
@@ -60,16 +76,20 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def row(model: nn.Module) -> dict[str, Any]:
     """One row; `counts.table` says what it holds."""
-    trimmed = int(trace(model, EVEN)[0][1] == EVEN - 1)
-    by_halvings: dict[int, int] = defaultdict(int)
-    for weights, side in trace(model, EVEN + trimmed):
-        by_halvings[(EVEN // side).bit_length() - 1] += weights
-    rounds_up = any(side == (ODD + 1) // 2 for _, side in trace(model, ODD + trimmed))
+    trimmed = int(trace(model, EVEN)[0].side == EVEN - 1)
+    weights: dict[int, int] = defaultdict(int)
+    channels: dict[int, int] = defaultdict(int)
+    for one in trace(model, EVEN + trimmed):
+        halvings = (EVEN // one.side).bit_length() - 1
+        weights[halvings] += one.weights
+        channels[halvings] += one.channels
+    rounds_up = any(one.side == (ODD + 1) // 2 for one in trace(model, ODD + trimmed))
     return {
         "parameters": parameters(model) - parameters(model.head),
         "trimmed": trimmed,
         "features": model.head.in_features,
-        "weights": {str(halvings): by_halvings[halvings] for halvings in sorted(by_halvings)},
+        "weights": {str(halvings): weights[halvings] for halvings in sorted(weights)},
+        "channels": {str(halvings): channels[halvings] for halvings in sorted(channels)},
         "rounding": "up" if rounds_up else "down",
     }
 

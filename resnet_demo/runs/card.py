@@ -93,10 +93,11 @@ def classes(result: Evaluation) -> str:
 def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
     """Data, recipe, seed, machine and time."""
     started, synthetic = view.started, ", drawn by this program" if info.synthetic else ""
+    some = f" and {config.train_images:,} trained on" if config.train_images else ""
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, of which "
-        f"{config.val_share:.0%} are kept aside for validation, and {info.test:,} test images of "
-        f"{square(info.size)}; {info.source}",
+        f"{config.val_share:.0%} are kept aside for validation{some}, and {info.test:,} test "
+        f"images of {square(info.size)}; {info.source}",
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",
         "machine": f"{started.device}, arithmetic in {started.precision}",

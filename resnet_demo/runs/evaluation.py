@@ -19,7 +19,7 @@ from resnet_demo.analysis.views import VIEWS, mean_of, view
 from resnet_demo.analysis.wilson import wilson
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.rules import check_split
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import split_of
 from resnet_demo.data.store import Datasets
 from resnet_demo.files import write_atomically
 from resnet_demo.models.description import predictions_sha256
@@ -215,6 +215,5 @@ def places_of(run: Run, split: str, n: int) -> np.ndarray | slice:
     """Where the split's images lie among the n of the dataset's test or training images."""
     if split == "test":
         return slice(None)
-    config = run.config()
-    train, val = split_indices(n, config.val_share, config.seed)
+    train, val = split_of(n, run.config())
     return train if split == "train" else val

@@ -56,15 +56,17 @@ def robustness(
     }
 
 
-def sample(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
-    """At most MOST_IMAGES of the split, (N, H, W, 3) uint8, and their labels (N,).
+def sample(
+    run: Run, datasets: Datasets, split: str, name: str, most: int = MOST_IMAGES
+) -> tuple[Tensor, Tensor]:
+    """At most so many images of the split, (N, H, W, 3) uint8, and their labels (N,).
 
     Which ones depends on the number of images in the split alone.
     """
     images, labels = datasets.load(name, "test" if split == "test" else "train")
     of_split = np.arange(len(labels))[places_of(run, split, len(labels))]
     order = np.random.RandomState(SEED).permutation(len(of_split))  # its stream never changes
-    chosen = of_split[np.sort(order[:MOST_IMAGES])]
+    chosen = of_split[np.sort(order[:most])]
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
 
 

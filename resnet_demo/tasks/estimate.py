@@ -7,6 +7,7 @@ network on noise tell (`measuring`).
 from dataclasses import dataclass
 
 from resnet_demo.config import TrainConfig
+from resnet_demo.data.rules import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.store import Runs
@@ -14,6 +15,7 @@ from resnet_demo.runs.view import RunView
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.speeds import SAME_WORK
 
+SAME_SHARES = ("val_share", "train_images")  # an epoch's time has its validation in it
 SAME_BATCH = 2  # a batch up to so many times as large takes about as long an image
 
 
@@ -35,8 +37,7 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
     A run's rate counts validation too: what an epoch took, an image. A run that has no whole epoch
     yet gives its training rate.
     """
-    val = max(1, int(info.train * config.val_share))
-    train = info.train - val
+    train, val = split_sizes(config, info.train)
     for run in runs.list():
         try:
             if run.shipped or not same_work(run.config(), config):
@@ -59,7 +60,8 @@ def same_work(one: TrainConfig, other: TrainConfig) -> bool:
     """Whether an image costs about the same in both."""
     batches = one.batch_size, other.batch_size
     alike = max(batches) <= SAME_BATCH * min(batches)
-    return alike and all(getattr(one, name) == getattr(other, name) for name in SAME_WORK)
+    names = (*SAME_WORK, *SAME_SHARES)
+    return alike and all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:

@@ -17,7 +17,10 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.files import write_atomically
 
-SAME_WORK = ("model", "stem", "batch_norm", "image_size", "precision", "optimizer", "compile")
+SAME_WORK = (
+    "model", "stem", "batch_norm", "image_size", "precision", "optimizer", "compile",
+    "collect_garbage",
+)  # fmt: skip
 FOLDER = ".tasks"  # hidden: no run
 MOST = 500  # measurements; the oldest goes
 TELLING = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # variables that change how fast it is

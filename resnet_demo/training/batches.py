@@ -9,7 +9,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import augment, mirrored, permutation
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import split_of
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 
@@ -59,7 +59,7 @@ class Batches:
         """
         info = check_data(config, datasets)
         images, labels = datasets.load(config.dataset, "train")
-        train, val = split_indices(len(labels), config.val_share, config.seed)
+        train, val = split_of(len(labels), config)
         check_shares(len(train), config.batch_size, ranks)
 
         def on_device(array, indices) -> Tensor:

@@ -9,10 +9,11 @@ on bit for bit as if it had never stopped (same machine, same number of threads)
 Several ranks each run this loop, in step with each other; `training.world` is where they meet.
 """
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from torch import Tensor
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
-from resnet_demo.events import Epoch, Event, Finished, Step, Stopped
+from resnet_demo.events import Epoch, Event, Finished, Probe, Probing, Step, Stopped
 from resnet_demo.training.distributed import World
 from resnet_demo.training.optim import learning_rate, set_learning_rate
+from resnet_demo.training.probes import Look, is_probed, layers_of
 from resnet_demo.training.state import Training
 from resnet_demo.training.validate import validate
 
@@ -70,22 +72,24 @@ def told(training: Training, should_stop: Callable[[], bool]) -> Iterator[Event]
         from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
         yield warm_up(training)
+    if config.probe_every:
+        yield Probing(**training.now(), layers=list(layers_of(training.model)))
     while training.validated < config.epochs:
         yield from train_epoch(training, should_stop)
         stopped = training.world.any(should_stop())
         validated = None if stopped else validate_epoch(training, should_stop)
         if validated is None:
-            training.save()
+            save(training)
             yield Stopped(**training.now(), **training.ending("stopped; Resume goes on from here"))
             return
         summary, outside = validated
         yield summary
         training.keep_if_best(summary, outside)
-        training.save()
+        save(training)
     yield Finished(**training.now(), **training.ending(f"{config.epochs} epochs done"))
 
 
-def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator[Step]:
+def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator[Step | Probe]:
     """What is left of the current epoch, an event every few steps; ends early on a stop."""
     config, batches, world = training.config, training.batches, training.world
     epoch, per_epoch = training.epoch, batches.steps_per_epoch
@@ -99,10 +103,16 @@ def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator
         set_learning_rate(training.optimizer, lr)
         x, labels = batches.train_batch(plan, index)
         images = len(batches.places(index))  # of all ranks; labels are this one's
-        loss, correct = train_step(training, x, labels, len(labels) / images)
+        is_seen = is_probed(training.step + 1, config.probe_every)
+        look = Look(training.model) if is_seen else None
+        loss, correct = train_step(training, x, labels, len(labels) / images, look)
         training.step += 1
         training.tally.add(loss, correct, images)
         clock.images += images
+        if look:
+            yield look.event(training)
+        if config.collect_garbage:
+            collect_garbage()
         if is_logged(training.step, per_epoch):
             loss, correct = world.total(loss, correct)
             yield Step(
@@ -114,21 +124,21 @@ def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator
             )
         if world.agrees(clock.save_is_due, training.step):
             finite(training.tally.over(world).loss, training.step, config)
-            training.save()
+            save(training)
     clock.rate()
 
 
 def train_step(
-    training: Training, x: Tensor, labels: Tensor, share: float = 1.0
+    training: Training, x: Tensor, labels: Tensor, share: float = 1.0, look: Look | None = None
 ) -> tuple[Tensor, Tensor]:
     """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
 
     Returns the loss in nats and the number of right answers, both 0-d and still on the device:
     the caller decides when to wait for them. share: of the step's images, how large a part these
-    are; the loss is then what they add to the step's own.
+    are; the loss is then what they add to the step's own. look: is shown the step from inside.
     """
     model, optimizer = training.trained, training.optimizer
-    with training.autocast():
+    with training.autocast(), look.forward_pass() if look else nullcontext():
         logits = model(x)
     logits = logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
@@ -136,6 +146,8 @@ def train_step(
     # gradients become the mean over the ranks: a share that is larger than others counts for more
     weight = share * training.world.size
     (loss if weight == 1 else loss * weight).backward()
+    if look:
+        look.gradients()
     optimizer.step()
     return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
 
@@ -148,8 +160,11 @@ def validate_epoch(
     None when stopped half-way, the network then as it was before.
     """
     began = time.monotonic()
-    train_loss, train_top1, seen = training.tally.over(training.world).means()
+    tally = training.tally.over(training.world)
+    train_loss, train_top1, seen = tally.means()
     finite(train_loss, training.step, training.config)
+    if training.config.report_last_batch:
+        train_loss = tally.last.item()
     try:
         validation = validate(training, should_stop)
     except StoppedError:
@@ -167,6 +182,13 @@ def validate_epoch(
     )
     training.close_epoch()
     return summary, validation.outside
+
+
+def collect_garbage() -> None:
+    """What the article does after every step, in the hope of memory. It is there to be measured."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -189,6 +211,16 @@ def is_logged(step: int, steps_per_epoch: int) -> bool:
     """Fixed step numbers, so that the curve of a resumed run equals an uninterrupted one's."""
     every = max(1, min(steps_per_epoch // POINTS_PER_EPOCH, 50))
     return step <= FIRST_STEPS or step % every == 0
+
+
+def save(training: Training) -> None:
+    """Keep where the run is, unless its weights are no numbers. Raises TrainingError.
+
+    A loss is of the weights before its step: it may be a number still.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in training.model.parameters()):
+        finite(math.nan, training.step, training.config)
+    training.save()
 
 
 def finite(loss: Tensor | float, step: int, config: TrainConfig) -> float:

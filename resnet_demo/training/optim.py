@@ -11,6 +11,7 @@ from resnet_demo.training.muon import Muon
 
 SGD_SHARE = 0.5  # of Muon's learning rate, for other parameters; after 1 epoch 0.25 was as good
 SGD_MOMENTUM = 0.85
+RANGE = 1e5  # what a range test's rate grows by, from first to last
 ONE_CYCLE_RISE = 0.3  # share of the run, Smith & Topin 2017, section 3; as torch's OneCycleLR
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 10_000
@@ -106,6 +107,8 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     done = (step - warmup) / max(1, total - warmup)  # 0 to just under 1
     if config.schedule == "linear":
         return config.peak_lr * (1 - done)
+    if config.schedule == "range-test":  # Smith 2017, section 3.3; even steps of the logarithm
+        return config.peak_lr * RANGE ** (done - 1)
     if config.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
         return config.peak_lr * (1 + math.cos(math.pi * done)) / 2
     return config.peak_lr

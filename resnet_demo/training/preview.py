@@ -14,7 +14,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import mirrored, permutation
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import split_of
 from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.training.batches import augmented, places_of, steps_per_epoch
 
@@ -47,7 +47,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     """
     info = check_data(config, datasets)
     images, labels = datasets.load(config.dataset, "train")
-    train, _ = split_indices(len(labels), config.val_share, config.seed)
+    train, _ = split_of(len(labels), config)
     epoch = (epoch - 1) % config.epochs + 1
     first = COUNT * (page % -(-len(train) // COUNT))
     chosen = permutation(len(train), config.seed, 1)[first : first + COUNT].numpy()

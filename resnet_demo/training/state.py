@@ -35,6 +35,7 @@ class Tally:
 
     loss: Tensor  # 0-d float64 or float32: sum over images of their batch's loss, nats
     correct: Tensor  # 0-d int64
+    last: Tensor  # 0-d: the last batch's loss, nats
     seen: int = 0
     seconds: float = 0.0
 
@@ -45,18 +46,20 @@ class Tally:
         return cls(
             torch.zeros((), dtype=kind, device=device),
             torch.zeros((), dtype=torch.int64, device=device),
+            torch.zeros((), device=device),
         )
 
     def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
         """One batch of so many images over all ranks; does not wait for the device."""
         self.loss += loss * images
         self.correct += correct
+        self.last = loss
         self.seen += images
 
     def over(self, world: World) -> "Tally":
         """The same with the sums of all ranks."""
-        loss, correct = world.total(self.loss, self.correct)
-        return Tally(loss, correct.to(self.correct.dtype), self.seen, self.seconds)
+        loss, correct, last = world.total(self.loss, self.correct, self.last)
+        return Tally(loss, correct.to(self.correct.dtype), last, self.seen, self.seconds)
 
     def means(self) -> tuple[float, float, int]:
         """Mean loss, top-1 as a fraction, and over how many images."""
@@ -245,6 +248,7 @@ class Training:
         if self.world.rank == 0:  # the sums go on in one place, to be counted once
             self.tally.loss += tally["loss"].to(self.device)
             self.tally.correct += tally["correct"].to(self.device)
+            self.tally.last = tally["last"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
 
 

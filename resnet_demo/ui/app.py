@@ -9,6 +9,7 @@ from resnet_demo.ui.banner import banner
 from resnet_demo.ui.classify_tab import classify_tab
 from resnet_demo.ui.data_tab import data_tab, keep_up
 from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.learn_tab import learn_tab
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
 from resnet_demo.ui.train_tab import train_tab
@@ -24,7 +25,7 @@ def build_app(places: Places) -> gr.Blocks:
     with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(HEADER, elem_id="title")
         get = banner(services)
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
                 tab = train_tab(services)
             with gr.Tab("Data", id="data"):
@@ -33,6 +34,8 @@ def build_app(places: Places) -> gr.Blocks:
                 evaluation = evaluate_tab(services, second)
             with gr.Tab("Classify", id="classify") as third:
                 classify_tab(services, third)
+            with gr.Tab("Learn", id="learn"):
+                learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = keep_up(services, get, data, tab["dataset"])
         api(services)
 

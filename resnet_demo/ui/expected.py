@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig, make_config
-from resnet_demo.data.rules import check_data
+from resnet_demo.data.rules import check_data, split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
 from resnet_demo.models.counts import count
@@ -77,7 +77,7 @@ def told_before(services: Services, asked: Asked) -> tuple[str, str]:
     except DemoError as error:
         return f"⚠ {error}", ""
     size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
-    images = info.train - int(info.train * config.val_share)
+    images, _ = split_sizes(config, info.train)
     steps = -(-images // config.batch_size)
     length, waits_for = told_length(services, config, info, asked)
     told = (

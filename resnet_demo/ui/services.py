@@ -16,6 +16,7 @@ from resnet_demo.places import Places
 from resnet_demo.runs.classifiers import Classifiers
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.comparing import Comparing
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.evaluating import Evaluating
 from resnet_demo.tasks.indexing import Indexing
@@ -44,6 +45,7 @@ class Services:
     measuring: Measuring = field(init=False)
     evaluating: Evaluating = field(init=False)
     indexing: Indexing = field(init=False)
+    comparing: Comparing = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     classifiers: Classifiers = field(default_factory=Classifiers)
 
@@ -53,6 +55,7 @@ class Services:
         self.measuring = Measuring(self.launcher)
         self.evaluating = Evaluating(self.launcher)
         self.indexing = Indexing(self.launcher)
+        self.comparing = Comparing(self.launcher)
 
     @property
     def runs(self) -> Runs:

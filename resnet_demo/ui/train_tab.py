@@ -1,5 +1,7 @@
 """The Train tab: the form on one side, the run that is watched on the other."""
 
+import asyncio
+import time
 from typing import Any
 
 import gradio as gr
@@ -8,12 +10,14 @@ from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
+from resnet_demo.ui.deletion import deletion
 from resnet_demo.ui.expected import Asked, expected_line, follow
 from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
 from resnet_demo.ui.preview import preview_panel
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 TICK_S = 1.0
+DOUBLE_CLICK_S = 1.0  # a second press on Train so soon, for the same, is no second wish
 LOSS_TITLE = {False: "Loss (nats)", True: "log10 of loss (nats)"}
 NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
 SYNTHETIC = "**shapes10 is synthetic**: ten shapes that this program draws, to train on at once."
@@ -21,6 +25,8 @@ ADDRESS = """(run) => {
   const url = new URL(window.location);
   if (run) { url.searchParams.set('run', run); window.history.replaceState(null, '', url); }
 }"""
+
+Pressed = tuple[dict[str, Any], str, float]  # knobs, run id, when: seconds of the steady clock
 
 SHOW_RUN = """() => {
   if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
@@ -48,17 +54,19 @@ def train_tab(services: Services) -> dict[str, Any]:
             watched = watch_panel(services)
     form.fill_from_recipe()
 
+    pressed = gr.State(None)  # what this page started last, and when
+
     @plainly()
-    def on_start(*values: Any) -> dict[str, Any]:
-        config = make_config(form.asked(values))
-        run_id = services.launcher.start(config, services.caller())
-        return gr.update(choices=services.run_labels(), value=run_id, visible=True)
+    def on_start(before: Pressed | None, *values: Any) -> tuple[dict[str, Any], Pressed]:
+        now = started(services, form.asked(values), before)
+        return gr.update(choices=services.run_labels(), value=now[1], visible=True), now
 
     async def on_change(before: Asked | None, *values: Any) -> tuple[Any, ...]:
         return follow(services, form.asked(values), before)
 
-    started = start.click(on_start, form.components(), watched["run"], **QUIET)
-    started.success(None, None, None, js=SHOW_RUN, **QUIET)
+    start.click(
+        on_start, [pressed, *form.components()], [watched["run"], pressed], **QUIET
+    ).success(None, None, None, js=SHOW_RUN, **QUIET)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET)
     changes = [knob.change for knob in form.components()]
@@ -69,7 +77,8 @@ def train_tab(services: Services) -> dict[str, Any]:
         list(expected.values()),
         **{**TICK, "trigger_mode": "always_last"},  # never two at once, and none is lost
     )
-    return {"dataset": dataset, "note": note, **expected, **watched}
+    filled = {"form": form.parts, "dataset": dataset, "note": note}
+    return {**filled, **expected, **watched}
 
 
 def watch_panel(services: Services) -> dict[str, Any]:
@@ -81,8 +90,10 @@ def watch_panel(services: Services) -> dict[str, Any]:
         stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
         retry = gr.Button(visible=False, elem_id="retry", size="sm", variant="primary")
+        delete = gr.Button("Delete…", interactive=False, elem_id="delete", size="sm")
         log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, min_width=90)
         gr.HTML(plots.LEGEND, elem_id="legend", padding=False)
+    deletion(services, run, delete)
     same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
     same |= {"colors_in_legend": [], "color_title": " "}  # the legend above is for both
     with gr.Row():
@@ -97,7 +108,7 @@ def watch_panel(services: Services) -> dict[str, Any]:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
     seen = gr.State(None)
-    outputs = [run, figures, words, stop, resume, retry, loss, accuracy, table, log, seen]
+    outputs = [run, figures, words, stop, resume, retry, delete, loss, accuracy, table, log, seen]
 
     async def on_tick(run_id: str | None, log_loss: bool, before: Any) -> Any:
         return tick(services, run_id, log_loss, before)
@@ -109,25 +120,44 @@ def watch_panel(services: Services) -> dict[str, Any]:
         on_tick, [run, log_scale, seen], outputs, **TICK
     )
     run.change(None, run, None, js=ADDRESS, **QUIET)
-    stop.click(plainly()(lambda run_id: stopped(services, run_id)), run, None, **QUIET)
+
+    async def on_stop(run_id: str) -> None:
+        await stopped(services, run_id)
+
+    async def on_retry(run_id: str) -> dict[str, Any]:
+        return await retried(services, run_id)
+
+    stop.click(on_stop, run, None, **QUIET)
     resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
-    retry.click(plainly()(lambda run_id: retried(services, run_id)), run, run, **QUIET)
+    retry.click(on_retry, run, run, **QUIET)
     return {"run": run, "seen": seen, "words": words}
 
 
-def stopped(services: Services, run_id: str) -> None:
+def started(services: Services, asked: dict[str, Any], before: Pressed | None) -> Pressed:
+    """Queue a run of those knobs, unless a double click asks for the one that was just queued."""
+    now = time.monotonic()
+    if before and before[0] == asked and now - before[2] < DOUBLE_CLICK_S:
+        return asked, before[1], now
+    run_id = services.launcher.start(make_config(asked), services.caller())
+    return asked, run_id, time.monotonic()
+
+
+async def stopped(services: Services, run_id: str) -> None:
     """Stop the run, or kill it where it does not listen, and say what happens now."""
-    launcher, caller = services.launcher, services.caller()
-    look = services.watcher.look(services.runs.get(run_id))
-    gr.Info((launcher.kill if look.ignores_stop else launcher.stop)(run_id, caller))
+    with plainly():
+        look, launcher = services.watcher.glance(services.runs.get(run_id)), services.launcher
+        end = launcher.kill if look.ignores_stop else launcher.stop
+        gr.Info(await asyncio.to_thread(end, run_id, services.caller()))
 
 
-def retried(services: Services, run_id: str) -> dict[str, Any]:
+async def retried(services: Services, run_id: str) -> dict[str, Any]:
     """Train again with the knobs that the failure proposes; the choice of runs, at the new one."""
-    run = services.runs.get(run_id)
-    knobs = {**run.config().to_dict(), **retry_of(services.watcher.look(run))}
-    started = services.launcher.start(make_config(knobs), services.caller())
-    return gr.update(choices=services.run_labels(), value=started)
+    with plainly():
+        run = services.runs.get(run_id)
+        knobs = {**run.config().to_dict(), **retry_of(services.watcher.glance(run))}
+        config, launcher = make_config(knobs), services.launcher
+        started = await asyncio.to_thread(launcher.start, config, services.caller())
+        return gr.update(choices=services.run_labels(), value=started)
 
 
 def retry_of(look: Look) -> dict[str, Any]:
@@ -149,15 +179,19 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         skip if labels == before.get("labels") else gr.update(choices=labels, visible=bool(labels))
     )
     if run_id is None:
-        return (choices, *[skip] * 9, {"labels": labels})
+        return (choices, *[skip] * 10, {"labels": labels})
     if run_id not in [name for _, name in labels]:  # deleted meanwhile, from a terminal say
         other = gr.update(choices=labels, value=services.latest(), visible=bool(labels))
         return (other, *nothing(), {"labels": labels})
     try:
-        look = services.watcher.look(services.runs.get(run_id))
+        look = services.watcher.glance(services.runs.get(run_id))
     except DemoError as error:  # a damaged run is said, not hidden
         words = gr.update(value=f"**{error}.**")
-        return (choices, skip, words, *[skip] * 7, {"labels": labels})
+        off, on = gr.update(interactive=False), gr.update(interactive=True)
+        known = before.get("state") == "damaged"
+        alive = [skip] * 4 if known else [off, off, gr.update(visible=False), on]
+        now = {"labels": labels, "state": "damaged"}
+        return (choices, skip, words, *alive, *[skip] * 4, now)
     now = {
         "labels": labels,
         "figures": live.tiles(look),
@@ -170,7 +204,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         choices,
         now["figures"] if fresh["figures"] else skip,
         now["words"] if fresh["words"] else skip,
-        *(buttons(look) if fresh["state"] else (skip,) * 3),
+        *(buttons(look) if fresh["state"] else (skip,) * 4),
         *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
         now if any(fresh.values()) else skip,
     )
@@ -179,11 +213,11 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
 def nothing() -> tuple[Any, ...]:
     """What stands below the choice of a run where there is none."""
     off = gr.update(interactive=False)
-    return "", NO_RUN, off, off, gr.update(visible=False), None, None, [], ""
+    return "", NO_RUN, off, off, gr.update(visible=False), off, None, None, [], ""
 
 
-def buttons(look: Look) -> tuple[Any, Any, Any]:
-    """Stop, Resume and Retry, each alive where it can do something."""
+def buttons(look: Look) -> tuple[Any, Any, Any, Any]:
+    """Stop, Resume, Retry and Delete, each alive where it can do something."""
     state, own, deaf = look.status.state, not look.run.shipped, look.ignores_stop
     retry = ", ".join(f"{name} {value}" for name, value in retry_of(look).items())
     return (
@@ -193,6 +227,7 @@ def buttons(look: Look) -> tuple[Any, Any, Any]:
         ),
         gr.update(interactive=own and state in ("stopped", "failed")),
         gr.update(value=f"Train with {retry}", visible=bool(own and retry)),
+        gr.update(interactive=own and not look.status.is_live),
     )
 
 

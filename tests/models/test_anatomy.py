@@ -1,0 +1,81 @@
+from itertools import product
+
+import pytest
+import torch
+
+from resnet_demo.config import MODELS
+from resnet_demo.errors import ConfigError
+from resnet_demo.models.anatomy import (
+    BLOCKS,
+    SHORTCUTS,
+    block_anatomy,
+    network_anatomy,
+    source_of,
+)
+from resnet_demo.models.layers import Layers
+from resnet_demo.models.measure import measure
+from resnet_demo.models.zoo import build_model
+
+SHAPES = list(product(BLOCKS, SHORTCUTS, (16, 64), (16, 32), (1, 2), (8, 15)))
+
+
+def built(kind, c_in, width, stride, shortcut):
+    way = "padding" if shortcut == "identity" else shortcut
+    return BLOCKS[kind](c_in, width, stride, Layers(shortcut=way))
+
+
+@pytest.mark.parametrize(("kind", "shortcut", "c_in", "width", "stride", "side"), SHAPES)
+def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, stride, side):
+    c_out = width * BLOCKS[kind].expansion
+    if shortcut == "identity" and (stride, c_in) != (1, c_out):
+        with pytest.raises(ConfigError, match=f"turns {c_in} channels into {c_out} at stride"):
+            block_anatomy(kind, c_in, width, stride, shortcut, side)
+        return
+    if shortcut == "padding" and c_in > c_out:
+        with pytest.raises(ConfigError, match=f"zeros can be added to {c_in} channels"):
+            block_anatomy(kind, c_in, width, stride, shortcut, side)
+        return
+    told = block_anatomy(kind, c_in, width, stride, shortcut, side)
+    block = built(kind, c_in, width, stride, shortcut)
+    x = torch.rand(2, c_in, side, side)
+    assert told.sum == tuple(block(x).shape[1:])
+    assert told.branch[-1].shape == tuple(block.branch(x).shape[1:]) == told.sum
+    assert told.entry == (c_in, side, side)
+    assert (told.around is None) == (block.shortcut is None)
+    if told.around:
+        assert told.around[-1].shape == told.sum
+    assert told.parameters == sum(p.numel() for p in block.parameters())
+    assert told.parameters == sum(layer.parameters for layer in told.branch + (told.around or []))
+
+
+def test_a_basic_block_by_hand():
+    told = block_anatomy("basic", 16, 32, 2, "projection", 32)
+    assert [layer.name for layer in told.branch] == ["conv1", "bn1", "conv2", "bn2"]
+    assert [layer.what for layer in told.around] == ["1×1 convolution, stride 2", "BatchNorm"]
+    assert told.branch[0].macs == 9 * 16 * 32 * 16 * 16
+    assert told.macs == (9 * 16 + 9 * 32 + 16) * 32 * 16 * 16
+    assert block_anatomy("basic", 16, 16, 1, "identity", 32).around == []  # added as it is
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parts_of_a_network_make_up_the_whole(name):
+    parts, model = network_anatomy(name, 32), build_model(name)
+    whole = measure(model, 32)
+    assert sum(part.parameters for part in parts) == whole.parameters
+    assert sum(part.macs for part in parts) == whole.macs
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert parts[-1].shape == (10,)
+    assert parts[-2].shape == tuple(model.eval().features(torch.rand(1, 3, 32, 32)).shape[1:])
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet20", 9), ("plain56", 27), ("resnet50", 16)])
+def test_blocks_are_counted(name, blocks):
+    assert sum(part.blocks for part in network_anatomy(name, 32)) == blocks
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_the_code_that_is_shown_is_the_code_that_runs(kind):
+    code = source_of(kind)
+    assert f"class {BLOCKS[kind].__name__}(Block):" in code
+    assert "y = y + self.shortcut(x)" in code
+    compile(code, kind, "exec")

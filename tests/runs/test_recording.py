@@ -1,0 +1,55 @@
+import json
+import shutil
+
+import pytest
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.places import Places
+from resnet_demo.runs.groups import Membership, group_of, groups, write
+from resnet_demo.runs.recording import record
+from resnet_demo.runs.store import Runs
+from resnet_demo.tasks.look import Watcher
+
+
+@pytest.fixture
+def runs(tmp_path, finished):
+    """A duel of two runs of a person's own."""
+    root = tmp_path / "runs"
+    for arm in ("plain8", "resnet8"):
+        shutil.copytree(finished.path, root / f"duel-1-{arm}")
+        told = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
+        write(root / f"duel-1-{arm}", told)
+    return Runs(Places(root, tmp_path / "data", tmp_path / "shipped"))
+
+
+def test_a_recording_is_config_and_events_and_is_listed_as_shipped(runs, tmp_path, finished):
+    made = record(group_of(runs, "duel-1"), tmp_path / "shipped")
+    assert [path.name for path in made] == ["learn-plain8", "learn-resnet8"]
+    for path in made:
+        assert sorted(file.name for file in path.iterdir()) == [
+            "config.json", "events.jsonl", "group.json", "status.json",
+        ]  # fmt: skip
+        assert (path / "events.jsonl").read_bytes() == (finished.path / "events.jsonl").read_bytes()
+        assert json.loads((path / "status.json").read_text())["pid"] is None
+    shipped = next(group for group in groups(runs.list()) if group.shipped)
+    assert (shipped.id, list(shipped.arms), shipped.guess) == (
+        "learn-duel", ["plain8", "resnet8"], "",
+    )  # fmt: skip
+    look = Watcher().look(shipped.runs[0])
+    assert (look.status.state, len(look.view.epochs)) == ("finished", 2)
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_is_copied(runs, tmp_path):
+    (tmp_path / "shipped" / "learn-resnet8").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="folder must be a folder without learn-resnet8"):
+        record(group_of(runs, "duel-1"), tmp_path / "shipped")
+    assert [path.name for path in (tmp_path / "shipped").iterdir()] == ["learn-resnet8"]
+
+
+def test_a_run_that_has_not_finished_is_refused(runs, tmp_path):
+    run = runs.get("duel-1-plain8")
+    lines = (run.path / "events.jsonl").read_bytes().splitlines(True)
+    (run.path / "events.jsonl").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(ConfigError, match="only finished runs can be recorded, and duel-1-plain8"):
+        record(group_of(runs, "duel-1"), tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
