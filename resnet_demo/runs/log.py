@@ -7,6 +7,8 @@ from pathlib import Path
 from resnet_demo.events import Event, Step, from_line, to_line
 from resnet_demo.files import full_told
 
+CHUNK = 256 * 1024  # bytes that are read at once: some thousand events
+
 
 class EventLog:
     """`events.jsonl` of one run."""
@@ -38,20 +40,33 @@ class EventLog:
             if not isinstance(event, Step):
                 os.fsync(file.fileno())
 
-    def read(self, offset: int = 0) -> tuple[list[Event], int]:
-        """Whole lines from byte `offset` on, and the offset to go on from."""
+    def read(self, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
+        """Whole lines from byte `offset` on, and the offset to go on from.
+
+        most: bytes to read; a line that is longer is read to its end.
+        """
         try:
             with open(self.path, "rb") as file:
                 file.seek(offset)
-                content = file.read()
+                content = file.read(most)
+                while b"\n" not in content and (more := file.read(most)):
+                    content += more
         except FileNotFoundError:
             return [], 0
         whole = content[: content.rfind(b"\n") + 1]
         events = (from_line(line.decode("utf-8", "replace")) for line in whole.splitlines())
         return [event for event in events if event is not None], offset + len(whole)
 
+    def size(self) -> int:
+        """Bytes that were written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
     def __iter__(self) -> Iterator[Event]:
-        return iter(self.read()[0])
+        offset, end = 0, -1
+        while offset != end:
+            end = offset
+            events, offset = self.read(end, CHUNK)
+            yield from events
 
 
 def ends_line(file, position: int) -> bool:

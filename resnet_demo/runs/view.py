@@ -1,11 +1,19 @@
-"""A run as a person sees it: the fold of its events, read on from where the last look ended."""
+"""A run as a person sees it: the fold of its events, read on from where the last look ended.
+
+It has a size that no run can exceed: of a long one, the steps are kept thinned.
+"""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
+from statistics import fmean
 from typing import Any
 
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
-from resnet_demo.runs.log import EventLog
+from resnet_demo.runs.log import CHUNK, EventLog
+
+MOST_STEPS = 4096  # of which the page draws a few hundred
+RECENT = 64  # of them, the last ones, are never thinned: rates and the log are made of them
 
 
 @dataclass
@@ -19,25 +27,34 @@ class RunView:
     epochs: list[Epoch] = field(default_factory=list)
     ended: Ended | None = None
     last: Event | None = None
+    counted: Event | None = None  # the last one that told how long the run has worked
 
     def refresh(self) -> bool:
-        """Fold the new lines; True when there were any."""
-        events, self.offset = self.log.read(self.offset)
-        for event in events:
-            self.fold(event)
-        return bool(events)
+        """Fold the new lines; True when there were any. Reads a little at a time."""
+        before, end = self.offset, -1
+        while self.offset != end:
+            end = self.offset
+            events, self.offset = self.log.read(end, CHUNK)
+            for event in events:
+                self.fold(event)
+        return self.offset != before
 
     def fold(self, event: Event) -> None:
         """One event. After a resume, repeated steps replace the older ones."""
         self.last = event
         if isinstance(event, Started):  # a resume too
-            self.started, self.ended = event, None
+            self.started, self.ended, self.counted = event, None, event
             self.steps = [step for step in self.steps if step.step <= event.step]
             self.epochs = [epoch for epoch in self.epochs if epoch.step <= event.step]
         elif isinstance(event, Step):
             self.steps.append(event)
+            if len(self.steps) > MOST_STEPS:
+                self.steps = compacted(self.steps)
         elif isinstance(event, Epoch):
-            self.epochs = [*(e for e in self.epochs if e.epoch < event.epoch), event]
+            while self.epochs and self.epochs[-1].epoch >= event.epoch:
+                self.epochs.pop()
+            self.epochs.append(event)
+            self.counted = event
         elif isinstance(event, Ended):
             self.ended = event
 
@@ -63,23 +80,29 @@ class RunView:
 
     def worked(self) -> float:
         """Seconds of work of a run at rest: as its end told, else up to its last event."""
-        if self.ended:
-            return self.ended.seconds
-        return self.seconds(self.last.time) if self.last else 0.0
+        return self.seconds(self.last) if self.last else 0.0
 
-    def seconds(self, at: float | None = None) -> float:
-        """Seconds of work so far: epochs as they told, the current one by its events' times.
+    def seconds(self, until: Event | None = None) -> float:
+        """Seconds of work so far: epochs as they told, the current one by the steady clock.
 
-        at: Unix seconds to count up to, now if left out.
+        until: the event to count up to, now if left out.
         """
         if self.ended:
             return self.ended.seconds
-        if not self.started:
+        if not self.started or not self.counted:
             return 0.0
-        done, since = self.started.seconds, self.started.time
-        if self.epochs and self.epochs[-1].time > since:
-            done, since = sum(epoch.seconds for epoch in self.epochs), self.epochs[-1].time
-        return done + max(0.0, (at or time.time()) - since)
+        of_epochs = isinstance(self.counted, Epoch)
+        done = sum(e.seconds for e in self.epochs) if of_epochs else self.started.seconds
+        return done + elapsed(self.counted, until)
+
+    def pauses(self) -> list[float]:
+        """Seconds between recent steps of this stretch, from each to the next."""
+        return [elapsed(one, other) for one, other in pairwise(self.recent())]
+
+    def recent(self) -> list[Step]:
+        """The last steps since the run was started or resumed: ten at most."""
+        since = self.started.step if self.started else 0
+        return [step for step in self.steps[-10:] if step.step > since]
 
     def seconds_left(self) -> float | None:
         """Expected seconds to the end at the present rate; None before there is one."""
@@ -88,15 +111,49 @@ class RunView:
         if self.epochs:  # validation included
             per_step = self.epochs[-1].seconds / self.started.steps_per_epoch
         else:
-            recent = self.steps[-10:]
-            if recent[-1].step == recent[0].step:
+            recent = self.recent()
+            if len(recent) < 2 or recent[-1].step == recent[0].step:
                 return None
-            per_step = (recent[-1].time - recent[0].time) / (recent[-1].step - recent[0].step)
+            steps = recent[-1].step - recent[0].step
+            per_step = elapsed(recent[0], recent[-1]) / steps
         return max(0.0, (self.total_steps - self.step) * per_step)
 
     def history(self) -> list[dict[str, Any]]:
         """Every epoch so far, as the log has it."""
         return [to_dict(epoch) for epoch in self.epochs]
+
+
+def elapsed(since: Event, until: Event | None = None) -> float:
+    """Seconds from an event to a later one of the same stretch, or to now; never negative.
+
+    By the clock that only goes forward. A log of before it was told has the times alone.
+    """
+    if until is None:
+        clock, at = time.monotonic(), time.time()
+    else:
+        clock, at = until.clock, until.time
+    told = since.clock and clock
+    return max(0.0, clock - since.clock if told else at - since.time)
+
+
+def compacted(steps: list[Step]) -> list[Step]:
+    """At most about half of MOST_STEPS: of each stretch the steps of lowest and of highest loss.
+
+    They are as they were, but for top-1, which is the stretch's mean: for it, no single batch
+    matters. First and last ones stay. Stretches are as wide as powers of two, so that one is made
+    of two whole ones when this is done again, and the extremes are those of all steps ever seen.
+    """
+    first, *older = steps[:-RECENT]
+    width = 1
+    while width < 4 * steps[-1].step / MOST_STEPS:
+        width *= 2
+    kept = [first]
+    for _, stretch in groupby(older, lambda step: step.step // width):
+        inside = list(stretch)
+        top1 = fmean(step.top1 for step in inside)
+        ends = {min(inside, key=lambda step: step.loss), max(inside, key=lambda step: step.loss)}
+        kept += [replace(step, top1=top1) for step in sorted(ends, key=lambda step: step.step)]
+    return kept + steps[-RECENT:]
 
 
 def thinned(values: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -144,13 +144,13 @@ def is_useless(folder: Path) -> bool:
     return state == "damaged"
 
 
-def remove_useless(folder: Path) -> None:
+def remove_useless(folder: Path, useless: Callable[[Path], bool] = is_useless) -> None:
     """Make room for another try, unless somebody is at it."""
     with suppress(FileNotFoundError):  # there was none, or another was faster
-        if not folder.exists() or not is_useless(folder) or (lock := take(folder / LOCK)) is None:
+        if not folder.exists() or not useless(folder) or (lock := take(folder / LOCK)) is None:
             return
         try:
-            if is_useless(folder):  # still, now that nobody else can begin
+            if useless(folder):  # still, now that nobody else can begin
                 away = folder.with_name(f".{folder.name}.{time.monotonic_ns()}.old")
                 folder.rename(away)
                 shutil.rmtree(away)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from resnet_demo.tasks.status import (
     has_worker,
     holder,
     new_task,
+    now_queued,
     request_stop,
     settle,
     state_of,
@@ -136,18 +136,9 @@ class Launcher:
 
         What stopped or failed begins again; what is under way or finished is left as it is.
         """
-        try:
-            if not folder.exists():
-                lock = new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
-            elif settle(folder).state in ("stopped", "failed"):
-                lock = queue_again(folder)
-            else:
-                return folder
-        except ConfigError:
-            if state_of(folder) in (*LIVE, "finished"):
-                return folder  # somebody else asked for it a moment ago
-            raise
-        self.spawn(verb, folder, lock)
+        lock = claim(folder, told)
+        if lock is not None:
+            self.spawn(verb, folder, lock)
         return folder
 
     def kept(self, run: Run) -> Path:
@@ -178,13 +169,29 @@ class Launcher:
         threading.Thread(target=reap, args=(process, folder), daemon=True).start()
 
 
+def claim(folder: Path, told: Mapping[str, Any]) -> int | None:
+    """Queue what `told` asks for; the lock of the worker to come, None where it is not to be begun.
+
+    What stopped or failed begins again. Raises ConfigError.
+    """
+    try:
+        if not folder.exists():
+            return new_task(folder, {"task.json": json.dumps(told, indent=2).encode()})
+        if settle(folder).state in ("stopped", "failed"):
+            return queue_again(folder)
+    except ConfigError:
+        if state_of(folder) not in (*LIVE, "finished"):
+            raise  # else somebody asked for it a moment ago
+    return None
+
+
 def queue_again(folder: Path) -> int:
     """From stopped or failed back to queued; the lock of the worker to come. Raises ConfigError."""
     settle(folder)
     lock = take_over(folder)
     try:
         message = "waiting for a worker"
-        change(folder, "queued", queued_at=time.time(), pid=None, message=message, done=0)
+        change(folder, **now_queued(), pid=None, message=message, done=0)
     except ConfigError:
         os.close(lock)
         raise

@@ -1,28 +1,34 @@
 """What there is to see of a run, for the page, the command line and the API alike."""
 
+import threading
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from resnet_demo.errors import DamagedError
+from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import Run, made_at
-from resnet_demo.runs.view import RunView
+from resnet_demo.runs.view import RunView, elapsed
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.status import Status, is_frozen, read_status, settle
 from resnet_demo.tasks.turns import ahead
 
 STOP_S = 10.0  # a stop is heard between two steps, and between two batches of validation
+MOST_VIEWS = 32  # kept in memory
 
 
 @dataclass(frozen=True)
 class Look:
-    """A run at one moment: its state, what its log told, its place in the queue (1: next)."""
+    """A run at one moment: its state, what its log told, its place in the queue (1: next).
+
+    reading: its log is long, and is being read: the view is empty as yet.
+    """
 
     run: Run
     status: Status
     view: RunView
     place: int | None
+    reading: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """State, progress and history, ready for JSON."""
@@ -61,10 +67,8 @@ class Look:
     @property
     def ignores_stop(self) -> bool:
         """Whether it was asked to stop a while ago, longer than a step takes, and still runs."""
-        waited = time.time() - self.status.changed_at
-        steps = self.view.steps[-10:]
-        usual = max([STOP_S, *(3 * (b.time - a.time) for a, b in pairwise(steps))])
-        return self.status.state == "stopping" and (waited > usual or self.frozen)
+        usual = max([STOP_S, *(3 * pause for pause in self.view.pauses())])
+        return self.status.state == "stopping" and (self.waited_s() > usual or self.frozen)
 
     @property
     def frozen(self) -> bool:
@@ -75,23 +79,65 @@ class Look:
         """Seconds since the last word of a run that trains; None for any other."""
         if self.status.state not in ("running", "stopping") or not self.view.last:
             return None
-        return max(0.0, time.time() - max(self.view.last.time, self.status.changed_at))
+        return min(elapsed(self.view.last), self.waited_s())
+
+    def waited_s(self) -> float:
+        """Seconds since the state changed, by the steady clock."""
+        return max(0.0, time.monotonic() - self.status.changed_clock)
 
 
 @dataclass
 class Watcher:
-    """Looks at runs again and again, reading only what is new in their logs."""
+    """Looks at runs again and again, reading only what is new in their logs. For one thread."""
 
     views: dict[tuple[str, float], RunView] = field(default_factory=dict)
+    reading: set[tuple[str, float]] = field(default_factory=set)
 
     def look(self, run: Run) -> Look:
-        """The run as it is now. Raises DamagedError."""
-        status = status_of(run)
-        key = (str(run.path), made_at(run.path))  # an id may come again after a deletion
-        view = self.views.setdefault(key, RunView(run.log()))
+        """The run as it is now, however long that takes. Raises DamagedError."""
+        key, status = key_of(run), status_of(run)  # before the log, which then tells no less
+        view = self.views.pop(key, None) or RunView(run.log())
         view.refresh()
-        place = len(ahead(run.path)) if status.state == "queued" else None
-        return Look(run, status, view, place)
+        self.keep(key, view)
+        return look_at(run, status, view)
+
+    def glance(self, run: Run) -> Look:
+        """The same at once: a long log is read in a thread meanwhile. Raises DamagedError."""
+        key = key_of(run)
+        view = self.views.get(key)
+        unread = run.log().size() - (view.offset if view else 0)
+        if key not in self.reading and unread <= CHUNK:
+            return self.look(run)
+        if key not in self.reading:
+            self.reading.add(key)
+            threading.Thread(target=self.read, args=(run, key), daemon=True).start()
+        return look_at(run, status_of(run), RunView(run.log()), reading=True)
+
+    def read(self, run: Run, key: tuple[str, float]) -> None:
+        """Read a whole log; the view is there for others when it is complete."""
+        view = RunView(run.log())
+        try:
+            view.refresh()
+            self.keep(key, view)
+        finally:
+            self.reading.discard(key)
+
+    def keep(self, key: tuple[str, float], view: RunView) -> None:
+        """Have the view at hand for the next look; the one that nobody asked for longest goes."""
+        self.views[key] = view
+        while len(self.views) > MOST_VIEWS:
+            self.views.pop(next(iter(self.views)), None)
+
+
+def key_of(run: Run) -> tuple[str, float]:
+    """What tells a run apart: an id may come again after a deletion."""
+    return str(run.path), made_at(run.path)
+
+
+def look_at(run: Run, status: Status, view: RunView, reading: bool = False) -> Look:
+    """The run with what its log told and its place in the queue."""
+    place = len(ahead(run.path)) if status.state == "queued" else None
+    return Look(run, status, view, place, reading)
 
 
 def look(run: Run) -> dict[str, Any]:

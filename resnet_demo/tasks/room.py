@@ -41,6 +41,16 @@ def keep_back(folder: Path) -> None:
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written, of the files that a worker alone writes. For a worker.
+
+    A checkpoint's own temporary file has one name, and the next save takes it.
+    """
+    for what in (".last*.tmp", ".model*.tmp"):
+        for file in folder.glob(what):
+            file.unlink(missing_ok=True)
+
+
 def give_back(folder: Path) -> None:
     """Let go of the reserve: there is room now for a few lines."""
     (folder / RESERVE).unlink(missing_ok=True)

@@ -2,6 +2,18 @@
 
 A task is a directory with `status.json`. Its worker holds a kernel lock on `worker.lock` as long as
 it lives: the kernel lets go of it however the worker ends, so no pid is ever trusted.
+
+    state      moves on to                        Stop          Resume   Delete   Kill
+    queued     preparing | stopping | failed      → stopping    no       no       no
+    preparing  running | stopping | failed        → stopping    no       no       no
+    running    finished | stopping | failed       → stopping    no       no       no
+    stopping   stopped | failed                   as it is      no       no       ends the worker
+    stopped    queued                             as it is      → queued trash    no
+    failed     queued                             as it is      → queued trash    no
+    finished                                      as it is      no       trash    no
+
+Whoever looks at a live state whose worker is gone corrects it first: stopping → stopped, any other
+→ failed. "No" is one sentence that names the run and its state; nothing is changed then.
 """
 
 import fcntl
@@ -36,7 +48,9 @@ UNTOLD = "its worker ended without a word; Resume goes on"
 class Status:
     """What `status.json` holds. Times in Unix seconds; progress in what `unit` says.
 
-    total: 0 where nobody knows; rate: units a second, 0 where nobody knows.
+    A wall clock may be set: order and durations follow the clocks, seconds since the machine
+    started, which only go forward and are the same in every process. They say nothing after a
+    restart, and no worker lives then. total, rate (units a second): 0 where nobody knows.
     """
 
     state: str
@@ -44,6 +58,8 @@ class Status:
     message: str = ""
     queued_at: float = 0.0
     changed_at: float = 0.0
+    queued_clock: float = 0.0
+    changed_clock: float = 0.0
     done: int = 0
     total: int = 0
     unit: str = ""
@@ -68,8 +84,7 @@ def new_task(folder: Path, files: dict[str, bytes]) -> int:
     Raises ConfigError if the directory is there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    now = time.time()
-    status = Status(state="queued", queued_at=now, changed_at=now, message="waiting for a worker")
+    status = Status(**now_queued(), message="waiting for a worker")
     making = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.new")
     making.mkdir()
     try:
@@ -87,6 +102,17 @@ def new_task(folder: Path, files: dict[str, bytes]) -> int:
             name.unlink()
         making.rmdir()
         raise
+
+
+def now_in(state: str) -> dict[str, Any]:
+    """The fields of a task that comes into a state at this moment."""
+    return {"state": state, "changed_at": time.time(), "changed_clock": time.monotonic()}
+
+
+def now_queued() -> dict[str, Any]:
+    """The same for one that goes to the end of the queue."""
+    now = now_in("queued")
+    return {**now, "queued_at": now["changed_at"], "queued_clock": now["changed_clock"]}
 
 
 def read_status(folder: Path) -> Status:
@@ -113,7 +139,7 @@ def change(folder: Path, state: str, *, unless: tuple[str, ...] = (), **values: 
             return old
         if state not in LEGAL[old.state]:
             raise ConfigError(f"{folder.name} is {old.state}: it cannot become {state}", "run")
-        return write(folder, replace(old, state=state, changed_at=time.time(), **values))
+        return write(folder, replace(old, **{**now_in(state), **values}))
 
 
 def request_stop(folder: Path, message: str = "asked to stop") -> Status:
@@ -130,8 +156,7 @@ def close(folder: Path, state: str, message: str = "") -> Status:
             state = "stopped"
         if state not in LEGAL[old.state]:
             raise ConfigError(f"{folder.name} is {old.state}: it cannot become {state}", "run")
-        ending = {"state": state, "changed_at": time.time(), "message": message, "pid": None}
-        return write(folder, replace(old, **ending))
+        return write(folder, replace(old, **now_in(state), message=message, pid=None))
 
 
 def report(folder: Path, **values: Any) -> None:
@@ -255,8 +280,7 @@ def settled(folder: Path, status: Status, reason: str) -> Status:
     """The status as it should be."""
     if status.is_live and not has_worker(folder):
         state = "stopped" if status.state == "stopping" else "failed"
-        ending = {"state": state, "message": reason, "changed_at": time.time(), "pid": None}
-        return replace(status, **ending)
+        return replace(status, **now_in(state), message=reason, pid=None)
     if not status.is_live and status.message == UNTOLD:
         return replace(status, message=reason)
     return status

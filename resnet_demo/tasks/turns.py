@@ -38,8 +38,8 @@ def waiting(root: Path) -> Iterator[tuple[tuple[float, str], Path]]:
 
 
 def key(folder: Path, status: Status) -> tuple[float, str]:
-    """The order of the queue."""
-    return status.queued_at, folder.name
+    """The order of the queue, which a clock that is set does not change."""
+    return status.queued_clock, folder.name
 
 
 def wait_for_turn(

@@ -28,7 +28,7 @@ from resnet_demo.tasks.evaluating import bear, evaluate
 from resnet_demo.tasks.indexing import index
 from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
-from resnet_demo.tasks.room import give_back, keep_back
+from resnet_demo.tasks.room import give_back, keep_back, sweep
 from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import begin, in_short
@@ -80,6 +80,7 @@ def train(
 def to_the_end(run: Run, work: Callable[[], Ended], on_event: Callable[[Event], None]) -> Ended:
     """Do the work, which returns the run's last event, and tell in the status how it ended."""
     try:
+        sweep(run.path)
         keep_back(run.path)
         last = work()
     except DiskFullError as error:

@@ -16,8 +16,8 @@ MOST = 500  # points in all: the browser stalls above some 600
 SMOOTH = 20  # logged steps
 # Blues for residual, oranges for plain networks, the darker the deeper; the others after Okabe and
 # Ito 2008. Depths that are compared lie far apart.
-RESIDUAL = ("#9ecae1", "#7fbfe0", "#56B4E9", "#3a96d0", "#0072B2", "#08519c", "#08306b")
-PLAIN = ("#fdd0a2", "#f7c07a", "#E69F00", "#e58420", "#D55E00", "#a63603", "#7f2704")
+RESIDUAL = ("#7db8e0", "#5fa8d8", "#56B4E9", "#3a96d0", "#0072B2", "#08519c", "#08306b")
+PLAIN = ("#f2b56b", "#eda13f", "#E69F00", "#e0811a", "#D55E00", "#a63603", "#6b2a04")
 COLOURS = {
     **{f"resnet{depth}": colour for depth, colour in zip(DEPTHS, RESIDUAL, strict=True)},
     **{f"plain{depth}": colour for depth, colour in zip(DEPTHS, PLAIN, strict=True)},

@@ -1,7 +1,6 @@
 """A run as the Train tab shows it: tiles, a bar, a table an epoch, the last lines of the log."""
 
 import time
-from itertools import pairwise
 from typing import Any
 
 from resnet_demo.runs.words import count, duration, in_words
@@ -13,6 +12,7 @@ EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", 
 FROZEN = (
     "Its process is suspended by a signal: it goes on when that is taken back, or Stop ends it."
 )
+READING = "Its log is long: the curves stand here in some seconds."
 STATE_WORDS = {
     "queued": "Queued",
     "preparing": "Preparing",
@@ -77,6 +77,8 @@ def sentence(seen: Look) -> str:
             f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
             f"on {literal(at['device'])} in {literal(at['precision'])}."
         )
+    if seen.reading:
+        what += f" {READING}"
     if seen.frozen:
         what += f" **{FROZEN}**"
     elif (at["silent_s"] or 0) > usual_silence(seen):
@@ -95,8 +97,7 @@ def compiling(seen: Look) -> bool:
 
 def usual_silence(seen: Look) -> float:
     """Seconds without a word that need no remark: a slow network logs seldom."""
-    times = [step.time for step in seen.view.steps[-10:]]
-    return max([SILENT_S, *(3 * (b - a) for a, b in pairwise(times))])
+    return max([SILENT_S, *(3 * pause for pause in seen.view.pauses())])
 
 
 def epoch_rows(seen: Look) -> list[list[Any]]:
@@ -117,8 +118,8 @@ def epoch_rows(seen: Look) -> list[list[Any]]:
 def log_tail(seen: Look, lines: int = 12) -> str:
     """The last events in words, with the clock; newest last."""
     view = seen.view
-    events = [view.started, *view.steps[-lines:], *view.epochs[-lines:], view.ended]
-    told = sorted((event for event in events if event), key=lambda event: event.time)
+    events = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]
+    told = sorted((event for event in events if event), key=lambda event: event.step)
     return "\n".join(
         f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {in_words(event)}"
         for event in told[-lines:]

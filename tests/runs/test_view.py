@@ -1,10 +1,15 @@
+import json
 import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped, to_line
-from resnet_demo.runs.log import EventLog
-from resnet_demo.runs.view import RunView, thinned
+from resnet_demo.runs.log import CHUNK, EventLog
+from resnet_demo.runs.view import MOST_STEPS, RunView, thinned
 
 OPENING = {
     **{"device": "cpu", "precision": "float32", "threads": 2, "parameters": 1, "macs": 1},
@@ -17,26 +22,27 @@ def view(tmp_path):
     return RunView(EventLog(tmp_path / "events.jsonl"))
 
 
-def started(time=0.0):
-    return Started(step=0, epoch=1, time=time, **OPENING)
+def started(clock=100.0):
+    return Started(step=0, epoch=1, time=0.0, clock=clock, **OPENING)
 
 
-def resumed(at, time=0.0, seconds=0.0):
-    return Resumed(step=at, epoch=at // 4 + 1, time=time, seconds=seconds, **OPENING)
+def resumed(at, clock=100.0, seconds=0.0):
+    return Resumed(step=at, epoch=at // 4 + 1, time=0.0, clock=clock, seconds=seconds, **OPENING)
 
 
 def step(number, loss=1.0, rate=10.0):
     epoch = (number - 1) // 4 + 1
     return Step(
-        step=number, epoch=epoch, time=float(number), loss=loss, top1=0.5, lr=0.1,
-        images_per_s=rate,
+        step=number, epoch=epoch, time=float(number), clock=100.0 + number, loss=loss, top1=0.5,
+        lr=0.1, images_per_s=rate,
     )  # fmt: skip
 
 
 def epoch(number, val_top1=0.5, seconds=4.0, loss=1.0):
     return Epoch(
-        step=4 * number, epoch=number, time=4.0 * number, train_loss=loss, train_top1=0.5,
-        val_loss=1.0, val_top1=val_top1, lr=0.1, seconds=seconds, images_per_s=10.0,
+        step=4 * number, epoch=number, time=4.0 * number, clock=100.0 + 4 * number,
+        train_loss=loss, train_top1=0.5, val_loss=1.0, val_top1=val_top1, lr=0.1, seconds=seconds,
+        images_per_s=10.0,
     )  # fmt: skip
 
 
@@ -154,8 +160,8 @@ def test_nothing_is_left_of_a_run_that_ended(view):
 
 
 def test_time_between_two_stretches_does_not_count(view):
-    told(view, started(time=0.0), epoch(1, seconds=4.0), resumed(5, 1000.0, seconds=4.5))
-    assert view.seconds(at=1003.0) == 4.5 + 3.0
+    told(view, started(), epoch(1, seconds=4.0), resumed(5, 1000.0, seconds=4.5))
+    assert view.seconds(until=replace(step(6), clock=1003.0)) == 4.5 + 3.0
 
 
 def test_the_rate_is_the_median_of_recent_readings(view):
@@ -194,3 +200,181 @@ def test_a_thinned_curve_has_the_extremes_of_every_stretch():
 
 def y(point):
     return point[1]
+
+
+LINE = (
+    '{{"event": "step", "step": {n}, "epoch": 1, "time": {n}.0, "clock": {n}.5, "loss": {loss}, '
+    '"top1": {top1}, "lr": 0.1, "images_per_s": 9.0}}\n'
+)
+LONG = pytest.param(1_000_000, marks=pytest.mark.soak)
+
+
+def write_log(path, count, losses=None):
+    """A log of so many steps, of which some have a loss of their own; right and wrong by turns."""
+    losses = losses or {}
+    with open(path, "w") as file:
+        file.write(to_line(started()))
+        file.writelines(
+            LINE.format(n=n, loss=losses.get(n, 1.0 + n % 7 / 10), top1=float(n % 2))
+            for n in range(1, count + 1)
+        )
+
+
+@pytest.mark.parametrize("count", [50_000, LONG])
+def test_of_a_long_log_few_steps_are_kept_and_every_extreme_is_among_them(view, count):
+    rng = random.Random(0)
+    spikes = {rng.randrange(100, count - 100): float(9 + k) for k in range(50)}
+    write_log(view.log.path, count, spikes | {count // 2: 0.001})
+    view.refresh()
+    kept = {step.step: step.loss for step in view.steps}
+    assert 1000 < len(kept) <= MOST_STEPS
+    assert list(kept) == sorted(kept)
+    assert {1, *range(count - 60, count + 1)} <= kept.keys()  # the first, and the last ones whole
+    highest, lowest = max(spikes, key=spikes.get), count // 2
+    assert (kept[highest], kept[lowest]) == (spikes[highest], 0.001)
+    assert (view.step, view.offset) == (count, view.log.path.stat().st_size)
+
+
+def test_each_stretch_of_a_long_log_keeps_its_own_extremes(view):
+    count = 60_000
+    losses = {n: 1.0 + abs(n % 200 - 100) / 100 for n in range(1, count + 1)}  # 1 to 2 and back
+    write_log(view.log.path, count, losses)
+    view.refresh()
+    assert all(step.loss == losses[step.step] for step in view.steps)
+    for start in range(0, count - 1000, 1000):
+        inside = [step.loss for step in view.steps if start < step.step <= start + 1000]
+        assert (min(inside), max(inside)) == (1.0, 2.0)
+    assert {step.top1 for step in view.steps[1:500]} == {0.5}  # a stretch's mean
+
+
+def test_a_short_log_is_kept_as_it_is(view):
+    write_log(view.log.path, MOST_STEPS)
+    view.refresh()
+    assert [step.step for step in view.steps] == list(range(1, MOST_STEPS + 1))
+    assert {step.top1 for step in view.steps} == {0.0, 1.0}
+
+
+def test_looking_often_at_a_long_log_sees_what_looking_once_does(view):
+    often, whole = RunView(view.log), view.log.path.with_name("whole")
+    write_log(whole, 20_000)
+    lines = whole.read_text().splitlines(keepends=True)
+    for start in range(0, len(lines), 777):
+        with open(view.log.path, "a") as file:
+            file.writelines(lines[start : start + 777])
+        often.refresh()
+    view.refresh()
+    assert often == view
+
+
+def test_after_a_resume_in_a_long_log_the_steps_from_there_on_are_new(view):
+    write_log(view.log.path, 30_000)
+    with open(view.log.path, "a") as file:
+        file.write(to_line(resumed(20_000)))
+        file.writelines(LINE.format(n=n, loss=5.0, top1=1.0) for n in range(20_001, 40_001))
+    view.refresh()
+    assert {step.loss == 5.0 for step in view.steps if step.step > 20_000} == {True}
+    assert {step.loss < 5.0 for step in view.steps if step.step <= 20_000} == {True}
+    numbers = [step.step for step in view.steps]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) <= MOST_STEPS
+    assert view.step == 40_000
+
+
+def test_a_log_is_read_in_small_pieces_and_what_is_new_alone(view, monkeypatch):
+    write_log(view.log.path, 20_000)
+    read, pieces = EventLog.read, []
+
+    def spied(log, offset=0, most=None):
+        events, end = read(log, offset, most)
+        pieces.append((offset, end - offset))
+        return events, end
+
+    monkeypatch.setattr(EventLog, "read", spied)
+    assert view.refresh()
+    assert len(pieces) > 5
+    assert max(size for _, size in pieces) <= CHUNK
+    pieces.clear()
+    size = view.offset
+    view.log.append(step(20_001))
+    assert view.refresh()
+    assert [offset for offset, _ in pieces] == [size, view.offset]
+    assert not view.refresh()
+
+
+def test_epochs_by_the_ten_thousand_are_folded_in_order(view):
+    told(view, started())
+    for number in [*range(1, 10_001), 5_000]:
+        view.fold(epoch(number, loss=float(number)))
+    assert [e.epoch for e in view.epochs] == list(range(1, 5_001))
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from resnet_demo.runs.log import EventLog
+from resnet_demo.runs.view import RunView
+RunView(EventLog(Path(sys.argv[1]))).refresh()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.soak
+def test_a_log_ten_times_as_long_needs_no_more_memory(tmp_path):
+    told = []
+    for count in (100_000, 1_000_000):
+        write_log(tmp_path / "log", count)
+        command = [sys.executable, "-c", MEMORY, tmp_path / "log"]
+        told.append(int(subprocess.check_output(command)))  # MB
+    assert told[1] < told[0] + 10
+
+
+STEPPED = {"an hour back": -3600.0, "a day forward": 86_400.0}
+
+
+@pytest.mark.parametrize("jump", STEPPED.values(), ids=STEPPED)
+@pytest.mark.parametrize("moment", range(1, 8))
+def test_a_clock_that_is_set_in_the_middle_changes_no_duration(view, jump, moment, monkeypatch):
+    """The clock is set between two events; the steady one goes on as ever."""
+    events = [started(), *(step(n) for n in range(1, 5)), epoch(1, seconds=4.0), step(5), step(6)]
+    moved = [
+        replace(event, time=event.time + (jump if n >= moment else 0.0))
+        for n, event in enumerate(events)
+    ]
+    plain = RunView(EventLog(view.log.path.with_name("plain")))
+    told(view, *moved)
+    told(plain, *events)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + jump)
+    monkeypatch.setattr(time, "monotonic", lambda: 107.5)
+    for seen in (view, plain):
+        assert seen.seconds() == 4.0 + 3.5
+        assert seen.worked() == 4.0 + 2.0
+        assert seen.seconds_left() == 6.0
+        assert set(seen.pauses()) == {1.0}
+
+
+@pytest.mark.parametrize("jump", STEPPED.values(), ids=STEPPED)
+def test_before_the_first_epoch_the_time_left_is_that_of_the_steady_clock(view, jump):
+    told(view, started(), step(1), replace(step(2), time=jump), replace(step(3), time=jump))
+    assert view.seconds_left() == 9.0
+
+
+def test_a_log_of_before_the_steady_clock_has_the_times_alone_and_nothing_negative(view):
+    def old(event):
+        values = json.loads(to_line(event))
+        del values["clock"]
+        return json.dumps(values) + "\n"
+
+    lines = [started(), step(1), step(2), replace(step(3), time=-3600.0)]
+    view.log.path.write_text("".join(map(old, lines)))
+    view.refresh()
+    assert {event.clock for event in view.steps} == {0.0}
+    assert view.pauses() == [1.0, 0.0]
+    assert (view.worked(), view.seconds_left()) == (0.0, 0.0)
+
+
+def test_a_pause_between_two_stretches_is_no_pause_of_a_step(view):
+    told(view, started(), step(1), step(2))
+    again = [replace(step(n), clock=90_000.0 + n) for n in (3, 4)]
+    told(view, resumed(2, clock=90_000.0), *again)
+    assert view.pauses() == [1.0]
+    assert view.seconds_left() == 8.0

@@ -9,13 +9,21 @@ import pytest
 import torch
 
 from resnet_demo.data.splits import split_indices
-from resnet_demo.errors import DamagedError, DemoError, NotFoundError
+from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models.description import describe
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.indexing import INDEX, Indexing, index, read_index
+from resnet_demo.tasks.indexing import DIGEST, INDEX, Indexing, index, read_index
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import has_worker, new_task, read_status, request_stop
+from resnet_demo.tasks.status import (
+    change,
+    close,
+    has_worker,
+    new_task,
+    read_status,
+    report,
+    request_stop,
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +127,113 @@ def test_a_damaged_index_is_not_used(done):
     path = done() / INDEX
     whole = path.read_bytes()
     assert torch.isfinite(read_index(path.parent).features).all()
-    for content in (b"", whole[: len(whole) // 2], b"x" * 100, whole[:8] + b"?" + whole[9:]):
+    bent = whole[:-1] + bytes([whole[-1] ^ 1])  # as good as any to whoever only reads it
+    for content in (b"", whole[: len(whole) // 2], b"x" * 100, whole[:8] + b"?" + whole[9:], bent):
         path.write_bytes(content)
         with pytest.raises(DamagedError, match=f"^{INDEX} of index is damaged and is not used$"):
             read_index(path.parent)
+    path.write_bytes(whole)
+    assert read_index(path.parent)
+    for content in (b"", b"\xff", b"0" * 64):
+        (path.parent / DIGEST).write_bytes(content)
+        with pytest.raises(DamagedError, match="is damaged and is not used"):
+            read_index(path.parent)
+
+
+@pytest.fixture
+def spawned(launcher, monkeypatch):
+    """Workers that are asked for and never come: (verb, folder)."""
+    asked = []
+    monkeypatch.setattr(
+        launcher,
+        "spawn",
+        lambda verb, folder, lock: asked.append((verb, folder)) or os.close(lock),
+    )
+    return asked
+
+
+@pytest.mark.parametrize("file", [INDEX, DIGEST, "status.json"])
+def test_what_is_damaged_is_made_anew_when_it_is_asked_for_again(
+    file, launcher, copied, owner, spawned
+):
+    indexing = Indexing(launcher)
+    indexing.made(copied, ignored)
+    folder = indexing.folder(copied)
+    assert indexing.start("trained", owner) == folder
+    assert spawned == []
+    (folder / file).write_bytes(b"damaged")
+    assert indexing.start("trained", owner) == folder
+    assert spawned == [("index", folder)]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("status.json", "task.json", "worker.lock"),
+    ]
+
+
+def ignored(done, total):
+    """Progress that nobody looks at."""
+
+
+def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
+    launcher, copied, owner, spawned, monkeypatch
+):
+    indexing, told = Indexing(launcher), []
+    made = indexing.made(copied, lambda *progress: told.append(progress))
+    assert told[-1] == (135, 135)
+    folder = indexing.start("trained", owner)
+    assert spawned == []
+    status = read_status(folder)
+    assert (status.state, status.done, status.unit) == ("finished", 135, "images")
+    assert torch.equal(read_index(folder).features, made.features)
+    monkeypatch.setattr("resnet_demo.runs.similar.index_of", None)  # it is not made twice
+    assert torch.equal(indexing.made(copied, ignored).features, made.features)
+
+
+def test_a_run_of_another_folder_keeps_its_own(launcher, trained, tmp_path):
+    run = Run(shutil.copytree(trained.path, tmp_path / "elsewhere" / "A Copy"))
+    made = Indexing(launcher).made(run, ignored)
+    assert made.weights == describe(run.path)["sha256"]
+    assert Indexing(launcher).folder(run).parent == run.path / "evaluations"
+
+
+@pytest.fixture
+def at_work(launcher, copied, done, monkeypatch):
+    """Another process is at it, and ends it in this way at the first look; what was seen of it."""
+
+    def ends(state, message=""):
+        indexing = Indexing(launcher)
+        folder, ready = indexing.folder(copied), done("ready")
+        lock = new_task(folder, {})
+        report(folder, done=30, total=135)
+        change(folder, "preparing")
+
+        def sleep(_):
+            for name in (INDEX, DIGEST):
+                shutil.copy(ready / name, folder)
+            change(folder, "stopping" if state == "stopped" else "running")
+            close(folder, state, message)
+            os.close(lock)
+
+        monkeypatch.setattr("resnet_demo.tasks.indexing.time.sleep", sleep)
+        seen = []
+        return seen, lambda: indexing.made(copied, lambda *progress: seen.append(progress))
+
+    return ends
+
+
+def test_what_another_process_makes_is_waited_for(at_work):
+    seen, made = at_work("finished")
+    assert made().features.shape == (135, 64)
+    assert seen == [(30, 135)]
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        ("stopped", StoppedError, "the look at the training images was stopped"),
+        ("failed", DemoError, "no room"),
+    ],
+)
+def test_and_its_end_is_told_where_it_has_no_result(state, error, words, at_work):
+    _, made = at_work(state, "no room")
+    with pytest.raises(error, match=f"^{words}$"):
+        made()

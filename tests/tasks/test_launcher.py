@@ -224,7 +224,7 @@ def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, sta
 
 def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, tiny, owner):
     run = at_rest("early")
-    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", queued_at=1.0)))
+    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", queued_clock=1.0)))
     waiting = launcher.runs.get(launcher.start(tiny(), owner))
     launcher.resume("early", owner)
     assert (look(waiting)["place"], look(run)["place"]) == (0, 1)

@@ -1,4 +1,7 @@
+import os
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,8 +9,11 @@ from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.events import Epoch, Finished, Started, Step
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
+from resnet_demo.tasks import look as module
 from resnet_demo.tasks.look import Watcher, look, summary, summary_text
 from resnet_demo.tasks.status import LOCK, Status, as_json, take
+from resnet_demo.ui.train_tab import tick
+from tests.runs.test_view import write_log
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def make(runs):
         folder = (root or runs.root) / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(TrainConfig(**knobs), "0"))
-        status = Status(state=state, message="as it was", changed_at=time.time())
+        status = Status(state=state, message="as it was", changed_clock=time.monotonic())
         (folder / "status.json").write_bytes(as_json(status))
         run = Run(folder, shipped=root is not None)
         for event in events:
@@ -35,27 +41,27 @@ def make(runs):
 
 def started(at):
     return Started(
-        step=0, epoch=1, time=at, device="cpu (2 threads)", precision="float32", threads=2,
+        step=0, epoch=1, clock=at, device="cpu (2 threads)", precision="float32", threads=2,
         parameters=1000, macs=2000, steps_per_epoch=10, epochs=3, version="0",
     )  # fmt: skip
 
 
 def step(number, at, rate=64.0):
     return Step(
-        step=number, epoch=(number - 1) // 10 + 1, time=at, loss=1.5, top1=0.5, lr=0.1,
+        step=number, epoch=(number - 1) // 10 + 1, clock=at, loss=1.5, top1=0.5, lr=0.1,
         images_per_s=rate,
     )  # fmt: skip
 
 
 def epoch(number, at, seconds=20.0, val_top1=0.5):
     return Epoch(
-        step=10 * number, epoch=number, time=at, train_loss=2.0, train_top1=0.25, val_loss=1.0,
+        step=10 * number, epoch=number, clock=at, train_loss=2.0, train_top1=0.25, val_loss=1.0,
         val_top1=val_top1, lr=0.1, seconds=seconds, images_per_s=64.0,
     )  # fmt: skip
 
 
 def test_a_run_that_trains_tells_where_it_is_and_how_long_it_takes(make):
-    now = time.time()
+    now = time.monotonic()
     run = make("mine", "running", started(now - 30), epoch(1, now - 10), step(15, now), epochs=3)
     lock = take(run.path / LOCK)
     assert lock is not None
@@ -103,9 +109,74 @@ def test_a_watcher_reads_only_what_is_new(make):
     assert [s.step for s in watcher.look(run).view.steps] == [1]
 
 
+@pytest.mark.parametrize("jump", [-3600.0, 86_400.0])
+def test_a_clock_that_is_set_makes_no_run_silent_deaf_or_old(make, monkeypatch, jump):
+    now = time.monotonic()
+    events = [started(now - 30), epoch(1, now - 10), step(11, now - 2), step(12, now)]
+    run = make("mine", "stopping", *events, epochs=3)
+    lock = take(run.path / LOCK)
+    wall = time.time()
+    monkeypatch.setattr(time, "time", lambda: wall + jump)
+    seen = Watcher().look(run)
+    assert not seen.ignores_stop
+    assert 0 <= seen.silent_s() < 60  # what the test itself takes
+    assert 30 <= seen.progress()["seconds"] < 90
+    os.close(lock)
+
+
+def test_a_long_log_is_read_by_a_thread_and_nobody_waits(make, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    run, watcher = make("mine", "stopped", started(1000.0)), Watcher()
+    assert not watcher.glance(run).reading
+    whole = [step(n, 1000.0 + n) for n in range(1, 101)]
+    for event in whole:
+        run.log().append(event)
+    go, refresh = threading.Event(), module.RunView.refresh
+    monkeypatch.setattr(module.RunView, "refresh", lambda view: go.wait() and refresh(view))
+    for _ in range(3):  # of many who look, one reads
+        seen = watcher.glance(run)
+        assert (seen.reading, seen.view.steps, seen.status.state) == (True, [], "stopped")
+    assert len(watcher.reading) == 1
+    go.set()
+    deadline = time.monotonic() + 60
+    while (seen := watcher.glance(run)).reading and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert seen.view.steps == whole
+    whole.append(step(101, 1101.0))
+    run.log().append(whole[-1])
+    assert watcher.glance(run).view.steps == whole
+
+
+def test_a_watcher_keeps_the_views_that_were_asked_for_last(make, monkeypatch):
+    monkeypatch.setattr(module, "MOST_VIEWS", 2)
+    runs, watcher = [make(f"run-{n}", "stopped", started(1000.0)) for n in range(3)], Watcher()
+    for run in (runs[0], runs[1], runs[0], runs[2]):
+        watcher.look(run)
+    assert [path for path, _ in watcher.views] == [str(runs[n].path) for n in (0, 2)]
+
+
+@pytest.mark.soak
+def test_a_tick_on_a_log_of_a_million_events_takes_less_than_50_ms_of_the_processor(make):
+    run = make("mine", "stopped", started(1000.0))
+    write_log(run.log().path, 1_000_000)
+    services = SimpleNamespace(
+        watcher=Watcher(),
+        runs=SimpleNamespace(get=lambda name: run),
+        run_labels=lambda: [("mine", "mine")],
+    )
+    services.watcher.look(run)
+    taken, now = [], None
+    for n in range(50):
+        run.log().append(step(1_000_001 + n, 2000.0 + n))
+        began = time.thread_time()
+        *_, now = tick(services, "mine", False, now)
+        taken.append(time.thread_time() - began)
+    assert sorted(taken)[47] < 0.05
+
+
 def test_a_summary_is_a_line(make):
     end = Finished(
-        step=30, epoch=3, time=1100.0, best_epoch=2, best_val_top1=0.75, seconds=65.0, message=""
+        step=30, epoch=3, clock=1100.0, best_epoch=2, best_val_top1=0.75, seconds=65.0, message=""
     )
     events = [started(1000.0), epoch(1, 1020.0), epoch(2, 1040.0, val_top1=0.75), end]
     row = summary(make("mine", "finished", *events, model="resnet20", epochs=3))

@@ -68,6 +68,17 @@ def test_the_reserve_is_real_and_is_let_go_of(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_kill_left_half_written_is_gone_when_the_run_goes_on(launcher, tiny):
+    run, lock = launcher.make(tiny(), "killed")
+    left = [".model.safetensors.7.tmp", ".last.pt.sha256.7.tmp", ".last.pt.new"]
+    others = [".status.json.7.tmp"]  # the app may be writing that
+    for name in (*left, *others):
+        (run.path / name).write_bytes(b"half")
+    train(run, launcher.places)
+    os.close(lock)
+    assert {path.name for path in run.path.glob(".*")} == {*others}
+
+
 def test_a_disk_that_fills_up_in_a_save_stops_the_run_which_goes_on_when_there_is_room(
     launcher, tiny, tmp_path
 ):

@@ -31,6 +31,7 @@ from resnet_demo.tasks.status import (
     take,
     take_over,
 )
+from resnet_demo.tasks.turns import ahead, in_line
 
 ALLOWED = {  # the contract: every other move is refused
     ("queued", "preparing"),
@@ -350,6 +351,19 @@ def test_a_task_whose_worker_is_gone_has_failed_or_was_stopped(folder, state):
     else:
         expected = "stopped" if state == "stopping" else "failed"
         assert (settled.state, settled.message) == (expected, "its worker was killed")
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 86_400.0])
+def test_a_clock_that_is_set_changes_no_place_in_the_queue(tmp_path, monkeypatch, jump):
+    folders, wall = [tmp_path / name for name in ("b", "a", "c")], time.time()
+    locks = []
+    for number, folder in enumerate(folders):
+        monkeypatch.setattr(time, "time", lambda number=number: wall + number * jump)
+        locks.append(new_task(folder, {}))
+    assert in_line(tmp_path) == folders
+    assert ahead(folders[2]) == folders[:2]
+    for lock in locks:
+        os.close(lock)
 
 
 def test_who_waited_for_the_worker_is_heard_even_after_somebody_came_by(folder):

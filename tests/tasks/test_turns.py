@@ -19,7 +19,7 @@ def queue(tmp_path):
     def make(name, at, state="queued", alive=True):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "status.json").write_bytes(as_json(Status(state=state, queued_at=at)))
+        (folder / "status.json").write_bytes(as_json(Status(state=state, queued_clock=at)))
         if alive:
             locks.append(take(folder / LOCK))
         return folder

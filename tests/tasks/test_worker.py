@@ -150,7 +150,7 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
         thread.join()
     assert sorted(started) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
     first, second, third = sorted(
-        launcher.runs.list(), key=lambda run: (read_status(run.path).queued_at, run.id)
+        launcher.runs.list(), key=lambda run: (read_status(run.path).queued_clock, run.id)
     )
 
     def watch():
@@ -228,6 +228,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(launcher, queu
     assert "try a lower peak_lr than 10" in last.message
     assert (read_status(run.path).state, read_status(run.path).message) == ("failed", last.message)
     assert last.step == told[-2].step > 0
+    for line in run.log().path.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # NaN and infinity are no JSON
 
 
 def test_a_failure_that_nobody_foresaw_is_told_and_raised(launcher, queued, monkeypatch):
@@ -288,8 +290,8 @@ def test_a_run_taken_out_of_the_queue_after_a_kill_counts_no_time_in_between(lau
     at = {"step": 1, "epoch": 1}
     opening = dict.fromkeys(("device", "precision", "version"), "")
     opening |= dict.fromkeys(("threads", "parameters", "macs", "steps_per_epoch", "epochs"), 1)
-    run.log().append(Started(**at, time=1000.0, **opening))
-    run.log().append(Step(**at, time=1007.0, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0))
+    run.log().append(Started(**at, clock=1000.0, **opening))
+    run.log().append(Step(**at, clock=1007.0, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0))
     request_stop(run.path)
     last = train(run, launcher.places)  # long after
     assert (type(last), last.step, last.seconds) == (Stopped, 1, 7.0)

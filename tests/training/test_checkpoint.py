@@ -1,8 +1,10 @@
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -92,27 +94,112 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch)
 SAVE_LOOP = """
 import sys, torch
 from pathlib import Path
-from resnet_demo.training.checkpoint import save_last
+from resnet_demo.training.checkpoint import load_last, save_last
+folder = Path(sys.argv[1])
+found = load_last(folder)
+first = found[0]["step"] + 1 if found else 0
 print("ready", flush=True)
-for step in range(10**6):
-    save_last(Path(sys.argv[1]), {"step": step, "weight": torch.full((200_000,), float(step))})
+for step in range(first, 10**6):
+    save_last(folder, {"step": step, "weight": torch.full((200_000,), float(step))})
+    print(step, flush=True)
 """
 
 
-def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path):
-    for attempt in range(5):
-        with subprocess.Popen(
-            [sys.executable, "-c", SAVE_LOOP, str(tmp_path)], stdout=subprocess.PIPE
-        ) as process:
-            process.stdout.readline()
-            time.sleep(0.05 + 0.013 * attempt)
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path, kills):
+    rng, last, torn = random.Random(kills), -1, 0
+    command = [sys.executable, "-c", SAVE_LOOP, str(tmp_path)]
+    for _ in range(kills):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(rng.uniform(0.02, 0.3))
             process.send_signal(signal.SIGKILL)
+            told = process.stdout.read().splitlines()
+        last = max([last, *map(int, told)])
+        torn += any(tmp_path.glob(".*"))  # what it was writing beside the old one
         found = load_last(tmp_path)
-        if found:
-            loaded, warning = found
-            assert warning == ""
-            assert loaded["weight"].unique().tolist() == [float(loaded["step"])]
-    assert found, "no save was ever finished: the test proved nothing"
+        if found is None:
+            assert last == -1  # nothing was ever said to be saved
+            continue
+        state, warning = found
+        assert warning == ""
+        assert state["weight"].unique().tolist() == [float(state["step"])]
+        assert last <= state["step"] <= last + 1  # what was said to be saved is
+        last = state["step"]
+    assert last > 0, "no save was ever finished: the test proved nothing"
+    assert torn, "no save was ever interrupted: the test proved nothing"
+    saved(tmp_path, last + 1)
+    assert not (tmp_path / ".last.pt.new").exists(), "a later save clears what a kill left"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of the disk from here on, in order: (what, name of the file)."""
+    made, real = [], {name: getattr(os, name) for name in ("fsync", "replace", "link")}
+
+    def fsync(descriptor):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        size = os.fstat(descriptor).st_size
+        made.append(("fsync", os.path.basename(path), os.path.isdir(path) or size))
+        real["fsync"](descriptor)
+
+    def moves(what):
+        def call(source, target):
+            made.append((what, os.path.basename(source), os.path.basename(target)))
+            real[what](source, target)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for what in ("replace", "link"):
+        monkeypatch.setattr(os, what, moves(what))
+    return made
+
+
+def test_a_name_is_taken_only_when_its_content_is_on_disk_and_then_the_folder_is(tmp_path, calls):
+    saved(tmp_path, 1)
+    before = len(calls)
+    saved(tmp_path, 2)
+    second, folder = calls[before:], tmp_path.name
+    size = (tmp_path / "last.pt").stat().st_size
+    assert second[0] == ("fsync", ".last.pt.new", size)  # whole, before anything else is touched
+    assert second[-2:] == [("replace", ".last.pt.new", "last.pt"), ("fsync", folder, True)]
+    moved = [call for call in second if call[0] == "replace"]
+    assert [target for _, _, target in moved] == [
+        *("last.before.pt.sha256", "last.before.pt", "last.pt.sha256", "last.pt")
+    ]
+    for what, source, _ in moved:
+        at = second.index((what, source, _))
+        synced = [name for call, name, *_ in second[:at] if call == "fsync"]
+        linked = [target for call, _, target in second[:at] if call == "link"]
+        assert source in synced or source in linked  # a link has the content of last.pt, synced
+        assert second[at + 1] == ("fsync", folder, True)
+
+
+@pytest.mark.parametrize("number", range(1, 20))
+def test_a_save_that_ends_after_any_call_leaves_a_whole_checkpoint(tmp_path, number, monkeypatch):
+    """As a kill, but at every single step of the order, one after the other."""
+    saved(tmp_path, 1, 2)
+    made = []
+
+    def counted(real):
+        def call(*asked):
+            made.append(asked)
+            if len(made) == number:
+                raise KeyboardInterrupt
+            return real(*asked)
+
+        return call
+
+    for name in ("fsync", "replace", "link"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    with suppress(KeyboardInterrupt):
+        saved(tmp_path, 3)
+    monkeypatch.undo()
+    state, warning = load_last(tmp_path)
+    assert (state["step"] in (2, 3), warning) == (True, "")
+    saved(tmp_path, 4)
+    assert load_last(tmp_path)[0]["step"] == 4
 
 
 def spoil(path, damage):

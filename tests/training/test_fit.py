@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import logsumexp
 
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.saved import load_model
+from resnet_demo.training import fit as module
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.fit import TrainingError, fit
@@ -189,6 +191,92 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny
         list(fit(tiny(peak_lr=10.0, batch_norm=False, schedule="constant"), datasets))
 
 
+@pytest.fixture
+def poisoned(datasets, tiny, tmp_path, monkeypatch):
+    """Trains with a loss told every fifth step, and poisons it after step 31; what it told.
+
+    27 steps an epoch: the checkpoint before is of step 27.
+    """
+    begin, begun, told = Training.begin, [], []
+
+    def run(poison, should_stop=lambda training: False):
+        monkeypatch.setattr(module, "is_logged", lambda step, per_epoch: step % 5 == 0)
+        monkeypatch.setattr(Training, "begin", lambda *a: begun.append(begin(*a)) or begun[-1])
+
+        def between_steps():
+            if begun[-1].step == 31:
+                poison(begun[-1])
+            return should_stop(begun[-1])
+
+        config = tiny(model="resnet20", batch_size=5, epochs=2)
+        events = fit(config, datasets, tmp_path, between_steps)
+        with pytest.raises(TrainingError, match=r"became \S+ by step \d+: try a lower peak_lr"):
+            told.extend(events)
+        state, warning = load_last(tmp_path)
+        assert (state["step"], warning) == (27, "")
+        tensors = [*state["model"].values(), state["tally"]["loss"]]
+        assert all(tensor.isfinite().all() for tensor in tensors)
+        assert load_model(tmp_path).metrics["epoch"] == 1
+        monkeypatch.undo()
+        rest = list(fit(config, datasets, tmp_path))  # as if nothing had been
+        assert (type(rest[0]), type(rest[-1])) == (Resumed, Finished)
+        return told, begun[0].step
+
+    return run
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e38])
+def test_a_loss_that_is_no_number_is_found_before_the_next_point_of_the_curve(poisoned, value):
+    def weights(training):
+        torch.nn.init.constant_(training.model.head.bias[:1], value)
+
+    told, stopped_at = poisoned(weights)
+    assert told[-1].step == 30
+    assert stopped_at <= 35
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_image_that_is_no_number_is_found_before_the_next_point_of_the_curve(
+    poisoned, value, monkeypatch
+):
+    batch = Batches.train_batch
+
+    def one_bad(*asked):
+        x, labels = batch(*asked)
+        x[0, 0, 0, 0] = value  # one pixel
+        monkeypatch.setattr(Batches, "train_batch", batch)
+        return x, labels
+
+    def image(training):
+        monkeypatch.setattr(Batches, "train_batch", one_bad)
+
+    told, stopped_at = poisoned(image)
+    assert told[-1].step == 30
+    assert stopped_at <= 35
+
+
+def test_weights_that_are_no_numbers_are_not_saved_though_the_loss_is_one(poisoned, monkeypatch):
+    monkeypatch.setattr(module.Clock, "save_is_due", lambda clock: clock.training.step == 32)
+
+    def update(training):
+        step = training.optimizer.step
+
+        def too_far():
+            step()
+            torch.nn.init.constant_(training.model.head.bias, math.inf)
+
+        training.optimizer.step = too_far
+
+    assert poisoned(update)[1] == 32
+
+
+def test_a_stop_does_not_save_weights_that_are_no_numbers(poisoned):
+    def weights(training):
+        torch.nn.init.constant_(training.model.head.bias, math.nan)
+
+    assert poisoned(weights, should_stop=lambda training: training.step >= 31)[1] == 31
+
+
 def test_every_event_is_valid_json(datasets, tiny):
     for event in fit(tiny(epochs=1), datasets):
         line = json.loads(json.dumps(to_dict(event), allow_nan=False))
@@ -208,7 +296,7 @@ def steps(seen):
 
 def curve(events):
     """All that a run tells, but for the times."""
-    timed = {"time", "seconds", "images_per_s"}
+    timed = {"time", "clock", "seconds", "images_per_s"}
     kept = [e for e in events if isinstance(e, Step | Epoch)]
     return [{f.name: getattr(e, f.name) for f in fields(e) if f.name not in timed} for e in kept]
 

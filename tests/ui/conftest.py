@@ -44,7 +44,7 @@ def seen(tmp_path):
             run.log().append(event)
         view = RunView(run.log())
         view.refresh()
-        status = Status(state=state, message=message, changed_at=time.time())
+        status = Status(state=state, message=message, changed_clock=time.monotonic())
         return Look(run, status, view, place)
 
     return look
@@ -55,15 +55,16 @@ def events():
     """A log of an epoch of four steps and a step more; what is given stands in its opening."""
 
     def tell(ended=False, **opening):
-        now = time.time()
-        steps = [
-            Step(step=n, epoch=1 + n // 5, time=now - 60 + 10 * n, **STEP) for n in range(1, 6)
-        ]
-        end = Finished(step=5, epoch=2, time=now, **END)
+
+        def ago(seconds):
+            return {"time": time.time() - seconds, "clock": time.monotonic() - seconds}
+
+        steps = [Step(step=n, epoch=1 + n // 5, **ago(60 - 10 * n), **STEP) for n in range(1, 6)]
+        end = Finished(step=5, epoch=2, **ago(0), **END)
         return [
-            Started(step=0, epoch=1, time=now - 60, **{**OPENING, **opening}),
+            Started(step=0, epoch=1, **ago(60), **{**OPENING, **opening}),
             *steps[:4],
-            Epoch(step=4, epoch=1, time=now - 11, **EPOCH),
+            Epoch(step=4, epoch=1, **ago(11), **EPOCH),
             *steps[4:],
             *([end] if ended else []),
         ]

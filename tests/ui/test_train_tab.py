@@ -1,3 +1,4 @@
+import asyncio
 import math
 import os
 import re
@@ -9,13 +10,15 @@ import gradio as gr
 import pytest
 
 from resnet_demo.config import MODELS, make_config, to_json
+from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
 from resnet_demo.models.counts import count
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.words import count as in_figures
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
+from resnet_demo.ui.deletion import deleted
 from resnet_demo.ui.expected import MEASURING, follow
-from resnet_demo.ui.train_tab import NO_RUN, on_load, retried, tick
+from resnet_demo.ui.train_tab import NO_RUN, on_load, retried, started, tick
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 
@@ -84,12 +87,12 @@ def is_skipped(part):
 def test_a_tick_tells_everything_once_and_then_nothing(services, runs):
     runs("some-run-1")
     *parts, now = tick(services, "some-run-1", False, None)
-    choices, figures, words, stop, resume, retry, loss, accuracy, table, log = parts
+    choices, figures, words, stop, resume, retry, delete, loss, accuracy, table, log = parts
     assert choices["choices"] == [("some-run-1 · stopped", "some-run-1")]
     assert "Stopped" in figures
     assert words.startswith("Stopped: the end.")
     assert (stop["interactive"], resume["interactive"]) == (False, True)
-    assert (stop["value"], retry["visible"]) == ("Stop", False)
+    assert (stop["value"], retry["visible"], delete["interactive"]) == ("Stop", False, True)
     assert loss["data"]
     assert accuracy["data"]
     assert (len(table), len(log.splitlines())) == (1, 7)
@@ -100,8 +103,8 @@ def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
     runs("some-run-1")
     *before, now = tick(services, "some-run-1", False, None)
     parts = tick(services, "some-run-1", True, now)
-    assert all(map(is_skipped, parts[:6]))
-    losses, logs = ([row[1] for row in part["data"]] for part in (before[6], parts[6]))
+    assert all(map(is_skipped, parts[:7]))
+    losses, logs = ([row[1] for row in part["data"]] for part in (before[7], parts[7]))
     assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
 
 
@@ -118,18 +121,21 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     shutil.rmtree(runs("some-run-1").path)
     choices, *parts, now = tick(services, "some-run-1", False, None)
     assert (choices["value"], choices["visible"]) == (None, False)
-    figures, words, stop, resume, retry, loss, accuracy, table, log = parts
+    figures, words, stop, resume, retry, delete, loss, accuracy, table, log = parts
     assert (figures, words, table, log, accuracy) == ("", NO_RUN, [], "", None)
     assert (stop["interactive"], resume["interactive"], retry["visible"]) == (False,) * 3
+    assert not delete["interactive"]
     assert loss is None
     assert now == {"labels": []}
 
 
 def test_a_damaged_run_is_said_and_not_hidden(services, runs):
     (runs("some-run-1").path / "status.json").write_text("{")
-    choices, _, words, *_ = tick(services, "some-run-1", False, None)
+    choices, _, words, *parts, now = tick(services, "some-run-1", False, None)
     assert choices["choices"] == [("some-run-1 · damaged", "some-run-1")]
     assert words["value"] == "**status.json of some-run-1 is damaged.**"
+    assert [part.get("interactive") for part in parts[:4]] == [False, False, None, True]
+    assert all(map(is_skipped, tick(services, "some-run-1", False, now)[3:7]))
 
 
 @pytest.mark.parametrize(
@@ -166,5 +172,52 @@ def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs
     monkeypatch.setattr(
         services.launcher, "start", lambda config, caller: asked.append(config) or "some-run-1"
     )
-    assert retried(services, "some-run-1")["value"] == "some-run-1"
+    assert asyncio.run(retried(services, "some-run-1"))["value"] == "some-run-1"
     assert asked == [replace(run.config(), batch_size=8)]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_delete_is_alive_where_nothing_lives(state, services, runs):
+    folder = runs("some-run-1", state).path
+    lock = take(folder / LOCK) if state in LIVE else None
+    delete = tick(services, "some-run-1", False, None)[6]
+    assert delete["interactive"] == (state not in LIVE)
+    if lock:
+        os.close(lock)
+
+
+def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, runs, monkeypatch):
+    told = []
+    monkeypatch.setattr(gr, "Info", told.append)
+    folder, _ = runs("some-run-1").path, runs("some-run-2")
+    shown = deleted(services, "some-run-1")
+    assert (shown["value"], shown["choices"]) == (
+        "some-run-2",
+        [("some-run-2 · stopped", "some-run-2")],
+    )
+    assert not folder.exists()
+    assert (folder.parent / ".trash" / "some-run-1" / "events.jsonl").exists()
+    assert told == ["some-run-1 lies in the trash folder beside the runs"]
+
+
+def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs):
+    folder = runs("some-run-1", "running").path
+    lock = take(folder / LOCK)
+    with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
+        deleted(services, "some-run-1")
+    assert folder.exists()
+    os.close(lock)
+
+
+def test_a_double_click_on_train_is_one_wish_and_another_press_another(services, monkeypatch):
+    names = iter(["one", "two", "three"])
+    monkeypatch.setattr(services.launcher, "start", lambda config, caller: next(names))
+    asked, clock = {"epochs": 2}, [100.0]
+    monkeypatch.setattr("resnet_demo.ui.train_tab.time.monotonic", lambda: clock[0])
+    first = started(services, asked, None)
+    clock[0] += 0.3
+    again = started(services, asked, first)
+    assert (first[1], again[1]) == ("one", "one")
+    assert started(services, {"epochs": 3}, again)[1] == "two"  # other knobs
+    clock[0] += 2
+    assert started(services, asked, again)[1] == "three"

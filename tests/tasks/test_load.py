@@ -1,0 +1,187 @@
+"""Many pages open on one live run: everybody is served, Train and Stop answer, nobody is starved.
+
+Each viewer asks what the page's timer asks, once a second, in two requests as a browser does. The
+short form proves that it works; the long one, behind `soak`, that it is fast. Its figures are
+printed: `pytest -m soak -s tests/tasks/test_load.py`, on a machine that does nothing else.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from statistics import quantiles
+
+import httpx
+import pytest
+
+from resnet_demo.config import make_config, to_json
+from resnet_demo.events import Started, Step, to_line
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks.status import LOCK, Status, as_json, read_status, take
+from tests.tasks.pages import Page
+
+TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12}
+OPENING = {
+    **{"device": "cpu (2 threads)", "precision": "float32", "threads": 2, "parameters": 1_650_000},
+    **{"macs": 40_600_000, "steps_per_epoch": 1000, "epochs": 1000, "version": "0"},
+}
+BEFORE = 40_000  # events: what eight hours of training leave
+EVERY_S = 0.2  # a new event in the log
+HUNG = 10  # of those who look: they ask, and never read the answer
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def app(serve):
+    served = serve()
+    served.runs.mkdir(exist_ok=True)
+    return served
+
+
+@pytest.fixture
+def live(app):
+    """A run whose worker is this process: it has a long log, which grows as long as the test."""
+    folder, over = app.runs / "live-1", threading.Event()
+    folder.mkdir()
+    (folder / "config.json").write_text(to_json(make_config(TINY), "0"))
+    clock = {"changed_clock": time.monotonic(), "queued_clock": 1.0}
+    (folder / "status.json").write_bytes(as_json(Status(state="running", pid=os.getpid(), **clock)))
+    lock, log = take(folder / LOCK), Run(folder).log()
+    log.append(Started(step=0, epoch=1, **OPENING))
+    with open(log.path, "a") as file:
+        file.writelines(to_line(step(number)) for number in range(1, BEFORE))
+
+    def grow():
+        number = BEFORE
+        while not over.wait(EVERY_S):
+            log.append(step(number))
+            number += 1
+
+    growing = threading.Thread(target=grow)
+    growing.start()
+    yield folder.name
+    over.set()
+    growing.join()
+    os.close(lock)
+
+
+def step(number):
+    return Step(
+        step=number, epoch=number // 1000 + 1, loss=2 / (1 + number / 9000) + number % 7 / 10,
+        top1=0.5, lr=0.1, images_per_s=400.0 + number % 9,
+    )  # fmt: skip
+
+
+async def look(client, page, event, run_id):
+    """One tick of one page: its answer."""
+    asked = {"data": [run_id, False, None], "fn_index": event, "session_hash": page.session}
+    (await client.post(f"{page.app.url}gradio_api/queue/join", json=asked)).raise_for_status()
+    async with client.stream("GET", page.stream) as stream:
+        async for line in stream.aiter_lines():
+            said = json.loads(line.removeprefix("data: ")) if line else {}
+            if said.get("msg") == "process_completed":
+                assert said["success"], said
+                return said["output"]["data"]
+    raise AssertionError("no answer")
+
+
+async def view(client, page, event, run_id, until, late):
+    """A page that is open for a while: seconds of each look, and what the last one told."""
+    took, answer = [], None
+    await asyncio.sleep(late)  # not all in the same instant
+    while time.monotonic() < until:
+        began = time.monotonic()
+        answer = await look(client, page, event, run_id) or answer
+        took.append(time.monotonic() - began)
+        await asyncio.sleep(max(0.0, 1.0 - took[-1]))
+    return took, answer
+
+
+def hang(app, run_id):
+    """A viewer that asks for a look and never reads the answer; its open socket."""
+    page = Page(app)
+    page.join(page.event("tick", told="figures"), run_id, False, None)
+    mute = socket.create_connection(("127.0.0.1", app.port))
+    path = page.stream.removeprefix(app.url)
+    mute.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n".encode())
+    return mute
+
+
+def start_and_stop(app, until):
+    """Seconds that Train and Stop took to answer, again and again."""
+    took = []
+
+    def timed(name, value):
+        began = time.monotonic()
+        event, answer = app.call(name, value)
+        took.append(time.monotonic() - began)
+        assert event == "complete", answer
+        return answer[0]
+
+    while not took or time.monotonic() < until:
+        timed("stop", timed("train", TINY))
+        time.sleep(1)
+    return took
+
+
+def processor_s(pid):
+    """Seconds of the processor that a process has used."""
+    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / TICKS_PER_S
+
+
+async def crowd(pages, run_id, until):
+    """All pages at once: of each, seconds a look and the last answer."""
+    event = pages[0].event("tick", told="figures")
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+        return await asyncio.gather(
+            *(
+                view(client, page, event, run_id, until, n / len(pages))
+                for n, page in enumerate(pages)
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("viewers", "seconds"),
+    [(6, 5), pytest.param(100, 60, marks=pytest.mark.soak)],
+    ids=["short", "long"],
+)
+def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live, viewers, seconds):
+    app.call("run", live)  # reads its log
+    mute = [hang(app, live) for _ in range(HUNG)]
+    pages = [Page(app) for _ in range(viewers)]
+    until = time.monotonic() + seconds
+    own, others = time.process_time(), processor_s(app.process.pid)
+    commands = []
+    commanding = threading.Thread(target=lambda: commands.extend(start_and_stop(app, until)))
+    commanding.start()
+    seen = asyncio.run(crowd(pages, live, until))
+    took = [one for looks, _ in seen for one in looks]
+    commanding.join()
+    figures = {
+        "viewers": viewers,
+        "hung": HUNG,
+        "seconds": seconds,
+        "looks": len(took),
+        "p95_s": round(quantiles(took, n=20)[-1], 3),
+        "train_and_stop_s": round(max(commands), 3),
+        "app_cores": round((processor_s(app.process.pid) - others) / seconds, 3),
+        "generator_cores": round((time.process_time() - own) / seconds, 3),
+    }
+    print(json.dumps(figures))
+    for socket_ in mute:
+        socket_.close()
+    assert all(looks and answer for looks, answer in seen)  # nobody was left out
+    assert read_status(app.runs / live).state == "running"
+    assert len(commands) >= 2
+    if seconds < 60:
+        return  # on a machine that does other things, how fast says nothing
+    assert len(took) > 0.9 * viewers * seconds
+    assert figures["p95_s"] < 0.25
+    assert figures["train_and_stop_s"] < 1
+    assert figures["app_cores"] < 0.6
