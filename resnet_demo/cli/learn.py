@@ -72,7 +72,7 @@ def recorded(launcher: Any, group: Any, asked: argparse.Namespace) -> int:
 
     if asked.folder is None:
         raise ConfigError.rule("folder", "the folder that gets the recordings", None)
-    for path in record(group, asked.folder):
+    for path in record(group, asked.folder, launcher.datasets):
         tell({"recording": str(path)}, f"recorded {path}", asked.json)
     return 0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ MOST_IMAGES = 500  # of the test split
 MOST_MACS = 4e10  # multiply-adds that two cores do within a second or so
 AT_ONCE = 100
 STRONGEST = 2.0
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, STRONGEST)  # of a chart
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,17 @@ class Patient:
         """Every block that can go, and how the network does without it alone."""
         for name in self.blocks:
             yield name, self.after(dropped=[name])
+
+    def chart(self) -> dict[str, Any]:
+        """Top-1 at each of STRENGTHS and without each block, ready for JSON.
+
+        n: images; blocks, strengths: [what, top-1] each.
+        """
+        return {
+            "n": len(self.labels),
+            "strengths": [[by, self.after(by).top1] for by in STRENGTHS],
+            "blocks": [[name, outcome.top1] for name, outcome in self.each_dropped()],
+        }
 
     def ask(self, model: nn.Module) -> Outcome:
         """The model's answers; it may use all cores."""

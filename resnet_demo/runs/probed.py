@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from resnet_demo.events import Probe, Probing, Started, fits
-from resnet_demo.runs.log import EventLog
+from resnet_demo.events import Event, Probe, Probing, Started, fits
+from resnet_demo.runs.log import CHUNK, EventLog
 
 MOST = 400  # looks that are kept: a screen has no more columns for them
 
@@ -26,16 +26,22 @@ class Probed:
 
     def refresh(self) -> bool:
         """Fold the new lines; True when there were any."""
-        before = self.offset
-        events, self.offset = self.log.read(self.offset)
-        for event in events:
-            if isinstance(event, Started):  # a resume repeats what came after its checkpoint
-                self.probes = [probe for probe in self.probes if probe.step <= event.step]
-            elif isinstance(event, Probing):
-                self.layers = event.layers
-            elif isinstance(event, Probe) and self.is_whole(event):
-                self.keep(event)
+        before, end = self.offset, -1
+        while self.offset != end:
+            end = self.offset
+            events, self.offset = self.log.read(end, CHUNK)
+            for event in events:
+                self.fold(event)
         return self.offset != before
+
+    def fold(self, event: Event) -> None:
+        """One event; those of other kinds say nothing here."""
+        if isinstance(event, Started):  # a resume repeats what came after its checkpoint
+            self.probes = [probe for probe in self.probes if probe.step <= event.step]
+        elif isinstance(event, Probing):
+            self.layers = event.layers
+        elif isinstance(event, Probe) and self.is_whole(event):
+            self.keep(event)
 
     def is_whole(self, probe: Probe) -> bool:
         """Whether it tells a number, or that there was none, of each layer."""

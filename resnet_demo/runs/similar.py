@@ -1,6 +1,7 @@
 """The images that a run learned from, as its best weights see them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,3 +41,8 @@ def index_of(
         torch.from_numpy(labels[places]),
         classifier.saved.sha256,
     )
+
+
+def rows(found: Iterable[tuple[int, float, str]]) -> list[dict[str, Any]]:
+    """What `Classifier.similar` found as command line and API tell it, ready for JSON."""
+    return [{"place": place, "cosine": cosine, "label": label} for place, cosine, label in found]

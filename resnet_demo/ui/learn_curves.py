@@ -1,5 +1,6 @@
 """Groups of runs as the tables that gr.LinePlot takes, an arm a colour."""
 
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -39,10 +40,15 @@ def arm_plot(
 
 
 def legend(seen: Seen) -> str:
-    """What the colours mean. Arms are names of ours: none is a person's text."""
+    """What the colours of its arms mean."""
+    return legend_of(seen.looks)
+
+
+def legend_of(arms: Iterable[str]) -> str:
+    """What the colours mean. Only names of ours: nothing here is a person's text."""
     return "".join(
-        f'<span><i style="background:{COLOURS.get(arm, "#808080")}"></i>{arm}</span>'
-        for arm in seen.looks
+        f'<span><i style="background:{COLOURS[arm]}"></i>{arm}</span>'
+        for arm in arms
         if arm in COLOURS
     )
 

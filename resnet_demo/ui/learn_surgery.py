@@ -7,9 +7,11 @@ import gradio as gr
 
 from resnet_demo.errors import DemoError
 from resnet_demo.models.description import describe
+from resnet_demo.runs.groups import groups
+from resnet_demo.runs.recording import chart_of
 from resnet_demo.ui.evaluate_tab import kept
 from resnet_demo.ui.learn_block import in_words
-from resnet_demo.ui.learn_curves import arm_plot, table_of
+from resnet_demo.ui.learn_curves import arm_plot, legend_of, table_of
 from resnet_demo.ui.learn_form import prose
 from resnet_demo.ui.services import QUIET, Services, plainly
 from resnet_demo.ui.text import literal
@@ -31,6 +33,8 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
             run, strength, dropped = surgery_form()
         with gr.Column(scale=7, min_width=330):
             words, plot, each, bars = surgery_results()
+    recorded = recorded_results()
+    tab.select(lambda: told_of_recordings(services), None, recorded, **QUIET)
     tried = gr.State({})
     patients = lru_cache(KEPT)(lambda run_id, weights: admit(services, run_id))
 
@@ -92,6 +96,51 @@ def surgery_results() -> list[Any]:
         title="Test top-1 (%) without that block alone", elem_id="surgery-bars",
     )  # fmt: skip
     return [words, plot, each, bars]
+
+
+def recorded_results() -> list[Any]:
+    """What came of operating on the networks of the recorded duel: words, legend, both plots."""
+    with gr.Column(visible=False) as box:
+        words = gr.Markdown(elem_id="surgery-recorded")
+        legend = gr.HTML(elem_classes="learn-legend", padding=False)
+        with gr.Row():
+            strengths = arm_plot(
+                "surgery-recorded-strengths", "Test top-1 (%) by strength", x="strength"
+            )
+            blocks = arm_plot(
+                "surgery-recorded-blocks", "Test top-1 (%) without one block", x="block"
+            )
+    return [box, words, legend, strengths, blocks]
+
+
+def told_of_recordings(services: Services) -> list[Any]:
+    """Those outputs; hidden where no recording came with the app."""
+    shipped = [group for group in groups(services.runs.list(), "duel") if group.shipped]
+    charts = {
+        arm: chart
+        for group in shipped
+        for arm, runs in group.arms.items()
+        if (chart := chart_of(runs[0]))
+    }
+    if not charts:
+        return [gr.update(visible=False), "", "", None, None]
+    n = min(chart["n"] for chart in charts.values())
+    words = f"### Recorded\nThe networks of the recorded duel, on {n} or more test images each."
+    rows = {
+        name: [
+            [x if name == "strengths" else number, round(100 * top1, 2), arm]
+            for arm, chart in charts.items()
+            for number, (x, top1) in enumerate(chart[name], start=1)
+        ]
+        for name in ("strengths", "blocks")
+    }
+    return [
+        gr.update(visible=True),
+        words,
+        legend_of(charts),
+        table_of(rows["strengths"], ["strength", "top-1", "arm"]),
+        table_of(rows["blocks"], ["block", "top-1", "arm"]),
+    ]
 
 
 def admit(services: Services, run_id: str) -> "Patient":

@@ -23,7 +23,7 @@ from resnet_demo.ui.services import Services
 
 KIND = "vgg"
 NETWORKS = ("vgg16", "resnet18", "resnet34-article", "resnet50", "resnet20", "resnet9")
-COSTS = ["network", "parameters", "multiply-adds", "weights", "memory to train"]
+COSTS = ["network", "parameters", "multiply-adds", "memory", "and an image"]
 COLUMNS = ["network", "val top-1", "minutes", "points a minute", "images/s"]
 FLOAT = 4  # bytes
 COPIES = 3  # a weight, its gradient, its momentum
@@ -38,7 +38,7 @@ def vgg_chapter(services: Services, tab: gr.Tab) -> None:
         with gr.Column(scale=7, min_width=330):
             gr.Dataframe(
                 costs(), headers=COSTS, interactive=False, elem_id="vgg-costs", wrap=True,
-                label="At 32 × 32 pixels and 10 classes, an image",
+                label="At 32 × 32 pixels and 10 classes; memory in training, float32",
             )  # fmt: skip
             panel = group_panel(KIND)
             with panel["results"]:
@@ -70,18 +70,15 @@ def vgg_results() -> list[Any]:
 def costs() -> list[list[str]]:
     """A network a row, counted on the real ones; memory follows from what their layers put out.
 
-    Memory to train: weights, gradients and momentum once, and an image's outputs of all layers,
-    which the backward pass needs.
+    Memory: weights, gradients and momentum; and for each image of a batch what all convolutions put
+    out, which the backward pass needs.
     """
     rows = []
     for name in NETWORKS:
         size = count(name)
-        once = COPIES * FLOAT * size.parameters / 1e6
-        rows.append([
-            name, in_figures(size.parameters), in_figures(size.macs),
-            f"{FLOAT * size.parameters / 1e6:.1f} MB",
-            f"{once:.0f} MB + {FLOAT * size.outputs / 1e6:.2f} MB an image",
-        ])  # fmt: skip
+        once, more = COPIES * FLOAT * size.parameters / 1e6, FLOAT * size.outputs / 1e6
+        figures = (in_figures(size.parameters), in_figures(size.macs))
+        rows.append([name, *figures, f"{once:.0f} MB", f"+ {more:.2f} MB"])
     return rows
 
 

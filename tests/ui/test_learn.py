@@ -1,5 +1,6 @@
 """The Learn tab's chapters over groups whose logs a test writes down."""
 
+import json
 import os
 import time
 
@@ -201,7 +202,7 @@ def test_vgg_beside_resnet_is_told_by_the_minute(put):
     minutes = {row[0] for row in learn_curves.accuracy_by_minutes(seen)["data"]}
     assert minutes == {round(40 / 60, 4), 1.0}
     [vgg, *_] = learn_vgg.costs()
-    assert vgg[:4] == ["vgg16", "14.7 million", "313 million", "58.9 MB"]
+    assert vgg == ["vgg16", "14.7 million", "313 million", "177 MB", "+ 1.11 MB"]
 
 
 def test_a_block_is_drawn_with_the_shapes_of_the_real_module():
@@ -263,6 +264,24 @@ def test_surgery_remembers_what_was_tried(patient_of):
 def test_surgery_without_a_run_says_what_to_do(patient_of):
     assert learn_surgery.opened(patient_of, None)[1] == learn_surgery.NO_RUN
     assert "nobody" in learn_surgery.opened(patient_of, "nobody")[1]
+
+
+def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put):
+    box, *_ = learn_surgery.told_of_recordings(services)
+    assert not box["visible"]
+    chart = {"n": 30, "strengths": [[0.0, 0.1], [1.0, 0.8]], "blocks": [["stages.0.0", 0.7]]}
+    for arm in ("plain20", "resnet20"):
+        folder = services.places.shipped / f"learn-{arm}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(to_json(lessons.duel([20], 1, KNOBS)[0][1], "0"))
+        write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
+        (folder / "surgery.json").write_text(json.dumps(chart))
+    box, words, legend, strengths, blocks = learn_surgery.told_of_recordings(services)
+    assert box["visible"]
+    assert "on 30 or more test images" in words
+    assert "resnet20" in legend
+    assert strengths["data"][:2] == [[0.0, 10.0, "plain20"], [1.0, 80.0, "plain20"]]
+    assert blocks["data"] == [[1, 70.0, "plain20"], [1, 70.0, "resnet20"]]
 
 
 def test_the_cost_is_told_before_and_so_is_a_mistake(services):
