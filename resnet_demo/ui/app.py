@@ -1,6 +1,10 @@
 """The page: a header and the tabs, and how it is served."""
 
+import os
+from collections.abc import Mapping
+
 import gradio as gr
+from starlette.middleware import Middleware
 
 from resnet_demo.places import Places
 from resnet_demo.ui import train_tab as train
@@ -9,6 +13,7 @@ from resnet_demo.ui.banner import banner
 from resnet_demo.ui.classify_tab import classify_tab
 from resnet_demo.ui.data_tab import data_tab, keep_up
 from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.guard import SPACES, Guard, trusted_hosts
 from resnet_demo.ui.learn_tab import learn_tab
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
@@ -61,6 +66,13 @@ def hush(app: gr.Blocks, nothing: gr.State) -> None:
             event.show_progress_on = [nothing]
 
 
+def guard(environment: Mapping[str, str]) -> Middleware:
+    """What stands in front of every request; on a Space, its own frame is let in too."""
+    on_space = "SPACE_ID" in environment
+    frames = SPACES if on_space else "'self'"
+    return Middleware(Guard, hosts=trusted_hosts(environment), frames=frames, space=on_space)
+
+
 def launch(app: gr.Blocks, **options: object) -> tuple:
     """Serve it: nothing public by default, nothing about the machine told (see Gradio's launch).
 
@@ -74,7 +86,7 @@ def launch(app: gr.Blocks, **options: object) -> tuple:
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,
-        app_kwargs={"openapi_url": None},
+        app_kwargs={"openapi_url": None, "middleware": [guard(os.environ)]},
         max_file_size=MOST_UPLOAD,
         show_error=False,
         share=False,
