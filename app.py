@@ -20,9 +20,9 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from resnet_demo.ui.app import build_app, launch  # reads the environment as it is imported
+    from resnet_demo.ui.app import build_app, is_public, launch  # reads it as it is imported
 
-    launch(build_app(Places.from_environment()))
+    launch(build_app(Places.from_environment(), is_public(os.environ)))
 
 
 if __name__ == "__main__":

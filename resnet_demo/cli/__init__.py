@@ -10,7 +10,7 @@ import os
 import sys
 
 from resnet_demo import __version__
-from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, train
+from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
 from resnet_demo.cli.common import Parser, knob_names
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.places import Places
@@ -50,6 +50,6 @@ def make_parser() -> Parser:
     parser = Parser(prog="resnet_demo", description="Train residual networks and use them.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (train, evaluate, classify, runs, data, learn, bench):
+    for module in (train, evaluate, classify, runs, data, learn, bench, space):
         module.add(verbs)
     return parser

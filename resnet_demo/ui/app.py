@@ -21,14 +21,23 @@ from resnet_demo.ui.train_tab import train_tab
 
 HEADER = """# ResNet Demo
 Train a residual network, watch it learn, measure it, and show it your own pictures."""
+PUBLIC = (
+    "**Open to everybody, so nothing can be changed here**: watch, classify, learn. To train, run "
+    "it on your own machine, or duplicate the Space."
+)
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
 
 
-def build_app(places: Places) -> gr.Blocks:
-    """The app over those folders; nothing is written before somebody asks for it."""
-    services = Services(places)
+def build_app(places: Places, public: bool = False) -> gr.Blocks:
+    """The app over those folders; nothing is written before somebody asks for it.
+
+    public: strangers may open it. They look, watch and classify, and change nothing.
+    """
+    services = Services(places, public)
     with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(HEADER, elem_id="title")
+        if public:
+            gr.Markdown(PUBLIC, elem_id="public")
         get = banner(services)
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
@@ -64,6 +73,11 @@ def hush(app: gr.Blocks, nothing: gr.State) -> None:
     for event in app.fns.values():
         if event.show_progress == "hidden":
             event.show_progress_on = [nothing]
+
+
+def is_public(environment: Mapping[str, str]) -> bool:
+    """Whether strangers may reach the app: on a Space, and where its owner says so."""
+    return "SPACE_ID" in environment or environment.get("RESNET_DEMO_PUBLIC") == "1"
 
 
 def guard(environment: Mapping[str, str]) -> Middleware:

@@ -37,9 +37,13 @@ TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow an
 
 @dataclass
 class Services:
-    """One of each for the whole app; `watcher` is for the ticks, which all run in one thread."""
+    """One of each for the whole app; `watcher` is for the ticks, which all run in one thread.
+
+    public: strangers may ask; they look, watch and classify, and change nothing.
+    """
 
     places: Places
+    public: bool = False
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
     measuring: Measuring = field(init=False)
@@ -68,8 +72,8 @@ class Services:
         return self.launcher.datasets
 
     def caller(self) -> Caller:
-        """Who asks. The app runs on a person's own machine: the owner."""
-        return Caller()
+        """Who asks: on a person's own machine the owner, in public a visitor."""
+        return Caller("visitor", is_owner=False) if self.public else Caller()
 
     def classifier(self, run_id: str) -> "Classifier":
         """The run's best weights, kept in memory while they are the best. Raises DemoError."""

@@ -1,4 +1,9 @@
-from resnet_demo.ui.app import build_app
+import pytest
+
+from resnet_demo.runs import lessons
+from resnet_demo.tasks.caller import ForbiddenError
+from resnet_demo.ui.app import build_app, is_public
+from resnet_demo.ui.services import Services
 
 
 def test_quiet_events_tell_their_progress_to_one_component_that_shows_nothing(services):
@@ -11,3 +16,46 @@ def test_quiet_events_tell_their_progress_to_one_component_that_shows_nothing(se
     assert all(each == [nothing] for each in quiet)
     [kind] = [part["type"] for part in app.get_config_file()["components"] if part["id"] == nothing]
     assert kind == "state"
+
+
+@pytest.mark.parametrize(
+    ("told", "public"),
+    [
+        ({}, False),
+        ({"SPACE_ID": "me/demo"}, True),
+        ({"RESNET_DEMO_PUBLIC": "1"}, True),
+        ({"RESNET_DEMO_PUBLIC": "0"}, False),
+    ],
+)
+def test_it_is_public_on_a_space_and_where_its_owner_says_so(told, public):
+    assert is_public(told) == public
+
+
+def test_in_public_nobody_changes_anything(services):
+    visited = Services(services.places, public=True)
+    knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
+    [(_, config), *_] = arms = lessons.duel([8], 1, knobs)
+    caller = visited.caller()
+    for change in (
+        lambda: visited.launcher.start(config, caller),
+        lambda: visited.launcher.stop("a", caller),
+        lambda: visited.launcher.resume("a", caller),
+        lambda: visited.launcher.delete("a", caller),
+        lambda: visited.comparing.start("duel", arms, caller),
+        lambda: visited.data.get("cifar10", caller),
+        lambda: visited.evaluating.start("a", "test", caller),
+        lambda: visited.indexing.start("a", caller),
+    ):
+        with pytest.raises(ForbiddenError, match="only the owner of this app may"):
+            change()
+    assert not visited.places.runs.exists()
+
+
+def test_a_public_page_says_so(services):
+    told = [part["props"].get("elem_id") for part in parts_of(services.places, public=True)]
+    assert "public" in told
+    assert "public" not in [part["props"].get("elem_id") for part in parts_of(services.places)]
+
+
+def parts_of(places, **options):
+    return build_app(places, **options).get_config_file()["components"]
