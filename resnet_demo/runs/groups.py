@@ -69,9 +69,11 @@ def groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
         if told and kind in (None, told.kind):
             group = found.setdefault(told.group, Group(told.group, told.kind, told.guess))
             group.shipped |= run.shipped
-            group.arms.setdefault(told.arm, []).insert(0, run)  # they come newest first
+            group.arms.setdefault(told.arm, []).append(run)
     for group in found.values():
-        group.arms = dict(reversed(group.arms.items()))
+        if not group.shipped:  # own runs come newest first, shipped ones by name
+            arms = reversed(group.arms.items())
+            group.arms = {arm: runs[::-1] for arm, runs in arms}
     return list(found.values())
 
 

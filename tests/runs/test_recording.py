@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -18,8 +19,9 @@ from resnet_demo.tasks.look import Watcher
 def runs(tmp_path, finished, colours):
     """A duel of two runs of a person's own."""
     root = tmp_path / "runs"
-    for arm in ("plain8", "resnet8"):
+    for made, arm in enumerate(("plain8", "resnet8")):
         shutil.copytree(finished.path, root / f"duel-1-{arm}")
+        os.utime(root / f"duel-1-{arm}" / "config.json", (made, made))
         told = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
         write(root / f"duel-1-{arm}", told)
     return Runs(Places(root, colours, tmp_path / "shipped"))
