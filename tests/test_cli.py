@@ -20,13 +20,14 @@ import torch
 from resnet_demo import __version__
 from resnet_demo.cli import main
 from resnet_demo.config import TrainConfig
+from resnet_demo.places import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json, read_status, take
 from tests.data.loopback import cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
 TINY += ["--batch-size", "16", "--crop", "2"]
-VERBS = ("train", "evaluate", "classify", "runs", "data", "bench")
+VERBS = ("train", "evaluate", "classify", "runs", "data", "learn", "bench", "space")
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def test_the_version_is_told(demo):
         ("classify mine a.png b.png --map m.png", ["--map", "one FILE only", "got '2 files'"]),
         ("classify mine a.png --map m.jpg", ["--map", "a .png file in a folder", "got 'm.jpg'"]),
         ("classify mine a.png --map no/m.png", ["--map", "folder that is there", "got 'no/m.png'"]),
+        ("classify mine a.png b.png --inside d", ["--inside", "one FILE only", "got '2 files'"]),
+        ("classify mine a.png --inside Makefile", ["--inside", "a folder", "got 'Makefile'"]),
         ("classify mine a.png --against nope", ["run must be the id of a run", "got 'nope'"]),
         ("classify mine a.png --dataset shapes10", ["--dataset", "classes", "got 'shapes10'"]),
         ("runs show nope", ["run must be the id of a run", "got 'nope'"]),
@@ -584,6 +587,53 @@ def test_a_map_is_the_picture_under_the_heat_of_its_first_label(trained, picture
     assert not np.array_equal(drawn, noise)
 
 
+def test_what_each_stage_sees_is_a_picture_of_its_own(trained, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from resnet_demo.data.pictures import decode_picture
+    from resnet_demo.runs.classifier import Classifier
+
+    demo, folder, file = trained[0], tmp_path / "new" / "inside", tmp_path / "noise.png"
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    words = ["classify", "mine", file, "--fit", "pad", "--inside", folder]
+    (line,) = demo(*words, "--json").objects
+    stages = Classifier.of(Run(demo.runs / "mine")).inside(noise, "pad")
+    assert [one["stage"] for one in line["inside"]] == [name for name, _ in stages]
+    assert [one["file"] for one in line["inside"]] == [
+        str(folder / f"{name}.png") for name in ("stem", "stage-1", "stage-2", "stage-3")
+    ]
+    for one, (_, grid) in zip(line["inside"], stages, strict=True):
+        np.testing.assert_array_equal(decode_picture(Path(one["file"])), grid)
+    assert demo(*words).out.endswith(f"{folder}/stage-2.png, {folder}/stage-3.png\n")
+
+
+def test_the_most_similar_training_images_are_those_that_the_page_finds(trained, tmp_path):
+    from PIL import Image
+
+    from resnet_demo.data.store import Datasets
+    from resnet_demo.runs.classifier import Classifier
+    from resnet_demo.tasks.indexing import Indexing, read_index
+    from resnet_demo.tasks.launcher import Launcher
+
+    demo, file = trained[0].copy(tmp_path), tmp_path / "known.png"
+    run, images = Run(demo.runs / "mine"), Datasets(demo.data).load("colours", "train")[0]
+    folder = Indexing(Launcher(Places(demo.runs, demo.data))).folder(run)
+    words = ["classify", "mine", file, "--fit", "squash", "--similar"]
+    Image.fromarray(images[3]).save(file)
+    (line,) = demo(*words, "--json").objects
+    assert read_status(folder).state == "finished"  # and the page finds it there
+    index = read_index(folder)
+    found = Classifier.of(run).similar(images[3], index, "squash")
+    assert [(one["place"], one["cosine"], one["label"]) for one in line["similar"]] == found
+    assert len(found) == 5
+    assert 3 in index.places
+    assert 3 in [one["place"] for one in line["similar"] if one["cosine"] > 0.999]  # itself
+    out = demo(*words).out
+    assert f"; most similar training images: {found[0][2]} {found[0][1]:.3f}, " in out
+
+
 def test_another_run_is_asked_about_the_same_picture(trained, picture, tmp_path):
     demo = trained[0].copy(tmp_path)
     shutil.copytree(demo.runs / "mine", demo.runs / "yours")
@@ -673,6 +723,9 @@ def test_a_packed_run_answers_on_a_machine_without_its_images(trained, picture, 
     worse = elsewhere("evaluate", folder, "--robustness")
     assert (worse.code, worse.out, worse.err.count("\n")) == (2, "", 1)
     assert "--robustness: the images of colours are not on this machine; " in worse.err
+    alike = elsewhere("classify", folder, picture("a.png", "red"), "--similar")
+    assert (alike.code, alike.out, alike.err.count("\n")) == (2, "", 1)
+    assert "--similar: the images of colours are not on this machine; " in alike.err
     again = demo("runs", "pack", "mine", folder)
     assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
     words = demo("runs", "pack", "mine", tmp_path / "other").out

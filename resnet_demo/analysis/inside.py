@@ -1,10 +1,12 @@
 """What a network sees after each of its stages: the feature maps that answer most."""
 
+import io
 import re
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from resnet_demo.analysis.hooks import evaluating, outputs_of
@@ -65,6 +67,13 @@ def grid(maps: Tensor) -> np.ndarray:
         tile = COLOURS[level].repeat(times, axis=0).repeat(times, axis=1)
         whole[top : top + step - GAP, left : left + step - GAP] = tile
     return whole
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture (H, W, 3) uint8 as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def stage_in_words(name: str) -> str:

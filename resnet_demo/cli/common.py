@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resnet_demo.config import RECIPES, TrainConfig, one_of
-from resnet_demo.errors import NotFoundError
+from resnet_demo.errors import ConfigError, NotFoundError
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +61,16 @@ def find(runs: Any, name: str) -> Any:
     if not (path / "config.json").is_file():
         raise NotFoundError.rule("run", "an id or the folder of a run", name)
     return Run(path, runs.is_shipped(path))
+
+
+def folder_for(field: str, name: str | None) -> Path | None:
+    """Where files are to be written, there or not. Raises ConfigError for a file."""
+    if name is None:
+        return None
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError.rule(field, "a folder, there or not", name)
+    return folder
 
 
 def tell(values: dict[str, Any], text: str, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import find, tell, verb
+from resnet_demo.cli.common import find, folder_for, tell, verb
 from resnet_demo.cli.data import end_of_line, on_one_line
 from resnet_demo.errors import ConfigError
 from resnet_demo.places import Places
@@ -39,7 +39,7 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
 
     check_split(asked.split)
     check_mode(asked.mode)
-    folder = figures_folder(asked.figures)
+    folder = folder_for("figures", asked.figures)
     runs, datasets = Runs(places), Datasets(places.data)
     run, other = find(runs, asked.run), other_run(runs, asked.against)
     if asked.robustness:
@@ -74,16 +74,6 @@ def answers(asked: argparse.Namespace, datasets: Any, run: Any, other: Any) -> t
 def shown(run: Any, how: str = "") -> Callable[[int, int], None]:
     """Tells a person at a terminal how many images were looked at."""
     return lambda done, total: on_one_line(f"{run.id}: {done:,} of {total:,} images{how}")
-
-
-def figures_folder(name: str | None) -> Path | None:
-    """Where the report goes. Raises ConfigError for a file."""
-    if name is None:
-        return None
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError.rule("figures", "a folder, there or not", name)
-    return folder
 
 
 def other_run(runs: Any, name: str | None) -> Any:

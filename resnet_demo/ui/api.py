@@ -1,8 +1,10 @@
 """The named endpoints of the HTTP API. They call what the page and the command line call."""
 
 import asyncio
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components.api_component import Api
@@ -10,10 +12,15 @@ from gradio.context import Context
 
 from resnet_demo.config import make_config
 from resnet_demo.data.pictures import decode_picture
-from resnet_demo.errors import DemoError, StoppedError
-from resnet_demo.runs.results import read_result
+from resnet_demo.errors import ConfigError
+from resnet_demo.runs.modes import require_images
+from resnet_demo.runs.results import ROBUSTNESS, read_result
+from resnet_demo.tasks.indexing import check_finished, read_index
 from resnet_demo.tasks.status import settle
 from resnet_demo.ui.services import Services, plainly, uploaded_picture
+
+if TYPE_CHECKING:  # as it stands in annotations only
+    import numpy as np
 
 LOOK_EVERY_S = 0.2
 
@@ -34,24 +41,45 @@ def api(services: Services) -> None:
     async def run(run_id: str) -> dict:
         """State, progress and history of a run."""
         with plainly():
-            return services.watcher.look(services.runs.get(run_id)).to_dict()
+            asked = services.runs.get(run_id)
+            while (seen := services.watcher.glance(asked)).reading:
+                await asyncio.sleep(LOOK_EVERY_S)
+            return seen.to_dict()
 
     async def evaluate(
-        run_id: str, split: str = "test", mode: str = "plain", against: str = ""
+        run_id: str,
+        split: str = "test",
+        mode: str = "plain",
+        against: str = "",
+        robustness: bool = False,
     ) -> dict:
         """Score the run's best weights on `test`, `val` or `train`; waits for the result.
 
         mode: plain, flip, flip-and-shift or article. against: another run to compare with.
+        robustness: also on images made worse, in seven ways and five strengths each: minutes.
         """
         with plainly():
-            return await evaluated(services, run_id, split, mode, against)
+            return await evaluated(services, run_id, split, mode, against, robustness)
 
-    @plainly()
-    def classify(
-        image: gr.FileData, run_id: str, fit: str = "crop", top: int = 5, against: str = ""
+    async def classify(
+        image: gr.FileData,
+        run_id: str,
+        fit: str = "crop",
+        top: int = 5,
+        against: str = "",
+        similar: bool = False,
+        inside: bool = False,
     ) -> dict:
-        """The likeliest labels of an uploaded picture, where the first was seen, and more."""
-        return classified(services, image, run_id, fit, top, against)
+        """The likeliest labels of an uploaded picture, where the first was seen, and more.
+
+        similar: also the five most similar training images, place (from 0 in the dataset's own
+        training images), cosine and label of each; the first time, the run looks at all of them,
+        a minute or so. inside: also what each stage sees, its name and a picture of its strongest
+        maps, which is a PNG file in base64: `base64.b64decode(answer["inside"][0]["png"])`.
+        """
+        with plainly():
+            asked = (run_id, fit, top, against, similar, inside)
+            return await classified(services, image, *asked)
 
     for endpoint in (train, stop, run, evaluate, classify):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
@@ -73,10 +101,47 @@ def fill_defaults(blocks: gr.Blocks) -> None:
     blocks.validate_inputs = fill
 
 
-def classified(
-    services: Services, image: Any, run_id: str, fit: str, top: int, against: str
+def check_flag(name: str, value: Any) -> bool:
+    """What a raw call says of an option that is on or off. Raises ConfigError."""
+    if not isinstance(value, bool):
+        raise ConfigError.rule(name, "true or false", value)
+    return value
+
+
+async def classified(
+    services: Services,
+    image: Any,
+    run_id: str,
+    fit: str,
+    top: int,
+    against: str,
+    similar: bool = False,
+    inside: bool = False,
 ) -> dict[str, Any]:
     """What a run says of an uploaded picture, as page and command line say it.
+
+    As `answer`, and similar: rows of place, cosine and label; inside: stage and png of each stage.
+    Both are None where they are not asked for.
+    """
+    check_flag("similar", similar), check_flag("inside", inside)
+    dataset = services.runs.get(run_id).config().dataset if similar else None
+    if dataset is not None:
+        require_images(dataset, services.datasets)  # a mistake is told before anything is computed
+    rgb, told = await asyncio.to_thread(answer, services, image, run_id, fit, top, against)
+    told |= {"similar": None, "inside": None}
+    if inside:
+        told["inside"] = await asyncio.to_thread(stages, services, run_id, rgb, fit)
+    if similar:
+        what = "the look at the training images"
+        folder = await finished(what, services.indexing.start, run_id, services.caller())
+        told["similar"] = await asyncio.to_thread(alike, services, run_id, rgb, fit, folder)
+    return told
+
+
+def answer(
+    services: Services, image: Any, run_id: str, fit: str, top: int, against: str
+) -> tuple["np.ndarray", dict[str, Any]]:
+    """An uploaded picture, (H, W, 3) uint8, and what a run says of it.
 
     labels, outside, fit; fits: the first label in each way to make a square of it; map: where the
     first label was seen, rows of numbers from 0 to 1; seen: pixels a side of what the network got;
@@ -88,7 +153,7 @@ def classified(
     rgb = decode_picture(uploaded_picture(path))
     said = classifier.classify(rgb, top, fit)
     label = said.labels[0]["label"]
-    return {
+    return rgb, {
         **said.to_dict(),
         "fit": fit,
         "fits": {way: one.labels[0] for way, one in classifier.fits(rgb).items()},
@@ -98,41 +163,62 @@ def classified(
     }
 
 
+def stages(services: Services, run_id: str, rgb: "np.ndarray", fit: str) -> list[dict[str, str]]:
+    """The strongest maps of each stage, as the page and the command line draw them."""
+    from resnet_demo.analysis.inside import png
+
+    grids = services.classifier(run_id).inside(rgb, fit)
+    return [{"stage": name, "png": b64encode(png(grid)).decode()} for name, grid in grids]
+
+
+def alike(
+    services: Services, run_id: str, rgb: "np.ndarray", fit: str, folder: Path
+) -> list[dict[str, Any]]:
+    """The most similar training images by the index in that folder."""
+    from resnet_demo.runs.similar import rows
+
+    return rows(services.classifier(run_id).similar(rgb, read_index(folder), fit))
+
+
 async def evaluated(
-    services: Services, run_id: str, split: str, mode: str = "plain", against: str = ""
+    services: Services,
+    run_id: str,
+    split: str,
+    mode: str = "plain",
+    against: str = "",
+    robustness: bool = False,
 ) -> dict[str, Any]:
     """What the command line tells of an evaluation, each of its tasks started or found.
 
     Raises DemoError where one failed, StoppedError where one was stopped.
     """
-    if against in ("", None):
-        folder = await finished_evaluation(services, run_id, split, mode)
-        return await asyncio.to_thread(read_result, folder)
-    dataset = services.runs.get(run_id).config().dataset
-    services.runs.get(against)  # a mistake is told before anything is computed
+    caller, evaluating = services.caller(), services.evaluating
+    pair = against not in ("", None)
+    if check_flag("robustness", robustness):  # a mistake is told before anything is computed
+        await asyncio.to_thread(evaluating.robustness_folder, services.runs.get(run_id), split)
+    dataset = services.runs.get(run_id).config().dataset if pair else None
+    names = [run_id, services.runs.get(against).id] if pair else [run_id]
     folders = [
-        await finished_evaluation(services, name, split, mode, dataset)
-        for name in (run_id, against)
+        await finished("the evaluation", evaluating.start, name, split, caller, dataset, mode)
+        for name in names
     ]
-    return await asyncio.to_thread(compared, *folders)
+    result = await asyncio.to_thread(compared if pair else read_result, *folders)
+    if robustness:
+        what = "the look at the robustness"
+        folder = await finished(what, evaluating.start_robustness, run_id, split, caller)
+        result["robustness"] = await asyncio.to_thread(read_result, folder, ROBUSTNESS)
+    return result
 
 
-async def finished_evaluation(
-    services: Services, run_id: str, split: str, mode: str, dataset: str | None = None
-) -> Path:
-    """The folder of an evaluation that has finished; raises as `evaluated`.
+async def finished(what: str, start: Callable[..., Path], *asked: Any) -> Path:
+    """The folder of a task that is started or found, once it has finished; raises as `evaluated`.
 
     Nothing here keeps others waiting: files are read and workers started in a thread.
     """
-    folder = await asyncio.to_thread(
-        services.evaluating.start, run_id, split, services.caller(), dataset, mode
-    )
+    folder = await asyncio.to_thread(start, *asked)
     while (status := await asyncio.to_thread(settle, folder)).is_live:
         await asyncio.sleep(LOOK_EVERY_S)
-    if status.state == "stopped":
-        raise StoppedError("the evaluation was stopped")
-    if status.state == "failed":
-        raise DemoError(status.message)
+    check_finished(status, what)
     return folder
 
 

@@ -3,18 +3,22 @@
 Nothing is computed while a fold is closed.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 
 from resnet_demo.data.pictures import decode_picture
-from resnet_demo.errors import DemoError
+from resnet_demo.errors import DamagedError, DemoError, NotFoundError
+from resnet_demo.tasks.indexing import read_index
 from resnet_demo.tasks.status import Status, settle
 from resnet_demo.ui.gallery import enlarged, gallery
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, Services, uploaded_picture
 from resnet_demo.ui.text import literal
+
+if TYPE_CHECKING:  # torch, which the page must not wait for
+    from resnet_demo.analysis.neighbours import Index
 
 CLOSED = {"inside": False, "similar": False}  # which fold is open: a gr.State
 SHOW_FIRST = "Show it a picture first."
@@ -83,28 +87,28 @@ def similar_of(
     """Component's name -> update: similar images, or how far the look at all of them is."""
     if not path or not run_id:
         return similar_told(SHOW_FIRST)
-    run = services.runs.get(run_id)
-    folder = services.indexing.folder(run)
-    status = settle(folder, UNTOLD) if folder.exists() else None
+    folder = services.indexing.folder(services.runs.get(run_id))
+    try:
+        status = settle(folder, UNTOLD) if folder.exists() else None
+        index = read_index(folder) if status and status.state == "finished" else None
+    except (DamagedError, NotFoundError) as error:  # named, and then as if there were none
+        return similar_told(f"{warned(error)} {FIRST_TIME}", start=True)
     if status is None:
         return similar_told(FIRST_TIME, start=True)
     if status.is_live:
         return similar_told(progress_words(status), live=status)
-    if status.state != "finished":
+    if index is None:
         words = f"{status.state.capitalize()}: {literal(status.message)}. {FIRST_TIME}"
         return similar_told(words, start=True)
-    pairs, words = neighbours(services, path, run_id, fit)
+    pairs, words = neighbours(services, path, run_id, fit, index)
     return similar_told(words, pairs=pairs)
 
 
 def neighbours(
-    services: Services, path: str, run_id: str, fit: str
+    services: Services, path: str, run_id: str, fit: str, index: "Index"
 ) -> tuple[list[tuple[np.ndarray, str]], str]:
     """The five most similar with label and similarity, and what that means. Raises DemoError."""
-    from resnet_demo.tasks.indexing import read_index
-
-    run = services.runs.get(run_id)
-    classifier, index = services.classifier(run_id), read_index(services.indexing.folder(run))
+    run, classifier = services.runs.get(run_id), services.classifier(run_id)
     rgb = decode_picture(uploaded_picture(path))
     found = classifier.similar(rgb, index, fit)
     images, _ = services.datasets.load(run.config().dataset, "train")

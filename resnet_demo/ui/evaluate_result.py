@@ -40,7 +40,7 @@ CLASSES = (
     "many it found. F1: both in one."
 )
 BEND = (
-    "How much does it bear? Some images of the split are made darker, blurred, noisy, crooked "
+    "How much does it bear? Some images of the split are made brighter, blurred, noisy, turned "
     "and so on, each in five strengths, and asked about again."
 )
 IN_SIGHT = """() => {

@@ -122,6 +122,8 @@ def told(folder: Path, status: Status) -> Standing:
     if status.state == "finished":
         return Standing("finished", share=1.0, folder=str(folder))
     message, share = literal(status.message), 0.0
+    if status.state == "running" and not status.total:
+        message = "loading the network and the images"
     if status.is_live and status.total:
         left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
         message = f"{status.done:,} of {status.total:,} images{left}"

@@ -5,6 +5,17 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.places import Places
+from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.ui.services import Services
+from tests.ui.answered import answered, untrained_runs
+
+HOSTILE = (
+    "<img src=x9 onerror=\"document.title='owned'\">",
+    "${document.title='owned'}",
+    "{{this}} `x` ![](x9)",
+)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000  # on a machine that does other things too
 
@@ -46,6 +57,37 @@ def visiting(browser):
         assert wrong == []
 
     return visits
+
+
+@pytest.fixture(scope="session")
+def untrained(serve):
+    """An app over runs that learned nothing, for all tests that only ask them.
+
+    `mine` has a gauge, `yours` has none, `hostile` has classes of hostile names. All were
+    evaluated, with made-up answers; served.mine and served.yours are those of two.
+    """
+    served = serve()
+    untrained_runs(served.runs, "hostile", "yours", "mine")
+    threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
+    rewritten(served.runs / "mine", metrics={"outside": threshold})
+    rewritten(served.runs / "hostile", classes=[*HOSTILE])
+    served.services = Services(Places(served.runs, served.data, served.runs / "none"))
+    standings = Standings(served.services)
+    served.mine = answered(standings, Asked("mine"))
+    served.yours = answered(standings, Asked("yours"), seed=1)
+    answered(standings, Asked("hostile"), classes=HOSTILE)
+    return served
+
+
+def rewritten(folder, **told):
+    """Describe a run's weights in another way."""
+    (folder / "model.json").write_bytes(encode(Description(**{**describe(folder), **told})))
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """Names of classes by somebody who means harm."""
+    return HOSTILE
 
 
 @pytest.fixture

@@ -1,43 +1,31 @@
 """The Classify tab in a real browser, over networks that learned nothing."""
 
 import csv
+import json
+import os
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from resnet_demo.models.description import Description, describe, encode
-from tests.ui.answered import CLASSES, untrained_runs
+from resnet_demo.tasks.indexing import fill
+from resnet_demo.tasks.status import new_task, report
+from tests.ui.answered import CLASSES
 
 pytestmark = pytest.mark.browser
 
 LABEL = re.compile("blue|green|red")
 LAYERS = "maps => maps.map(map => Number(getComputedStyle(map).opacity))"
-HOSTILE = (
-    "<img src=x9 onerror=\"document.title='owned'\">",
-    "${document.title='owned'}",
-    "{{this}} `x` ![](x9)",
-)
 
 
 @pytest.fixture(scope="module")
-def app(serve):
-    """An app with a run that has a gauge, one that has none, and one of hostile class names."""
-    served = serve()
-    untrained_runs(served.runs, "hostile", "yours", "mine")
-    threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
-    rewritten(served.runs / "mine", metrics={"outside": threshold})
-    rewritten(served.runs / "hostile", classes=[*HOSTILE])
-    return served
-
-
-@pytest.fixture(scope="module")
-def page(visiting, app):
-    """One page for all tests but one: each begins with a picture of its own."""
+def page(visiting, untrained):
+    """One page for all tests: each begins with a picture of its own."""
     with visiting() as visit:
-        page = visit(app.url)
+        page = visit(untrained.url)
         tab(page)
         yield page
 
@@ -55,18 +43,11 @@ def pictures(tmp_path):
     return make
 
 
-def rewritten(folder, **told):
-    """Describe a run's weights in another way."""
-    (folder / "model.json").write_bytes(encode(Description(**{**describe(folder), **told})))
-
-
-def tab(page, run="mine"):
-    """The Classify tab of that run."""
+def tab(page):
+    """The Classify tab, which begins with the newest run."""
     page.get_by_role("tab", name="Classify").click()
     expect(page.locator("#classify-run input")).to_have_value(re.compile("mine"))
-    if run != "mine":
-        choose(page, "Run", run)
-    expect(page.locator("#classify-classes")).to_contain_text(f"{run} knows 3 classes")
+    expect(page.locator("#classify-classes")).to_contain_text("mine knows 3 classes")
 
 
 def choose(page, label, option):
@@ -136,7 +117,22 @@ def test_two_runs_answer_side_by_side_and_one_without_a_gauge_says_why(page, pic
     expect(page.locator("#looked figure")).to_have_count(1)
 
 
-def test_behind_the_folds_are_the_stages_and_the_most_similar_training_images(page):
+@contextmanager
+def looking(app):
+    """A worker that has begun with the training images of `mine`; what makes it go on to the end.
+
+    This process stands in for one of its own.
+    """
+    services, run = app.services, app.services.runs.get("mine")
+    folder = services.indexing.folder(run)
+    asked = {"run": "mine", "weights": folder.name.rpartition("-")[2]}
+    lock = new_task(folder, {"task.json": json.dumps(asked).encode()})
+    report(folder, done=30, total=135, unit="images")
+    yield lambda: fill(folder, lambda: run, services.datasets)
+    os.close(lock)
+
+
+def test_behind_the_folds_are_the_stages_and_the_most_similar_training_images(page, untrained):
     page.locator("#examples button").nth(1).click()
     expect(page.locator("#sure")).to_contain_text("mine is")
     expect(page.locator("#stages img, #nearest img")).to_have_count(0)
@@ -146,7 +142,12 @@ def test_behind_the_folds_are_the_stages_and_the_most_similar_training_images(pa
     )
     page.get_by_role("button", name="Most similar training images").click()
     expect(page.locator("#similar-words")).to_contain_text("look at all the training images once")
-    page.get_by_role("button", name="Find the five most similar").click()
+    with looking(untrained) as go_on:  # for whoever asked a moment ago
+        page.get_by_role("button", name="Find the five most similar").click()
+        expect(page.locator("#similar-words")).to_contain_text("30 of 135")
+        expect(page.locator("#similar-progress").get_by_role("progressbar")).to_be_visible()
+        expect(page.locator("#similar-cancel")).to_be_enabled()
+        go_on()  # and the page asks again by itself
     expect(page.locator("#nearest .caption-label")).to_have_text(
         [re.compile(r"(blue|green|red) [01]\.\d{3}")] * 5
     )
@@ -196,17 +197,18 @@ def test_several_pictures_get_a_label_each_and_a_csv_that_says_the_same(page, pi
 
 
 def test_class_names_are_text_wherever_they_stand_and_on_a_phone_the_answer_comes_into_view(
-    visit, app, pictures
+    page, pictures, hostile
 ):
-    page = visit(app.url, width=390, height=844)
-    tab(page, "hostile")
+    page.set_viewport_size({"width": 390, "height": 844})
+    choose(page, "Run", "hostile")
+    expect(page.locator("#classify-classes")).to_contain_text("hostile knows 3 classes")
     upload(page, *pictures("noise.png"))
-    either = re.compile("|".join(map(re.escape, HOSTILE)))
+    either = re.compile("|".join(map(re.escape, hostile)))
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text(either)
     expect(page.locator("#ways .caption-label")).to_have_text([either] * 3)
     expect(page.locator("#looked-for label")).to_have_text([either] * 3)
     expect(page.locator("#sure")).to_be_in_viewport()
-    for name in HOSTILE:
+    for name in hostile:
         assert name in page.locator("#classify-classes").text_content()
     page.wait_for_timeout(500)
     assert page.title() == "ResNet Demo"

@@ -33,13 +33,21 @@ def zip_of(names):
     return packed.getvalue()
 
 
-CIFAR = cifar_zip(200)  # 12 MB
+def large(archive, size):
+    """The archive with something that is no picture in it, of so many bytes."""
+    file = io.BytesIO(archive)
+    with zipfile.ZipFile(file, "a") as more:
+        more.writestr("about.bin", bytes(size))
+    return file.getvalue()
+
+
+CIFAR = large(cifar_zip(10), 40_000_000)  # few pictures, and long under way all the same
 
 
 @pytest.fixture(scope="module")
 def server():
     server = Loopback()
-    server.offer(CIFAR, slowly(CIFAR, 0.05, 15_000), well(CIFAR))
+    server.offer(CIFAR, slowly(CIFAR, 0.1, 60_000), well(CIFAR))
     yield server
     server.end()
 
@@ -53,6 +61,13 @@ def app(serve, server, tmp_path_factory):
         return serve(data=tmp_path_factory.mktemp("empty"))
 
 
+@pytest.fixture(scope="module")
+def page(visiting, app):
+    """One page for all tests, opened before there is any data."""
+    with visiting() as visit:
+        yield visit(app.url)
+
+
 def open_tab(page, name):
     page.get_by_role("tab", name=name).click()
 
@@ -61,29 +76,27 @@ def dataset(page):
     return page.locator("#dataset input")
 
 
-def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(visit, app):
-    page, other = visit(app.url), visit(app.url)
+def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(page, visit, app):
     banner = page.locator("#get-banner")
     expect(banner).to_contain_text("CIFAR-10 is not on this machine yet")
     expect(dataset(page)).to_have_value("shapes10, synthetic")
     page.get_by_role("button", name="Get CIFAR-10").click()
-    for viewer in (page, other):
+    late = visit(app.url)  # as after a reload: it goes on without anybody watching
+    for viewer in (page, late):
         expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
         expect(viewer.get_by_role("progressbar").first).to_be_visible()
-    late = visit(app.url)  # as after a reload: it goes on without anybody watching
     late.get_by_role("button", name="Cancel").first.click()
     expect(banner).to_contain_text("The download was cancelled; the next one goes on from")
     page.get_by_role("button", name="Get CIFAR-10").click()  # now the server is quick
-    for viewer in (page, other):
+    for viewer in (page, late):
         expect(viewer.locator("#get-banner")).to_be_hidden()
         expect(dataset(viewer)).to_have_value("cifar10")
 
 
-def test_pictures_are_dropped_seen_imported_and_deleted(visit, app, tmp_path):
+def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
     names = [f"pets/{label}/{n}.png" for label in (HOSTILE, "frog 🐸") for n in range(10)]
     dropped = tmp_path / "my pets 🐾.zip"
     dropped.write_bytes(zip_of(names))
-    page = visit(app.url)
     open_tab(page, "Data")
     page.locator("#bring-file input[type=file]").set_input_files(dropped)
     found = page.locator("#bring-found")
@@ -110,8 +123,7 @@ def test_pictures_are_dropped_seen_imported_and_deleted(visit, app, tmp_path):
     assert page.title() == "ResNet Demo"
 
 
-def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(visit, app, tmp_path):
-    page = visit(app.url)
+def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(page, tmp_path):
     open_tab(page, "Data")
     folder = page.get_by_role("textbox", name="or a folder on this machine")
     for wrong, sentence in (
@@ -131,8 +143,8 @@ def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(visit, ap
     expect(page.locator("#bring-words")).to_contain_text("at least two class folders")
 
 
-def test_the_data_tab_is_no_wider_than_a_phone(visit, app):
-    page = visit(app.url, width=390, height=844)
+def test_the_data_tab_is_no_wider_than_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
     open_tab(page, "Data")
     expect(page.locator("#data-images img").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -9,20 +9,11 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 
-from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.places import Places
 from resnet_demo.ui.evaluate_images import PAGE
-from resnet_demo.ui.evaluate_standing import Asked, Standings
-from resnet_demo.ui.services import Services
-from tests.ui.answered import CLASSES, answered, untrained_runs
+from tests.ui.answered import CLASSES
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = (
-    "<img src=x9 onerror=\"document.title='owned'\">",
-    "${document.title='owned'}",
-    "{{this}} `x` ![](x9)",
-)
 CHANGES = """() => {
   window.changes = [];
   const its = ({target}) => target.nodeType == 1 ? target : target.parentElement;
@@ -36,18 +27,9 @@ CHANGES = """() => {
 
 
 @pytest.fixture(scope="module")
-def app(serve):
-    """An app with two runs that were evaluated, and one whose classes have hostile names."""
-    served = serve()
-    untrained_runs(served.runs, "hostile", "yours", "mine")
-    standings = Standings(Services(Places(served.runs, served.data, served.runs / "none")))
-    hostile = served.runs / "hostile"
-    described = Description(**{**describe(hostile), "classes": [*HOSTILE]})
-    (hostile / "model.json").write_bytes(encode(described))
-    served.mine = answered(standings, Asked("mine"))
-    served.yours = answered(standings, Asked("yours"), seed=1)
-    answered(standings, Asked("hostile"), classes=HOSTILE)
-    return served
+def app(untrained):
+    """The app, and what `mine` and `yours` answered."""
+    return untrained
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +168,14 @@ def test_the_reliability_and_the_confidence_are_drawn(page):
         expect(page.locator(f"#{name} img")).to_have_attribute("src", re.compile("^data:image"))
 
 
-def test_names_of_classes_are_text_and_never_run(page):
+def test_names_of_classes_are_text_and_never_run(page, hostile):
     choose(page, "Run", "hostile")
-    for name in HOSTILE:
+    for name in hostile:
         expect(page.locator("#matrix tbody")).to_contain_text(name)
         expect(page.locator("#per-class")).to_contain_text(name)
     page.locator('#matrix [data-cell="0 0"]').click()
-    expect(page.locator("#shown .caption-label").first).to_contain_text(HOSTILE[0])
-    assert HOSTILE[0] in page.locator("#shown-words").text_content()
+    expect(page.locator("#shown .caption-label").first).to_contain_text(hostile[0])
+    assert hostile[0] in page.locator("#shown-words").text_content()
     page.wait_for_timeout(300)
     assert page.title() == "ResNet Demo"
     assert page.locator("img[src=x9]").count() == 0

@@ -122,19 +122,20 @@ def label(page):
     return page.locator("#labels").get_by_test_id("label-output-value")
 
 
-def test_before_the_first_run_every_tab_says_what_to_do(visit, other_app):
+def test_the_app_opens_with_the_network_that_came_with_it(visit, other_app):
     page = visit(other_app.url)
-    expect(page.locator("#words")).to_contain_text("Choose a recipe and press Train")
-    expect(page.locator("#run")).to_be_hidden()
+    expect(page.locator("#words")).to_contain_text("Came with the app, trained in")
+    expect(page.locator("#run input")).to_have_value("cifar10-shipped · came with the app")
     expect(page.locator("#dataset-note")).to_contain_text("shapes10 is synthetic")
-    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
-    tab(page, "Evaluate")
-    expect(page.locator("#evaluate-words")).to_contain_text("train a network first")
-    tab(page, "Classify")
-    expect(page.locator("#classify-words")).to_contain_text("train one on the Train tab")
+    for name in ("Stop", "Resume", "Delete…"):
+        expect(page.get_by_role("button", name=name, exact=True).first).to_be_disabled()
     tab(page, "Evaluate")
     page.get_by_role("button", name="Evaluate", exact=True).click()
-    expect(toast(page)).to_contain_text("run")
+    summary = page.locator("#evaluate-summary")
+    expect(summary).to_contain_text("cifar10-shipped on the 10,000 test images")
+    tab(page, "Classify")
+    page.locator("#shipped button").first.click()
+    expect(label(page)).to_have_text(re.compile("[a-z]"))
 
 
 def test_how_long_a_run_would_take_is_measured_without_a_click(page, visit, app, trained):

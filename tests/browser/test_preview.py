@@ -18,27 +18,49 @@ HOSTILE = ("<img src=x9 onerror=\"document.title='owned'\">", "${document.title=
 
 @pytest.fixture(scope="module")
 def app(serve):
+    """One of its own: it has not loaded torch for anything else."""
     return serve()
 
 
-@pytest.fixture
-def hostile(app, tmp_path):
+@pytest.fixture(scope="module")
+def hostile(app, tmp_path_factory):
     """A dataset whose class names are written by somebody who means harm."""
+    source = tmp_path_factory.mktemp("pictures")
     for split in ("train", "test"):
         for label in HOSTILE:
-            (tmp_path / split / label).mkdir(parents=True)
+            (source / split / label).mkdir(parents=True)
             for number in range(10):
                 pixels = np.full((12, 12, 3), 20 * number, np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / label / f"{number}.png")
-    import_images(app.data, "hostile", tmp_path, size=12)
+                Image.fromarray(pixels).save(source / split / label / f"{number}.png")
+    import_images(app.data, "hostile", source, size=12)
     yield "hostile"
     shutil.rmtree(app.data / "hostile")
 
 
-def unfold(page):
+@pytest.fixture(scope="module")
+def page(visiting, app, hostile):
+    """One page for all tests, the preview folded at first."""
+    with visiting() as visit:
+        yield visit(app.url)
+
+
+@pytest.fixture(scope="module")
+def before(page, app):
+    """Pictures on the page, and whether torch was loaded, while folded and after some knobs."""
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
+    number(page, "Crop (pixels)").fill("5")
+    expect(page.locator("#facts")).to_contain_text("parameters")
+    page.wait_for_timeout(1000)
+    return page.locator("#preview img").count(), has_torch(app)
+
+
+@pytest.fixture(scope="module")
+def unfolded(page, before):
+    """That page, with the preview open."""
     page.get_by_role("button", name="Preview: what the network is shown").click()
     expect(page.locator("#preview-shown img")).to_have_count(8)
     expect(page.locator("#preview-stored img")).to_have_count(8)
+    return page
 
 
 def number(page, label):
@@ -47,28 +69,20 @@ def number(page, label):
 
 
 def has_torch(app):
-    """Whether the app's process has loaded it, as Linux tells."""
-    return "libtorch" in Path(f"/proc/{app.process.pid}/maps").read_text()
+    """Whether the app's process has loaded it, as Linux tells; None where nothing tells."""
+    maps = Path(f"/proc/{app.process.pid}/maps")
+    return "libtorch" in maps.read_text() if maps.exists() else None
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="nothing tells what a process has loaded")
-def test_torch_is_loaded_when_the_preview_is_unfolded_and_not_before(visit, app):
-    page = visit(app.url)
-    number(page, "Crop (pixels)").fill("3")
-    expect(page.locator("#facts")).to_contain_text("parameters")
-    page.wait_for_timeout(1000)
-    assert not has_torch(app)
-    unfold(page)
+def test_torch_is_loaded_when_the_preview_is_unfolded_and_not_before(before, unfolded, app):
+    assert before[1] is False
     assert has_torch(app)
 
 
-def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(visit, app):
-    page = visit(app.url)
-    words = page.locator("#preview-words")
-    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
-    number(page, "Crop (pixels)").fill("5")
-    expect(page.locator("#preview img")).to_have_count(0)
-    unfold(page)
+def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(before, unfolded):
+    page, words = unfolded, unfolded.locator("#preview-words")
+    assert before[0] == 0
     expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
     expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; shown at 32 × 32")
     expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
@@ -94,13 +108,14 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(vi
     expect(page.get_by_role("button", name="Back to the first")).to_be_disabled()
 
 
-def test_on_a_phone_four_pictures_stand_in_a_row_and_class_names_are_text(visit, app, hostile):
-    page = visit(app.url, width=390, height=844)
+def test_on_a_phone_four_pictures_stand_in_a_row_and_class_names_are_text(unfolded, hostile):
+    page = unfolded
+    page.set_viewport_size({"width": 390, "height": 844})
+    number(page, "Batch size (images)").fill("8")
     page.get_by_label("Dataset", exact=True).click()
     page.get_by_role("option", name=hostile).click()
-    number(page, "Batch size (images)").fill("8")
-    unfold(page)
     expect(page.locator("#preview-stored-words")).to_contain_text(hostile)
+    expect(page.locator("#preview-shown img")).to_have_count(8)
     either = re.compile("|".join(map(re.escape, HOSTILE)))
     expect(page.locator("#preview-stored .caption-label")).to_have_text([either] * 8)
     page.wait_for_timeout(500)  # until the last picture has its place

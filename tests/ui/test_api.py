@@ -2,33 +2,40 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
 import shutil
 import struct
 import threading
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from zlib import compress, crc32
 
 import httpx
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from resnet_demo.cli import main
 from resnet_demo.config import make_config
-from resnet_demo.data.pictures import FITS
+from resnet_demo.data.pictures import FITS, decode_picture
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.places import Places
 from resnet_demo.runs.classifier import Classifier
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import new_task
-from resnet_demo.ui.api import evaluated
+from resnet_demo.tasks.worker import DEEDS
+from resnet_demo.ui.api import classified, evaluated
+from resnet_demo.ui.services import Services
 
 TINY = {
     **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
@@ -44,6 +51,35 @@ RULE = "run_id must be 1 to 64 lower-case letters, digits and dashes, the first 
 @pytest.fixture(scope="module")
 def app(serve):
     return serve()
+
+
+@pytest.fixture(scope="module")
+def command(app):
+    """A verb of the command line over the same folders, in this process: its JSON."""
+    torch.set_num_threads(1)  # as the app's
+
+    def answer(*words):
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+            for name in ("RESNET_DEMO_RUNS", "RESNET_DEMO_DATA"):
+                patch.setenv(name, app.environment[name])
+            assert main([*map(str, words), "--json"]) == 0
+        return json.loads(out.getvalue())
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def here(app):
+    """The app's folders with workers that are no processes: what they did, the app finds."""
+    services = Services(Places(app.runs, app.data))
+
+    def spawn(verb, folder, lock):
+        DEEDS[verb](folder, services.places)
+        os.close(lock)
+
+    services.launcher.spawn = spawn
+    return services
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +131,14 @@ def trained(ask, until):
     return run_id
 
 
+@pytest.fixture(scope="module")
+def training(ask, until):
+    """A run that trains until it is stopped."""
+    run_id = ask("train", {**TINY, "epochs": 1000})
+    until(run_id, lambda seen: seen["progress"]["step"] > 0)
+    return run_id
+
+
 @pytest.fixture
 def picture(tmp_path):
     """A red picture, the colour of one of the classes."""
@@ -143,31 +187,37 @@ def test_a_run_that_was_asked_for_tells_state_progress_and_history(ask, trained)
     assert seen["config"] == make_config({**TINY, "epochs": 3}).to_dict()
 
 
-def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, trained):
+def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, command, trained):
     jobs = [client.submit(trained, "test", api_name="/evaluate") for _ in range(2)]
-    done = app.command("evaluate", trained, "--json")
+    told = command("evaluate", trained)
     first, second = (job.result(timeout=90) for job in jobs)
     assert first == second  # asked twice, computed once
-    assert (done.returncode, done.stderr) == (0, "")
-    assert first == json.loads(done.stdout)
+    assert first == told
     assert first["n"] == sum(map(sum, first["confusion"])) == 30
     assert len(list((app.runs / trained / "evaluations").iterdir())) == 1
     assert ask("evaluate", trained) == first  # test, where nothing else is said
 
 
-def test_a_mode_and_another_run_answer_what_the_command_line_answers(app, ask, trained):
+def test_a_mode_another_run_and_robustness_answer_what_the_command_line_answers(
+    app, ask, command, here, trained
+):
     shutil.copytree(
         app.runs / trained, app.runs / "twin-1", ignore=shutil.ignore_patterns("evaluations")
     )
-    answer = ask("evaluate", trained, "val", "flip", "twin-1")
-    words = ("--split", "val", "--mode", "flip", "--against", "twin-1", "--json")
-    assert answer == json.loads(app.command("evaluate", trained, *words).stdout)
+    asked = (trained, "val", "flip", "twin-1", True)
+    made = asyncio.run(evaluated(here, *asked))
+    answer = ask("evaluate", *asked)
+    words = ("--split", "val", "--mode", "flip", "--against", "twin-1", "--robustness")
+    assert answer == made == command("evaluate", trained, *words)
     assert (answer["mode"], answer["beside"]["mode"]) == ("flip", "plain")
     against = answer["against"]
     assert (against["run"], against["difference"], against["p"]) == ("twin-1", 0, 1)
+    assert (answer["robustness"]["n"], len(answer["robustness"]["kinds"])) == (15, 7)
     for run in (trained, "twin-1"):
         [folder] = (app.runs / run / "evaluations").glob("val-*-flip")
         assert (folder / "result.json").exists()
+    [folder] = (app.runs / trained / "evaluations").glob("robustness-*")
+    assert "robustness" not in ask("evaluate", trained)
 
 
 def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up(tmp_path):
@@ -202,23 +252,67 @@ def test_mistakes_in_an_evaluation_are_told_before_anything_is_computed(app, ref
     for mode in ("", "Flip", 5, {"a": 1}):
         sentence = f"mode must be one of plain, flip, flip-and-shift, article, got {mode!r}"
         assert refused("evaluate", trained, "test", mode) == sentence
+    for value, told in (("yes", "'yes'"), (1, "1"), (None, "nothing")):
+        sentence = f"robustness must be true or false, got {told}"
+        assert refused("evaluate", trained, "test", "plain", "", value) == sentence
+    assert refused("evaluate", trained, "all", "plain", "", True).startswith("split must be one of")
     assert refused("evaluate", trained, "test", "plain", {"a": 1}) == RULE + "{'a': 1}"
     assert sorted((app.runs / trained).rglob("*")) == before
 
 
-def test_a_picture_gets_the_labels_that_the_command_line_gives(app, client, trained, picture):
+def test_a_picture_gets_the_labels_that_the_command_line_gives(client, command, trained, picture):
     job = client.submit(handle_file(picture), trained, api_name="/classify")
-    line = json.loads(app.command("classify", trained, str(picture), "--json").stdout)
-    labels = job.result(timeout=90)["labels"]
+    line = command("classify", trained, picture)
+    answer = job.result(timeout=90)
+    labels = answer["labels"]
     assert [row["label"] for row in labels] == [row["label"] for row in line["labels"]]
     confidences = [row["confidence"] for row in labels]
     assert confidences == pytest.approx([row["confidence"] for row in line["labels"]])
     assert sorted(row["label"] for row in labels) == ["blue", "green", "red"]
     assert sum(confidences) == pytest.approx(1)
+    assert (answer["similar"], answer["inside"]) == (None, None)  # nobody asked for it
+
+
+def test_stages_and_similar_training_images_are_those_of_the_command_line(
+    ask, command, here, trained, tmp_path
+):
+    picture = tmp_path / "wide.png"
+    noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(picture)
+    here.indexing.start(trained, here.caller())
+    answer = ask("classify", handle_file(picture), trained, "pad", 1, "", True, True)
+    words = ("--fit", "pad", "--similar", "--inside", tmp_path / "inside")
+    line = command("classify", trained, picture, *words)
+    assert [one["stage"] for one in answer["inside"]] == ["stem", "stage 1", "stage 2", "stage 3"]
+    for one, told in zip(answer["inside"], line["inside"], strict=True):
+        drawn = decode_picture(io.BytesIO(base64.b64decode(one["png"])), name="png")
+        assert one["stage"] == told["stage"]
+        np.testing.assert_array_equal(drawn, decode_picture(Path(told["file"])))
+    for one, told in zip(answer["similar"], line["similar"], strict=True):
+        assert (one["place"], one["label"]) == (told["place"], told["label"])
+        assert one["cosine"] == pytest.approx(told["cosine"])
+
+
+def test_without_its_images_a_run_tells_how_to_get_them_and_computes_nothing(
+    app, trained, tmp_path
+):
+    elsewhere = Services(Places(app.runs, tmp_path / "none"))
+    before = sorted((app.runs / trained).rglob("*"))
+    for asking in (
+        classified(elsewhere, None, trained, "crop", 5, "", similar=True),
+        evaluated(elsewhere, trained, "val", robustness=True),
+    ):
+        with pytest.raises(NotFoundError) as caught:
+            asyncio.run(asking)
+        assert str(caught.value) == (
+            "the images of colours are not on this machine; the Data tab or "
+            "`python -m resnet_demo data import colours PATH` brings them"
+        )
+    assert sorted((app.runs / trained).rglob("*")) == before
 
 
 def test_an_answer_tells_where_it_was_seen_and_what_each_way_to_fit_would_say(
-    app, ask, trained, tmp_path
+    app, ask, command, trained, tmp_path
 ):
     path = tmp_path / "wide.png"
     noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
@@ -237,8 +331,8 @@ def test_an_answer_tells_where_it_was_seen_and_what_each_way_to_fit_would_say(
         assert {way: one["label"] for way, one in answer["fits"].items()} == {
             way: other["labels"][0]["label"] for way, other in answers.items()
         }
-    line = app.command("classify", trained, str(path), "--fit", "squash", "--json").stdout
-    assert json.loads(line)["labels"] == answers["squash"]["labels"]
+    line = command("classify", trained, path, "--fit", "squash")
+    assert confidences(line["labels"]) == pytest.approx(confidences(answers["squash"]["labels"]))
 
 
 def test_a_raw_call_may_leave_out_what_has_a_default(app, ask, trained, picture):
@@ -273,6 +367,9 @@ def test_two_runs_are_asked_about_one_picture(ask, trained, picture):
         (("crop", 5, "../x"), RULE + "'../x'"),
         (("crop", 5, 7), RULE + "7"),
         (("crop", 5, "nobody-1"), "run must be the id of a run on this machine, got 'nobody-1'"),
+        (("crop", 5, "", "yes"), "similar must be true or false, got 'yes'"),
+        (("crop", 5, "", None), "similar must be true or false, got nothing"),
+        (("crop", 5, "", False, 1), "inside must be true or false, got 1"),
     ],
     ids=repr,
 )
@@ -287,8 +384,8 @@ def confidences(labels):
     return {row["label"]: row["confidence"] for row in labels}
 
 
-def test_one_run_trains_and_the_next_waits_until_it_is_stopped(ask, until, refused):
-    training, waiting = (ask("train", {**TINY, "epochs": 1000}) for _ in range(2))
+def test_one_run_trains_and_the_next_waits_in_the_queue(ask, until, refused, training):
+    waiting = ask("train", {**TINY, "epochs": 1000})
     queued = until(waiting, lambda seen: seen["place"] is not None)
     assert (queued["state"], queued["place"]) == ("queued", 1)
     assert refused("evaluate", waiting, "test") == (
@@ -297,27 +394,25 @@ def test_one_run_trains_and_the_next_waits_until_it_is_stopped(ask, until, refus
     assert ask("stop", waiting) == f"{waiting} leaves the queue"
     stopped = until(waiting, lambda seen: seen["state"] == "stopped")
     assert stopped["progress"]["step"] == 0
+    assert ask("run", training)["state"] == "running"
 
-    live = until(training, lambda seen: seen["progress"]["step"] > 0)
+
+def test_a_run_outlives_the_app_is_found_again_and_ends_when_it_is_told_to(
+    app, ask, until, training
+):
+    before = ask("run", training)
+    assert before["progress"]["images_per_s"] > 0
+    app.kill()
+    app.start()
+    with suppress(Exception):  # the first call may find out that the connection is gone
+        ask("run", training)
+    step = before["progress"]["step"]
+    live = until(training, lambda seen: seen["progress"]["step"] > step)
     assert live["state"] == "running"
-    assert live["progress"]["images_per_s"] > 0
     ask("stop", training)
     ended = until(training, lambda seen: seen["state"] == "stopped", patience_s=10)
     assert ended["progress"]["step"] >= live["progress"]["step"]
     assert ask("stop", training) == f"{training} is not running: it is stopped"
-
-
-def test_a_run_outlives_the_app_and_is_found_again(app, ask, until):
-    run_id = ask("train", {**TINY, "epochs": 1000})
-    step = until(run_id, lambda seen: seen["progress"]["step"] > 0)["progress"]["step"]
-    app.kill()
-    app.start()
-    with suppress(Exception):  # the first call may find out that the connection is gone
-        ask("run", run_id)
-    seen = until(run_id, lambda seen: seen["progress"]["step"] > step)
-    assert seen["state"] == "running"
-    ask("stop", run_id)
-    until(run_id, lambda seen: seen["state"] == "stopped", patience_s=10)
 
 
 @pytest.mark.parametrize(
@@ -484,16 +579,33 @@ def test_only_the_five_endpoints_are_public(app, client):
     info = httpx.get(f"{app.url}gradio_api/info").json()
     assert list(info["named_endpoints"]) == ENDPOINTS
     assert not info["unnamed_endpoints"]
-    described = httpx.get(f"{app.url}gradio_api/openapi.json").json()["paths"]
-    called = {path.split("/call/")[1].split("/")[-1] for path in described if "/call/v2/" in path}
-    assert called == {name.strip("/") for name in ENDPOINTS}
 
 
 @pytest.mark.parametrize(
-    "path", ["openapi.json", "docs", "redoc", "monitoring", "monitoring/summary"]
+    "path",
+    [
+        "openapi.json",
+        "gradio_api/openapi.json",
+        "docs",
+        "redoc",
+        "monitoring",
+        "monitoring/summary",
+    ],
 )
 def test_what_the_page_does_not_need_is_closed(path, app):
     assert httpx.get(app.url + path).status_code in (403, 404)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_page_of_somebody_else_may_not_ask(origin, app):
+    asked = {"headers": {"Origin": origin}}
+    for answer in (
+        httpx.post(f"{app.url}gradio_api/call/train", json={"data": [{}]}, **asked),
+        httpx.get(f"{app.url}config", **asked),
+        httpx.post(f"{app.url}gradio_api/upload", files={"files": b"x"}, **asked),
+    ):
+        assert answer.status_code == 403
+    assert httpx.get(app.url, headers={"Host": "rebound.example"}).status_code == 400
 
 
 def test_no_file_of_this_machine_is_served(app, trained, picture):

@@ -24,13 +24,13 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.places import Places
-from resnet_demo.tasks.indexing import index
+from resnet_demo.tasks.indexing import INDEX, index
 from resnet_demo.tasks.status import LOCK, Status, as_json, new_task, take
 from resnet_demo.ui import classify_several as many
 from resnet_demo.ui.classify_answer import class_list, gauge, needle, ways_words
 from resnet_demo.ui.classify_examples import PICTURES, SHIPPED, chosen, shown, thumbnails
 from resnet_demo.ui.classify_looked import SMALL, stack
-from resnet_demo.ui.classify_more import CLOSED, FIRST_TIME, more
+from resnet_demo.ui.classify_more import CLOSED, FIRST_TIME, more, start_index
 from resnet_demo.ui.classify_one import GONE, NOTHING, READY, one
 from resnet_demo.ui.classify_several import Answer, Pictures, as_csv, several
 from resnet_demo.ui.classify_tab import ALONE, by_component, others
@@ -285,6 +285,36 @@ def test_the_first_time_a_button_is_offered_and_then_the_most_similar_images(ser
     assert "of the 135 training images" in told["similar_words"]["value"]
     assert told["start"]["visible"] is False
     assert told["timer"].active is False
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (INDEX, r"⚠ index.safetensors of index-\w{12} is damaged and is not used. "),
+        ("status.json", r"⚠ status.json of index-\w{12} is damaged. "),
+    ],
+)
+def test_a_damaged_index_is_named_and_the_button_makes_it_anew(services, upload, name, words):
+    run, similar = services.runs.get("mine"), {**CLOSED, "similar": True}
+    services.indexing.made(run, lambda done, total: None)
+    file = services.indexing.folder(run) / name
+    file.write_bytes(file.read_bytes()[:-9])
+    services.launcher.spawn = lambda verb, folder, lock: (index(folder, services.places),
+                                                          os.close(lock))  # fmt: skip
+    told = more(services, similar, upload(), "mine", "crop")
+    assert re.fullmatch(words + FIRST_TIME, told["similar_words"]["value"])
+    assert (told["start"]["visible"], visible(told["nearest"])) == (True, False)
+    start_index(services, "mine")
+    told = more(services, similar, upload(), "mine", "crop")
+    assert len(told["nearest"]["value"]) == 5
+    assert told["start"]["visible"] is False
+
+
+def test_a_damaged_picture_does_not_offer_to_look_at_the_training_images_again(services, upload):
+    services.indexing.made(services.runs.get("mine"), lambda done, total: None)
+    told = more(services, {**CLOSED, "similar": True}, upload("a.png", b"no"), "mine", "crop")
+    assert told["similar_words"]["value"].startswith("⚠ 'a.png' is not a PNG")
+    assert told["start"]["visible"] is False
 
 
 def test_while_the_training_images_are_looked_at_the_page_asks_again(services, upload):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import astuple, replace
@@ -52,11 +53,19 @@ def made(standings, asked=ASKED, **told):
     return answered(standings, asked, **told)
 
 
-def at(folder, **status):
-    """A task as far as that, with a worker if it is live."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "status.json").write_bytes(as_json(Status(**status)))
-    return take(folder / LOCK)
+@pytest.fixture
+def at():
+    """Puts a task as far as that, with a worker until the test is over."""
+    locks = []
+
+    def put(folder, **status):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "status.json").write_bytes(as_json(Status(**status)))
+        locks.append(take(folder / LOCK))  # None where the test holds it already
+
+    yield put
+    for lock in filter(None, locks):
+        os.close(lock)
 
 
 def changed(standings, asked=ASKED, before=None, percent=True, dark=False):
@@ -84,7 +93,9 @@ def test_before_an_evaluation_the_page_says_what_to_press(standings):
     assert not now["results"]["visible"]
 
 
-def test_progress_is_told_and_can_be_cancelled_once(standings):
+def test_progress_is_told_and_can_be_cancelled_once(standings, at):
+    at(standings.folder(ASKED), state="running")
+    assert told(standings)["words"] == "Running: loading the network and the images"
     at(standings.folder(ASKED), state="running", done=10, total=40, unit="images", rate=2.0)
     now = told(standings)
     assert now["words"] == "Running: 10 of 40 images, about 15 s left"
@@ -95,7 +106,7 @@ def test_progress_is_told_and_can_be_cancelled_once(standings):
     assert not told(standings)["cancel"]["interactive"]
 
 
-def test_a_failure_is_told_to_the_letter_and_can_be_tried_again(standings):
+def test_a_failure_is_told_to_the_letter_and_can_be_tried_again(standings, at):
     at(standings.folder(ASKED), state="failed", message="<b>no</b> room")
     now = told(standings)
     assert now["words"] == r"Failed: \<b\>no\</b\> room"
@@ -132,7 +143,7 @@ def test_a_page_that_knows_it_is_told_nothing_and_no_file_is_read(standings, mon
     assert changed(standings, PAIR, before, dark=True).keys() == {"seen", "drawn", "curve"}
 
 
-def test_only_what_changed_is_told(standings):
+def test_only_what_changed_is_told(standings, at):
     made(standings)
     before = changed(standings)["seen"]
     at(standings.robustness_folder(ASKED), state="running", done=1, total=2, unit="images")

@@ -97,8 +97,7 @@ def test_names_are_shown_to_the_letter_and_are_no_marks():
         f"2 images of {HOSTILE[0]} taken for {HOSTILE[1]}"
     )
     raw = matrix_html([[1, 2, 3]] * 3, HOSTILE, False, "")
-    assert "${" not in raw  # which Gradio's templates would run
-    assert "`" not in raw
+    assert not {"$", "{", "`"} & {*raw}  # with which Gradio's templates begin to run
 
 
 def test_many_classes_are_a_list_of_the_commonest_mistakes():
