@@ -82,3 +82,9 @@ def test_command_line_loads_nothing_heavy_before_a_verb_needs_it():
     code = "import sys, resnet_demo.cli; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
     assert HEAVY & set(loaded.split()) == set()
+
+
+def test_the_page_is_there_without_torch():
+    code = "import sys, resnet_demo.ui.app; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    assert "torch" not in loaded.split()

@@ -3,7 +3,6 @@
 What is packed tells nothing of the machine it was trained on but its kind and its speed.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,13 +13,13 @@ from resnet_demo.analysis.evaluate import score
 from resnet_demo.analysis.outside import outside_metric
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.events import Finished
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import Saved, load_model, save_model
 from resnet_demo.runs.card import card
 from resnet_demo.runs.classifier import Classifier
 from resnet_demo.runs.evaluation import answers
+from resnet_demo.runs.finished import copy_told, finished
 from resnet_demo.runs.predictions import compact, write_predictions
 from resnet_demo.runs.store import Run, check_run_id
 from resnet_demo.runs.view import RunView
@@ -28,7 +27,6 @@ from resnet_demo.runs.words import megabytes
 
 MOST_WEIGHTS = 9_000_000  # bytes: what a repository carries without a thought
 MOST_LOST = 0.001  # top-1 that float16 may cost
-COPIED = ("config.json", "events.jsonl")
 
 
 def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     dataset that is not here; DamagedError; DemoError where rounding costs too much; OSError.
     """
     folder = free(folder.resolve())
-    view = finished(run)
+    view = begun(run)
     making = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     making.mkdir(parents=True)
     try:
@@ -61,12 +59,9 @@ def free(folder: Path) -> Path:
     return folder
 
 
-def finished(run: Run) -> RunView:
-    """All that the run logged. Raises ConfigError for one that has not finished."""
-    view = RunView(run.log())
-    view.refresh()
-    if not isinstance(view.ended, Finished):
-        raise ConfigError(f"only a finished run can be packed, and {run.id} is none", "run")
+def begun(run: Run) -> RunView:
+    """All that a finished run logged. Raises ConfigError for any other, and DamagedError."""
+    view = finished(run, "packed", "run")
     if not view.started or not view.best:
         raise DamagedError(f"events.jsonl of run {run.id} is damaged: it lacks its beginning")
     return view
@@ -99,9 +94,7 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
     scores = {"test_top1": after.top1, "test_loss": after.to_dict()["loss"]}
     told = {**metrics, **scores, "predictions": kept, **threshold(half, datasets, config.dataset)}
     save_half(making, original.saved, told)
-    for file in COPIED:
-        write_atomically(making / file, (run.path / file).read_bytes())
-    write_atomically(making / "status.json", status(view))
+    copy_told(run, view, making)
     text = card(name, config, datasets.get(config.dataset), view, after, before.top1)
     write_atomically(making / "README.md", text.encode())
     return {
@@ -128,10 +121,3 @@ def save_half(folder: Path, saved: Saved, metrics: Mapping[str, Any]) -> int:
         metrics=metrics,
     )
     return (folder / WEIGHTS).stat().st_size
-
-
-def status(view: RunView) -> bytes:
-    """The status.json of a run at rest, without the ids and the waiting of its machine."""
-    end = view.ended
-    values = {"state": "finished", "pid": None, "message": end.message, "changed_at": end.time}
-    return (json.dumps(values, indent=2) + "\n").encode()

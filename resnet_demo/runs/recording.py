@@ -13,10 +13,10 @@ from typing import Any
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
-from resnet_demo.events import Finished, fits
+from resnet_demo.events import fits
 from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.runs.finished import copy_told, finished
 from resnet_demo.runs.groups import Group, Membership, write
-from resnet_demo.runs.packing import COPIED, status
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 
@@ -32,7 +32,7 @@ def record(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
     Raises ConfigError for a group with a run that has not finished, and for a name that is taken;
     then nothing was copied.
     """
-    views = {run.id: finished(run) for run in group.runs}
+    views = {run.id: finished(run, "recorded", "group") for run in group.runs}
     targets = names(group)
     for name in targets.values():
         if (folder / name).exists():
@@ -55,9 +55,7 @@ def copy(
     making = target.with_name(f".{target.name}.{os.getpid()}.new")
     making.mkdir(parents=True)
     try:
-        for file in COPIED:
-            write_atomically(making / file, (run.path / file).read_bytes())
-        write_atomically(making / "status.json", status(view))
+        copy_told(run, view, making)
         write(making, told)
         for name, content in more.items():
             write_atomically(making / name, content)
@@ -92,15 +90,6 @@ def chart_of(run: Run) -> dict[str, Any] | None:
         return chart if sound and chart["n"] > 0 else None
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
-
-
-def finished(run: Run) -> RunView:
-    """All that the run logged. Raises ConfigError for one that has not finished."""
-    view = RunView(run.log())
-    view.refresh()
-    if not isinstance(view.ended, Finished):
-        raise ConfigError(f"only finished runs can be recorded, and {run.id} is none", "group")
-    return view
 
 
 def names(group: Group) -> dict[str, str]:

@@ -57,7 +57,7 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
     run = runs.get("duel-1-plain8")
     lines = (run.path / "events.jsonl").read_bytes().splitlines(True)
     (run.path / "events.jsonl").write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(ConfigError, match="only finished runs can be recorded, and duel-1-plain8"):
+    with pytest.raises(ConfigError, match="only a finished run can be recorded, and duel-1-plain8"):
         record(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert not (tmp_path / "shipped").exists()
 

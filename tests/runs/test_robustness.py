@@ -77,12 +77,9 @@ def test_no_two_parts_are_given_the_same_chances(finished, datasets, monkeypatch
     assert seeds == [seed for _, seed in shares.parts()]
 
 
-def test_a_sample_is_fixed_and_in_order_and_each_image_has_its_label(
-    finished, datasets, monkeypatch
-):
-    monkeypatch.setattr(module, "MOST_IMAGES", 12)
-    images, labels = sample(finished, datasets, "train", "colours")
-    again, _ = sample(finished, datasets, "train", "colours")
+def test_a_sample_is_fixed_and_in_order_and_each_image_has_its_label(finished, datasets):
+    images, labels = sample(finished, datasets, "train", "colours", most=12)
+    again, _ = sample(finished, datasets, "train", "colours", most=12)
     assert torch.equal(images, again)
     everything, truths = images_of(finished, datasets, "train", "colours")
     places = [(everything == image).flatten(1).all(1).nonzero().item() for image in images]

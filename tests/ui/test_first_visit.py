@@ -69,13 +69,14 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]
-    _, figures, words, stop, resume, retry, loss, accuracy, table, _, _ = tick(
+    _, figures, words, stop, resume, retry, delete, loss, accuracy, table, _, _ = tick(
         fresh, "cifar10-shipped", False, None
     )
     assert "Finished" in figures
     assert words.startswith("Came with the app, trained in ")
     assert (stop["interactive"], resume["interactive"]) == (False, False)
     assert not retry["visible"]
+    assert not delete["interactive"]
     assert loss["data"]
     assert accuracy["data"]
     assert len(table) == 2
