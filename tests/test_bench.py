@@ -21,6 +21,8 @@ from resnet_demo.data.preprocess import preprocessing_for
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.counts import count
+from resnet_demo.training import fit
+from resnet_demo.training.probes import Look
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -261,6 +263,17 @@ def test_throughput_against_one_leaves_the_other_out(datasets):
     result = throughput(tiny(), datasets, ("article",), seconds=0.01, rounds=1)
     assert result["ratio"].keys() == {"article"}
     assert result["workers"] is None
+
+
+def test_throughput_against_itself_with_probes_looks_into_every_second_step(datasets, monkeypatch):
+    looked, steps, step = [], [], fit.train_step
+    monkeypatch.setattr(fit, "Look", lambda model: looked.append(model) or Look(model))
+    monkeypatch.setattr(fit, "train_step", lambda *args: steps.append(args[-1]) or step(*args))
+    result = throughput(tiny(), datasets, ("probed",), seconds=0.01, rounds=1)
+    assert result["ratio"].keys() == {"probed"}
+    assert looked
+    assert len({id(model) for model in looked}) == 1  # of one of the two loops only
+    assert len(looked) == sum(look is not None for look in steps) < len(steps)
 
 
 # --- time to accuracy

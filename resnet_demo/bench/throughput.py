@@ -1,6 +1,7 @@
 """Images a second of the product's training, side by side with how others train."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from resnet_demo.bench.own import OwnLoop, begin, waiting_for
 from resnet_demo.bench.turns import Clock, compare, in_turns
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
+from resnet_demo.runs.lessons import PROBE_EVERY
 from resnet_demo.training.device import device_name
 from resnet_demo.training.state import Training
 
-AGAINST = ("article", "loader")
+AGAINST = ("article", "loader")  # how others train
+PROBED = "probed"  # this program, looking into every layer as often as the Learn tab does
 
 
 def throughput(
@@ -33,7 +36,12 @@ def throughput(
     """
     own = begin(config, datasets)
     workers = cores() if workers is None else workers
-    others = {"article": lambda: ArticleLoop(own), "loader": lambda: LoaderLoop(own, workers)}
+    probed = replace(config, probe_every=PROBE_EVERY)
+    others = {
+        "article": lambda: ArticleLoop(own),
+        "loader": lambda: LoaderLoop(own, workers),
+        PROBED: lambda: OwnLoop(begin(probed, datasets)),
+    }
     loops = {"own": OwnLoop(own), **{name: others[name]() for name in against}}
     rates = in_turns(loops, rounds, seconds, clock, waiting_for(own.device))
     return {

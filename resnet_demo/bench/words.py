@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-LOOPS = {"article": "the tutorial's loop", "loader": "DataLoader, {workers} workers"}
+LOOPS = {
+    "article": "the tutorial's loop",
+    "loader": "DataLoader, {workers} workers",
+    "probed": "with probes",
+}
 
 
 def throughput_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,10 @@ WORK = (  # the knobs that decide what a step costs
     "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
     "flip", "crop", "cutout", "precision",
 )  # fmt: skip
-AGAINST = {"article": ("article",), "loader": ("loader",), "both": ("article", "loader")}
+AGAINST = {
+    **{"article": ("article",), "loader": ("loader",), "both": ("article", "loader")},
+    "probed": ("probed",),
+}
 
 
 def add(verbs: Any) -> None:
@@ -29,7 +32,10 @@ def add(verbs: Any) -> None:
     parser = one_kind(kinds, "throughput", throughput, "images/s, against other loops", WORK, each)
     parser.add_argument("--rounds", type=whole, default=3, help="that count, 3; one warms up")
     parser.add_argument(
-        "--against", choices=tuple(AGAINST), default="both", help="whose loop (both)"
+        "--against",
+        choices=tuple(AGAINST),
+        default="both",
+        help="whose loop (both); or its own with probes",
     )
     knobs = tuple(knob.name for knob in fields(TrainConfig) if knob.name != "seed")
     each = "for the reference network before each seed"

@@ -16,6 +16,7 @@ Arms = list[tuple[str, TrainConfig]]
 KINDS = ("duel", "gradient", "vgg", "bugs", "range")
 MOST_SEEDS = 5
 MOST_RUNS = 40  # each waits in a process of its own
+PROBE_EVERY = 2  # steps, in the lesson that looks into each layer
 FEW = {"train_images": 5_000, "val_share": 0.04}  # a small training: 2,000 images to check it by
 
 BUGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,7 +52,7 @@ def gradient(depth: int, seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """Plain without BatchNorm, plain with it, residual: all looked into every second step."""
     if depth not in DEPTHS:
         raise ConfigError.rule("depth", one_of(map(str, DEPTHS)), depth)
-    same = {**FEW, "epochs": 2, "probe_every": 2, **knobs}
+    same = {**FEW, "epochs": 2, "probe_every": PROBE_EVERY, **knobs}
     told = {
         "plain without BatchNorm": {"model": f"plain{depth}", "batch_norm": False},
         "plain": {"model": f"plain{depth}"},
@@ -66,14 +67,18 @@ def beside_vgg(seeds: int, knobs: Mapping[str, Any]) -> Arms:
 
 
 def bugs(chosen: Sequence[str], seeds: int, knobs: Mapping[str, Any]) -> Arms:
-    """One small training as it should be, and once more with each of the faults by itself."""
+    """One small training as it should be, and once more with each of the faults by itself.
+
+    Of the smallest network: what counts is how many pairs a person can wait for.
+    """
     if not chosen:
         raise ConfigError("choose a switch at least, got none", "bugs")
     for name in chosen:
         if name not in BUGS:
             raise ConfigError.rule("bugs", one_of(BUGS), name)
     faults = {name: BUGS[name][1] for name in BUGS if name in chosen}
-    return arms({AS_IT_SHOULD: {}, **faults}, seeds, {**FEW, "epochs": 5, **knobs})
+    same = {**FEW, "model": "resnet8", "epochs": 5, **knobs}
+    return arms({AS_IT_SHOULD: {}, **faults}, seeds, same)
 
 
 def range_of(steps: int, knobs: Mapping[str, Any]) -> Arms:

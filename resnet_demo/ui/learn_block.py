@@ -21,7 +21,8 @@ SHORTCUTS = [
 ]
 COLUMNS = ["part", "blocks", "puts out", "parameters", "multiply-adds", "share"]
 WORKING = {**QUIET, "show_progress": "minimal", "trigger_mode": "always_last"}  # loads torch
-STEP, WIDE, LEFT, RIGHT = 62, 560, 150, 430  # of the drawing: pixels between layers, width, columns
+# of the drawing, whose letters a phone can still show: pixels between layers, width, columns, box
+STEP, WIDE, LEFT, RIGHT, BOX = 62, 410, 103, 307, 190
 OPENING = ("basic", 16, 32, 2, "projection", 32)
 
 
@@ -186,9 +187,9 @@ HEAD = (
 
 
 def box(x: int, y: int, title: str, below: str) -> str:
-    """A layer: 230 wide, 40 high, its top at y."""
+    """A layer: BOX wide, 40 high, its top at y."""
     return (
-        f'<rect x="{x - 115}" y="{y}" width="230" height="40" rx="6"/>'
+        f'<rect x="{x - BOX // 2}" y="{y}" width="{BOX}" height="40" rx="6"/>'
         + text(x, y + 17, title, "name")
         + text(x, y + 33, below, "shape")
     )
