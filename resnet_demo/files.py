@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from resnet_demo.errors import DiskFullError
 
+Mark = tuple[int, int] | None
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none for this user, none for this file
 
 
@@ -58,6 +59,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def mark(path: Path) -> Mark:
+    """Differs as soon as a file was replaced or a folder has other entries; None: not there.
+
+    Cheaper to ask than a file is to read.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:

@@ -77,7 +77,7 @@ def bugs(chosen: Sequence[str], seeds: int, knobs: Mapping[str, Any]) -> Arms:
         if name not in BUGS:
             raise ConfigError.rule("bugs", one_of(BUGS), name)
     faults = {name: BUGS[name][1] for name in BUGS if name in chosen}
-    same = {**FEW, "model": "resnet8", "epochs": 5, **knobs}
+    same = {**FEW, "model": "resnet8", "epochs": 4, **knobs}
     return arms({AS_IT_SHOULD: {}, **faults}, seeds, same)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from resnet_demo.config import TrainConfig, from_json
@@ -45,11 +46,16 @@ class Runs:
     def __init__(self, places: Places) -> None:
         self.root, self.shipped_root = places.runs, places.shipped
 
+    @cached_property
+    def shipped(self) -> Sequence[Run]:
+        """The runs that came with the repository, which nobody changes while the app is there."""
+        return [run for run in self.under(self.shipped_root) if run.shipped]
+
     def list(self) -> Sequence[Run]:
         """Every run, newest first, the shipped ones last."""
         own = [run for run in self.under(self.root) if not run.shipped]
         own.sort(key=lambda run: made_at(run.path), reverse=True)
-        return own + [run for run in self.under(self.shipped_root) if run.shipped]
+        return [*own, *self.shipped]
 
     def under(self, root: Path) -> Sequence[Run]:
         """The directories of `root` that are runs, by name; links are not followed."""

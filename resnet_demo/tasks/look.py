@@ -3,9 +3,11 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import DamagedError
+from resnet_demo.files import Mark, mark
 from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import Run, made_at
 from resnet_demo.runs.view import RunView, elapsed
@@ -127,6 +129,26 @@ class Watcher:
         self.views[key] = view
         while len(self.views) > MOST_VIEWS:
             self.views.pop(next(iter(self.views)), None)
+
+
+class States:
+    """The state of each of many runs, which every page asks for every second.
+
+    A run at rest is read again only when its status was replaced; one that came with the app, once.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Path, tuple[Mark, str]] = {}  # of runs at rest
+
+    def __call__(self, run: Run) -> str:
+        """The state in a word. Raises DamagedError."""
+        now = None if run.shipped else mark(run.path / "status.json")
+        if run.path in self.known and self.known[run.path][0] == now:
+            return self.known[run.path][1]
+        status = status_of(run)
+        if not status.is_live:
+            self.known[run.path] = now, status.state
+        return status.state
 
 
 def key_of(run: Run) -> tuple[str, float]:

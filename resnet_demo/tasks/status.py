@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
-from resnet_demo.files import full_told, write_atomically
+from resnet_demo.files import full_told, mark, write_atomically
 
 LEGAL: dict[str, tuple[str, ...]] = {
     "queued": ("preparing", "stopping", "failed"),
@@ -294,8 +294,7 @@ class StopSignal:
 
     def __call__(self) -> bool:
         """Reads the file only when it was replaced since the last look."""
-        stat = self.file.stat()
-        mark = (stat.st_ino, stat.st_mtime_ns)
-        if mark != self.seen:
-            self.seen, self.asked = mark, read_status(self.file.parent).state == "stopping"
+        now = mark(self.file)
+        if now != self.seen:
+            self.seen, self.asked = now, read_status(self.file.parent).state == "stopping"
         return self.asked

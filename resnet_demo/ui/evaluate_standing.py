@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_demo.errors import DemoError
+from resnet_demo.files import Mark, mark
 from resnet_demo.models.description import DESCRIPTION, PENDING
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.status import LIVE, Status
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.text import literal
-
-Mark = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -106,15 +105,6 @@ class Standings:
         if standing.done:
             self.ended[folder] = now, standing
         return standing
-
-
-def mark(path: Path) -> Mark:
-    """Differs as soon as a file was replaced or a folder has other entries; None: not there."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def told(folder: Path, status: Status) -> Standing:

@@ -56,7 +56,7 @@ def bugs_form(services: Services) -> ChapterForm:
     )  # fmt: skip
     with gr.Group(), gr.Row():
         dataset = dataset_choice(services, KIND)
-        epochs = number(KIND, "epochs", 5, "Epochs", "of 5,000 images")
+        epochs = number(KIND, "epochs", 4, "Epochs", "of 5,000 images")
         seeds = seeds_choice(KIND, 3)
     return ChapterForm(
         inputs=[chosen, dataset, epochs, seeds],

@@ -21,7 +21,7 @@ from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.evaluating import Evaluating
 from resnet_demo.tasks.indexing import Indexing
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.look import Watcher, status_of
+from resnet_demo.tasks.look import States, Watcher
 from resnet_demo.tasks.measuring import Measuring
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
@@ -51,6 +51,7 @@ class Services:
     indexing: Indexing = field(init=False)
     comparing: Comparing = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
+    states: States = field(default_factory=States)
     classifiers: Classifiers = field(default_factory=Classifiers)
 
     def __post_init__(self) -> None:
@@ -82,7 +83,20 @@ class Services:
     def run_labels(self, trained: bool = False) -> list[tuple[str, str]]:
         """What a choice of runs shows, and the id behind it; trained: only those with weights."""
         runs = self.trained() if trained else self.runs.list()
-        return [(label(run), run.id) for run in runs]
+        return [(self.label(run), run.id) for run in runs]
+
+    def label(self, run: Run) -> str:
+        """A run in a choice of runs: its id, and its state, or where it came from."""
+        what = self.state(run)
+        told = "came with the app" if run.shipped and what == "finished" else what
+        return f"{run.id} · {told}"
+
+    def state(self, run: Run) -> str:
+        """A run's state in a word."""
+        try:
+            return self.states(run)
+        except DamagedError:
+            return "damaged"
 
     def trained(self) -> list[Run]:
         """The runs that have weights by now, newest first, those that came with the app last."""
@@ -91,28 +105,14 @@ class Services:
     def first_choice(self) -> str | None:
         """The run to try first: a person's newest finished one, else one that came with the app."""
         runs = self.trained()
-        finished = [run for run in runs if run.shipped or state(run) == "finished"]
+        finished = [run for run in runs if run.shipped or self.state(run) == "finished"]
         return next((run.id for run in [*finished, *runs]), None)
 
     def latest(self) -> str | None:
         """The run a new page opens with: the live one that trains, else the newest."""
         labels = self.runs.list()
-        live = [run for run in labels if state(run) in ("running", "preparing", "stopping")]
+        live = [run for run in labels if self.state(run) in ("running", "preparing", "stopping")]
         return next((run.id for run in [*live, *labels]), None)
-
-
-def label(run: Run) -> str:
-    """A run in a choice of runs: its id, and its state, or where it came from."""
-    what = state(run)
-    return f"{run.id} · {'came with the app' if run.shipped and what == 'finished' else what}"
-
-
-def state(run: Run) -> str:
-    """A run's state in a word."""
-    try:
-        return status_of(run).state
-    except DamagedError:
-        return "damaged"
 
 
 @contextmanager

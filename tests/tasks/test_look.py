@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Started, Step
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import look as module
-from resnet_demo.tasks.look import Watcher, look, summary, summary_text
-from resnet_demo.tasks.status import LOCK, Status, as_json, take
+from resnet_demo.tasks.look import States, Watcher, look, summary, summary_text
+from resnet_demo.tasks.status import LOCK, Status, as_json, change, take
 from resnet_demo.ui.train_tab import tick
 from tests.runs.test_view import write_log
 
@@ -184,3 +185,46 @@ def test_a_summary_is_a_line(make):
         "mine: finished, resnet20 on cifar10, 2 of 3 epochs in 1 min 05 s, "
         "best validation top-1 75.00%"
     )
+
+
+# --- the states of many
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts how often a status is read, by run."""
+    read, counted = module.status_of, []
+    monkeypatch.setattr(module, "status_of", lambda run: counted.append(run.id) or read(run))
+    return counted
+
+
+def test_a_run_at_rest_is_read_again_only_when_its_status_was_replaced(make, reads):
+    states, run = States(), make("a-1", "stopped")
+    assert [states(run) for _ in range(3)] == ["stopped"] * 3
+    assert reads == ["a-1"]
+    change(run.path, "queued")
+    os.close(take(run.path / LOCK))
+    assert states(run) == "failed"  # nobody works on it
+
+
+def test_a_live_run_is_looked_at_each_time(make):
+    states, run = States(), make("a-1", "running")
+    lock = take(run.path / LOCK)
+    assert states(run) == "running"
+    os.close(lock)  # as the kernel does for a worker that is killed
+    assert states(run) == "failed"
+
+
+def test_a_run_that_came_with_the_app_is_read_once(make, runs, reads):
+    states, run = States(), make("learn-a", "finished", root=runs.shipped_root)
+    assert [states(run) for _ in range(3)] == ["finished"] * 3
+    assert reads == ["learn-a"]
+
+
+def test_a_run_whose_status_is_gone_is_damaged_again_and_again(make):
+    states, run = States(), make("a-1", "finished")
+    assert states(run) == "finished"
+    (run.path / "status.json").unlink()
+    for _ in range(2):
+        with pytest.raises(DamagedError):
+            states(run)
