@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 from dataclasses import fields
@@ -10,6 +11,7 @@ from scipy.special import logsumexp
 
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.saved import load_model
+from resnet_demo.runs.lessons import duel
 from resnet_demo.training import fit as module
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
@@ -43,6 +45,30 @@ def test_the_same_config_gives_the_same_run_bit_for_bit(datasets, tiny):
     one = curve(fit(tiny(cutout=3), datasets))
     torch.manual_seed(2)  # what was drawn before has no say
     assert curve(fit(tiny(cutout=3), datasets)) == one
+
+
+def test_both_arms_of_a_duel_see_the_same_batches_bit_for_bit_and_begin_alike(
+    datasets, monkeypatch
+):
+    step, seen = module.train_step, {}
+    small = {"dataset": "colours", "image_size": 12, "batch_size": 45, "epochs": 2, "crop": 2}
+
+    def watched(training, x, labels, *rest):
+        batch = hashlib.sha256(x.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        seen.setdefault(training.config.model, []).append(batch)
+        return step(training, x, labels, *rest)
+
+    monkeypatch.setattr(module, "train_step", watched)
+    arms = dict(duel([8], 1, small))
+    for config in arms.values():
+        list(fit(config, datasets))
+    assert seen["plain8"] == seen["resnet8"]
+    assert len({*seen["plain8"]}) == 6  # three steps an epoch, no two alike
+    plain, residual = (
+        Training.begin(config, datasets, None).model.state_dict() for config in arms.values()
+    )
+    assert plain.keys() == residual.keys()
+    assert all(torch.equal(plain[name], residual[name]) for name in plain)
 
 
 def test_another_seed_gives_another_run(datasets, tiny):
