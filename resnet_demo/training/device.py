@@ -45,4 +45,6 @@ def device_name(device: torch.device) -> str:
     """What a person calls it: `cpu (2 threads)` or the name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    many = f"{threads} threads" if threads != 1 else "1 thread"
+    return f"cpu ({many})" if device.type == "cpu" else device.type

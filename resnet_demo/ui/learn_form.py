@@ -118,10 +118,11 @@ def cost(services: Services, arms: Callable[[], Arms]) -> str:
     known = [
         estimate(config, info, services.runs) for config, info in zip(configs, infos, strict=True)
     ]
-    runs = "1 run" if len(configs) == 1 else f"{len(configs)} runs, one after the other"
+    one = len(configs) == 1
+    runs = "1 run" if one else f"{len(configs)} runs, one after the other"
     if all(known):
         return f"{runs}: about **{duration(sum(one.seconds for one in known))}** on this machine"
-    return f"{runs}; how long they take is not known on this machine yet"
+    return f"{runs}; how long {'it takes' if one else 'they take'} is not known on this machine yet"
 
 
 def as_text(guess: Any) -> str:

@@ -159,4 +159,6 @@ def conclude(known: dict[str, Probed]) -> Any:
 def ratio(probe: Probe) -> str:
     """The first convolution's gradient over the last convolution's, in words."""
     first, last = probe.gradients[0], probe.gradients[-2]
-    return f"{first / last:.2g}" if first is not None and last else "no number of"
+    if first is None or not last:
+        return "no number of"
+    return f"{first / last:,.0f}" if first >= 100 * last else f"{first / last:.2g}"

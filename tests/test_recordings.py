@@ -1,0 +1,59 @@
+"""The recordings that come with the app, and what the chapters say of them: the same numbers."""
+
+import pytest
+
+from resnet_demo.events import Finished
+from resnet_demo.places import REPOSITORY, Places
+from resnet_demo.runs.groups import groups
+from resnet_demo.runs.probed import Probed
+from resnet_demo.runs.store import Runs
+from resnet_demo.runs.view import RunView
+from resnet_demo.ui.learn_form import TEXTS
+
+SHIPPED = Runs(Places(REPOSITORY / "none", REPOSITORY / "none")).list()
+RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
+
+
+def view_of(run):
+    view = RunView(run.log())
+    view.refresh()
+    return view
+
+
+def arms_of(kind):
+    [group] = [group for group in groups(RECORDINGS) if group.kind == kind]
+    return {arm: runs[0] for arm, runs in group.arms.items()}
+
+
+def words_of(name):
+    """What a chapter says of its recording."""
+    text = (TEXTS / f"{name}.md").read_text("utf-8")
+    return text[text.index("**The recording**") :]
+
+
+@pytest.mark.parametrize("run", RECORDINGS, ids=lambda run: run.id)
+def test_a_recording_is_a_whole_run_without_its_weights(run):
+    view = view_of(run)
+    assert isinstance(view.ended, Finished)
+    assert len(view.epochs) == run.config().epochs
+    assert run.config().dataset == "cifar10"
+    names = {file.name for file in run.path.iterdir()} - {"surgery.json"}
+    assert names == {"config.json", "events.jsonl", "group.json", "status.json"}
+
+
+def test_what_is_said_of_the_gradients_is_what_was_logged():
+    said, spreads = words_of("3-gradient"), {}
+    for arm, run in arms_of("gradient").items():
+        probed = Probed(run.log())
+        probed.refresh()
+        first, last = (probe.gradients[:-1] for probe in (probed.probes[0], probed.probes[-1]))
+        spreads[arm] = max(last) / min(last)
+        assert f"{view_of(run).best.val_top1:.1%}".replace("%", " %") in said
+        assert len(first) == 55
+        if arm == "plain":
+            assert f"{round(first[0] / first[-1], -2):,.0f} times" in said
+    assert f"{round(spreads['plain without BatchNorm'], -2):,.0f} times" in said
+    assert 54 < spreads["plain"] < 55
+    assert "further apart than 55 times" in said
+    assert 4 < spreads["residual"] < 5
+    assert "at most 5 times" in said
