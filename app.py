@@ -4,7 +4,9 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens.
 """
 
 import os
+import sys
 
+from resnet_demo.errors import ConfigError
 from resnet_demo.places import Places
 
 QUIET = {
@@ -20,9 +22,14 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from resnet_demo.ui.app import build_app, is_public, launch  # reads it as it is imported
+    try:
+        from resnet_demo.ui.app import Access, Limits, build_app, launch  # reads it as it comes
 
-    launch(build_app(Places.from_environment(), is_public(os.environ)))
+        access = Access.from_environment(os.environ)
+        limits = Limits.from_environment(os.environ)
+    except ConfigError as error:
+        sys.exit(f"{error}")
+    launch(build_app(Places.from_environment(), access, limits), access, limits)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""A folder that is a Hugging Face Space: built, and looked through before it travels."""
+"""A folder that is a Hugging Face Space: built, looked through before it travels, uploaded."""
 
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.places import REPOSITORY
+from resnet_demo.tasks.limits import Limits, variable
 
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE = "resnet_demo"
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
 SHIPPED = ("cifar10-shipped", "learn-*")
+MESSAGE = "The app as `space build` wrote it"
 MOST_FILE = 10_000_000  # bytes: beyond, the hub wants large-file storage
 MOST_ALL = 1_000_000_000
 MOST_READ = 2_000_000  # bytes of a file that are looked through for secrets
@@ -26,7 +28,12 @@ COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 SECRETS = re.compile(rb"\bhf_[A-Za-z0-9]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 STRAY = ("last*.pt*", "worker.log", "*.lock", ".env", ".cache", ".tasks", ".trash", ".git")
 VARIABLES = {
+    "RESNET_DEMO_OWNERS": "who may train beside its author: names at Hugging Face, by commas",
     "RESNET_DEMO_HOSTS": "other names under which the app may be asked, where a proxy gives it one",
+    **{variable(one.name): f"{one.metadata['help']} ({one.default:,})" for one in fields(Limits)},
+}
+SECRETS_GIVEN = {
+    "OAUTH_CLIENT_SECRET": "the Space makes it for `hf_oauth: true`; there is nothing to be set",
 }
 
 
@@ -175,3 +182,39 @@ def holds_secret(path: Path) -> bool:
     """Whether its beginning has a token of the hub, or a private key."""
     with open(path, "rb") as file:
         return bool(SECRETS.search(file.read(MOST_READ)))
+
+
+def push(folder: Path, repository: str, endpoint: str | None = None) -> str:
+    """Upload a folder that is a Space, which is made where it is not there; its address.
+
+    What lies in the Space and not in the folder is removed. Signed in by HF_TOKEN, or as
+    `hf auth login` left it. Raises ConfigError, DemoError; then the Space is as it was.
+    """
+    if problems := check(folder):
+        raise ConfigError(f"the folder is no Space: {problems[0]}", "folder")
+    from huggingface_hub import HfApi, errors
+
+    hub = HfApi(endpoint)
+    told = {"repo_id": repository, "repo_type": "space"}
+    try:
+        address = hub.create_repo(**told, space_sdk="gradio", exist_ok=True, token=True)
+        hub.upload_folder(
+            **told, folder_path=folder, delete_patterns="*", commit_message=MESSAGE, token=True
+        )
+    except errors.HFValidationError as error:
+        raise ConfigError.rule("repository", "OWNER/NAME at Hugging Face", repository) from error
+    except errors.LocalTokenNotFoundError as error:
+        told_how = "set HF_TOKEN, or `hf auth login`"
+        raise ConfigError(f"nobody is signed in at Hugging Face: {told_how}", "token") from error
+    except errors.HfHubHTTPError as error:
+        raise DemoError(f"Hugging Face refused: {in_short(error)}") from error
+    except (errors.HTTPError, OSError) as error:
+        raise DemoError(f"Hugging Face cannot be reached: {type(error).__name__}") from error
+    return str(address)
+
+
+def in_short(error: Exception) -> str:
+    """The status and what the server says of it, in one line."""
+    status = getattr(getattr(error, "response", None), "status_code", "no answer")
+    said = getattr(error, "server_message", None) or "it says no more"
+    return f"{status}, {' '.join(said.split())[:200]}"

@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import copy
 import json
 import os
 import shutil
@@ -73,8 +74,9 @@ def colours(tmp_path_factory) -> Path:
 class Served:
     """The app in a process of its own, over folders of its own, as a person starts it."""
 
-    def __init__(self, runs: Path, data: Path, port: int) -> None:
-        self.runs, self.data, self.port = runs, data, port
+    def __init__(self, runs: Path, data: Path, port: int, **told: str) -> None:
+        self.runs, self.data, self.port, self.told = runs, data, port, told
+        self.headers = {}
         self.url = f"http://127.0.0.1:{port}/"
         self.log = runs.parent / "app.log"
         self.uploads = runs.parent / "uploads"
@@ -90,7 +92,14 @@ class Served:
             "GRADIO_SERVER_PORT": str(self.port),
             "GRADIO_TEMP_DIR": str(self.uploads),
             "OMP_NUM_THREADS": "1",  # on tensors this small, threads only wait for each other
+            **self.told,
         }
+
+    def asked_by(self, **headers: str) -> "Served":
+        """The same app, asked with these headers."""
+        other = copy.copy(self)
+        other.headers = headers
+        return other
 
     def start(self) -> None:
         """Start it; back when it answers."""
@@ -99,7 +108,7 @@ class Served:
                 [sys.executable, REPOSITORY / "app.py"], cwd=REPOSITORY, env=self.environment,
                 stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.TransportError):
                 if httpx.get(self.url).is_success:
@@ -123,9 +132,9 @@ class Served:
         """An endpoint by raw HTTP, past what a client would refuse: the event and its data."""
         url = f"{self.url}gradio_api/call/{name}"
         asked = json.dumps({"data": values})  # in ASCII: what is no Unicode travels escaped
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self.headers}
         event_id = httpx.post(url, content=asked, headers=headers).json()["event_id"]
-        text = httpx.get(f"{url}/{event_id}", timeout=90).text
+        text = httpx.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
         event, data = (line.split(": ", 1)[1] for line in text.strip().splitlines()[:2])
         return event, json.loads(data)
 
@@ -147,14 +156,17 @@ class Served:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory, colours) -> Iterator[Callable[..., Served]]:
-    """Starts apps over an empty folder of runs; with `colours` beside shapes10, or other data."""
+    """Starts apps over an empty folder of runs; with `colours` beside shapes10, or other data.
+
+    told: what stands in the environment of the app.
+    """
     started = []
 
-    def start(data: Path = colours) -> Served:
+    def start(data: Path = colours, **told: str) -> Served:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        started.append(Served(tmp_path_factory.mktemp("app") / "runs", data, port))
+        started.append(Served(tmp_path_factory.mktemp("app") / "runs", data, port, **told))
         started[-1].start()
         return started[-1]
 

@@ -11,10 +11,14 @@ class ForbiddenError(DemoError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Someone who asks, by name. On a person's own machine: the owner, who may do everything."""
+    """Someone who asks, by name. On a person's own machine: the owner, who may do everything.
+
+    signed_in: the name is one of Hugging Face; else it is where a visitor comes from.
+    """
 
     name: str = "owner"
     is_owner: bool = True
+    signed_in: bool = False
 
     def must_own(self, what: str) -> None:
         """Raises ForbiddenError for anyone but the owner."""

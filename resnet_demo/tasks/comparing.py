@@ -46,12 +46,13 @@ class Comparing:
     ) -> str:
         """Queue them all and start their workers; the group's id.
 
-        Raises ConfigError, ForbiddenError.
+        Raises ConfigError, ForbiddenError, LimitError.
         """
         caller.must_own("train")
-        group, made = self.make(kind, arms, guess)
-        for run, lock in made:
-            self.launcher.spawn("train", run.path, lock)
+        with self.launcher.allowed(caller, *(config for _, config in arms)):
+            group, made = self.make(kind, arms, guess)
+            for run, lock in made:
+                self.launcher.spawn("train", run.path, lock)
         return group
 
     def stop(self, group: str, caller: Caller) -> int:

@@ -55,11 +55,10 @@ class Evaluating:
         """Evaluate in a worker, once for the same weights, split, dataset and mode; the folder.
 
         What an older version left, or what was damaged since, is made anew.
-        Raises ForbiddenError, ConfigError, NotFoundError, DamagedError.
+        Anybody may. Raises LimitError, ConfigError, NotFoundError, DamagedError.
         """
-        caller.must_own("evaluate a run")
         run = self.launcher.runs.get(run_id)
-        return self._once("evaluate", run, self._told(run, split, dataset, mode))
+        return self._once("evaluate", run, self._told(run, split, dataset, mode), caller)
 
     def folder(self, run: Run, split: str, dataset: str, mode: str = "plain") -> Path:
         """Where the result for these weights goes, there or not yet.
@@ -70,9 +69,8 @@ class Evaluating:
 
     def start_robustness(self, run_id: str, split: str, caller: Caller) -> Path:
         """See how the run bears images made worse, in a worker; as `start`."""
-        caller.must_own("evaluate a run")
         run = self.launcher.runs.get(run_id)
-        return self._once("robustness", run, self._told_robustness(run, split))
+        return self._once("robustness", run, self._told_robustness(run, split), caller)
 
     def robustness_folder(self, run: Run, split: str) -> Path:
         """Where that goes, there or not yet. Raises as `folder`."""
@@ -119,10 +117,10 @@ class Evaluating:
             [*parts, "stored"] if told.get("stored") else parts
         )
 
-    def _once(self, verb: str, run: Run, told: Mapping[str, Any]) -> Path:
+    def _once(self, verb: str, run: Run, told: Mapping[str, Any], caller: Caller) -> Path:
         folder = self._folder(run, told)
         remove_useless(folder)
-        return self.launcher.once(verb, folder, told)
+        return self.launcher.once(verb, folder, told, caller)
 
 
 def keys_of(folder: Path) -> tuple[str, ...]:

@@ -38,12 +38,11 @@ class Indexing:
     def start(self, run_id: str, caller: Caller) -> Path:
         """Look at the run's training images in a worker, once for the same weights; the folder.
 
-        A damaged index is made anew. Raises NotFoundError where the images are not on this
-        machine, ConfigError, DamagedError.
+        Anybody may. A damaged index is made anew. Raises NotFoundError where the images are not on
+        this machine, LimitError, ConfigError, DamagedError.
         """
-        caller.must_own("look for similar training images")
         run = self.launcher.runs.get(run_id)
-        return self.launcher.once("index", *self._asked(run))
+        return self.launcher.once("index", *self._asked(run), caller)
 
     def folder(self, run: Run) -> Path:
         """Where the index for these weights goes, there or not yet. Raises as `describe`."""

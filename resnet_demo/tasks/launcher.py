@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.limits import Allowance
 from resnet_demo.tasks.room import check_room
+from resnet_demo.tasks.secrets import without_secrets
 from resnet_demo.tasks.speeds import task_of
 from resnet_demo.tasks.status import (
     LIVE,
@@ -33,6 +35,7 @@ from resnet_demo.tasks.status import (
     state_of,
     take_over,
 )
+from resnet_demo.tasks.turns import in_line
 
 TRASH = ".trash"
 
@@ -40,8 +43,8 @@ TRASH = ".trash"
 class Launcher:
     """Makes task directories and the workers that fill them; every worker outlives the app."""
 
-    def __init__(self, places: Places) -> None:
-        self.places = places
+    def __init__(self, places: Places, allowance: Allowance | None = None) -> None:
+        self.places, self.allowance = places, allowance or Allowance()
         self.runs, self.datasets = Runs(places), Datasets(places.data)
 
     def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
@@ -63,11 +66,23 @@ class Launcher:
                 return run, lock
 
     def start(self, config: TrainConfig, caller: Caller) -> str:
-        """Queue a run and start its worker; the run id. Raises ConfigError, ForbiddenError."""
+        """Queue a run and start its worker; the run id.
+
+        Raises ConfigError, ForbiddenError, LimitError.
+        """
         caller.must_own("train")
-        run, lock = self.make(config)
-        self.spawn("train", run.path, lock)
+        with self.allowed(caller, config):
+            run, lock = self.make(config)
+            self.spawn("train", run.path, lock)
         return run.id
+
+    def allowed(self, caller: Caller, *configs: TrainConfig) -> AbstractContextManager[None]:
+        """Around the start of runs over one dataset. Raises ConfigError, LimitError."""
+        if self.allowance.limits is None:
+            return nullcontext()
+        classes = len(check_data(configs[0], self.datasets).classes)
+        alive = len(in_line(self.places.runs))
+        return self.allowance.training(caller, configs, classes, alive)
 
     def stop(self, run_id: str, caller: Caller) -> str:
         """Ask a run to end, its checkpoint kept; what will happen, in words."""
@@ -103,7 +118,9 @@ class Launcher:
         """Queue a stopped or failed run again; the run id. Raises ConfigError."""
         caller.must_own("resume a run")
         run = self.runs.get(run_id)
-        self.spawn("train", run.path, self.requeue(run))
+        must_be_own(run, "resumed")
+        with self.allowed(caller, run.config()):
+            self.spawn("train", run.path, self.requeue(run))
         return run.id
 
     def requeue(self, run: Run) -> int:
@@ -131,14 +148,18 @@ class Launcher:
         caller.must_own("delete a run")
         discard(self.runs.get(run_id))
 
-    def once(self, verb: str, folder: Path, told: Mapping[str, Any]) -> Path:
+    def once(self, verb: str, folder: Path, told: Mapping[str, Any], caller: Caller) -> Path:
         """Have a worker fill a folder with what `told` asks for, once; the folder.
 
         What stopped or failed begins again; what is under way or finished is left as it is.
+        Raises LimitError where this would begin more than the caller may.
         """
-        lock = claim(folder, told)
-        if lock is not None:
-            self.spawn(verb, folder, lock)
+        if folder.exists() and settle(folder).state in (*LIVE, "finished"):
+            return folder
+        with self.allowance.evaluating(caller, folder):
+            lock = claim(folder, told)
+            if lock is not None:
+                self.spawn(verb, folder, lock)
         return folder
 
     def kept(self, run: Run) -> Path:
@@ -160,7 +181,11 @@ class Launcher:
                     stdout=log,
                     stderr=log,
                     cwd=REPOSITORY,
-                    env={**os.environ, **self.places.environment()},
+                    env={
+                        **without_secrets(os.environ),
+                        **self.places.environment(),
+                        **self.allowance.environment(),
+                    },
                     pass_fds=[lock],
                     start_new_session=True,  # the worker outlives the app and its terminal
                 )

@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
 from resnet_demo.tasks.evaluating import bear, evaluate
 from resnet_demo.tasks.indexing import index
+from resnet_demo.tasks.limits import Limits
 from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
 from resnet_demo.tasks.room import give_back, keep_back, sweep
@@ -51,11 +52,13 @@ def train(
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[int], None] = lambda place: None,
     spread: bool = False,
+    most_s: float | None = None,
 ) -> Ended:
     """Take a queued run to its end, logging each event; the last of them.
 
     A failure is logged and told in the status; what the program did not foresee is raised again.
-    spread: on all GPUs of this machine, in a process each; else in this one.
+    spread: on all GPUs of this machine, in a process each; else in this one. most_s: seconds of
+    work after which it is stopped.
     """
     report(run.path, pid=os.getpid())
     lock = wait_for_turn(run.path, StopSignal(run.path), on_wait)
@@ -72,7 +75,8 @@ def train(
         return log_of_ranks(run, count) if count > 1 else log_events(run, places, on_event)
 
     try:
-        return to_the_end(run, work, on_event)
+        with stopping_after(run.path, most_s):
+            return to_the_end(run, work, on_event)
     finally:
         os.close(lock)  # the next one's turn
 
@@ -174,6 +178,28 @@ def say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
+@contextmanager
+def stopping_after(folder: Path, seconds: float | None) -> Iterator[None]:
+    """Ask the task to stop once it has worked that long, and say why; None: never."""
+    if seconds is None:
+        yield
+        return
+    told = f"stopped after {seconds / 60:.0f} minutes of work, the most that is allowed here"
+    fired = threading.Event()
+
+    def stop() -> None:
+        fired.set()
+        request_stop(folder, told)
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    yield
+    timer.cancel()
+    if fired.is_set() and read_status(folder).state == "stopped":
+        report(folder, message=f"{told}; Resume goes on")
+
+
 def ask_to_stop(folder: Path) -> None:
     """From a signal handler: in a thread, since the code it interrupted may hold the lock."""
     threading.Thread(target=request_stop, args=(folder, "asked to stop by a signal")).start()
@@ -195,7 +221,9 @@ def main(verb: str, folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
     if verb == "train":
         waiting = "waiting, place {} in the queue".format
-        train(Run(folder), places, tell, lambda place: say(waiting(place)), spread=True)
+        limits = Limits.from_environment(os.environ)
+        most_s = limits and limits.minutes * 60.0
+        train(Run(folder), places, tell, lambda place: say(waiting(place)), True, most_s)
         return
     with suppress(DemoError):  # told in status.json already
         DEEDS[verb](folder, places)

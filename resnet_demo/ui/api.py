@@ -127,14 +127,15 @@ async def classified(
     dataset = services.runs.get(run_id).config().dataset if similar else None
     if dataset is not None:
         require_images(dataset, services.datasets)  # a mistake is told before anything is computed
-    rgb, told = await asyncio.to_thread(answer, services, image, run_id, fit, top, against)
+    services.allowance.classify(services.caller())
+    rgb, told = await services.in_turn(answer, services, image, run_id, fit, top, against)
     told |= {"similar": None, "inside": None}
     if inside:
-        told["inside"] = await asyncio.to_thread(stages, services, run_id, rgb, fit)
+        told["inside"] = await services.in_turn(stages, services, run_id, rgb, fit)
     if similar:
         what = "the look at the training images"
         folder = await finished(what, services.indexing.start, run_id, services.caller())
-        told["similar"] = await asyncio.to_thread(alike, services, run_id, rgb, fit, folder)
+        told["similar"] = await services.in_turn(alike, services, run_id, rgb, fit, folder)
     return told
 
 

@@ -7,37 +7,38 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from resnet_demo.places import Places
+from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui import train_tab as train
+from resnet_demo.ui.access import Access
 from resnet_demo.ui.api import api
 from resnet_demo.ui.banner import banner
 from resnet_demo.ui.classify_tab import classify_tab
 from resnet_demo.ui.data_tab import data_tab, keep_up
+from resnet_demo.ui.door import Door
 from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.guard import SPACES, Guard, trusted_hosts
+from resnet_demo.ui.header import header, way_words
 from resnet_demo.ui.learn_tab import learn_tab
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
 from resnet_demo.ui.train_tab import train_tab
+from resnet_demo.ui.uploads import Uploads
 
-HEADER = """# ResNet Demo
-Train a residual network, watch it learn, measure it, and show it your own pictures."""
-PUBLIC = (
-    "**Open to everybody, so nothing can be changed here**: watch, classify, learn. To train, run "
-    "it on your own machine, or duplicate the Space."
-)
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
+MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the queue is full
 
 
-def build_app(places: Places, public: bool = False) -> gr.Blocks:
+def build_app(
+    places: Places, access: Access | None = None, limits: Limits | None = None
+) -> gr.Blocks:
     """The app over those folders; nothing is written before somebody asks for it.
 
-    public: strangers may open it. They look, watch and classify, and change nothing.
+    access: who may change things, where strangers may open it; limits: how much.
     """
-    services = Services(places, public)
+    access = access or Access()
+    services = Services(places, access, limits)
     with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
-        gr.Markdown(HEADER, elem_id="title")
-        if public:
-            gr.Markdown(PUBLIC, elem_id="public")
+        way = header(access)
         get = banner(services)
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
@@ -54,10 +55,11 @@ def build_app(places: Places, public: bool = False) -> gr.Blocks:
         api(services)
 
         def on_load(request: gr.Request) -> list:
-            return [*train.on_load(services, tab, request), None]
+            words = way_words(access, services.caller())
+            return [*train.on_load(services, tab, request), None, words]
 
         names = ("dataset", "note", "facts", "timer", "asked", "run", "seen")
-        filled = [*(tab[name] for name in names), data_seen]
+        filled = [*(tab[name] for name in names), data_seen, way]
         app.load(on_load, None, filled, **QUIET)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
         hush(app, gr.State())
@@ -75,11 +77,6 @@ def hush(app: gr.Blocks, nothing: gr.State) -> None:
             event.show_progress_on = [nothing]
 
 
-def is_public(environment: Mapping[str, str]) -> bool:
-    """Whether strangers may reach the app: on a Space, and where its owner says so."""
-    return "SPACE_ID" in environment or environment.get("RESNET_DEMO_PUBLIC") == "1"
-
-
 def guard(environment: Mapping[str, str]) -> Middleware:
     """What stands in front of every request; on a Space, its own frame is let in too."""
     on_space = "SPACE_ID" in environment
@@ -87,12 +84,16 @@ def guard(environment: Mapping[str, str]) -> Middleware:
     return Middleware(Guard, hosts=trusted_hosts(environment), frames=frames, space=on_space)
 
 
-def launch(app: gr.Blocks, **options: object) -> tuple:
+def launch(
+    app: gr.Blocks, access: Access | None = None, limits: Limits | None = None, **options: object
+) -> tuple:
     """Serve it: nothing public by default, nothing about the machine told (see Gradio's launch).
 
-    options: what a test changes, `prevent_thread_lock` say.
+    access, limits: as it was built with. options: what a test changes, `prevent_thread_lock` say.
     """
-    app.queue(default_concurrency_limit=4)
+    access = access or Access()
+    before = [guard(os.environ), Middleware(Door, access), Middleware(Uploads, access, limits)]
+    app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
     app._queue.sleep_when_free = 0.02  # 0.05 s by default, which every event waits for
     return app.launch(
         theme=theme(),
@@ -100,7 +101,7 @@ def launch(app: gr.Blocks, **options: object) -> tuple:
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,
-        app_kwargs={"openapi_url": None, "middleware": [guard(os.environ)]},
+        app_kwargs={"openapi_url": None, "middleware": before},
         max_file_size=MOST_UPLOAD,
         show_error=False,
         share=False,

@@ -63,10 +63,12 @@ def bring_panel(services: Services) -> dict[str, Any]:
 
     @plainly()
     def on_upload(path: str | None) -> None:
+        services.caller().must_own("bring images")
         services.data.survey(uploaded(path), services.caller(), keep=True)
 
     @plainly()
     def on_look(path: str | None) -> None:
+        services.caller().must_own("bring images")  # before anything is said of a path
         services.data.survey(named_folder(path), services.caller())
 
     @plainly()

@@ -191,4 +191,5 @@ def start_index(services: Services, run_id: str | None) -> None:
 
 def stop_index(services: Services, run_id: str | None) -> None:
     """Ask it to stop. Raises DemoError."""
+    services.caller().must_own("cancel a look at the training images")
     services.launcher.stop_task(services.indexing.folder(services.runs.get(run_id)))

@@ -71,6 +71,7 @@ def one(
         yield unanswered(READY if run_id else NOTHING)
         return
     try:
+        services.allowance.classify(services.caller())
         rgb = decode_picture(uploaded_picture(path))
         if "torch" not in sys.modules:
             yield unanswered(WAIT)

@@ -1,6 +1,6 @@
 """The Classify tab: pictures go in; out come labels, where the run looked, and what it saw."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -15,7 +15,10 @@ from resnet_demo.ui.evaluate_tab import choices
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 ALONE = ("nothing", "")
-WORKING = {"show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"}
+WORKING = {
+    **{"show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"},
+    "concurrency_limit": None,  # `Services.in_turns` says whose turn it is
+}
 SHOW_ANSWER = """() => {
   const answer = document.getElementById('sure');
   if (window.innerWidth < 700 && answer.offsetParent) answer.scrollIntoView({behavior: 'smooth'});
@@ -101,17 +104,21 @@ def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
     inputs = [asked[name] for name in ("picture", "run", "fit")]
     behind = [folds["open"], *inputs]
 
-    def on_picture(*values: Any) -> Iterator[dict[Any, Any]]:
-        for updates in one(services, *values):
+    async def on_picture(*values: Any) -> AsyncIterator[dict[Any, Any]]:
+        async for updates in services.in_turns(one(services, *values)):
             yield by_component(parts, updates)
 
-    def on_more(*values: Any) -> dict[Any, Any]:
+    def told_more(*values: Any) -> dict[Any, Any]:
         return by_component(folds, more(services, *values))
+
+    async def on_more(*values: Any) -> dict[Any, Any]:
+        with plainly():
+            return await services.in_turn(told_more, *values)
 
     def on_tick(at: dict[str, bool], *values: Any) -> dict[Any, Any]:
         if not at["similar"]:
             return {folds["timer"]: gr.Timer(active=False)}  # unfolding it asks again
-        return on_more({**at, "inside": False}, *values)  # that does not change by itself
+        return told_more({**at, "inside": False}, *values)  # that does not change by itself
 
     @plainly()
     def on_start(*values: Any) -> dict[Any, Any]:
@@ -141,9 +148,9 @@ def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -
     mode = gr.State("one")
     inputs = [mode, asked["files"], asked["run"], asked["fit"], parts["done"]]
 
-    def on_files(mode: str, *values: Any) -> Iterator[dict[Any, Any]]:
+    async def on_files(mode: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
         if mode == "many":
-            for updates in several(services, *values):
+            async for updates in services.in_turns(several(services, *values)):
                 yield by_component(parts, updates)
 
     def side(name: str) -> list[Any]:

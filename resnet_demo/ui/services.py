@@ -1,13 +1,16 @@
 """What every tab is given: the runs, the datasets, the launcher; and how errors reach a person."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
+from starlette.requests import HTTPConnection
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
@@ -21,8 +24,11 @@ from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.evaluating import Evaluating
 from resnet_demo.tasks.indexing import Indexing
 from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.limits import Allowance, Limits
 from resnet_demo.tasks.look import States, Watcher
 from resnet_demo.tasks.measuring import Measuring
+from resnet_demo.ui.access import Access
+from resnet_demo.ui.fair import Fair
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.runs.classifier import Classifier
@@ -31,6 +37,7 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOT_UPLOADED = ConfigError(
     "a file must come through an upload, got a path of this machine", "image"
 )
+END = object()
 MOST_PICTURE = 20 * 2**20  # bytes
 TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow answer is not doubled
 
@@ -39,11 +46,13 @@ TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow an
 class Services:
     """One of each for the whole app; `watcher` is for the ticks, which all run in one thread.
 
-    public: strangers may ask; they look, watch and classify, and change nothing.
+    access: who may change things, where strangers may ask; limits: how much, None: no matter.
     """
 
     places: Places
-    public: bool = False
+    access: Access = field(default_factory=Access)
+    limits: Limits | None = None
+    allowance: Allowance = field(init=False)
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
     measuring: Measuring = field(init=False)
@@ -53,9 +62,11 @@ class Services:
     watcher: Watcher = field(default_factory=Watcher)
     states: States = field(default_factory=States)
     classifiers: Classifiers = field(default_factory=Classifiers)
+    fair: Fair = field(default_factory=Fair)
 
     def __post_init__(self) -> None:
-        self.launcher = Launcher(self.places)
+        self.allowance = Allowance(self.limits)
+        self.launcher = Launcher(self.places, self.allowance)
         self.data = DataTasks(self.launcher)
         self.measuring = Measuring(self.launcher)
         self.evaluating = Evaluating(self.launcher)
@@ -73,8 +84,30 @@ class Services:
         return self.launcher.datasets
 
     def caller(self) -> Caller:
-        """Who asks: on a person's own machine the owner, in public a visitor."""
-        return Caller("visitor", is_owner=False) if self.public else Caller()
+        """Who asked for what runs at this moment, told by the request that Gradio is at.
+
+        Outside of a request: the owner on a person's own machine, a stranger in public.
+        """
+        asked = LocalContext.request.get(None)
+        request = getattr(asked, "request", None)
+        return self.access.caller(request if isinstance(request, HTTPConnection) else None)
+
+    async def in_turns(self, steps: Iterator[Any]) -> AsyncIterator[Any]:
+        """What slow work tells step by step, each in a thread once it is the visitor's turn."""
+        name, fresh = self.caller().name, True
+        with plainly():
+            while True:
+                async with self.fair.turn(name, fresh):
+                    told = await asyncio.to_thread(next, steps, END)
+                if told is END:
+                    return
+                yield told
+                fresh = False
+
+    async def in_turn(self, work: Callable[..., Any], *values: Any) -> Any:
+        """What slow work gives, in a thread once it is the visitor's turn. Raises LimitError."""
+        async with self.fair.turn(self.caller().name):
+            return await asyncio.to_thread(work, *values)
 
     def classifier(self, run_id: str) -> "Classifier":
         """The run's best weights, kept in memory while they are the best. Raises DemoError."""

@@ -12,7 +12,7 @@ class Page:
 
     def __init__(self, app: Any) -> None:
         self.app, self.session = app, uuid.uuid4().hex
-        self.config = httpx.get(f"{app.url}config", timeout=60).json()
+        self.config = httpx.get(f"{app.url}config", headers=app.headers, timeout=60).json()
         self.ask(self.event("load", told="run"))  # from now on it knows the runs
 
     def part(self, name: str) -> int:
@@ -34,12 +34,12 @@ class Page:
         """Start an event."""
         asked = {"data": values, "fn_index": event, "session_hash": self.session}
         url = f"{self.app.url}gradio_api/queue/join"
-        httpx.post(url, json=asked, timeout=60).raise_for_status()
+        httpx.post(url, json=asked, headers=self.app.headers, timeout=60).raise_for_status()
 
     def ask(self, event: int, *values: Any) -> tuple[bool, Any]:
         """Start an event and wait for its end: whether it was done, and what came of it."""
         self.join(event, *values)
-        with httpx.stream("GET", self.stream, timeout=90) as stream:
+        with httpx.stream("GET", self.stream, headers=self.app.headers, timeout=90) as stream:
             for line in stream.iter_lines():
                 said = json.loads(line.removeprefix("data: ")) if line else {}
                 if said.get("msg") == "process_completed":

@@ -2,7 +2,9 @@ import pytest
 
 from resnet_demo.runs import lessons
 from resnet_demo.tasks.caller import ForbiddenError
-from resnet_demo.ui.app import build_app, is_public
+from resnet_demo.tasks.limits import Limits, is_public
+from resnet_demo.ui.access import Access
+from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 
 
@@ -25,37 +27,30 @@ def test_quiet_events_tell_their_progress_to_one_component_that_shows_nothing(se
         ({"SPACE_ID": "me/demo"}, True),
         ({"RESNET_DEMO_PUBLIC": "1"}, True),
         ({"RESNET_DEMO_PUBLIC": "0"}, False),
+        ({"RESNET_DEMO_ADMIN_TOKEN": "of sixteen or more"}, True),  # a lock is wanted
     ],
 )
 def test_it_is_public_on_a_space_and_where_its_owner_says_so(told, public):
     assert is_public(told) == public
+    assert (Limits.from_environment(told) is not None) == public
 
 
-def test_in_public_nobody_changes_anything(services):
-    visited = Services(services.places, public=True)
+def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
+    visited = Services(services.places, Access("closed"), Limits())
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
     [(_, config), *_] = arms = lessons.duel([8], 1, knobs)
     caller = visited.caller()
     for change in (
         lambda: visited.launcher.start(config, caller),
         lambda: visited.launcher.stop("a", caller),
+        lambda: visited.launcher.kill("a", caller),
         lambda: visited.launcher.resume("a", caller),
         lambda: visited.launcher.delete("a", caller),
         lambda: visited.comparing.start("duel", arms, caller),
+        lambda: visited.comparing.stop("a", caller),
         lambda: visited.data.get("cifar10", caller),
-        lambda: visited.evaluating.start("a", "test", caller),
-        lambda: visited.indexing.start("a", caller),
+        lambda: visited.data.delete("colours", caller),
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             change()
     assert not visited.places.runs.exists()
-
-
-def test_a_public_page_says_so(services):
-    told = [part["props"].get("elem_id") for part in parts_of(services.places, public=True)]
-    assert "public" in told
-    assert "public" not in [part["props"].get("elem_id") for part in parts_of(services.places)]
-
-
-def parts_of(places, **options):
-    return build_app(places, **options).get_config_file()["components"]
