@@ -111,7 +111,7 @@ class Served:
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.TransportError):
-                if httpx.get(self.url).is_success:
+                if httpx.get(self.url, timeout=60).is_success:
                     return
             time.sleep(0.1)
         pytest.fail(f"the app does not answer: {self.log.read_text()}")
@@ -133,7 +133,7 @@ class Served:
         url = f"{self.url}gradio_api/call/{name}"
         asked = json.dumps({"data": values})  # in ASCII: what is no Unicode travels escaped
         headers = {"Content-Type": "application/json", **self.headers}
-        event_id = httpx.post(url, content=asked, headers=headers).json()["event_id"]
+        event_id = httpx.post(url, content=asked, headers=headers, timeout=60).json()["event_id"]
         text = httpx.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
         event, data = (line.split(": ", 1)[1] for line in text.strip().splitlines()[:2])
         return event, json.loads(data)

@@ -61,6 +61,8 @@ def build_app(
         names = ("dataset", "note", "facts", "timer", "asked", "run", "seen")
         filled = [*(tab[name] for name in names), data_seen, way]
         app.load(on_load, None, filled, **QUIET)
+        if access.public:
+            app.unload(services.sessions.end)
         app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
         hush(app, gr.State())
     return app

@@ -12,7 +12,7 @@ from resnet_demo.ui import classify_answer as told
 from resnet_demo.ui.classify_looked import looked_panel, side_by_side, stack
 from resnet_demo.ui.classify_more import more_panel
 from resnet_demo.ui.gallery import gallery
-from resnet_demo.ui.services import Services, uploaded_picture
+from resnet_demo.ui.services import Services
 from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
@@ -72,7 +72,7 @@ def one(
         return
     try:
         services.allowance.classify(services.caller())
-        rgb = decode_picture(uploaded_picture(path))
+        rgb = decode_picture(services.picture(path))
         if "torch" not in sys.modules:
             yield unanswered(WAIT)
         asked = [services.classifier(run_id)]

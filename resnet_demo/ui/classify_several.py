@@ -19,7 +19,7 @@ from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 from resnet_demo.ui.classify_answer import FIT_WORDS
 from resnet_demo.ui.gallery import SHOWN_PX, gallery
 from resnet_demo.ui.live import bar
-from resnet_demo.ui.services import Services, uploaded_picture
+from resnet_demo.ui.services import Services
 from resnet_demo.ui.text import literal
 
 MOST_FILES = 200
@@ -130,7 +130,7 @@ def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
     path, name = file
     classifier = services.classifier(run_id)
     try:
-        rgb = decode_picture(uploaded_picture(path), name=name)
+        rgb = decode_picture(services.picture(path), name=name)
     except DamagedError as error:  # names the file
         return Answer(name, problem=str(error))
     except DemoError as error:

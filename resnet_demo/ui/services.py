@@ -29,6 +29,7 @@ from resnet_demo.tasks.look import States, Watcher
 from resnet_demo.tasks.measuring import Measuring
 from resnet_demo.ui.access import Access
 from resnet_demo.ui.fair import Fair
+from resnet_demo.ui.sessions import Sessions
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.runs.classifier import Classifier
@@ -63,6 +64,7 @@ class Services:
     states: States = field(default_factory=States)
     classifiers: Classifiers = field(default_factory=Classifiers)
     fair: Fair = field(default_factory=Fair)
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.allowance = Allowance(self.limits)
@@ -112,6 +114,12 @@ class Services:
     def classifier(self, run_id: str) -> "Classifier":
         """The run's best weights, kept in memory while they are the best. Raises DemoError."""
         return self.classifiers.get(self.runs.get(run_id))
+
+    def picture(self, path: str | None) -> Path:
+        """An uploaded picture, which is kept as long as a page shows it. Raises ConfigError."""
+        file = uploaded_picture(path)
+        self.sessions.note(file)
+        return file
 
     def run_labels(self, trained: bool = False) -> list[tuple[str, str]]:
         """What a choice of runs shows, and the id behind it; trained: only those with weights."""

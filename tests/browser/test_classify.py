@@ -171,21 +171,23 @@ def test_what_is_no_picture_gets_a_sentence_in_the_place_of_the_answer(page, tmp
 
 def test_several_pictures_get_a_label_each_and_a_csv_that_says_the_same(page, pictures, tmp_path):
     files = pictures("a.png", "bb.png", "=1+1.png")
-    (tmp_path / "bad.png").write_text("this is not a picture")
+    bad = tmp_path / "<img src=x9 onerror=document.title=1> ${document.title=2}.png"
+    bad.write_text("this is not a picture")
     page.get_by_role("tab", name="Several pictures").click()
     expect(page.locator("#several-words")).to_contain_text("Drop up to 200 pictures")
     expect(page.locator("#classify-words")).to_be_hidden()
-    upload(page, [*files[:1], tmp_path / "bad.png", *files[1:]], "#pictures")
+    upload(page, [*files[:1], bad, *files[1:]], "#pictures")
     captions = page.locator("#several .caption-label")
     expect(captions).to_have_text([re.compile(r"(blue|green|red) \d+\.\d% · may be none")] * 3)
     expect(page.locator("#several-words")).to_contain_text("mine says of 3 pictures (centre crop)")
-    expect(page.locator("#several-words")).to_contain_text("'bad.png' is not a PNG, JPEG")
+    expect(page.locator("#several-words")).to_contain_text(f"'{bad.name}' is not a PNG, JPEG")
+    assert page.title() == "ResNet Demo"
     with page.expect_download() as told:
         page.get_by_role("button", name="Download as CSV").click()
     assert told.value.suggested_filename == "labels-mine.csv"
     with open(told.value.path(), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows] == ["a.png", "bad.png", "bb.png", "'=1+1.png"]
+    assert [row["file"] for row in rows] == ["a.png", bad.name, "bb.png", "'=1+1.png"]
     good = [row for row in rows if not row["problem"]]
     assert len(good) == 3
     for row, caption in zip(good, captions.all_inner_texts(), strict=True):

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+from functools import partial
 
 import httpx
 import itsdangerous
@@ -152,6 +153,9 @@ def test_a_cookie_that_was_changed_or_is_old_opens_nothing(monkeypatch):
 # Against real apps.
 
 
+get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
+
+
 def stopped_run(runs):
     folder = runs / "stopped-1"
     folder.mkdir(parents=True)
@@ -235,23 +239,23 @@ def test_a_stranger_changes_nothing_by_any_button_or_endpoint(by_token):
 
 def test_who_tells_the_token_is_the_owner_in_this_browser_alone(by_token):
     door = f"{by_token.url}owner"
-    assert "Admin token" in httpx.get(door).text
-    wrong = httpx.post(door, data={"token": "not the token"})
+    assert "Admin token" in get(door).text
+    wrong = post(door, data={"token": "not the token"})
     assert (wrong.status_code, COOKIE in wrong.headers.get("set-cookie", "")) == (403, False)
-    came = httpx.post(door, data={"token": TOKEN})
+    came = post(door, data={"token": TOKEN})
     assert (came.status_code, came.headers["location"]) == (303, "./")
     assert {"HttpOnly", "SameSite=lax"} <= {*came.headers["set-cookie"].split("; ")}
     page = Page(by_token.asked_by(cookie=f"{COOKIE}={came.cookies[COOKIE]}"))
     assert page.press("stop", "stopped-1") == (True, None)
     assert Page(by_token).press("stop", "stopped-1") == (False, f"{ONLY} stop a run")
-    left = httpx.post(door, data={"leave": "1"}, cookies=came.cookies)
+    left = post(door, data={"leave": "1"}, cookies=came.cookies)
     assert 'resnet_demo_owner=""' in left.headers["set-cookie"]
     assert page_of_another_site(door, came.cookies[COOKIE]).status_code == 403
 
 
 def page_of_another_site(door, cookie):
     headers = {"origin": "https://evil.example", "cookie": f"{COOKIE}={cookie}"}
-    return httpx.post(door, data={"token": TOKEN}, headers=headers)
+    return post(door, data={"token": TOKEN}, headers=headers)
 
 
 def test_a_program_tells_the_token_with_each_request(by_token):
@@ -267,14 +271,14 @@ def test_too_many_wrong_tokens_have_to_wait_and_the_door_says_how_long(by_token)
     elsewhere = {"x-forwarded-for": "203.0.113.77"}  # as the proxy of this machine tells it
     door = f"{by_token.url}owner"
     codes = [
-        httpx.post(door, data={"token": f"guess {n}"}, headers=elsewhere).status_code
+        post(door, data={"token": f"guess {n}"}, headers=elsewhere).status_code
         for n in range(GUESSES + 1)
     ]
     assert codes == [403] * GUESSES + [429]
-    late = httpx.post(door, data={"token": TOKEN}, headers=elsewhere)
+    late = post(door, data={"token": TOKEN}, headers=elsewhere)
     assert (late.status_code, int(late.headers["retry-after"]) > 500) == (429, True)
     assert "Too many wrong tokens: wait" in late.text
-    huge = httpx.post(door, content=b"token=" + b"x" * 100_000, headers=elsewhere)
+    huge = post(door, content=b"token=" + b"x" * 100_000, headers=elsewhere)
     assert huge.status_code == 429
 
 
@@ -293,7 +297,7 @@ def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
     assert tree(by_login.runs, by_login.data) == before
     owner = by_login.asked_by(cookie=session_cookie(signed_in("Me"), secret))
     assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
-    assert httpx.get(f"{by_login.url}owner").status_code == 404
+    assert get(f"{by_login.url}owner").status_code == 404
 
 
 @pytest.mark.parametrize(
