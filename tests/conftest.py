@@ -17,10 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
+from app import QUIET
 from resnet_demo.tasks.status import has_worker, request_stop, settle
 from tests.data.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
+for name, value in QUIET.items():  # before Gradio is imported, as the app does
+    os.environ.setdefault(name, value)
 
 REPOSITORY = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh

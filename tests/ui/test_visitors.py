@@ -12,22 +12,39 @@ import pytest
 from PIL import Image
 
 from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.places import Places
+from resnet_demo.tasks.limits import Limits
+from resnet_demo.ui.access import Access
+from resnet_demo.ui.app import build_app, launch
+from tests.conftest import Served
 from tests.tasks.pages import Page
 from tests.ui.answered import untrained_runs
 
-NAMES = {"mine": ("lion", "tiger", "bear"), "yours": ("oak", "elm", "ash")}
+NAMES = {"mine": ("my lion", "my tiger", "my bear"), "yours": ("your oak", "your elm", "your ash")}
+
+
+PUBLIC = {
+    "RESNET_DEMO_PUBLIC": "1",
+    "RESNET_DEMO_MAX_UPLOADS": "3",
+    "RESNET_DEMO_MAX_PICTURES": "6",
+}
 
 
 @pytest.fixture(scope="module")
-def app(serve):
-    """A public app that nobody owns, with two runs that name their classes differently."""
-    limits = {"RESNET_DEMO_MAX_UPLOADS": "3", "RESNET_DEMO_MAX_PICTURES": "50"}
-    served = serve(RESNET_DEMO_PUBLIC="1", **limits)
-    untrained_runs(served.runs, *NAMES)
+def app(tmp_path_factory, colours):
+    """A public app that nobody owns, in this process; two runs name their classes differently."""
+    root = tmp_path_factory.mktemp("public")
+    untrained_runs(root / "runs", *NAMES)
     for name, classes in NAMES.items():
-        told = Description(**{**describe(served.runs / name), "classes": [*classes]})
-        (served.runs / name / "model.json").write_bytes(encode(told))
-    return served
+        told = Description(**{**describe(root / "runs" / name), "classes": [*classes]})
+        (root / "runs" / name / "model.json").write_bytes(encode(told))
+    access, limits = Access.from_environment(PUBLIC), Limits.from_environment(PUBLIC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
+        page = build_app(Places(root / "runs", colours, root / "shipped"), access, limits)
+        _, url, _ = launch(page, access, limits, prevent_thread_lock=True, quiet=True)
+        yield Served(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
+        page.close()
 
 
 @pytest.fixture
@@ -143,13 +160,11 @@ def test_a_flood_of_uploads_ends_with_the_visitors_share_and_others_go_on(visito
 def test_a_flood_of_questions_is_told_to_wait_and_others_go_on(visitor):
     flood, other = visitor(7), visitor(8)
     file = sent(flood, 30)
-    said = [flood.call("classify", file, "mine") for _ in range(3)]
-    assert [event for event, _ in said] == ["complete"] * 3
-    with ThreadPoolExecutor(8) as pool:
-        told = [*pool.map(lambda _: flood.call("classify", file, "mine"), range(50))]
+    with ThreadPoolExecutor(16) as pool:
+        told = [*pool.map(lambda _: flood.call("classify", file, "mine"), range(16))]
     refused = [answer["error"] for event, answer in told if event == "error"]
-    assert len(refused) == 3
-    assert all(words.startswith("at most 50 pictures a minute may be") for words in refused)
+    assert 1 <= len(refused) <= 10  # a slow machine may need more than a minute for all
+    assert all(words.startswith("at most 6 pictures a minute may be") for words in refused)
     assert other.call("classify", file, "yours")[0] == "complete"
 
 
