@@ -77,6 +77,8 @@ def colours(tmp_path_factory) -> Path:
 class Served:
     """The app in a process of its own, over folders of its own, as a person starts it."""
 
+    patience_s = 180
+
     def __init__(self, runs: Path, data: Path, port: int, **told: str) -> None:
         self.runs, self.data, self.port, self.told = runs, data, port, told
         self.headers = {}
@@ -111,7 +113,7 @@ class Served:
                 [sys.executable, REPOSITORY / "app.py"], cwd=REPOSITORY, env=self.environment,
                 stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.TransportError):
                 if httpx.get(self.url, timeout=60).is_success:

@@ -5,11 +5,14 @@ import inspect
 import json
 import math
 import os
+import random
 from dataclasses import fields
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
+from gradio.utils import error_payload
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, as_json
 from resnet_demo.ui.api import api
+from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 
 LONGEST = 600  # characters of a sentence
@@ -60,7 +64,7 @@ def site(tmp_path_factory, colours):
         with gr.Blocks() as app:
             api(Services(places))
         named = {fn.api_name: fn.fn for fn in app.fns.values() if fn.api_visibility == "public"}
-        yield SimpleNamespace(root=root, named=named, colours=colours)
+        yield SimpleNamespace(root=root, named=named, colours=colours, places=places)
 
 
 def tree(root, without):
@@ -163,3 +167,30 @@ def test_a_directory_that_is_a_link_is_no_run(name, site):
     values = ["link-1"] if name != "classify" else [{"path": "x"}, "link-1"]
     expected = "run must be the id of a run on this machine, got 'link-1'"
     assert ask(site, name, values) == expected
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.soak)])
+def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machine(site, times):
+    """Past the page, by raw HTTP: what the events do not foresee is an error without words."""
+    page, before = build_app(site.places), tree(site.root, site.root / "runs")
+    events = [event for event in page.fns.values() if event.fn]
+    assert len(events) > 100
+    rng = random.Random(times)
+    for _ in range(times):
+        for event in events:
+            values = [rng.choice(NASTY) for _ in event.inputs]
+            told = repr(answered(page, event, values))
+            assert str(site.root) not in told, (event.api_name, values)
+            assert "Traceback" not in told, (event.api_name, values)
+            assert "root:" not in told, (event.api_name, values)  # /etc/passwd
+    uploads = site.root / "uploads"
+    after = tree(site.root, site.root / "runs")
+    assert {path: after[path] for path in after if uploads not in path.parents} == before
+
+
+def answered(page, event, values):
+    """What a raw request to that event is sent: its answer, or what is said of its error."""
+    try:
+        return asyncio.run(page.process_api(event, values, state=SessionState(page)))["data"]
+    except Exception as error:  # noqa: BLE001 - the server tells it as this
+        return error_payload(error, show_error=False)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
+from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
 from resnet_demo.files import full_told
 from resnet_demo.models.measure import measure
@@ -103,7 +104,7 @@ class Training:
         Only the first rank needs the folder: it tells the others what was saved.
         """
         world = world or alone()
-        loaded = world.told(lambda: load_last(folder) if folder else None)
+        loaded = world.told(lambda: load_own(folder, config) if folder else None)
         if loaded:  # another number of threads adds in another order
             torch.set_num_threads(loaded[0]["threads"])
         batches = Batches.load(config, datasets, world.device, world.rank, world.size)
@@ -250,6 +251,24 @@ class Training:
             self.tally.correct += tally["correct"].to(self.device)
             self.tally.last = tally["last"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
+
+
+def load_own(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str] | None:
+    """As `load_last`, where the checkpoint is of a run that was told the same. Raises DamagedError.
+
+    A config.json that was altered, or a checkpoint of another run, would go on as neither.
+    """
+    loaded, told = load_last(folder), config.to_dict()
+    if loaded is None:
+        return None
+    saved = loaded[0]["config"]
+    for name in told.keys() & saved.keys():  # a later version may know other knobs
+        if told[name] != saved[name]:
+            raise DamagedError(
+                f"config.json of {folder.name} does not belong to its checkpoint: {name} is "
+                f"{told[name]!r}, and {saved[name]!r} there"
+            )
+    return loaded
 
 
 def first_weights(config: TrainConfig, num_classes: int) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import logsumexp
 
+from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.saved import load_model
 from resnet_demo.runs.lessons import duel
@@ -75,12 +76,20 @@ def test_another_seed_gives_another_run(datasets, tiny):
     assert curve(fit(tiny(seed=1), datasets)) != curve(fit(tiny(seed=2), datasets))
 
 
-@pytest.mark.parametrize("stop_after", [1, 7, 10])
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(datasets, tiny, tmp_path, stop_after):
+@pytest.mark.parametrize(
+    ("stop_after", "precision"),
+    [
+        *[(steps, "float32") for steps in (1, 7, 10)],
+        pytest.param(10, "bf16", marks=pytest.mark.soak),  # minutes on a CPU that has no such
+    ],
+)
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
+    datasets, tiny, tmp_path, stop_after, precision
+):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    config = tiny(optimizer="sgd", label_smoothing=0.1)
+    config = tiny(optimizer="sgd", label_smoothing=0.1, precision=precision)
     uninterrupted = list(fit(config, datasets, whole))
 
     first = []
@@ -105,6 +114,27 @@ def test_a_stop_during_validation_in_training_mode_leaves_no_trace(datasets, tin
     first = list(fit(config, datasets, parts, lambda: next(asked, True)))
     assert isinstance(first[-1], Stopped)
     assert curve(first) + curve(fit(config, datasets, parts)) == curve(uninterrupted)
+
+
+def test_a_resumed_run_takes_the_number_of_threads_that_it_began_with(datasets, tiny, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(fit(tiny(epochs=1), datasets, tmp_path, lambda: True))
+        torch.set_num_threads(1)
+        resumed, *_ = fit(tiny(epochs=1), datasets, tmp_path)
+        assert (type(resumed), resumed.threads, torch.get_num_threads()) == (Resumed, 2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_checkpoint_of_a_run_that_was_told_something_else_is_refused(datasets, tiny, tmp_path):
+    list(fit(tiny(), datasets, tmp_path, lambda: True))
+    before = (tmp_path / "last.pt").read_bytes()
+    rule = "config.json of .* does not belong to its checkpoint: peak_lr is 0.3, and 0.02 there"
+    with pytest.raises(DamagedError, match=rule):
+        list(fit(tiny(peak_lr=0.3), datasets, tmp_path))
+    assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_a_finished_run_resumed_has_nothing_left_to_do(datasets, tiny, tmp_path):
