@@ -77,7 +77,7 @@ def colours(tmp_path_factory) -> Path:
 class Served:
     """The app in a process of its own, over folders of its own, as a person starts it."""
 
-    patience_s = 180
+    patience_s = 300.0
 
     def __init__(self, runs: Path, data: Path, port: int, **told: str) -> None:
         self.runs, self.data, self.port, self.told = runs, data, port, told

@@ -108,5 +108,6 @@ def launch(
         show_error=False,
         share=False,
         ssr_mode=False,
+        _frontend=False,  # no look whether it answers within 3 s, which on a busy machine ends it
         **options,
     )

@@ -40,8 +40,6 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Alone(Served):
     """The app as a person starts it: with as many threads as it likes."""
 
-    patience_s = 600  # other things may run here
-
     @property
     def environment(self) -> dict[str, str]:
         """Without the tests' limit on threads."""

@@ -1,10 +1,11 @@
+import httpx
 import pytest
 
 from resnet_demo.runs import lessons
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.limits import Limits, is_public
 from resnet_demo.ui.access import Access
-from resnet_demo.ui.app import build_app
+from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.services import Services
 
 
@@ -54,3 +55,19 @@ def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             change()
     assert not visited.places.runs.exists()
+
+
+@pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket fd=\d+, family=2:ResourceWarning")
+def test_an_app_whose_machine_is_too_busy_to_answer_at_once_starts_all_the_same(
+    services, monkeypatch
+):
+    def busy(*asked, **options):
+        raise httpx.ReadTimeout("timed out")
+
+    monkeypatch.setattr("gradio.networking.httpx.head", busy)  # Gradio's look at itself
+    app = build_app(services.places)
+    try:
+        _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+        assert httpx.get(f"{url}config", timeout=60).is_success
+    finally:
+        app.close()
