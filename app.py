@@ -8,6 +8,7 @@ import sys
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.places import Places
+from resnet_demo.tasks.limits import is_zero
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",  # nothing is told to anybody
@@ -24,12 +25,14 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         from resnet_demo.ui.app import Access, Limits, build_app, launch  # reads it as it comes
+        from resnet_demo.ui.zero import on_zero
 
+        gpu = on_zero() if is_zero(os.environ) else None  # before anything else can touch CUDA
         access = Access.from_environment(os.environ)
         limits = Limits.from_environment(os.environ)
     except ConfigError as error:
         sys.exit(f"{error}")
-    launch(build_app(Places.from_environment(), access, limits), access, limits)
+    launch(build_app(Places.from_environment(), access, limits, gpu), access, limits)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ MOST_READ = 2_000_000  # bytes of a file that are looked through for secrets
 KEYS = {
     *("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version"),
     *("app_file", "pinned", "license", "short_description", "models", "datasets", "tags"),
-    *("hf_oauth", "startup_duration_timeout"),
+    *("hf_oauth", "startup_duration_timeout", "suggested_hardware"),
+}
+ZERO_HARDWARE = "zero-a10g"  # how ZeroGPU is asked for, whatever GPU it lends
+ZERO_PYTHON = "3.12"
+ZERO_REQUIREMENTS = {  # ZeroGPU has torch 2.8 to 2.11, of which 2.10 is the first that is safe
+    "torch": ">=2.10,<2.12",
+    "torchvision": ">=0.25,<0.27",
+    "spaces": ">=0.51,<1",
 }
 NEEDED = {"title": None, "sdk": "gradio", "app_file": "app.py"}  # None: any value
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
@@ -48,11 +55,13 @@ class Problem:
         return f"{self.file}: {self.what}"
 
 
-def build(folder: Path, repository: Path = REPOSITORY, title: str | None = None) -> list[Path]:
+def build(
+    folder: Path, repository: Path = REPOSITORY, title: str | None = None, zero_gpu: bool = False
+) -> list[Path]:
     """Write what a Space needs into a new or empty folder; the files, relative to it.
 
-    Raises ConfigError for a folder that is taken, and where something would be wrong with the
-    Space; then nothing is there.
+    zero_gpu: for ZeroGPU, which has other versions of PyTorch. Raises ConfigError for a folder
+    that is taken, and where something would be wrong with the Space; then nothing is there.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -61,6 +70,8 @@ def build(folder: Path, repository: Path = REPOSITORY, title: str | None = None)
     shutil.rmtree(making, ignore_errors=True)
     try:
         fill(making, repository, title)
+        if zero_gpu:
+            fit_zero(making)
         problems = check(making)
         if problems:
             raise ConfigError(f"the Space would not do: {problems[0]}", "folder")
@@ -90,6 +101,19 @@ def fill(making: Path, repository: Path, title: str | None) -> None:
         readme.write_text(re.sub(r"(?m)^title: .*$", lambda _: line, text, count=1), "utf-8")
 
 
+def fit_zero(making: Path) -> None:
+    """Versions, Python and hardware as ZeroGPU has them."""
+    path = making / "requirements.txt"
+    names = "|".join(ZERO_REQUIREMENTS)
+    others = re.sub(rf"(?m)^(?:{names})\b.*\n", "", path.read_text("utf-8"))
+    caps = "".join(f"{name}{rule}\n" for name, rule in ZERO_REQUIREMENTS.items())
+    path.write_text(f"{others}# as ZeroGPU has them\n{caps}", "utf-8")
+    readme = making / "README.md"
+    asked = f'python_version: "{ZERO_PYTHON}"\nsuggested_hardware: {ZERO_HARDWARE}'
+    text = re.sub(r"(?m)^python_version: .*$", asked, readme.read_text("utf-8"), count=1)
+    readme.write_text(text, "utf-8")
+
+
 def check(folder: Path) -> list[Problem]:
     """All that would keep a folder from being a Space, or should not travel; empty where it is one.
 
@@ -97,7 +121,7 @@ def check(folder: Path) -> list[Problem]:
     """
     if not folder.is_dir():
         raise ConfigError.rule("folder", "a folder", str(folder))
-    return [*of_front_matter(folder), *of_files(folder)]
+    return [*of_front_matter(folder), *of_zero(folder), *of_files(folder)]
 
 
 def of_front_matter(folder: Path) -> Iterator[Problem]:
@@ -124,6 +148,22 @@ def of_front_matter(folder: Path) -> Iterator[Problem]:
     version = told.get("sdk_version", "")
     if pinned and not fits_range(version, pinned[1], pinned[2]):
         yield Problem("README.md", f"sdk_version {version} does not fit requirements.txt")
+
+
+def of_zero(folder: Path) -> Iterator[Problem]:
+    """What is wrong with a folder that asks for ZeroGPU; nothing of one that does not."""
+    try:
+        told = front_matter((folder / "README.md").read_text("utf-8"))
+    except (OSError, ValueError):  # told already
+        return
+    if not told.get("suggested_hardware", "").startswith("zero-"):
+        return
+    if told.get("python_version") != ZERO_PYTHON:
+        yield Problem("README.md", f"python_version must be {ZERO_PYTHON} on ZeroGPU")
+    lines = requirements(folder).splitlines()
+    for name, rule in ZERO_REQUIREMENTS.items():
+        if not any(re.fullmatch(rf"{name}{re.escape(rule)}\s*(#.*)?", line) for line in lines):
+            yield Problem("requirements.txt", f"it must have {name}{rule} on ZeroGPU")
 
 
 def front_matter(text: str) -> dict[str, str]:

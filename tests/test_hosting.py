@@ -1,10 +1,19 @@
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.hosting import MOST_FILE, SOURCE, build, check, fits_range, front_matter
+from resnet_demo.hosting import (
+    MOST_FILE,
+    SOURCE,
+    ZERO_REQUIREMENTS,
+    build,
+    check,
+    fits_range,
+    front_matter,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -61,6 +70,61 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(ConfigError, match=r"the Space would not do: README.md: it must begin with"):
         build(tmp_path / "space", broken)
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zero") / "demo"
+    build(folder, zero_gpu=True)
+    return folder
+
+
+def test_for_zero_gpu_its_versions_are_asked_for_in_the_place_of_the_usual_ones(built, zero):
+    assert check(zero) == []
+    asked = (zero / "requirements.txt").read_text().splitlines()
+    for name, rule in ZERO_REQUIREMENTS.items():
+        assert [line for line in asked if line.startswith(name) and line[len(name)] in "<>="] == [
+            f"{name}{rule}"
+        ]
+    usual = (built[0] / "requirements.txt").read_text().splitlines()
+    assert set(usual) - set(asked) == {line for line in usual if line.startswith("torch")}
+    told = front_matter((zero / "README.md").read_text())
+    assert (told["suggested_hardware"], told["python_version"]) == ("zero-a10g", "3.12")
+    assert "suggested_hardware" not in front_matter((built[0] / "README.md").read_text())
+
+
+def test_what_is_tried_here_is_what_zero_gpu_is_given():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    asked = f"spaces{ZERO_REQUIREMENTS['spaces']}"
+    assert asked in extras["optional-dependencies"]["dev"]
+    assert [asked] == extras["optional-dependencies"]["zero"]
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "problem"),
+    [
+        (
+            "requirements.txt",
+            "torch>=2.10,<2.12",
+            "torch>=2.10,<2.15",
+            "must have torch>=2.10,<2.12",
+        ),
+        ("requirements.txt", "spaces>=0.51,<1", "", "must have spaces"),
+        (
+            "README.md",
+            'python_version: "3.12"',
+            'python_version: "3.13"',
+            "must be 3.12 on ZeroGPU",
+        ),
+    ],
+)
+def test_a_folder_for_zero_gpu_that_would_not_do_there_is_told(
+    zero, tmp_path, file, before, after, problem
+):
+    space = shutil.copytree(zero, tmp_path / "demo")
+    text = (space / file).read_text()
+    (space / file).write_text(text.replace(before, after))
+    assert [p.file for p in check(space) if problem in p.what] == [file]
 
 
 def touch(path):

@@ -16,6 +16,7 @@ def add(verbs: Any) -> None:
     space.add_argument("folder", metavar="DIR", type=Path)
     space.add_argument("repository", metavar="REPO", nargs="?", help="for push: OWNER/NAME")
     space.add_argument("--title", metavar="TEXT", help="for build: what the Space is called")
+    space.add_argument("--zero-gpu", action="store_true", help="for build: to run on ZeroGPU")
 
 
 def space_verb(asked: argparse.Namespace, places: Places) -> int:
@@ -36,7 +37,7 @@ def space_verb(asked: argparse.Namespace, places: Places) -> int:
         if not problems and not asked.json:
             print("nothing is wrong with it")
         return 1 if problems else 0
-    files = build(asked.folder, title=asked.title)
+    files = build(asked.folder, title=asked.title, zero_gpu=asked.zero_gpu)
     size = sum((asked.folder / file).stat().st_size for file in files)
     told = {"folder": str(asked.folder), "files": len(files), "bytes": size}
     told |= {"variables": VARIABLES, "secrets": SECRETS_GIVEN}

@@ -4,13 +4,14 @@ An earlier run is the best measurement; where there is none of the same work, a 
 network on noise tell (`measuring`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
-from resnet_demo.runs.store import Runs
+from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.speeds import SAME_WORK
@@ -37,10 +38,27 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
     A run's rate counts validation too: what an epoch took, an image. A run that has no whole epoch
     yet gives its training rate.
     """
+    if known := estimate_from_runs(config, info, runs):
+        return known
+    found = speeds.find(runs.root, speeds.work_of(config, info))
+    if found is None:
+        return None
     train, val = split_sizes(config, info.train)
+    seconds = config.epochs * (train * found.train + val * found.val)
+    return Estimate(seconds, measured_at=found.time)
+
+
+def estimate_from_runs(
+    config: TrainConfig,
+    info: DatasetInfo,
+    runs: Runs,
+    counts: Callable[[Run], bool] = lambda run: True,
+) -> Estimate | None:
+    """The same from runs alone, of those that count."""
+    train, _ = split_sizes(config, info.train)
     for run in runs.list():
         try:
-            if run.shipped or not same_work(run.config(), config):
+            if run.shipped or not counts(run) or not same_work(run.config(), config):
                 continue
         except DamagedError:
             continue
@@ -49,11 +67,7 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
         seconds = seconds_per_image(view, run.config())
         if seconds:
             return Estimate(config.epochs * train * seconds, run.id)
-    found = speeds.find(runs.root, speeds.work_of(config, info))
-    if found is None:
-        return None
-    seconds = config.epochs * (train * found.train + val * found.val)
-    return Estimate(seconds, measured_at=found.time)
+    return None
 
 
 def same_work(one: TrainConfig, other: TrainConfig) -> bool:

@@ -28,6 +28,7 @@ from resnet_demo.tasks.status import (
     change,
     has_worker,
     holder,
+    let_go,
     new_task,
     now_queued,
     request_stop,
@@ -218,7 +219,7 @@ def queue_again(folder: Path) -> int:
         message = "waiting for a worker"
         change(folder, **now_queued(), pid=None, message=message, done=0)
     except ConfigError:
-        os.close(lock)
+        let_go(lock)
         raise
     return lock
 
@@ -250,7 +251,7 @@ def discard(run: Run) -> None:
         trash.mkdir(exist_ok=True)
         os.rename(run.path, free_name(trash / run.id))
     finally:
-        os.close(lock)
+        let_go(lock)
 
 
 def must_be_own(run: Run, what: str) -> None:

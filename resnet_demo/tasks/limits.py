@@ -20,6 +20,7 @@ from resnet_demo.tasks.throttle import Throttle
 
 DAY_S = 24 * 3600.0
 MINUTE_S = 60.0
+ZERO_TRUE = ("1", "t", "true")  # as the package `spaces` reads it
 
 
 class LimitError(DemoError):
@@ -57,7 +58,13 @@ class Limits:
 def is_public(environment: Mapping[str, str]) -> bool:
     """Whether strangers may reach the app: on a Space, and where its owner says so."""
     told = environment.get("RESNET_DEMO_PUBLIC") == "1"
-    return told or "SPACE_ID" in environment or "RESNET_DEMO_ADMIN_TOKEN" in environment
+    named = any(name in environment for name in ("SPACE_ID", "RESNET_DEMO_ADMIN_TOKEN"))
+    return told or named or is_zero(environment)
+
+
+def is_zero(environment: Mapping[str, str]) -> bool:
+    """Whether the app runs on ZeroGPU, which lends a GPU for seconds."""
+    return environment.get("SPACES_ZERO_GPU", "").lower() in ZERO_TRUE
 
 
 def variable(name: str) -> str:

@@ -178,7 +178,10 @@ def held(folder: Path) -> Iterator[None]:
     """One process at a time between reading the status and writing it."""
     with open(folder / "status.lock", "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def as_json(status: Status) -> bytes:
@@ -195,6 +198,15 @@ def take(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+
+
+def let_go(lock: int) -> None:
+    """Give a lock up, whoever has a copy of it: a process forked meanwhile got one unasked.
+
+    A worker is handed its lock by `os.close` alone, which leaves it locked for the worker's copy.
+    """
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
 
 
 def take_over(folder: Path, patience_s: float = 5.0) -> int:
@@ -232,7 +244,7 @@ def has_worker(folder: Path) -> bool:
     else:
         return False
     finally:
-        os.close(descriptor)
+        let_go(descriptor)
 
 
 def holder(folder: Path) -> int | None:

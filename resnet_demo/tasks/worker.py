@@ -11,17 +11,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from resnet_demo.data.store import Datasets
-from resnet_demo.errors import DemoError, DiskFullError
-from resnet_demo.events import Ended, Event, Failed, Stopped
+from resnet_demo.errors import DemoError
+from resnet_demo.events import Ended, Event
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import in_words
 from resnet_demo.tasks import data_work
 from resnet_demo.tasks.evaluating import bear, evaluate
@@ -29,10 +26,10 @@ from resnet_demo.tasks.indexing import index
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.tasks.measuring import measure
 from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
-from resnet_demo.tasks.room import give_back, keep_back, sweep
-from resnet_demo.tasks.status import StopSignal, change, close, read_status, report, request_stop
+from resnet_demo.tasks.status import StopSignal, read_status, report, request_stop
+from resnet_demo.tasks.stretch import end, logged, to_the_end
 from resnet_demo.tasks.turns import wait_for_turn
-from resnet_demo.tasks.work import begin, in_short
+from resnet_demo.tasks.work import begin
 from resnet_demo.training import torchrun
 
 DEEDS = {
@@ -69,56 +66,20 @@ def train(
     # soon as anything else runs here, the page itself for one. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    def work() -> Ended:
+    def work() -> Iterator[Event]:
         begin(run.path, "preparing", "loading torch and the images")
         count = devices() if spread else 1
-        return log_of_ranks(run, count) if count > 1 else log_events(run, places, on_event)
+        if count > 1:
+            yield log_of_ranks(run, count)
+        else:
+            yield from logged(run, places, StopSignal(run.path), on_event)
 
     try:
         with stopping_after(run.path, most_s):
-            return to_the_end(run, work, on_event)
+            *_, last = to_the_end(run, work, on_event)
+        return last
     finally:
         os.close(lock)  # the next one's turn
-
-
-def to_the_end(run: Run, work: Callable[[], Ended], on_event: Callable[[Event], None]) -> Ended:
-    """Do the work, which returns the run's last event, and tell in the status how it ended."""
-    try:
-        sweep(run.path)
-        keep_back(run.path)
-        last = work()
-    except DiskFullError as error:
-        give_back(run.path)
-        request_stop(run.path, str(error))
-        return end(run, "stopped", f"{error}; make room, then Resume goes on", on_event)
-    except DemoError as error:
-        return end(run, "failed", str(error), on_event, getattr(error, "retry", {}))
-    except Exception as error:  # raised again: a page that only sees the folder must know too
-        if not torchrun.restarts_left():
-            end(run, "failed", in_short(error), on_event)
-        raise
-    give_back(run.path)
-    if read_status(run.path).is_live:  # else its first rank has told it
-        close(run.path, last.kind, last.message)
-    return last
-
-
-def log_events(run: Run, places: Places, on_event: Callable[[Event], None]) -> Ended:
-    """Train in this process, alone or as the first of several ranks; the last event."""
-    from resnet_demo.training.distributed import world  # seconds: the waiting must not pay for it
-    from resnet_demo.training.fit import fit
-
-    log, event, should_stop = run.log(), None, StopSignal(run.path)
-    log.mend()
-    with world() as ranks:
-        config = ranks.told(run.config)
-        for event in fit(config, Datasets(places.data), run.path, should_stop, ranks):
-            log.append(event)
-            on_event(event)
-            if event.kind in ("started", "resumed"):  # running already, where a rank was lost
-                message = getattr(event, "message", "")
-                change(run.path, "running", unless=("stopping", "running"), message=message)
-    return event
 
 
 def log_of_ranks(run: Run, count: int) -> Ended:
@@ -138,39 +99,13 @@ def rank(run: Run, places: Places, on_event: Callable[[Event], None]) -> None:
     if not read_status(run.path).is_live:  # all was told, and then another was lost on its way out
         return
     if torchrun.rank() == 0:
-        to_the_end(run, lambda: log_events(run, places, on_event), on_event)
+        for _ in to_the_end(
+            run, lambda: logged(run, places, StopSignal(run.path), on_event), on_event
+        ):
+            pass  # each event is logged, and told to on_event
     else:
         with suppress(DemoError):  # the same as the first one's, which tells it
             follow(places)
-
-
-def end(
-    run: Run,
-    kind: str,
-    message: str,
-    on_event: Callable[[Event], None],
-    retry: Mapping[str, Any] | None = None,
-) -> Ended:
-    """Log and tell an end that the loop did not reach by itself; retry: as in Failed."""
-    give_back(run.path)
-    view = RunView(run.log())
-    run.log().mend()
-    view.refresh()
-    best = view.best
-    told = {"retry": dict(retry)} if retry else {}
-    event = (Failed if kind == "failed" else Stopped)(
-        **told,
-        step=view.step,
-        epoch=view.last.epoch if view.last else 0,
-        best_epoch=best.epoch if best else None,
-        best_val_top1=best.val_top1 if best else None,
-        seconds=view.worked(),
-        message=message,
-    )
-    run.log().append(event)
-    close(run.path, kind, message)
-    on_event(event)
-    return event
 
 
 def say(text: str) -> None:

@@ -51,6 +51,7 @@ def fit(
     folder: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     world: World | None = None,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> Iterator[Event]:
     """Train, and tell. With a folder, checkpoints are kept there and an earlier one is resumed.
 
@@ -58,13 +59,16 @@ def fit(
     by the caller is never behind the checkpoint. Raises TrainingError, ConfigError, DamagedError.
 
     world: of several ranks, which all tell the same; only the first is given a folder, and a stop
-    asked of one stops all. None: alone.
+    asked of one stops all. None: alone. save_every_s: seconds between checkpoints within an epoch.
     """
     with memory_told(config):
-        yield from told(Training.begin(config, datasets, folder, world), should_stop)
+        training = Training.begin(config, datasets, folder, world)
+        yield from told(training, should_stop, save_every_s)
 
 
-def told(training: Training, should_stop: Callable[[], bool]) -> Iterator[Event]:
+def told(
+    training: Training, should_stop: Callable[[], bool], save_every_s: float
+) -> Iterator[Event]:
     """All events of a run that begins or goes on."""
     config = training.config
     yield training.opening_event()
@@ -75,7 +79,7 @@ def told(training: Training, should_stop: Callable[[], bool]) -> Iterator[Event]
     if config.probe_every:
         yield Probing(**training.now(), layers=list(layers_of(training.model)))
     while training.validated < config.epochs:
-        yield from train_epoch(training, should_stop)
+        yield from train_epoch(training, should_stop, save_every_s)
         stopped = training.world.any(should_stop())
         validated = None if stopped else validate_epoch(training, should_stop)
         if validated is None:
@@ -89,13 +93,15 @@ def told(training: Training, should_stop: Callable[[], bool]) -> Iterator[Event]
     yield Finished(**training.now(), **training.ending(f"{config.epochs} epochs done"))
 
 
-def train_epoch(training: Training, should_stop: Callable[[], bool]) -> Iterator[Step | Probe]:
+def train_epoch(
+    training: Training, should_stop: Callable[[], bool], save_every_s: float = SAVE_EVERY_S
+) -> Iterator[Step | Probe]:
     """What is left of the current epoch, an event every few steps; ends early on a stop."""
     config, batches, world = training.config, training.batches, training.world
     epoch, per_epoch = training.epoch, batches.steps_per_epoch
     plan = batches.plan(epoch)
     training.model.train()
-    clock = Clock(training)
+    clock = Clock(training, save_every_s)
     for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
         if world.agrees(should_stop, training.step):
             break
@@ -236,8 +242,8 @@ def finite(loss: Tensor | float, step: int, config: TrainConfig) -> float:
 class Clock:
     """Images a second since the last reading, and when the next checkpoint is due; monotonic."""
 
-    def __init__(self, training: Training) -> None:
-        self.training, self.images = training, 0
+    def __init__(self, training: Training, save_every_s: float) -> None:
+        self.training, self.save_every_s, self.images = training, save_every_s, 0
         self.read = self.saved = time.monotonic()
 
     def rate(self) -> float:
@@ -250,9 +256,9 @@ class Clock:
         return images / seconds
 
     def save_is_due(self) -> bool:
-        """True once every SAVE_EVERY_S."""
+        """True once every `save_every_s`."""
         now = time.monotonic()
-        if now - self.saved < SAVE_EVERY_S:
+        if now - self.saved < self.save_every_s:
             return False
         self.saved = now
         return True

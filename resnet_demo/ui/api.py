@@ -15,6 +15,7 @@ from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError
 from resnet_demo.runs.modes import require_images
 from resnet_demo.runs.results import ROBUSTNESS, read_result
+from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.indexing import check_finished, read_index
 from resnet_demo.tasks.status import settle
 from resnet_demo.ui.services import Services, plainly, uploaded_picture
@@ -31,6 +32,8 @@ def api(services: Services) -> None:
     @plainly()
     def train(config: dict) -> str:
         """Queue a run. config: knobs and values, `recipe` among them. The run id."""
+        if services.slices is not None:
+            raise ForbiddenError("on ZeroGPU a run goes on from an open page alone, not over HTTP")
         return services.launcher.start(make_config(config), services.caller())
 
     @plainly()

@@ -8,6 +8,8 @@ from starlette.middleware import Middleware
 
 from resnet_demo.places import Places
 from resnet_demo.tasks.limits import Limits
+from resnet_demo.tasks.slices import Slice
+from resnet_demo.ui import slices_panel
 from resnet_demo.ui import train_tab as train
 from resnet_demo.ui.access import Access
 from resnet_demo.ui.api import api
@@ -29,14 +31,18 @@ MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the q
 
 
 def build_app(
-    places: Places, access: Access | None = None, limits: Limits | None = None
+    places: Places,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    gpu: Slice | None = None,
 ) -> gr.Blocks:
     """The app over those folders; nothing is written before somebody asks for it.
 
-    access: who may change things, where strangers may open it; limits: how much.
+    access: who may change things, where strangers may open it; limits: how much. gpu: on ZeroGPU,
+    what takes a slice of GPU time: there visitors train too.
     """
     access = access or Access()
-    services = Services(places, access, limits)
+    services = Services(places, access, limits, gpu)
     with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         way = header(access)
         get = banner(services)
@@ -55,7 +61,7 @@ def build_app(
         api(services)
 
         def on_load(request: gr.Request) -> list:
-            words = way_words(access, services.caller())
+            words = slices_panel.HEADER if gpu else way_words(access, services.caller())
             return [*train.on_load(services, tab, request), None, words]
 
         names = ("dataset", "note", "facts", "timer", "asked", "run", "seen")

@@ -18,6 +18,8 @@ from resnet_demo.models.counts import count
 from resnet_demo.runs.words import count as in_figures
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.estimate import Estimate, estimate
+from resnet_demo.tasks.quota import Cost, cost_of
+from resnet_demo.tasks.slices import USUAL_S, check_seconds
 from resnet_demo.tasks.turns import in_line
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.text import literal
@@ -28,6 +30,7 @@ JUST_NOW_S = 600.0
 UNKNOWN = "how long it takes is known once this network has run here"
 MEASURING = "measuring how long this takes here …"
 BUSY = "how long it takes is measured when nothing trains"
+UNKNOWN_COST = "how much GPU time it takes is not known yet: its first slice tells"
 FAILED = "how long it takes could not be measured here"
 
 
@@ -44,6 +47,7 @@ class Asked:
     changed: bool
     told: str = ""
     waits_for: str = ""
+    slice_s: float | None = None  # seconds of a slice, on ZeroGPU
 
 
 def expected_line() -> dict[str, Any]:
@@ -55,12 +59,17 @@ def expected_line() -> dict[str, Any]:
     }
 
 
-def follow(services: Services, values: dict[str, Any], before: Asked | None) -> tuple[Any, ...]:
+def follow(
+    services: Services, values: dict[str, Any], before: Asked | None, slice_s: float | None = None
+) -> tuple[Any, ...]:
     """What changes in the line, its timer and its memory; to be called again while that waits."""
-    skip, fresh = gr.skip(), before is None or before.values != values
+    skip = gr.skip()
+    fresh = before is None or (before.values, before.slice_s) != (values, slice_s)
     if not fresh and not before.waits_for:
         return skip, skip, skip
-    asked = Asked(values, time.time(), before is not None) if fresh else before
+    asked = before
+    if fresh:
+        asked = Asked(values, time.time(), before is not None, slice_s=slice_s)
     told, waits_for = told_before(services, asked)
     now = replace(asked, told=told, waits_for=waits_for)
     if now == before:
@@ -74,6 +83,8 @@ def told_before(services: Services, asked: Asked) -> tuple[str, str]:
     try:
         config = make_config(asked.values)
         info = check_data(config, services.datasets)
+        if services.slices is not None and asked.slice_s is not None:
+            check_seconds(asked.slice_s)
     except DemoError as error:
         return f"⚠ {error}", ""
     size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
@@ -91,6 +102,8 @@ def told_length(
     services: Services, config: TrainConfig, info: DatasetInfo, asked: Asked
 ) -> tuple[str, str]:
     """How long it takes, or where the measurement stands; and what is waited for."""
+    if services.slices is not None:
+        return told_cost(cost_of(config, info, services.runs, asked.slice_s or USUAL_S), asked)
     known, caller = estimate(config, info, services.runs), services.caller()
     if known:
         return in_words(known), ""
@@ -103,6 +116,19 @@ def told_length(
         if problem is not None:
             return f"{FAILED}: {literal(problem)}", ""
     return MEASURING, "result"
+
+
+def told_cost(cost: Cost | None, asked: Asked) -> tuple[str, str]:
+    """What it costs in slices of GPU time, and what is waited for: the news of another slice."""
+    if cost is None:
+        return UNKNOWN_COST, "quiet"
+    least = "at least " if cost.overhead_s is None else "about "
+    number = f"{cost.slices} slice{'s' if cost.slices != 1 else ''}"
+    return (
+        f"{least}**{duration(cost.seconds)}** of GPU time in **{number}** of "
+        f"{asked.slice_s or USUAL_S:.0f} s, as measured in {cost.run_id}; "
+        f"one slice is good for {cost.epochs_a_slice:.1f} epochs"
+    ), "quiet"
 
 
 def in_words(known: Estimate) -> str:

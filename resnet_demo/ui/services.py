@@ -27,6 +27,7 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Allowance, Limits
 from resnet_demo.tasks.look import States, Watcher
 from resnet_demo.tasks.measuring import Measuring
+from resnet_demo.tasks.slices import Slice, Slices
 from resnet_demo.ui.access import Access
 from resnet_demo.ui.fair import Fair
 from resnet_demo.ui.sessions import Sessions
@@ -47,12 +48,14 @@ TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow an
 class Services:
     """One of each for the whole app; `watcher` is for the ticks, which all run in one thread.
 
-    access: who may change things, where strangers may ask; limits: how much, None: no matter.
+    access: who may change things, where strangers may ask; limits: how much, None: no matter. gpu:
+    on ZeroGPU, what takes a slice of GPU time; a visitor then trains in such slices.
     """
 
     places: Places
     access: Access = field(default_factory=Access)
     limits: Limits | None = None
+    gpu: Slice | None = None
     allowance: Allowance = field(init=False)
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
@@ -60,6 +63,7 @@ class Services:
     evaluating: Evaluating = field(init=False)
     indexing: Indexing = field(init=False)
     comparing: Comparing = field(init=False)
+    slices: Slices | None = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     states: States = field(default_factory=States)
     classifiers: Classifiers = field(default_factory=Classifiers)
@@ -74,6 +78,7 @@ class Services:
         self.evaluating = Evaluating(self.launcher)
         self.indexing = Indexing(self.launcher)
         self.comparing = Comparing(self.launcher)
+        self.slices = Slices(self.launcher, self.gpu) if self.gpu else None
 
     @property
     def runs(self) -> Runs:

@@ -15,6 +15,7 @@ from resnet_demo.ui.expected import Asked, expected_line, follow
 from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
 from resnet_demo.ui.preview import preview_panel
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+from resnet_demo.ui.slices_panel import seconds_field, slices_panel
 
 TICK_S = 1.0
 DOUBLE_CLICK_S = 1.0  # a second press on Train so soon, for the same, is no second wish
@@ -44,7 +45,10 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.place(MAIN)
             note = gr.Markdown(elem_id="dataset-note", visible=False)
             expected = expected_line()
+            in_slices = services.slices is not None
+            seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
+            told = gr.Markdown(elem_id="slice-words") if in_slices else None
             with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
                 form.place(form.names(rare=False))
             with gr.Accordion("More knobs", open=False, elem_id="more-knobs"):
@@ -62,18 +66,24 @@ def train_tab(services: Services) -> dict[str, Any]:
         return gr.update(choices=services.run_labels(), value=now[1], visible=True), now
 
     async def on_change(before: Asked | None, *values: Any) -> tuple[Any, ...]:
-        return follow(services, form.asked(values), before)
+        *knobs, slice_s = values if in_slices else (*values, None)
+        return follow(services, form.asked(knobs), before, slice_s)
 
-    start.click(
-        on_start, [pressed, *form.components()], [watched["run"], pressed], **QUIET
-    ).success(None, None, None, js=SHOW_RUN, **QUIET)
+    if in_slices:
+        pressed_train = slices_panel(services, form, seconds, told, start, watched)
+    else:
+        pressed_train = start.click(
+            on_start, [pressed, *form.components()], [watched["run"], pressed], **QUIET
+        )
+    pressed_train.success(None, None, None, js=SHOW_RUN, **QUIET)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET)
-    changes = [knob.change for knob in form.components()]
+    shown = [*form.components(), *([seconds] if in_slices else [])]
+    changes = [knob.change for knob in shown]
     gr.on(
         [*changes, expected["timer"].tick, watched["words"].change],
         on_change,
-        [expected["asked"], *form.components()],
+        [expected["asked"], *shown],
         list(expected.values()),
         **{**TICK, "trigger_mode": "always_last"},  # never two at once, and none is lost
     )
@@ -127,10 +137,12 @@ def watch_panel(services: Services) -> dict[str, Any]:
     async def on_retry(run_id: str) -> dict[str, Any]:
         return await retried(services, run_id)
 
-    stop.click(on_stop, run, None, **QUIET)
-    resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
-    retry.click(on_retry, run, run, **QUIET)
-    return {"run": run, "seen": seen, "words": words}
+    if services.slices is None:
+        stop.click(on_stop, run, None, **QUIET)
+        resume.click(plainly()(lambda run_id: resumed(services, run_id)), run, None, **QUIET)
+        retry.click(on_retry, run, run, **QUIET)
+    pressable = {"stop": stop, "resume": resume, "retry": retry}  # on ZeroGPU wired elsewhere
+    return {"run": run, "seen": seen, "words": words, **pressable}
 
 
 def started(services: Services, asked: dict[str, Any], before: Pressed | None) -> Pressed:
