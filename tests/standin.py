@@ -92,7 +92,7 @@ class ZeroGPU:
                 self.killed += 1
                 os.kill(process.pid, signal.SIGKILL)
                 return
-            time.sleep(0.001)
+            time.sleep(0.003)
 
 
 def child(task: Any, args: bytes, results: Any, told: Any, is_closed: Any) -> None:

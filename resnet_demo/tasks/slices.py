@@ -30,6 +30,7 @@ from resnet_demo.tasks.visitors import Owner, digest, own, owner_of
 
 LEAST_S, MOST_S, USUAL_S = 20, 120, 60  # seconds of a slice; ZeroGPU's own default is 60
 MOST_IDLE = 2  # slices without a checkpoint, one after the other, before that is told
+MOST_VISITORS, MOST_NAME = 1000, 200  # remembered at once; letters
 WAITS = "waiting for a slice of GPU time"
 CUT = "its slice of GPU time was cut off; the next one goes on from the last checkpoint"
 
@@ -59,7 +60,7 @@ class Slices:
 
     def make(self, config: TrainConfig, visitor: str) -> Run:
         """A run of the visitor's, which rests until `go_on`. Raises ConfigError, DiskFullError."""
-        check_config(config)
+        check_config(config), check_visitor(visitor)
         with self.taking(visitor):
             run, lock = self.launcher.make(config)
             try:
@@ -68,7 +69,7 @@ class Slices:
                 close(run.path, "stopped", WAITS)
             finally:
                 let_go(lock)
-            self.turns[visitor] = Turn(run.id)
+            self.take_turn(visitor, run)
         return run
 
     def resume(self, run_id: str, visitor: str) -> Run:
@@ -81,8 +82,15 @@ class Slices:
         check_room(config, len(check_data(config, datasets).classes), run.path)
         with self.taking(visitor):
             own(run, Owner(digest(visitor), wanted=True))
-            self.turns[visitor] = Turn(run.id)
+            self.take_turn(visitor, run)
         return run
+
+    def take_turn(self, visitor: str, run: Run) -> None:
+        """It is that run's from now on. Of many visitors the one seen first is forgotten."""
+        self.turns.pop(visitor, None)
+        self.turns[visitor] = Turn(run.id)
+        if len(self.turns) > MOST_VISITORS:
+            self.turns.pop(next(name for name, turn in self.turns.items() if not turn.under_way))
 
     def stop(self, run_id: str, visitor: str, caller: Caller) -> str:
         """End a run after its step, or before its next slice; what will happen, in words."""
@@ -147,7 +155,7 @@ class Slices:
     def owned(self, run_id: str, visitor: str, what: str) -> Run:
         """The run, if it is that visitor's. Raises NotFoundError, ForbiddenError."""
         run = self.launcher.runs.get(run_id)
-        if not visitor or owner_of(run).visitor != digest(visitor):
+        if not is_name(visitor) or owner_of(run).visitor != digest(visitor):
             raise ForbiddenError(f"only the visitor who started {run.id} may {what} it")
         return run
 
@@ -179,6 +187,17 @@ def check_config(config: TrainConfig) -> None:
     """Raises ConfigError for what a slice cannot do."""
     if config.compile:
         raise ConfigError.rule("compile", "off on ZeroGPU, which cannot do it", True)
+
+
+def is_name(visitor: Any) -> bool:
+    """Whether it can be a visitor's; a raw request may send anything."""
+    return isinstance(visitor, str) and 0 < len(visitor) <= MOST_NAME
+
+
+def check_visitor(visitor: Any) -> None:
+    """Raises ConfigError for what can be no visitor's name."""
+    if not is_name(visitor):
+        raise ConfigError.rule("visitor", f"a text of 1 to {MOST_NAME} letters", visitor)
 
 
 def check_seconds(seconds: Any) -> int:

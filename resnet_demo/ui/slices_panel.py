@@ -112,6 +112,7 @@ def sliced(
     """One slice: what is told while it goes on, and in the end the next turn, if one is due."""
     if turn is None:
         return
+    going = None
     try:
         run, watcher = services.runs.get(turn.run_id), Watcher()  # its own: this is no tick
         going, told_at, due = services.slices.go_on(turn.run_id, name, length), 0.0, False
@@ -130,6 +131,9 @@ def sliced(
         if not isinstance(error, SliceError):
             raise gr.Error(str(error), print_exception=False) from error
         return
+    finally:  # the page was closed: the slice saves where it is
+        if going is not None:
+            going.close()
     told = spent(run)
     if due:
         yield f"{told} {OPEN}.", Turn(turn.run_id, time.monotonic())

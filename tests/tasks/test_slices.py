@@ -12,6 +12,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import slice as slice_module
+from resnet_demo.tasks import slices as slices_module
 from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.quota import used_by
 from resnet_demo.tasks.slice import SliceError, Until, train_slice
@@ -43,12 +44,12 @@ def zero():
 
 @pytest.fixture
 def slices(zero, launcher):
-    """As on ZeroGPU; a slice keeps half a second free and saves whenever it can."""
+    """As on ZeroGPU; a slice keeps half a second free and saves often."""
     return Slices(launcher, zero.GPU(hurried, duration=900))
 
 
 def hurried(folder, places, seconds):
-    yield from train_slice(folder, places, 900, spare_s=0.5, save_every_s=0.02)
+    yield from train_slice(folder, places, 900, spare_s=0.5, save_every_s=0.1)
 
 
 def steps_of(folder):
@@ -221,7 +222,7 @@ def test_a_visitor_trains_one_run_at_a_time_and_others_theirs(launcher):
 def test_a_run_is_its_visitor_s_alone(launcher):
     slices = slices_of(launcher, refused)
     run = slices.make(asked(), VISITOR)
-    for name in (OTHER, "", owner_of(run).visitor):
+    for name in (OTHER, "", owner_of(run).visitor, None, ["x"], 7):
         for what in (
             lambda name=name: slices.stop(run.id, name, STRANGER),
             lambda name=name: slices.resume(run.id, name),
@@ -244,6 +245,25 @@ def test_a_run_stopped_before_its_slice_does_not_begin(launcher):
     with pytest.raises(SliceError, match=f"{run.id} was stopped before its slice began"):
         due(slices.go_on(run.id, VISITOR, SECONDS))
     assert list(run.log()) == []
+
+
+@pytest.mark.parametrize("visitor", ["", None, ["x"], "x" * 201])
+def test_what_is_no_name_starts_no_run(launcher, visitor):
+    with pytest.raises(ConfigError, match="visitor must be a text of 1 to 200 letters"):
+        slices_of(launcher, refused).make(asked(), visitor)
+    assert launcher.runs.list() == []
+
+
+def test_so_many_visitors_are_remembered_and_the_one_who_trains_is(launcher, monkeypatch):
+    monkeypatch.setattr(slices_module, "MOST_VISITORS", 2)
+    slices = slices_of(launcher, lambda *_: iter([object()]))
+    run = slices.make(asked(), "first")
+    going = slices.go_on(run.id, "first", SECONDS)
+    next(going)
+    for name in ("second", "third", "fourth"):
+        slices.make(asked(), name)
+    assert [*slices.turns] == ["first", "fourth"]
+    going.close()
 
 
 @pytest.mark.parametrize("seconds", [None, True, 19, 121, float("nan"), "60"])

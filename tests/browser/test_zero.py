@@ -1,0 +1,58 @@
+"""The app as on ZeroGPU, in a real browser: a visitor trains in slices, one of which is killed."""
+
+import os
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from resnet_demo.events import Finished, Resumed, Started
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks.quota import used_by
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.browser
+
+HERE = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests' / 'zero'}"
+KNOBS = {"model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2, "epochs": 3}
+
+
+def fill(page, **knobs):
+    """Put values into the form."""
+    for name, value in knobs.items():
+        field = page.locator(f"#{name} input")
+        field.fill(str(value))
+        field.press("Enter")
+
+
+@pytest.fixture(scope="module")
+def zero(serve):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPACES_ZERO_GPU", "true")
+        patch.setenv("SPACES_KILL_AT", "12")
+        patch.setenv("PYTHONPATH", HERE)
+        yield serve()
+
+
+def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
+    with visiting() as visit:
+        page = visit(zero.url)
+        expect(page.locator("#zero")).to_contain_text("each visitor on their own quota")
+        page.locator("#dataset input").click()
+        page.get_by_role("option", name="colours").click()
+        fill(page, **KNOBS)
+        expect(page.locator("#facts")).to_contain_text("its first slice tells")
+        page.locator("button#train").click()
+        expect(page.locator("#slice-words")).to_contain_text("Keep this page open")
+        expect(page.locator("#words")).to_contain_text(re.compile("Finished"), timeout=180_000)
+        expect(page.locator("#slice-words")).to_contain_text(
+            re.compile("^2 slices, .* of GPU time so far.$")
+        )
+        expect(page.locator("#facts")).to_contain_text("of GPU time in 1 slice of 60 s")
+        expect(page.locator("#resume")).to_be_disabled()
+        run = Run(next(zero.runs.glob("resnet8-*")))
+    kinds = [type(event) for event in run.log()]
+    assert [kind for kind in kinds if issubclass(kind, Started | Finished)] == [
+        *(Started, Resumed, Finished)
+    ]
+    assert [used.killed for used in used_by(run)] == [True, False]
