@@ -37,7 +37,7 @@ def zero(serve):
 def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
     with visiting() as visit:
         page = visit(zero.url)
-        expect(page.locator("#zero")).to_contain_text("each visitor on their own quota")
+        expect(page.locator("#way")).to_contain_text("each visitor on their own quota")
         page.locator("#dataset input").click()
         page.get_by_role("option", name="colours").click()
         fill(page, **KNOBS)

@@ -7,10 +7,11 @@ import gradio as gr
 import pytest
 
 from resnet_demo.places import Places
-from resnet_demo.tasks.limits import is_zero
+from resnet_demo.tasks.limits import LimitError, Limits, is_zero
 from resnet_demo.tasks.quota import Cost
 from resnet_demo.tasks.slice import SliceError
 from resnet_demo.ui import expected, zero
+from resnet_demo.ui.access import Access
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.expected import Asked, follow, told_cost
 from resnet_demo.ui.services import Services
@@ -31,7 +32,7 @@ def at(tmp_path, colours):
 
 @pytest.fixture
 def visited(at):
-    services = Services(at, public=True, gpu=refused)
+    services = Services(at, Access("closed"), gpu=refused)
     services.slices.warm_up = lambda run: None
     return services
 
@@ -45,12 +46,14 @@ def test_it_is_zero_gpu_where_the_platform_says_so(told, is_there):
 
 
 def elements(places, gpu):
-    parts = build_app(places, public=gpu is not None, gpu=gpu).get_config_file()["components"]
+    parts = build_app(places, Access("closed" if gpu else "local"), gpu=gpu).get_config_file()[
+        "components"
+    ]
     return {part["props"].get("elem_id") for part in parts}
 
 
-def test_the_page_says_that_it_is_on_zero_gpu_and_has_slices_there_alone(at):
-    own = {"zero", "slice-seconds", "slice-words"}
+def test_the_page_has_slices_on_zero_gpu_alone(at):
+    own = {"slice-seconds", "slice-words"}
     assert own <= elements(at, refused)
     assert not own & elements(at, None)
 
@@ -124,3 +127,13 @@ def test_the_real_package_is_loaded_on_zero_gpu_alone():
     code = "import sys, resnet_demo.ui.app, resnet_demo.ui.zero; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"spaces.zero.client", "torch"} & set(loaded)
+
+
+def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
+    services = Services(at, Access("closed"), Limits(epochs=2, runs=1), refused)
+    with pytest.raises(LimitError, match="epochs must be at most 2 here, got 3"):
+        begun(services, {**KNOBS, "epochs": 3}, "")
+    begun(services, {**KNOBS, "epochs": 2}, "")
+    with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
+        begun(services, {**KNOBS, "epochs": 2}, "somebody-else")
+    assert len(services.runs.list()) == 1
