@@ -46,7 +46,7 @@ def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
         expect(page.locator("#slice-words")).to_contain_text("Keep this page open")
         expect(page.locator("#words")).to_contain_text(re.compile("Finished"), timeout=180_000)
         expect(page.locator("#slice-words")).to_contain_text(
-            re.compile("^2 slices, .* of GPU time so far.$")
+            re.compile(r"2 slices, .* of GPU time so far\.")
         )
         expect(page.locator("#facts")).to_contain_text("of GPU time in 1 slice of 60 s")
         expect(page.locator("#resume")).to_be_disabled()
