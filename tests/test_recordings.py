@@ -1,11 +1,14 @@
 """The recordings that come with the app, and what the chapters say of them: the same numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from resnet_demo.events import Finished
 from resnet_demo.places import REPOSITORY, Places
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.probed import Probed
+from resnet_demo.runs.recording import chart_of
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.ui.learn_form import TEXTS
@@ -57,3 +60,29 @@ def test_what_is_said_of_the_gradients_is_what_was_logged():
     assert "further apart than 55 times" in said
     assert 4 < spreads["residual"] < 5
     assert "at most 5 times" in said
+
+
+def test_what_is_said_of_the_duel_is_what_was_logged():
+    said, arms = words_of("2-duel"), arms_of("duel")
+    assert [*arms] == ["plain20", "plain56", "resnet20", "resnet56"]
+    ends = {arm: view_of(run).epochs[-1] for arm, run in arms.items()}
+    configs = [replace(run.config(), model="resnet20") for run in arms.values()]
+    assert all(config == configs[0] for config in configs)  # only the network differs
+    assert all(end.step == 1408 and "1,408" in said for end in ends.values())
+    for kind in ("plain", "resnet"):
+        shallow, deep = (f"{ends[f'{kind}{depth}'].train_loss:.2f}" for depth in (20, 56))
+        assert f"from {shallow} to {deep}" in said
+    assert ends["plain56"].train_loss > ends["plain20"].train_loss + 0.5
+
+
+def test_what_is_said_of_the_operations_is_what_was_measured():
+    said = words_of("6-surgery")
+    arms = arms_of("duel")
+    for arm in ("plain20", "resnet20"):
+        chart = chart_of(arms[arm])
+        strengths, blocks = dict(chart["strengths"]), [top1 for _, top1 in chart["blocks"]]
+        assert f"{chart['n']} test images" in said
+        for top1 in (strengths[1.0], strengths[0.9], max(blocks)):
+            assert f"{100 * top1:.1f} %" in said
+    assert f"between {100 * min(blocks):.1f} and {100 * max(blocks):.1f} %" in said
+    assert len(blocks) == 9

@@ -125,7 +125,7 @@ def told_of_recordings(services: Services) -> list[Any]:
     if not charts:
         return [gr.update(visible=False), "", "", None, None]
     n = min(chart["n"] for chart in charts.values())
-    words = f"### Recorded\nThe networks of the recorded duel, on {n} or more test images each."
+    words = f"### Recorded\nNetworks of the recorded duel, on {n} or more test images each."
     rows = {
         name: [
             [x if name == "strengths" else number, round(100 * top1, 2), arm]
