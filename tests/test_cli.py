@@ -23,6 +23,7 @@ from resnet_demo.config import RECIPES, TrainConfig
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json, read_status, take
+from resnet_demo.training.checkpoint import load_last, save_last
 from tests.data.loopback import cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
@@ -320,9 +321,11 @@ def test_ctrl_c_stops_after_the_step_and_resume_goes_on_and_may_be_repeated(demo
 
 
 def shorten(folder, epochs):
-    """Fewer epochs than the run was told, so that a test does not wait for all of them."""
+    """As if the run had been told fewer epochs: a test does not wait for all of them."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "epochs": epochs}))
+    state, _ = load_last(folder)
+    save_last(folder, {**state, "config": {**state["config"], "epochs": epochs}})
 
 
 def until(question):

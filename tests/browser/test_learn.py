@@ -26,6 +26,11 @@ def chapter(page, name):
     page.locator("#chapters").get_by_role("tab", name=name).click()
 
 
+def cost_line(page):
+    """What a chapter says of what its form would start."""
+    return page.locator("#chapters .hint:visible").first
+
+
 def test_a_block_is_drawn_anew_for_every_choice(page):
     chapter(page, "1 The block")
     drawing, words = page.locator("#block-drawing svg"), page.locator("#block-words")
@@ -45,14 +50,14 @@ def test_a_duel_runs_for_real_and_the_guess_is_scored(page):
     chapter(page, "2 The duel")
     depths = page.locator("#duel-depths")
     depths.get_by_label("20", exact=True).uncheck()
-    expect(page.locator(".hint:visible").first).to_contain_text("choose a depth at least")
+    expect(cost_line(page)).to_contain_text("choose a depth at least")
     depths.get_by_label("8", exact=True).check()
     page.locator("#duel-dataset input").click()
     page.get_by_role("option", name="colours").click()
     page.locator("#duel-images input").fill("0")
     page.locator("#duel-epochs input").fill("2")
     page.locator("#duel-guess").get_by_label(GUESSES[1]).check()
-    expect(page.locator(".hint:visible").first).to_contain_text("2 runs, one after the other")
+    expect(cost_line(page)).to_contain_text("2 runs, one after the other")
     page.get_by_role("button", name="Train them").click()
     words = page.locator("#duel-words")
     expect(words).to_contain_text("2 of 2 runs finished", timeout=180_000)

@@ -38,7 +38,8 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
         ]  # fmt: skip
         assert (path / "events.jsonl").read_bytes() == (finished.path / "events.jsonl").read_bytes()
         assert json.loads((path / "status.json").read_text())["pid"] is None
-    shipped = next(group for group in groups(runs.list()) if group.shipped)
+    later = Runs(Places(runs.root, colours, tmp_path / "shipped"))  # another start of the app
+    shipped = next(group for group in groups(later.list()) if group.shipped)
     assert (shipped.id, list(shipped.arms), shipped.guess) == (
         "learn-duel", ["plain8", "resnet8"], "",
     )  # fmt: skip

@@ -15,7 +15,6 @@ from resnet_demo.runs.packing import pack
 from resnet_demo.runs.results import ROBUSTNESS, read_result
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
-from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.evaluating import Evaluating, bear, evaluate
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, as_json, change, has_worker, new_task, read_status
@@ -220,14 +219,6 @@ def test_somebody_who_is_at_it_is_not_disturbed(evaluating, copied, owner, at_on
         assert at_once == []
     finally:
         os.close(lock)
-
-
-def test_only_the_owner_starts_one(evaluating, copied):
-    stranger, before = Caller("stranger", is_owner=False), content(copied.path)
-    for start in (evaluating.start, evaluating.start_robustness):
-        with pytest.raises(ForbiddenError, match="only the owner of this app may"):
-            start("trained", "test", stranger)
-    assert content(copied.path) == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models.description import describe
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.indexing import DIGEST, INDEX, Indexing, index, read_index
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import (
@@ -99,11 +98,6 @@ def test_without_its_images_nothing_is_started_and_it_is_said_how_to_get_them(
         Indexing(elsewhere).start("trained", owner)
     assert str(caught.value).startswith("the images of colours are not on this machine; ")
     assert not (copied.path / "evaluations").exists()
-
-
-def test_only_the_owner_may_start_one(launcher, copied):
-    with pytest.raises(ForbiddenError, match="only the owner of this app may look for"):
-        Indexing(launcher).start("trained", Caller("guest", False))
 
 
 def test_a_stop_ends_it_without_a_result(done):

@@ -116,7 +116,7 @@ lock = new_task(folder, {})
 device = turns.wait_for_turn(folder, lambda: False)
 note("in")
 change(folder, "preparing")
-live = [p for p in folder.parent.glob("*/status.json")]
+live = [p for p in folder.parent.glob("run-*/status.json")]
 active = [p for p in live if read_status(p.parent).state in ("preparing", "running")]
 time.sleep(0.03)
 change(folder, "running")

@@ -96,8 +96,9 @@ def test_the_end_of_a_run_names_its_best_epoch(uninterrupted):
     assert read_status(uninterrupted.path).pid is None
 
 
-def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner):
+def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner, until):
     launcher = launchers(uninterrupted.path.parents[1])
+    until(lambda: not has_worker(uninterrupted.path))  # which tells the end before it goes
     before = uninterrupted.log().read()
     with pytest.raises(ConfigError, match="is finished: it cannot become queued"):
         launcher.resume(uninterrupted.id, owner)

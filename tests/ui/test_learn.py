@@ -27,6 +27,7 @@ from resnet_demo.ui import (
 )
 from resnet_demo.ui.learn_form import FORMULAS, TEXTS, cost, kept, whole
 from resnet_demo.ui.learn_group import NOTHING, see, standing, tick
+from resnet_demo.ui.services import Services
 from tests.ui.answered import untrained_runs
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
 
@@ -276,7 +277,8 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
         (folder / "config.json").write_text(to_json(lessons.duel([20], 1, KNOBS)[0][1], "0"))
         write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
-    box, words, legend, strengths, blocks = learn_surgery.told_of_recordings(services)
+    later = Services(services.places)  # another start of the app
+    box, words, legend, strengths, blocks = learn_surgery.told_of_recordings(later)
     assert box["visible"]
     assert "on 30 or more test images" in words
     assert "resnet20" in legend
