@@ -1,6 +1,8 @@
 """The recordings that come with the app, and what the chapters say of them: the same numbers."""
 
+import re
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
@@ -77,12 +79,14 @@ def test_what_is_said_of_the_duel_is_what_was_logged():
 
 def test_what_is_said_of_the_operations_is_what_was_measured():
     said = words_of("6-surgery")
-    arms = arms_of("duel")
-    for arm in ("plain20", "resnet20"):
-        chart = chart_of(arms[arm])
-        strengths, blocks = dict(chart["strengths"]), [top1 for _, top1 in chart["blocks"]]
-        assert f"{chart['n']} test images" in said
-        for top1 in (strengths[1.0], strengths[0.9], max(blocks)):
-            assert f"{100 * top1:.1f} %" in said
-    assert f"between {100 * min(blocks):.1f} and {100 * max(blocks):.1f} %" in said
-    assert len(blocks) == 9
+    for arm, run in arms_of("duel").items():
+        chart = chart_of(run)
+        whole, blocks = dict(chart["strengths"])[1.0], [top1 for _, top1 in chart["blocks"]]
+        assert f"n {chart['n']} " in said  # on so many images
+        worst, middle, best = (f"{100 * f(blocks):.1f}" for f in (min, median, max))
+        told = {
+            "plain20": f"{best} % at best",
+            "resnet20": f"between {worst} and {best} %",
+        }.get(arm, f"{middle} %")
+        assert re.search(f"`{arm}` (falls )?from {100 * whole:.1f} % to {told}", said), arm
+    assert len(blocks) == 27  # of resnet56, the last
