@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 HEAD = """\
-# All that requirements.txt brings, in the versions on which the tests passed: Python {}.{}, {}.
+# All that requirements.txt brings, in the versions on which the tests were run: Python {}.{}, {}.
 # `pip install -r requirements.lock` makes that environment again. Made by scripts/lock.py.
 """
 
