@@ -105,7 +105,7 @@ def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
     behind = [folds["open"], *inputs]
 
     async def on_picture(*values: Any) -> AsyncIterator[dict[Any, Any]]:
-        async for updates in services.in_turns(one(services, *values)):
+        async for updates in gathered(services.in_turns(one(services, *values))):
             yield by_component(parts, updates)
 
     def told_more(*values: Any) -> dict[Any, Any]:
@@ -150,7 +150,7 @@ def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -
 
     async def on_files(mode: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
         if mode == "many":
-            async for updates in services.in_turns(several(services, *values)):
+            async for updates in gathered(services.in_turns(several(services, *values))):
                 yield by_component(parts, updates)
 
     def side(name: str) -> list[Any]:
@@ -160,6 +160,18 @@ def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -
     asked["many_tab"].select(lambda: side("many"), None, [mode, *sides.values()], **QUIET)
     triggers = [mode.change, *(asked[name].change for name in ("files", "run", "fit"))]
     gr.on(triggers, on_files, inputs, [*parts.values()], **WORKING)
+
+
+async def gathered(steps: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    """Each step with all that was told before it.
+
+    Gradio's page patches a step into the one before, and may do so before it has shown that one:
+    of steps that arrive together, only the last is sure to be seen.
+    """
+    told: dict[str, Any] = {}
+    async for updates in steps:
+        told = {**told, **updates}
+        yield told
 
 
 def by_component(parts: Parts, updates: dict[str, Any]) -> dict[Any, Any]:

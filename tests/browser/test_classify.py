@@ -18,6 +18,16 @@ from tests.ui.answered import CLASSES
 pytestmark = pytest.mark.browser
 
 LABEL = re.compile("blue|green|red")
+LATE_RECEIPT = """() => {
+  const real = window.fetch;
+  window.fetch = async (...asked) => {
+    const receipt = await real(...asked);
+    const late = String(asked[0]).includes('queue/join') && asked[1].body.includes('late.png');
+    // meanwhile the stream of other events tells the whole answer
+    if (late) await new Promise(resolve => setTimeout(resolve, 3000));
+    return receipt;
+  };
+}"""
 LAYERS = "maps => maps.map(map => Number(getComputedStyle(map).opacity))"
 
 
@@ -115,6 +125,17 @@ def test_two_runs_answer_side_by_side_and_one_without_a_gauge_says_why(page, pic
     choose(page, "Compare with another run", "nothing")
     expect(page.locator("#other-sure")).to_be_hidden()
     expect(page.locator("#looked figure")).to_have_count(1)
+
+
+def test_an_answer_that_arrives_before_its_receipt_is_shown_whole(page, pictures):
+    page.get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#sure")).to_be_hidden()
+
+    page.evaluate(LATE_RECEIPT)
+    upload(page, *pictures("late.png"))
+    expect(page.locator("#sure")).to_contain_text("mine is")
+    expect(page.locator("#ways .caption-label")).to_have_count(3)
+    expect(page.locator("#classify-words")).to_be_hidden()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The Classify tab over networks that learned nothing: what is asked, told and shown."""
 
+import asyncio
 import base64
 import csv
 import io
@@ -33,7 +34,7 @@ from resnet_demo.ui.classify_looked import SMALL, stack
 from resnet_demo.ui.classify_more import CLOSED, FIRST_TIME, more, start_index
 from resnet_demo.ui.classify_one import GONE, NOTHING, READY, one
 from resnet_demo.ui.classify_several import Answer, Pictures, as_csv, several
-from resnet_demo.ui.classify_tab import ALONE, by_component, others
+from resnet_demo.ui.classify_tab import ALONE, by_component, gathered, others
 from resnet_demo.ui.services import Services
 from tests.conftest import REPOSITORY
 from tests.ui.answered import CLASSES, untrained_runs
@@ -242,6 +243,22 @@ def test_nothing_is_computed_while_the_folds_are_closed(services):
     assert more(services, CLOSED, "no such file", "no-run", "crop") == {}
     part = gr.State()
     assert by_component({"open": part}, {}) == {part: gr.skip()}
+
+
+def test_the_last_step_tells_all_that_was_told_before():
+    async def steps():
+        yield {"words": "wait", "sure": "?"}
+        yield {"sure": "cat"}
+        yield {"maps": "m"}
+
+    async def told():
+        return [updates async for updates in gathered(steps())]
+
+    assert asyncio.run(told()) == [
+        {"words": "wait", "sure": "?"},
+        {"words": "wait", "sure": "cat"},
+        {"words": "wait", "sure": "cat", "maps": "m"},
+    ]
 
 
 def test_each_stage_has_its_maps(services, upload):
