@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from resnet_demo.tasks.visitors import Owner, digest, own, owner_of
 LEAST_S, MOST_S, USUAL_S = 20, 120, 60  # seconds of a slice; ZeroGPU's own default is 60
 MOST_IDLE = 2  # slices without a checkpoint, one after the other, before that is told
 MOST_VISITORS, MOST_NAME = 1000, 200  # remembered at once; letters
+SOON_S = 5.0  # within which an open page asks for the slice that is due
 WAITS = "waiting for a slice of GPU time"
 CUT = "its slice of GPU time was cut off; the next one goes on from the last checkpoint"
 
@@ -39,11 +40,20 @@ Slice = Callable[[Path, Places, float], Iterator[Event | str]]
 
 @dataclass
 class Turn:
-    """The run that a visitor trains; idle: its last slices that brought no checkpoint."""
+    """The run that a visitor trains; idle: its last slices that brought no checkpoint.
+
+    due_clock: when its next slice became due, seconds of the steady clock.
+    """
 
     run_id: str
     idle: int = 0
     under_way: bool = False
+    due_clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a slice runs, waits for a GPU, or is about to be asked for."""
+        return self.under_way or time.monotonic() - self.due_clock < SOON_S
 
 
 class Slices:
@@ -129,7 +139,13 @@ class Slices:
             settle(run.path, CUT)
             used = time.monotonic() - read_status(run.path).queued_clock
             put_down(run.path, Used(seconds, used, seen(run).worked() - worked, killed))
-            return self.is_due(run, turn, mark(run.path / "last.pt") != saved)
+            due = self.is_due(run, turn, mark(run.path / "last.pt") != saved)
+            turn.due_clock = time.monotonic() if due else -SOON_S
+            return due
+
+    def goes_on(self, run_id: str) -> bool:
+        """Whether the run is stopped only until its next slice."""
+        return any(turn.run_id == run_id and turn.goes_on for turn in [*self.turns.values()])
 
     def warm_up(self, run: Run) -> None:
         """What a forked process finds done, so that it costs no GPU time. Raises as `load`."""

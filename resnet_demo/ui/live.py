@@ -9,9 +9,7 @@ from resnet_demo.ui.text import literal
 
 SILENT_S = 15.0  # after so long without a word the page says so
 EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
-FROZEN = (
-    "Its process is suspended by a signal: it goes on when that is taken back, or Stop ends it."
-)
+FROZEN = "its process is suspended by a signal. It goes on when that ends, or Stop ends it."
 READING = "Its log is long: the curves stand here in some seconds."
 STATE_WORDS = {
     "queued": "Queued",
@@ -80,7 +78,7 @@ def sentence(seen: Look) -> str:
     if seen.reading:
         what += f" {READING}"
     if seen.frozen:
-        what += f" **{FROZEN}**"
+        what += f" **No news for {duration(at['silent_s'] or seen.waited_s())}: {FROZEN}**"
     elif (at["silent_s"] or 0) > usual_silence(seen):
         what += f" *No news for {duration(at['silent_s'])}.*"
     return what.strip()

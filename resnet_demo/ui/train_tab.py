@@ -204,11 +204,12 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         alive = [skip] * 4 if known else [off, off, gr.update(visible=False), on]
         now = {"labels": labels, "state": "damaged"}
         return (choices, skip, words, *alive, *[skip] * 4, now)
+    goes_on = services.slices is not None and services.slices.goes_on(run_id)
     now = {
         "labels": labels,
         "figures": live.tiles(look),
         "words": live.sentence(look),
-        "state": [look.status.state, look.ignores_stop],
+        "state": [look.status.state, look.ignores_stop, goes_on],
         "curves": [run_id, look.view.offset, log_loss],
     }
     fresh = {part: now[part] != before.get(part) for part in now}
@@ -216,7 +217,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         choices,
         now["figures"] if fresh["figures"] else skip,
         now["words"] if fresh["words"] else skip,
-        *(buttons(look) if fresh["state"] else (skip,) * 4),
+        *(buttons(look, goes_on) if fresh["state"] else (skip,) * 4),
         *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
         now if any(fresh.values()) else skip,
     )
@@ -228,18 +229,21 @@ def nothing() -> tuple[Any, ...]:
     return "", NO_RUN, off, off, gr.update(visible=False), off, None, None, [], ""
 
 
-def buttons(look: Look) -> tuple[Any, Any, Any, Any]:
-    """Stop, Resume, Retry and Delete, each alive where it can do something."""
+def buttons(look: Look, goes_on: bool = False) -> tuple[Any, Any, Any, Any]:
+    """Stop, Resume, Retry and Delete, each alive where it can do something.
+
+    goes_on: it is stopped only until its next slice of GPU time.
+    """
     state, own, deaf = look.status.state, not look.run.shipped, look.ignores_stop
     retry = ", ".join(f"{name} {value}" for name, value in retry_of(look).items())
     return (
         gr.update(
             value="Kill" if deaf else "Stop",
-            interactive=own and (deaf or state in ("queued", "preparing", "running")),
+            interactive=own and (deaf or goes_on or state in ("queued", "preparing", "running")),
         ),
-        gr.update(interactive=own and state in ("stopped", "failed")),
+        gr.update(interactive=own and state in ("stopped", "failed") and not goes_on),
         gr.update(value=f"Train with {retry}", visible=bool(own and retry)),
-        gr.update(interactive=own and not look.status.is_live),
+        gr.update(interactive=own and not (look.status.is_live or goes_on)),
     )
 
 

@@ -199,6 +199,27 @@ def test_slices_that_bring_no_checkpoint_are_not_asked_for_for_ever(launcher):
     assert [used.killed for used in used_by(run)] == [True, True]
 
 
+def test_a_run_goes_on_while_its_next_slice_is_due_or_under_way(launcher, monkeypatch):
+    slices = slices_of(launcher, idle)
+    run = slices.make(asked(), VISITOR)
+    assert slices.goes_on(run.id)
+    assert not slices.goes_on("resnet8-colours-9")
+    going = slices.go_on(run.id, VISITOR, SECONDS)
+    monkeypatch.setattr(slices_module, "SOON_S", 0)
+    assert not slices.goes_on(run.id)  # its page did not ask in time: it may be resumed
+    monkeypatch.setattr(slices, "gpu", lambda *_: iter([object()]))
+    next(going)
+    assert slices.goes_on(run.id)
+    going.close()
+    monkeypatch.setattr(slices, "gpu", idle)
+    monkeypatch.setattr(slices_module, "SOON_S", 60)
+    assert due(slices.go_on(run.id, VISITOR, SECONDS))
+    assert slices.goes_on(run.id)
+    monkeypatch.setattr(slices, "gpu", failing)
+    assert not due(slices.go_on(run.id, VISITOR, SECONDS))
+    assert not slices.goes_on(run.id)
+
+
 def test_a_run_that_fails_by_itself_gets_no_other_slice(launcher):
     slices = slices_of(launcher, failing)
     run = slices.make(asked(), VISITOR)

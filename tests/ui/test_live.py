@@ -6,6 +6,7 @@ import pytest
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Compiled
+from resnet_demo.tasks.look import Look
 from resnet_demo.tasks.status import STATES
 from resnet_demo.ui import live
 
@@ -109,6 +110,16 @@ def test_a_run_that_has_been_silent_for_longer_than_usual_says_so(seen, events):
     assert live.sentence(look).endswith("*No news for 40 s.*")
     stopped = replace(look, status=replace(look.status, state="stopped"))
     assert "No news" not in live.sentence(stopped)
+
+
+def test_a_suspended_worker_is_told_at_once_and_since_when(seen, events, monkeypatch):
+    monkeypatch.setattr(Look, "frozen", True)
+    look = seen("running", events(), message="training")
+    look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
+    said = re.escape(live.FROZEN)
+    assert re.search(rf"\*\*No news for \d+ s: {said}\*\*$", live.sentence(look))
+    preparing = replace(look, status=replace(look.status, state="preparing"))
+    assert f"**No news for 40 s: {live.FROZEN}**" in live.sentence(preparing)
 
 
 def test_a_slow_run_may_be_silent_for_three_times_its_longest_step(seen, events):

@@ -148,6 +148,13 @@ def test_the_buttons_are_alive_where_they_can_do_something(state, stop, resume, 
     assert [part["interactive"] for part in parts[3:5]] == [stop, resume]
 
 
+def test_between_two_slices_stop_is_alive_and_what_would_disturb_is_not(services, runs):
+    runs("some-run-1", "stopped")
+    services.slices = SimpleNamespace(goes_on=lambda run_id: run_id == "some-run-1")
+    stop, resume, _, delete = tick(services, "some-run-1", False, None)[3:7]
+    assert [part["interactive"] for part in (stop, resume, delete)] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("query", "shown"),
     [({"run": "some-run-1"}, "some-run-1"), ({"run": "../x"}, "some-run-2"), ({}, "some-run-2")],
