@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 
 import gradio as gr
+from gradio import state_holder
+from gradio.blocks import Block
 from starlette.middleware import Middleware
 
 from resnet_demo.places import Places
@@ -85,6 +87,19 @@ def hush(app: gr.Blocks, nothing: gr.State) -> None:
             event.show_progress_on = [nothing]
 
 
+class Session(state_holder.SessionState):
+    """What Gradio keeps of an open page: each component as it was last updated, once.
+
+    Gradio makes a component anew at each update, `gr.skip()` included, and the new one has an id of
+    its own, under which it was then kept for ever: 10 KB a second for each open page.
+    """
+
+    def __setitem__(self, key: int, value: object) -> None:
+        if isinstance(value, Block):
+            value._id = key
+        super().__setitem__(key, value)
+
+
 def guard(environment: Mapping[str, str]) -> Middleware:
     """What stands in front of every request; on a Space, its own frame is let in too."""
     on_space = "SPACE_ID" in environment
@@ -100,6 +115,7 @@ def launch(
     access, limits: as it was built with. options: what a test changes, `prevent_thread_lock` say.
     """
     access = access or Access()
+    state_holder.SessionState = Session
     before = [guard(os.environ), Middleware(Door, access), Middleware(Uploads, access, limits)]
     app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
     app._queue.sleep_when_free = 0.02  # 0.05 s by default, which every event waits for

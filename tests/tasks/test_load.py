@@ -79,13 +79,15 @@ async def look(client, page, event, run_id):
     """One tick of one page: its answer."""
     asked = {"data": [run_id, False, None], "fn_index": event, "session_hash": page.session}
     (await client.post(f"{page.app.url}gradio_api/queue/join", json=asked)).raise_for_status()
+    answer = None
     async with client.stream("GET", page.stream) as stream:
-        async for line in stream.aiter_lines():
+        async for line in stream.aiter_lines():  # to its end, as a browser reads
             said = json.loads(line.removeprefix("data: ")) if line else {}
             if said.get("msg") == "process_completed":
                 assert said["success"], said
-                return said["output"]["data"]
-    raise AssertionError("no answer")
+                answer = said["output"]["data"]
+    assert answer is not None, "no answer"
+    return answer
 
 
 async def view(client, page, event, run_id, until, late):

@@ -16,7 +16,7 @@ def tiny():
     """Asks for a config on `colours`, three epochs of seven steps unless said otherwise."""
 
     def asked(**knobs):
-        base = {"dataset": "colours", "model": "resnet9", "image_size": 12, "batch_size": 20}
+        base = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 20}
         return make_config({**base, "epochs": 3, "crop": 2, "peak_lr": 0.02, **knobs})
 
     return asked

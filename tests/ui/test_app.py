@@ -1,11 +1,15 @@
+import asyncio
+
+import gradio as gr
 import httpx
 import pytest
+from gradio import state_holder
 
 from resnet_demo.runs import lessons
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.limits import Limits, is_public
 from resnet_demo.ui.access import Access
-from resnet_demo.ui.app import build_app, launch
+from resnet_demo.ui.app import Session, build_app, launch
 from resnet_demo.ui.services import Services
 
 
@@ -71,3 +75,27 @@ def test_an_app_whose_machine_is_too_busy_to_answer_at_once_starts_all_the_same(
         assert httpx.get(f"{url}config", timeout=60).is_success
     finally:
         app.close()
+
+
+def test_an_open_page_keeps_each_component_once_however_often_it_is_updated():
+    with gr.Blocks() as app:
+        run, plot = gr.Dropdown(["a"]), gr.Textbox()
+        gr.Button().click(lambda run: (gr.skip(), "b"), run, [run, plot])
+    [event] = app.fns.values()
+    page = Session(app)
+    before = len(page.blocks_config.blocks)
+
+    async def tick():
+        asked = await app.preprocess_data(event, ["a"], page)
+        return await app.postprocess_data(event, event.fn(*asked), page)
+
+    for _ in range(5):
+        assert asyncio.run(tick())[1] == "b"
+    assert len(page.blocks_config.blocks) == before
+    assert page[run._id] is not run  # it was made anew, as Gradio does
+
+
+def test_the_pages_of_the_app_are_kept_that_way(services, monkeypatch):
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **told: None)
+    launch(build_app(services.places))
+    assert state_holder.SessionState is Session
