@@ -7,13 +7,20 @@ from statistics import median
 import pytest
 
 from resnet_demo.events import Finished
+from resnet_demo.models.counts import count
 from resnet_demo.places import REPOSITORY, Places
+from resnet_demo.runs.effects import effect
 from resnet_demo.runs.groups import groups
+from resnet_demo.runs.lessons import AS_IT_SHOULD, BUGS
 from resnet_demo.runs.probed import Probed
 from resnet_demo.runs.recording import chart_of
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
+from resnet_demo.tasks.look import Watcher
+from resnet_demo.ui import learn_bugs, learn_vgg
+from resnet_demo.ui.learn_bugs import apart, slower
 from resnet_demo.ui.learn_form import TEXTS
+from resnet_demo.ui.learn_group import Seen
 
 SHIPPED = Runs(Places(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
@@ -25,9 +32,19 @@ def view_of(run):
     return view
 
 
-def arms_of(kind):
+def group_of(kind):
     [group] = [group for group in groups(RECORDINGS) if group.kind == kind]
-    return {arm: runs[0] for arm, runs in group.arms.items()}
+    return group
+
+
+def arms_of(kind):
+    return {arm: runs[0] for arm, runs in group_of(kind).arms.items()}
+
+
+def seen_of(kind):
+    """As the chapter sees it."""
+    group, watcher = group_of(kind), Watcher()
+    return Seen(group, {arm: [*map(watcher.look, runs)] for arm, runs in group.arms.items()})
 
 
 def words_of(name):
@@ -75,6 +92,40 @@ def test_what_is_said_of_the_duel_is_what_was_logged():
         shallow, deep = (f"{ends[f'{kind}{depth}'].train_loss:.2f}" for depth in (20, 56))
         assert f"from {shallow} to {deep}" in said
     assert ends["plain56"].train_loss > ends["plain20"].train_loss + 0.5
+
+
+def test_what_is_said_of_vgg_is_what_was_logged():
+    said, seen = words_of("4-vgg"), seen_of("vgg")
+    for arm, top1, minutes, *_ in learn_vgg.rows(seen):
+        assert f"{float(top1.rstrip('%')):.1f} % in {minutes.removesuffix(' min')}" in said, arm
+        assert f"{count(arm).macs / 1e6:.0f}" in said
+    configs = [replace(run.config(), model="vgg16") for run in arms_of("vgg").values()]
+    assert configs[0] == configs[1]
+    assert (configs[0].train_images, configs[0].peak_lr) == (5000, 0.02)
+    assert all(look.view.epochs[-1].step == 160 for look in seen.all)
+
+
+def test_what_is_said_of_the_bugs_is_what_was_logged():
+    said, seen = words_of("5-bugs"), seen_of("bugs")
+    assert learn_bugs.conclude(seen) == (
+        "Without a switch: validation top-1 42.60%, the mean of 3 runs. "
+        "Clear of chance: showing 32 pixels as 64."
+    )
+    assert "42.6 % are right" in said
+    pairs = {arm: seen.pairs(arm, AS_IT_SHOULD) for arm in BUGS}
+    assert all(len(three) == 3 for three in pairs.values())
+    points = {arm: effect([100 * d for d in apart(pairs[arm], "val_top1")]) for arm in BUGS}
+    longer = {arm: effect(slower(pairs[arm])).mean for arm in BUGS}
+    assert f"costs {-points['upsampling'].mean:.1f} points" in said
+    assert f"{1 + longer['upsampling']:.1f} times as long" in said
+    for arm in ("garbage", "last batch"):
+        assert apart(pairs[arm], "val_top1") == apart(pairs[arm], "val_loss") == [0, 0, 0]
+    assert f"{longer['garbage']:.0%} more".replace("%", " %") in said
+    off = apart(pairs["last batch"], "train_loss")
+    assert f"by {min(off):.2f} to {max(off):.2f} nats" in said
+    others = set(BUGS) - {"upsampling", "garbage", "last batch"}
+    widths = [points[arm].high - points[arm].low for arm in others]
+    assert f"{min(widths):.0f} to {max(widths):.0f} points wide" in said
 
 
 def test_what_is_said_of_the_operations_is_what_was_measured():

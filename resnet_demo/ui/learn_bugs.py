@@ -75,9 +75,7 @@ def rows(seen: Seen) -> list[list[str]]:
     """A switch a row; a dash where no pair is done."""
     guessed = seen.group.guess.split("\n")
     table = []
-    for arm in seen.looks:
-        if arm == AS_IT_SHOULD or arm not in BUGS:
-            continue
+    for arm in (arm for arm in BUGS if arm in seen.looks):
         pairs = seen.pairs(arm, AS_IT_SHOULD)
         told = ["–"] * 3
         if pairs:
