@@ -23,7 +23,8 @@ from resnet_demo.ui.services import Services
 
 KIND = "bugs"
 MATTERS = 0.01  # of validation top-1: what a guess is scored by
-COLUMNS = ["switch", "validation top-1", "time", "training loss told", "pairs", "your guess"]
+COLUMNS = ["switch", "validation top-1", "time", "loss told", "pairs", "your guess"]
+WIDTHS = [150, 118, 100, 118, 62, 90]  # pixels
 WORDS = [(BUGS[name][0], name) for name in BUGS]
 
 
@@ -38,6 +39,7 @@ def bugs_chapter(services: Services, tab: gr.Tab) -> None:
             with panel["results"]:
                 table = gr.Dataframe(
                     headers=COLUMNS, interactive=False, elem_id="bugs-table", wrap=True,
+                    column_widths=WIDTHS, max_height=1000,
                     label="With the switch minus without it: mean, and its 95% interval",
                 )  # fmt: skip
     wire(services, KIND, tab, form, arms, panel["choice"])

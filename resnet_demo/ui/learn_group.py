@@ -16,6 +16,7 @@ from resnet_demo.ui.text import literal
 TICK_S = 2.0
 NOTHING = "Nothing has run here yet: what comes out will stand here."
 Parts = dict[str, Any]  # components by name
+MOST_NAMED = 4  # arms, in a choice of groups
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def tick(
 
 def label(group: Group) -> str:
     """A group in the choice of groups."""
-    arms = ", ".join(group.arms)
+    many = len(group.arms) > MOST_NAMED
+    arms = f"{len(group.arms)} arms" if many else ", ".join(group.arms)
     return f"{arms} · came with the app" if group.shipped else f"{group.id} · {arms}"
 
 

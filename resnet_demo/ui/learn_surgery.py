@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch, which the page must not wait for
 
 COLOURS = {"strength tried": "#0072B2", "guessing": "#808080", "left out": "#0072B2"}
 KEPT = 2  # patients in memory: one network and its images each
+WAIT = "Loading the network: the first time this takes some seconds …"
 NO_RUN = "No trained network yet: train one on the Train tab, `resnet20` and `plain20` say."
 WORKING = {"show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"}
 
@@ -84,16 +85,16 @@ def surgery_form() -> list[Any]:
 
 def surgery_results() -> list[Any]:
     """Words, accuracy by strength, and what each block alone is worth."""
-    words = gr.Markdown(NO_RUN, elem_id="surgery-words")
+    words = gr.Markdown(WAIT, elem_id="surgery-words")
     plot = arm_plot(
-        "surgery-plot", "Test top-1 (%) at the strengths you tried, no block left out",
+        "surgery-plot", "Test top-1 (%) at strengths tried",
         x="strength", color="what", color_map=COLOURS,
     )  # fmt: skip
     each = gr.Button("Leave out each block, one at a time", elem_id="surgery-each", size="sm")
     bars = gr.BarPlot(
         x="block", y="top-1", color="what", color_map=COLOURS, colors_in_legend=[],
         color_title=" ", y_title=" ", x_title=" ", height=280, visible=False, sort=None,
-        title="Test top-1 (%) without that block alone", elem_id="surgery-bars",
+        title="Test top-1 (%) without that block", elem_id="surgery-bars",
     )  # fmt: skip
     return [words, plot, each, bars]
 

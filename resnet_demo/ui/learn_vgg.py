@@ -62,7 +62,7 @@ def vgg_form(services: Services) -> ChapterForm:
 def vgg_results() -> list[Any]:
     """Legend, plot and table."""
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    title = "Validation top-1 (%) against minutes of training"
+    title = "Validation top-1 (%) by minutes"
     plot = curves.arm_plot("vgg-accuracy", title, x="minutes")
     return [legend, plot, gr.Dataframe(headers=COLUMNS, interactive=False, elem_id="vgg-table")]
 
