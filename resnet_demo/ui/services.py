@@ -29,6 +29,7 @@ from resnet_demo.tasks.look import States, Watcher
 from resnet_demo.tasks.measuring import Measuring
 from resnet_demo.tasks.slices import Slice, Slices
 from resnet_demo.ui.access import Access
+from resnet_demo.ui.curves import Curves
 from resnet_demo.ui.fair import Fair
 from resnet_demo.ui.sessions import Sessions
 
@@ -66,6 +67,7 @@ class Services:
     slices: Slices | None = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     states: States = field(default_factory=States)
+    curves: Curves = field(default_factory=Curves)
     classifiers: Classifiers = field(default_factory=Classifiers)
     fair: Fair = field(default_factory=Fair)
     sessions: Sessions = field(default_factory=Sessions)

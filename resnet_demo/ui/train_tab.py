@@ -218,7 +218,7 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         now["figures"] if fresh["figures"] else skip,
         now["words"] if fresh["words"] else skip,
         *(buttons(look, goes_on) if fresh["state"] else (skip,) * 4),
-        *(curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
+        *(services.curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
         now if any(fresh.values()) else skip,
     )
 
@@ -244,16 +244,6 @@ def buttons(look: Look, goes_on: bool = False) -> tuple[Any, Any, Any, Any]:
         gr.update(interactive=own and state in ("stopped", "failed") and not goes_on),
         gr.update(value=f"Train with {retry}", visible=bool(own and retry)),
         gr.update(interactive=own and not (look.status.is_live or goes_on)),
-    )
-
-
-def curves(look: Look, log_loss: bool) -> tuple[Any, ...]:
-    """Both plots, the table an epoch and the tail of the log."""
-    return (
-        plots.loss_table(look.view, log_loss),
-        plots.accuracy_table(look.view),
-        live.epoch_rows(look),
-        live.log_tail(look),
     )
 
 
