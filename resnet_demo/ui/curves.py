@@ -1,22 +1,34 @@
-"""The curves of a run with its table and the tail of its log, made once for all who watch it."""
+"""The curves of a run and its table an epoch, made once for all who watch it."""
 
 from typing import Any
 
+from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
 
 MOST = 32  # runs and scales, the latest drawn
+Moment = list[float]
+
+
+def moment(view: RunView) -> Moment:
+    """What changes when the curves are to be drawn anew: a step that a line of so many can show.
+
+    A line has `plots.MOST_POINTS` points: of a long run a single step more moves none of them.
+    """
+    started = view.started.time if view.started else 0.0
+    stride = 1 << max(0, (view.step // plots.MOST_POINTS).bit_length() - 1)
+    return [started, stride, view.step // stride, len(view.epochs), view.ended is not None]
 
 
 class Curves:
-    """Both plots, the table an epoch and the tail of the log. For the one thread of the ticks."""
+    """Both plots and the table an epoch. For the one thread of the ticks."""
 
     def __init__(self) -> None:
-        self.drawn: dict[tuple[str, bool], tuple[Any, tuple[Any, ...]]] = {}
+        self.drawn: dict[tuple[str, bool], tuple[Moment, tuple[Any, ...]]] = {}
 
     def __call__(self, look: Look, log_loss: bool) -> tuple[Any, ...]:
-        """As the log of the run is by now; what it has not changed since is not made again."""
-        key, now = (str(look.run.path), log_loss), (look.view.started, look.view.offset)
+        """As they are at this moment of the run; what is the same is not made again."""
+        key, now = (str(look.run.path), log_loss), moment(look.view)
         known = self.drawn.pop(key, None)
         if known is None or known[0] != now:
             known = now, draw(look, log_loss)
@@ -32,5 +44,4 @@ def draw(look: Look, log_loss: bool) -> tuple[Any, ...]:
         plots.loss_table(look.view, log_loss),
         plots.accuracy_table(look.view),
         live.epoch_rows(look),
-        live.log_tail(look),
     )

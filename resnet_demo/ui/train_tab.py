@@ -10,6 +10,7 @@ from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui import live, plots
+from resnet_demo.ui.curves import moment
 from resnet_demo.ui.deletion import deletion
 from resnet_demo.ui.expected import Asked, expected_line, follow
 from resnet_demo.ui.form import MAIN, Form, dataset_choice, dataset_labels, recipe_choice
@@ -210,7 +211,8 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         "figures": live.tiles(look),
         "words": live.sentence(look),
         "state": [look.status.state, look.ignores_stop, goes_on],
-        "curves": [run_id, look.view.offset, log_loss],
+        "curves": [run_id, *moment(look.view), log_loss],
+        "log": [run_id, look.view.offset],
     }
     fresh = {part: now[part] != before.get(part) for part in now}
     return (
@@ -218,7 +220,8 @@ def tick(services: Services, run_id: str | None, log_loss: bool, before: Any) ->
         now["figures"] if fresh["figures"] else skip,
         now["words"] if fresh["words"] else skip,
         *(buttons(look, goes_on) if fresh["state"] else (skip,) * 4),
-        *(services.curves(look, log_loss) if fresh["curves"] else (skip,) * 4),
+        *(services.curves(look, log_loss) if fresh["curves"] else (skip,) * 3),
+        live.log_tail(look) if fresh["log"] else skip,
         now if any(fresh.values()) else skip,
     )
 

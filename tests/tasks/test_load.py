@@ -138,7 +138,7 @@ def processor_s(pid):
 async def crowd(pages, run_id, until):
     """All pages at once: of each, seconds a look and the last answer."""
     event = pages[0].event("tick", told="figures")
-    limits = httpx.Limits(max_connections=None)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the app's is 5 s: no race
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
         return await asyncio.gather(
             *(

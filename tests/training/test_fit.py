@@ -244,7 +244,7 @@ def test_a_last_batch_of_one_image_is_left_out(datasets, tiny):
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny):
     with pytest.raises(TrainingError, match="peak_lr"):
-        list(fit(tiny(peak_lr=10.0, batch_norm=False, schedule="constant"), datasets))
+        list(fit(tiny(model="resnet9", peak_lr=10.0, batch_norm=False), datasets))
 
 
 @pytest.fixture
