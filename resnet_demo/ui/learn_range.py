@@ -40,7 +40,7 @@ def range_chapter(services: Services, tab: gr.Tab, form: dict[str, Any], tabs: g
             panel = group_panel(KIND)
             with panel["results"]:
                 plot = curves.arm_plot(
-                    "range-plot", "Smoothed training loss (nats) by log10 of the learning rate",
+                    "range-plot", "Loss (nats) by log10 of the rate",
                     x="rate", y="loss", color_map=COLOURS,
                 )  # fmt: skip
                 use = gr.Button(visible=False, elem_id="range-use", size="sm")
