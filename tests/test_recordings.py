@@ -20,7 +20,7 @@ from resnet_demo.tasks.look import Watcher
 from resnet_demo.ui import learn_bugs, learn_vgg
 from resnet_demo.ui.learn_bugs import apart, slower
 from resnet_demo.ui.learn_form import TEXTS
-from resnet_demo.ui.learn_group import Seen
+from resnet_demo.ui.learn_group import Seen, label
 
 SHIPPED = Runs(Places(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
@@ -92,6 +92,11 @@ def test_what_is_said_of_the_duel_is_what_was_logged():
         shallow, deep = (f"{ends[f'{kind}{depth}'].train_loss:.2f}" for depth in (20, 56))
         assert f"from {shallow} to {deep}" in said
     assert ends["plain56"].train_loss > ends["plain20"].train_loss + 0.5
+
+
+def test_a_recording_of_many_arms_is_named_by_their_number():
+    assert label(group_of("bugs")) == "8 arms · came with the app"
+    assert label(group_of("vgg")) == "resnet18, vgg16 · came with the app"
 
 
 def test_what_is_said_of_vgg_is_what_was_logged():

@@ -17,7 +17,7 @@ KINDS = ("duel", "gradient", "vgg", "bugs", "range")
 MOST_SEEDS = 5
 MOST_RUNS = 40  # each waits in a process of its own
 PROBE_EVERY = 2  # steps, in the lesson that looks into each layer
-VGG_LR = 0.02  # at the recipe's 0.1 VGG-16 was still at chance after 160 steps
+VGG_LR = 0.02  # at the recipe's 0.1 VGG-16 was still at chance after three epochs
 FEW = {"train_images": 5_000, "val_share": 0.04}  # a small training: 2,000 images to check it by
 
 BUGS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -87,7 +87,7 @@ def hush(app: gr.Blocks, nothing: gr.State) -> None:
             event.show_progress_on = [nothing]
 
 
-class Session(state_holder.SessionState):
+class OpenPage(state_holder.SessionState):
     """What Gradio keeps of an open page: each component as it was last updated, once.
 
     Gradio makes a component anew at each update, `gr.skip()` included, and the new one has an id of
@@ -115,7 +115,7 @@ def launch(
     access, limits: as it was built with. options: what a test changes, `prevent_thread_lock` say.
     """
     access = access or Access()
-    state_holder.SessionState = Session
+    state_holder.SessionState = OpenPage
     before = [guard(os.environ), Middleware(Door, access), Middleware(Uploads, access, limits)]
     app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
     app._queue.sleep_when_free = 0.02  # 0.05 s by default, which every event waits for

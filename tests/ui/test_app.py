@@ -9,7 +9,7 @@ from resnet_demo.runs import lessons
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.limits import Limits, is_public
 from resnet_demo.ui.access import Access
-from resnet_demo.ui.app import Session, build_app, launch
+from resnet_demo.ui.app import OpenPage, build_app, launch
 from resnet_demo.ui.services import Services
 
 
@@ -82,7 +82,7 @@ def test_an_open_page_keeps_each_component_once_however_often_it_is_updated():
         run, plot = gr.Dropdown(["a"]), gr.Textbox()
         gr.Button().click(lambda run: (gr.skip(), "b"), run, [run, plot])
     [event] = app.fns.values()
-    page = Session(app)
+    page = OpenPage(app)
     before = len(page.blocks_config.blocks)
 
     async def tick():
@@ -97,5 +97,6 @@ def test_an_open_page_keeps_each_component_once_however_often_it_is_updated():
 
 def test_the_pages_of_the_app_are_kept_that_way(services, monkeypatch):
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **told: None)
+    monkeypatch.setattr(state_holder, "SessionState", OpenPage.__base__)  # whoever launched before
     launch(build_app(services.places))
-    assert state_holder.SessionState is Session
+    assert state_holder.SessionState is OpenPage
