@@ -90,7 +90,8 @@ def told(
         yield summary
         training.keep_if_best(summary, outside)
         save(training)
-    yield Finished(**training.now(), **training.ending(f"{config.epochs} epochs done"))
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    yield Finished(**training.now(), **training.ending(f"{epochs} done"))
 
 
 def train_epoch(

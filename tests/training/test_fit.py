@@ -242,6 +242,12 @@ def test_a_last_batch_of_one_image_is_left_out(datasets, tiny):
     assert batches.steps_per_epoch == 2
 
 
+@pytest.mark.parametrize(("epochs", "told"), [(1, "1 epoch done"), (2, "2 epochs done")])
+def test_the_end_tells_how_many_epochs_there_were(epochs, told, datasets, tiny):
+    *_, end = fit(tiny(epochs=epochs), datasets)
+    assert end.message == told
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny):
     with pytest.raises(TrainingError, match="peak_lr"):
         list(fit(tiny(model="resnet9", peak_lr=10.0, batch_norm=False), datasets))
