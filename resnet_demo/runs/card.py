@@ -6,6 +6,7 @@ from resnet_demo.analysis.evaluate import Evaluation
 from resnet_demo.analysis.wilson import wilson
 from resnet_demo.config import RECIPES, TrainConfig, defaults
 from resnet_demo.data.info import DatasetInfo
+from resnet_demo.literal import literal
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import count, duration
 
@@ -82,7 +83,7 @@ def scores(result: Evaluation, top1_float32: float) -> dict[str, str]:
 def classes(result: Evaluation) -> str:
     """A row a class."""
     rows = {
-        row["label"]: " | ".join(
+        literal(row["label"]): " | ".join(
             [*(f"{row[part]:.1%}" for part in ("precision", "recall", "f1")), f"{row['support']:,}"]
         )
         for row in result.per_class
@@ -97,7 +98,7 @@ def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, of which "
         f"{config.val_share:.0%} are kept aside for validation{some}, and {info.test:,} test "
-        f"images of {square(info.size)}; {info.source}",
+        f"images of {square(info.size)}; {literal(info.source)}",
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",
         "machine": f"{started.device}, arithmetic in {started.precision}",
@@ -141,7 +142,8 @@ def square(side: int) -> str:
 
 
 def in_list(labels: tuple[str, ...]) -> str:
-    """airplane, automobile and bird."""
+    """airplane, automobile and bird (Markdown)."""
+    labels = tuple(map(literal, labels))
     return f"{', '.join(labels[:-1])} and {labels[-1]}" if len(labels) > 1 else labels[0]
 
 

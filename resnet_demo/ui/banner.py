@@ -4,11 +4,11 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_demo.literal import literal
 from resnet_demo.runs.words import megabytes, transfer_text
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 MISSING = (
     "**CIFAR-10 is not on this machine yet.** It is fetched from the first source that answers "

@@ -8,13 +8,13 @@ import gradio as gr
 
 from resnet_demo.data.survey import Survey, read_survey
 from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.literal import literal
 from resnet_demo.runs.words import megabytes
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.banner import progress_text, share
 from resnet_demo.ui.gallery import gallery
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, Services, plainly, uploaded
-from resnet_demo.ui.text import literal
 
 LEAST, MOST, STEP = 32, 224, 16  # pixels, the sizes that the page offers
 READY = (

@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+from resnet_demo.literal import literal
 from resnet_demo.ui.gallery import enlarged
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     import numpy as np

@@ -11,11 +11,11 @@ import numpy as np
 
 from resnet_demo.data.pictures import decode_picture, to_square
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.literal import literal
 from resnet_demo.models.description import describe
 from resnet_demo.ui.classify_answer import class_list
 from resnet_demo.ui.gallery import SHOWN_PX, enlarged, gallery
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 PICTURES = Path(__file__).with_name("pictures")
 SHIPPED = ("airplane", "cat", "horse", "cars", "coffee", "rocket")  # file names

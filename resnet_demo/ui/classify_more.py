@@ -10,12 +10,12 @@ import numpy as np
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
+from resnet_demo.literal import literal
 from resnet_demo.tasks.indexing import read_index
 from resnet_demo.tasks.status import Status, settle
 from resnet_demo.ui.gallery import enlarged, gallery
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import QUIET, Services, uploaded_picture
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.analysis.neighbours import Index

@@ -8,12 +8,12 @@ import gradio as gr
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.ui import classify_answer as told
 from resnet_demo.ui.classify_looked import looked_panel, side_by_side, stack
 from resnet_demo.ui.classify_more import more_panel
 from resnet_demo.ui.gallery import gallery
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     import numpy as np

@@ -16,11 +16,11 @@ from gradio.utils import get_upload_folder
 
 from resnet_demo.data.pictures import decode_picture, to_square
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
+from resnet_demo.literal import literal
 from resnet_demo.ui.classify_answer import FIT_WORDS
 from resnet_demo.ui.gallery import SHOWN_PX, gallery
 from resnet_demo.ui.live import bar
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.text import literal
 
 MOST_FILES = 200
 MOST_SAID = 5  # damaged files named one by one

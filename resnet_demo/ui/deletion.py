@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_demo.literal import literal
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 FOCUS = "() => document.getElementById('delete-yes').focus()"  # where a keyboard goes on
 

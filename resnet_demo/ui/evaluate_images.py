@@ -8,11 +8,11 @@ import gradio as gr
 import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.literal import literal
 from resnet_demo.ui.evaluate_words import SPLIT_WORDS, images_text
 from resnet_demo.ui.gallery import gallery
 from resnet_demo.ui.matrix import said_text
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.runs.evaluation import Evaluated

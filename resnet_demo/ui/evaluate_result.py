@@ -14,6 +14,7 @@ from resnet_demo.analysis.figures import (
     robustness_figure,
 )
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.runs.results import ROBUSTNESS, read_result
 from resnet_demo.ui import evaluate_images as images
 from resnet_demo.ui.evaluate_files import SAVE, classes_csv, handed, report_zip
@@ -23,7 +24,6 @@ from resnet_demo.ui.evaluate_tick import FOLLOWS, MATRIX_HINT, STATES
 from resnet_demo.ui.evaluate_words import comparison_html, robustness_words
 from resnet_demo.ui.matrix import MOST_CLASSES, ON_LOAD, UNMARK, cell_of, safe
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 Parts = dict[str, Any]  # the components of the tab by name
 COLUMNS = ["class", "precision %", "recall %", "F1 %", "images"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from resnet_demo.errors import DemoError
 from resnet_demo.files import Mark, mark
+from resnet_demo.literal import literal
 from resnet_demo.models.description import DESCRIPTION, PENDING
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.status import LIVE, Status
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.text import literal
 
 
 @dataclass(frozen=True)

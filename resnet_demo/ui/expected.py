@@ -14,6 +14,7 @@ from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.data.rules import check_data, split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.models.counts import count
 from resnet_demo.runs.words import count as in_figures
 from resnet_demo.runs.words import duration
@@ -22,7 +23,6 @@ from resnet_demo.tasks.quota import Cost, cost_of
 from resnet_demo.tasks.slices import USUAL_S, check_seconds
 from resnet_demo.tasks.turns import in_line
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.text import literal
 
 TICK_S = 2.0
 LEFT_ALONE_S = 2.0  # so that passing through values starts nothing

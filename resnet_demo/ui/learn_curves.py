@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import DEPTHS
+from resnet_demo.literal import literal
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui.learn_group import Seen
 from resnet_demo.ui.plots import epochs_done, running_mean
-from resnet_demo.ui.text import literal
 
 MOST = 500  # points in all: the browser stalls above some 600
 SMOOTH = 20  # logged steps

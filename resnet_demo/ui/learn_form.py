@@ -10,13 +10,13 @@ import gradio as gr
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.estimate import estimate
 from resnet_demo.ui.form import dataset_labels
 from resnet_demo.ui.learn_group import label
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 TEXTS = Path(__file__).with_name("learn")
 FORMULAS = [

@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import DamagedError
+from resnet_demo.literal import literal
 from resnet_demo.runs.groups import Group, groups
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.look import Look
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
-from resnet_demo.ui.text import literal
 
 TICK_S = 2.0
 NOTHING = "Nothing has run here yet: what comes out will stand here."

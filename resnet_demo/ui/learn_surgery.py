@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.recording import chart_of
@@ -14,7 +15,6 @@ from resnet_demo.ui.learn_block import in_words
 from resnet_demo.ui.learn_curves import arm_plot, legend_of, table_of
 from resnet_demo.ui.learn_form import prose
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.runs.operation import Outcome, Patient

@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
+from resnet_demo.literal import literal
 from resnet_demo.runs.words import count, duration, in_words
 from resnet_demo.tasks.look import Look, config_of
-from resnet_demo.ui.text import literal
 
 SILENT_S = 15.0  # after so long without a word the page says so
 EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]

@@ -12,10 +12,10 @@ import numpy as np
 from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.ui.form import Form
 from resnet_demo.ui.gallery import enlarged, gallery, grid
 from resnet_demo.ui.services import QUIET, Services
-from resnet_demo.ui.text import literal
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.training.preview import Preview

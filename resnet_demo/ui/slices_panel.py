@@ -14,6 +14,7 @@ import gradio as gr
 
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.words import duration
 from resnet_demo.tasks.look import Watcher
@@ -22,7 +23,6 @@ from resnet_demo.tasks.slices import LEAST_S, MOST_S, USUAL_S, SliceError
 from resnet_demo.tasks.status import read_status
 from resnet_demo.ui.form import Form
 from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.text import literal
 
 MOST_AT_ONCE = 8  # visitors whose slices run or wait; the next ones wait in the app's own queue
 TELL_EVERY_S = 1.0
