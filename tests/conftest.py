@@ -26,6 +26,7 @@ for name, value in QUIET.items():  # before Gradio is imported, as the app does
     os.environ.setdefault(name, value)
 
 REPOSITORY = Path(__file__).parents[1]
+PATIENCE_S = 90.0  # on a machine that does other things too
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
 
 
@@ -42,6 +43,22 @@ def chromium_path() -> str:
     if not Path(path).exists():
         pytest.fail("No Chromium on this machine: `make browser` installs one.")
     return path
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Waits for a question to be answered with yes; its answer."""
+
+    def wait(question, patience_s=PATIENCE_S):
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            answer = question()
+            if answer:
+                return answer
+            time.sleep(0.01)
+        raise AssertionError("waited in vain")
+
+    return wait
 
 
 @pytest.fixture

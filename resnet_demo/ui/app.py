@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from resnet_demo.places import Places
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.tasks.slices import Slice
-from resnet_demo.ui import slices_panel
+from resnet_demo.ui import pulse, slices_panel
 from resnet_demo.ui import train_tab as train
 from resnet_demo.ui.access import Access
 from resnet_demo.ui.api import api
@@ -23,13 +23,21 @@ from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.guard import SPACES, Guard, trusted_hosts
 from resnet_demo.ui.header import header, way_words
 from resnet_demo.ui.learn_tab import learn_tab
+from resnet_demo.ui.pulse import Pulse
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
 from resnet_demo.ui.train_tab import train_tab
 from resnet_demo.ui.uploads import Uploads
+from resnet_demo.ui.watched import NOTHING
 
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
 MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the queue is full
+
+
+class App(gr.Blocks):
+    """The page, and what answers its pulse."""
+
+    pulse: Pulse
 
 
 def build_app(
@@ -37,7 +45,7 @@ def build_app(
     access: Access | None = None,
     limits: Limits | None = None,
     gpu: Slice | None = None,
-) -> gr.Blocks:
+) -> App:
     """The app over those folders; nothing is written before somebody asks for it.
 
     access: who may change things, where strangers may open it; limits: how much. gpu: on ZeroGPU,
@@ -45,28 +53,33 @@ def build_app(
     """
     access = access or Access()
     services = Services(places, access, limits, gpu)
-    with gr.Blocks(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
+    with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         way = header(access)
         get = banner(services)
+        marks = {name: pulse.mark() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
                 tab = train_tab(services)
             with gr.Tab("Data", id="data"):
                 data = data_tab(services)
             with gr.Tab("Evaluate", id="evaluate") as second:
-                evaluation = evaluate_tab(services, second)
+                evaluation = evaluate_tab(services, second, marks["evaluation"])
             with gr.Tab("Classify", id="classify") as third:
                 classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
-        data_seen = keep_up(services, get, data, tab["dataset"])
+        data_seen = keep_up(services, get, data, tab["dataset"], marks["data"])
         api(services)
+        choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
+        shown = {name: tab[name] for name in ("run", *NOTHING)}
+        pulse.wire(shown | marks, [tab["run"], tab["log_scale"], *choices])
+        app.pulse = Pulse(services)
 
         def on_load(request: gr.Request) -> list:
             words = slices_panel.HEADER if gpu else way_words(access, services.caller())
             return [*train.on_load(services, tab, request), None, words]
 
-        names = ("dataset", "note", "facts", "timer", "asked", "run", "seen")
+        names = ("dataset", "note", "facts", "timer", "asked", "run")
         filled = [*(tab[name] for name in names), data_seen, way]
         app.load(on_load, None, filled, **QUIET)
         if access.public:
@@ -108,7 +121,7 @@ def guard(environment: Mapping[str, str]) -> Middleware:
 
 
 def launch(
-    app: gr.Blocks, access: Access | None = None, limits: Limits | None = None, **options: object
+    app: App, access: Access | None = None, limits: Limits | None = None, **options: object
 ) -> tuple:
     """Serve it: nothing public by default, nothing about the machine told (see Gradio's launch).
 
@@ -118,14 +131,15 @@ def launch(
     state_holder.SessionState = OpenPage
     before = [guard(os.environ), Middleware(Door, access), Middleware(Uploads, access, limits)]
     app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
-    app._queue.sleep_when_free = 0.02  # 0.05 s by default, which every event waits for
+    app._queue.sleep_when_free = 0.02  # s; Gradio's 0.001 keeps a core busy while nothing happens
+    app._queue.progress_update_sleep_when_free = 1.0  # s; nothing here tells Gradio of progress
     return app.launch(
         theme=theme(),
         css_paths=[CSS],
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,
-        app_kwargs={"openapi_url": None, "middleware": before},
+        app_kwargs={"openapi_url": None, "middleware": before, "routes": [app.pulse.route]},
         max_file_size=MOST_UPLOAD,
         show_error=False,
         share=False,

@@ -39,9 +39,9 @@ class Curves:
 
 
 def draw(look: Look, log_loss: bool) -> tuple[Any, ...]:
-    """For one look."""
+    """For one look, as the browser takes them."""
     return (
         plots.loss_table(look.view, log_loss),
         plots.accuracy_table(look.view),
-        live.epoch_rows(look),
+        {"headers": live.EPOCH_COLUMNS, "data": live.epoch_rows(look), "metadata": None},
     )

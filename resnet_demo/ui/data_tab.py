@@ -8,14 +8,14 @@ import numpy as np
 
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
+from resnet_demo.literal import literal
 from resnet_demo.runs.words import dataset_text
 from resnet_demo.ui import banner
 from resnet_demo.ui.bring import bring_panel, report
 from resnet_demo.ui.bring import told as bring_told
 from resnet_demo.ui.form import dataset_labels
 from resnet_demo.ui.gallery import enlarged, gallery
-from resnet_demo.ui.services import QUIET, TICK, Services, plainly
-from resnet_demo.ui.text import literal
+from resnet_demo.ui.services import NEWS, QUIET, Services, plainly
 
 CLASS_COLUMNS = ["class", "training", "test"]
 PAGE = 20  # images
@@ -103,17 +103,32 @@ def ask(services: Services, name: str) -> tuple[Any, str]:
     return gr.update(visible=True), f"Delete **{literal(name)}**? {DELETE_HELP}{told}"
 
 
-def keep_up(services: Services, get: dict, data: dict, form: gr.Dropdown) -> gr.State:
-    """Once a second: banner, tab and the Train form's choice of dataset, as far as they changed."""
-    seen = gr.State(None)
-    timer = gr.Timer(1.0)
+def keep_up(
+    services: Services, get: dict, data: dict, form: gr.Dropdown, mark: gr.Textbox
+) -> gr.State:
+    """Banner, tab and the Train form's choice of dataset, as far as they changed.
 
-    async def on_tick(chosen: str | None, shown: str | None, before: Any) -> dict:
+    mark: on the page, another one whenever something did.
+    """
+    seen = gr.State(None)
+
+    async def on_news(chosen: str | None, shown: str | None, before: Any) -> dict:
         return tick(services, {**get, **data, "form": form, "seen": seen}, chosen, shown, before)
 
     outputs = [*get.values(), *data.values(), form, seen]
-    timer.tick(on_tick, [form, data["name"], seen], outputs, **TICK)
+    mark.change(on_news, [form, data["name"], seen], outputs, **NEWS)
     return seen
+
+
+def standing(services: Services) -> dict[str, Any]:
+    """All that may move without a word of this page."""
+    standings = {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
+    survey = standings["survey"]
+    return {
+        "names": list(services.datasets.names()),
+        "found": [survey.state, survey.queued_at] if survey else None,
+        **{kind: asdict(status) if status else None for kind, status in standings.items()},
+    }
 
 
 def tick(
@@ -123,13 +138,8 @@ def tick(
 
     chosen: the form's dataset; shown: the tab's.
     """
-    standings = {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
-    get, survey, bring = standings.values()
-    now = {
-        "names": list(services.datasets.names()),
-        "found": [survey.state, survey.queued_at] if survey else None,
-        **{kind: asdict(status) if status else None for kind, status in standings.items()},
-    }
+    now = standing(services)
+    get, survey, bring = (services.data.status(kind) for kind in ("get", "survey", "import"))
     before = before or {}
     fresh = [key for key in now if key not in before or now[key] != before[key]]
     updates = {parts["seen"]: now if fresh else gr.skip()}

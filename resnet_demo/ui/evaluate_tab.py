@@ -11,15 +11,15 @@ from resnet_demo.ui.evaluate_result import Parts, on_result, result_panel
 from resnet_demo.ui.evaluate_standing import Asked, Standings
 from resnet_demo.ui.evaluate_tick import NOTHING, STATES, both, tick
 from resnet_demo.ui.evaluate_words import MODE_WORDS
-from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+from resnet_demo.ui.services import NEWS, QUIET, Services, plainly
 
 SPLITS = [("test", "test"), ("validation", "val")]
 NO_OTHER = ("no other run", "")
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
-def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
-    """Build the tab; the components that the page fills when it is loaded."""
+def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str, Any]:
+    """Build the tab; its components by name. mark: another one whenever something moved."""
     parts: Parts = {}
     with gr.Row(), gr.Column(elem_classes="panel"):  # a column right below a tab loses its class
         asked = control_panel(parts)
@@ -41,13 +41,13 @@ def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
 
     parts["start"].click(on_start, asked, None, **QUIET)
     parts["cancel"].click(on_cancel, asked, None, **QUIET)
-    triggers = [gr.Timer(1.0).tick, parts["unit"].change, *(part.change for part in asked)]
+    triggers = [part.change for part in (mark, parts["unit"], parts["dark"], *asked)]
     gr.on(
         triggers,
         on_tick,
         [parts["unit"], parts["dark"], parts["seen"], *asked],
         [parts[name] for name in (*STATES, "seen")],
-        **TICK,
+        **NEWS,
     )
     run, other = parts["run"], parts["other"]
     tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
@@ -59,7 +59,7 @@ def evaluate_tab(services: Services, tab: gr.Tab) -> dict[str, Any]:
         **QUIET,
     )
     on_result(services, standings, parts, asked)
-    return {"run": run, "dark": parts["dark"]}
+    return parts
 
 
 def control_panel(parts: Parts) -> list[Any]:

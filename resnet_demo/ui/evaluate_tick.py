@@ -38,6 +38,18 @@ def both(standings: Standings, asked: Asked) -> list[Standing]:
     return [first, standings.evaluation(asked, other=True)] if asked.other else [first]
 
 
+def standing(standings: Standings, asked: Asked) -> list[Any]:
+    """All that may move without a word of this page: where it is another, a tick is due."""
+    evaluations = both(standings, asked)
+    return [list(astuple(one)) for one in [*evaluations, bent_of(standings, asked, evaluations)]]
+
+
+def bent_of(standings: Standings, asked: Asked, evaluations: list[Standing]) -> Standing:
+    """Where the robustness stands, which is only asked for beside an evaluation."""
+    done = bool(evaluations) and evaluations[0].done
+    return standings.robustness(asked) if done else Standing("none")
+
+
 def tick(
     standings: Standings, asked: Asked, percent: bool, dark: bool, before: dict | None
 ) -> dict[str, Any]:
@@ -45,11 +57,11 @@ def tick(
 
     `seen`: all of them, for the next `before`. Draws nothing and loads no torch.
     """
-    standing, runs = both(standings, asked), [asked.run, asked.other]
-    main, other = (*(one.done for one in standing), None, None)[:2]
-    bent = standings.robustness(asked) if main else Standing("none")
+    evaluations, runs = both(standings, asked), [asked.run, asked.other]
+    main, other = (*(one.done for one in evaluations), None, None)[:2]
+    bent = bent_of(standings, asked, evaluations)
     now = {
-        "control": [runs, [list(astuple(one)) for one in standing]],
+        "control": [runs, [list(astuple(one)) for one in evaluations]],
         "result": [main, percent],
         "drawn": [main, dark],
         "pair": {"of": main, "other": main and other, "runs": runs, "stored": is_stored(main)},

@@ -43,6 +43,7 @@ NOT_UPLOADED = ConfigError(
 END = object()
 MOST_PICTURE = 20 * 2**20  # bytes
 TICK = {**QUIET, "concurrency_limit": None, "trigger_mode": "once"}  # a slow answer is not doubled
+NEWS = {**TICK, "trigger_mode": "always_last"}  # never two at once, and none is lost
 
 
 @dataclass

@@ -23,14 +23,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import httpx
-
 from resnet_demo.events import Step
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import read_status, settle
 from tests.conftest import Served
-from tests.tasks.pages import Page
-from tests.tasks.test_load import look, processor_s
+from tests.tasks.pages import Page, Viewer
+from tests.tasks.test_load import processor_s
 
 SAMPLE_S = 2.0
 PATIENCE_S = 600.0  # for torch and 50,000 images on a machine that does other things
@@ -85,26 +83,24 @@ class Soak:
                 }
             )
 
-    async def view(self, client: httpx.AsyncClient, page: Page, late: float) -> None:
+    async def view(self, viewer: Viewer, late: float) -> None:
         """A page that stays open: one look a second, as the page's timer takes it."""
-        event = page.event("tick", told="figures")
+        await viewer.open()
         await asyncio.sleep(late)
         while not self.over.is_set():
             began = self.now()
             try:
-                await look(client, page, event, self.run.id)
+                await viewer.look()
                 self.looks.append((began, self.now() - began))
-            except (httpx.HTTPError, AssertionError):
+            except (OSError, EOFError, AssertionError):
                 self.failed_looks += 1
             await asyncio.sleep(max(0.0, 1.0 - (self.now() - began)))
+        viewer.close()
 
     async def crowd(self, count: int) -> None:
         """So many pages at once."""
-        pages = [Page(self.app) for _ in range(count)]
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-            views = (self.view(client, page, n / count) for n, page in enumerate(pages))
-            await asyncio.gather(*views)
+        views = (self.view(Viewer(self.app, self.run.id), n / count) for n in range(count))
+        await asyncio.gather(*views)
 
     def kill(self, page: Page) -> None:
         """SIGKILL to the worker; Resume pressed on a page as soon as the app says that it failed.

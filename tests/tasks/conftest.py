@@ -1,7 +1,6 @@
 """Real workers on a tiny dataset. Whatever a test leaves running is stopped behind it."""
 
 import os
-import time
 from contextlib import suppress
 
 import pytest
@@ -13,8 +12,6 @@ from resnet_demo.places import Places
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import read_status, settle, take
-
-PATIENCE_S = 90.0  # on a machine that does other things too
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,22 +37,6 @@ def tiny():
         return make_config({**base, "epochs": 1, "crop": 2, **knobs})
 
     return asked
-
-
-@pytest.fixture(scope="session")
-def until():
-    """Waits for a question to be answered with yes; its answer."""
-
-    def wait(question, patience_s=PATIENCE_S):
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            answer = question()
-            if answer:
-                return answer
-            time.sleep(0.01)
-        raise AssertionError("waited in vain")
-
-    return wait
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """An open page as the app knows it: a session whose events are raw requests, without a browser."""
 
+import asyncio
 import json
+import re
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -55,3 +58,44 @@ class Page:
         """Press a button: whether it was done, and the sentence if it was not."""
         done, output = self.ask(self.event("click", of=button), *values)
         return done, output.get("error")
+
+
+class Viewer:
+    """An open page that watches a run: what it asks once a second, over a connection that it keeps.
+
+    Its other one says that it is still there, as a browser's does. In bare sockets: a hundred of
+    them must not cost more than the app that they ask.
+    """
+
+    def __init__(self, app: Any, run_id: str) -> None:
+        self.app, self.run_id, self.known = app, run_id, {}
+        self.streams = []
+
+    async def open(self) -> None:
+        """Connect; nothing is asked yet."""
+        for _ in range(2):
+            self.streams.append(await asyncio.open_connection("127.0.0.1", self.app.port))
+        self.say(1, f"/gradio_api/heartbeat/{uuid.uuid4().hex}")
+
+    def say(self, which: int, path: str) -> None:
+        """Ask for something."""
+        asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.app.port}\r\n\r\n"
+        self.streams[which][1].write(asked.encode())
+
+    async def look(self) -> dict[str, Any]:
+        """One pulse: the parts that the page has not got. Raises OSError, EOFError."""
+        known = ",".join(f"{name}:{mark}" for name, mark in self.known.items())
+        asked = {"run": self.run_id, "split": "test", "mode": "plain", "known": known}
+        self.say(0, f"/look?{urlencode(asked)}")
+        reader = self.streams[0][0]
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert head.startswith(b"http/1.1 200"), head
+        [length] = re.findall(rb"content-length: (\d+)", head)
+        parts = json.loads(await reader.readexactly(int(length)))["parts"]
+        self.known |= {name: mark for name, (mark, _) in parts.items()}
+        return parts
+
+    def close(self) -> None:
+        """Leave."""
+        for _, writer in self.streams:
+            writer.close()

@@ -1,8 +1,8 @@
 """Many pages open on one live run: everybody is served, Train and Stop answer, nobody is starved.
 
-Each viewer asks what the page's timer asks, once a second, in two requests as a browser does. The
-short form proves that it works; the long one, behind `soak`, that it is fast. Its figures are
-printed: `pytest -m soak -s tests/tasks/test_load.py`, on a machine that does nothing else.
+Each viewer asks what an open page asks, once a second, and remembers what it was told. The short
+form proves that it works; the long one, behind `soak`, that it is fast. Its figures are printed:
+`pytest -m soak -s tests/tasks/test_load.py`, on a machine that does nothing else.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 from statistics import quantiles
 
-import httpx
 import pytest
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Started, Step, to_line
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import LOCK, Status, as_json, read_status, take
-from tests.tasks.pages import Page
+from tests.tasks.pages import Page, Viewer
 
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12}
 OPENING = {
@@ -75,40 +74,26 @@ def step(number):
     )  # fmt: skip
 
 
-async def look(client, page, event, run_id):
-    """One tick of one page: its answer."""
-    asked = {"data": [run_id, False, None], "fn_index": event, "session_hash": page.session}
-    (await client.post(f"{page.app.url}gradio_api/queue/join", json=asked)).raise_for_status()
-    answer = None
-    async with client.stream("GET", page.stream) as stream:
-        async for line in stream.aiter_lines():  # to its end, as a browser reads
-            said = json.loads(line.removeprefix("data: ")) if line else {}
-            if said.get("msg") == "process_completed":
-                assert said["success"], said
-                answer = said["output"]["data"]
-    assert answer is not None, "no answer"
-    return answer
-
-
-async def view(client, page, event, run_id, until, late):
-    """A page that is open for a while: seconds of each look, and what the last one told."""
-    took, answer = [], None
+async def view(viewer, until, late):
+    """A page that is open for a while: seconds of each look, and how often a curve came."""
+    took, curves = [], 0
+    await viewer.open()
     await asyncio.sleep(late)  # not all in the same instant
     while time.monotonic() < until:
         began = time.monotonic()
-        answer = await look(client, page, event, run_id) or answer
+        curves += "loss" in await viewer.look()
         took.append(time.monotonic() - began)
         await asyncio.sleep(max(0.0, 1.0 - took[-1]))
-    return took, answer
+    viewer.close()
+    return took, curves
 
 
 def hang(app, run_id):
     """A viewer that asks for a look and never reads the answer; its open socket."""
-    page = Page(app)
-    page.join(page.event("tick", told="figures"), run_id, False, None)
+    Page(app)
     mute = socket.create_connection(("127.0.0.1", app.port))
-    path = page.stream.removeprefix(app.url)
-    mute.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n".encode())
+    ask = f"GET /look?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
+    mute.sendall(ask.encode())
     return mute
 
 
@@ -135,17 +120,10 @@ def processor_s(pid):
     return (int(told[11]) + int(told[12])) / TICKS_PER_S
 
 
-async def crowd(pages, run_id, until):
-    """All pages at once: of each, seconds a look and the last answer."""
-    event = pages[0].event("tick", told="figures")
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the app's is 5 s: no race
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-        return await asyncio.gather(
-            *(
-                view(client, page, event, run_id, until, n / len(pages))
-                for n, page in enumerate(pages)
-            )
-        )
+async def crowd(app, run_id, count, until):
+    """So many pages at once: of each, seconds a look and how often a curve came."""
+    views = (view(Viewer(app, run_id), until, n / count) for n in range(count))
+    return await asyncio.gather(*views)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +134,12 @@ async def crowd(pages, run_id, until):
 def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live, viewers, seconds):
     app.call("run", live)  # reads its log
     mute = [hang(app, live) for _ in range(HUNG)]
-    pages = [Page(app) for _ in range(viewers)]
     until = time.monotonic() + seconds
     own, others = time.process_time(), processor_s(app.process.pid)
     commands = []
     commanding = threading.Thread(target=lambda: commands.extend(start_and_stop(app, until)))
     commanding.start()
-    seen = asyncio.run(crowd(pages, live, until))
+    seen = asyncio.run(crowd(app, live, viewers, until))
     took = [one for looks, _ in seen for one in looks]
     commanding.join()
     figures = {
@@ -178,7 +155,7 @@ def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live
     print(json.dumps(figures))
     for socket_ in mute:
         socket_.close()
-    assert all(looks and answer for looks, answer in seen)  # nobody was left out
+    assert all(len(looks) >= curves > 0 for looks, curves in seen)  # nobody was left out
     assert read_status(app.runs / live).state == "running"
     assert len(commands) >= 2
     if seconds < 60:
@@ -187,3 +164,36 @@ def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live
     assert figures["p95_s"] < 0.25
     assert figures["train_and_stop_s"] < 1
     assert figures["app_cores"] < 0.6
+
+
+@pytest.mark.soak
+def test_a_run_keeps_seven_tenths_of_its_speed_while_a_hundred_watch_it(serve, until):
+    app = serve(OMP_NUM_THREADS=str(os.cpu_count()))
+    knobs = {"dataset": "shapes10", "model": "resnet20", "batch_size": 128, "epochs": 1000}
+    event, answer = app.call("train", knobs)
+    assert event == "complete", answer
+    run = Run(app.runs / answer[0])
+    until(lambda: run.log().size() and any(isinstance(event, Step) for event in run.log()))
+
+    def rate(seconds, viewers):
+        """Steps a second, and cores of the app and of the load generator meanwhile."""
+        before, own = processor_s(app.process.pid), time.process_time()
+        first, began = last_step(run), time.monotonic()
+        if viewers:
+            asyncio.run(crowd(app, run.id, viewers, began + seconds))
+        else:
+            time.sleep(seconds)
+        passed = time.monotonic() - began
+        app_s, own_s = processor_s(app.process.pid) - before, time.process_time() - own
+        steps = last_step(run) - first
+        return {"steps_per_s": steps / passed, "app": app_s / passed, "generator": own_s / passed}
+
+    rounds = [(rate(30, 0), rate(30, 100)) for _ in range(3)]
+    for alone, watched in rounds:
+        print(json.dumps({"alone": alone, "watched": watched}))
+    shares = [watched["steps_per_s"] / alone["steps_per_s"] for alone, watched in rounds]
+    assert sorted(shares)[1] > 0.7
+
+
+def last_step(run):
+    return max(event.step for event in run.log())

@@ -23,7 +23,8 @@ from resnet_demo.ui.evaluate_result import drawings
 from resnet_demo.ui.evaluate_standing import Asked, Standings
 from resnet_demo.ui.evaluate_tick import READY
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train_tab import on_load, tick
+from resnet_demo.ui.train_tab import on_load
+from resnet_demo.ui.watched import watched
 from tests.runs.tiny import finished_run
 from tests.ui.answered import told_at_once
 
@@ -69,17 +70,15 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]
-    _, figures, words, stop, resume, retry, delete, loss, accuracy, table, _, _ = tick(
-        fresh, "cifar10-shipped", False, None
-    )
-    assert "Finished" in figures
-    assert words.startswith("Came with the app, trained in ")
-    assert (stop["interactive"], resume["interactive"]) == (False, False)
-    assert not retry["visible"]
-    assert not delete["interactive"]
-    assert loss["data"]
-    assert accuracy["data"]
-    assert len(table) == 2
+    parts = watched(fresh, "cifar10-shipped", False)
+    now = {name: make() for name, (_, make) in parts.items()}
+    assert "Finished" in now["figures"]
+    assert now["words"].startswith("Came with the app, trained in ")
+    assert not any(now[name]["interactive"] for name in ("stop", "resume", "delete"))
+    assert not now["retry"]["visible"]
+    assert now["loss"]["data"]
+    assert now["accuracy"]["data"]
+    assert len(now["table"]["data"]) == 2
 
 
 def test_it_is_the_first_choice_where_nobody_has_a_finished_run(fresh, own):

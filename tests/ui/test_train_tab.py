@@ -18,7 +18,8 @@ from resnet_demo.runs.words import count as in_figures
 from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
 from resnet_demo.ui.deletion import deleted
 from resnet_demo.ui.expected import MEASURING, follow
-from resnet_demo.ui.train_tab import NO_RUN, on_load, retried, started, tick
+from resnet_demo.ui.train_tab import on_load, retried, started
+from resnet_demo.ui.watched import BUTTONS, NO_RUN, watched
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 
@@ -80,62 +81,69 @@ def runs(services, events):
     return write
 
 
-def is_skipped(part):
-    return part == gr.skip()
+def shown(services, run_id, log_loss=False):
+    """Each part of the page, as it is made."""
+    return {name: make() for name, (_, make) in watched(services, run_id, log_loss).items()}
 
 
-def test_a_tick_tells_everything_once_and_then_nothing(services, runs):
+def marks(services, run_id, log_loss=False):
+    """Each part's mark."""
+    return {name: mark for name, (mark, _) in watched(services, run_id, log_loss).items()}
+
+
+def test_a_run_is_shown_in_all_its_parts(services, runs):
     runs("some-run-1")
-    *parts, now = tick(services, "some-run-1", False, None)
-    choices, figures, words, stop, resume, retry, delete, loss, accuracy, table, log = parts
-    assert choices["choices"] == [("some-run-1 · stopped", "some-run-1")]
-    assert "Stopped" in figures
-    assert words.startswith("Stopped: the end.")
-    assert (stop["interactive"], resume["interactive"]) == (False, True)
-    assert (stop["value"], retry["visible"], delete["interactive"]) == ("Stop", False, True)
-    assert loss["data"]
-    assert accuracy["data"]
-    assert (len(table), len(log.splitlines())) == (1, 7)
-    assert all(map(is_skipped, tick(services, "some-run-1", False, now)))
+    now = shown(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-1 · stopped", "some-run-1")]
+    assert "Stopped" in now["figures"]
+    assert now["words"].startswith("Stopped: the end.")
+    alive = [now[name].get("interactive") for name in BUTTONS]
+    assert alive == [False, True, None, True]
+    assert (now["stop"]["value"], now["retry"]["visible"]) == ("Stop", False)
+    assert now["loss"]["data"]
+    assert now["accuracy"]["data"]
+    assert (len(now["table"]["data"]), len(now["log"].splitlines())) == (1, 7)
+    assert marks(services, "some-run-1") == marks(services, "some-run-1")
 
 
 def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
     runs("some-run-1")
-    *before, now = tick(services, "some-run-1", False, None)
-    parts = tick(services, "some-run-1", True, now)
-    assert all(map(is_skipped, parts[:7]))
-    losses, logs = ([row[1] for row in part["data"]] for part in (before[7], parts[7]))
+    before, after = (marks(services, "some-run-1", log) for log in (False, True))
+    differing = {name for name in before if before[name] != after[name]}
+    assert differing == {"loss", "accuracy", "table"}
+    both = (shown(services, "some-run-1", log)["loss"]["data"] for log in (False, True))
+    losses, logs = ([row[1] for row in rows] for rows in both)
     assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
 
 
 def test_a_run_that_is_deleted_under_a_pages_eyes_gives_way_to_the_newest(services, runs):
     gone, _ = runs("some-run-1"), runs("some-run-2")
-    *_, now = tick(services, "some-run-1", False, None)
+    before = marks(services, "some-run-1")
     shutil.rmtree(gone.path)
-    choices, figures, words, *_ = tick(services, "some-run-1", False, now)
-    assert choices["choices"] == [("some-run-2 · stopped", "some-run-2")]
-    assert (choices["value"], figures, words) == ("some-run-2", "", NO_RUN)
+    now, after = shown(services, "some-run-1"), marks(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-2 · stopped", "some-run-2")]
+    told = now["run"]["value"], now["figures"], now["words"]
+    assert told == ("some-run-2", "", NO_RUN)
+    assert all(before[name] != after[name] for name in before)
 
 
 def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     shutil.rmtree(runs("some-run-1").path)
-    choices, *parts, now = tick(services, "some-run-1", False, None)
-    assert (choices["value"], choices["visible"]) == (None, False)
-    figures, words, stop, resume, retry, delete, loss, accuracy, table, log = parts
-    assert (figures, words, table, log, accuracy) == ("", NO_RUN, [], "", None)
-    assert (stop["interactive"], resume["interactive"], retry["visible"]) == (False,) * 3
-    assert not delete["interactive"]
-    assert loss is None
-    assert now == {"labels": []}
+    now = shown(services, "some-run-1")
+    assert (now["run"]["value"], now["run"]["visible"]) == (None, False)
+    assert (now["figures"], now["words"], now["log"]) == ("", NO_RUN, "")
+    assert (now["loss"], now["accuracy"], now["table"]["data"]) == (None, None, [])
+    assert not any(now[name].get("interactive") for name in BUTTONS)
+    assert not now["retry"]["visible"]
+    assert list(shown(services, None)) == ["run"]
 
 
 def test_a_damaged_run_is_said_and_not_hidden(services, runs):
     (runs("some-run-1").path / "status.json").write_text("{")
-    choices, _, words, *parts, now = tick(services, "some-run-1", False, None)
-    assert choices["choices"] == [("some-run-1 · damaged", "some-run-1")]
-    assert words["value"] == "**status.json of some-run-1 is damaged.**"
-    assert [part.get("interactive") for part in parts[:4]] == [False, False, None, True]
-    assert all(map(is_skipped, tick(services, "some-run-1", False, now)[3:7]))
+    now = shown(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-1 · damaged", "some-run-1")]
+    assert now["words"] == "**status.json of some-run-1 is damaged.**"
+    assert [now[name].get("interactive") for name in BUTTONS] == [False, False, None, True]
 
 
 @pytest.mark.parametrize(
@@ -144,15 +152,19 @@ def test_a_damaged_run_is_said_and_not_hidden(services, runs):
 )
 def test_the_buttons_are_alive_where_they_can_do_something(state, stop, resume, services, runs):
     runs("some-run-1", state)
-    parts = tick(services, "some-run-1", False, None)
-    assert [part["interactive"] for part in parts[3:5]] == [stop, resume]
+    now = shown(services, "some-run-1")
+    assert [now[name]["interactive"] for name in ("stop", "resume")] == [stop, resume]
 
 
 def test_between_two_slices_stop_is_alive_and_what_would_disturb_is_not(services, runs):
     runs("some-run-1", "stopped")
+    before = marks(services, "some-run-1")
     services.slices = SimpleNamespace(goes_on=lambda run_id: run_id == "some-run-1")
-    stop, resume, _, delete = tick(services, "some-run-1", False, None)[3:7]
-    assert [part["interactive"] for part in (stop, resume, delete)] == [True, False, False]
+    now = shown(services, "some-run-1")
+    alive = [now[name]["interactive"] for name in ("stop", "resume", "delete")]
+    assert alive == [True, False, False]
+    after = marks(services, "some-run-1")
+    assert {name for name in before if before[name] != after[name]} == set(BUTTONS)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +184,10 @@ def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs
     run, asked = runs("some-run-1", "failed"), []
     ending = {"best_epoch": None, "best_val_top1": None, "seconds": 1.0, "message": "too much"}
     run.log().append(Failed(step=5, epoch=2, **ending, retry={"batch_size": 8}))
-    _, _, _, _, resume, retry, *_ = tick(services, "some-run-1", False, None)
+    now = shown(services, "some-run-1")
+    retry = now["retry"]
     assert (retry["value"], retry["visible"]) == ("Train with batch_size 8", True)
-    assert resume["interactive"]
+    assert now["resume"]["interactive"]
 
     monkeypatch.setattr(
         services.launcher, "start", lambda config, caller: asked.append(config) or "some-run-1"
@@ -187,7 +200,7 @@ def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs
 def test_delete_is_alive_where_nothing_lives(state, services, runs):
     folder = runs("some-run-1", state).path
     lock = take(folder / LOCK) if state in LIVE else None
-    delete = tick(services, "some-run-1", False, None)[6]
+    delete = shown(services, "some-run-1")["delete"]
     assert delete["interactive"] == (state not in LIVE)
     if lock:
         os.close(lock)
