@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 from gradio.state_holder import SessionState
 from gradio.utils import error_payload
 from hypothesis import HealthCheck, given, settings
@@ -190,7 +191,13 @@ def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machin
 
 def answered(page, event, values):
     """What a raw request to that event is sent: its answer, or what is said of its error."""
+    page.has_launched = True  # from then on Gradio takes no file that was not uploaded
+
+    async def served():
+        LocalContext.blocks.set(page)
+        return await page.process_api(event, values, state=SessionState(page))
+
     try:
-        return asyncio.run(page.process_api(event, values, state=SessionState(page)))["data"]
+        return asyncio.run(served())["data"]
     except Exception as error:  # noqa: BLE001 - the server tells it as this
         return error_payload(error, show_error=False)

@@ -50,8 +50,10 @@ def test_its_title_is_the_one_that_was_asked_for(built):
     assert (told["sdk"], told["app_file"]) == ("gradio", "app.py")
 
 
-def test_the_repository_itself_is_described_as_a_space():
-    assert [p for p in check(REPOSITORY) if p.file == "README.md"] == []
+def test_the_repository_itself_is_described_as_a_space(tmp_path):
+    for name in ("README.md", "requirements.txt"):  # all of it would be gigabytes
+        shutil.copy(REPOSITORY / name, tmp_path)
+    assert [p for p in check(tmp_path) if p.file == "README.md"] == []
 
 
 def test_a_folder_that_is_taken_is_left_alone(tmp_path):

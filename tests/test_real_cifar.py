@@ -48,12 +48,13 @@ def test_the_archive_is_cifar10(command, imported):
     assert command("data", "status")[0] == imported
 
 
-def test_an_epoch_on_half_of_cifar10_at_half_its_size_learns(command, imported):
+def test_an_epoch_on_a_fifth_of_cifar10_at_half_its_size_learns(command, imported):
     told = command(
         *("train", "--run-id", "real", "--dataset", imported["name"], "--model", "resnet9"),
         *("--epochs", "1", "--val-share", "0.5", "--image-size", "16", "--peak-lr", "0.1"),
+        *("--train-images", "10000"),
     )
     assert told[-1]["event"] == "finished"
     [result] = command("evaluate", "real", "--split", "test")
     assert result["n"] == 10_000
-    assert result["top1"] > 0.48  # 0.538 and 0.546 with seeds 42 and 1; by chance 0.1
+    assert result["top1"] > 0.50  # 0.581 and 0.585 with seeds 42 and 1; by chance 0.1

@@ -1,16 +1,21 @@
 """The page as a person meets it: a real browser, a real app, real workers."""
 
+import os
 import re
 import shutil
+import signal
 import time
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.runs.card import classes, in_list
+from resnet_demo.tasks.status import Status, as_json, read_status
 
 pytestmark = pytest.mark.browser
 
@@ -21,8 +26,9 @@ TINY = {
 HOSTILE = [
     "<img src=x9 onerror=\"document.title='owned'\">",
     "${document.title='owned'}",
-    "[x](javascript:document.title='owned') ![](x9) <http://x9> `x`",
+    "[x](javascript:document.title='owned') ![](x9) <http://x9> http://x9 www.x9.org a@x9.org `x`",
 ]
+GONE = re.compile("The app does not answer|Connection to the server was lost")
 TABS = ("Train", "Data", "Evaluate", "Classify", "Learn")
 POINTS = """(plot) => [...plot.querySelectorAll('.mark-line path[stroke="#0072B2"]')]
   .map(path => path.getAttribute('d').split('L').length).reduce((a, b) => Math.max(a, b), 0)"""
@@ -253,6 +259,27 @@ def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, t
     shutil.rmtree(hostile)
 
 
+def test_names_on_a_model_card_are_text(browser):
+    figures = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9}
+    names = (*HOSTILE, "a | b", "one\n\n# two")
+    rows = [{"label": name, **figures} for name in names]
+    card = "\n\n".join([in_list(names), classes(SimpleNamespace(per_class=rows))])
+    with gr.Blocks() as shown:
+        gr.Markdown(card, elem_id="card")
+    _, url, _ = shown.launch(prevent_thread_lock=True, quiet=True, footer_links=[])
+    try:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.locator("#card td:first-child")).to_have_text(
+            [" ".join(name.split()) for name in names]
+        )
+        assert page.locator("#card").locator("img, a, h1, code").count() == 0
+        assert page.title() != "owned"
+        page.close()
+    finally:
+        shown.close()
+
+
 def test_nothing_is_wider_than_a_phone(visit, app, trained):
     page = visit(f"{app.url}?run={trained}", width=390, height=844)
     expect(page.locator("#loss svg")).to_be_visible()
@@ -307,9 +334,9 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     page.goto(other_app.url)
     expect(tile(page, "state")).to_have_text("Finished")
     other_app.kill()
-    expect(toast(page)).to_contain_text("Connection")
+    expect(page.get_by_text(GONE).first).to_be_visible()  # by the pulse, or by Gradio before it
     other_app.start()
-    expect(toast(page)).to_have_count(0)
+    expect(page.get_by_text(GONE)).to_have_count(0)
     expect(tile(page, "state")).to_have_text("Finished")
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("4")
     expect(page.locator("#facts")).to_contain_text("4 × 36 steps")
@@ -319,6 +346,32 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     page.wait_for_timeout(1500)  # for another tick to fail, if it should
     expect(toast(page)).to_have_count(0)
     page.close()
+
+
+def test_a_worker_that_is_suspended_or_killed_is_told_on_the_page_and_can_be_resumed(
+    visit, app, trained, until
+):
+    """Printed: seconds until it is told, which the README states."""
+    run = app.call("train", {**TINY, "epochs": 1000})[1][0]
+    page = visit(f"{app.url}?run={run}")
+    expect(tile(page, "state")).to_have_text("Training")
+    pid = until(lambda: read_status(app.runs / run).pid)
+
+    def told(number, words):
+        began = time.monotonic()
+        os.kill(pid, number)
+        expect(page.locator("#words")).to_contain_text(words)
+        print(f"{words!r} after {time.monotonic() - began:.1f} s")
+
+    told(signal.SIGSTOP, "its process is suspended by a signal")
+    expect(page.get_by_role("button", name="Stop")).to_be_enabled()
+    os.kill(pid, signal.SIGCONT)
+    expect(page.locator("#words")).not_to_contain_text("suspended")
+    told(signal.SIGKILL, "killed by signal 9, probably out of memory")
+    page.get_by_role("button", name="Resume").click()
+    expect(tile(page, "state")).to_have_text("Training")
+    page.get_by_role("button", name="Stop").click()
+    expect(tile(page, "state")).to_have_text("Stopped")
 
 
 def test_a_phone_is_taken_to_the_run_that_it_started(visit, other_app):

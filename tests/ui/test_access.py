@@ -14,7 +14,7 @@ from starlette.requests import Request
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, as_json, settle
 from resnet_demo.ui.access import Access
 from resnet_demo.ui.header import way_words
 from resnet_demo.ui.key import COOKIE, GUESSES, Key
@@ -28,6 +28,11 @@ SPACE = {
 }
 CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range")
 ONLY = "only the owner of this app may"
+SECRETS = {
+    "HF_TOKEN": "hf_" + "zY9" * 11,
+    "DB_PASSWORD": "a word that nobody else says",
+    "NOTE_TO_SELF": "use hf_" + "xW8" * 11,
+}
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12, "crop": 0}
 
 
@@ -166,8 +171,8 @@ def stopped_run(runs):
 
 @pytest.fixture(scope="module")
 def by_token(serve):
-    """A public app whose owner has a token."""
-    served = serve(RESNET_DEMO_ADMIN_TOKEN=TOKEN)
+    """A public app whose owner has a token, with other secrets in its environment."""
+    served = serve(RESNET_DEMO_ADMIN_TOKEN=TOKEN, **SECRETS)
     stopped_run(served.runs)
     return served
 
@@ -265,6 +270,28 @@ def test_a_program_tells_the_token_with_each_request(by_token):
     assert refusals(by_token) == [f"{ONLY} train", f"{ONLY} stop a run"]
     assert owner.call("stop", answer[0])[0] == "complete"
     assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
+
+
+def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, tmp_path, until):
+    owner = by_token.asked_by(authorization=f"Bearer {TOKEN}")
+    event, answer = owner.call("train", {**TINY, "epochs": 1})
+    assert event == "complete", answer
+    run, folder = answer[0], by_token.runs / answer[0]
+    until(lambda: settle(folder).state == "finished")
+    assert by_token.call("evaluate", run, "test")[0] == "complete"
+    wrong = post(f"{by_token.url}owner", data={"token": f"{TOKEN}!"})
+    packed = by_token.command("runs", "pack", run, str(tmp_path / "packed"))
+    assert packed.returncode == 0, packed.stderr
+    built = by_token.command("space", "build", str(tmp_path / "space"))
+    assert built.returncode == 0, built.stderr
+    # Run, evaluation, uploads, what the app and its workers printed; what is exported from it.
+    written = tree(by_token.runs.parent, tmp_path)
+    told = [packed.stdout, packed.stderr, built.stdout, built.stderr, wrong.text]
+    told += [get(by_token.url).text, get(f"{by_token.url}config").text]
+    assert {"app.log", "events.jsonl", "config.json"} <= {path.name for path in written}
+    for secret in (TOKEN, *SECRETS.values()):
+        assert not [path for path, bytes_ in written.items() if secret.encode() in (bytes_ or b"")]
+        assert not [text for text in told if secret in text]
 
 
 def test_too_many_wrong_tokens_have_to_wait_and_the_door_says_how_long(by_token):

@@ -1,0 +1,119 @@
+"""Many visitors who classify at the same moment: all are served, and nothing of it stays.
+
+The short form proves that it works; the long one, behind `soak`, how fast. Its figures are printed:
+`pytest -m soak -s tests/ui/test_many_visitors.py`, on a machine that does nothing else.
+"""
+
+import io
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from statistics import median, quantiles
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.soak.rounds import of_process
+
+ROUNDS = 3
+RUN = "cifar10-shipped"
+FLOOD = 50  # requests of one visitor
+
+
+@pytest.fixture(scope="module")
+def app(serve):
+    """A public app, which has the network that came with it."""
+    return serve(RESNET_DEMO_PUBLIC="1", OMP_NUM_THREADS="2")
+
+
+@pytest.fixture(scope="module")
+def visitor(app):
+    """Makes visitors, each from an address of its own."""
+    return lambda number: app.asked_by(
+        **{"x-forwarded-for": f"198.51.{number // 250}.{1 + number % 250}"}
+    )
+
+
+def photograph(number):
+    """A JPEG of 640 by 480 that is no other one."""
+    pixels = np.random.default_rng(number).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC).save(file, "jpeg")
+    return file.getvalue()
+
+
+def upload(app, number):
+    files = {"files": (f"{number}.jpg", photograph(number))}
+    answer = httpx.post(f"{app.url}gradio_api/upload", files=files, headers=app.headers, timeout=60)
+    return {"path": answer.raise_for_status().json()[0]}
+
+
+def ask(app, picture):
+    """Seconds until the answer, and the answer."""
+    began = time.monotonic()
+    event, told = app.call("classify", picture, RUN)
+    return time.monotonic() - began, event, told
+
+
+def at_once(asks):
+    """What each gave, all having begun at the same moment."""
+    together = threading.Barrier(len(asks))
+
+    def one(ask_):
+        together.wait()
+        return ask_()
+
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return [*pool.map(one, asks)]
+
+
+@pytest.mark.parametrize(
+    "count", [8, pytest.param(100, marks=pytest.mark.soak)], ids=["short", "long"]
+)
+def test_all_who_ask_at_once_get_the_answer_to_their_own_picture(app, visitor, count):
+    visitors = [visitor(number) for number in range(count)]
+    pictures = [upload(each, number) for number, each in enumerate(visitors)]
+    alone = [ask(each, one)[2] for each, one in zip(visitors[:5], pictures, strict=False)]
+    figures = []
+    for _ in range(ROUNDS):
+        asks = [partial(ask, *pair) for pair in zip(visitors, pictures, strict=True)]
+        took = at_once(asks)
+        assert [event for _, event, _ in took] == ["complete"] * count
+        assert [told for _, _, told in took[:5]] == alone
+        seconds = [one for one, _, _ in took]
+        figures.append(
+            {
+                "median_s": round(median(seconds), 2),
+                "p95_s": round(quantiles(seconds, n=20)[-1], 2),
+                "last_s": round(max(seconds), 2),
+                "app_mb": round(of_process(app.process.pid)["mb"]),
+            }
+        )
+    print(json.dumps({"visitors": count, "rounds": figures}))
+    if count >= 100:
+        assert figures[-1]["app_mb"] < 1.03 * figures[0]["app_mb"]
+
+
+@pytest.mark.soak  # of the order, whatever the machine does, tests/ui/test_fair.py speaks
+def test_one_visitor_with_many_requests_does_not_delay_another(app, visitor):
+    flood, other = visitor(600), visitor(601)
+    many, one = upload(flood, 600), upload(other, 601)
+    begun = threading.Event()
+
+    def flooding():
+        begun.set()
+        return ask(flood, many)
+
+    with ThreadPoolExecutor(FLOOD) as pool:
+        flooded = [pool.submit(flooding) for _ in range(FLOOD)]
+        begun.wait()
+        time.sleep(0.3)
+        waited, event, told = ask(other, one)
+        ends = [each.result()[0] for each in flooded]
+    assert event == "complete", told
+    print(json.dumps({"waited_s": round(waited, 2), "the_flood_s": round(max(ends), 2)}))
+    assert waited < max(ends) / 2
