@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import gradio as gr
 from gradio import state_holder
@@ -31,6 +32,7 @@ from resnet_demo.ui.uploads import Uploads
 from resnet_demo.ui.watched import NOTHING
 
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
+MOST_SESSIONS = 2000  # open pages and questions over the API that are remembered; some 50 KB each
 MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the queue is full
 
 
@@ -104,8 +106,13 @@ class OpenPage(state_holder.SessionState):
     """What Gradio keeps of an open page: each component as it was last updated, once.
 
     Gradio makes a component anew at each update, `gr.skip()` included, and the new one has an id of
-    its own, under which it was then kept for ever: 10 KB a second for each open page.
+    its own, under which it was then kept for ever: 10 KB a second for each open page. And it wrote
+    down the whole page for each visitor and each question over the API, for links to a state of
+    the page, which there are none of here: 0.9 MB each, and longer than an answer takes.
     """
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
 
     def __setitem__(self, key: int, value: object) -> None:
         if isinstance(value, Block):
@@ -139,6 +146,7 @@ def launch(
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,
+        state_session_capacity=MOST_SESSIONS,
         app_kwargs={"openapi_url": None, "middleware": before, "routes": [app.pulse.route]},
         max_file_size=MOST_UPLOAD,
         show_error=False,

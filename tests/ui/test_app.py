@@ -1,4 +1,5 @@
 import asyncio
+import tracemalloc
 
 import gradio as gr
 import httpx
@@ -93,6 +94,16 @@ def test_an_open_page_keeps_each_component_once_however_often_it_is_updated():
         assert asyncio.run(tick())[1] == "b"
     assert len(page.blocks_config.blocks) == before
     assert page[run._id] is not run  # it was made anew, as Gradio does
+
+
+def test_a_visitor_costs_the_app_little_memory(services):
+    app = build_app(services.places)
+    OpenPage(app)
+    tracemalloc.start()
+    pages = [OpenPage(app) for _ in range(10)]
+    each = tracemalloc.get_traced_memory()[0] / len(pages)
+    tracemalloc.stop()
+    assert each < 100_000  # bytes; as Gradio does it, nearly a million
 
 
 def test_the_pages_of_the_app_are_kept_that_way(services, monkeypatch):

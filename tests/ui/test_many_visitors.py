@@ -21,7 +21,6 @@ from tests.soak.rounds import of_process
 
 ROUNDS = 3
 RUN = "cifar10-shipped"
-FLOOD = 50  # requests of one visitor
 
 
 @pytest.fixture(scope="module")
@@ -96,24 +95,3 @@ def test_all_who_ask_at_once_get_the_answer_to_their_own_picture(app, visitor, c
     print(json.dumps({"visitors": count, "rounds": figures}))
     if count >= 100:
         assert figures[-1]["app_mb"] < 1.03 * figures[0]["app_mb"]
-
-
-@pytest.mark.soak  # of the order, whatever the machine does, tests/ui/test_fair.py speaks
-def test_one_visitor_with_many_requests_does_not_delay_another(app, visitor):
-    flood, other = visitor(600), visitor(601)
-    many, one = upload(flood, 600), upload(other, 601)
-    begun = threading.Event()
-
-    def flooding():
-        begun.set()
-        return ask(flood, many)
-
-    with ThreadPoolExecutor(FLOOD) as pool:
-        flooded = [pool.submit(flooding) for _ in range(FLOOD)]
-        begun.wait()
-        time.sleep(0.3)
-        waited, event, told = ask(other, one)
-        ends = [each.result()[0] for each in flooded]
-    assert event == "complete", told
-    print(json.dumps({"waited_s": round(waited, 2), "the_flood_s": round(max(ends), 2)}))
-    assert waited < max(ends) / 2
