@@ -1,8 +1,10 @@
 """The named endpoints of the HTTP API. They call what the page and the command line call."""
 
 import asyncio
+from asyncio import iscoroutinefunction
 from base64 import b64encode
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.indexing import check_finished, read_index
 from resnet_demo.tasks.status import settle
 from resnet_demo.ui.services import Services, plainly, uploaded_picture
+from resnet_demo.ui.sessions import current
 
 if TYPE_CHECKING:  # as it stands in annotations only
     import numpy as np
@@ -84,9 +87,29 @@ def api(services: Services) -> None:
             asked = (run_id, fit, top, against, similar, inside)
             return await classified(services, image, *asked)
 
+    blocks = Context.root_block
     for endpoint in (train, stop, run, evaluate, classify):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
-    fill_defaults(Context.root_block)
+        asked = forgetting(blocks, endpoint)
+        gr.api(asked, api_name=endpoint.__name__, concurrency_limit=None)
+    fill_defaults(blocks)
+
+
+def forgetting(blocks: gr.Blocks, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint, which leaves no session behind: Gradio makes one for each question it is asked.
+
+    They stayed, and thousands of them would have driven out the sessions of open pages.
+    """
+
+    @wraps(endpoint)
+    async def asked(*values: Any, **named: Any) -> Any:
+        try:
+            if iscoroutinefunction(endpoint):
+                return await endpoint(*values, **named)
+            return await asyncio.to_thread(endpoint, *values, **named)
+        finally:
+            blocks.state_holder.session_data.pop(current(), None)
+
+    return asked
 
 
 def fill_defaults(blocks: gr.Blocks) -> None:

@@ -32,7 +32,7 @@ from resnet_demo.ui.uploads import Uploads
 from resnet_demo.ui.watched import NOTHING
 
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
-MOST_SESSIONS = 2000  # open pages and questions over the API that are remembered; some 50 KB each
+MOST_SESSIONS = 2000  # pages that are remembered, open or closed, the latest used; some 40 KB each
 MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the queue is full
 
 

@@ -10,6 +10,7 @@ from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
 from resnet_demo.literal import literal
 from resnet_demo.runs.words import dataset_text
+from resnet_demo.tasks.status import Status
 from resnet_demo.ui import banner
 from resnet_demo.ui.bring import bring_panel, report
 from resnet_demo.ui.bring import told as bring_told
@@ -120,14 +121,18 @@ def keep_up(
     return seen
 
 
-def standing(services: Services) -> dict[str, Any]:
+def under_way(services: Services) -> dict[str, Status | None]:
+    """How the tasks about datasets stand, one of a kind."""
+    return {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
+
+
+def standing(services: Services, tasks: dict[str, Status | None]) -> dict[str, Any]:
     """All that may move without a word of this page."""
-    standings = {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
-    survey = standings["survey"]
+    survey = tasks["survey"]
     return {
         "names": list(services.datasets.names()),
         "found": [survey.state, survey.queued_at] if survey else None,
-        **{kind: asdict(status) if status else None for kind, status in standings.items()},
+        **{kind: asdict(status) if status else None for kind, status in tasks.items()},
     }
 
 
@@ -138,8 +143,9 @@ def tick(
 
     chosen: the form's dataset; shown: the tab's.
     """
-    now = standing(services)
-    get, survey, bring = (services.data.status(kind) for kind in ("get", "survey", "import"))
+    tasks = under_way(services)
+    get, survey, bring = tasks.values()
+    now = standing(services, tasks)
     before = before or {}
     fresh = [key for key in now if key not in before or now[key] != before[key]]
     updates = {parts["seen"]: now if fresh else gr.skip()}

@@ -21,9 +21,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from resnet_demo.runs.modes import MODES
-from resnet_demo.ui.data_tab import standing as data_standing
+from resnet_demo.ui import data_tab, evaluate_tick
+from resnet_demo.ui.data_tab import under_way
 from resnet_demo.ui.evaluate_standing import Asked, Standings
-from resnet_demo.ui.evaluate_tick import standing as evaluate_standing
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.watched import Part, watched
 
@@ -66,15 +66,19 @@ class Pulse:
         is_log = log == "true"
         parts = {
             **self.shared((run, is_log), lambda: watched(self.services, run, is_log)),
-            **self.shared("data", lambda: only_marked("data", data_standing(self.services))),
+            **self.shared("data", self.data),
         }
         if mode in MODES:
             wanted = Asked.of(evaluated, split or "test", mode, other)
             parts |= self.shared(
                 wanted,
-                lambda: only_marked("evaluation", evaluate_standing(self.standings, wanted)),
+                lambda: only_marked("evaluation", evaluate_tick.standing(self.standings, wanted)),
             )
         return parts
+
+    def data(self) -> dict[str, Part]:
+        """The mark of the Data tab."""
+        return only_marked("data", data_tab.standing(self.services, under_way(self.services)))
 
     def shared(self, key: Any, look: Callable[[], dict[str, Part]]) -> dict[str, Part]:
         """What `look` gives, or gave a moment ago, with short marks: many ask for the same."""

@@ -348,6 +348,28 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     page.close()
 
 
+def test_looks_that_get_no_answer_are_told_and_an_app_that_is_another_makes_the_page_anew(
+    browser, app, trained
+):
+    page = browser.new_page()  # its console may complain
+    page.goto(f"{app.url}?run={trained}")
+    expect(page.locator("#words")).to_contain_text("Finished")
+    page.route("**/look?*", lambda route: route.fulfill(status=503))
+    expect(page.locator("#words")).to_contain_text("The app does not answer.")
+    page.unroute("**/look?*")
+    expect(page.locator("#words")).to_contain_text("Finished")
+
+    def restarted(route):
+        answer = route.fetch()
+        route.fulfill(json={**answer.json(), "app": "another"})
+
+    page.evaluate("window.before = true")
+    page.route("**/look?*", restarted, times=1)
+    page.wait_for_function("!window.before")
+    expect(page.locator("#words")).to_contain_text("Finished")
+    page.close()
+
+
 def test_a_worker_that_is_suspended_or_killed_is_told_on_the_page_and_can_be_resumed(
     visit, app, trained, until
 ):

@@ -16,7 +16,7 @@ class Page:
     def __init__(self, app: Any) -> None:
         self.app, self.session = app, uuid.uuid4().hex
         self.config = httpx.get(f"{app.url}config", headers=app.headers, timeout=60).json()
-        self.ask(self.event("load", told="run"))  # from now on it knows the runs
+        self.ask(self.event("load", told="run"))
 
     def part(self, name: str) -> int:
         """The component of that elem_id."""

@@ -20,7 +20,7 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Started, Step, to_line
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import LOCK, Status, as_json, read_status, take
-from tests.tasks.pages import Page, Viewer
+from tests.tasks.pages import Viewer
 
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12}
 OPENING = {
@@ -90,7 +90,6 @@ async def view(viewer, until, late):
 
 def hang(app, run_id):
     """A viewer that asks for a look and never reads the answer; its open socket."""
-    Page(app)
     mute = socket.create_connection(("127.0.0.1", app.port))
     ask = f"GET /look?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
     mute.sendall(ask.encode())

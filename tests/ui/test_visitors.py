@@ -43,7 +43,9 @@ def app(tmp_path_factory, colours):
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         page = build_app(Places(root / "runs", colours, root / "shipped"), access, limits)
         _, url, _ = launch(page, access, limits, prevent_thread_lock=True, quiet=True)
-        yield Served(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
+        served = Served(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
+        served.page = page
+        yield served
         page.close()
 
 
@@ -140,6 +142,16 @@ def stay(page):
     thread.start()
     assert opened.wait(60)
     return lambda: (closing.set(), thread.join())
+
+
+def test_a_question_over_the_api_leaves_no_session_behind(app, visitor):
+    sessions, asker = app.page.state_holder.session_data, visitor(9)
+    before, file = set(sessions), sent(asker, 50)
+    assert asker.call("classify", file, "mine")[0] == "complete"
+    assert asker.call("run", "mine")[0] == "complete"
+    assert asker.call("run", "nobody")[0] == "error"
+    assert asker.call("stop", "mine")[0] == "error"
+    assert set(sessions) == before
 
 
 def test_a_flood_of_uploads_ends_with_the_visitors_share_and_others_go_on(visitor):
