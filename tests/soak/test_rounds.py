@@ -14,7 +14,8 @@ KNOBS = {
 def test_two_minutes_two_kills_and_nobody_notices(tmp_path, colours):
     told = soaked(tmp_path, KNOBS, colours, minutes=2, viewers=5, kills=2)
     summary, kills = told["summary"], told["kills"]
-    assert [kill["message"] for kill in kills] == ["killed by signal 9, probably out of memory"] * 2
+    told_of = [kill["message"] for kill in kills]
+    assert told_of == ["the worker was killed by signal 9, probably out of memory"] * 2
     assert summary["failed_looks"] == 0
     assert summary["looks"] > 5 * 100
     assert summary["points_twice"] > 0
