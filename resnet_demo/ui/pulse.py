@@ -10,14 +10,14 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from resnet_demo.runs.modes import MODES
@@ -31,8 +31,21 @@ PATH = "/look"
 PULSE_S = 1.0
 SHARED_S = 0.2  # one look at a run is for all who ask within
 MOST_LOOKS = 64
+NOT_KEPT = {"cache-control": "no-store"}
 SCRIPT = Path(__file__).with_name("pulse.js")
 ASKED = ("run", "log", "evaluate", "split", "mode", "other")  # in this order on the page too
+
+
+class Ready:
+    """A part with a short mark, put into JSON once for all who have not got it."""
+
+    def __init__(self, mark: Any, make: Callable[[], Any]) -> None:
+        self.mark, self.make = shortened(mark), make
+
+    @cached_property
+    def text(self) -> str:
+        """Mark and value, as they travel."""
+        return json.dumps([self.mark, self.make()], allow_nan=False, separators=(",", ":"))
 
 
 class Pulse:
@@ -40,7 +53,7 @@ class Pulse:
 
     def __init__(self, services: Services) -> None:
         self.services, self.standings = services, Standings(services)
-        self.looks: dict[Any, tuple[float, dict[str, Part]]] = {}
+        self.looks: dict[Any, tuple[float, dict[str, Ready]]] = {}
         self.app = uuid.uuid4().hex[:8]  # another after a restart: then the page loads itself anew
 
     @property
@@ -48,19 +61,19 @@ class Pulse:
         """Where it answers."""
         return Route(PATH, self.answer, methods=["GET"])
 
-    async def answer(self, request: Request) -> JSONResponse:
+    async def answer(self, request: Request) -> Response:
         """Name of a part -> its mark and how it is now, of those that the page has not got."""
         asked = request.query_params
         known = dict(pair.partition(":")[::2] for pair in asked.get("known", "").split(","))
-        told = {
-            name: [mark, make()]
-            for name, (mark, make) in self.parts(asked).items()
-            if known.get(name) != mark
-        }
-        headers = {"cache-control": "no-store"}
-        return JSONResponse({"app": self.app, "parts": told}, headers=headers)
+        told = ",".join(
+            f'"{name}":{part.text}'
+            for name, part in self.parts(asked).items()
+            if known.get(name) != part.mark
+        )
+        answer = f'{{"app":"{self.app}","parts":{{{told}}}}}'
+        return Response(answer, media_type="application/json", headers=NOT_KEPT)
 
-    def parts(self, asked: Any) -> dict[str, Part]:
+    def parts(self, asked: Any) -> dict[str, Ready]:
         """Everything that page might show. asked: by the names of ASKED, absent or empty: none."""
         run, log, evaluated, split, mode, other = (asked.get(name) or None for name in ASKED)
         is_log = log == "true"
@@ -80,11 +93,11 @@ class Pulse:
         """The mark of the Data tab."""
         return only_marked("data", data_tab.standing(self.services, under_way(self.services)))
 
-    def shared(self, key: Any, look: Callable[[], dict[str, Part]]) -> dict[str, Part]:
-        """What `look` gives, or gave a moment ago, with short marks: many ask for the same."""
+    def shared(self, key: Any, look: Callable[[], dict[str, Part]]) -> dict[str, Ready]:
+        """What `look` gives, or gave a moment ago: many ask for the same."""
         at, parts = self.looks.get(key, (0.0, {}))
         if not parts or time.monotonic() - at > SHARED_S:
-            parts = {name: (shortened(mark), make) for name, (mark, make) in look().items()}
+            parts = {name: Ready(*part) for name, part in look().items()}
             if len(self.looks) >= MOST_LOOKS:
                 self.looks.clear()
             self.looks[key] = time.monotonic(), parts
