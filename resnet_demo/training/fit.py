@@ -84,7 +84,7 @@ def told(
         validated = None if stopped else validate_epoch(training, should_stop)
         if validated is None:
             save(training)
-            yield Stopped(**training.now(), **training.ending("stopped; Resume goes on from here"))
+            yield Stopped(**training.now(), **training.ending("Resume goes on from here"))
             return
         summary, outside = validated
         yield summary
