@@ -28,6 +28,7 @@ from tests.data.loopback import cifar_zip
 
 TINY = ["train", "--dataset", "colours", "--model", "resnet20", "--image-size", "12"]
 TINY += ["--batch-size", "16", "--crop", "2"]
+TINY += ["--precision", "float32"]  # bf16, where the hardware has it, rounds what is compared
 VERBS = ("train", "evaluate", "classify", "runs", "data", "learn", "bench", "space")
 
 
