@@ -78,6 +78,7 @@ def test_a_space_answers_about_a_picture_soon_after_a_cold_start_in_a_frame_on_a
     wait_for(url, log)
     up = time.monotonic() - began
     context = browser.new_context(viewport={"width": 390, "height": 844})
+    context.grant_permissions(["local-network-access"])  # the real frame's host is no loopback
     page = context.new_page()
     page.set_default_timeout(180_000)
     page.route(HUB, lambda route: route.fulfill(content_type="text/html", body=FRAME.format(url)))
