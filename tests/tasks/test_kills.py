@@ -5,14 +5,17 @@ import random
 import signal
 
 import pytest
+import torch
 
 from resnet_demo.events import Epoch, Step
 from resnet_demo.tasks.status import read_status
+from resnet_demo.training.device import pick_precision
 from tests.tasks.test_worker import assert_same_as
 
 MODELS = {"resnet20": {}, "plain20": {"optimizer": "adamw", "peak_lr": 0.001}, "resnet9": {}}
 EPOCHS, STEPS = 6, 9  # as `tiny` has it: STEPS an epoch
-KILLS = 7  # of each model: 21 in all
+KILLS = 7  # of each model: 21 in all, and as many in bf16
+HAS_BF16 = pick_precision("auto", torch.device("cpu")) == "bf16"
 
 
 def at_random_step(run, after, rng):
@@ -41,11 +44,14 @@ MOMENTS = (at_random_step, in_validation, at_the_edge_of_an_epoch, in_a_save)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_killed_seven_times_at_random_equals_one_that_nobody_disturbed(
-    model, launchers, tmp_path, tiny, owner, ended, until
+    model, precision, launchers, tmp_path, tiny, owner, ended, until
 ):
-    config = tiny(model=model, epochs=EPOCHS, **MODELS[model])
+    if precision == "bf16" and not HAS_BF16:
+        pytest.skip("this CPU has no bf16: it would take minutes")
+    config = tiny(model=model, precision=precision, epochs=EPOCHS, **MODELS[model])
     whole_launcher, launcher = launchers(tmp_path / "whole"), launchers(tmp_path / "killed")
     whole = whole_launcher.runs.get(whole_launcher.start(config, owner))
     assert ended(whole.path).state == "finished"
