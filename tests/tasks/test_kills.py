@@ -37,7 +37,8 @@ def at_the_edge_of_an_epoch(run, after, rng):
 
 def in_a_save(run, after, rng):
     """The new checkpoint is being written beside the old one."""
-    return lambda: (run.path / ".last.pt.new").exists()
+    new = run.path / ".last.pt.new"  # there for some milliseconds: looked for without a pause
+    return lambda: any(new.exists() for _ in range(10_000))
 
 
 MOMENTS = (at_random_step, in_validation, at_the_edge_of_an_epoch, in_a_save)
