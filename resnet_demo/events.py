@@ -40,6 +40,7 @@ class Started(Event):
     epochs: int
     version: str
     seconds: float = 0.0  # of work before, where it was resumed
+    sides: list = field(default_factory=list)  # pixels, of the training images in turn
 
 
 @dataclass(frozen=True, kw_only=True)

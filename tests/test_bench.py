@@ -276,6 +276,14 @@ def test_throughput_against_itself_with_probes_looks_into_every_second_step(data
     assert len(looked) == sum(look is not None for look in steps) < len(steps)
 
 
+def test_throughput_against_itself_compiled_compiles_one_of_the_two(datasets, monkeypatch):
+    made = []
+    monkeypatch.setattr("torch.compile", lambda model, **how: made.append(model) or model)
+    result = throughput(tiny(grow_from=0.5), datasets, ("compiled",), seconds=0.01, rounds=1)
+    assert result["ratio"].keys() == {"compiled"}
+    assert len(made) == 1
+
+
 # --- time to accuracy
 
 
@@ -319,11 +327,11 @@ def test_seconds_in_steps_are_those_that_the_images_took(datasets, monkeypatch):
     )  # fmt: skip
     end = SimpleNamespace(best_epoch=1, best_val_top1=0.5, seconds=18.0)
     monkeypatch.setattr(accuracy, "fit", lambda *_: iter([epoch, epoch, end]))
-    scored = SimpleNamespace(result={"top1": 0.25})
-    monkeypatch.setattr(accuracy, "evaluate_run", lambda *_: scored)
+    scored = SimpleNamespace(result={"top1": 0.5, "beside": {"mode": "plain", "top1": 0.25}})
+    monkeypatch.setattr(accuracy, "evaluate_run", lambda *_, mode: scored)
     row = accuracy.one_seed(tiny(), datasets)
     assert row["train_seconds"] == 2 * 135 / 27
-    assert (row["seconds"], row["test_top1"]) == (18.0, 0.25)
+    assert (row["seconds"], row["test_top1"], row["test_top1_of_views"]) == (18.0, 0.25, 0.5)
 
 
 def test_the_reference_network_has_its_own_widths_whatever_resnet9_has(datasets, small_reference):

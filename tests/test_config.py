@@ -37,6 +37,7 @@ THE_ARTICLE = {  # the table of the design, line by line
     "val_share": 0.1,
     "seed": 42,
     "image_size": 224,
+    "grow_from": 1.0,
     "per_image_std": True,
     "flip": False,
     "crop": 0,
@@ -117,6 +118,7 @@ def test_a_whole_number_will_do_for_a_fraction_and_becomes_one():
     [
         ({"epochs": 3, "warmup_epochs": 3.5}, "warmup_epochs", r"at most epochs \(3\), got 3.5"),
         ({"image_size": 16, "cutout": 17}, "cutout", r"at most image_size \(16\), got 17"),
+        ({"compile": True, "grow_from": 0.5}, "grow_from", r"1 where compile is on .*, got 0.5"),
         ({"model": "vgg16", "image_size": 31}, "image_size", "at least 32 for vgg16 .*, got 31"),
         (
             {"model": "resnet34-article", "image_size": 31},
@@ -196,9 +198,9 @@ def test_what_is_asked_replaces_the_recipe_and_nothing_more():
     assert asked.to_dict() == {**THE_ARTICLE, "epochs": 2, "seed": 7}
 
 
-def test_the_quick_recipe_is_the_defaults():
-    assert make_config({}).to_dict() == defaults()
-    assert make_config({"recipe": "quick"}) == TrainConfig()
+def test_the_quick_recipe_is_the_defaults_but_for_images_that_grow():
+    assert make_config({}).to_dict() == {**defaults(), "grow_from": 0.625}
+    assert make_config({"grow_from": 1}).to_dict() == defaults()  # what older runs were told
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -15,8 +15,11 @@ EPOCHS = 1000  # never reached, so that no schedule comes to its end, or to a ra
 
 
 def begin(config: TrainConfig, datasets: Datasets) -> Training:
-    """A run of that config which nobody keeps. Raises ConfigError, DamagedError."""
-    return Training.begin(replace(config, epochs=EPOCHS), datasets, None)
+    """A run of that config which nobody keeps, its images full-sized from the first.
+
+    Raises ConfigError, DamagedError.
+    """
+    return Training.begin(replace(config, epochs=EPOCHS, grow_from=1.0), datasets, None)
 
 
 class OwnLoop:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from resnet_demo.training.device import device_name
 from resnet_demo.training.state import Training
 
 AGAINST = ("article", "loader")  # how others train
-PROBED = "probed"  # this program, looking into every layer as often as the Learn tab does
+CHANGED = {  # this program again, with knobs of its own
+    "probed": {"probe_every": PROBE_EVERY},  # looking into every layer as the Learn tab does
+    "compiled": {"compile": True},  # in the round that warms up, which then takes a minute or more
+}
 
 
 def throughput(
@@ -36,11 +40,10 @@ def throughput(
     """
     own = begin(config, datasets)
     workers = cores() if workers is None else workers
-    probed = replace(config, probe_every=PROBE_EVERY)
     others = {
         "article": lambda: ArticleLoop(own),
         "loader": lambda: LoaderLoop(own, workers),
-        PROBED: lambda: OwnLoop(begin(probed, datasets)),
+        **{name: partial(changed, config, knobs, datasets) for name, knobs in CHANGED.items()},
     }
     loops = {"own": OwnLoop(own), **{name: others[name]() for name in against}}
     rates = in_turns(loops, rounds, seconds, clock, waiting_for(own.device))
@@ -51,6 +54,11 @@ def throughput(
         "rounds": rounds,
         "seconds": seconds,
     }
+
+
+def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> OwnLoop:
+    """The same loop with these knobs. Its images do not grow, which compiled ones must not."""
+    return OwnLoop(begin(replace(config, grow_from=1.0, **knobs), datasets))
 
 
 def conditions(own: Training) -> dict[str, Any]:

@@ -7,6 +7,7 @@ LOOPS = {
     "article": "the tutorial's loop",
     "loader": "DataLoader, {workers} workers",
     "probed": "with probes",
+    "compiled": "compiled",
 }
 
 
@@ -45,7 +46,8 @@ def accuracy_lines(row: dict[str, Any]) -> Iterator[str]:
 def seed_line(row: dict[str, Any]) -> str:
     """What one seed reached, and how soon."""
     return (
-        f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, val top-1 {row['val_top1']:.2%} "
+        f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, of six views "
+        f"{row['test_top1_of_views']:.2%}, val top-1 {row['val_top1']:.2%} "
         f"(epoch {row['best_epoch']}); {row['train_seconds']:.1f} s in steps, "
         f"{row['seconds']:.1f} s with validation"
     )
@@ -56,6 +58,7 @@ def summary_lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"recipe {row['recipe']}, {row['epochs']} epochs, {in_words(row)}, seeds: {row['seeds']}"
     for name, words in (
         ("test_top1", "test top-1"),
+        ("test_top1_of_views", "the same of six views"),
         ("val_top1", "val top-1"),
         ("train_seconds", "seconds in steps"),
         ("seconds", "seconds with validation"),

@@ -20,6 +20,7 @@ WORK = (  # the knobs that decide what a step costs
 AGAINST = {
     **{"article": ("article",), "loader": ("loader",), "both": ("article", "loader")},
     "probed": ("probed",),
+    "compiled": ("compiled",),
 }
 
 
@@ -35,7 +36,7 @@ def add(verbs: Any) -> None:
         "--against",
         choices=tuple(AGAINST),
         default="both",
-        help="whose loop (both); or its own with probes",
+        help="whose loop (both); or its own, probed or compiled",
     )
     knobs = tuple(knob.name for knob in fields(TrainConfig) if knob.name != "seed")
     each = "for the reference network before each seed"

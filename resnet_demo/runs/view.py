@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any
 
+from resnet_demo.data.growth import work
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
 from resnet_demo.runs.log import CHUNK, EventLog
 
@@ -109,14 +110,21 @@ class RunView:
         if not self.started or not self.steps or self.ended:
             return None
         if self.epochs:  # validation included
-            per_step = self.epochs[-1].seconds / self.started.steps_per_epoch
+            last = self.epochs[-1]
+            work = self.work(last.step - self.started.steps_per_epoch, last.step)
+            seconds = last.seconds
         else:
             recent = self.recent()
             if len(recent) < 2 or recent[-1].step == recent[0].step:
                 return None
-            steps = recent[-1].step - recent[0].step
-            per_step = elapsed(recent[0], recent[-1]) / steps
-        return max(0.0, (self.total_steps - self.step) * per_step)
+            work = self.work(recent[0].step, recent[-1].step)
+            seconds = elapsed(recent[0], recent[-1])
+        return max(0.0, seconds * self.work(self.step, self.total_steps) / work)
+
+    def work(self, since: int, until: int) -> float:
+        """What the steps between these two cost, in steps on full-sized images."""
+        sides, total = self.started.sides or [1], self.total_steps
+        return work(sides, until, total) - work(sides, since, total)
 
     def history(self) -> list[dict[str, Any]]:
         """Every epoch so far, as the log has it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_demo.config import TrainConfig
+from resnet_demo.data.growth import side_at, sides, work
 from resnet_demo.data.rules import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
@@ -44,7 +45,7 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
     if found is None:
         return None
     train, val = split_sizes(config, info.train)
-    seconds = config.epochs * (train * found.train + val * found.val)
+    seconds = config.epochs * (train * found.train * work(sides(config)) + val * found.val)
     return Estimate(seconds, measured_at=found.time)
 
 
@@ -66,7 +67,7 @@ def estimate_from_runs(
         view.refresh()
         seconds = seconds_per_image(view, run.config())
         if seconds:
-            return Estimate(config.epochs * train * seconds, run.id)
+            return Estimate(config.epochs * train * seconds * work(sides(config)), run.id)
     return None
 
 
@@ -79,10 +80,13 @@ def same_work(one: TrainConfig, other: TrainConfig) -> bool:
 
 
 def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
-    """Seconds of the median epoch for each image trained on, or of recent steps."""
+    """Seconds of the median epoch for each full-sized image trained on, or of recent steps."""
     if view.started and view.epochs:
-        images = view.started.steps_per_epoch * config.batch_size
-        seconds = sorted(epoch.seconds for epoch in view.epochs)
-        return seconds[len(seconds) // 2] / images
+        images, each = config.batch_size, view.started.steps_per_epoch
+        costs = [e.seconds / (images * view.work(e.step - each, e.step)) for e in view.epochs]
+        return sorted(costs)[len(costs) // 2]
     rate = view.images_per_s() if len(view.steps) > 5 else None
-    return 1 / rate if rate else None
+    if not rate:
+        return None
+    done, shown = view.step / view.total_steps, sides(config)
+    return (shown[-1] / side_at(shown, done)) ** 2 / rate

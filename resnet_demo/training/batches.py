@@ -1,12 +1,13 @@
 """The images of a run on its device, cut into batches by functions of seed, epoch and step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import augment, mirrored, permutation
+from resnet_demo.data.growth import side_at, sides
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_of
@@ -107,7 +108,8 @@ class Batches:
     def train_batch(self, plan: Plan, index: int) -> tuple[Tensor, Tensor]:
         """This rank's share of batch number `index` (from 0) of an epoch.
 
-        (b, 3, S, S) float32, and (b,) labels. It is shown as it would be shown to one rank alone.
+        (b, 3, S, S) float32, S as `side` says, and (b,) labels. It is shown as it would be shown to
+        one rank alone.
         """
         batch = self.places(index)
         mine = share(len(batch), self.rank, self.ranks)
@@ -116,7 +118,14 @@ class Batches:
             self.config, self.preprocessing, self.train_images[chosen], plan.mirror[chosen],
             plan.epoch, index, len(batch), mine,
         )  # fmt: skip
-        return self.preprocessing.prepare(images), self.train_labels[chosen]
+        side = self.side((plan.epoch - 1) * self.steps_per_epoch + index)
+        shown = replace(self.preprocessing, image_size=side)
+        return shown.prepare(images), self.train_labels[chosen]
+
+    def side(self, step: int) -> int:
+        """Pixels, the side of the training images in update number `step` (from 0)."""
+        done = step / (self.config.epochs * self.steps_per_epoch)
+        return side_at(sides(self.config), done)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -4,7 +4,7 @@ Order, augmentation and resizing are the functions that training calls, at the p
 calls them; of the images themselves only the few are read. On the CPU: a GPU is left to the runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import mirrored, permutation
+from resnet_demo.data.growth import side_at, sides
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_of
@@ -25,14 +26,15 @@ COUNT = 8  # images on a page
 class Preview:
     """A page of the training images, as they are stored and as one epoch shows them.
 
-    stored: (n, H, W, 3) uint8; shown: (n, S, S, 3) uint8, normalization undone. steps: where in
-    the epoch each image comes, from 1; None for the one that the epoch leaves out. first: the
-    page's first place, from 0, in the order of epoch 1.
+    stored: (n, H, W, 3) uint8; shown: n of (S, S, 3) uint8, normalization undone, S growing with
+    the steps where the run says so. steps: where in the epoch each image comes, from 1; None for
+    the one that the epoch leaves out. first: the page's first place, from 0, in the order of
+    epoch 1.
     """
 
     info: DatasetInfo
     stored: np.ndarray
-    shown: np.ndarray
+    shown: list[np.ndarray]
     labels: tuple[str, ...]
     steps: tuple[int | None, ...]
     epoch: int
@@ -57,10 +59,15 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     mirror = mirrored(len(train), config.seed, epoch)[chosen]
     drawn = as_drawn(config, preprocessing, stored, mirror, epoch, places, len(train))
     indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
+    growing, before = sides(config), (epoch - 1) * last
+    sized = [side_at(growing, (before + index) / (config.epochs * last)) for index in indices]
     return Preview(
         info,
         stored,
-        for_the_eye(preprocessing, preprocessing.prepare(drawn)),
+        [
+            for_the_eye(replace(preprocessing, image_size=side), one)
+            for side, one in zip(sized, drawn.split(1), strict=True)
+        ],
         tuple(info.classes[label] for label in labels[train[chosen]]),
         tuple(int(index) + 1 if index < last else None for index in indices),
         epoch,
@@ -92,8 +99,9 @@ def as_drawn(
     return drawn
 
 
-def for_the_eye(preprocessing: Preprocessing, x: Tensor) -> np.ndarray:
-    """What `prepare` made, with normalization undone: (B, 3, S, S) -> (B, S, S, 3) uint8."""
+def for_the_eye(preprocessing: Preprocessing, image: Tensor) -> np.ndarray:
+    """What `prepare` makes of it, normalization undone: (1, H, W, 3) -> (S, S, 3), both uint8."""
+    [x] = preprocessing.prepare(image)
     mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-    pixels = (x.permute(0, 2, 3, 1) * std + mean) * 255
+    pixels = (x.permute(1, 2, 0) * std + mean) * 255
     return pixels.round().clamp(0, 255).to(torch.uint8).numpy()

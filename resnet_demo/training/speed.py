@@ -126,7 +126,8 @@ def begin(config: TrainConfig, info: DatasetInfo, images: int, val: int) -> Trai
     Its learning rate is zero: what it would learn from noise might end in numbers that are none.
     """
     halves = Noise(info, 2 * max(images, val))
-    training = Training.begin(replace(config, batch_size=images, val_share=0.5), halves, None)
+    noisy = replace(config, batch_size=images, val_share=0.5, grow_from=1.0)
+    training = Training.begin(noisy, halves, None)
     set_learning_rate(training.optimizer, 0.0)
     return training
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
+from resnet_demo.data.growth import sides
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
@@ -167,6 +168,7 @@ class Training:
             "epochs": self.config.epochs,
             "version": __version__,
             "seconds": self.seconds,
+            "sides": sides(self.config),
         }
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
 

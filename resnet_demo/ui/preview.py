@@ -3,13 +3,14 @@
 Nothing is computed while it is closed, and torch is loaded when it is opened for the first time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 
 from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.data.growth import GROWN, sides
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.literal import literal
@@ -104,7 +105,7 @@ def drawn(config: TrainConfig, page: "Preview", before: dict[str, int] | None) -
     """Words, rows and buttons; pictures that the page has already are not sent again."""
     steps = [f"step {step}" if step else "left out" for step in page.steps]
     rows = {"stored": (page.stored, page.labels), "shown": (page.shown, steps)}
-    now = {name: hash((images.tobytes(), *captions)) for name, (images, captions) in rows.items()}
+    now = {name: hash((*map(bytes, row[0]), *row[1])) for name, row in rows.items()}
     stored, shown = (
         gr.update(elem_classes=FRESH, visible=True)
         if before and before[name] == now[name]
@@ -122,7 +123,9 @@ def drawn(config: TrainConfig, page: "Preview", before: dict[str, int] | None) -
     )
 
 
-def captioned(images: np.ndarray, captions: Sequence[str]) -> list[tuple[np.ndarray, str]]:
+def captioned(
+    images: Iterable[np.ndarray], captions: Sequence[str]
+) -> list[tuple[np.ndarray, str]]:
     """What a gallery takes."""
     return list(zip(map(enlarged, images), captions, strict=True))
 
@@ -148,7 +151,7 @@ def shown_words(config: TrainConfig, page: "Preview") -> str:
 
 def changes(config: TrainConfig, size: int) -> bool:
     """Whether anything is done to images of this side, pixels."""
-    return bool(config.flip or config.crop or config.cutout or config.image_size != size)
+    return bool(config.flip or config.crop or config.cutout or sides(config) != [size])
 
 
 def applied(config: TrainConfig) -> str:
@@ -166,10 +169,15 @@ def applied(config: TrainConfig) -> str:
 
 def resized(config: TrainConfig, size: int) -> str:
     """Stored and shown side in words."""
-    side = config.image_size
-    if side == size:
-        return f"shown at {square(side)}, as stored"
-    return f"then {'enlarged' if side > size else 'shrunk'} to {square(side)}"
+    first, *others = sides(config)
+    if others:
+        return (
+            f"then resized to {square(first)} at first, and by and by to "
+            f"{square(config.image_size)}, the size of the last {1 - GROWN:.0%} of the run"
+        )
+    if first == size:
+        return f"shown at {square(first)}, as stored"
+    return f"then {'enlarged' if first > size else 'shrunk'} to {square(first)}"
 
 
 def square(side: int) -> str:

@@ -153,6 +153,14 @@ def test_time_left_in_the_first_epoch_follows_the_steps(view):
     assert view.seconds_left() == 9.0  # a step took a second, nine are left
 
 
+def test_time_left_of_images_that_grow_counts_the_pixels_to_come(view):
+    growing = replace(started(), sides=[16, 32])  # 12 steps, the first 7.2 on a quarter
+    told(view, growing, *(step(n) for n in range(1, 4)))
+    assert view.seconds_left() == pytest.approx(4.2 + 4 * 4.8)  # a small one takes a second
+    told(view, step(4), epoch(1, seconds=8.0), step(5))
+    assert view.seconds_left() == pytest.approx(2 * (2.2 + 4 * 4.8))
+
+
 def test_nothing_is_left_of_a_run_that_ended(view):
     told(view, started(), step(1), step(2), ended(Finished, 2, seconds=7.5))
     assert view.seconds_left() is None

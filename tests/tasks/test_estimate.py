@@ -3,13 +3,17 @@ from dataclasses import replace
 import pytest
 
 from resnet_demo.config import make_config, to_json
+from resnet_demo.data.growth import sides
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch, Started, Step
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate
 
-ASKED = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "val_share": 0.2, "epochs": 6}
+ASKED = {
+    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "val_share": 0.2, "epochs": 6},
+    "grow_from": 1.0,
+}
 OPENING = {
     **{"device": "cpu", "precision": "float32", "threads": 1, "parameters": 1, "macs": 1},
     **{"steps_per_epoch": 8, "epochs": 6, "version": "0"},
@@ -39,7 +43,8 @@ def earlier(runs):
         run = Run((root or runs.root) / name)
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config({**ASKED, **knobs}), "0"))
-        run.log().append(Started(step=0, epoch=1, **OPENING))
+        told = {**OPENING, "epochs": run.config().epochs, "sides": sides(run.config())}
+        run.log().append(Started(step=0, epoch=1, **told))
         for n, rate in enumerate(steps, 1):
             run.log().append(Step(step=n, epoch=1, images_per_s=rate, **STEP))
         for n, took in enumerate(seconds, 1):
@@ -68,6 +73,26 @@ def test_before_the_first_epoch_the_rate_of_the_steps_counts(runs, info, earlier
     earlier("resnet20-colours-1", steps=[64.0] * 6)
     found = estimate(make_config(ASKED), info, runs)
     assert found.seconds == pytest.approx(6 * 128 / 64)
+
+
+def test_images_that_grow_cost_their_pixels_as_a_measurement_and_as_an_estimate(
+    runs, info, earlier
+):
+    growing = {"grow_from": 0.5, "epochs": 5}
+    costs = [(side / 32) ** 2 for side in (16, 21, 27, 32, 32)]  # a size an epoch
+    grown = make_config({**ASKED, **growing})
+    earlier("resnet20-colours-1", seconds=[3.0] * 3)
+    assert estimate(grown, info, runs).seconds == pytest.approx(3.0 * sum(costs))
+    earlier("resnet20-colours-2", seconds=[10 * cost for cost in costs], **growing)
+    found = estimate(make_config(ASKED), info, runs)
+    assert (found.run_id, found.seconds) == ("resnet20-colours-2", pytest.approx(6 * 10.0))
+    assert estimate(grown, info, runs).seconds == pytest.approx(10.0 * sum(costs))
+
+
+def test_the_first_small_images_of_a_run_promise_no_rate_for_the_whole(runs, info, earlier):
+    earlier("resnet20-colours-1", steps=[64.0] * 6, grow_from=0.5)  # of 16 pixels
+    found = estimate(make_config(ASKED), info, runs)
+    assert found.seconds == pytest.approx(4 * 6 * 128 / 64)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ def tiny():
     def asked(**knobs):
         base = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 20}
         base["precision"] = "float32"  # bf16, where the hardware has it, rounds what is compared
+        base["grow_from"] = 1.0
         return make_config({**base, "epochs": 3, "crop": 2, "peak_lr": 0.02, **knobs})
 
     return asked

@@ -48,6 +48,21 @@ def test_the_same_config_gives_the_same_run_bit_for_bit(datasets, tiny):
     assert curve(fit(tiny(cutout=3), datasets)) == one
 
 
+def test_training_images_grow_from_step_to_step_and_end_in_their_full_size(
+    datasets, tiny, monkeypatch
+):
+    seen, step = [], module.train_step
+
+    def watched(training, x, *rest):
+        seen.append(tuple(x.shape[2:]))
+        return step(training, x, *rest)
+
+    monkeypatch.setattr(module, "train_step", watched)
+    started, *_ = fit(tiny(image_size=16, grow_from=0.5, epochs=2), datasets)
+    assert started.sides == [8, 11, 13, 16]
+    assert seen == [(side, side) for side in [8] * 3 + [11] * 3 + [13] * 3 + [16] * 5]
+
+
 def test_both_arms_of_a_duel_see_the_same_batches_bit_for_bit_and_begin_alike(
     datasets, monkeypatch
 ):

@@ -41,7 +41,7 @@ def test_the_first_page_is_the_beginning_of_the_first_batch_that_training_gets(
     plan = trained.plan(1)
     x, labels = trained.train_batch(plan, 0)
     page = preview(config, datasets)
-    same_pictures(page.shown, by_eye(trained, x[:COUNT]))
+    same_pictures(np.stack(page.shown), by_eye(trained, x[:COUNT]))
     np.testing.assert_array_equal(page.stored, trained.train_images[plan.order[:COUNT]])
     assert page.labels == tuple(trained.classes[label] for label in labels[:COUNT])
     assert (page.steps, page.epoch, page.first) == ((1,) * COUNT, 1, 0)
@@ -61,6 +61,21 @@ def test_in_a_later_epoch_each_image_is_shown_as_its_own_step_shows_it(datasets,
         same_pictures(shown, by_eye(trained, x)[place % config.batch_size])
 
 
+def test_images_that_grow_are_shown_in_the_size_of_their_own_step(datasets, batches, tiny):
+    config = tiny(**ALL, model="resnet20", image_size=16, grow_from=0.5, epochs=2)
+    trained, seen = batches(config), set()
+    for epoch in (1, 2):
+        page = preview(config, datasets, epoch)
+        for shown, step in zip(page.shown, page.steps, strict=True):
+            x, _ = trained.train_batch(trained.plan(epoch), step - 1)
+            seen.add(len(shown))
+            assert shown.shape == (*x.shape[2:], 3)
+            images = by_eye(trained, x)
+            nearest = np.abs(images.astype(int) - shown).max(axis=(1, 2, 3)).min()
+            assert nearest <= 1  # it is one of its batch
+    assert {8, 16} <= seen <= {8, 11, 13, 16}
+
+
 def test_without_augmentation_at_the_stored_size_the_pictures_are_the_stored_ones(datasets, tiny):
     for knobs in (NONE, {**NONE, "per_image_std": True}):
         for epoch in (1, 2):
@@ -72,7 +87,8 @@ def test_another_epoch_draws_differently_for_the_same_images(datasets, tiny):
     one, two = (preview(tiny(**ALL), datasets, epoch) for epoch in (1, 2))
     np.testing.assert_array_equal(one.stored, two.stored)
     assert one.labels == two.labels
-    assert (one.shown != two.shown).any(axis=(1, 2, 3)).all()  # the other half is mirrored
+    changed = np.stack(one.shown) != np.stack(two.shown)
+    assert changed.any(axis=(1, 2, 3)).all()  # the other half is mirrored
 
 
 def test_another_seed_shows_other_images(datasets, tiny):

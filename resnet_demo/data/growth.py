@@ -1,0 +1,41 @@
+"""Progressive resizing: training images that are small at first and grow. No torch here.
+
+Small images are cheap, and enough for what a network learns first (Tan & Le 2021, "EfficientNetV2",
+section 4, who also cite where it comes from).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from resnet_demo.config import TrainConfig, smallest_image
+
+SIZES = 4  # a few only: for each, a device sets itself up anew
+GROWN = 0.6  # share of the run after which the images have their full size
+
+
+def sides(config: TrainConfig) -> list[int]:
+    """The sides in pixels that training images have in turn; the last one is image_size.
+
+    None is smaller than the network takes. One alone where nothing grows.
+    """
+    last, least = config.image_size, smallest_image(config.model, config.stem)
+    first = max(round(config.grow_from * last), least)
+    return sorted({round(first + (last - first) * i / (SIZES - 1)) for i in range(SIZES)})
+
+
+def side_at(sides: Sequence[int], done: float) -> int:
+    """The side when a share `done` (0 to 1) of the run is behind: even stretches, then the last."""
+    return sides[min(int(done / GROWN * (len(sides) - 1)), len(sides) - 1)]
+
+
+def work(sides: Sequence[int], done: float = 1.0, whole: float = 1.0) -> float:
+    """What the first `done` of `whole` cost, steps of a run say, in such of full-sized images.
+
+    Pixels are counted: convolutions cost so, and the rest follows nearly.
+    """
+    starts = [GROWN * i / max(len(sides) - 1, 1) * whole for i in range(len(sides))]
+    stretches = zip(sides, pairwise([*starts, whole]), strict=True)
+    return sum(
+        (side / sides[-1]) ** 2 * max(0.0, min(end, done) - start)
+        for side, (start, end) in stretches
+    )
