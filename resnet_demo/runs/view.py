@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any
 
-from resnet_demo.data.growth import work
+from resnet_demo.data.growth import side_at, work
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
 from resnet_demo.runs.log import CHUNK, EventLog
 
@@ -73,6 +73,13 @@ class RunView:
     def best(self) -> Epoch | None:
         """The epoch whose weights were kept: the first of the highest validation top-1."""
         return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
+
+    @property
+    def side(self) -> int | None:
+        """Pixels, the side of the training images by now; None where the log does not tell."""
+        if not self.started or not self.started.sides:
+            return None
+        return side_at(self.started.sides, self.step / self.total_steps)
 
     def images_per_s(self) -> float | None:
         """Training rate: the median of recent readings; None before the first."""

@@ -75,6 +75,13 @@ def sentence(seen: Look) -> str:
             f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
             f"on {literal(at['device'])} in {literal(at['precision'])}."
         )
+    if state == "running" and (side := seen.view.side):
+        last = seen.view.started.sides[-1]
+        if side < last:
+            what += (
+                f" Training images are {side} × {side} pixels by now and will grow; validation is "
+                f"on {last} × {last}, and looks worse until then."
+            )
     if seen.reading:
         what += f" {READING}"
     if seen.frozen:

@@ -75,11 +75,22 @@ def test_the_wait_for_a_compiler_is_explained_until_it_is_over(seen, events):
     opening = events()[:1]
     assert "ompiling" not in live.sentence(seen("running", opening))  # nobody asked for it
     look = seen("running")
-    (look.run.path / "config.json").write_text(to_json(make_config({"compile": True}), "0"))
+    (look.run.path / "config.json").write_text(
+        to_json(make_config({"compile": True, "grow_from": 1}), "0")
+    )
     assert live.sentence(look).startswith("Compiling the network")
     look.run.log().append(Compiled(step=0, epoch=1, seconds=41.0))
     look.view.refresh()
     assert "ompiling" not in live.sentence(look)
+
+
+def test_images_that_grow_are_told_until_they_have_grown(seen, events):
+    told = live.sentence(seen("running", events(sides=[20, 24, 28, 32])))  # step 5 of 12
+    assert "images are 28 × 28 pixels by now and will grow; validation is on 32 × 32" in told
+    assert "will grow" not in live.sentence(seen("running", events(sides=[16, 32], epochs=2)))
+    for sides in ([], [32]):
+        assert "will grow" not in live.sentence(seen("running", events(sides=sides)))
+    assert "will grow" not in live.sentence(seen("stopped", events(sides=[20, 24, 28, 32])))
 
 
 def test_the_sentence_shows_other_peoples_words_to_the_letter(seen, events):
