@@ -12,6 +12,7 @@ from resnet_demo.bench import words
 from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.places import Places
+from resnet_demo.threads import wait_briefly
 
 WORK = (  # the knobs that decide what a step costs
     "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
@@ -182,8 +183,7 @@ def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 @contextmanager
 def alone(places: Places) -> Iterator[None]:
     """While no run trains on this device: a queued one waits, one that trains is told of."""
-    # as a worker trains, and before torch is loaded, which reads it
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()  # as a worker trains
     from resnet_demo.tasks.status import take
 
     places.runs.mkdir(parents=True, exist_ok=True)

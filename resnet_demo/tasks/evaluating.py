@@ -31,6 +31,7 @@ from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import LOCK, Status, settle, state_of, take
 from resnet_demo.tasks.work import Telling, begin, perform
+from resnet_demo.threads import wait_briefly
 
 OnBatch = Callable[[int, int], None]
 Made = tuple[dict[str, Any], Callable[[], None]]  # a result, and what saves it
@@ -184,7 +185,7 @@ def bear(folder: Path, places: Places) -> None:
 def fill(folder: Path, places: Places, make: Callable[..., Made]) -> None:
     """Do what `task.json` asks and save it, if it is about the weights that the folder is for."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a run may train beside it
+    wait_briefly()
 
     def work(tell: Telling) -> str:
         begin(folder, "running", "")

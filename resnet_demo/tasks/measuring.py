@@ -23,6 +23,7 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import LOCK, Status, new_task, request_stop, settle, take
 from resnet_demo.tasks.turns import between_runs
 from resnet_demo.tasks.work import Telling, begin, perform
+from resnet_demo.threads import wait_briefly
 
 
 class Measuring:
@@ -107,7 +108,7 @@ class Measuring:
 def measure(folder: Path, places: Places) -> None:
     """Do what `task.json` asks, and put the result beside the others. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as where a run trains, before torch
+    wait_briefly()  # as where a run trains
 
     def work(tell: Telling) -> str:
         from resnet_demo.training.speed import measure_speed

@@ -30,6 +30,7 @@ from resnet_demo.tasks.status import StopSignal, read_status, report, request_st
 from resnet_demo.tasks.stretch import end, logged, to_the_end
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import begin
+from resnet_demo.threads import wait_briefly
 from resnet_demo.training import torchrun
 
 DEEDS = {
@@ -62,9 +63,7 @@ def train(
     if lock is None:
         dismiss()
         return end(run, "stopped", "taken out of the queue before it started", on_event)
-    # A thread that waits for its siblings sleeps: spinning, it takes the core that they need as
-    # soon as anything else runs here, the page itself for one. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
 
     def work() -> Iterator[Event]:
         begin(run.path, "preparing", "loading torch and the images")
