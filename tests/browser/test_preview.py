@@ -84,7 +84,8 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     page, words = unfolded, unfolded.locator("#preview-words")
     assert before[0] == 0
     expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
-    expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; shown at 32 × 32")
+    expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; then resized")
+    expect(words).to_contain_text("to 20 × 20 at first, and by and by to 32 × 32")
     expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
 
     number(page, "Image size (pixels)").fill("7")
@@ -93,7 +94,7 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     expect(page.locator("#facts")).to_have_text(sentence)
     expect(page.locator("#preview-shown")).to_have_class(re.compile("grid-4.* stale"))
     number(page, "Image size (pixels)").fill("48")
-    expect(words).to_contain_text("then enlarged to 48 × 48")
+    expect(words).to_contain_text("to 30 × 30 at first, and by and by to 48 × 48")
     expect(page.locator("#preview-shown")).not_to_have_class(re.compile("stale"))
 
     picture = page.locator("#preview-shown img").first

@@ -9,6 +9,7 @@ from resnet_demo.tasks.worker import train
 
 TINY = {
     **{"dataset": "colours", "model": "resnet20", "image_size": 12, "batch_size": 16},
+    "grow_from": 1.0,
     "precision": "float32",  # bf16, where the hardware has it, rounds what is compared
 }
 

@@ -34,7 +34,7 @@ def tiny():
 
     def asked(**knobs):
         base = {"dataset": "colours", "model": "resnet20", "image_size": 12, "batch_size": 16}
-        return make_config({**base, "epochs": 1, "crop": 2, **knobs})
+        return make_config({**base, "epochs": 1, "crop": 2, "grow_from": 1.0, **knobs})
 
     return asked
 

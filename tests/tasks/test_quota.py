@@ -10,7 +10,13 @@ from resnet_demo.events import Epoch, Started
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.quota import Used, cost_of, put_down, used_by
 
-KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 15, "crop": 2}
+KNOBS = {
+    "dataset": "colours",
+    "model": "resnet8",
+    "image_size": 12,
+    "batch_size": 15,
+    "grow_from": 1,
+}
 OPENING = {
     **{"device": "a GPU", "precision": "bf16", "threads": 1, "version": "0", "parameters": 1},
     **{"macs": 1, "steps_per_epoch": 9, "epochs": 24},

@@ -128,7 +128,7 @@ def test_a_run_over_five_killed_slices_equals_one_that_nobody_disturbed(
 def asked(**knobs):
     """A config that is never trained."""
     base = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16}
-    return make_config({**base, "crop": 2, **knobs})
+    return make_config({**base, "crop": 2, "grow_from": 1.0, **knobs})
 
 
 def slices_of(launcher, gpu):

@@ -16,7 +16,7 @@ from resnet_demo.training.speed import Speed
 from resnet_demo.ui.expected import BUSY, FAILED, MEASURING, UNKNOWN, follow, in_words
 from resnet_demo.ui.services import Services
 
-ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
+ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "grow_from": 1.0}
 OTHER = {**ON_COLOURS, "model": "resnet20"}
 
 

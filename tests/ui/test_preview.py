@@ -9,7 +9,7 @@ from resnet_demo.ui.gallery import enlarged
 from resnet_demo.ui.preview import CLOSED, LOADING, STALE, applied, draw, resized
 
 OPEN = {**CLOSED, "open": True}
-COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "image_size": 12}
+COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "image_size": 12, "grow_from": 1.0}
 PLAIN = {"flip": False, "crop": 0, "cutout": 0}
 
 
@@ -77,11 +77,14 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
         ({"flip": False, "crop": 1, "cutout": 6, "image_size": 12},
          "not mirrored, moved by up to 1 pixel each way, a square of 6 × 6 blanked out",
          "shown at 12 × 12, as stored"),
+        ({**PLAIN, "grow_from": 0.625}, "not mirrored, not moved, no cutout",
+         "then resized to 20 × 20 at first, and by and by to 32 × 32, the size of the last 40% of "
+         "the run"),
         ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "then shrunk to 9 × 9"),
     ],
 )  # fmt: skip
 def test_what_is_done_is_said_in_words(knobs, augmentation, size, ask):
-    config = make_config({"dataset": "colours", **knobs})
+    config = make_config({"dataset": "colours", "grow_from": 1.0, **knobs})
     told = in_words(ask(**{"image_size": 32, **knobs})[2])
     assert in_words(applied(config)) == augmentation
     assert in_words(resized(config, 12)) == size
