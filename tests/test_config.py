@@ -198,9 +198,16 @@ def test_what_is_asked_replaces_the_recipe_and_nothing_more():
     assert asked.to_dict() == {**THE_ARTICLE, "epochs": 2, "seed": 7}
 
 
-def test_the_quick_recipe_is_the_defaults_but_for_images_that_grow():
-    assert make_config({}).to_dict() == {**defaults(), "grow_from": 0.625}
-    assert make_config({"grow_from": 1}).to_dict() == defaults()  # what older runs were told
+def test_the_quick_recipe_is_the_defaults():
+    assert make_config({}).to_dict() == defaults()
+    assert make_config({"recipe": "quick"}) == TrainConfig()
+
+
+def test_a_run_that_is_older_than_growing_images_had_full_sized_ones():
+    told = json.loads(to_json(TrainConfig(), "0.1"))
+    del told["grow_from"]
+    assert from_json(json.dumps(told)).grow_from == 1.0
+    assert from_json(to_json(TrainConfig(), "0.1")).grow_from == 0.625
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
