@@ -124,7 +124,7 @@ class TrainConfig:
     compile: bool = knob(
         False,
         "compile the network first: a minute or more before the first step, then faster ones on "
-        "most GPUs; on a CPU some networks get slower",
+        "most GPUs; on a CPU some networks get slower; wants grow_from 1",
         rare=True,
     )
     val_share: float = knob(
