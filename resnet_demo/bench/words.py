@@ -65,7 +65,7 @@ def summary_lines(row: dict[str, Any]) -> Iterator[str]:
         ("scaled_seconds", f"the same × {row['scale']:.3f}"),
     ):
         values = row[name]
-        form = ".2%" if name.endswith("top1") else ".1f"
+        form = ".2%" if "top1" in name else ".1f"
         yield f"{words:<24} {between(values['median'], [values['min'], values['max']], form)}"
     yield (
         f"reference ResNet-9: {row['reference_images_per_s']:,.0f} images/s here; a time stated "

@@ -82,7 +82,7 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
 def until_a_point(page: Page, began: float) -> list[tuple[float, str, str]]:
     """Every state and sentence that the page showed before its curve had a point, and when."""
     seen = [(0.0, "", "")]
-    while not page.locator("#loss svg").count() or not page.locator("#loss").evaluate(POINTS):
+    while not has_a_point(page):
         state = tile(page, "state")
         told = state.inner_text() if state.count() else ""
         sentence = page.locator("#words")
@@ -91,6 +91,11 @@ def until_a_point(page: Page, began: float) -> list[tuple[float, str, str]]:
             seen.append((round(time.monotonic() - began, 2), told, words))
         page.wait_for_timeout(LOOK_MS)
     return seen[1:]
+
+
+def has_a_point(page: Page) -> bool:
+    """Whether it shows the new run, no longer the one that came with the app, and a point of it."""
+    return "resnet9-cifar10" in page.url and page.locator("#loss").evaluate(POINTS) > 0
 
 
 def last_of(run: Run) -> Any:
