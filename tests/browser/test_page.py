@@ -137,6 +137,7 @@ def test_the_app_opens_with_the_network_that_came_with_it(visit, other_app):
     for name in ("Stop", "Resume", "Delete…"):
         expect(page.get_by_role("button", name=name, exact=True).first).to_be_disabled()
     tab(page, "Evaluate")
+    expect(page.locator("#evaluate-words")).to_contain_text("Press Evaluate")  # it knows of a run
     page.get_by_role("button", name="Evaluate", exact=True).click()
     summary = page.locator("#evaluate-summary")
     expect(summary).to_contain_text("cifar10-shipped on the 10,000 test images")
