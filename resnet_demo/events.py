@@ -42,6 +42,10 @@ class Started(Event):
     seconds: float = 0.0  # of work before, where it was resumed
     sides: list = field(default_factory=list)  # pixels, of the training images in turn
 
+    def __post_init__(self) -> None:
+        if not all(type(side) is int and 0 < side < 2**16 for side in self.sides):
+            raise ValueError("sides must be whole numbers of pixels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Started):

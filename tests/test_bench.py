@@ -276,6 +276,11 @@ def test_throughput_against_itself_with_probes_looks_into_every_second_step(data
     assert len(looked) == sum(look is not None for look in steps) < len(steps)
 
 
+def test_rates_are_of_full_sized_images_whatever_the_recipe_says(datasets):
+    growing = tiny(image_size=16, grow_from=0.5)
+    assert begin(growing, datasets).batches.side(0) == 16
+
+
 def test_throughput_against_itself_compiled_compiles_one_of_the_two(datasets, monkeypatch):
     made = []
     monkeypatch.setattr("torch.compile", lambda model, **how: made.append(model) or model)
@@ -307,6 +312,8 @@ def test_accuracy_is_a_row_a_seed_and_a_sum(datasets, small_reference):
     assert (last["model"], last["batch_size"], last["image_size"]) == ("resnet20", 30, 8)
     text = "\n".join(line for row in (*rows, last) for line in words.accuracy_lines(row))
     assert text.startswith("seed 0: test top-1 ")
+    views = last["test_top1_of_views"]["median"]
+    assert f"the same of six views    {views:.2%} (" in text
     assert "recipe quick, 2 epochs, resnet20 on colours" in text
 
 

@@ -139,3 +139,10 @@ def test_an_event_is_stamped_with_the_time_it_was_made_at():
     before = time.time()
     event = Step(step=1, epoch=1, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0)
     assert before <= event.time <= time.time()
+
+
+@pytest.mark.parametrize("sides", [["<img src=x>"], [0], [-32], [32.0], [True], [10**400], [None]])
+def test_sizes_of_images_that_are_no_numbers_of_pixels_make_a_line_damaged(sides):
+    opening = json.loads(to_line(EXAMPLES[0]))
+    assert from_line(json.dumps({**opening, "sides": [20, 32]})).sides == [20, 32]
+    assert from_line(json.dumps({**opening, "sides": sides})) is None

@@ -2,7 +2,13 @@ import os
 
 import pytest
 
+from resnet_demo.cli import bench
+from resnet_demo.errors import DamagedError
+from resnet_demo.places import Places
+from resnet_demo.tasks.evaluating import fill
+from resnet_demo.tasks.measuring import measure
 from resnet_demo.threads import SPINS, wait_briefly
+from tests.runs.tiny import finished_run
 
 
 @pytest.fixture
@@ -25,3 +31,37 @@ def test_what_a_person_says_of_threads_stands(environment):
     for told in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}):
         assert environment(**told) == told
     assert environment(GOMP_SPINCOUNT="7")["GOMP_SPINCOUNT"] == "7"
+
+
+def benchmark(folder, data):
+    with bench.alone(Places(folder, data, folder)):
+        pass
+
+
+def task(do):
+    """A task that ends when its threads have been told: its folder holds nothing to work on."""
+
+    def begin(folder, data):
+        (folder / "task.json").write_text("{}")
+        with pytest.raises(DamagedError):
+            do(folder)
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda folder, data: finished_run(folder, data, epochs=1),
+        task(lambda folder: fill(folder, None, None)),
+        task(lambda folder: measure(folder, None)),
+        benchmark,
+    ],
+    ids=["a run", "an evaluation", "a measurement", "a benchmark"],
+)
+def test_threads_of_whatever_computes_wait_briefly(work, tmp_path, colours, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    work(tmp_path, colours)
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS

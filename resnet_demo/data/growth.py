@@ -23,9 +23,10 @@ def sides(config: TrainConfig) -> list[int]:
     return sorted({round(first + (last - first) * i / (SIZES - 1)) for i in range(SIZES)})
 
 
-def side_at(sides: Sequence[int], done: float) -> int:
-    """The side when a share `done` (0 to 1) of the run is behind: even stretches, then the last."""
-    return sides[min(int(done / GROWN * (len(sides) - 1)), len(sides) - 1)]
+def side_at(sides: Sequence[int], done: float, whole: float = 1.0) -> int:
+    """The side after `done` of `whole`, steps of a run say: even stretches, then the last."""
+    stretch = int(done / whole / GROWN * (len(sides) - 1))
+    return sides[min(max(stretch, 0), len(sides) - 1)]
 
 
 def work(sides: Sequence[int], done: float = 1.0, whole: float = 1.0) -> float:

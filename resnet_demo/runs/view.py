@@ -77,9 +77,9 @@ class RunView:
     @property
     def side(self) -> int | None:
         """Pixels, the side of the training images by now; None where the log does not tell."""
-        if not self.started or not self.started.sides:
+        if not self.started or not self.started.sides or not self.total_steps:
             return None
-        return side_at(self.started.sides, self.step / self.total_steps)
+        return side_at(self.started.sides, self.step, self.total_steps)
 
     def images_per_s(self) -> float | None:
         """Training rate: the median of recent readings; None before the first."""
@@ -126,6 +126,8 @@ class RunView:
                 return None
             work = self.work(recent[0].step, recent[-1].step)
             seconds = elapsed(recent[0], recent[-1])
+        if work <= 0:  # a log that makes no sense
+            return None
         return max(0.0, seconds * self.work(self.step, self.total_steps) / work)
 
     def work(self, since: int, until: int) -> float:

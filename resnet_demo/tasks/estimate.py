@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.growth import side_at, sides, work
+from resnet_demo.data.growth import sides, work
 from resnet_demo.data.rules import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
@@ -83,10 +83,10 @@ def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
     """Seconds of the median epoch for each full-sized image trained on, or of recent steps."""
     if view.started and view.epochs:
         images, each = config.batch_size, view.started.steps_per_epoch
-        costs = [e.seconds / (images * view.work(e.step - each, e.step)) for e in view.epochs]
-        return sorted(costs)[len(costs) // 2]
+        done = [(e.seconds, images * view.work(e.step - each, e.step)) for e in view.epochs]
+        costs = sorted(seconds / work for seconds, work in done if work > 0)
+        return costs[len(costs) // 2] if costs else None
     rate = view.images_per_s() if len(view.steps) > 5 else None
     if not rate:
         return None
-    done, shown = view.step / view.total_steps, sides(config)
-    return (shown[-1] / side_at(shown, done)) ** 2 / rate
+    return (config.image_size / (view.side or config.image_size)) ** 2 / rate

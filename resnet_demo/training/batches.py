@@ -124,8 +124,7 @@ class Batches:
 
     def side(self, step: int) -> int:
         """Pixels, the side of the training images in update number `step` (from 0)."""
-        done = step / (self.config.epochs * self.steps_per_epoch)
-        return side_at(sides(self.config), done)
+        return side_at(sides(self.config), step, self.config.epochs * self.steps_per_epoch)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -59,8 +59,8 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     mirror = mirrored(len(train), config.seed, epoch)[chosen]
     drawn = as_drawn(config, preprocessing, stored, mirror, epoch, places, len(train))
     indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
-    growing, before = sides(config), (epoch - 1) * last
-    sized = [side_at(growing, (before + index) / (config.epochs * last)) for index in indices]
+    before, whole = (epoch - 1) * last, config.epochs * last
+    sized = [side_at(sides(config), before + index, whole) for index in indices]
     return Preview(
         info,
         stored,

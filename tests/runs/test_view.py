@@ -161,6 +161,14 @@ def test_time_left_of_images_that_grow_counts_the_pixels_to_come(view):
     assert view.seconds_left() == pytest.approx(2 * (2.2 + 4 * 4.8))
 
 
+def test_a_log_whose_steps_make_no_sense_tells_no_time_and_no_size(view):
+    nowhere = replace(started(), sides=[16, 32], steps_per_epoch=0)
+    told(view, nowhere, step(1), step(2))
+    assert (view.seconds_left(), view.side) == (None, None)
+    told(view, replace(started(), sides=[16, 32]), replace(epoch(1), step=99), step(100))
+    assert (view.seconds_left(), view.side) == (None, 32)
+
+
 def test_nothing_is_left_of_a_run_that_ended(view):
     told(view, started(), step(1), step(2), ended(Finished, 2, seconds=7.5))
     assert view.seconds_left() is None

@@ -142,3 +142,7 @@ def test_a_measurement_stops_before_its_next_step(tiny, info, costs):
         with pytest.raises(StoppedError):
             measure_speed(tiny(), info, lambda asked=asked: next(asked, True))
         assert len(batches) <= 1 + allowed
+
+
+def test_what_is_measured_is_full_sized_images_from_the_first(tiny, info):
+    assert begin(tiny(image_size=16, grow_from=0.5), info, 8, 8).batches.side(0) == 16
