@@ -2,7 +2,7 @@
 
 import os
 
-SPINS = "1000"  # some 20 microseconds
+SPINS = "1000"  # looks; more gain a little more alone, and lose beside others
 
 
 def wait_briefly() -> None:

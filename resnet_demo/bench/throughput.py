@@ -20,7 +20,7 @@ from resnet_demo.training.state import Training
 AGAINST = ("article", "loader")  # how others train
 CHANGED = {  # this program again, with knobs of its own
     "probed": {"probe_every": PROBE_EVERY},  # looking into every layer as the Learn tab does
-    "compiled": {"compile": True},  # in the round that warms up, which then takes a minute or more
+    "compiled": {"compile": True},  # before the first round, which takes a minute or more
 }
 
 
@@ -58,7 +58,12 @@ def throughput(
 
 def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> OwnLoop:
     """The same loop with these knobs. Its images do not grow, which compiled ones must not."""
-    return OwnLoop(begin(replace(config, grow_from=1.0, **knobs), datasets))
+    training = begin(replace(config, grow_from=1.0, **knobs), datasets)
+    if training.config.compile:
+        from resnet_demo.training.compiled import warm_up  # its imports take seconds
+
+        warm_up(training)
+    return OwnLoop(training)
 
 
 def conditions(own: Training) -> dict[str, Any]:
