@@ -78,6 +78,12 @@ class TrainConfig:
     decay_all: bool = knob(
         False, "weight decay on BatchNorm and biases too, as the article has it", rare=True
     )
+    ema_decay: float = knob(
+        0.0,
+        "validate and keep a running mean of the weights over the last 1 / (1 - this) steps, which "
+        "is steadier than the weights of one; 0.99 suits a thousand steps and more, 0 is off",
+        low=0.0, high=0.9999, rare=True,
+    )  # fmt: skip
     label_smoothing: float = knob(
         0.1, "share of the target spread over all classes, against over-confidence",
         low=0.0, high=0.9, rare=True,
@@ -239,7 +245,7 @@ BEFORE = {"grow_from": 1.0}  # what runs did that are older than the knob
 
 RECIPES: dict[str, dict[str, Any]] = {
     "quick": {},  # the defaults: a minute or minutes on a CPU
-    "good": {"epochs": 16, "batch_size": 500, "peak_lr": 0.1},
+    "good": {"epochs": 16, "batch_size": 500, "peak_lr": 0.1, "ema_decay": 0.99},
     "standard": {
         "model": "resnet18", "epochs": 30, "batch_size": 128, "optimizer": "sgd", "peak_lr": 0.1,
         "schedule": "one-cycle", "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0,

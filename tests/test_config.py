@@ -38,6 +38,7 @@ THE_ARTICLE = {  # the table of the design, line by line
     "seed": 42,
     "image_size": 224,
     "grow_from": 1.0,
+    "ema_decay": 0.0,
     "per_image_std": True,
     "flip": False,
     "crop": 0,

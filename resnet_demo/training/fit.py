@@ -156,6 +156,8 @@ def train_step(
     if look:
         look.gradients()
     optimizer.step()
+    if training.averaged is not None:
+        training.averaged.update_parameters(training.model)
     return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
 
 

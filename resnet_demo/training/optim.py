@@ -1,10 +1,12 @@
 """The optimizer and the learning rate, the latter a function of the step alone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.training.muon import Muon
@@ -63,6 +65,22 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> optim.Optimizer | T
     for group in rest.param_groups:
         group["share"] = SGD_SHARE
     return Together(muon, rest)
+
+
+def running_mean(model: nn.Module, decay: float) -> AveragedModel:
+    """A network of its own, whose weights follow the model's: w' <- d w' + (1 - d) w, each update.
+
+    d is the decay, and less at first, (1 + n) / (10 + n) after n updates, or a short run would
+    keep its first weights (as TensorFlow's ExponentialMovingAverage has it). BatchNorm's running
+    statistics follow in the same way.
+    """
+
+    def follow(means: Sequence[Tensor], weights: Sequence[Tensor], on_device: Tensor) -> None:
+        n = int(mean.n_averaged)  # on the host: reading `on_device` would wait for the device
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(means, weights, on_device)
+
+    mean = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    return mean
 
 
 def set_learning_rate(optimizer: optim.Optimizer | Together, lr: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
@@ -23,7 +24,7 @@ from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
 from resnet_demo.training.device import autocast, device_name, pick_precision
 from resnet_demo.training.distributed import World, alone
-from resnet_demo.training.optim import Together, make_optimizer
+from resnet_demo.training.optim import Together, make_optimizer, running_mean
 
 ADAPTED = 500  # images that a network is shown before its first step
 
@@ -73,6 +74,7 @@ class Training:
     """A run in progress. `step` counts updates done, `validated` the epochs that are complete.
 
     replica: the model as several ranks train it, or compiled; None where it trains as it is.
+    averaged: the running mean of the model's weights, where `ema_decay` asks for one.
     """
 
     config: TrainConfig
@@ -91,6 +93,7 @@ class Training:
     resumed: bool = False
     warning: str = ""
     replica: nn.Module | None = None
+    averaged: AveragedModel | None = None
 
     @classmethod
     def begin(
@@ -120,6 +123,8 @@ class Training:
             folder=folder,
             tally=Tally.on(world.device),
         )
+        if config.ema_decay:
+            training.averaged = running_mean(model, config.ema_decay)
         if loaded:
             training.restore(*loaded)
         else:
@@ -139,6 +144,11 @@ class Training:
     def trained(self) -> nn.Module:
         """What a step goes through: the replica, where there is one."""
         return self.model if self.replica is None else self.replica
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is validated and kept for classifying: the running mean, where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
 
     @property
     def epoch(self) -> int:
@@ -201,11 +211,11 @@ class Training:
         }
         if not self.folder:
             return
-        weights = sum(value.nbytes for value in self.model.state_dict().values())
+        weights = sum(value.nbytes for value in self.kept.state_dict().values())
         with full_told(self.folder, weights, "the best weights"):
             save_model(
                 self.folder,
-                self.model,
+                self.kept,
                 network=network_of(self.config, len(self.batches.classes)),
                 classes=list(self.batches.classes),
                 preprocessing=self.batches.preprocessing.to_dict(),
@@ -218,6 +228,8 @@ class Training:
         They are means themselves, so that it does not matter when or how often this is done.
         """
         self.world.average(list(self.model.buffers()))
+        if self.averaged is not None:
+            self.world.average(list(self.averaged.module.buffers()))
 
     def save(self) -> None:
         """Write `last.pt`: tensors and plain values only. All ranks call; the first one writes."""
@@ -235,6 +247,7 @@ class Training:
             "best": self.best,
             "tally": vars(tally),
             "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "saved_at": time.time(),
         }
@@ -244,6 +257,8 @@ class Training:
         """Become what was saved."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.step, self.validated = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning

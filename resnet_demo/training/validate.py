@@ -44,11 +44,11 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
         if (shared or world.size == 1) and should_stop():
             raise StoppedError("stopped during validation")
 
-    before = [b.clone() for b in training.model.buffers()] if as_article else []
+    before = [b.clone() for b in training.kept.buffers()] if as_article else []
     try:
         with training.autocast():
             logits = predict(
-                training.model,
+                training.kept,
                 batches.preprocessing.prepare,
                 batches.val_images[mine],
                 batch_size=batches.val_batch_size,
@@ -58,7 +58,7 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     except StoppedError:
         stopped = True
     if world.any(stopped):
-        for buffer, old in zip(training.model.buffers(), before, strict=as_article):
+        for buffer, old in zip(training.kept.buffers(), before, strict=as_article):
             buffer.copy_(old)
         raise StoppedError("stopped during validation")
     if shared:

@@ -137,6 +137,7 @@ def test_both_ranks_have_the_same_weights_and_tell_the_same(notes, name):
     for key, weight in first[name]["weights"].items():  # BatchNorm's running statistics too
         assert torch.equal(weight, second[name]["weights"][key]), key
         assert torch.equal(weight, load_last(out / name)[0]["model"][key]), key
+        assert torch.equal(first[name]["kept"][key], second[name]["kept"][key]), key
     assert curve(first[name]["events"]) == curve(second[name]["events"])
 
 

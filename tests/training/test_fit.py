@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import logsumexp
 
+from resnet_demo.analysis.evaluate import predict
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.saved import load_model
@@ -92,19 +93,20 @@ def test_another_seed_gives_another_run(datasets, tiny):
 
 
 @pytest.mark.parametrize(
-    ("stop_after", "precision"),
+    ("stop_after", "precision", "ema_decay"),
     [
-        *[(steps, "float32") for steps in (1, 7, 10)],
-        pytest.param(10, "bf16", marks=pytest.mark.soak),  # minutes on a CPU that has no such
+        *[(steps, "float32", 0.0) for steps in (1, 7, 10)],
+        (10, "float32", 0.9),
+        pytest.param(10, "bf16", 0.0, marks=pytest.mark.soak),  # minutes where there is no such
     ],
 )
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
-    datasets, tiny, tmp_path, stop_after, precision
+    datasets, tiny, tmp_path, stop_after, precision, ema_decay
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    config = tiny(optimizer="sgd", label_smoothing=0.1, precision=precision)
+    config = tiny(optimizer="sgd", label_smoothing=0.1, precision=precision, ema_decay=ema_decay)
     uninterrupted = list(fit(config, datasets, whole))
 
     first = []
@@ -117,6 +119,28 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     assert curve(first) + curve(rest) == curve(uninterrupted)
     same_state(load_last(whole)[0], load_last(parts)[0])
     same_weights(load_model(whole).model, load_model(parts).model)
+
+
+def test_a_running_mean_is_validated_and_kept_and_changes_no_step(datasets, tiny, tmp_path):
+    with_mean, without = tmp_path / "with", tmp_path / "without"
+    for folder, decay in ((with_mean, 0.9), (without, 0.0)):
+        folder.mkdir()
+        config = tiny(epochs=1, ema_decay=decay, optimizer="sgd")
+        *_, epoch, _ = fit(config, datasets, folder)
+        if decay:
+            validated = epoch.val_loss
+    state, plain = load_last(with_mean)[0], load_last(without)[0]
+    same_state(state, plain)
+    assert plain["averaged"] is None
+    kept = load_model(with_mean).model
+    for name, tensor in kept.state_dict().items():
+        assert torch.equal(tensor, state["averaged"]["module." + name]), name
+    assert not torch.equal(kept.head.weight, state["model"]["head.weight"])
+    batches = Batches.load(config, datasets, torch.device("cpu"))
+    logits = predict(kept, batches.preprocessing.prepare, batches.val_images)
+    loss = F.cross_entropy(logits, batches.val_labels).item()
+    assert validated == pytest.approx(loss, rel=1e-5)
+    assert epoch.val_loss != pytest.approx(loss, rel=1e-5)
 
 
 def test_a_stop_during_validation_in_training_mode_leaves_no_trace(datasets, tiny, tmp_path):

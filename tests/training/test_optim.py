@@ -7,7 +7,12 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from resnet_demo.config import make_config
-from resnet_demo.training.optim import learning_rate, make_optimizer, set_learning_rate
+from resnet_demo.training.optim import (
+    learning_rate,
+    make_optimizer,
+    running_mean,
+    set_learning_rate,
+)
 
 STEPS = 25  # an epoch
 
@@ -52,6 +57,20 @@ def test_a_warm_up_rises_to_the_peak_and_the_schedule_starts_there(schedule):
     assert rising == sorted(rising)
     assert 0 < rising[0] < 0.01
     assert rising[-1] < got[2 * STEPS] == 0.2
+
+
+def test_a_running_mean_is_the_one_done_by_hand():
+    model = nn.BatchNorm1d(1)
+    mean, expected = running_mean(model, 0.25), None
+    for n, value in enumerate([8.0, 4.0, 6.0, 2.0, 5.0]):
+        nn.init.constant_(model.weight, value)
+        model.running_var.fill_(10 * value)
+        mean.update_parameters(model)
+        decay = min(0.25, (1 + n) / (10 + n))  # 2/11, then 1/4
+        expected = value if n == 0 else decay * expected + (1 - decay) * value
+        assert mean.module.weight.item() == pytest.approx(expected)
+        assert mean.module.running_var.item() == pytest.approx(10 * expected)
+    assert model.weight.item() == 5.0
 
 
 def torch_rates(schedule):

@@ -28,6 +28,8 @@ RUNS = {
     "even": {"batch_norm": False, "batch_size": 20, "label_smoothing": 0.1, "epochs": 1},
     "normalized": {"epochs": 2},
     "muon": {"epochs": 1, "optimizer": "muon", "peak_lr": 0.2, "momentum": 0.6},
+    "averaged": {"batch_norm": False, "epochs": 1, "ema_decay": 0.9},
+    "averaged, normalized": {"epochs": 1, "ema_decay": 0.9},
     "fault": {"epochs": 1, "validate_in_training_mode": True},
 }
 
@@ -59,7 +61,8 @@ class Rank:
         for event in fit(config, self.datasets, folder, should_stop, self.ranks):
             told.append(event)
         state = self.begun[-1].model.state_dict()
-        return {"events": [to_dict(event) for event in told], "weights": state}
+        kept = self.begun[-1].kept.state_dict()
+        return {"events": [to_dict(event) for event in told], "weights": state, "kept": kept}
 
 
 def refused(ask) -> str:
