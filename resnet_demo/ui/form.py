@@ -18,6 +18,7 @@ SPELLED = {
     "decay_all": "Decay everything",
     "per_image_std": "Per-image deviation",
     "batch_norm": "BatchNorm",
+    "ema_decay": "EMA decay",
     "nesterov": "Nesterov",
     "optimizer": "Optimizer",
     "sync_batch_norm": "Synchronized BatchNorm",
