@@ -245,7 +245,7 @@ BEFORE = {"grow_from": 1.0}  # what runs did that are older than the knob
 
 RECIPES: dict[str, dict[str, Any]] = {
     "quick": {},  # the defaults: a minute or minutes on a CPU
-    "good": {"epochs": 16, "batch_size": 500, "peak_lr": 0.1, "ema_decay": 0.99},
+    "good": {"epochs": 16, "batch_size": 500, "peak_lr": 0.1},
     "standard": {
         "model": "resnet18", "epochs": 30, "batch_size": 128, "optimizer": "sgd", "peak_lr": 0.1,
         "schedule": "one-cycle", "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0,
