@@ -56,9 +56,10 @@ class ZeroGPU:
         """One process, from its fork to its end."""
         with self.forking:
             results, told = CONTEXT.Pipe(duplex=False)
-            is_closed = CONTEXT.Event()
+            # a pipe and no Event, whose lock a process that is killed may take with it
+            closing, close = CONTEXT.Pipe(duplex=False)
             process = CONTEXT.Process(
-                target=child, args=(task, args, results, told, is_closed), daemon=True
+                target=child, args=(task, args, results, told, closing), daemon=True
             )
             with warnings.catch_warnings():  # Python 3.12: of forking beside threads, as it does
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -72,17 +73,20 @@ class ZeroGPU:
         try:
             while (message := results.recv())[0] != DONE:
                 if message[0] == "error":
+                    process.join()
                     raise self.error(message[1])
                 yield message[1]
         except EOFError:
+            process.join()
             raise self.error("GPU task aborted") from None
         except GeneratorExit:
-            is_closed.set()
+            close.send(True)  # it still finds out
             raise
+        else:
+            process.join()
         finally:
-            if not is_closed.is_set():  # else it still finds out
-                process.join()
-            results.close()
+            for end in (results, closing, close):
+                end.close()
 
     def kill(self, process: Any, seconds: float, moment: Any, args: bytes) -> None:
         """End it at its time, or when it is asked for."""
@@ -95,22 +99,22 @@ class ZeroGPU:
             time.sleep(0.003)
 
 
-def child(task: Any, args: bytes, results: Any, told: Any, is_closed: Any) -> None:
+def child(task: Any, args: bytes, results: Any, told: Any, closing: Any) -> None:
     """What the forked process does."""
     results.close()
     sys.addaudithook(forbid)
-    thread = threading.Thread(target=iterate, args=(task, args, told, is_closed))
+    thread = threading.Thread(target=iterate, args=(task, args, told, closing))
     thread.start()
     thread.join()
     os._exit(0)  # not what the parent registered for its own end
 
 
-def iterate(task: Any, args: bytes, told: Any, is_closed: Any) -> None:
+def iterate(task: Any, args: bytes, told: Any, closing: Any) -> None:
     """Hand out what the generator gives."""
     generator = task(*pickle.loads(args))  # noqa: S301 - ours
     try:
         for result in generator:
-            if is_closed.is_set():
+            if closing.poll():
                 generator.close()
                 return
             told.send(("result", result))
