@@ -8,6 +8,7 @@ LOOPS = {
     "loader": "DataLoader, {workers} workers",
     "probed": "with probes",
     "compiled": "compiled",
+    "whole": "whole batches",
 }
 
 
