@@ -22,7 +22,6 @@ MODELS = (
     "resnet34-article",
     "vgg16",
 )
-LEAST_MICRO_BATCH = 4  # cut evenly, none is then one image, over which BatchNorm cannot normalize
 
 
 def knob(default: Any, help: str, **rule: Any) -> Any:
@@ -49,13 +48,6 @@ class TrainConfig:
         high=4096,
         unit="images",
     )
-    micro_batch: int = knob(
-        0,
-        "of a step's images so many go through the network at a time, on each device, and their "
-        "gradients are summed: less memory, and on a CPU often faster; BatchNorm normalizes over "
-        "them alone; 0 is all at once",
-        low=0, high=4096, unit="images", rare=True,
-    )  # fmt: skip
     peak_lr: float = knob(0.2, "learning rate at the top of the schedule", low=1e-6, high=10.0)
     schedule: str = knob(
         "linear",
@@ -182,10 +174,6 @@ class TrainConfig:
         if self.warmup_epochs > self.epochs:
             raise ConfigError.rule(
                 "warmup_epochs", f"at most epochs ({self.epochs})", self.warmup_epochs
-            )
-        if 0 < self.micro_batch < LEAST_MICRO_BATCH:
-            raise ConfigError.rule(
-                "micro_batch", f"0 or at least {LEAST_MICRO_BATCH} images", self.micro_batch
             )
         if self.compile and self.grow_from < 1:
             raise ConfigError.rule(

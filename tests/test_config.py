@@ -39,7 +39,6 @@ THE_ARTICLE = {  # the table of the design, line by line
     "image_size": 224,
     "grow_from": 1.0,
     "ema_decay": 0.0,
-    "micro_batch": 0,
     "per_image_std": True,
     "flip": False,
     "crop": 0,
@@ -120,7 +119,6 @@ def test_a_whole_number_will_do_for_a_fraction_and_becomes_one():
     [
         ({"epochs": 3, "warmup_epochs": 3.5}, "warmup_epochs", r"at most epochs \(3\), got 3.5"),
         ({"image_size": 16, "cutout": 17}, "cutout", r"at most image_size \(16\), got 17"),
-        ({"micro_batch": 3}, "micro_batch", "0 or at least 4 images, got 3"),
         ({"compile": True, "grow_from": 0.5}, "grow_from", r"1 where compile is on .*, got 0.5"),
         ({"model": "vgg16", "image_size": 31}, "image_size", "at least 32 for vgg16 .*, got 31"),
         (

@@ -21,7 +21,6 @@ AGAINST = ("article", "loader")  # how others train
 CHANGED = {  # this program again, with knobs of its own
     "probed": {"probe_every": PROBE_EVERY},  # looking into every layer as the Learn tab does
     "compiled": {"compile": True},  # before the first round, which takes a minute or more
-    "whole": {"micro_batch": 0},  # beside a micro_batch that was asked for
 }
 
 

@@ -8,7 +8,6 @@ LOOPS = {
     "loader": "DataLoader, {workers} workers",
     "probed": "with probes",
     "compiled": "compiled",
-    "whole": "whole batches",
 }
 
 

@@ -15,14 +15,13 @@ from resnet_demo.places import Places
 from resnet_demo.threads import wait_briefly
 
 WORK = (  # the knobs that decide what a step costs
-    "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "micro_batch",
-    "optimizer", "flip", "crop", "cutout", "precision",
+    "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
+    "flip", "crop", "cutout", "precision",
 )  # fmt: skip
 AGAINST = {
     **{"article": ("article",), "loader": ("loader",), "both": ("article", "loader")},
     "probed": ("probed",),
     "compiled": ("compiled",),
-    "whole": ("whole",),
 }
 
 
@@ -38,7 +37,7 @@ def add(verbs: Any) -> None:
         "--against",
         choices=tuple(AGAINST),
         default="both",
-        help="whose loop (both); or its own: probed, compiled, or of whole batches",
+        help="whose loop (both); or its own, probed or compiled",
     )
     knobs = tuple(knob.name for knob in fields(TrainConfig) if knob.name != "seed")
     each = "for the reference network before each seed"

@@ -18,8 +18,8 @@ from resnet_demo.data.store import DatasetInfo
 from resnet_demo.files import write_atomically
 
 SAME_WORK = (
-    "model", "stem", "batch_norm", "image_size", "precision", "optimizer", "micro_batch",
-    "compile", "collect_garbage",
+    "model", "stem", "batch_norm", "image_size", "precision", "optimizer", "compile",
+    "collect_garbage",
 )  # fmt: skip
 FOLDER = ".tasks"  # hidden: no run
 MOST = 500  # measurements; the oldest goes

@@ -9,7 +9,6 @@ from torch._inductor.exc import InductorError
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Compiled
-from resnet_demo.training.fit import micro_batches
 from resnet_demo.training.state import Training
 
 
@@ -24,12 +23,10 @@ def warm_up(training: Training) -> Compiled:
     training.model.train()
     try:
         for index in each_size(training):
-            x, labels = training.batches.train_batch(training.batches.plan(1), index)
-            images = len(training.batches.places(index))
-            for part, _ in micro_batches(training, x, labels, images):
-                with training.autocast():
-                    logits = training.trained(part)
-                logits.float().sum().backward()
+            x, _ = training.batches.train_batch(training.batches.plan(1), index)
+            with training.autocast():
+                logits = training.trained(x)
+            logits.float().sum().backward()
     except (BackendCompilerFailed, InductorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(

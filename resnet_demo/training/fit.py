@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_demo.config import LEAST_MICRO_BATCH, TrainConfig
+from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Probe, Probing, Step, Stopped
@@ -112,7 +112,7 @@ def train_epoch(
         images = len(batches.places(index))  # of all ranks; labels are this one's
         is_seen = is_probed(training.step + 1, config.probe_every)
         look = Look(training.model) if is_seen else None
-        loss, correct = train_step(training, x, labels, images, look)
+        loss, correct = train_step(training, x, labels, len(labels) / images, look)
         training.step += 1
         training.tally.add(loss, correct, images)
         clock.images += images
@@ -136,52 +136,29 @@ def train_epoch(
 
 
 def train_step(
-    training: Training,
-    x: Tensor,
-    labels: Tensor,
-    images: int | None = None,
-    look: Look | None = None,
+    training: Training, x: Tensor, labels: Tensor, share: float = 1.0, look: Look | None = None
 ) -> tuple[Tensor, Tensor]:
     """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
 
     Returns the loss in nats and the number of right answers, both 0-d and still on the device:
-    the caller decides when to wait for them. images: of the whole step, over all ranks; the loss
-    is then what these add to the step's own. None: these are all. look: is shown the step from
-    inside, of several micro-batches the last one's maps.
+    the caller decides when to wait for them. share: of the step's images, how large a part these
+    are; the loss is then what they add to the step's own. look: is shown the step from inside.
     """
-    model, optimizer, images = training.trained, training.optimizer, images or len(labels)
-    loss, correct = torch.zeros((), device=x.device), 0
+    model, optimizer = training.trained, training.optimizer
+    with training.autocast(), look.forward_pass() if look else nullcontext():
+        logits = model(x)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    for part, its_labels in micro_batches(training, x, labels, images):
-        with training.autocast(), look.forward_pass() if look else nullcontext():
-            logits = model(part)
-        logits = logits.float()
-        smoothing = training.config.label_smoothing
-        mean = F.cross_entropy(logits, its_labels, label_smoothing=smoothing)
-        added = mean * (len(its_labels) / images)
-        # gradients become the mean over the ranks, and should be their sum
-        (added * training.world.size).backward()
-        loss += added.detach()
-        correct += (logits.detach().argmax(1) == its_labels).sum()
+    # gradients become the mean over the ranks: a share that is larger than others counts for more
+    weight = share * training.world.size
+    (loss if weight == 1 else loss * weight).backward()
     if look:
         look.gradients()
     optimizer.step()
     if training.averaged is not None:
         training.averaged.update_parameters(training.model)
-    return loss, correct
-
-
-def micro_batches(
-    training: Training, x: Tensor, labels: Tensor, images: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What goes through the network at a time, with its labels: equally many, or one less.
-
-    images: of the step, over all ranks. Each rank has as many micro-batches as any other, since
-    every backward pass is where they meet.
-    """
-    largest = math.ceil(images / training.world.size)
-    count = math.ceil(largest / (training.config.micro_batch or largest))
-    return zip(x.tensor_split(count), labels.tensor_split(count), strict=True)
+    return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
 
 
 def validate_epoch(
@@ -231,14 +208,11 @@ def memory_told(config: TrainConfig) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY in str(error)):
             raise
-        knob, least = "batch_size", 1
-        if 0 < config.micro_batch < config.batch_size:  # a smaller batch would save nothing
-            knob, least = "micro_batch", LEAST_MICRO_BATCH
-        size, half = getattr(config, knob), getattr(config, knob) // 2
-        what = f"out of memory with {knob} {size} at image_size {config.image_size}: nothing "
-        if half < least:
+        size, half = config.batch_size, config.batch_size // 2
+        what = f"out of memory with batch_size {size} at image_size {config.image_size}: nothing "
+        if half == 0:
             raise TrainingError(f"{what}was changed; try a smaller network or image") from error
-        retry = {knob: half}
+        retry = {"batch_size": half}
         raise TrainingError(f"{what}was changed; half, {half}, needs less", retry) from error
 
 

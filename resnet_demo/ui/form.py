@@ -19,7 +19,6 @@ SPELLED = {
     "per_image_std": "Per-image deviation",
     "batch_norm": "BatchNorm",
     "ema_decay": "EMA decay",
-    "micro_batch": "Micro-batch",
     "nesterov": "Nesterov",
     "optimizer": "Optimizer",
     "sync_batch_norm": "Synchronized BatchNorm",

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -34,13 +32,6 @@ def test_each_size_of_batch_is_compiled_before_the_first_step(begun):
     assert calls == [{"dynamic": False}, (20, 3, 12, 12), (15, 3, 12, 12)]
     assert (event.kind, event.step) == ("compiled", 0)
     assert event.seconds > 0
-
-
-def test_micro_batches_are_compiled_as_they_will_be_used(begun):
-    training, calls = begun
-    training.config = replace(training.config, micro_batch=8)
-    warm_up(training)
-    assert [shape[0] for shape in calls[1:]] == [7, 7, 6, 8, 7]  # of 20, and of the last 15
 
 
 def test_nothing_is_learned_while_compiling(begun):

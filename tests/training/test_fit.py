@@ -1,7 +1,7 @@
 import hashlib
 import json
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped,
 from resnet_demo.models.saved import load_model
 from resnet_demo.runs.lessons import duel
 from resnet_demo.training import fit as module
-from resnet_demo.training.batches import MIN_SHARE, Batches, share
+from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
-from resnet_demo.training.fit import TrainingError, fit, micro_batches, train_step
+from resnet_demo.training.fit import TrainingError, fit
 from resnet_demo.training.state import ADAPTED, Training, first_weights
 from resnet_demo.training.validate import validate
 
@@ -62,57 +62,6 @@ def test_training_images_grow_from_step_to_step_and_end_in_their_full_size(
     started, *_ = fit(tiny(image_size=16, grow_from=0.5, epochs=2), datasets)
     assert started.sides == [8, 11, 13, 16]
     assert seen == [(side, side) for side in [8] * 3 + [11] * 3 + [13] * 3 + [16] * 5]
-
-
-def after_a_step(datasets, config):
-    """Weights and running statistics, loss and right answers."""
-    training = Training.begin(config, datasets, None)
-    training.model.train()
-    x, labels = training.batches.train_batch(training.batches.plan(1), 0)
-    loss, correct = train_step(training, x, labels)
-    return training.model.state_dict(), loss.item(), correct.item()
-
-
-@pytest.mark.parametrize("micro_batch", [4, 7, 20])
-def test_micro_batches_add_up_to_the_step_of_the_whole_batch(datasets, tiny, micro_batch):
-    knobs = {"batch_norm": False, "optimizer": "sgd", "label_smoothing": 0.1}
-    whole, loss, correct = after_a_step(datasets, tiny(**knobs))
-    weights, its_loss, its_correct = after_a_step(datasets, tiny(**knobs, micro_batch=micro_batch))
-    assert (its_loss, its_correct) == (pytest.approx(loss, rel=1e-5), correct)
-    for name, value in weights.items():
-        assert value == pytest.approx(whole[name], rel=1e-4, abs=1e-6), name
-
-
-def test_batch_norm_normalizes_over_a_micro_batch_alone(datasets, tiny):
-    config = tiny(model="resnet9", micro_batch=10)
-    training = Training.begin(config, datasets, None)
-    seen = []
-    training.model.stage1[0].bn.register_forward_hook(lambda bn, x, y: seen.append(y.detach()))
-    training.model.train()
-    x, labels = training.batches.train_batch(training.batches.plan(1), 0)
-    train_step(training, x, labels)
-    assert [len(maps) for maps in seen] == [10, 10]
-    for maps in seen:  # before any update scale is 1 and shift 0
-        assert maps.mean((0, 2, 3)) == pytest.approx(torch.zeros(maps.shape[1]), abs=1e-4)
-    assert int(training.model.stage1[0].bn.num_batches_tracked) == 2
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-@pytest.mark.parametrize("size", [4, 5, 9])
-def test_every_rank_has_as_many_micro_batches_and_none_is_a_single_image(
-    datasets, tiny, ranks, size
-):
-    training = Training.begin(tiny(micro_batch=size), datasets, None)
-    training.world = replace(training.world, size=ranks)
-    for images in range(MIN_SHARE * ranks, 40):
-        lengths = []
-        for rank in range(ranks):
-            mine = torch.arange(images)[share(images, rank, ranks)]
-            parts = [part for part, _ in micro_batches(training, mine, mine, images)]
-            assert torch.equal(torch.cat(parts), mine)
-            lengths.append([len(part) for part in parts])
-        assert len({len(of_rank) for of_rank in lengths}) == 1
-        assert all(2 <= length <= size for of_rank in lengths for length in of_rank)
 
 
 def test_both_arms_of_a_duel_see_the_same_batches_bit_for_bit_and_begin_alike(

@@ -29,17 +29,6 @@ def test_memory_that_runs_out_names_the_batch_and_proposes_half(error, datasets,
     assert raised.value.retry == {"batch_size": 10}
 
 
-def test_what_is_halved_of_micro_batches_is_their_size(datasets, tiny, monkeypatch):
-    def step(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(module, "train_step", step)
-    for size, retry in ((8, {"micro_batch": 4}), (20, {"batch_size": 10}), (5, {})):
-        with pytest.raises(TrainingError) as raised:
-            list(fit(tiny(micro_batch=size), datasets))
-        assert raised.value.retry == retry
-
-
 def test_of_a_batch_of_one_there_is_no_half(datasets, tiny, monkeypatch):
     def step(*_):
         raise torch.OutOfMemoryError("out")

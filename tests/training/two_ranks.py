@@ -28,7 +28,6 @@ RUNS = {
     "even": {"batch_norm": False, "batch_size": 20, "label_smoothing": 0.1, "epochs": 1},
     "normalized": {"epochs": 2},
     "muon": {"epochs": 1, "optimizer": "muon", "peak_lr": 0.2, "momentum": 0.6},
-    "in micro-batches": {"batch_norm": False, "epochs": 1, "micro_batch": 4},  # three, then two
     "averaged": {"batch_norm": False, "epochs": 1, "ema_decay": 0.9},
     "averaged, normalized": {"epochs": 1, "ema_decay": 0.9},
     "fault": {"epochs": 1, "validate_in_training_mode": True},
