@@ -13,7 +13,6 @@ from resnet_demo.training.muon import Muon
 
 SGD_SHARE = 0.5  # of Muon's learning rate, for other parameters; after 1 epoch 0.25 was as good
 SGD_MOMENTUM = 0.85
-SHIFT_SHARE = 32  # for BatchNorm's shifts: 64 times the others' in Jordan 2024, section 3.4
 RANGE = 1e5  # what a range test's rate grows by, from first to last
 ONE_CYCLE_RISE = 0.3  # share of the run, Smith & Topin 2017, section 3; as torch's OneCycleLR
 ONE_CYCLE_START = 1 / 25
@@ -60,16 +59,12 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> optim.Optimizer | T
     if config.optimizer != "muon":
         return by_gradient(trained, config)
     convolutions = [p for p in trained if p.ndim == 4]
-    norms = (m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm))
-    shifts = [norm.bias for norm in norms]
-    apart = {id(p) for p in (*convolutions, *shifts)}
-    others = [p for p in trained if id(p) not in apart]
-    like_sgd = replace(config, momentum=SGD_MOMENTUM, nesterov=True)
-    parts = [Muon([{"params": convolutions, "share": 1.0}], config.peak_lr, config.momentum)]
-    for params, share in ((others, SGD_SHARE), (shifts, SHIFT_SHARE)):
-        if params:
-            parts.append(by_gradient(params, like_sgd, share))
-    return Together(*parts)
+    others = [p for p in trained if p.ndim != 4]
+    muon = Muon([{"params": convolutions, "share": 1.0}], config.peak_lr, config.momentum)
+    rest = by_gradient(others, replace(config, momentum=SGD_MOMENTUM, nesterov=True))
+    for group in rest.param_groups:
+        group["share"] = SGD_SHARE
+    return Together(muon, rest)
 
 
 def running_mean(model: nn.Module, decay: float) -> AveragedModel:
@@ -94,9 +89,7 @@ def set_learning_rate(optimizer: optim.Optimizer | Together, lr: float) -> None:
         group["lr"] = lr * group["share"]
 
 
-def by_gradient(
-    trained: list[nn.Parameter], config: TrainConfig, share: float = 1.0
-) -> optim.Optimizer:
+def by_gradient(trained: list[nn.Parameter], config: TrainConfig) -> optim.Optimizer:
     """SGD or AdamW over two groups: what weight decay pulls on, and what it leaves alone.
 
     Left alone are vectors (biases, BatchNorm's scale and shift), unless `decay_all`.
@@ -108,7 +101,7 @@ def by_gradient(
             "weight_decay": 0.0,
         },
     ]
-    groups = [{**group, "share": share} for group in groups if group["params"]]
+    groups = [{**group, "share": 1.0} for group in groups if group["params"]]
     if config.optimizer == "adamw":
         betas = (config.momentum, 0.999)
         return optim.AdamW(groups, config.peak_lr, betas, weight_decay=config.weight_decay)

@@ -217,13 +217,7 @@ class Training:
     def restore(self, state: dict[str, Any], warning: str) -> None:
         """Become what was saved."""
         self.model.load_state_dict(state["model"])
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:  # it has other groups
-            raise DamagedError(
-                "the run cannot go on: its checkpoint is of an earlier version of this program, "
-                "whose optimizer was another; train it anew"
-            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.step, self.validated = state["step"], state["validated"]
