@@ -11,8 +11,8 @@ from typing import Any
 from resnet_demo.bench import words
 from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
+from resnet_demo.machine import make_ready
 from resnet_demo.places import Places
-from resnet_demo.threads import wait_briefly
 
 WORK = (  # the knobs that decide what a step costs
     "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
@@ -183,7 +183,7 @@ def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 @contextmanager
 def alone(places: Places) -> Iterator[None]:
     """While no run trains on this device: a queued one waits, one that trains is told of."""
-    wait_briefly()  # as a worker trains
+    make_ready()  # as a worker trains
     from resnet_demo.tasks.status import take
 
     places.runs.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from resnet_demo.data.info import check_name
 from resnet_demo.data.rules import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
+from resnet_demo.machine import make_ready
 from resnet_demo.models.description import describe, predictions_sha256
 from resnet_demo.places import Places
 from resnet_demo.runs.modes import check_images, check_mode, require_images
@@ -31,7 +32,6 @@ from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import LOCK, Status, settle, state_of, take
 from resnet_demo.tasks.work import Telling, begin, perform
-from resnet_demo.threads import wait_briefly
 
 OnBatch = Callable[[int, int], None]
 Made = tuple[dict[str, Any], Callable[[], None]]  # a result, and what saves it
@@ -185,7 +185,7 @@ def bear(folder: Path, places: Places) -> None:
 def fill(folder: Path, places: Places, make: Callable[..., Made]) -> None:
     """Do what `task.json` asks and save it, if it is about the weights that the folder is for."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    wait_briefly()
+    make_ready()
 
     def work(tell: Telling) -> str:
         begin(folder, "running", "")

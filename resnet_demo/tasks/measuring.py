@@ -16,6 +16,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
+from resnet_demo.machine import make_ready
 from resnet_demo.places import Places
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.caller import Caller
@@ -23,7 +24,6 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import LOCK, Status, new_task, request_stop, settle, take
 from resnet_demo.tasks.turns import between_runs
 from resnet_demo.tasks.work import Telling, begin, perform
-from resnet_demo.threads import wait_briefly
 
 
 class Measuring:
@@ -108,7 +108,7 @@ class Measuring:
 def measure(folder: Path, places: Places) -> None:
     """Do what `task.json` asks, and put the result beside the others. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    wait_briefly()  # as where a run trains
+    make_ready()  # as where a run trains
 
     def work(tell: Telling) -> str:
         from resnet_demo.training.speed import measure_speed

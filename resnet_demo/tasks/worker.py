@@ -17,6 +17,7 @@ from pathlib import Path
 
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
+from resnet_demo.machine import make_ready
 from resnet_demo.places import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.words import in_words
@@ -30,7 +31,6 @@ from resnet_demo.tasks.status import StopSignal, read_status, report, request_st
 from resnet_demo.tasks.stretch import end, logged, to_the_end
 from resnet_demo.tasks.turns import wait_for_turn
 from resnet_demo.tasks.work import begin
-from resnet_demo.threads import wait_briefly
 from resnet_demo.training import torchrun
 
 DEEDS = {
@@ -63,7 +63,7 @@ def train(
     if lock is None:
         dismiss()
         return end(run, "stopped", "taken out of the queue before it started", on_event)
-    wait_briefly()
+    make_ready()
 
     def work() -> Iterator[Event]:
         begin(run.path, "preparing", "loading torch and the images")

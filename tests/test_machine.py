@@ -1,13 +1,16 @@
+import ctypes
 import os
+import subprocess
+import sys
 
 import pytest
 
 from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
+from resnet_demo.machine import SPINS, wait_briefly
 from resnet_demo.places import Places
 from resnet_demo.tasks.evaluating import fill
 from resnet_demo.tasks.measuring import measure
-from resnet_demo.threads import SPINS, wait_briefly
 from tests.runs.tiny import finished_run
 
 
@@ -31,6 +34,22 @@ def test_what_a_person_says_of_threads_stands(environment):
     for told in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}):
         assert environment(**told) == told
     assert environment(GOMP_SPINCOUNT="7")["GOMP_SPINCOUNT"] == "7"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
+def test_memory_that_was_given_back_is_used_again_as_it_is():
+    """20 times 64 MB, one after the other: pages blanked by the system, with and without."""
+    program = (
+        "import resource; from resnet_demo.machine import keep_memory; {}\n"
+        "for _ in range(20): b'1' * (64 * 2**20)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() >> 20)"
+    )
+    blanked = [
+        int(subprocess.check_output([sys.executable, "-c", program.format(first)], text=True))
+        for first in ("keep_memory()", "pass")
+    ]
+    assert blanked[0] < 500
+    assert blanked[1] > 1280
 
 
 def benchmark(folder, data):
