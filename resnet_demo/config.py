@@ -11,9 +11,9 @@ from typing import Any
 from resnet_demo.errors import ConfigError, shortened
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2: He et al. 2015, section 4.2, has those from 20
+WHITENING = ("resnet9", "resnet9-wide", "resnet11")  # those of models/resnet9.py
 MODELS = (
-    "resnet9",
-    "resnet9-wide",
+    *WHITENING,
     *(f"resnet{depth}" for depth in DEPTHS),
     *(f"plain{depth}" for depth in DEPTHS),
     "resnet18",
@@ -229,7 +229,7 @@ def smallest_image(model: str, stem: str) -> int:
         return 32
     if model in ("resnet18", "resnet34", "resnet50") and stem == "imagenet":
         return 32
-    return 9 if model in ("resnet9", "resnet9-wide") else 8
+    return 9 if model in WHITENING else 8
 
 
 ARTICLE = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_demo.config import RECIPES, TrainConfig, one_of
+from resnet_demo.config import RECIPES, WHITENING, TrainConfig, one_of
 from resnet_demo.models.counts import count
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -49,7 +49,7 @@ def test_every_example_on_the_command_line_is_understood():
 
 @pytest.mark.parametrize(
     "model",
-    ["resnet9", "resnet9-wide", "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
+    [*WHITENING, "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
 )
 def test_the_parameters_it_states_are_the_networks_own(model):
     millions = f"{count(model).parameters / 1e6:.1f}"

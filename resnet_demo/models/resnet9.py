@@ -1,4 +1,4 @@
-"""ResNet-9: a small residual network that learns fast.
+"""ResNet-9: a small residual network that learns fast. ResNet-11 is a deeper one.
 
 Its ancestors are the network of cifar10-fast (David Page, 2018), of which it has the name and the
 nine layers, and airbench's (Keller Jordan 2024, "94% on CIFAR-10 in 3.29 seconds"), of which it
@@ -15,6 +15,8 @@ from resnet_demo.models.layers import Layers, Network, he_init
 
 WIDTHS = (64, 160, 224)  # channels of the three stages: minutes on a CPU
 WIDE = (64, 256, 256)  # airbench94's; a third more time for each image, and it learns more
+RESIDUALS = (1, 1, 2)  # convolutions of each stage after its first
+DEEP = (2, 2, 2)  # three convolutions a stage, as in airbench96
 PATCH = 2  # pixels, the side of what the stem looks at
 STEM_WIDTH = 2 * 3 * PATCH**2  # each direction and its opposite
 LEAST_VARIANCE = 5e-4  # added to each direction's, or noise in the weakest would be blown up
@@ -37,23 +39,25 @@ class Residual(nn.Module):
 
 
 class ResNet9(Network):
-    """A whitening stem, seven 3x3 convolutions, four of them residual, and a linear layer.
+    """A whitening stem, seven 3x3 convolutions or nine, all but three residual, a linear layer.
 
     Each stage opens with a convolution that halves the map by a pool; residual ones follow.
     Airbench ends in a max-pool and a fixed scale of the logits; the mean instead gives class
-    activation maps. widths: channels of the stages.
+    activation maps. widths: channels of the stages; residuals: their residual convolutions.
     """
 
     stage_names = ("stem", "stage1", "stage2", "stage3")
 
-    def __init__(self, num_classes: int, layers: Layers, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self, num_classes: int, layers: Layers, widths: Sequence[int], residuals: Sequence[int]
+    ) -> None:
         super().__init__()
         first, second, third = widths
         self.stem = nn.Conv2d(3, STEM_WIDTH, PATCH)
         self.stem.weight.requires_grad_(False)  # its weights come from the images, see `adapt`
-        self.stage1 = stage(STEM_WIDTH, first, 1, layers)
-        self.stage2 = stage(first, second, 1, layers)
-        self.stage3 = stage(second, third, 2, layers)
+        self.stage1 = stage(STEM_WIDTH, first, residuals[0], layers)
+        self.stage2 = stage(first, second, residuals[1], layers)
+        self.stage3 = stage(second, third, residuals[2], layers)
         self.head = nn.Linear(third, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -111,8 +115,14 @@ def conv_norm(c_in: int, c_out: int, layers: Layers, pool: bool = False) -> nn.S
     return layer
 
 
-def resnet9(num_classes: int, *, batch_norm: bool, widths: Sequence[int] = WIDTHS) -> ResNet9:
+def resnet9(
+    num_classes: int,
+    *,
+    batch_norm: bool,
+    widths: Sequence[int] = WIDTHS,
+    residuals: Sequence[int] = RESIDUALS,
+) -> ResNet9:
     """He's first weights instead of PyTorch's."""
-    model = ResNet9(num_classes, Layers(batch_norm), widths)
+    model = ResNet9(num_classes, Layers(batch_norm), widths, residuals)
     he_init(model)
     return model

@@ -7,13 +7,14 @@ from torch import nn
 from resnet_demo.config import DEPTHS
 from resnet_demo.models.names import check_names
 from resnet_demo.models.resnet import cifar_resnet, resnet18, resnet34, resnet34_article, resnet50
-from resnet_demo.models.resnet9 import WIDE, resnet9
+from resnet_demo.models.resnet9 import DEEP, WIDE, resnet9
 from resnet_demo.models.vgg import vgg16
 
 CHOOSING_STEM = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 OTHERS = {
     "resnet9": resnet9,
     "resnet9-wide": partial(resnet9, widths=WIDE),
+    "resnet11": partial(resnet9, widths=WIDE, residuals=DEEP),
     "resnet34-article": resnet34_article,
     "vgg16": vgg16,
     **{

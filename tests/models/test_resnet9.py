@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from resnet_demo.models import build_model
-from resnet_demo.models.resnet9 import LEAST_VARIANCE, patches
+from resnet_demo.models.resnet9 import LEAST_VARIANCE, Residual, patches
 
 RANDOM = torch.Generator().manual_seed(0)
 SMOOTH = nn.functional.avg_pool2d(torch.randn(60, 3, 34, 34, generator=RANDOM), 3, 1) * 3
@@ -17,10 +17,16 @@ def adapted():
     return model
 
 
-def test_it_has_nine_layers_with_weights_four_of_them_residual(adapted):
-    layers = [m for m in adapted.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    residual = [name for name, _ in adapted.named_modules() if name.endswith("branch")]
-    assert (len(layers), len(residual)) == (9, 4)
+@pytest.mark.parametrize(
+    ("name", "layers", "residual"),
+    [("resnet9", 9, [1, 1, 2]), ("resnet9-wide", 9, [1, 1, 2]), ("resnet11", 11, [2, 2, 2])],
+)
+def test_it_has_as_many_layers_with_weights_as_its_name_says(name, layers, residual):
+    model = build_model(name)
+    weighty = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    stages = (model.stage1, model.stage2, model.stage3)
+    assert len(weighty) == layers
+    assert [sum(isinstance(m, Residual) for m in stage) for stage in stages] == residual
 
 
 def test_a_residual_convolution_that_says_nothing_is_the_identity(adapted):

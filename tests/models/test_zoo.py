@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnet_demo.config import DEPTHS, MODELS
+from resnet_demo.config import DEPTHS, MODELS, WHITENING
 from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
 from resnet_demo.models.measure import parameters
@@ -59,7 +59,7 @@ def test_without_batch_norm_every_convolution_has_a_bias_instead(name):
 def test_before_batch_norm_only_the_article_has_a_bias(name):
     model = build_model(name)
     convolutions = of_kind(model, nn.Conv2d)
-    if name in ("resnet9", "resnet9-wide"):
+    if name in WHITENING:
         stem = convolutions.pop(0)  # whitens, and needs no BatchNorm
         assert stem.bias is not None
     assert len(of_kind(model, nn.BatchNorm2d)) == len(convolutions)
