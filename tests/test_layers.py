@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the top: each may import itself and those after it.
 HOUSE = ("ui", "cli", "bench", "hosting", "tasks", "runs", "training", "analysis", "models", "data")
-FOUNDATION = ("config", "events", "places", "files", "literal", "threads", "errors")
+FOUNDATION = ("config", "events", "places", "files", "literal", "machine", "errors")
 LAYERS = ("__main__", *HOUSE, *FOUNDATION, "__init__")
 HEAVY = {"torch", "torchvision", "numpy", "gradio"}
 SOURCES = sorted((ROOT / "resnet_demo").rglob("*.py"))
