@@ -40,13 +40,13 @@ def test_what_a_person_says_of_threads_stands(environment):
 def test_memory_that_was_given_back_is_used_again_as_it_is():
     """20 times 64 MB, one after the other: pages blanked by the system, with and without."""
     program = (
-        "import resource; from resnet_demo.machine import keep_memory; {}\n"
+        "import resource; from resnet_demo.machine import make_ready; {}\n"
         "for _ in range(20): b'1' * (64 * 2**20)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() >> 20)"
     )
     blanked = [
         int(subprocess.check_output([sys.executable, "-c", program.format(first)], text=True))
-        for first in ("keep_memory()", "pass")
+        for first in ("make_ready()", "pass")
     ]
     assert blanked[0] < 500
     assert blanked[1] > 1280
