@@ -20,14 +20,21 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """(M, N) -> (M, N): about U V' of the singular value decomposition U S V'.
 
     Newton-Schulz iteration: matrix products alone. Singular values end between 0.7 and 1.2,
-    which is near enough for a direction (Jordan 2024).
+    which is near enough for a direction (Jordan 2024). Every round multiplies the matrix by a
+    polynomial of its own square, X X'; these commute, so that the rounds can be done on the square
+    alone, which for a convolution is nine times smaller, and their product once on the matrix.
     """
     x = matrix / (matrix.norm() + 1e-7)  # no singular value above 1
     wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T  # the smaller product
+    x = x if wide else x.T  # the smaller square
+    square = x @ x.T
+    product = torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(ROUNDS):
-        square = x @ x.T
-        x = A * x + (B * square + C * square @ square) @ x
+        factor = torch.addmm(square, square, square, beta=B, alpha=C)
+        factor.diagonal().add_(A)
+        product = factor @ product
+        square = factor @ square @ factor
+    x = product @ x
     return x if wide else x.T
 
 

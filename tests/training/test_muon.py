@@ -38,6 +38,36 @@ def test_a_gradient_of_nothing_moves_nothing():
     assert not orthogonalized(torch.zeros(4, 6)).any()
 
 
+def by_the_definition(matrix):
+    """Jordan's rounds as he wrote them, each on the whole matrix."""
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(8, 27), (32, 32), (64, 16), (1, 9), (64, 576)], ids=str)
+def test_rounds_on_the_square_give_what_rounds_on_the_matrix_give(shape):
+    matrix = random(*shape)
+    wide = matrix if shape[0] <= shape[1] else matrix.T
+    exact = by_the_definition(wide.double())
+    got = orthogonalized(matrix)
+    torch.testing.assert_close(
+        got if wide is matrix else got.T, exact.float(), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_matrix_of_few_directions_keeps_its_weak_ones_weak():
+    strong = random(64, 4) @ random(4, 576, seed=1)
+    matrix = strong + 1e-4 * random(64, 576, seed=2)
+    got, exact = orthogonalized(matrix), by_the_definition(matrix.double())
+    values = torch.linalg.svdvals(got)
+    assert values[:4].min() > 0.6
+    assert values[4:].max() < 0.02
+    assert (got - exact).norm() < 1e-3 * exact.norm()
+
+
 def test_three_updates_are_those_of_the_definition():
     weight = nn.Parameter(random(6, 4, 3, 3))
     by_hand, momentum, lr = weight.detach().clone(), torch.zeros(6, 4, 3, 3), 0.1
@@ -48,11 +78,8 @@ def test_three_updates_are_those_of_the_definition():
         optimizer.step()
         momentum = 0.6 * momentum + grad
         matrix = (grad + 0.6 * momentum).reshape(6, 36)
-        x = matrix / matrix.norm()
-        for _ in range(5):
-            a = x @ x.T
-            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-        by_hand = by_hand * 6**0.5 / by_hand.norm() - lr * x.reshape(6, 4, 3, 3)
+        direction = by_the_definition(matrix).reshape(6, 4, 3, 3)
+        by_hand = by_hand * 6**0.5 / by_hand.norm() - lr * direction
         torch.testing.assert_close(weight.detach(), by_hand)
 
 
