@@ -217,7 +217,13 @@ class Training:
     def restore(self, state: dict[str, Any], warning: str) -> None:
         """Become what was saved."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:  # of other weights: PyTorch's own words name none
+            raise DamagedError(
+                f"the checkpoint was written by another version of this program, which learned "
+                f"other weights of {self.config.model}: train it anew"
+            ) from error
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.step, self.validated = state["step"], state["validated"]

@@ -176,6 +176,24 @@ def test_a_checkpoint_of_a_run_that_was_told_something_else_is_refused(datasets,
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+def test_a_checkpoint_of_a_version_that_learned_other_weights_is_refused(
+    datasets, tiny, tmp_path, monkeypatch
+):
+    list(fit(tiny(), datasets, tmp_path, lambda: True))
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def with_a_head_that_stays(config, num_classes):
+        model = first_weights(config, num_classes)
+        model.head.bias.requires_grad_(False)
+        return model
+
+    monkeypatch.setattr("resnet_demo.training.state.first_weights", with_a_head_that_stays)
+    rule = f"another version of this program, which learned other weights of {tiny().model}"
+    with pytest.raises(DamagedError, match=rule):
+        list(fit(tiny(), datasets, tmp_path))
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
 def test_a_finished_run_resumed_has_nothing_left_to_do(datasets, tiny, tmp_path):
     list(fit(tiny(), datasets, tmp_path))
     assert [type(e) for e in fit(tiny(), datasets, tmp_path)] == [Resumed, Finished]
@@ -289,7 +307,7 @@ def test_the_end_tells_how_many_epochs_there_were(epochs, told, datasets, tiny):
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny):
     with pytest.raises(TrainingError, match="peak_lr"):
-        list(fit(tiny(model="resnet9", peak_lr=10.0, batch_norm=False), datasets))
+        list(fit(tiny(model="resnet20", peak_lr=10.0, batch_norm=False), datasets))
 
 
 @pytest.fixture
