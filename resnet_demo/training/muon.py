@@ -22,7 +22,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     Newton-Schulz iteration: matrix products alone. Singular values end between 0.7 and 1.2,
     which is near enough for a direction (Jordan 2024). Every round multiplies the matrix by a
     polynomial of its own square, X X'; these commute, so that the rounds can be done on the square
-    alone, which for a convolution is nine times smaller, and their product once on the matrix.
+    alone, up to nine times smaller for a 3x3 convolution, and their product once on the matrix.
     """
     x = matrix / (matrix.norm() + 1e-7)  # no singular value above 1
     wide = x.shape[0] <= x.shape[1]

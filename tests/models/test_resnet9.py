@@ -70,6 +70,12 @@ def test_how_many_images_are_looked_at_together_does_not_matter(adapted, monkeyp
     torch.testing.assert_close(adapted.stem.weight * signs, weight)
 
 
+def test_without_batch_norm_the_stem_s_biases_bring_no_mean():
+    model = build_model("resnet9", batch_norm=False)
+    model.adapt(SMOOTH)
+    assert not model.stem.bias.any()
+
+
 def test_training_leaves_the_stem_alone_and_asks_for_no_gradient_of_its_map(adapted):
     before = {name: tensor.clone() for name, tensor in adapted.stem.state_dict().items()}
     assert torch.equal(before["bias"], torch.full((24,), STEM_BIAS))

@@ -41,7 +41,7 @@ from .two_ranks import BASE, RUNS
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 120.0  # on a machine that does other things too
 EXACT = [name for name, knobs in RUNS.items() if not knobs.get("batch_norm", True)]
-LONG = {**BASE, "batch_norm": False, "epochs": 6, "peak_lr": 0.005}
+LONG = {**BASE, "batch_norm": False, "epochs": 6}
 
 
 @pytest.fixture(scope="module", autouse=True)

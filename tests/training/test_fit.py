@@ -307,7 +307,7 @@ def test_the_end_tells_how_many_epochs_there_were(epochs, told, datasets, tiny):
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(datasets, tiny):
     with pytest.raises(TrainingError, match="peak_lr"):
-        list(fit(tiny(model="resnet20", peak_lr=10.0, batch_norm=False), datasets))
+        list(fit(tiny(model="resnet9", peak_lr=10.0, batch_norm=False), datasets))
 
 
 @pytest.fixture
