@@ -41,8 +41,11 @@ class Started(Event):
     version: str
     seconds: float = 0.0  # of work before, where it was resumed
     sides: list = field(default_factory=list)  # pixels, of the training images in turn
+    keep: str = "best"  # which epoch's weights, as TrainConfig's
 
     def __post_init__(self) -> None:
+        if self.keep not in ("best", "last"):
+            raise ValueError("keep must be best or last")
         if not all(type(side) is int and 0 < side < 2**16 for side in self.sides):
             raise ValueError("sides must be whole numbers of pixels")
 
@@ -111,7 +114,11 @@ class Epoch(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
-    """The last event of a stretch; best_epoch is None before the first validation."""
+    """The last event of a stretch; best_epoch is None before the first validation.
+
+    It is the epoch whose weights were kept: the best by validation, or the last where the config
+    keeps that.
+    """
 
     best_epoch: int | None
     best_val_top1: float | None

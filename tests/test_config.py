@@ -40,6 +40,7 @@ THE_ARTICLE = {  # the table of the design, line by line
     "image_size": 224,
     "grow_from": 1.0,
     "ema_decay": 0.0,
+    "keep": "best",
     "per_image_std": True,
     "flip": False,
     "crop": 0,

@@ -146,3 +146,12 @@ def test_sizes_of_images_that_are_no_numbers_of_pixels_make_a_line_damaged(sides
     opening = json.loads(to_line(EXAMPLES[0]))
     assert from_line(json.dumps({**opening, "sides": [20, 32]})).sides == [20, 32]
     assert from_line(json.dumps({**opening, "sides": sides})) is None
+
+
+@pytest.mark.parametrize("keep", ["<img src=x>", "first", "", None, ["last"], 1])
+def test_what_a_run_keeps_is_the_best_or_the_last_or_the_line_is_damaged(keep):
+    opening = json.loads(to_line(EXAMPLES[0]))
+    assert from_line(json.dumps({**opening, "keep": "last"})).keep == "last"
+    assert from_line(json.dumps({**opening, "keep": keep})) is None
+    del opening["keep"]  # of an earlier version
+    assert from_line(json.dumps(opening)).keep == "best"

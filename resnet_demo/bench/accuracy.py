@@ -71,7 +71,7 @@ def accuracy(
 
 
 def one_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
-    """Train, keep the weights that are best by validation, score them on the test images.
+    """Train, and score the weights that the run keeps on the test images.
 
     test_top1: each image asked about once; test_top1_of_views: six times, mirrored and shifted.
     train_seconds: in steps alone; seconds: validation too. In neither: loading, saving, testing.

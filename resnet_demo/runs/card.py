@@ -10,6 +10,10 @@ from resnet_demo.literal import literal
 from resnet_demo.runs.view import RunView
 from resnet_demo.runs.words import count, duration
 
+CHOSEN = {
+    "best": "the best by validation top-1",
+    "last": "the last one, whatever its validation top-1",
+}
 LICENCE = {
     "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown: none of its images is here."
 }
@@ -35,7 +39,7 @@ log, its answers on the test images and its weights, in float16, are all in this
 
 {table("on the test split", "", scores(result, top1_float32))}
 
-The weights are those of epoch {best.epoch} of {config.epochs}, the best by validation top-1
+The weights are those of epoch {best.epoch} of {config.epochs}, {CHOSEN[config.keep]}
 ({best.val_top1:.2%}). Precision: the share that was right among those said to be of a class.
 Recall: the share that was found among those that are.
 

@@ -71,7 +71,12 @@ class RunView:
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch whose weights were kept: the first of the highest validation top-1."""
+        """The epoch whose weights were kept.
+
+        The first of the highest validation top-1, or the last: the beginning tells, by `keep`.
+        """
+        if self.started and self.started.keep == "last":
+            return self.epochs[-1] if self.epochs else None
         return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
 
     @property

@@ -31,10 +31,10 @@ def in_words(event: Event) -> str:
             f"{event.val_top1:.2%}; {duration(event.seconds)}"
         )
     if isinstance(event, Ended):
-        best = ""
+        kept = ""
         if event.best_val_top1 is not None:
-            best = f"; best validation top-1 {event.best_val_top1:.2%} in epoch {event.best_epoch}"
-        return f"{event.kind} after {duration(event.seconds)}: {event.message}{best}"
+            kept = f"; kept epoch {event.best_epoch}, validation top-1 {event.best_val_top1:.2%}"
+        return f"{event.kind} after {duration(event.seconds)}: {event.message}{kept}"
     return event.kind
 
 

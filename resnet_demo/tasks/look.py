@@ -205,8 +205,8 @@ def summary_text(row: dict[str, Any]) -> str:
     """A summary as a line."""
     if row["state"] == "damaged":
         return f"{row['run']}: {row['message']}"
-    best = f", best validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
+    top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
     return (
         f"{row['run']}: {row['state']}, {row['model']} on {row['dataset']}, "
-        f"{row['epoch']} of {row['epochs']} epochs in {duration(row['seconds'])}{best}"
+        f"{row['epoch']} of {row['epochs']} epochs in {duration(row['seconds'])}{top1}"
     )

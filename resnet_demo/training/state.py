@@ -140,6 +140,7 @@ class Training:
             "version": __version__,
             "seconds": self.seconds,
             "sides": sides(self.config),
+            "keep": self.config.keep,
         }
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
 
@@ -161,9 +162,11 @@ class Training:
     def keep_if_best(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
         """Save the weights for classifying, if no earlier epoch was better on validation.
 
+        Where the config keeps the last epoch's, in any case.
         outside: `Validation.outside` of the same epoch, for model.json's metrics.
         """
-        if self.best and summary.val_top1 <= self.best["val_top1"]:
+        by_validation = self.config.keep == "best"
+        if by_validation and self.best and summary.val_top1 <= self.best["val_top1"]:
             return
         self.best = {
             "epoch": summary.epoch,

@@ -19,8 +19,8 @@ from resnet_demo.ui.matrix import MOST_CLASSES, matrix_html
 from resnet_demo.ui.services import plainly
 
 DONE = "Evaluated. The result is kept: looking again is instant."
-NOTHING = "Nothing to evaluate yet: train a network first, its best epoch is then measured here."
-READY = "Press **Evaluate**: the best epoch's weights answer every picture of the split."
+NOTHING = "Nothing to evaluate yet: train a network first, what it keeps is then measured here."
+READY = "Press **Evaluate**: the weights that were kept answer every picture of the split."
 COMPARING = "<p>Comparing …</p>"
 MATRIX_HINT = (
     "A row is what the images are, a column what they were taken for; right answers lie on the "

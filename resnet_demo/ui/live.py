@@ -26,12 +26,13 @@ def tiles(seen: Look) -> str:
     """The figures as HTML. Numbers and words of ours only: no text of anybody else's goes in."""
     at = seen.progress()
     total, step, left = at["total_steps"], at["step"], at["seconds_left"]
-    best = seen.view.best
+    kept, started = seen.view.best, seen.view.started
+    which = started.keep if started else "best"
     figures = {
         "state": STATE_WORDS[seen.status.state],
         "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
         "step": f"{step:,} / {total:,}" if total else "–",
-        "best validation": f"{best.val_top1:.2%}" if best else "–",
+        f"{which} validation": f"{kept.val_top1:.2%}" if kept else "–",
         "elapsed": duration(at["seconds"]) if at["seconds"] else "–",
         "time left": f"≈ {duration(left)}" if left is not None else "–",
         "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",

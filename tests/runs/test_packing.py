@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.special import logsumexp
 
 from resnet_demo.analysis.wilson import wilson
 from resnet_demo.cli import make_parser
-from resnet_demo.config import RECIPES, defaults, make_config, parse
+from resnet_demo.config import RECIPES, TrainConfig, defaults, make_config, parse
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError
 from resnet_demo.events import Started
@@ -17,7 +18,7 @@ from resnet_demo.models.description import describe
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.places import REPOSITORY
 from resnet_demo.runs import packing
-from resnet_demo.runs.card import command
+from resnet_demo.runs.card import CHOSEN, command
 from resnet_demo.runs.evaluation import evaluate_run
 from resnet_demo.runs.packing import pack
 from resnet_demo.runs.predictions import compact
@@ -64,6 +65,13 @@ def test_weights_are_packed_in_half_their_bytes_and_counters_whole(packed, finis
         torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-6)
     original = (finished.path / "model.safetensors").stat().st_size
     assert told["weights_bytes"] < 0.6 * original
+
+
+def test_the_card_has_words_for_every_way_to_choose_an_epoch(packed):
+    knob = TrainConfig.__dataclass_fields__["keep"]
+    assert CHOSEN.keys() == set(knob.metadata["choices"])
+    text = " ".join((packed[0].path / "README.md").read_text("utf-8").split())
+    assert re.search(r"of epoch \d of \d, the best by validation top-1 \(", text)
 
 
 def test_the_scores_are_those_of_the_weights_as_stored(packed, finished, datasets):

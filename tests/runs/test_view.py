@@ -141,6 +141,14 @@ def test_the_best_epoch_is_the_first_of_the_highest_validation_top1(view):
     assert view.best.epoch == 2
 
 
+def test_a_run_that_keeps_the_last_epoch_has_it_whatever_its_validation_top1(view):
+    last = replace(started(), keep="last")
+    assert told(view, last).best is None
+    assert told(view, epoch(1, 0.6)).best.epoch == 1
+    assert told(view, epoch(2, 0.4)).best.epoch == 2
+    assert told(view, replace(resumed(8), keep="last"), epoch(3, 0.5)).best.epoch == 3
+
+
 def test_time_left_counts_whole_epochs_with_their_validation(view):
     told(view, started(), *(step(n) for n in range(1, 5)), epoch(1, seconds=8.0), step(5), step(6))
     assert view.seconds_left() == (12 - 6) * 2.0

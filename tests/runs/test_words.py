@@ -60,7 +60,7 @@ def test_an_event_is_one_line_with_percent_and_units():
     assert "top-1 82.87%; 3 min 05 s" in in_words(epoch)
     end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
     assert in_words(Finished(**at, **end)) == (
-        "finished after 1 min 00 s: 3 epochs done; best validation top-1 82.87% in epoch 2"
+        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87%"
     )
 
 

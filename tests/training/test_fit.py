@@ -1,7 +1,7 @@
 import hashlib
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -215,6 +215,18 @@ def test_the_best_weights_are_those_of_the_best_validation(datasets, tiny, tmp_p
     assert saved.metrics["epoch"] == best.epoch
     assert saved.metrics["val_top1"] == best.val_top1
     assert saved.classes == ("blue", "green", "red")
+
+
+def test_the_last_epoch_s_weights_are_kept_where_that_is_asked(datasets, tiny, tmp_path):
+    config = tiny(keep="last")
+    started, *events = fit(config, datasets, tmp_path)
+    epochs, finished = [e for e in events if isinstance(e, Epoch)], events[-1]
+    assert started.keep == "last"
+    assert (finished.best_epoch, finished.best_val_top1) == (3, epochs[-1].val_top1)
+    training = Training.begin(config, datasets, tmp_path)
+    for worse in (replace(epochs[0], val_top1=0.9), replace(epochs[1], val_top1=0.4)):
+        training.keep_if_best(worse)
+        assert load_model(tmp_path).metrics["epoch"] == worse.epoch
 
 
 def test_the_energy_of_one_validation_image_in_twenty_is_over_the_threshold_kept(

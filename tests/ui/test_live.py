@@ -33,6 +33,12 @@ def test_the_tiles_tell_where_a_run_is(seen, events):
     assert 'aria-valuenow="42"' in live.tiles(seen("running"))
 
 
+def test_a_run_that_keeps_the_last_epoch_tells_the_last_validation(seen, events):
+    told = figures(live.tiles(seen("running", events(keep="last"))))
+    assert told["last validation"] == "50.00%"
+    assert "best validation" not in told
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_a_run_without_a_word_has_tiles_without_figures(state, seen):
     told = figures(live.tiles(seen(state)))
