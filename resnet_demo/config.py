@@ -12,6 +12,7 @@ from resnet_demo.errors import ConfigError, shortened
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2: He et al. 2015, section 4.2, has those from 20
 WHITENING = ("resnet9", "resnet9-wide", "resnet11")  # those of models/resnet9.py
+KEEP = ("best", "last")  # by validation, or whatever validation says
 MODELS = (
     *WHITENING,
     *(f"resnet{depth}" for depth in DEPTHS),
@@ -89,7 +90,7 @@ class TrainConfig:
         "which epoch's weights are kept: of the best validation accuracy, or of the last epoch, "
         "which is the better choice where the learning rate falls to 0 and validation images are "
         "few: among epochs that hardly differ they choose by chance",
-        choices=("best", "last"), rare=True,
+        choices=KEEP, rare=True,
     )  # fmt: skip
     label_smoothing: float = knob(
         0.1, "share of the target spread over all classes, against over-confidence",

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from resnet_demo.config import KEEP
 from resnet_demo.events import (
     KINDS,
     Compiled,
@@ -151,7 +152,8 @@ def test_sizes_of_images_that_are_no_numbers_of_pixels_make_a_line_damaged(sides
 @pytest.mark.parametrize("keep", ["<img src=x>", "first", "", None, ["last"], 1])
 def test_what_a_run_keeps_is_the_best_or_the_last_or_the_line_is_damaged(keep):
     opening = json.loads(to_line(EXAMPLES[0]))
-    assert from_line(json.dumps({**opening, "keep": "last"})).keep == "last"
+    for known in KEEP:  # the config's own choices
+        assert from_line(json.dumps({**opening, "keep": known})).keep == known
     assert from_line(json.dumps({**opening, "keep": keep})) is None
     del opening["keep"]  # of an earlier version
     assert from_line(json.dumps(opening)).keep == "best"

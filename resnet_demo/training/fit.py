@@ -88,7 +88,7 @@ def told(
             return
         summary, outside = validated
         yield summary
-        training.keep_if_best(summary, outside)
+        training.keep_weights(summary, outside)
         save(training)
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     yield Finished(**training.now(), **training.ending(f"{epochs} done"))

@@ -159,10 +159,10 @@ class Training:
         self.epoch_began = self.seconds
         self.tally = Tally.on(self.device)
 
-    def keep_if_best(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
-        """Save the weights for classifying, if no earlier epoch was better on validation.
+    def keep_weights(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
+        """Save the weights for classifying: those of the last epoch, or of the best so far.
 
-        Where the config keeps the last epoch's, in any case.
+        The config's `keep` decides; best is the first of the highest validation top-1.
         outside: `Validation.outside` of the same epoch, for model.json's metrics.
         """
         by_validation = self.config.keep == "best"

@@ -225,7 +225,7 @@ def test_the_last_epoch_s_weights_are_kept_where_that_is_asked(datasets, tiny, t
     assert (finished.best_epoch, finished.best_val_top1) == (3, epochs[-1].val_top1)
     training = Training.begin(config, datasets, tmp_path)
     for worse in (replace(epochs[0], val_top1=0.9), replace(epochs[1], val_top1=0.4)):
-        training.keep_if_best(worse)
+        training.keep_weights(worse)
         assert load_model(tmp_path).metrics["epoch"] == worse.epoch
 
 
