@@ -44,6 +44,10 @@ class Reference(Network):
         """(B, 3, H, W) -> (B, 256, H/8, W/8), rounded down."""
         return self.body(x)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class. The mean is taken as it was when REFERENCE_RATE was measured."""
+        return self.head(self.features(x).mean(dim=(2, 3)))
+
 
 def conv_norm(c_in: int, c_out: int, layers: Layers, pool: bool = False) -> nn.Sequential:
     """3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W), or halved by a pool.

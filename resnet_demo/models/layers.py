@@ -86,7 +86,10 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalized -> logits (B, num_classes)."""
-        return self.head(self.features(x).mean(dim=(2, 3)))
+        maps = self.features(x)
+        # not maps.mean((2, 3)), whose gradient is laid out channel by channel even where the maps
+        # have channels last: a twentieth of a step of ResNet-9 (docs/performance.md)
+        return self.head(F.avg_pool2d(maps, maps.shape[2:]).flatten(1))
 
 
 def he_init(model: nn.Module) -> None:

@@ -47,6 +47,26 @@ def test_logits_are_the_head_of_the_mean_of_the_features(name):
     torch.testing.assert_close(model(IMAGES), maps.mean((2, 3)) + model.head.bias)
 
 
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("name", ["resnet9", "resnet18", "resnet20"])
+def test_the_gradient_of_the_features_lies_in_memory_as_they_do(name, order, monkeypatch):
+    model = build_model(name).to(memory_format=order)
+    features, seen = model.features, []
+
+    def watched(x):
+        maps = features(x)
+        maps.register_hook(lambda gradient: seen.append((maps, gradient)))
+        return maps
+
+    monkeypatch.setattr(model, "features", watched)
+    x = IMAGES.contiguous(memory_format=order)
+    F.cross_entropy(model(x), torch.tensor([0, 6])).backward()
+    ((maps, gradient),) = seen
+    assert min(maps.shape[2:]) > 1
+    assert maps.is_contiguous(memory_format=order)
+    assert gradient.is_contiguous(memory_format=order)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_without_batch_norm_every_convolution_has_a_bias_instead(name):
     model = build_model(name, batch_norm=False)
