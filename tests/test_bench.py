@@ -312,8 +312,9 @@ def test_accuracy_is_a_row_a_seed_and_a_sum(datasets, small_reference):
     assert (last["model"], last["batch_size"], last["image_size"]) == ("resnet20", 30, 8)
     text = "\n".join(line for row in (*rows, last) for line in words.accuracy_lines(row))
     assert text.startswith("seed 0: test top-1 ")
-    views = last["test_top1_of_views"]["median"]
-    assert f"the same of six views    {views:.2%} (" in text
+    for name in ("six", "ten"):
+        views = last[f"test_top1_of_{name}"]["median"]
+        assert f"the same of {name} views    {views:.2%} (" in text
     assert "recipe quick, 2 epochs, resnet20 on colours" in text
 
 
@@ -334,11 +335,16 @@ def test_seconds_in_steps_are_those_that_the_images_took(datasets, monkeypatch):
     )  # fmt: skip
     end = SimpleNamespace(best_epoch=1, best_val_top1=0.5, seconds=18.0)
     monkeypatch.setattr(accuracy, "fit", lambda *_: iter([epoch, epoch, end]))
-    scored = SimpleNamespace(result={"top1": 0.5, "beside": {"mode": "plain", "top1": 0.25}})
-    monkeypatch.setattr(accuracy, "evaluate_run", lambda *_, mode: scored)
+    top1 = {"flip-and-shift": 0.5, "flip-and-five-shifts": 0.75}
+    monkeypatch.setattr(
+        accuracy,
+        "evaluate_run",
+        lambda *_, mode: SimpleNamespace(result={"top1": top1[mode], "beside": {"top1": 0.25}}),
+    )
     row = accuracy.one_seed(tiny(), datasets)
     assert row["train_seconds"] == 2 * 135 / 27
-    assert (row["seconds"], row["test_top1"], row["test_top1_of_views"]) == (18.0, 0.25, 0.5)
+    assert (row["seconds"], row["test_top1"]) == (18.0, 0.25)
+    assert (row["test_top1_of_six"], row["test_top1_of_ten"]) == (0.5, 0.75)
 
 
 def test_the_reference_network_has_its_own_widths_whatever_resnet9_has(datasets, small_reference):

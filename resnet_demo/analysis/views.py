@@ -2,9 +2,12 @@
 
 Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds", section 3.5, airbench's `infer_mirror_translate`)
 shows the image and its mirror image, unshifted and shifted by one pixel up-left and down-right.
+Five shifts of up to two pixels tell a little more: where a network halves its maps by pools, each
+falls on another share of their grid.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,31 +27,31 @@ def mirrored(images: Tensor) -> Tensor:
     return images.flip(2)
 
 
-def shifted(images: Tensor, by: int) -> Tensor:
-    """So many pixels, less than a side, down and to the right, or up and left; edges mirrored."""
-    pixels = torch.full((len(images),), by, device=images.device)
-    return moved(images, pixels, pixels)
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """So many pixels, less than a side, down and to the right, or back; edges mirrored."""
+    ways = (torch.full((len(images),), by, device=images.device) for by in (down, right))
+    return moved(images, *ways)
 
 
-def up_left(images: Tensor) -> Tensor:
-    """By one pixel each way."""
-    return shifted(images, -1)
-
-
-def down_right(images: Tensor) -> Tensor:
-    """By one pixel each way."""
-    return shifted(images, 1)
-
+DIAGONAL = tuple(partial(shifted, down=by, right=by) for by in (-1, 1))
+# With no shift every row and every column from -2 to 2 once, as five rooks stand none of which can
+# take another. Chosen on validation images (docs/performance.md).
+ROOKS = tuple(
+    partial(shifted, down=down, right=right) for down, right in ((1, 2), (-2, 1), (-1, -2), (2, -1))
+)
 
 # Mode -> (weight, how to make it of the image) for each view; plain comes first. The weights are
-# airbench's: half for the two unshifted views, half for the four shifted ones.
+# airbench's where two are shifted: half for the unshifted views, half for the four others.
 VIEWS: dict[str, Sequence[tuple[float, tuple[View, ...]]]] = {
     "plain": ((1.0, (as_it_is,)),),
     "flip": ((0.5, (as_it_is,)), (0.5, (mirrored,))),
     "flip-and-shift": (
         (0.25, (as_it_is,)),
         (0.25, (mirrored,)),
-        *((0.125, (way, turn)) for way in (up_left, down_right) for turn in (as_it_is, mirrored)),
+        *((0.125, (way, turn)) for way in DIAGONAL for turn in (as_it_is, mirrored)),
+    ),
+    "flip-and-five-shifts": tuple(
+        (0.1, (way, turn)) for way in (as_it_is, *ROOKS) for turn in (as_it_is, mirrored)
     ),
 }
 

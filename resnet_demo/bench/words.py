@@ -47,7 +47,8 @@ def seed_line(row: dict[str, Any]) -> str:
     """What one seed reached, and how soon."""
     return (
         f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, of six views "
-        f"{row['test_top1_of_views']:.2%}, val top-1 {row['val_top1']:.2%} "
+        f"{row['test_top1_of_six']:.2%}, of ten {row['test_top1_of_ten']:.2%}, "
+        f"val top-1 {row['val_top1']:.2%} "
         f"(epoch {row['best_epoch']}); {row['train_seconds']:.1f} s in steps, "
         f"{row['seconds']:.1f} s with validation"
     )
@@ -58,7 +59,8 @@ def summary_lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"recipe {row['recipe']}, {row['epochs']} epochs, {in_words(row)}, seeds: {row['seeds']}"
     for name, words in (
         ("test_top1", "test top-1"),
-        ("test_top1_of_views", "the same of six views"),
+        ("test_top1_of_six", "the same of six views"),
+        ("test_top1_of_ten", "the same of ten views"),
         ("val_top1", "val top-1"),
         ("train_seconds", "seconds in steps"),
         ("seconds", "seconds with validation"),

@@ -18,7 +18,10 @@ def add(verbs: Any) -> None:
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--split", default="test", help="test (default), val or train")
     evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
-    modes = "plain (default), flip, flip-and-shift or article (in training mode, its fault)"
+    modes = (
+        "plain (default), flip, flip-and-shift, flip-and-five-shifts or article (in training mode, "
+        "its fault)"
+    )
     evaluate.add_argument("--mode", default="plain", help=f"how each image is asked about: {modes}")
     evaluate.add_argument(
         "--against", metavar="OTHER", help="a run to compare with, image by image"

@@ -1,16 +1,17 @@
 """The ways to ask a network about an image, once or more often. No torch here: a page lists them.
 
 plain: each image once. flip: the mean of the logits of the image and its mirror image.
-flip-and-shift: of six views, see `analysis.views`. article: the tutorial's fault, the network in
-training mode, which normalizes over each batch of 64 images. They are shuffled, always alike: the
-tutorial shuffles too, and another order is another score (all of one class: mostly wrong answers).
+flip-and-shift: of six views; flip-and-five-shifts: of ten, see `analysis.views`. article: the
+tutorial's fault, the network in training mode, which normalizes over each batch of 64 images. They
+are shuffled, always alike: the tutorial shuffles too, and another order is another score (all of
+one class: mostly wrong answers).
 """
 
 from resnet_demo.config import one_of
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 
-MODES = ("plain", "flip", "flip-and-shift", "article")
+MODES = ("plain", "flip", "flip-and-shift", "flip-and-five-shifts", "article")
 
 
 def check_mode(mode: str) -> str:

@@ -61,7 +61,8 @@ def api(services: Services) -> None:
     ) -> dict:
         """Score the run's best weights on `test`, `val` or `train`; waits for the result.
 
-        mode: plain, flip, flip-and-shift or article. against: another run to compare with.
+        mode: plain, flip, flip-and-shift, flip-and-five-shifts or article. against: another run to
+        compare with.
         robustness: also on images made worse, in seven ways and five strengths each: minutes.
         """
         with plainly():

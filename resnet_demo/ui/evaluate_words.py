@@ -11,11 +11,14 @@ MODE_WORDS = {
     "plain": "plain: each image once",
     "flip": "flip: with its mirror image",
     "flip-and-shift": "flip and shift: six views",
+    "flip-and-five-shifts": "flip and five shifts: ten views",
     "article": "as the article did: in training mode",
 }
 OF_MODE = {
     "flip": "Each image and its mirror image were asked about",
     "flip-and-shift": "Six views of each image were asked about, mirrored and shifted by a pixel",
+    "flip-and-five-shifts": "Ten views of each image were asked about, mirrored and shifted by up "
+    "to two pixels",
     "article": "As the article did, it was asked in training mode, in shuffled batches of 64: each "
     "answer depends on the other images of its batch",
 }

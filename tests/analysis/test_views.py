@@ -46,9 +46,24 @@ def test_flip_is_the_mean_of_the_image_and_its_mirror_image():
     torch.testing.assert_close(mean_of(answers, "flip"), (net(x) + net(x.flip(3))) / 2)
 
 
+def test_the_five_shifts_are_each_row_and_column_from_two_up_to_two_down_once_and_mirrored():
+    places = [(0, 0), (1, 2), (-2, 1), (-1, -2), (2, -1)]
+    assert sorted(down for down, _ in places) == sorted(right for _, right in places)
+    padded = F.pad(channels_first(IMAGES), (2, 2, 2, 2), "reflect")
+    height, width = IMAGES.shape[1:3]
+    expected = []
+    for down, right in places:
+        x = padded[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+        expected += [net(x), net(x.flip(3))]
+    views = VIEWS["flip-and-five-shifts"]
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in views]
+    mean = torch.stack(expected).mean(0)
+    torch.testing.assert_close(mean_of(answers, "flip-and-five-shifts"), mean)
+
+
 @pytest.mark.parametrize("mode", VIEWS)
 def test_weights_sum_to_one_and_the_image_as_it_is_comes_first(mode):
-    assert sum(weight for weight, _ in VIEWS[mode]) == 1
+    assert sum(weight for weight, _ in VIEWS[mode]) == pytest.approx(1)
     assert torch.equal(view(IMAGES, VIEWS[mode][0][1]), IMAGES)
 
 

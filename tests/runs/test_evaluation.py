@@ -206,7 +206,7 @@ def test_the_article_s_mode_leaves_the_loaded_network_as_it_was(finished, datase
     assert not model.training
 
 
-@pytest.mark.parametrize(("mode", "looks"), [*zip(MODES, (1, 2, 6, 2), strict=True)])
+@pytest.mark.parametrize(("mode", "looks"), [*zip(MODES, (1, 2, 6, 10, 2), strict=True)])
 def test_progress_counts_every_look_at_an_image(mode, looks, finished, datasets):
     told = []
     evaluate_run(finished, datasets, mode=mode, on_batch=lambda *now: told.append(now))
@@ -223,7 +223,7 @@ def test_who_is_told_of_progress_may_end_it(finished, datasets):
 
 @pytest.mark.parametrize("mode", ["", "Flip", None, 3])
 def test_another_mode_is_refused(mode, finished, datasets):
-    rule = "mode must be one of plain, flip, flip-and-shift, article, got "
+    rule = "mode must be one of plain, flip, flip-and-shift, flip-and-five-shifts, article, got "
     with pytest.raises(ConfigError, match=rule) as caught:
         evaluate_run(finished, datasets, mode=mode)
     assert caught.value.field == "mode"
@@ -321,7 +321,7 @@ def test_answers_stand_in_for_their_own_split_and_dataset_only(asked, packed, no
         evaluate_run(packed[0], nowhere, **asked)
 
 
-@pytest.mark.parametrize("mode", ["flip", "flip-and-shift", "article"])
+@pytest.mark.parametrize("mode", ["flip", "flip-and-shift", "flip-and-five-shifts", "article"])
 def test_another_mode_needs_the_images_and_says_how_to_get_them(mode, packed, nowhere):
     with pytest.raises(NotFoundError) as caught:
         evaluate_run(packed[0], nowhere, mode=mode)

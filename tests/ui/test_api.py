@@ -250,7 +250,8 @@ def test_mistakes_in_an_evaluation_are_told_before_anything_is_computed(app, ref
         "run must be the id of a run on this machine, got 'nobody-1'"
     )
     for mode in ("", "Flip", 5, {"a": 1}):
-        sentence = f"mode must be one of plain, flip, flip-and-shift, article, got {mode!r}"
+        modes = "plain, flip, flip-and-shift, flip-and-five-shifts, article"
+        sentence = f"mode must be one of {modes}, got {mode!r}"
         assert refused("evaluate", trained, "test", mode) == sentence
     for value, told in (("yes", "'yes'"), (1, "1"), (None, "nothing")):
         sentence = f"robustness must be true or false, got {told}"
