@@ -2,8 +2,7 @@
 
 Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds", section 3.5, airbench's `infer_mirror_translate`)
 shows the image and its mirror image, unshifted and shifted by one pixel up-left and down-right.
-Five shifts of up to two pixels tell a little more: where a network halves its maps by pools, each
-falls on another share of their grid.
+Five shifts of up to two pixels gave a slightly lower loss on validation (docs/performance.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ def shifted(images: Tensor, down: int, right: int) -> Tensor:
 
 DIAGONAL = tuple(partial(shifted, down=by, right=by) for by in (-1, 1))
 # With no shift every row and every column from -2 to 2 once, as five rooks stand none of which can
-# take another. Chosen on validation images (docs/performance.md).
+# take another.
 ROOKS = tuple(
     partial(shifted, down=down, right=right) for down, right in ((1, 2), (-2, 1), (-1, -2), (2, -1))
 )

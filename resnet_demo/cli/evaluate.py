@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
 
 
 def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
-    """Score a run's best weights."""
+    """Score a run's kept weights."""
     from resnet_demo.data.rules import check_split
     from resnet_demo.data.store import Datasets
     from resnet_demo.runs.modes import check_mode, require_images

@@ -1,4 +1,4 @@
-"""A run's best weights in memory, asked about pictures: one way for page, command line and API."""
+"""A run's kept weights in memory, asked about pictures: one way for page, command line and API."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ SMALL = 64  # pixels a side
 
 @dataclass(frozen=True)
 class Classifier:
-    """A run's best weights, loaded once for any number of pictures, in any number of threads.
+    """A run's kept weights, loaded once for any number of pictures, in any number of threads.
 
     lock: held while the network works, for whoever looks inside it must not see the work of others.
     A picture is (H, W, 3) uint8 of any size, and `fit` how a square is made of it: one of FITS.

@@ -22,7 +22,7 @@ class Classifiers:
         self.lock = Lock()
 
     def get(self, run: Run) -> "Classifier":
-        """The run's best weights as they are now, however large. Raises as Classifier.of."""
+        """The run's kept weights as they are now, however large. Raises as Classifier.of."""
         with self.lock:  # while one is loaded too: nobody loads it a second time
             key = (run.id, describe(run.path)["sha256"])
             if key in self.kept:

@@ -71,7 +71,7 @@ def evaluate_run(
     mode: str = "plain",
     on_batch: OnBatch | None = None,
 ) -> Evaluated:
-    """Score the run's best weights on a split, its own dataset's unless another is named.
+    """Score the run's kept weights on a split, its own dataset's unless another is named.
 
     Where the images are not on this machine, the answers that are kept beside the weights stand in
     for them: `stored` is then true. In a mode other than plain (see `runs.modes`) the images are

@@ -1,4 +1,4 @@
-"""The images that a run learned from, as its best weights see them."""
+"""The images that a run learned from, as its kept weights see them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -176,7 +176,7 @@ class Training:
         if not self.folder:
             return
         weights = sum(value.nbytes for value in self.kept.state_dict().values())
-        with full_told(self.folder, weights, "the best weights"):
+        with full_told(self.folder, weights, "the kept weights"):
             save_model(
                 self.folder,
                 self.kept,

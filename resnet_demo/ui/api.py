@@ -59,7 +59,7 @@ def api(services: Services) -> None:
         against: str = "",
         robustness: bool = False,
     ) -> dict:
-        """Score the run's best weights on `test`, `val` or `train`; waits for the result.
+        """Score the run's kept weights on `test`, `val` or `train`; waits for the result.
 
         mode: plain, flip, flip-and-shift, flip-and-five-shifts or article. against: another run to
         compare with.

@@ -120,7 +120,7 @@ class Services:
             return await asyncio.to_thread(work, *values)
 
     def classifier(self, run_id: str) -> "Classifier":
-        """The run's best weights, kept in memory while they are the best. Raises DemoError."""
+        """The run's kept weights, in memory while it keeps them. Raises DemoError."""
         return self.classifiers.get(self.runs.get(run_id))
 
     def picture(self, path: str | None) -> Path:
