@@ -7,7 +7,7 @@ import os
 import sys
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.tasks.limits import is_zero
 
 QUIET = {
@@ -25,7 +25,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         from resnet_demo.ui.app import Access, Limits, build_app, launch  # reads it as it comes
-        from resnet_demo.ui.zero import on_zero
+        from resnet_demo.ui.zerogpu import on_zero
 
         gpu = on_zero() if is_zero(os.environ) else None  # before anything else can touch CUDA
         access = Access.from_environment(os.environ)

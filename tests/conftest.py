@@ -19,7 +19,7 @@ import pytest
 
 from app import QUIET
 from resnet_demo.tasks.status import has_worker, request_stop, settle
-from tests.data.loopback import Loopback
+from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
 for name, value in QUIET.items():  # before Gradio is imported, as the app does
@@ -75,7 +75,7 @@ def colours(tmp_path_factory) -> Path:
     import numpy as np
     from PIL import Image
 
-    from resnet_demo.data.importing import import_images
+    from resnet_demo.data.importer.import_images import import_images
 
     root, source = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from resnet_demo import __version__
-from resnet_demo.bench.own import OwnLoop, begin, waiting_for
-from resnet_demo.bench.reference import Reference
+from resnet_demo.bench.interleaved import Clock, in_turns
+from resnet_demo.bench.product_loop import OwnLoop, begin, waiting_for
+from resnet_demo.bench.reference_network import Reference
 from resnet_demo.bench.throughput import conditions
-from resnet_demo.bench.turns import Clock, in_turns
 from resnet_demo.config import TrainConfig, make_config, to_json
 from resnet_demo.data.rules import check_data, split_sizes
 from resnet_demo.data.store import Datasets
+from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
-from resnet_demo.runs.evaluation import evaluate_run
 from resnet_demo.runs.store import Run
 from resnet_demo.training.batches import steps_per_epoch
 from resnet_demo.training.fit import fit

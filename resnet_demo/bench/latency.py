@@ -16,19 +16,19 @@ import torch
 from PIL import Image
 
 from resnet_demo import __version__
-from resnet_demo.analysis.evaluate import predict
-from resnet_demo.analysis.overlay import overlay
-from resnet_demo.bench.turns import Clock
+from resnet_demo.bench.interleaved import Clock
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.preprocess import preprocessing_for
 from resnet_demo.data.shapes import INFO
 from resnet_demo.errors import DemoError
+from resnet_demo.inference.classifier import Classifier
+from resnet_demo.inference.overlay import overlay
+from resnet_demo.inference.predict import predict
+from resnet_demo.models.device import device_name
 from resnet_demo.models.saved import save_model
-from resnet_demo.places import REPOSITORY
-from resnet_demo.runs.classifier import Classifier
+from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.training.device import device_name
 from resnet_demo.training.state import first_weights, network_of
 
 SHAPE = (480, 640)  # pixels of the picture, height and width

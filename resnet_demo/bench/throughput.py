@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from resnet_demo.bench.article import ArticleLoop
-from resnet_demo.bench.loader import LoaderLoop, cores
-from resnet_demo.bench.own import OwnLoop, begin, waiting_for
-from resnet_demo.bench.turns import Clock, compare, in_turns
+from resnet_demo.bench.article_loop import ArticleLoop
+from resnet_demo.bench.dataloader_loop import LoaderLoop, cores
+from resnet_demo.bench.interleaved import Clock, compare, in_turns
+from resnet_demo.bench.product_loop import OwnLoop, begin, waiting_for
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
-from resnet_demo.runs.lessons import PROBE_EVERY
-from resnet_demo.training.device import device_name
+from resnet_demo.learn.lessons import PROBE_EVERY
+from resnet_demo.models.device import device_name
 from resnet_demo.training.state import Training
 
 AGAINST = ("article", "loader")  # how others train

@@ -13,7 +13,7 @@ from resnet_demo import __version__
 from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
 from resnet_demo.cli.common import Parser, knob_names
 from resnet_demo.errors import DemoError, StoppedError
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 
 
 def main(argv: list[str] | None = None) -> int:

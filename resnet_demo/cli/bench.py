@@ -8,11 +8,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
-from resnet_demo.bench import words
+from resnet_demo.bench import text as words
 from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
-from resnet_demo.machine import make_ready
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
+from resnet_demo.tasks.process_setup import make_ready
 
 WORK = (  # the knobs that decide what a step costs
     "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
@@ -166,7 +166,7 @@ def outside(asked: argparse.Namespace, places: Places) -> None:
 
     run = find(Runs(places), asked.run)
     with alone(places):
-        from resnet_demo.bench.outside import outside as measure
+        from resnet_demo.bench.ood import outside as measure
 
         result = measure(run, Datasets(places.data), asked.images)
     tell(result, "\n".join(words.outside_lines(result)), asked.json)

@@ -7,7 +7,7 @@ from typing import Any
 from resnet_demo.cli.common import find, folder_for, tell, verb, whole
 from resnet_demo.cli.data import end_of_line, on_one_line
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 
 
 def add(verbs: Any) -> None:
@@ -56,7 +56,7 @@ def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     """A line a picture; a picture that cannot be read does not end the others."""
     from resnet_demo.data.pictures import check_fit
     from resnet_demo.data.store import Datasets
-    from resnet_demo.runs.modes import require_images
+    from resnet_demo.evaluation.modes import require_images
     from resnet_demo.runs.store import Runs
 
     check_fit(asked.fit)
@@ -65,8 +65,8 @@ def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     runs = [find(Runs(places), name) for name in (asked.run, asked.against) if name is not None]
     if asked.similar:
         require_images(runs[0].config().dataset, Datasets(places.data), "similar")
-    from resnet_demo.analysis.classify import check_top
-    from resnet_demo.runs.classifier import Classifier
+    from resnet_demo.inference.classification import check_top
+    from resnet_demo.inference.classifier import Classifier
 
     classifiers = [Classifier.of(run) for run in runs]
     for classifier in classifiers:
@@ -109,7 +109,7 @@ def check_one_file(field: str, files: list[str]) -> None:
 
 def index_of(run: Any, places: Places) -> Any:
     """What the run makes of its training images, kept for page and API too."""
-    from resnet_demo.tasks.indexing import Indexing
+    from resnet_demo.tasks.image_indexes import Indexing
     from resnet_demo.tasks.launcher import Launcher
 
     told = []
@@ -148,7 +148,7 @@ def one_picture(
     if inside is not None:
         told["inside"] = write_stages(inside, classifier.inside(rgb, asked.fit))
     if index is not None:
-        from resnet_demo.runs.similar import rows
+        from resnet_demo.inference.similar_images import rows
 
         told["similar"] = rows(classifier.similar(rgb, index, asked.fit))
     if other is not None:
@@ -159,17 +159,17 @@ def one_picture(
 
 def write_map(path: Path, looked: Any, asked: argparse.Namespace) -> None:
     """The picture under its heat, as a PNG. Raises OSError."""
-    from resnet_demo.analysis.inside import png
-    from resnet_demo.analysis.overlay import overlay
     from resnet_demo.files import write_atomically
+    from resnet_demo.inference.feature_maps import png
+    from resnet_demo.inference.overlay import overlay
 
     write_atomically(path, png(overlay(looked.picture, looked.heat, asked.opacity)))
 
 
 def write_stages(folder: Path, stages: list[tuple[str, Any]]) -> list[dict[str, str]]:
     """The strongest maps of each stage as a PNG: stage and file of each. Raises OSError."""
-    from resnet_demo.analysis.inside import png
     from resnet_demo.files import write_atomically
+    from resnet_demo.inference.feature_maps import png
 
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name.replace(' ', '-')}.png" for name, _ in stages]

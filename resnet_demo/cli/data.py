@@ -9,8 +9,8 @@ from typing import Any
 
 from resnet_demo.cli.common import tell, verb, whole
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
-from resnet_demo.runs.words import dataset_lines, dataset_text, transfer_text
+from resnet_demo.paths import Places
+from resnet_demo.runs.text import dataset_lines, dataset_text, transfer_text
 
 
 def add(verbs: Any) -> None:
@@ -74,7 +74,7 @@ def bring(asked: argparse.Namespace, places: Places) -> None:
     """Import a folder or an archive of images."""
     if asked.path is None:
         raise ConfigError("data import needs a name and the path of a folder, a zip or a tar")
-    from resnet_demo.data.importing import import_images
+    from resnet_demo.data.importer.import_images import import_images
 
     def progress(done: int, total: int | None, what: str) -> None:
         share = f"{done / total:4.0%}  " if total else ""

@@ -8,8 +8,8 @@ from typing import Any
 from resnet_demo.cli.common import find, folder_for, tell, verb
 from resnet_demo.cli.data import end_of_line, on_one_line
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
-from resnet_demo.runs.words import comparison_text, evaluation_text, robustness_text
+from resnet_demo.paths import Places
+from resnet_demo.runs.text import comparison_text, evaluation_text, robustness_text
 
 
 def add(verbs: Any) -> None:
@@ -37,7 +37,7 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
     """Score a run's kept weights."""
     from resnet_demo.data.rules import check_split
     from resnet_demo.data.store import Datasets
-    from resnet_demo.runs.modes import check_mode, require_images
+    from resnet_demo.evaluation.modes import check_mode, require_images
     from resnet_demo.runs.store import Runs
 
     check_split(asked.split)
@@ -52,7 +52,7 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
     finally:
         end_of_line()
     if folder is not None:
-        from resnet_demo.runs.report import write_report
+        from resnet_demo.evaluation.report import write_report
 
         write_report(first, folder, result.get("robustness"))
     tell(result, text_of(result, folder), asked.json)
@@ -60,14 +60,14 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
 
 def answers(asked: argparse.Namespace, datasets: Any, run: Any, other: Any) -> tuple[Any, dict]:
     """The run's Evaluated, and all that was asked for."""
-    from resnet_demo.runs.comparison import with_against
-    from resnet_demo.runs.evaluation import evaluate_run
+    from resnet_demo.evaluation.comparison import with_against
+    from resnet_demo.evaluation.evaluate_run import evaluate_run
 
     first = evaluate_run(run, datasets, asked.split, asked.dataset, asked.mode, shown(run))
     second = other and against(other, datasets, first.result)
     result = with_against(first, second)
     if asked.robustness:
-        from resnet_demo.runs.robustness import robustness
+        from resnet_demo.evaluation.robustness import robustness
 
         bears = robustness(run, datasets, asked.split, asked.dataset, shown(run, " made worse"))
         result = {**result, "robustness": bears}
@@ -89,7 +89,7 @@ def other_run(runs: Any, name: str | None) -> Any:
 
 def against(run: Any, datasets: Any, result: dict[str, Any]) -> Any:
     """The other run asked about the same images. Raises as `other_run`, DamagedError."""
-    from resnet_demo.runs.evaluation import evaluate_run
+    from resnet_demo.evaluation.evaluate_run import evaluate_run
 
     try:
         asked = result["split"], result["dataset"], result["mode"]

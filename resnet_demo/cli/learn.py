@@ -10,8 +10,8 @@ from resnet_demo.cli.common import flag, knob_names, tell, verb, whole
 from resnet_demo.cli.train import train_here
 from resnet_demo.config import TrainConfig, parse
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
-from resnet_demo.runs.lessons import BUGS, KINDS, beside_vgg, bugs, duel, gradient, range_of
+from resnet_demo.learn.lessons import BUGS, KINDS, beside_vgg, bugs, duel, gradient, range_of
+from resnet_demo.paths import Places
 
 
 def add(verbs: Any) -> None:
@@ -32,8 +32,8 @@ def add(verbs: Any) -> None:
 def learn_verb(asked: argparse.Namespace, places: Places) -> int:
     """Train the runs one after the other; a stop ends all, and `learn resume` goes on."""
     from resnet_demo.runs.groups import group_of
-    from resnet_demo.tasks.comparing import Comparing
     from resnet_demo.tasks.launcher import Launcher
+    from resnet_demo.tasks.run_groups import Comparing
 
     launcher = Launcher(places)
     if asked.what in ("resume", "record"):
@@ -68,7 +68,7 @@ def resumed(launcher: Any, group: Any, asked: argparse.Namespace) -> int:
 
 def recorded(launcher: Any, group: Any, asked: argparse.Namespace) -> int:
     """Copy what the runs were told and logged."""
-    from resnet_demo.runs.recording import record
+    from resnet_demo.learn.recording import record
 
     if asked.folder is None:
         raise ConfigError.rule("folder", "the folder that gets the recordings", None)

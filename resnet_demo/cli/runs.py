@@ -6,8 +6,8 @@ from typing import Any
 
 from resnet_demo.cli.common import find, tell, verb
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
-from resnet_demo.runs.words import epoch_lines, megabytes
+from resnet_demo.paths import Places
+from resnet_demo.runs.text import epoch_lines, megabytes
 
 
 def add(verbs: Any) -> None:
@@ -24,7 +24,7 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
     """List, show, delete, pack."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import discard
-    from resnet_demo.tasks.look import look, summary, summary_text
+    from resnet_demo.tasks.snapshot import look, summary, summary_text
 
     if asked.folder is not None and asked.what != "pack":
         raise ConfigError(f"runs {asked.what} takes no folder, got {str(asked.folder)!r}")
@@ -52,7 +52,7 @@ def pack_run(run: Any, asked: argparse.Namespace, places: Places) -> None:
     if asked.folder is None:
         raise ConfigError.rule("folder", "a folder that is new or empty", None)
     from resnet_demo.data.store import Datasets
-    from resnet_demo.runs.packing import pack
+    from resnet_demo.export.pack import pack
 
     told = pack(run, Datasets(places.data), asked.folder)
     text = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_demo.cli.common import tell, verb
 from resnet_demo.errors import ConfigError
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 
 
 def add(verbs: Any) -> None:
@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
 
 def space_verb(asked: argparse.Namespace, places: Places) -> int:
     """Build, check or upload; exit code 1 where something is wrong with the folder."""
-    from resnet_demo.hosting import SECRETS_GIVEN, VARIABLES, build, check, push
+    from resnet_demo.hosting.space import SECRETS_GIVEN, VARIABLES, build, check, push
 
     if (asked.what == "push") != (asked.repository is not None):
         rule = "named for push, OWNER/NAME, and for nothing else"

@@ -11,8 +11,8 @@ from resnet_demo.cli.common import find, flag, knob_names, tell, verb
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
-from resnet_demo.places import Places
-from resnet_demo.runs.words import in_words
+from resnet_demo.paths import Places
+from resnet_demo.runs.text import in_words
 from resnet_demo.training import torchrun
 
 EXIT_CODES = {"finished": 0, "stopped": 130, "failed": 1}
@@ -30,7 +30,7 @@ def add(verbs: Any) -> None:
 def train_verb(asked: argparse.Namespace, places: Places) -> int:
     """Train, or go on with a run; the same command again, or after a kill, is right."""
     from resnet_demo.tasks.launcher import Launcher
-    from resnet_demo.tasks.ranks import dismiss
+    from resnet_demo.tasks.multi_gpu import dismiss
 
     if torchrun.rank() > 0:
         return train_along(places)
@@ -93,7 +93,7 @@ def train_here(run: Any, places: Places, as_json: bool) -> int:
 
 def train_along(places: Places) -> int:
     """Train as a rank that is not the first: it follows that one, which writes and prints."""
-    from resnet_demo.tasks.ranks import follow
+    from resnet_demo.tasks.multi_gpu import follow
 
     try:
         last = follow(places, heeds_signals=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.data import cifar, shapes
+from resnet_demo.data import shapes
+from resnet_demo.data.cifar10 import archive
 from resnet_demo.data.folder import (
     SPLITS,
     Progress,
@@ -38,7 +39,7 @@ class Datasets:
         """cifar10 first, then shapes10, then the others, damaged ones too; read off the folder."""
         folders = self.root.iterdir() if self.root.is_dir() else ()
         names = {path.name for path in folders if NAME.fullmatch(path.name) and is_complete(path)}
-        if cifar.original(self.root):
+        if archive.original(self.root):
             names.add("cifar10")
         first = ["cifar10"] if "cifar10" in names else []
         return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
@@ -62,7 +63,7 @@ class Datasets:
             raise NotFoundError(f"dataset must be {rule}, got {shortened(name)}{hint}", "dataset")
         if name == "shapes10":
             return shapes.INFO
-        return read_info(self.path(name)) if is_complete(self.path(name)) else cifar.INFO
+        return read_info(self.path(name)) if is_complete(self.path(name)) else archive.INFO
 
     def prepare(self, name: str, progress: Progress | None = None) -> DatasetInfo:
         """Convert the original CIFAR-10 archive, once; other datasets are ready as they are.
@@ -73,7 +74,7 @@ class Datasets:
         if name != "cifar10" or is_complete(self.path(name)):
             return info
         try:
-            return cifar.convert(self.root, cifar.original(self.root), progress)
+            return archive.convert(self.root, archive.original(self.root), progress)
         except ConfigError:
             if not is_complete(self.path(name)):
                 raise
@@ -115,7 +116,7 @@ class Datasets:
             raise NotFoundError.rule("dataset", "one of " + ", ".join(self.names()), name)
         if name == "shapes10":
             raise ConfigError("shapes10 is built in and cannot be deleted", "name")
-        if name == "cifar10" and (own := cifar.original(self.root)):
+        if name == "cifar10" and (own := archive.original(self.root)):
             raise ConfigError(f"cifar10 would be made again from {own.name}: remove that", "name")
         away = self.root / f".{name}.partial-{os.getpid()}"  # as what a killed import left
         self.path(name).rename(away)

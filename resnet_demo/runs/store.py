@@ -8,11 +8,12 @@ from pathlib import Path
 
 from resnet_demo.config import TrainConfig, from_json
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.runs.log import EventLog
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
+RECORDINGS = "lessons"  # the folder of recordings, below that of the shipped runs
 RUN_ID_RULE = "1 to 64 lower-case letters, digits and dashes, the first no dash"
 
 
@@ -45,11 +46,13 @@ class Runs:
 
     def __init__(self, places: Places) -> None:
         self.root, self.shipped_root = places.runs, places.shipped
+        self.shipped_folders = (places.shipped, places.shipped / RECORDINGS)
 
     @cached_property
     def shipped(self) -> Sequence[Run]:
         """The runs that came with the repository, which nobody changes while the app is there."""
-        return [run for run in self.under(self.shipped_root) if run.shipped]
+        runs = (run for folder in self.shipped_folders for run in self.under(folder))
+        return [run for run in runs if run.shipped]
 
     def list(self) -> Sequence[Run]:
         """Every run, newest first, the shipped ones last."""
@@ -72,13 +75,13 @@ class Runs:
 
     def is_shipped(self, folder: Path) -> bool:
         """Whether a run came with the repository."""
-        return folder.parent == self.shipped_root and bool(SHIPPED.fullmatch(folder.name))
+        return folder.parent in self.shipped_folders and bool(SHIPPED.fullmatch(folder.name))
 
     def get(self, name: str) -> Run:
         """The run of that id. Raises ConfigError for no id, NotFoundError for no run."""
         check_run_id(name)
-        own, shipped = self.root / name, self.shipped_root / name
-        for folder in (own, shipped) if self.is_shipped(shipped) else (own,):
+        shipped = [folder / name for folder in self.shipped_folders if SHIPPED.fullmatch(name)]
+        for folder in (self.root / name, *shipped):
             if (folder / "config.json").is_file() and not folder.is_symlink():
                 return Run(folder, self.is_shipped(folder))
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")

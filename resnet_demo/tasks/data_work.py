@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from resnet_demo.data.getting import Transfer, get_cifar10
-from resnet_demo.data.importing import import_images
-from resnet_demo.data.sources import cifar10_sources
-from resnet_demo.data.survey import survey as survey_of
-from resnet_demo.data.survey import write_survey
-from resnet_demo.places import Places
+from resnet_demo.data.cifar10.get import Transfer, get_cifar10
+from resnet_demo.data.cifar10.sources import cifar10_sources
+from resnet_demo.data.importer.import_images import import_images
+from resnet_demo.data.importer.survey import survey as survey_of
+from resnet_demo.data.importer.survey import write_survey
+from resnet_demo.paths import Places
+from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.status import read_status
-from resnet_demo.tasks.work import Telling, begin, perform
 
 
 def get(folder: Path, places: Places, watch: Callable[[Transfer], None] | None = None) -> None:

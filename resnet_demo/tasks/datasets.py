@@ -11,12 +11,12 @@ import shutil
 import time
 from pathlib import Path
 
-from resnet_demo.data.importing import check_import
+from resnet_demo.data.importer.import_images import check_import
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.look import status_of
+from resnet_demo.tasks.snapshot import status_of
 from resnet_demo.tasks.status import Status, new_task, settle, take_over
 
 KINDS = {"get": "a download", "survey": "a look into images", "import": "an import"}

@@ -16,11 +16,12 @@ from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.places import REPOSITORY, Places
+from resnet_demo.paths import REPOSITORY, Places
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.disk_space import check_room
 from resnet_demo.tasks.limits import Allowance
-from resnet_demo.tasks.room import check_room
+from resnet_demo.tasks.queue import in_line
 from resnet_demo.tasks.secrets import without_secrets
 from resnet_demo.tasks.speeds import task_of
 from resnet_demo.tasks.status import (
@@ -36,7 +37,6 @@ from resnet_demo.tasks.status import (
     state_of,
     take_over,
 )
-from resnet_demo.tasks.turns import in_line
 
 TRASH = ".trash"
 

@@ -17,20 +17,20 @@ from pathlib import Path
 
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
-from resnet_demo.machine import make_ready
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.words import in_words
+from resnet_demo.runs.text import in_words
 from resnet_demo.tasks import data_work
-from resnet_demo.tasks.evaluating import bear, evaluate
-from resnet_demo.tasks.indexing import index
+from resnet_demo.tasks.evaluations import bear, evaluate
+from resnet_demo.tasks.image_indexes import index
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.tasks.measuring import measure
-from resnet_demo.tasks.ranks import devices, dismiss, end_with_parent, follow, start_ranks
+from resnet_demo.tasks.multi_gpu import devices, dismiss, end_with_parent, follow, start_ranks
+from resnet_demo.tasks.process_setup import make_ready
+from resnet_demo.tasks.progress import begin
+from resnet_demo.tasks.queue import wait_for_turn
+from resnet_demo.tasks.run_session import end, logged, to_the_end
+from resnet_demo.tasks.speed_tests import measure
 from resnet_demo.tasks.status import StopSignal, read_status, report, request_stop
-from resnet_demo.tasks.stretch import end, logged, to_the_end
-from resnet_demo.tasks.turns import wait_for_turn
-from resnet_demo.tasks.work import begin
 from resnet_demo.training import torchrun
 
 DEEDS = {

@@ -13,8 +13,8 @@ from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_of
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
+from resnet_demo.inference.predict import EVALUATION_PIXELS
 
-EVALUATION_PIXELS = 500 * 32 * 32  # a validation batch of 500 small images, or 10 of 224 pixels
 MIN_SHARE = 2  # images a rank: BatchNorm cannot normalize over one value
 
 

@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DemoError
+from resnet_demo.models.device import pick_device
 from resnet_demo.training import torchrun
 from resnet_demo.training.batches import share
-from resnet_demo.training.device import pick_device
 
 AGREE_EVERY = 4  # steps; asking all hosts costs some 0.1 ms, and a stop comes soon enough
 PATIENCE = timedelta(hours=1)  # for a rank that says nothing: the first may wait in the queue

@@ -14,7 +14,7 @@ import torch
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.errors import StoppedError
-from resnet_demo.training.device import device_name
+from resnet_demo.models.device import device_name
 from resnet_demo.training.fit import train_step
 from resnet_demo.training.optim import set_learning_rate
 from resnet_demo.training.state import Training

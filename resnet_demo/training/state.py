@@ -17,12 +17,12 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
 from resnet_demo.files import full_told
+from resnet_demo.models.device import autocast, device_name, pick_precision
 from resnet_demo.models.measure import measure
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
-from resnet_demo.training.device import autocast, device_name, pick_precision
 from resnet_demo.training.distributed import World, alone
 from resnet_demo.training.optim import Together, make_optimizer, running_mean
 from resnet_demo.training.tally import Tally

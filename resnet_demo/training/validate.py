@@ -6,9 +6,9 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from resnet_demo.analysis.evaluate import predict
-from resnet_demo.analysis.outside import outside_metric
 from resnet_demo.errors import StoppedError
+from resnet_demo.inference.ood import outside_metric
+from resnet_demo.inference.predict import predict
 from resnet_demo.training.state import Training
 
 

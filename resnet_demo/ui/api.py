@@ -15,13 +15,13 @@ from gradio.context import Context
 from resnet_demo.config import make_config
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError
-from resnet_demo.runs.modes import require_images
-from resnet_demo.runs.results import ROBUSTNESS, read_result
+from resnet_demo.evaluation.modes import require_images
+from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
 from resnet_demo.tasks.caller import ForbiddenError
-from resnet_demo.tasks.indexing import check_finished, read_index
+from resnet_demo.tasks.image_indexes import check_finished, read_index
 from resnet_demo.tasks.status import settle
+from resnet_demo.ui.page_uploads import current
 from resnet_demo.ui.services import Services, plainly, uploaded_picture
-from resnet_demo.ui.sessions import current
 
 if TYPE_CHECKING:  # as it stands in annotations only
     import numpy as np
@@ -193,7 +193,7 @@ def answer(
 
 def stages(services: Services, run_id: str, rgb: "np.ndarray", fit: str) -> list[dict[str, str]]:
     """The strongest maps of each stage, as the page and the command line draw them."""
-    from resnet_demo.analysis.inside import png
+    from resnet_demo.inference.feature_maps import png
 
     grids = services.classifier(run_id).inside(rgb, fit)
     return [{"stage": name, "png": b64encode(png(grid)).decode()} for name, grid in grids]
@@ -203,7 +203,7 @@ def alike(
     services: Services, run_id: str, rgb: "np.ndarray", fit: str, folder: Path
 ) -> list[dict[str, Any]]:
     """The most similar training images by the index in that folder."""
-    from resnet_demo.runs.similar import rows
+    from resnet_demo.inference.similar_images import rows
 
     return rows(services.classifier(run_id).similar(rgb, read_index(folder), fit))
 
@@ -252,7 +252,7 @@ async def finished(what: str, start: Callable[..., Path], *asked: Any) -> Path:
 
 def compared(first: Path, second: Path) -> dict[str, Any]:
     """Two evaluations beside each other. Loads torch, the first time."""
-    from resnet_demo.runs.comparison import with_against
-    from resnet_demo.runs.evaluation import read_evaluated
+    from resnet_demo.evaluation.comparison import with_against
+    from resnet_demo.evaluation.evaluate_run import read_evaluated
 
     return with_against(read_evaluated(first), read_evaluated(second))

@@ -2,34 +2,37 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 from gradio import state_holder
 from gradio.blocks import Block
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
-from resnet_demo.places import Places
+from resnet_demo.hosting.access import Access
+from resnet_demo.hosting.login_page import Door
+from resnet_demo.hosting.security_headers import SPACES, Guard, trusted_hosts
+from resnet_demo.hosting.upload_limits import Uploads
+from resnet_demo.hosting.zerogpu.slices import Slice
+from resnet_demo.paths import Places
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.tasks.slices import Slice
-from resnet_demo.ui import pulse, slices_panel
-from resnet_demo.ui import train_tab as train
-from resnet_demo.ui.access import Access
+from resnet_demo.ui import polling
 from resnet_demo.ui.api import api
-from resnet_demo.ui.banner import banner
-from resnet_demo.ui.classify_tab import classify_tab
-from resnet_demo.ui.data_tab import data_tab, keep_up
-from resnet_demo.ui.door import Door
-from resnet_demo.ui.evaluate_tab import IS_DARK, evaluate_tab
-from resnet_demo.ui.guard import SPACES, Guard, trusted_hosts
+from resnet_demo.ui.classify.tab import classify_tab
+from resnet_demo.ui.data.download_banner import banner
+from resnet_demo.ui.data.tab import data_tab, keep_up
+from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.header import header, way_words
-from resnet_demo.ui.learn_tab import learn_tab
-from resnet_demo.ui.pulse import Pulse
+from resnet_demo.ui.learn.tab import learn_tab
+from resnet_demo.ui.polling import Pulse
 from resnet_demo.ui.services import QUIET, Services
 from resnet_demo.ui.theme import CSS, theme
-from resnet_demo.ui.train_tab import train_tab
-from resnet_demo.ui.uploads import Uploads
-from resnet_demo.ui.watched import NOTHING
+from resnet_demo.ui.train import slices_panel
+from resnet_demo.ui.train import tab as train
+from resnet_demo.ui.train.run_panel import NOTHING
+from resnet_demo.ui.train.tab import train_tab
 
 MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
 MOST_SESSIONS = 2000  # pages that are remembered, open or closed, the latest used; some 40 KB each
@@ -39,7 +42,7 @@ MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the q
 class App(gr.Blocks):
     """The page, and what answers its pulse."""
 
-    pulse: Pulse
+    polling: Pulse
 
 
 def build_app(
@@ -58,7 +61,7 @@ def build_app(
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         way = header(access)
         get = banner(services)
-        marks = {name: pulse.mark() for name in ("data", "evaluation")}
+        marks = {name: polling.mark() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
                 tab = train_tab(services)
@@ -74,7 +77,7 @@ def build_app(
         api(services)
         choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
         shown = {name: tab[name] for name in ("run", *NOTHING)}
-        pulse.wire(shown | marks, [tab["run"], tab["log_scale"], *choices])
+        polling.wire(shown | marks, [tab["run"], tab["log_scale"], *choices])
         app.pulse = Pulse(services)
 
         def on_load(request: gr.Request) -> list:
@@ -136,7 +139,12 @@ def launch(
     """
     access = access or Access()
     state_holder.SessionState = OpenPage
-    before = [guard(os.environ), Middleware(Door, access), Middleware(Uploads, access, limits)]
+    uploads = Path(get_upload_folder())
+    before = [
+        guard(os.environ),
+        Middleware(Door, access),
+        Middleware(Uploads, access, limits, uploads),
+    ]
     app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
     app._queue.sleep_when_free = 0.02  # s; Gradio's 0.001 keeps a core busy while nothing happens
     app._queue.progress_update_sleep_when_free = 1.0  # s; nothing here tells Gradio of progress

@@ -2,10 +2,10 @@
 
 import gradio as gr
 
-from resnet_demo.literal import literal
+from resnet_demo.hosting.access import Access
+from resnet_demo.hosting.login_page import PATH
+from resnet_demo.runs.markdown_escape import literal
 from resnet_demo.tasks.caller import Caller
-from resnet_demo.ui.access import Access
-from resnet_demo.ui.door import PATH
 
 TITLE = """# ResNet Demo
 Train a residual network, watch it learn, measure it, and show it your own pictures."""

@@ -14,27 +14,27 @@ from starlette.requests import HTTPConnection
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
+from resnet_demo.hosting.access import Access
+from resnet_demo.hosting.zerogpu.slices import Slice, Slices
+from resnet_demo.inference.classifier_cache import Classifiers
 from resnet_demo.models.description import WEIGHTS
-from resnet_demo.places import Places
-from resnet_demo.runs.classifiers import Classifiers
+from resnet_demo.paths import Places
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.comparing import Comparing
 from resnet_demo.tasks.datasets import DataTasks
-from resnet_demo.tasks.evaluating import Evaluating
-from resnet_demo.tasks.indexing import Indexing
+from resnet_demo.tasks.evaluations import Evaluating
+from resnet_demo.tasks.image_indexes import Indexing
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Allowance, Limits
-from resnet_demo.tasks.look import States, Watcher
-from resnet_demo.tasks.measuring import Measuring
-from resnet_demo.tasks.slices import Slice, Slices
-from resnet_demo.ui.access import Access
-from resnet_demo.ui.curves import Curves
-from resnet_demo.ui.fair import Fair
-from resnet_demo.ui.sessions import Sessions
+from resnet_demo.tasks.run_groups import Comparing
+from resnet_demo.tasks.snapshot import States, Watcher
+from resnet_demo.tasks.speed_tests import Measuring
+from resnet_demo.ui.fair_queue import Fair
+from resnet_demo.ui.page_uploads import Sessions
+from resnet_demo.ui.train.curves import Curves
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.runs.classifier import Classifier
+    from resnet_demo.inference.classifier import Classifier
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 NOT_UPLOADED = ConfigError(

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.places import Places
-from resnet_demo.ui.evaluate_standing import Asked, Standings
+from resnet_demo.paths import Places
+from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
 from resnet_demo.ui.services import Services
 from tests.ui.answered import answered, untrained_runs
 

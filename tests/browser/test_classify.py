@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import TimeoutError, expect
 
-from resnet_demo.tasks.indexing import fill
+from resnet_demo.tasks.image_indexes import fill
 from resnet_demo.tasks.status import new_task, report
 from tests.ui.answered import CLASSES
 

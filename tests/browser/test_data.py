@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.data.loopback import Loopback, cifar_zip, slowly, well
+from tests.loopback import Loopback, cifar_zip, slowly, well
 
 pytestmark = pytest.mark.browser
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 
-from resnet_demo.ui.evaluate_images import PAGE
+from resnet_demo.ui.evaluate.images import PAGE
 from tests.ui.answered import CLASSES
 
 pytestmark = pytest.mark.browser

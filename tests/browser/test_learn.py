@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from resnet_demo.ui.learn_duel import GUESSES
+from resnet_demo.ui.learn.duel import GUESSES
 from tests.ui.answered import untrained_runs
 
 pytestmark = pytest.mark.browser

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from resnet_demo.export.model_card import classes, in_list
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.runs.card import classes, in_list
 from resnet_demo.tasks.status import Status, as_json, read_status
 
 pytestmark = pytest.mark.browser

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from resnet_demo.data.importing import import_images
+from resnet_demo.data.importer.import_images import import_images
 
 pytestmark = pytest.mark.browser
 

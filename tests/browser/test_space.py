@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from resnet_demo.hosting import build
+from resnet_demo.hosting.space import build
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak]
 

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.events import Finished, Resumed, Started
+from resnet_demo.hosting.zerogpu.quota import used_by
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.quota import used_by
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.browser

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resnet_demo.analysis.figures import BLUE, GREY, VERMILLION
+from resnet_demo.evaluation.figures import BLUE, GREY, VERMILLION
 
 BIN_S = 15.0
 

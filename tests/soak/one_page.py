@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from resnet_demo.config import make_config
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Finished, Started, Step
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.runs.log import EventLog
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate
@@ -32,7 +32,7 @@ from tests.browser.conftest import FLAGS
 from tests.browser.test_page import POINTS, tile
 from tests.conftest import BROWSERS
 from tests.soak.rounds import Alone, until
-from tests.tasks.test_load import processor_s
+from tests.unit.tasks.test_load import processor_s
 
 PATIENCE_MS = 600_000
 LOOK_MS = 50

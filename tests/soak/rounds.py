@@ -27,8 +27,8 @@ from resnet_demo.events import Step
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import read_status, settle
 from tests.conftest import Served
-from tests.tasks.pages import Page, Viewer
-from tests.tasks.test_load import processor_s
+from tests.pages import Page, Viewer
+from tests.unit.tasks.test_load import processor_s
 
 SAMPLE_S = 2.0
 PATIENCE_S = 600.0  # for torch and 50,000 images on a machine that does other things

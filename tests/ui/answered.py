@@ -8,13 +8,13 @@ import torch
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.preprocess import Preprocessing
+from resnet_demo.evaluation.evaluate_run import Evaluated, numbers
 from resnet_demo.models import build_model
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import save_model
-from resnet_demo.runs.evaluation import Evaluated, numbers
 from resnet_demo.tasks.status import Status, as_json
-from resnet_demo.ui.evaluate_standing import Asked, Standings
-from resnet_demo.ui.evaluate_tick import FOLLOWS, tick
+from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
+from resnet_demo.ui.evaluate.tick import FOLLOWS, tick
 
 N, CLASSES = 30, ("blue", "green", "red")  # the test images of `colours`
 

@@ -7,10 +7,10 @@ import pytest
 from resnet_demo import __version__
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Epoch, Finished, Started, Step
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks.look import Look
+from resnet_demo.tasks.snapshot import Look
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.services import Services
 

@@ -29,8 +29,8 @@ from resnet_demo.data.pictures import FITS, decode_picture
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
-from resnet_demo.places import Places
-from resnet_demo.runs.classifier import Classifier
+from resnet_demo.inference.classifier import Classifier
+from resnet_demo.paths import Places
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import new_task
 from resnet_demo.tasks.worker import DEEDS

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from gradio import state_holder
 
-from resnet_demo.runs import lessons
+from resnet_demo.hosting.access import Access
+from resnet_demo.learn import lessons
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.limits import Limits, is_public
-from resnet_demo.ui.access import Access
 from resnet_demo.ui.app import OpenPage, build_app, launch
 from resnet_demo.ui.services import Services
 

@@ -11,21 +11,21 @@ from PIL import Image
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.store import Datasets
+from resnet_demo.export.pack import pack
 from resnet_demo.models.description import describe
-from resnet_demo.places import Places
-from resnet_demo.runs.packing import pack
+from resnet_demo.paths import Places
 from resnet_demo.tasks.status import Status, as_json, new_task
 from resnet_demo.tasks.worker import evaluate
-from resnet_demo.ui import evaluate_tab
-from resnet_demo.ui.classify_examples import shown
-from resnet_demo.ui.classify_one import one
-from resnet_demo.ui.evaluate_result import drawings
-from resnet_demo.ui.evaluate_standing import Asked, Standings
-from resnet_demo.ui.evaluate_tick import READY
+from resnet_demo.ui.classify.examples import shown
+from resnet_demo.ui.classify.picture import one
+from resnet_demo.ui.evaluate import tab
+from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
+from resnet_demo.ui.evaluate.result import drawings
+from resnet_demo.ui.evaluate.tick import READY
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train_tab import on_load
-from resnet_demo.ui.watched import watched
-from tests.runs.tiny import finished_run
+from resnet_demo.ui.train.run_panel import watched
+from resnet_demo.ui.train.tab import on_load
+from tests.tiny import finished_run
 from tests.ui.answered import told_at_once
 
 SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
@@ -82,29 +82,29 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
 
 
 def test_it_is_the_first_choice_where_nobody_has_a_finished_run(fresh, own):
-    assert evaluate_tab.choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
-    assert evaluate_tab.choices(fresh, None)["value"] == "cifar10-shipped"
+    assert tab.choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
+    assert tab.choices(fresh, None)["value"] == "cifar10-shipped"
     own("stopped-1", "stopped")
-    assert evaluate_tab.choices(fresh, None)["value"] == "cifar10-shipped"
+    assert tab.choices(fresh, None)["value"] == "cifar10-shipped"
 
 
 def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
     own("older-1", at=1)
     own("newer-1", at=2)
     own("stopped-1", "stopped", at=3)
-    told = evaluate_tab.choices(fresh, None)
+    told = tab.choices(fresh, None)
     assert told["value"] == "newer-1"
     assert [run for _, run in told["choices"]] == [
         *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
     ]
-    assert "value" not in evaluate_tab.choices(fresh, "cifar10-shipped")  # it stays
+    assert "value" not in tab.choices(fresh, "cifar10-shipped")  # it stays
     assert fresh.latest() == "stopped-1"
 
 
 def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):
     own("stopped-1", "stopped")
     alone = Services(Places(fresh.places.runs, tmp_path / "data", tmp_path / "none"))
-    assert evaluate_tab.choices(alone, None)["value"] == "stopped-1"
+    assert tab.choices(alone, None)["value"] == "stopped-1"
 
 
 def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(

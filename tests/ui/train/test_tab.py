@@ -1,0 +1,243 @@
+import asyncio
+import math
+import os
+import re
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from resnet_demo.config import MODELS, make_config, to_json
+from resnet_demo.errors import ConfigError
+from resnet_demo.events import Failed
+from resnet_demo.models.counts import count
+from resnet_demo.runs.store import Run
+from resnet_demo.runs.text import count as in_figures
+from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
+from resnet_demo.ui.train.deletion import deleted
+from resnet_demo.ui.train.duration_estimate import MEASURING, follow
+from resnet_demo.ui.train.run_panel import BUTTONS, NO_RUN, watched
+from resnet_demo.ui.train.tab import on_load, retried, started
+
+ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
+
+
+def told_before(services, asked):
+    """The line above Train on a fresh page."""
+    return follow(services, asked, None)[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "image_size": 64}], ids=str)
+def test_the_form_tells_parameters_and_multiply_adds_before_a_run(model, knobs, services):
+    asked = {**ON_COLOURS, "model": model, **knobs}
+    size = count(model, 3, asked.get("image_size", 32), "small", asked.get("batch_norm", True))
+    told = told_before(services, asked)
+    assert told.startswith(
+        f"**{in_figures(size.parameters)}** parameters · **{in_figures(size.macs)}** multiply-adds "
+        "an image · 2 × 9 steps"
+    )
+    assert told.endswith(MEASURING)
+
+
+def test_the_articles_network_is_told_by_its_known_size(services):
+    told = told_before(services, {"recipe": "article", "dataset": "shapes10"})
+    assert "**21.3 million** parameters" in told
+    assert f"10 × {math.ceil(9000 / 64)} steps" in told
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"epochs": None}, {"peak_lr": "x"}, {"batch_size": 200}, {"dataset": "none"}],
+    ids=str,
+)
+def test_a_wrong_knob_is_told_by_its_sentence(wrong, services):
+    told = told_before(services, {**ON_COLOURS, **wrong})
+    [name] = wrong
+    assert re.match(rf"⚠ {name} must be .+, got .+", told)
+
+
+def test_a_config_can_be_told_whatever_the_recipe(services):
+    for recipe in ("quick", "standard", "article", "article-fixed"):
+        values = make_config({"recipe": recipe, "dataset": "colours", "batch_size": 16}).to_dict()
+        assert "parameters" in told_before(services, values)
+
+
+@pytest.fixture
+def runs(services, events):
+    """Writes down a run that some worker left behind, in some state."""
+
+    def write(name, state="stopped"):
+        run = Run(services.places.runs / name)
+        run.path.mkdir(parents=True)
+        (run.path / "config.json").write_text(to_json(make_config(ON_COLOURS), "0"))
+        (run.path / "status.json").write_bytes(as_json(Status(state=state, message="the end")))
+        for event in events():
+            run.log().append(event)
+        return run
+
+    return write
+
+
+def shown(services, run_id, log_loss=False):
+    """Each part of the page, as it is made."""
+    return {name: make() for name, (_, make) in watched(services, run_id, log_loss).items()}
+
+
+def marks(services, run_id, log_loss=False):
+    """Each part's mark."""
+    return {name: mark for name, (mark, _) in watched(services, run_id, log_loss).items()}
+
+
+def test_a_run_is_shown_in_all_its_parts(services, runs):
+    runs("some-run-1")
+    now = shown(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-1 · stopped", "some-run-1")]
+    assert "Stopped" in now["figures"]
+    assert now["words"].startswith("Stopped: the end.")
+    alive = [now[name].get("interactive") for name in BUTTONS]
+    assert alive == [False, True, None, True]
+    assert (now["stop"]["value"], now["retry"]["visible"]) == ("Stop", False)
+    assert now["loss"]["data"]
+    assert now["accuracy"]["data"]
+    assert (len(now["table"]["data"]), len(now["log"].splitlines())) == (1, 7)
+    assert marks(services, "some-run-1") == marks(services, "some-run-1")
+
+
+def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
+    runs("some-run-1")
+    before, after = (marks(services, "some-run-1", log) for log in (False, True))
+    differing = {name for name in before if before[name] != after[name]}
+    assert differing == {"loss", "accuracy", "table"}
+    both = (shown(services, "some-run-1", log)["loss"]["data"] for log in (False, True))
+    losses, logs = ([row[1] for row in rows] for rows in both)
+    assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
+
+
+def test_a_run_that_is_deleted_under_a_pages_eyes_gives_way_to_the_newest(services, runs):
+    gone, _ = runs("some-run-1"), runs("some-run-2")
+    before = marks(services, "some-run-1")
+    shutil.rmtree(gone.path)
+    now, after = shown(services, "some-run-1"), marks(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-2 · stopped", "some-run-2")]
+    told = now["run"]["value"], now["figures"], now["words"]
+    assert told == ("some-run-2", "", NO_RUN)
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
+    shutil.rmtree(runs("some-run-1").path)
+    now = shown(services, "some-run-1")
+    assert (now["run"]["value"], now["run"]["visible"]) == (None, False)
+    assert (now["figures"], now["words"], now["log"]) == ("", NO_RUN, "")
+    assert (now["loss"], now["accuracy"], now["table"]["data"]) == (None, None, [])
+    assert not any(now[name].get("interactive") for name in BUTTONS)
+    assert not now["retry"]["visible"]
+    assert list(shown(services, None)) == ["run"]
+
+
+def test_a_damaged_run_is_said_and_not_hidden(services, runs):
+    (runs("some-run-1").path / "status.json").write_text("{")
+    now = shown(services, "some-run-1")
+    assert now["run"]["choices"] == [("some-run-1 · damaged", "some-run-1")]
+    assert now["words"] == "**status.json of some-run-1 is damaged.**"
+    assert [now[name].get("interactive") for name in BUTTONS] == [False, False, None, True]
+
+
+@pytest.mark.parametrize(
+    ("state", "stop", "resume"),
+    [("finished", False, False), ("failed", False, True), ("stopped", False, True)],
+)
+def test_the_buttons_are_alive_where_they_can_do_something(state, stop, resume, services, runs):
+    runs("some-run-1", state)
+    now = shown(services, "some-run-1")
+    assert [now[name]["interactive"] for name in ("stop", "resume")] == [stop, resume]
+
+
+def test_between_two_slices_stop_is_alive_and_what_would_disturb_is_not(services, runs):
+    runs("some-run-1", "stopped")
+    before = marks(services, "some-run-1")
+    services.slices = SimpleNamespace(goes_on=lambda run_id: run_id == "some-run-1")
+    now = shown(services, "some-run-1")
+    alive = [now[name]["interactive"] for name in ("stop", "resume", "delete")]
+    assert alive == [True, False, False]
+    after = marks(services, "some-run-1")
+    assert {name for name in before if before[name] != after[name]} == set(BUTTONS)
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [({"run": "some-run-1"}, "some-run-1"), ({"run": "../x"}, "some-run-2"), ({}, "some-run-2")],
+    ids=str,
+)
+def test_a_page_opens_with_the_run_of_its_address_or_the_newest(query, shown, services, runs):
+    os.utime(runs("some-run-1").path / "config.json", (1, 1))
+    runs("some-run-2")
+    opened = on_load(services, {}, SimpleNamespace(query_params=query))
+    [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == shown]
+    assert [name for _, name in run["choices"]] == ["some-run-2", "some-run-1"]
+
+
+def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs, monkeypatch):
+    run, asked = runs("some-run-1", "failed"), []
+    ending = {"best_epoch": None, "best_val_top1": None, "seconds": 1.0, "message": "too much"}
+    run.log().append(Failed(step=5, epoch=2, **ending, retry={"batch_size": 8}))
+    now = shown(services, "some-run-1")
+    retry = now["retry"]
+    assert (retry["value"], retry["visible"]) == ("Train with batch_size 8", True)
+    assert now["resume"]["interactive"]
+
+    monkeypatch.setattr(
+        services.launcher, "start", lambda config, caller: asked.append(config) or "some-run-1"
+    )
+    assert asyncio.run(retried(services, "some-run-1"))["value"] == "some-run-1"
+    assert asked == [replace(run.config(), batch_size=8)]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_delete_is_alive_where_nothing_lives(state, services, runs):
+    folder = runs("some-run-1", state).path
+    lock = take(folder / LOCK) if state in LIVE else None
+    delete = shown(services, "some-run-1")["delete"]
+    assert delete["interactive"] == (state not in LIVE)
+    if lock:
+        os.close(lock)
+
+
+def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, runs, monkeypatch):
+    told = []
+    monkeypatch.setattr(gr, "Info", told.append)
+    folder, _ = runs("some-run-1").path, runs("some-run-2")
+    shown = deleted(services, "some-run-1")
+    assert (shown["value"], shown["choices"]) == (
+        "some-run-2",
+        [("some-run-2 · stopped", "some-run-2")],
+    )
+    assert not folder.exists()
+    assert (folder.parent / ".trash" / "some-run-1" / "events.jsonl").exists()
+    assert told == ["some-run-1 lies in the trash folder beside the runs"]
+
+
+def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs):
+    folder = runs("some-run-1", "running").path
+    lock = take(folder / LOCK)
+    with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
+        deleted(services, "some-run-1")
+    assert folder.exists()
+    os.close(lock)
+
+
+def test_a_double_click_on_train_is_one_wish_and_another_press_another(services, monkeypatch):
+    names = iter(["one", "two", "three"])
+    monkeypatch.setattr(services.launcher, "start", lambda config, caller: next(names))
+    asked, clock = {"epochs": 2}, [100.0]
+    monkeypatch.setattr("resnet_demo.ui.train.tab.time.monotonic", lambda: clock[0])
+    first = started(services, asked, None)
+    clock[0] += 0.3
+    again = started(services, asked, first)
+    assert (first[1], again[1]) == ("one", "one")
+    assert started(services, {"epochs": 3}, again)[1] == "two"  # other knobs
+    clock[0] += 2
+    assert started(services, asked, again)[1] == "three"

@@ -1,0 +1,78 @@
+"""`learn`: the arms of a lesson trained one after the other, stopped, resumed, recorded."""
+
+import json
+
+import pytest
+import torch
+
+from resnet_demo.paths import Places
+from resnet_demo.runs.groups import group_of
+from resnet_demo.runs.store import Runs
+from tests.unit.cli.test_cli import CommandLine
+
+TINY = [
+    "--dataset",
+    "colours",
+    "--image-size",
+    "12",
+    "--batch-size",
+    "16",
+    "--crop",
+    "2",
+    "--epochs",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, colours):
+    """A command line over a duel of 8 layers that was trained, and what it said."""
+    torch.set_num_threads(1)
+    demo = CommandLine(tmp_path_factory.mktemp("learn") / "runs", colours)
+    return demo, demo("learn", "duel", "--depths", "8", *TINY, "--json")
+
+
+def test_a_duel_trains_its_arms_and_is_a_group(demo):
+    demo, answer = demo
+    assert answer.code == 0, answer.err
+    first, *events = answer.objects
+    assert first == {"group": "duel-1", "runs": ["duel-1-1-plain8", "duel-1-2-resnet8"]}
+    assert [event["event"] for event in events].count("finished") == 2
+    runs = Runs(Places(demo.runs, demo.data))
+    assert list(group_of(runs, "duel-1").arms) == ["plain8", "resnet8"]
+
+
+def test_a_finished_group_has_nothing_left_to_resume(demo):
+    demo, _ = demo
+    assert demo("learn", "resume", "duel-1").code == 0
+
+
+def test_a_finished_group_is_recorded(demo, tmp_path):
+    demo, _ = demo
+    answer = demo("learn", "record", "duel-1", tmp_path / "shipped", "--json")
+    assert answer.code == 0, answer.err
+    assert [line["recording"].rsplit("/", 1)[1] for line in answer.objects] == [
+        "learn-plain8", "learn-resnet8",
+    ]  # fmt: skip
+    told = json.loads((tmp_path / "shipped" / "learn-plain8" / "group.json").read_text())
+    assert told == {"group": "learn-duel", "kind": "duel", "arm": "plain8", "guess": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["duel", "--depths", "9"], "depths must be one of 8, 14"),
+        (["duel", "--depths", "deep"], "depths must be one of"),
+        (["bugs", "--bugs", "typo"], "bugs must be one of training mode"),
+        (["duel", "--seeds", "9"], "seeds must be a whole number from 1 to 5, got 9"),
+        (["range", "--epochs", "0"], "epochs must be"),
+        (["resume", "duel-9"], "group must be one of the groups"),
+        (["record", "duel-1"], "folder must be the folder that gets the recordings"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(demo, words, message):
+    demo, _ = demo
+    answer = demo("learn", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert answer.err.count("\n") == 1

@@ -1,0 +1,193 @@
+import pickle
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet_demo.data.cifar10 import archive as cifar
+from resnet_demo.data.cifar10.unpickle import unpickled
+from resnet_demo.data.importer.import_images import import_images
+from resnet_demo.data.splits import split_indices
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, DamagedError
+
+EACH = 6  # images a batch
+
+
+def batch(number: int) -> dict[bytes, object]:
+    data = np.random.RandomState(number).randint(0, 256, (EACH, 3072)).astype(np.uint8)
+    return {b"data": data, b"labels": [(number + n) % 10 for n in range(EACH)], b"filenames": []}
+
+
+@pytest.fixture
+def batches() -> dict[str, dict]:
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    meta = {b"label_names": [name.encode() for name in cifar.CLASSES], b"num_vis": 3072}
+    return {**{name: batch(n) for n, name in enumerate(names)}, "batches.meta": meta}
+
+
+def write(root: Path, batches: dict[str, dict], protocol: int = 2) -> Path:
+    """The batches in a folder, as the original archive has them."""
+    folder = root / cifar.FOLDER
+    folder.mkdir(parents=True)
+    for name, values in batches.items():
+        (folder / name).write_bytes(pickle.dumps(values, protocol))
+    return folder
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_the_original_batches_are_read_in_their_own_order(tmp_path, batches, protocol):
+    write(tmp_path, batches, protocol)
+    datasets = Datasets(tmp_path)
+    images, labels = datasets.load("cifar10", "train")
+    numbers = range(5)
+    assert labels.tolist() == [label for number in numbers for label in batch(number)[b"labels"]]
+    planes = np.concatenate([batch(number)[b"data"] for number in numbers])
+    np.testing.assert_array_equal(images[:, 3, 5, 1], planes[:, 1024 + 3 * 32 + 5])
+    np.testing.assert_array_equal(
+        images, planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    )  # red, green, blue planes become pixels
+    assert len(datasets.load("cifar10", "test")[0]) == EACH
+    info = datasets.get("cifar10")
+    assert (info.train, info.test, info.classes) == (5 * EACH, EACH, cifar.CLASSES)
+
+
+def test_listing_does_not_convert_and_preparing_does_so_once(tmp_path, batches):
+    write(tmp_path, batches)
+    datasets, told = Datasets(tmp_path), []
+    assert [info.name for info in datasets.list()] == ["cifar10", "shapes10"]
+    assert (datasets.get("cifar10").train, datasets.get("cifar10").test) == (50_000, 10_000)
+    assert not (tmp_path / "cifar10").exists()
+    datasets.prepare("cifar10", lambda *report: told.append(report))
+    assert told[-1][:2] == (6, 6)
+    assert datasets.get("cifar10").train == 5 * EACH
+    told.clear()
+    datasets.prepare("cifar10", lambda *report: told.append(report))
+    assert told == []
+
+
+def test_the_archive_is_read_without_unpacking_it(tmp_path, batches):
+    folder = write(tmp_path / "elsewhere", batches)
+    with tarfile.open(tmp_path / cifar.ARCHIVE, "w:gz") as archive:
+        archive.add(folder, cifar.FOLDER)
+    assert len(Datasets(tmp_path).load("cifar10", "train")[0]) == 5 * EACH
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        cifar.ARCHIVE, "cifar10", "elsewhere",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_original_can_be_imported_as_any_archive(tmp_path, batches, packed):
+    source = write(tmp_path, batches)
+    if packed:
+        with tarfile.open(tmp_path / "some.tar.gz", "w:gz") as archive:
+            archive.add(source, cifar.FOLDER)
+        source = tmp_path / "some.tar.gz"
+    root = tmp_path / "data"
+    assert import_images(root, "cifar10", source).train == 5 * EACH
+    assert import_images(root, "again", source).name == Datasets(root).get("again").name == "again"
+    with pytest.raises(ConfigError, match="size must be 32 for the original batches"):
+        import_images(root, "large", source, size=64)
+
+
+def test_a_pickle_of_python_2_is_read():
+    raw = bytes(range(6))
+    array = b"".join([
+        b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n", b"K\0\x85", b"U\x01b",
+        b"\x87R", b"(", b"K\x01", b"K\x02K\x03\x86", b"cnumpy\ndtype\n", b"U\x02u1K\0K\x01\x87R",
+        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb", b"I00\n",
+        b"U" + struct.pack("B", len(raw)) + raw, b"tb",
+    ])  # fmt: skip
+    values = unpickled(b"\x80\x02}U\x04data" + array + b"s.", "data_batch_1")
+    assert values["data"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+class Hostile:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ((exec, ("raise SystemExit('it ran')",)), "exec"),
+        ((getattr, ("", "join")), "getattr"),
+        ((np.load, ("x",)), "load"),
+        ((np.fromfile, ("/etc/passwd",)), "fromfile"),
+    ],
+)
+def test_a_hostile_pickle_is_refused_without_running_it(tmp_path, batches, protocol, call, named):
+    batches["data_batch_3"][b"data"] = Hostile(*call)
+    write(tmp_path, batches, protocol)
+    with pytest.raises(DamagedError, match=f"^data_batch_3 is refused: it asks for '.*{named}'$"):
+        Datasets(tmp_path).load("cifar10", "train")
+    assert not (tmp_path / "cifar10").exists()
+
+
+def test_the_codec_is_no_way_to_other_codecs():
+    import _codecs
+
+    data = pickle.dumps({"x": Hostile(_codecs.encode, ("é", "utf-16"))})
+    assert unpickled(data, "x") == {"x": b"\xe9"}
+
+
+def test_other_numbers_than_bytes_are_refused():
+    with pytest.raises(DamagedError, match=r"^x is refused: it holds numbers of type 'f8'$"):
+        unpickled(pickle.dumps({"data": np.zeros(3)}, 2), "x")
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps({b"\xff": 1})])
+def test_what_is_no_pickled_dict_is_damaged(data: bytes):
+    with pytest.raises(DamagedError, match=r"^x is cut short or damaged$"):
+        unpickled(data, "x")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"data", np.zeros((EACH, 3071), np.uint8)),
+        (b"data", np.zeros((EACH + 1, 3072), np.uint8)),
+        (b"data", [[0] * 3072] * EACH),
+        (b"labels", [0, 1, 2, 3, 4, 10]),
+        (b"labels", [0, 1, 2, 3, 4, -1]),
+        (b"labels", ["0"] * EACH),
+        (b"labels", None),
+    ],
+)
+def test_a_batch_of_another_shape_is_damaged(tmp_path, batches, key, value):
+    batches["test_batch"][key] = value
+    write(tmp_path, batches)
+    with pytest.raises(DamagedError, match=r"^test_batch does not hold what a batch of CIFAR-10"):
+        Datasets(tmp_path).prepare("cifar10")
+
+
+def test_a_missing_batch_is_named(tmp_path, batches):
+    del batches["data_batch_4"]
+    write(tmp_path, batches)
+    with pytest.raises(DamagedError, match="lacks data_batch_4 of CIFAR-10"):
+        Datasets(tmp_path).prepare("cifar10")
+
+
+@pytest.mark.parametrize("names", [None, ["a"] * 10, list("abc"), list(range(10))])
+def test_class_names_are_checked(tmp_path, batches, names):
+    batches["batches.meta"] = {"label_names": names}
+    write(tmp_path, batches)
+    with pytest.raises(DamagedError, match=r"batches.meta does not name ten classes"):
+        Datasets(tmp_path).prepare("cifar10")
+
+
+def test_without_a_meta_file_the_known_ten_names_are_taken(tmp_path, batches):
+    del batches["batches.meta"]
+    write(tmp_path, batches)
+    assert Datasets(tmp_path).prepare("cifar10").classes == cifar.CLASSES
+
+
+def test_the_original_order_makes_the_split_the_tutorials_own():
+    first = split_indices(50_000, 0.1, 42)[1][:3].tolist()
+    assert first == [33553, 9427, 199]  # of np.random.seed(42), shuffle(list(range(50000)))

@@ -1,0 +1,458 @@
+import io
+import multiprocessing
+import pickle
+import socket
+import sys
+import tarfile
+import time
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from resnet_demo.data.cifar10 import archive as cifar
+from resnet_demo.data.cifar10 import get as getting
+from resnet_demo.data.cifar10 import parquet
+from resnet_demo.data.cifar10.download import Patience
+from resnet_demo.data.cifar10.get import Transfer, get_cifar10
+from resnet_demo.data.cifar10.sources import Remote, Source
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, DemoError, StoppedError
+from tests.faults import files_of_at_most
+from tests.loopback import (
+    Loopback,
+    answering,
+    silent,
+    slowly,
+    stalling,
+    web_page,
+    well,
+    without_length,
+)
+
+EASY = Patience(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
+QUICK = Patience(slow_s=0.4, slow_bytes_per_s=50_000)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3072), dtype=np.uint8)
+LABELS = [0, 1, 2, 3, 4, 9]
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def original(classes=cifar.CLASSES) -> bytes:
+    """An archive as the original one, of six images a batch."""
+    names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+    values = {name: {b"data": PIXELS[n], b"labels": LABELS} for n, name in enumerate(names)}
+    values["batches.meta"] = {b"label_names": [name.encode() for name in classes]}
+    return tar_of({f"{cifar.FOLDER}/{n}": pickle.dumps(v, 2) for n, v in values.items()})
+
+
+def pictures(classes) -> bytes:
+    """An archive of images in class folders, two for training and one to test of each."""
+    files = {}
+    for label in classes:
+        for name in ("train/{}/0", "train/{}/1", "test/{}/0"):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), (len(files), 0, 0)).save(file, "PNG")
+            files[name.format(label) + ".png"] = file.getvalue()
+    return tar_of(files)
+
+
+ARCHIVE = original()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def get(root: Path, *sources: Source, **named):
+    return get_cifar10(root, sources, **{"patience": EASY, **named})
+
+
+def refusal(root: Path, *sources: Source, **named) -> str:
+    with pytest.raises(DemoError) as caught:
+        get(root, *sources, **named)
+    return str(caught.value)
+
+
+def parts_left(root: Path) -> dict[str, bytes]:
+    """What a failure left, which is part files at most: name -> content."""
+    assert [info.name for info in Datasets(root).list()] == ["shapes10"]
+    folders = [path.name for path in root.iterdir()]
+    assert folders in ([], [".downloads"])
+    return {path.name: path.read_bytes() for path in root.glob(".downloads/*")}
+
+
+def assert_is_the_original(root: Path) -> None:
+    images, labels = Datasets(root).load("cifar10", "train")
+    planes = PIXELS[:5].reshape(-1, 3, 32, 32)
+    np.testing.assert_array_equal(images, planes.transpose(0, 2, 3, 1))
+    assert labels.tolist() == LABELS * 5
+    assert [path.name for path in root.iterdir()] == ["cifar10"]
+    assert len(list((root / "cifar10").iterdir())) == 5
+
+
+def test_a_download_becomes_the_dataset_and_nothing_else_is_left(loopback, root):
+    info = get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert info == Datasets(root).get("cifar10")
+    assert info.source == "the original CIFAR-10 batches, in their own order, from Zenodo"
+    assert_is_the_original(root)
+
+
+BAD = {
+    "it sent nothing for 0.4 s": silent,
+    "it was slower than 50 kB/s for 0.4 s": slowly(ARCHIVE),
+    "the connection broke": well(ARCHIVE, 0),
+    "it answered 503 Service Unavailable": answering(503),
+    "it sent a web page instead of the file": web_page,
+    "it sent other bytes than expected: the checksum is wrong": well(bytes(len(ARCHIVE))),
+    "it redirects to an address without https, which is refused": answering(
+        302, Location="http://127.0.0.1:1/"
+    ),
+    "it does not say how long the file is": without_length(ARCHIVE),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_bad_source_leaves_no_dataset_and_the_next_one_is_asked(loopback, root, words):
+    bad = Source("Bad", (loopback.offer(ARCHIVE, BAD[words]),))
+    message = refusal(root, bad, patience=QUICK)
+    assert f"Tried: Bad ({words}). What you can do: " in message
+    came = parts_left(root)
+    assert all(0 < len(data) < len(ARCHIVE) and ARCHIVE.startswith(data) for data in came.values())
+    assert message.endswith("trying again goes on from there.") == bool(came)
+    assert bool(came) == ("slower" in words)
+    good = Source("Good", (loopback.offer(ARCHIVE, path="/good"),))
+    assert get(root, bad, good, patience=QUICK).source.endswith("from Good")
+    assert_is_the_original(root)
+
+
+def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
+    sources = [
+        Source("your copy x", path=root / "x"),
+        Source("Hugging Face", (loopback.offer(b"x", answering(503), path="/1"),)),
+        Source("Zenodo", (loopback.offer(b"x", web_page, path="/2"),)),
+    ]
+    message = refusal(root, *sources)
+    assert message == (
+        "CIFAR-10 could not be had. Tried: "
+        f"your copy x (there is no file or folder '{root / 'x'}'); "
+        "Hugging Face (it answered 503 Service Unavailable); "
+        "Zenodo (it sent a web page instead of the file). "
+        "What you can do: import a copy that you have "
+        "(on the Data tab, or by `python -m resnet_demo data import cifar10 PATH`), name a copy by "
+        "RESNET_DEMO_CIFAR10 (an address or a path) and try again, or use shapes10, which is built "
+        "in."
+    )
+
+
+def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loopback, root):
+    first = Source("First", (loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), path="/1"),))
+    second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
+    get(root, first, second, patience=QUICK)
+    assert loopback.asked == [("/1", ""), ("/2", "bytes=70000-")]
+    assert_is_the_original(root)
+
+
+def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
+    told: list[Transfer] = []
+    bad = Source("Bad", (loopback.offer(ARCHIVE, answering(503), path="/1"),))
+    deed = slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
+    begun = time.monotonic()
+    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), tell=told.append)
+    seconds = time.monotonic() - begun
+    words = list(dict.fromkeys(now.what for now in told))
+    assert words == [
+        "downloading from Bad", "Bad failed: it answered 503 Service Unavailable",
+        "downloading from Zenodo", "unpacking what Zenodo had",
+    ]  # fmt: skip
+    coming = [now for now in told if now.what == words[2]]
+    assert {(now.source, now.unit, now.total) for now in coming} == {
+        ("Zenodo", "bytes", len(ARCHIVE))
+    }
+    assert (coming[0].done, coming[-1].done) == (0, len(ARCHIVE))
+    midst = next(now for now in coming if 0 < now.done < now.total)
+    assert len(ARCHIVE) / 5 < midst.rate < len(ARCHIVE) / 0.3  # it takes 0.75 s, or a little more
+    assert midst.seconds_left == pytest.approx((midst.total - midst.done) / midst.rate)
+    assert len(coming) <= 3 + seconds / 0.35
+    assert (told[-1].done, told[-1].total, told[-1].unit) == (6, 6, "batches")
+    assert told[-1].seconds_left is None
+
+
+def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
+    source = Source("Zenodo", (loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), well(ARCHIVE)),))
+    came, asked = [], []
+
+    def should_stop() -> bool:
+        asked.append(time.monotonic())
+        return bool(came)
+
+    def tell(now: Transfer) -> None:
+        came.extend([now] if now.done == 70_000 else [])
+
+    with pytest.raises(StoppedError, match=r"^stopped; what has come is kept"):
+        get(root, source, should_stop=should_stop, tell=tell)
+    assert time.monotonic() - asked[-1] < 0.5
+    assert list(parts_left(root).values()) == [ARCHIVE[:70_000]]
+    get(root, source)
+    assert loopback.ranges() == ["", "bytes=70000-"]
+    assert_is_the_original(root)
+
+
+def test_stopping_while_unpacking_keeps_the_archive(loopback, root):
+    source, unpacking = Source("Zenodo", (loopback.offer(ARCHIVE),)), []
+
+    def tell(now: Transfer) -> None:
+        unpacking.extend([now] if now.unit == "batches" else [])
+
+    with pytest.raises(StoppedError):
+        get(root, source, tell=tell, should_stop=lambda: bool(unpacking))
+    assert list(parts_left(root).values()) == [ARCHIVE]
+    get(root, source)
+    assert loopback.ranges() == [""]  # nothing had to come twice
+    assert_is_the_original(root)
+
+
+def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, root):
+    with pytest.raises(StoppedError):
+        get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)), should_stop=lambda: True)
+    assert loopback.asked == []
+    assert parts_left(root) == {}
+
+
+def test_what_is_there_already_is_not_fetched(loopback, root):
+    source = Source("Zenodo", (loopback.offer(ARCHIVE),))
+    get(root, source)
+    loopback.asked.clear()
+    with pytest.raises(ConfigError, match=r"^there is already a dataset named 'cifar10'$"):
+        get(root, source)
+    assert loopback.asked == []
+    assert_is_the_original(root)
+
+
+def test_a_folder_in_the_way_is_told_before_anything_comes(loopback, root):
+    (root / "cifar10").mkdir(parents=True)
+    (root / "cifar10/mine.png").touch()
+    assert "is in the way" in refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert loopback.asked == []
+    assert [path.name for path in root.iterdir()] == ["cifar10"]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_comes(loopback, root):
+    root.write_bytes(b"")
+    words = refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert words == f"nothing can be written to {root}: Not a directory"
+    assert loopback.asked == []
+
+
+def test_an_archive_in_the_data_folder_is_used_first(loopback, root):
+    root.mkdir()
+    (root / cifar.ARCHIVE).write_bytes(ARCHIVE)
+    get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert loopback.asked == []
+    assert Datasets(root).get("cifar10").train == 30
+
+
+def test_a_torn_archive_in_the_data_folder_is_passed_over(loopback, root):
+    root.mkdir()
+    (root / cifar.ARCHIVE).write_bytes(ARCHIVE[:1000])
+    get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert Datasets(root).get("cifar10").source.endswith("from Zenodo")
+
+
+@pytest.mark.parametrize("packed", [ARCHIVE, pictures(cifar.CLASSES)])
+def test_a_copy_on_this_machine_is_imported_and_stays(root, tmp_path, packed):
+    copy = tmp_path / "copy.tar.gz"
+    copy.write_bytes(packed)
+    info = get(root, Source("your copy", path=copy))
+    assert info.classes == cifar.CLASSES
+    assert copy.read_bytes() == packed
+    assert [path.name for path in root.iterdir()] == ["cifar10"]
+
+
+def test_a_copy_of_pictures_from_a_server_is_imported_under_its_own_name(loopback, root):
+    data = pictures(cifar.CLASSES)
+    remote = loopback.offer(data, size=None, path="/mine.tar.gz")
+    info = get(root, Source("your copy on x", (remote,)))
+    assert (info.train, info.test) == (20, 10)
+    assert info.source == "imported from mine.tar.gz, from your copy on x"
+    assert [path.name for path in root.iterdir()] == ["cifar10"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (pictures("ab"), "it holds other classes than CIFAR-10"),
+        (original(cifar.CLASSES[::-1]), "it holds other classes than CIFAR-10"),
+        (b"junk", "mine is not a folder, a zip or a tar of images"),
+        (ARCHIVE[:-500], "mine is cut short or damaged"),
+        (tar_of({"a/1.png": b"", "b/2.png": b""}), "2 of 2 pictures cannot be read"),
+    ],
+)
+def test_an_archive_of_something_else_never_becomes_cifar10(loopback, root, data, words):
+    remote = loopback.offer(data, size=None, path="/mine")
+    message = refusal(root, Source("your copy", (remote,)))
+    assert words.replace("mine", "'mine'") in message
+    assert parts_left(root) == {}
+
+
+def test_a_hostile_pickle_is_refused_without_running_it(loopback, root):
+    hostile = b"cos\nsystem\n(S'exit 1'\ntR."
+    data = tar_of({f"{cifar.FOLDER}/data_batch_1": hostile})
+    message = refusal(root, Source("your copy", (loopback.offer(data),)))
+    assert "data_batch_1 is refused: it asks for 'os.system'" in message
+    assert parts_left(root) == {}
+
+
+def small_parquet(folder: Path) -> tuple[bytes, bytes]:
+    """Train and test in the schema that Hugging Face keeps."""
+    files = []
+    for count in (12, 5):
+        images = []
+        for n in range(count):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), (n, count, 0)).save(file, "PNG")
+            images.append({"bytes": file.getvalue(), "path": ""})
+        table = pa.table({"img": images, "label": [n % 10 for n in range(count)]})
+        pq.write_table(table, folder / "x.parquet")
+        files.append((folder / "x.parquet").read_bytes())
+    return files[0], files[1]
+
+
+def parquet_source(loopback: Loopback, folder: Path) -> Source:
+    train, test = small_parquet(folder)
+    files = loopback.offer(train, path="/train"), loopback.offer(test, path="/test")
+    return Source("Hugging Face", files, "parquet")
+
+
+def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
+    told: list[Transfer] = []
+    info = get(root, parquet_source(loopback, tmp_path), tell=told.append)
+    assert (info.train, info.test, info.classes) == (12, 5, cifar.CLASSES)
+    assert info.source == f"{parquet.OWN_ORDER}, from Hugging Face"
+    images, labels = Datasets(root).load("cifar10", "train")
+    assert images[:, 0, 0].tolist() == [[n, 12, 0] for n in range(12)]
+    assert labels.tolist() == [n % 10 for n in range(12)]
+    assert [path.name for path in root.iterdir()] == ["cifar10"]
+    sizes = sum(map(len, small_parquet(tmp_path)))
+    coming = [now for now in told if now.unit == "bytes"]
+    assert {now.total for now in coming} == {sizes}
+    assert [now.done for now in coming] == sorted(now.done for now in coming)
+    assert coming[-1].done == sizes
+    assert (told[-1].done, told[-1].total, told[-1].unit) == (17, 17, "pictures")
+
+
+def test_one_good_parquet_file_stays_for_the_next_time(loopback, root, tmp_path):
+    source = parquet_source(loopback, tmp_path)
+    loopback.deeds["/test"].insert(0, answering(503))
+    assert "goes on from there" in refusal(root, source)
+    assert list(parts_left(root)) == [source.files[0].part]
+    get(root, source)
+    assert [path for path, _ in loopback.asked] == ["/train", "/test", "/test"]
+
+
+def test_without_pyarrow_its_source_says_how_to_install_it_and_asks_nobody(
+    loopback, root, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = refusal(root, parquet_source(loopback, tmp_path))
+    assert "Hugging Face (reading its files needs pyarrow: `pip install pyarrow` in" in message
+    assert loopback.asked == []
+
+
+def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monkeypatch):
+    usage = getting.shutil.disk_usage(root.parent)
+    monkeypatch.setattr(getting.shutil, "disk_usage", lambda path: usage._replace(free=10**7))
+    remote = replace(loopback.offer(ARCHIVE), size=170_498_071)
+    message = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
+    needed = "CIFAR-10 needs 370 MB more"
+    assert message == f"the disk is full: {needed} in {root}, 10 are free"
+    assert loopback.asked == []
+    assert parts_left(root) == {}
+
+
+def test_a_disk_that_fills_while_bytes_come_ends_it_and_keeps_them(loopback, root):
+    first = Source("First", (loopback.offer(ARCHIVE, path="/1"),))
+    second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
+    with files_of_at_most(50_000):
+        assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
+    assert loopback.asked == [("/1", "")]  # another source has no more room
+    [came] = parts_left(root).values()
+    assert 0 < len(came) <= 50_000
+    get(root, first)
+    assert loopback.asked[1:] == [("/1", f"bytes={len(came)}-")]
+    assert_is_the_original(root)
+
+
+def test_a_disk_that_fills_while_unpacking_ends_it_and_keeps_the_archive(loopback, root):
+    dark = PIXELS[0] * 0  # packs well: the archive is smaller than the images
+    batch = pickle.dumps({b"data": dark, b"labels": LABELS}, 2)
+    names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+    data = tar_of({f"{cifar.FOLDER}/{name}": batch for name in names})
+    first = Source("First", (loopback.offer(data, path="/1"),))
+    second = Source("Second", (loopback.offer(data, path="/2"),))
+    with files_of_at_most(50_000):
+        assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
+    assert list(parts_left(root).values()) == [data]
+    get(root, first)
+    assert loopback.asked == [("/1", "")]
+
+
+def test_a_disk_that_fails_otherwise_ends_it_in_the_kernels_words(root, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(getting, "download", fail)
+    remote = Remote("https://zenodo.example/x", "x", 1, "0")
+    words = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
+    assert words == f"the dataset could not be written to {root}: Input/output error"
+    assert parts_left(root) == {}
+
+
+def hold(root: Path, url: str, begun) -> None:
+    """Another process that is getting it."""
+    source = Source("Slow", (Remote(url, "x", len(ARCHIVE), sha256(ARCHIVE).hexdigest()),))
+    get_cifar10(root, [source], tell=lambda now: now.done and begun.set())
+
+
+def test_two_processes_never_get_it_at_once(loopback, root):
+    remote = loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), well(ARCHIVE))
+    begun = multiprocessing.Event()
+    other = multiprocessing.get_context("fork").Process(
+        target=hold, args=(root, remote.url, begun), daemon=True
+    )
+    other.start()
+    try:
+        assert begun.wait(5)
+        words = refusal(root, Source("Zenodo", (remote,)))
+        assert words == "another process is getting CIFAR-10 right now"
+        assert len(loopback.asked) == 1
+    finally:
+        other.kill()
+        other.join()
+    get(root, Source("Zenodo", (remote,)))  # a kill lets go of the lock; the bytes are used
+    assert loopback.ranges() == ["", "bytes=70000-"]
+    assert_is_the_original(root)
+
+
+def test_without_a_network_it_says_so_quickly(root, monkeypatch):
+    def offline(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    sources = [Source("Zenodo", (Remote("https://zenodo.example/x", "x", 1, "0"),))]
+    assert "Zenodo (its name was not found: is this machine online?)" in refusal(root, *sources)
+    assert parts_left(root) == {}

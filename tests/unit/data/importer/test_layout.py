@@ -1,0 +1,93 @@
+import pytest
+
+from resnet_demo.data.importer.layout import Place, arrange, places
+from resnet_demo.errors import DemoError
+
+
+def arranged(*names: str):
+    return arrange(places([tuple(name.split("/")) for name in names]))
+
+
+SPLIT = ("test/b/1", "train/b/2", "train/a/9", "test/a/1", "train/b/1")
+
+
+@pytest.mark.parametrize("top", ["", "pets/", "my/pets/"])
+def test_splits_and_classes_follow_from_the_folders(top: str):
+    result = arranged(*(top + name for name in SPLIT))
+    assert result.classes == ("a", "b")
+    assert [part.tolist() for part in result.train] == [[2, 4, 1], [0, 1, 1]]
+    assert [part.tolist() for part in result.test] == [[3, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("top", ["", "pets/", "train/"])
+def test_of_class_folders_alone_a_fifth_of_each_becomes_the_test(top: str):
+    names = [f"{top}{label}/{n:02}" for label in ("a", "b") for n in range(20)]
+    result = arranged(*names)
+    assert result.train[1].tolist() == [0] * 16 + [1] * 16
+    assert result.test[1].tolist() == [0] * 4 + [1] * 4
+    rows = result.train[0].tolist() + result.test[0].tolist()
+    assert sorted(rows) == list(range(40))
+    assert sorted(result.test[0][:4]) == result.test[0][:4].tolist()
+
+
+def test_the_order_does_not_depend_on_the_archives():
+    names = [f"{label}/{n}" for label in ("b", "a") for n in range(10)]
+    forth, back = arranged(*names), arranged(*reversed(names))
+    for split in ("train", "test"):
+        there = [names[row] for row in getattr(forth, split)[0]]
+        again = [names[::-1][row] for row in getattr(back, split)[0]]
+        assert there == again == sorted(there)
+
+
+def test_pictures_in_deeper_folders_belong_to_the_class_above():
+    found = places([("train", "a", "day", "1"), ("train", "b", "2"), ("test", "a", "3")])
+    assert found == [
+        Place("train", "a", "day/1"),
+        Place("train", "b", "2"),
+        Place("test", "a", "3"),
+    ]
+
+
+def test_a_file_outside_the_class_folders_is_passed_over():
+    assert places([("top", "readme"), ("top", "a", "1"), ("top", "b", "1")])[0] is None
+
+
+def test_a_class_may_be_called_train():
+    assert arranged("train/1", "train/2", "plane/1", "plane/2").classes == ("plane", "train")
+
+
+def test_a_class_may_be_missing_from_the_test():
+    assert arranged("train/a/1", "train/b/1", "test/a/2").test[1].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((), "at least two class folders with pictures, found 0"),
+        (("a/1", "a/2"), "at least two class folders with pictures, found 1"),
+        (("top/a/1", "top/a/2"), "found 1"),
+        (("train/a/1", "train/b/1", "test/c/1"), "the class 'c' is in test but not in train"),
+        (("train/a/1", "train/b/1", "val/a/1"), "beside train and test there is a folder 'val'"),
+        (("a/1", "b/1"), "too few pictures to keep some aside for the test"),
+        (("a/1", "b/1", "b/1"), "'b/1' is there twice"),
+        (("a/1", "b\x1b[31m/1"), r"the class 'b\\x1b\[31m' has a name that cannot be shown"),
+        (("a/1", "b\n/1"), r"the class 'b\\n' has a name that cannot be shown"),
+        (("a/1", "b\0c/1"), r"the class 'b\\x00c' has a name that cannot be shown"),
+        (("a/1", "b\u202egnp/1"), "has a name that cannot be shown"),  # turns what follows round
+        (("a/1", "b\udcff/1"), r"the class 'b\\udcff' has a name that cannot be shown"),
+        (("a/1", "b" * 256 + "/1"), r"the class 'bbb.*…? has a name that cannot be shown"),
+        (
+            ("train/caf\xe9/1", "train/b/1", "test/cafe\u0301/1"),
+            r"the classes 'cafe\\u0301' and 'caf\\xe9' look the same: give them one name",
+        ),
+    ],
+)
+def test_what_is_no_dataset_is_refused_by_one_sentence(names: tuple[str, ...], reason: str):
+    with pytest.raises(DemoError, match=reason):
+        arranged(*names)
+
+
+def test_class_names_of_any_script_are_kept_to_the_letter():
+    labels = ["ein Hund", "🐕‍🦺 👨‍👩‍👧", 'it\'s "quoted"', "日本語　犬", "می‌خواهم", "né", "x" * 255]
+    names = [f"{label}/{n}" for label in labels for n in range(2)]
+    assert arranged(*names).classes == tuple(sorted(labels))

@@ -1,0 +1,109 @@
+import bz2
+import gzip
+import io
+import lzma
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from resnet_demo.data.importer.read_ahead import BLOCKS, read_ahead
+from resnet_demo.data.importer.unpack import BLOCK, unpacked
+
+PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+TEXT = os.urandom(300_000) + bytes(2_000_000)
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_packed_file_gives_its_bytes_in_bounded_blocks(kind: str):
+    blocks = list(unpacked(io.BytesIO(PACKERS[kind](TEXT))))
+    assert b"".join(blocks) == TEXT
+    assert max(map(len, blocks)) <= BLOCK
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_streams_one_after_another_are_one_file(kind: str):
+    pack = PACKERS[kind]
+    data = pack(b"one") + pack(b"") + pack(TEXT) + bytes(200_000) + pack(b"two") + bytes(8)
+    assert b"".join(unpacked(io.BytesIO(data))) == b"one" + TEXT + b"two"
+
+
+def test_what_is_not_packed_is_given_as_it_is():
+    assert b"".join(unpacked(io.BytesIO(TEXT))) == TEXT
+    assert list(unpacked(io.BytesIO(b""))) == []
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_torn_file_gives_what_there_is_and_then_raises(kind: str):
+    data, got = PACKERS[kind](TEXT), []
+    with pytest.raises(EOFError):
+        got.extend(unpacked(io.BytesIO(data[: len(data) // 2])))
+    assert len(b"".join(got)) < len(TEXT)
+    assert TEXT.startswith(b"".join(got))
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_junk_after_a_packed_file_is_an_error(kind: str):
+    with pytest.raises((lzma.LZMAError, OSError, zlib.error)):
+        list(unpacked(io.BytesIO(PACKERS[kind](b"text") + b"junk that is no stream")))
+
+
+def test_an_xz_that_asks_for_gigabytes_is_refused():
+    data = bytearray(lzma.compress(b"x"))
+    assert data[12:16] == b"\x02\x00\x21\x01"  # a block's header; its size of dictionary follows
+    for size, memory in ((30, "128 MiB"), (38, "2 GiB")):
+        data[16] = size
+        data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
+        if memory == "128 MiB":
+            assert b"".join(unpacked(io.BytesIO(data))) == b"x"
+            continue
+        with pytest.raises(lzma.LZMAError, match=r"[Mm]emory"):
+            list(unpacked(io.BytesIO(data)))
+
+
+def test_bytes_made_ahead_are_read_as_one_file_and_the_end_stays_the_end():
+    blocks = [b"abc", b"d", b"efghij"]
+    with read_ahead(blocks) as file:
+        assert file.read(2) == b"ab"
+        got = b"ab" + b"".join(iter(lambda: file.read(4), b""))
+        assert got == b"abcdefghij"
+        assert file.read(1) == file.read(1) == b""
+    assert not readers()
+
+
+def test_an_error_comes_after_the_bytes_before_it_and_comes_again():
+    def torn() -> Iterator[bytes]:
+        yield b"good"
+        raise EOFError("torn")
+
+    with read_ahead(torn()) as file:
+        assert file.read(10) == b"good"
+        for _ in range(2):
+            with pytest.raises(EOFError, match="torn"):
+                file.read(10)
+    assert not readers()
+
+
+def test_a_bounded_number_of_blocks_is_made_ahead_and_no_more_once_it_is_left():
+    made = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            made.append(1)
+            yield b"x"
+
+    with read_ahead(endless()):
+        deadline = time.monotonic() + 5
+        while len(made) <= BLOCKS and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(made) == BLOCKS + 1
+    assert not readers()
+    assert len(made) == BLOCKS + 1

@@ -1,0 +1,166 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet_demo.data.importer.import_images import import_images
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+
+
+@pytest.fixture
+def datasets(tmp_path: Path, folder_of, files) -> Datasets:
+    import_images(tmp_path / "data", "pets", folder_of(files), size=8)
+    return Datasets(tmp_path / "data")
+
+
+def test_cifar10_comes_first_then_shapes10_then_the_others_by_name(datasets, folder_of, files):
+    for name in ("zebras", "ants", "cifar10"):
+        import_images(datasets.root, name, folder_of(files), size=8)
+    names = [info.name for info in datasets.list()]
+    assert names == ["cifar10", "shapes10", "ants", "pets", "zebras"]
+
+
+def test_shapes10_is_there_without_any_folder(tmp_path: Path):
+    datasets = Datasets(tmp_path / "nowhere")
+    assert [info.name for info in datasets.list()] == ["shapes10"]
+    assert datasets.get("shapes10").synthetic
+
+
+def test_what_is_not_there_is_named_with_the_rule(datasets):
+    expected = "^dataset must be one of shapes10, pets, got 'cats'$"
+    with pytest.raises(NotFoundError, match=expected) as caught:
+        datasets.get("cats")
+    assert caught.value.field == "dataset"
+    with pytest.raises(NotFoundError, match=r"data get cifar10` fetches it$"):
+        datasets.get("cifar10")
+
+
+@pytest.mark.parametrize("name", ["..", "../data/pets", "/etc", "", "pets/", "x\0", None, 3, ["a"]])
+def test_a_name_never_becomes_a_way_out(datasets, name):
+    with pytest.raises(ConfigError):
+        datasets.path(name)
+    for ask in (datasets.get, datasets.prepare, lambda name: datasets.load(name, "train")):
+        with pytest.raises(NotFoundError):
+            ask(name)
+
+
+def test_images_are_mapped_and_writing_to_them_changes_nothing(datasets):
+    images, labels = datasets.load("pets", "train")
+    assert isinstance(images, np.memmap)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+    before = images[0, 0, 0, 0]
+    images[0, 0, 0, 0] = before + 1
+    assert datasets.load("pets", "train")[0][0, 0, 0, 0] == before
+
+
+@pytest.mark.parametrize("split", ["val", "", "../train", None])
+def test_only_train_and_test_are_stored(datasets, split):
+    with pytest.raises(ConfigError, match=r"^split must be one of train, test, got"):
+        datasets.load("pets", split)
+
+
+def test_a_folder_without_its_description_is_no_dataset(datasets):
+    (datasets.root / "pets/dataset.json").unlink()
+    assert [info.name for info in datasets.list()] == ["shapes10"]
+    with pytest.raises(NotFoundError):
+        datasets.get("pets")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["cat"]}, {"classes": ["cat", "cat"]}, {"classes": "cd"}, {"classes": [1, 2]},
+        {"size": 0}, {"size": 8.0}, {"train": -6}, {"train": True}, {"test": None},
+        {"mean": [0.1, 0.2]}, {"mean": [0.1, 0.2, "x"]}, {"std": [0.1, 0.0, 0.1]},
+        {"std": [0.1, float("nan"), 0.1]}, {"per_image_std": None}, {"synthetic": "no"},
+        {"name": "dogs"}, {"source": None}, {"skipped": [1]}, {"skipped_count": "0"},
+        {"size": 16}, {"train": 5}, {"test": 3}, {"mean": [10**400, 0, 0]},
+    ],
+)  # fmt: skip
+def test_a_description_that_makes_no_sense_is_damaged(datasets, change):
+    path = datasets.root / "pets/dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert_damaged(datasets)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "\xff", "[" * 100_000])
+def test_a_description_that_is_no_object_is_damaged(datasets, text):
+    (datasets.root / "pets/dataset.json").write_text(text, encoding="latin1")
+    assert_damaged(datasets)
+
+
+@pytest.mark.parametrize("part", ["train-images", "train-labels", "test-images", "test-labels"])
+@pytest.mark.parametrize("length", [None, 0, 60, 129])
+def test_an_array_that_is_missing_or_cut_is_damaged(datasets, part, length):
+    path = datasets.root / f"pets/{part}.npy"
+    data = path.read_bytes()
+    path.unlink() if length is None else path.write_bytes(data[:length])
+    assert_damaged(datasets)
+
+
+def test_an_array_of_objects_is_never_unpickled(datasets):
+    np.save(datasets.root / "pets/train-labels.npy", np.array([{}] * 6), allow_pickle=True)
+    assert_damaged(datasets)
+
+
+def assert_damaged(datasets: Datasets) -> None:
+    with pytest.raises(DamagedError, match=r"^the dataset 'pets' is damaged: .*json|npy"):
+        datasets.get("pets")
+    with pytest.raises(DamagedError):
+        datasets.load("pets", "train")
+    assert [info.name for info in datasets.list()] == ["shapes10"]
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_no_class_is_damaged(datasets, label):
+    np.save(datasets.root / "pets/train-labels.npy", np.array([0, 0, 0, 1, 1, label]))
+    with pytest.raises(DamagedError, match="'pets' is damaged: its labels name a class that"):
+        datasets.load("pets", "train")
+
+
+def test_datasets_are_listed_without_torch():
+    program = (
+        "import sys, pathlib, resnet_demo.data, resnet_demo.data.importing as i\n"
+        "from resnet_demo.data.store import Datasets\n"
+        "Datasets(pathlib.Path('nowhere')).list()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_images_of_each_class_are_counted(datasets):
+    counts = datasets.counts("pets")
+    labels = {split: datasets.load("pets", split)[1].tolist() for split in ("train", "test")}
+    for split, of_split in counts.items():
+        assert list(of_split) == list(datasets.get("pets").classes)
+        assert list(of_split.values()) == [labels[split].count(n) for n in range(len(of_split))]
+
+
+def test_a_deleted_dataset_is_gone_whole_and_may_come_again(datasets):
+    datasets.delete("pets")
+    assert list(datasets.names()) == ["shapes10"]
+    assert list(datasets.root.iterdir()) == []
+    with pytest.raises(NotFoundError, match="dataset must be one of shapes10, got 'pets'"):
+        datasets.delete("pets")
+
+
+def test_what_is_built_in_or_lies_there_by_hand_is_not_deleted(datasets):
+    with pytest.raises(ConfigError, match="shapes10 is built in and cannot be deleted"):
+        datasets.delete("shapes10")
+    original = datasets.root / "cifar-10-python.tar.gz"
+    original.write_bytes(b"")
+    with pytest.raises(ConfigError, match="would be made again from"):
+        datasets.delete("cifar10")
+    assert original.exists()
+
+
+def test_a_damaged_dataset_is_named_and_can_be_deleted(datasets):
+    (datasets.root / "pets" / "dataset.json").write_text("{")
+    assert [info.name for info in datasets.list()] == ["shapes10"]
+    assert list(datasets.names()) == ["shapes10", "pets"]
+    datasets.delete("pets")
+    assert list(datasets.names()) == ["shapes10"]

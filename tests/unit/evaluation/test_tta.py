@@ -1,0 +1,72 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resnet_demo.evaluation.modes import MODES
+from resnet_demo.evaluation.tta import VIEWS, mean_of, view
+
+IMAGES = torch.randint(
+    0, 256, (3, 6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+def airbench(x, net):
+    """The mean as in airbench94.py, infer_mirror_translate. x: (B, 3, H, W)."""
+
+    def infer_mirror(inputs):
+        return 0.5 * net(inputs) + 0.5 * net(inputs.flip(-1))
+
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1), "reflect")
+    moved = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
+    moved = torch.stack([infer_mirror(inputs) for inputs in moved]).mean(0)
+    return 0.5 * infer_mirror(x) + 0.5 * moved
+
+
+def net(x):
+    """Logits that depend on where each pixel is: (B, 3, H, W) -> (B, 5)."""
+    weight = torch.randn(5, x[0].numel(), generator=torch.Generator().manual_seed(1))
+    return (x.flatten(1) @ weight.T).relu()
+
+
+def channels_first(images):
+    return images.permute(0, 3, 1, 2).float()
+
+
+def test_flip_and_shift_is_airbench_s():
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip-and-shift"]]
+    assert len(answers) == 6
+    expected = airbench(channels_first(IMAGES), net)
+    torch.testing.assert_close(mean_of(answers, "flip-and-shift"), expected)
+
+
+def test_flip_is_the_mean_of_the_image_and_its_mirror_image():
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip"]]
+    x = channels_first(IMAGES)
+    torch.testing.assert_close(mean_of(answers, "flip"), (net(x) + net(x.flip(3))) / 2)
+
+
+def test_the_five_shifts_are_each_row_and_column_from_two_up_to_two_down_once_and_mirrored():
+    places = [(0, 0), (1, 2), (-2, 1), (-1, -2), (2, -1)]
+    assert sorted(down for down, _ in places) == [-2, -1, 0, 1, 2]
+    assert sorted(right for _, right in places) == [-2, -1, 0, 1, 2]
+    padded = F.pad(channels_first(IMAGES), (2, 2, 2, 2), "reflect")
+    height, width = IMAGES.shape[1:3]
+    expected = []
+    for down, right in places:
+        x = padded[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+        expected += [net(x), net(x.flip(3))]
+    views = VIEWS["flip-and-five-shifts"]
+    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in views]
+    mean = torch.stack(expected).mean(0)
+    torch.testing.assert_close(mean_of(answers, "flip-and-five-shifts"), mean)
+
+
+@pytest.mark.parametrize("mode", VIEWS)
+def test_weights_sum_to_one_and_the_image_as_it_is_comes_first(mode):
+    assert sum(weight for weight, _ in VIEWS[mode]) == pytest.approx(1)
+    assert torch.equal(view(IMAGES, VIEWS[mode][0][1]), IMAGES)
+
+
+def test_every_mode_but_the_article_s_has_views():
+    assert {*VIEWS, "article"} == {*MODES}

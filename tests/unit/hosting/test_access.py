@@ -1,0 +1,344 @@
+"""Who may change things: by the environment, and by raw HTTP against apps that are public."""
+
+import base64
+import hashlib
+import json
+import time
+from functools import partial
+
+import httpx
+import itsdangerous
+import pytest
+from starlette.requests import Request
+
+from resnet_demo.config import make_config, to_json
+from resnet_demo.errors import ConfigError
+from resnet_demo.hosting.access import Access
+from resnet_demo.hosting.admin_token import COOKIE, GUESSES, Key
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.status import Status, as_json, settle
+from resnet_demo.ui.header import way_words
+from tests.pages import Page
+
+TOKEN = "correct horse battery staple"
+SPACE = {
+    **{"SPACE_ID": "Me/demo", "SPACE_HOST": "me-demo.hf.space", "SYSTEM": "spaces"},
+    **{"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "of the client", "OAUTH_SCOPES": "openid"},
+    "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
+}
+CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range")
+ONLY = "only the owner of this app may"
+SECRETS = {
+    "HF_TOKEN": "hf_" + "zY9" * 11,
+    "DB_PASSWORD": "a word that nobody else says",
+    "NOTE_TO_SELF": "use hf_" + "xW8" * 11,
+}
+TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12, "crop": 0}
+
+
+def request(session=None, client="203.0.113.9", **headers):
+    named = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    scope = {"type": "http", "headers": named, "client": (client, 1), "method": "GET", "path": "/"}
+    return Request({**scope, **({"session": session} if session is not None else {})})
+
+
+def signed_in(name="me", left_s=3600):
+    told = {"userinfo": {"preferred_username": name}, "expires_at": time.time() + left_s}
+    return {"oauth_info": told}
+
+
+def session_cookie(session, secret):
+    """A login as Gradio keeps it, signed as it would be with that client's secret."""
+    key = hashlib.sha256(f"{secret}-v4".encode()).hexdigest()
+    data = base64.b64encode(json.dumps(session).encode())
+    return f"session={itsdangerous.TimestampSigner(key).sign(data).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        ({}, "local"),
+        ({"RESNET_DEMO_PUBLIC": "0"}, "local"),
+        ({"RESNET_DEMO_PUBLIC": "1"}, "closed"),
+        ({"RESNET_DEMO_PUBLIC": "1", "RESNET_DEMO_ADMIN_TOKEN": ""}, "closed"),
+        ({"RESNET_DEMO_PUBLIC": "1", "RESNET_DEMO_ADMIN_TOKEN": TOKEN}, "token"),
+        ({"RESNET_DEMO_ADMIN_TOKEN": TOKEN}, "token"),
+        (SPACE, "login"),
+        ({**SPACE, "RESNET_DEMO_ADMIN_TOKEN": TOKEN}, "login"),
+        ({"SPACE_ID": "me/demo"}, "closed"),
+        ({"SPACE_ID": "me/demo", "RESNET_DEMO_ADMIN_TOKEN": TOKEN}, "closed"),
+        ({**SPACE, "SYSTEM": ""}, "closed"),
+        ({**SPACE, "OAUTH_CLIENT_SECRET": ""}, "closed"),
+        ({**SPACE, "SPACE_ID": ""}, "closed"),
+    ],
+)
+def test_the_way_follows_from_what_is_set_up(told, way):
+    access = Access.from_environment(told)
+    assert access.way == way
+    assert access.public == (way != "local")
+
+
+def test_a_token_that_is_easily_guessed_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match="must have at least 16 characters, got 9") as caught:
+        Access.from_environment({"RESNET_DEMO_ADMIN_TOKEN": "sesame123"})
+    assert "sesame" not in str(caught.value)
+
+
+def test_no_word_of_the_token_stands_in_what_is_printed():
+    access = Access.from_environment({"RESNET_DEMO_ADMIN_TOKEN": TOKEN})
+    assert "horse" not in f"{access!r} {vars(access.key)!r}"
+
+
+def test_on_a_space_the_author_and_whom_the_list_names_are_owners():
+    access = Access.from_environment({**SPACE, "RESNET_DEMO_OWNERS": "Anna, bob,"})
+    asked = {name: access.caller(request(signed_in(name))) for name in ("ME", "anna", "Bob", "eve")}
+    assert {name: who.is_owner for name, who in asked.items()} == {
+        "ME": True, "anna": True, "Bob": True, "eve": False,
+    }  # fmt: skip
+    assert asked["eve"].signed_in
+    assert not access.caller(request(signed_in(left_s=-1))).is_owner
+    assert not access.caller(request({})).is_owner
+    assert not access.caller(request({"oauth_info": {"userinfo": None}})).is_owner
+    assert not access.caller(None).is_owner
+
+
+@pytest.mark.parametrize("told", [{"RESNET_DEMO_PUBLIC": "1"}, {"RESNET_DEMO_ADMIN_TOKEN": TOKEN}])
+def test_a_login_off_a_space_makes_nobody_the_owner(told):
+    assert not Access.from_environment(told).caller(request(signed_in())).is_owner
+
+
+def test_a_visitor_is_known_by_the_last_public_address_before_the_platform():
+    access = Access.from_environment(SPACE)
+    passed = "198.51.100.1, 8.8.8.8, 10.0.0.3"
+    assert access.caller(request(x_forwarded_for=passed)).name == "8.8.8.8"
+    assert access.caller(request(client="10.0.0.9")).name == "10.0.0.9"
+    off = Access.from_environment({"RESNET_DEMO_PUBLIC": "1"})
+    assert off.caller(request(x_forwarded_for="8.8.8.8")).name == "203.0.113.9"
+
+
+def test_a_thousand_guesses_are_not_looked_at_and_the_right_one_among_them_neither():
+    key = Key(TOKEN)
+    looked = []
+    key.guesses.note = lambda name, note=key.guesses.note: (looked.append(name), note(name))
+    guesses = [f"guess number {number:04}" for number in range(1000)]
+    assert not any(key.is_right(guess, "a") for guess in [*guesses, TOKEN])
+    assert len(looked) == GUESSES
+    assert key.is_right(TOKEN, "b")
+    assert not any(key.is_right(guess, f"address {guess}") for guess in [*guesses, TOKEN])
+    assert len(looked) == 100
+
+
+def test_the_owner_may_come_as_often_as_he_likes_and_again_after_the_wait():
+    key, now = Key(TOKEN), [0.0]
+    key.guesses.clock = lambda: now[0]
+    assert all(key.is_right(TOKEN, "a") for _ in range(50))
+    for _ in range(GUESSES):
+        key.is_right("wrong", "a")
+    assert key.wait("a") == pytest.approx(600.0)
+    now[0] = 601.0
+    assert key.is_right(TOKEN, "a")
+
+
+def test_a_cookie_that_was_changed_or_is_old_opens_nothing(monkeypatch):
+    key = Key(TOKEN)
+    good = key.cookie()
+    until, _, signature = good.partition(".")
+    later = f"{int(until) + 1}.{signature}"
+
+    def opens(cookie):
+        return key.opens(request(cookie=f"{COOKIE}={cookie}"), "a")
+
+    assert opens(good)
+    assert not any(map(opens, ("", ".", later, f"{until}.", f"{until}.0", f"x.{signature}")))
+    assert not Key(TOKEN).opens(request(cookie=f"{COOKIE}={good}"), "a")  # of another start
+    monkeypatch.setattr(time, "time", lambda: float(until) + 1)
+    assert not opens(good)
+
+
+# Against real apps.
+
+
+get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
+
+
+def stopped_run(runs):
+    folder = runs / "stopped-1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(to_json(make_config(TINY), "0"))
+    (folder / "status.json").write_bytes(as_json(Status(state="stopped")))
+    (folder / "events.jsonl").touch()
+
+
+@pytest.fixture(scope="module")
+def by_token(serve):
+    """A public app whose owner has a token, with other secrets in its environment."""
+    served = serve(RESNET_DEMO_ADMIN_TOKEN=TOKEN, **SECRETS)
+    stopped_run(served.runs)
+    return served
+
+
+@pytest.fixture(scope="module")
+def by_login(serve):
+    """A Space, as far as the app can tell."""
+    served = serve(**SPACE)
+    stopped_run(served.runs)
+    return served
+
+
+def tree(*roots):
+    files = [path for root in roots for path in root.rglob("*")]
+    return {path: path.read_bytes() if path.is_file() else None for path in files}
+
+
+def clicks(page):
+    """Every event of a button that asks the app, with the values a fresh page would send."""
+    parts = {part["id"]: part["props"] for part in page.config["components"]}
+    for event in page.config["dependencies"]:
+        kinds = {kind for _, kind in event["targets"]}
+        if event["backend_fn"] and kinds & {"click", "upload", "submit"}:
+            names = [parts[part].get("elem_id") for part, _ in event["targets"]]
+            values = [parts[part].get("value") for part in event["inputs"]]
+            chosen = [
+                "stopped-1" if parts[part].get("elem_id") == "run" else value
+                for part, value in zip(event["inputs"], values, strict=True)
+            ]
+            yield names[0] or event["id"], event["id"], chosen
+
+
+OWNERS_ALONE = {
+    *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-really"),
+    *("bring-file", "bring-look", "bring-import", "bring-cancel", "bring-clear"),
+    *("evaluate-cancel", "bend-cancel", "similar-cancel"),
+    *(f"{chapter}-{what}" for chapter in CHAPTERS for what in ("start", "stop")),
+}
+
+
+def refused(app):
+    """The buttons that are kept from who asks, each pressed by a raw request."""
+    page, names = Page(app), set()
+    for name, event, values in clicks(page):
+        done, output = page.ask(event, *values)
+        if not done and str(output.get("error")).startswith(ONLY):
+            names.add(name)
+    return names
+
+
+def refusals(app):
+    """What the named endpoints that change something say."""
+    asked = {"train": [TINY], "stop": ["stopped-1"]}
+    return [app.call(name, *values)[1]["error"] for name, values in asked.items()]
+
+
+def test_a_stranger_changes_nothing_by_any_button_or_endpoint(by_token):
+    before = tree(by_token.runs, by_token.data)
+    forged = {
+        "cookie": f"{session_cookie(signed_in(), '')}; {COOKIE}=9999999999.{'0' * 64}",
+        "authorization": "Bearer not the token",
+        "x-forwarded-for": "203.0.113.50",
+    }
+    stranger = by_token.asked_by(**forged)
+    assert refused(stranger) == OWNERS_ALONE
+    assert refusals(stranger) == [f"{ONLY} train", f"{ONLY} stop a run"]
+    assert tree(by_token.runs, by_token.data) == before
+
+
+def test_who_tells_the_token_is_the_owner_in_this_browser_alone(by_token):
+    door = f"{by_token.url}owner"
+    assert "Admin token" in get(door).text
+    wrong = post(door, data={"token": "not the token"})
+    assert (wrong.status_code, COOKIE in wrong.headers.get("set-cookie", "")) == (403, False)
+    came = post(door, data={"token": TOKEN})
+    assert (came.status_code, came.headers["location"]) == (303, "./")
+    assert {"HttpOnly", "SameSite=lax"} <= {*came.headers["set-cookie"].split("; ")}
+    page = Page(by_token.asked_by(cookie=f"{COOKIE}={came.cookies[COOKIE]}"))
+    assert page.press("stop", "stopped-1") == (True, None)
+    assert Page(by_token).press("stop", "stopped-1") == (False, f"{ONLY} stop a run")
+    left = post(door, data={"leave": "1"}, cookies=came.cookies)
+    assert 'resnet_demo_owner=""' in left.headers["set-cookie"]
+    assert page_of_another_site(door, came.cookies[COOKIE]).status_code == 403
+
+
+def page_of_another_site(door, cookie):
+    headers = {"origin": "https://evil.example", "cookie": f"{COOKIE}={cookie}"}
+    return post(door, data={"token": TOKEN}, headers=headers)
+
+
+def test_a_program_tells_the_token_with_each_request(by_token):
+    owner = by_token.asked_by(authorization=f"Bearer {TOKEN}")
+    event, answer = owner.call("train", {**TINY, "epochs": 30})
+    assert event == "complete", answer
+    assert refusals(by_token) == [f"{ONLY} train", f"{ONLY} stop a run"]
+    assert owner.call("stop", answer[0])[0] == "complete"
+    assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
+
+
+def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, tmp_path, until):
+    owner = by_token.asked_by(authorization=f"Bearer {TOKEN}")
+    event, answer = owner.call("train", {**TINY, "epochs": 1})
+    assert event == "complete", answer
+    run, folder = answer[0], by_token.runs / answer[0]
+    until(lambda: settle(folder).state == "finished")
+    assert by_token.call("evaluate", run, "test")[0] == "complete"
+    wrong = post(f"{by_token.url}owner", data={"token": f"{TOKEN}!"})
+    packed = by_token.command("runs", "pack", run, str(tmp_path / "packed"))
+    assert packed.returncode == 0, packed.stderr
+    built = by_token.command("space", "build", str(tmp_path / "space"))
+    assert built.returncode == 0, built.stderr
+    # Run, evaluation, uploads, what the app and its workers printed; what is exported from it.
+    written = tree(by_token.runs.parent, tmp_path)
+    told = [packed.stdout, packed.stderr, built.stdout, built.stderr, wrong.text]
+    told += [get(by_token.url).text, get(f"{by_token.url}config").text]
+    assert {"app.log", "events.jsonl", "config.json"} <= {path.name for path in written}
+    for secret in (TOKEN, *SECRETS.values()):
+        assert not [path for path, bytes_ in written.items() if secret.encode() in (bytes_ or b"")]
+        assert not [text for text in told if secret in text]
+
+
+def test_too_many_wrong_tokens_have_to_wait_and_the_door_says_how_long(by_token):
+    elsewhere = {"x-forwarded-for": "203.0.113.77"}  # as the proxy of this machine tells it
+    door = f"{by_token.url}owner"
+    codes = [
+        post(door, data={"token": f"guess {n}"}, headers=elsewhere).status_code
+        for n in range(GUESSES + 1)
+    ]
+    assert codes == [403] * GUESSES + [429]
+    late = post(door, data={"token": TOKEN}, headers=elsewhere)
+    assert (late.status_code, int(late.headers["retry-after"]) > 500) == (429, True)
+    assert "Too many wrong tokens: wait" in late.text
+    huge = post(door, content=b"token=" + b"x" * 100_000, headers=elsewhere)
+    assert huge.status_code == 429
+
+
+def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
+    before = tree(by_login.runs, by_login.data)
+    secret = SPACE["OAUTH_CLIENT_SECRET"]
+    for cookie in (
+        session_cookie(signed_in(), ""),  # as it would be signed off a Space
+        session_cookie(signed_in(), secret)[:-2] + "xx",
+        session_cookie(signed_in(left_s=-5), secret),
+    ):
+        assert refusals(by_login.asked_by(cookie=cookie)) == [f"{ONLY} train", f"{ONLY} stop a run"]
+    visitor = by_login.asked_by(cookie=session_cookie(signed_in("eve"), secret))
+    assert refusals(visitor) == [f"{ONLY} train", f"{ONLY} stop a run"]
+    assert Page(visitor).press("resume", "stopped-1") == (False, f"{ONLY} resume a run")
+    assert tree(by_login.runs, by_login.data) == before
+    owner = by_login.asked_by(cookie=session_cookie(signed_in("Me"), secret))
+    assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
+    assert get(f"{by_login.url}owner").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("told", "caller", "words"),
+    [
+        ({}, Caller(), "**Local**"),
+        ({"RESNET_DEMO_PUBLIC": "1"}, Caller("a", False), "no owner is set up"),
+        ({"SPACE_ID": "me/demo"}, Caller("a", False), "or duplicate the Space"),
+        ({"RESNET_DEMO_ADMIN_TOKEN": TOKEN}, Caller("a", False), "[sign in as its owner](./owner)"),
+        ({"RESNET_DEMO_ADMIN_TOKEN": TOKEN}, Caller(), "[Sign out](./owner)"),
+        (SPACE, Caller("a", False), "sign in as its owner"),
+        (SPACE, Caller("e*e", False, True), r"signed in as **e\*e**, who may not"),
+        (SPACE, Caller("me", True, True), "you are signed in as its owner"),
+    ],
+)
+def test_the_header_says_which_way_it_runs_in(told, caller, words):
+    assert words in way_words(Access.from_environment(told), caller)

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from resnet_demo.data.pictures import FITS, fitted
+from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.inference.classification import Outside, classify
+from resnet_demo.models import build_model
+from resnet_demo.models.saved import load_model, save_model
+
+CLASSES = ("cat", "dog", "frog")
+PREPROCESSING = {"source_size": 32, "image_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network = {"name": "resnet20", "num_classes": 3, "stem": "small", "batch_norm": True}
+    save_model(
+        tmp_path,
+        build_model("resnet20", 3),
+        network=network,
+        classes=CLASSES,
+        preprocessing=PREPROCESSING,
+        metrics={},
+    )
+    return load_model(tmp_path)
+
+
+def picture(height=40, width=60):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_all_classes_are_named_the_surest_first(saved):
+    labels = classify(saved, picture()).labels
+    confidences = [entry["confidence"] for entry in labels]
+    assert {entry["label"] for entry in labels} == set(CLASSES)
+    assert confidences == sorted(confidences, reverse=True)
+    assert sum(confidences) == pytest.approx(1)
+
+
+def test_only_the_top_is_named_when_asked(saved):
+    assert classify(saved, picture(), top=1).labels == classify(saved, picture()).labels[:1]
+
+
+def test_what_was_seen_has_the_size_of_the_training_images(saved):
+    seen = classify(saved, picture()).seen
+    assert (seen.shape, seen.dtype) == ((32, 32, 3), np.uint8)
+
+
+def test_the_confidences_are_those_of_the_picture_that_was_seen(saved):
+    result = classify(saved, picture(32, 32))
+    np.testing.assert_array_equal(result.seen, picture(32, 32))
+    x = torch.from_numpy(result.seen).permute(2, 0, 1)[None].float()
+    x = torch.nn.functional.interpolate(x, (16, 16), mode="bilinear", antialias=True)
+    confidences = saved.model((x / 255 - 0.5) / 0.25)[0].softmax(0)
+    best = result.labels[0]
+    assert best["label"] == CLASSES[confidences.argmax()]
+    assert best["confidence"] == pytest.approx(confidences.max().item(), rel=1e-4)
+
+
+def test_a_network_that_computes_nan_has_no_answer(saved):
+    torch.nn.init.constant_(saved.model.head.bias, float("nan"))
+    with pytest.raises(DamagedError, match="not a number"):
+        classify(saved, picture())
+
+
+def test_preprocessing_that_cannot_be_is_refused(saved):
+    saved.preprocessing.pop("std")
+    with pytest.raises(DamagedError):
+        classify(saved, picture())
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_picture_is_shown_in_the_way_that_is_asked_for(saved, fit):
+    result = classify(saved, picture(), fit=fit)
+    np.testing.assert_array_equal(result.seen, fitted(picture(), 32, fit))
+    alike = classify(saved, result.seen)  # has that size already: no fit changes it
+    assert result.labels == alike.labels
+
+
+def test_a_crop_is_what_nobody_asked_for(saved):
+    assert classify(saved, picture()).labels == classify(saved, picture(), fit="crop").labels
+    assert classify(saved, picture()).labels != classify(saved, picture(), fit="squash").labels
+
+
+@pytest.mark.parametrize("top", [0, -1, 6, 2.0, True, "2", None])
+def test_another_number_of_labels_is_refused(saved, top):
+    value = "nothing" if top is None else repr(top)
+    with pytest.raises(ConfigError) as caught:
+        classify(saved, picture(), top)
+    assert str(caught.value) == f"top must be a whole number from 1 to 5, got {value}"
+
+
+def test_another_way_to_fit_is_refused(saved):
+    with pytest.raises(ConfigError, match="fit must be one of crop, squash, pad, got 'fill'"):
+        classify(saved, picture(), fit="fill")
+
+
+def logits_of(saved, result):
+    """By hand, of what was seen."""
+    x = torch.from_numpy(result.seen).permute(2, 0, 1)[None].float()
+    x = torch.nn.functional.interpolate(x, (16, 16), mode="bilinear", antialias=True)
+    return saved.model((x / 255 - 0.5) / 0.25)[0].detach().numpy()
+
+
+def test_a_network_without_a_threshold_gives_no_verdict(saved):
+    result = classify(saved, picture())
+    assert result.outside is None
+    assert result.to_dict() == {"labels": result.labels, "outside": None}
+
+
+def test_a_picture_is_outside_when_its_energy_is_over_the_threshold(saved):
+    energy = -logsumexp(logits_of(saved, classify(saved, picture())))
+    for step, is_outside in ((-0.01, True), (0.01, False)):
+        told = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
+        saved.metrics["outside"] = told
+        outside = classify(saved, picture()).outside
+        assert outside.energy == pytest.approx(energy, abs=1e-4)
+        assert (outside.n, outside.is_outside) == (40, is_outside)
+        assert outside.to_dict() == {
+            "energy": outside.energy,
+            "threshold": energy + step,
+            "false_alarms": 0.05,
+            "is_outside": is_outside,
+        }
+
+
+def test_an_energy_that_is_the_threshold_itself_is_inside():
+    assert not Outside(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_outside
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"threshold": -1.0},
+        {"threshold": "low", "false_alarms": 0.05, "n": 9},
+        {"threshold": float("inf"), "false_alarms": 0.05, "n": 9},
+        {"threshold": -1.0, "false_alarms": 5, "n": 9},
+        {"threshold": -1.0, "false_alarms": 0.05, "n": 0},
+        -1.0,
+    ],
+    ids=str,
+)
+def test_a_threshold_that_cannot_be_is_refused(saved, told):
+    saved.metrics["outside"] = told
+    with pytest.raises(DamagedError, match=r"^the threshold for pictures of something else "):
+        classify(saved, picture())

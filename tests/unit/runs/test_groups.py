@@ -1,0 +1,93 @@
+import json
+import os
+
+import pytest
+
+from resnet_demo import __version__
+from resnet_demo.config import make_config, to_json
+from resnet_demo.errors import NotFoundError
+from resnet_demo.paths import Places
+from resnet_demo.runs.groups import (
+    FILE,
+    Membership,
+    group_of,
+    groups,
+    membership,
+    new_group_id,
+    write,
+)
+from resnet_demo.runs.store import Runs
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+
+
+@pytest.fixture
+def put(runs, tmp_path):
+    """Makes a run, newer than those before; told: what it is to its group."""
+    made = []
+
+    def make(name, root=None, **told):
+        folder = (root or runs.root) / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(to_json(make_config({}), __version__))
+        made.append(folder)
+        os.utime(folder / "config.json", (len(made), len(made)))
+        if told:
+            write(folder, Membership(**told))
+        return folder
+
+    return make
+
+
+def test_a_group_is_what_its_runs_say(runs, put):
+    put("alone")
+    for seed in (1, 2):
+        for arm in ("plain", "residual"):
+            put(f"{arm}-{seed}", group="duel-1", kind="duel", arm=arm, guess="plain")
+    put("other", group="bugs-1", kind="bugs", arm="as it should be")
+    (duel,) = groups(runs.list(), "duel")
+    assert (duel.id, duel.kind, duel.guess, duel.shipped) == ("duel-1", "duel", "plain", False)
+    assert {arm: [run.id for run in arms] for arm, arms in duel.arms.items()} == {
+        "plain": ["plain-1", "plain-2"],
+        "residual": ["residual-1", "residual-2"],
+    }
+    assert list(duel.arms) == ["plain", "residual"]  # as they were made
+    assert len(groups(runs.list())) == 2
+    assert group_of(runs, "duel-1").runs == duel.runs
+
+
+def test_recordings_that_came_with_the_app_are_a_group(runs, put, tmp_path):
+    put("learn-plain20", tmp_path / "shipped", group="learn", kind="duel", arm="plain20")
+    assert group_of(runs, "learn").shipped
+
+
+def test_a_group_that_is_not_there_is_named(runs):
+    with pytest.raises(NotFoundError, match=r"group must be one of the groups.*got 'duel-9'"):
+        group_of(runs, "duel-9")
+    with pytest.raises(NotFoundError):
+        group_of(runs, None)
+
+
+def test_new_groups_take_the_first_free_number(runs, put):
+    assert new_group_id(runs, "duel") == "duel-1"
+    for n in (1, 3):
+        put(f"run-{n}", group=f"duel-{n}", kind="duel", arm="plain")
+    assert new_group_id(runs, "duel") == "duel-2"
+    assert new_group_id(runs, "bugs") == "bugs-1"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"group": "a"}', "[" * 100_000,
+             json.dumps({"group": 1, "kind": "duel", "arm": "a"}),
+             json.dumps({"group": "a", "kind": "duel", "arm": None}),
+             json.dumps({"group": "a", "kind": "duel", "arm": "b", "more": 1})],
+)  # fmt: skip
+def test_a_damaged_file_leaves_the_run_on_its_own(runs, put, text):
+    folder = put("mine")
+    (folder / FILE).write_text(text)
+    (run,) = runs.list()
+    assert membership(run) is None
+    assert groups(runs.list()) == []

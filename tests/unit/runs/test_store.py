@@ -1,0 +1,170 @@
+import os
+
+import pytest
+
+from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from resnet_demo.paths import REPOSITORY, Places
+from resnet_demo.runs.store import Runs, check_run_id
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped")
+
+
+@pytest.fixture
+def runs(places):
+    return Runs(places)
+
+
+def make(root, name, at=None, text=None):
+    """A run's directory, made `at` Unix seconds."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    config = folder / "config.json"
+    config.write_text(to_json(TrainConfig(), "0.1.0") if text is None else text)
+    if at is not None:
+        os.utime(config, (at, at))
+    return folder
+
+
+def ids(found):
+    return [run.id for run in found]
+
+
+@pytest.mark.parametrize("name", ["a", "7", "my-run", "resnet9-cifar10-3", "a" * 64, "0-", "a--b"])
+def test_a_run_id_may_be(name):
+    assert check_run_id(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "-a", "A", "a_b", "a.b", "a b", ".", "..", "../a", "a/b", "a\n", "\na", "é", "٣", "a\0",
+     "a" * 65, None, 3, ["a"], b"a"],
+)  # fmt: skip
+def test_a_run_id_may_not_be(name, runs):
+    for ask in (check_run_id, runs.get):
+        with pytest.raises(ConfigError, match=r"^run_id must be .*, got ") as refused:
+            ask(name)
+        assert refused.value.field == "run_id"
+
+
+def test_new_ids_count_on_from_the_highest_number_there_is(runs):
+    config = TrainConfig(model="resnet20", dataset="shapes10")
+    assert runs.new_id(config) == "resnet20-shapes10-1"
+    for name in ("resnet20-shapes10-2", "resnet20-shapes10-10", "resnet20-shapes10-x"):
+        make(runs.root, name)
+    (runs.root / "resnet20-shapes10-11").mkdir()  # whatever it is, the name is taken
+    make(runs.root, "resnet20-shapes100-40")
+    make(runs.root, "resnet9-shapes10-30")
+    assert runs.new_id(config) == "resnet20-shapes10-12"
+
+
+def test_a_new_id_of_the_longest_names_is_an_id(runs):
+    config = TrainConfig(model="resnet34-article", dataset="d" * 64, image_size=32)
+    for _ in range(12):
+        make(runs.root, check_run_id(runs.new_id(config)))
+    assert len(runs.list()) == 12
+
+
+def test_the_newest_run_comes_first_and_the_shipped_ones_last(runs):
+    for name, at in (("b", 30), ("a", 10), ("c", 20)):
+        make(runs.root, name, at)
+    make(runs.shipped_root, "learn-plain56", 99)
+    make(runs.shipped_root, "cifar10-shipped", 1)
+    assert ids(runs.list()) == ["b", "c", "a", "cifar10-shipped", "learn-plain56"]
+    assert [run.shipped for run in runs.list()] == [False] * 3 + [True] * 2
+
+
+def test_where_there_is_no_folder_there_are_no_runs(runs):
+    assert list(runs.list()) == []
+
+
+def test_what_is_no_run_is_not_listed(runs):
+    make(runs.root, "real")
+    make(runs.root, ".trash")
+    make(runs.root, "Upper")
+    (runs.root / "empty").mkdir()
+    (runs.root / "file").write_text("{}")
+    (runs.root / "odd" / "config.json").mkdir(parents=True)
+    assert ids(runs.list()) == ["real"]
+
+
+def test_links_are_not_followed(runs, tmp_path):
+    make(tmp_path / "elsewhere", "secret")
+    runs.root.mkdir()
+    (runs.root / "link").symlink_to(tmp_path / "elsewhere" / "secret")
+    assert ids(runs.list()) == []
+    with pytest.raises(NotFoundError):
+        runs.get("link")
+
+
+def test_a_run_is_found_by_its_id(runs):
+    folder = make(runs.root, "mine")
+    assert runs.get("mine").path == folder
+    assert not runs.get("mine").shipped
+    with pytest.raises(NotFoundError, match=r"run must be the id of a run .*, got 'yours'"):
+        runs.get("yours")
+
+
+def test_shipped_runs_are_there_wherever_the_root_is(runs):
+    shipped = make(runs.shipped_root, "cifar10-shipped")
+    assert ids(runs.list()) == ["cifar10-shipped"]
+    assert runs.get("cifar10-shipped").path == shipped
+    assert runs.get("cifar10-shipped").shipped
+
+
+def test_a_run_that_did_not_come_with_the_repository_is_not_there_for_another_root(runs):
+    make(runs.shipped_root, "resnet9-cifar10-1")  # of the days when this was the root
+    assert ids(runs.list()) == []
+    assert not runs.is_taken("resnet9-cifar10-1")
+    with pytest.raises(NotFoundError):
+        runs.get("resnet9-cifar10-1")
+
+
+def test_in_the_repositorys_own_folder_both_kinds_are_told_apart(places):
+    runs = Runs(Places(places.shipped, places.data, places.shipped))
+    make(places.shipped, "learn-resnet56")
+    make(places.shipped, "mine")
+    assert [(run.id, run.shipped) for run in runs.list()] == [
+        ("mine", False),
+        ("learn-resnet56", True),
+    ]
+    assert runs.get("learn-resnet56").shipped
+    assert not runs.get("mine").shipped
+
+
+def test_a_name_is_taken_by_own_and_by_shipped_runs(runs):
+    make(runs.root, "mine")
+    make(runs.shipped_root, "cifar10-shipped")
+    assert runs.is_taken("mine")
+    assert runs.is_taken("cifar10-shipped")
+    assert not runs.is_taken("yours")
+
+
+def test_a_run_tells_what_it_was_told(runs):
+    folder = make(runs.root, "mine", text=to_json(TrainConfig(epochs=7), "0.1.0"))
+    assert runs.get("mine").config() == TrainConfig(epochs=7)
+    assert runs.get("mine").log().path == folder / "events.jsonl"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"epochs": 0}', '{"momemtum": 1}', "\udcff", '{"seed": "x"}']
+)
+def test_a_damaged_config_is_listed_and_said(runs, text):
+    make(runs.root, "mine", text="")
+    (runs.root / "mine" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert ids(runs.list()) == ["mine"]
+    with pytest.raises(DamagedError, match=r"config\.json of run mine is damaged"):
+        runs.get("mine").config()
+
+
+def test_places_come_from_the_environment_or_lie_in_the_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESNET_DEMO_RUNS", "some/runs")
+    monkeypatch.setenv("RESNET_DEMO_DATA", "")
+    places = Places.from_environment()
+    assert places.runs == tmp_path / "some/runs"
+    assert places.data == REPOSITORY / "data"
+    assert places.shipped == REPOSITORY / "checkpoints"

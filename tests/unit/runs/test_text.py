@@ -1,0 +1,144 @@
+import pytest
+
+from resnet_demo.events import Epoch, Finished, Resumed, Step
+from resnet_demo.runs.text import (
+    beside_text,
+    calibration_text,
+    chance_text,
+    comparison_text,
+    count,
+    duration,
+    in_words,
+    points,
+    robustness_text,
+    transfer_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (599, "9 min 59 s"),
+        (1640, "27 min"),
+        (3590, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_seconds_are_told_as_a_person_does(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 thousand"),
+        (272_474, "272 thousand"),
+        (999_700, "1 million"),
+        (21_298_314, "21.3 million"),
+        (4_089_184_256, "4.09 billion"),
+    ],
+)
+def test_amounts_keep_three_digits(number, words):
+    assert count(number) == words
+
+
+def test_an_event_is_one_line_with_percent_and_units():
+    at = {"step": 8, "epoch": 2}
+    step = Step(**at, loss=1.23456, top1=0.5, lr=0.05, images_per_s=880.4)
+    assert in_words(step) == "step 8: loss 1.2346, learning rate 0.05, 880 images/s"
+    epoch = Epoch(
+        **at, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.8287, lr=0.1, seconds=185,
+        images_per_s=9.0,
+    )  # fmt: skip
+    assert "top-1 82.87%; 3 min 05 s" in in_words(epoch)
+    end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
+    assert in_words(Finished(**at, **end)) == (
+        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87%"
+    )
+
+
+def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
+    words = in_words(
+        Resumed(
+            step=8, epoch=2, device="cpu (2 threads)", precision="bf16", threads=2,
+            parameters=272_474, macs=40_551_936, steps_per_epoch=5, epochs=3, version="0",
+            message="last.pt is damaged",
+        )
+    )  # fmt: skip
+    assert words.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
+    assert words.endswith("15 steps; last.pt is damaged")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((43e6, 171e6, "bytes", 2e6), "reading: 43 MB of 171 MB, 2.0 MB/s, 1 min 04 s left"),
+        ((812_000, None, "bytes", 0.0), "reading: 812 kB"),
+        ((3, 6, "batches", 0.0), "reading: 3 of 6 batches"),
+        ((8_781_824, 133_924_236, "", 0.0), "reading (7%)"),
+        ((0, None, "", 0.0), "reading"),
+        ((0, None, "batches", 0.0), "reading"),
+    ],
+)
+def test_progress_is_told_in_what_a_person_understands(values, text):
+    assert transfer_text("reading", *values) == text
+
+
+def test_calibration_is_told_by_what_it_compares():
+    bins = {"count": [1, 0, 3], "confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
+    assert calibration_text(bins) == (
+        "sure by 65.00% and right in 75.00% on average; among answers of like confidence the two "
+        "differ by 20.00% (calibration error)"
+    )
+    none = {"count": [0], "confidence": [0], "accuracy": [0], "error": None}
+    assert calibration_text(none) == "confidence: no answer is a number"
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [(0.0125, "1.25 points more"), (-0.5, "50.00 points less"), (0, "0.00 points more or less")],
+)
+def test_a_difference_is_told_in_points(difference, words):
+    assert points(difference) == words
+
+
+def test_another_mode_is_told_beside_the_plain_one():
+    result = {"mode": "flip", "top1": 0.93, "beside": {"mode": "plain", "top1": 0.92, "loss": None}}
+    assert beside_text(result) == (
+        "mode flip: 1.00 points more than plain, which has 92.00%, loss not a number"
+    )
+    assert beside_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
+
+
+def test_two_runs_are_told_with_the_chance_of_such_a_difference():
+    against = {
+        **{"first": "mine", "second": "yours", "difference": -0.02, "top1_second": 0.9},
+        **{"only_first": [*range(1200)], "only_second": [1], "p": 0.0312},
+    }
+    assert comparison_text(against) == (
+        "mine has 2.00 points less than yours, which has 90.00%: only mine is right on 1,200 "
+        "images, only yours on 1\ntwo equally good networks would differ as much or more in "
+        "3.12% of such tests (McNemar's exact test)"
+    )
+    assert "in fewer than 0.01% of" in chance_text(1e-9)
+    assert "in 100.00% of" in chance_text(1)
+
+
+def test_each_kind_of_damage_has_a_line():
+    result = {
+        **{"run": "mine", "n": 2000, "top1": 0.9, "interval_half_width": 0.0132},
+        "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
+    }
+    head, *lines = robustness_text(result).splitlines()
+    assert "(2000 images; as they are 90.00% ± 1.32%)" in head
+    assert [line.split() for line in lines] == [
+        ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
+        ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
+    ]

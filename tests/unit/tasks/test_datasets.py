@@ -1,0 +1,255 @@
+"""Downloads, looks into images, imports and deletions, by real workers where one is at work."""
+
+import io
+import json
+import os
+import time
+import zipfile
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from PIL import Image
+
+from resnet_demo.data.importer.survey import read_survey
+from resnet_demo.errors import ConfigError, DemoError, NotFoundError
+from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.datasets import DataTasks
+from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.status import has_worker, read_status
+from tests.loopback import cifar_zip, slowly, well
+
+NOWHERE = "http://127.0.0.1:9"  # where nobody listens
+
+
+@pytest.fixture
+def tasks(tmp_path, launchers, monkeypatch):
+    """Over an empty folder of data, on a machine without a network."""
+    monkeypatch.setenv("HTTPS_PROXY", NOWHERE)
+    launcher = launchers(tmp_path)
+    yield DataTasks(Launcher(replace(launcher.places, data=tmp_path / "data")))
+    for folder in (tmp_path / "data" / ".tasks").glob("*"):
+        launcher.stop_task(folder)
+        until_gone = time.monotonic() + 10
+        while has_worker(folder) and time.monotonic() < until_gone:
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A zip of two classes, ten pictures each."""
+    path = tmp_path / "my pets 🐾.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20):
+            file = io.BytesIO()
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(file, "PNG")
+            archive.writestr(f"{'cat' if number < 10 else 'dog'}/{number}.png", file.getvalue())
+    return path
+
+
+@pytest.fixture
+def with_copy(tasks):
+    """The same tasks, with a copy of CIFAR-10 named in the environment."""
+
+    def named(copy):
+        return DataTasks(Launcher(replace(tasks.launcher.places, cifar10_copy=copy)))
+
+    return named
+
+
+def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, loopback, owner, ended):
+    data = cifar_zip()
+    loopback.offer(data)
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
+    folder = tasks.get("cifar10", owner)
+    status = ended(folder)
+    assert status.state == "finished", status
+    assert tasks.datasets.get("cifar10").train == 10
+    assert [path.name for path in tasks.datasets.root.iterdir() if path.name[0] != "."] == [
+        "cifar10"
+    ]
+    with pytest.raises(ConfigError, match="cifar10 is on this machine already"):
+        tasks.get("cifar10", owner)
+
+
+def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(
+    with_copy, loopback, owner, until
+):
+    data = cifar_zip(20)
+    loopback.offer(data, slowly(data, 0.02, 2000))
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
+    tasks.get("cifar10", owner)
+    status = until(lambda: (s := tasks.status("get")).state == "running" and s.done and s)
+    assert (status.unit, status.total) == ("bytes", len(data))
+    with pytest.raises(ConfigError, match="a download is going on already"):
+        tasks.get("cifar10", owner)
+    asked = time.monotonic()
+    tasks.cancel("get", owner)
+    status = until(lambda: not (s := tasks.status("get")).is_live and s)
+    assert status.state == "stopped"
+    assert time.monotonic() - asked < 5
+    assert list(tasks.datasets.root.glob(".downloads/*.part"))  # the next one goes on from there
+
+
+def test_after_a_failure_the_next_attempt_starts_anew(with_copy, loopback, owner, ended):
+    data = cifar_zip()
+    loopback.offer(data, well(data[::-1]), well(data))
+    tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
+    status = ended(tasks.get("cifar10", owner))
+    assert status.state == "failed"
+    for words in ("other bytes", "data import cifar10", "RESNET_DEMO_CIFAR10", "shapes10"):
+        assert words in status.message
+    assert ended(tasks.get("cifar10", owner)).state == "finished"
+
+
+def test_only_cifar10_is_fetched(tasks, owner):
+    with pytest.raises(ConfigError, match="name must be cifar10, the only one that is fetched"):
+        tasks.get("imagenet", owner)
+
+
+def test_images_are_looked_into_and_then_imported(tasks, pictures, owner, ended):
+    assert tasks.status("survey") is None
+    folder = tasks.survey(pictures, owner, keep=True)
+    pictures.unlink()  # an upload does not stay where it was
+    assert ended(folder).state == "finished"
+    assert read_survey(folder).classes == (("cat", 8, 2), ("dog", 8, 2))
+    status = ended(tasks.import_surveyed("pets", 32, owner))
+    assert (status.state, status.message) == (
+        "finished",
+        "16 training and 4 test images in pets",
+    )
+    assert tasks.datasets.get("pets").classes == ("cat", "dog")
+    assert tasks.status("survey") is None  # the upload is gone with it
+
+
+def test_a_folder_is_looked_into_where_it_is_and_stays(tasks, tmp_path, pictures, owner, ended):
+    own = tmp_path / "own"
+    with zipfile.ZipFile(pictures) as archive:
+        archive.extractall(own)
+    assert ended(tasks.survey(own, owner)).state == "finished"
+    assert ended(tasks.import_surveyed("pets", 32, owner)).state == "finished"
+    assert len(list(own.rglob("*.png"))) == 20
+
+
+def test_what_is_no_dataset_fails_with_the_sentence_of_the_command_line(
+    tasks, tmp_path, owner, ended
+):
+    Image.new("RGB", (8, 8)).save(tmp_path / "alone.png")
+    status = ended(tasks.survey(tmp_path / "alone.png", owner))
+    assert status.state == "failed"
+    assert status.message == "'alone.png' is not a folder, a zip or a tar of images"
+
+
+def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
+    tasks, tmp_path, pictures, owner, ended, until
+):
+    (tmp_path / "upload.zip").write_bytes(b"no zip")
+    assert ended(tasks.survey(tmp_path / "upload.zip", owner, keep=True)).state == "failed"
+    until(lambda: not (tasks.folder("survey") / "source").exists())
+    assert ended(tasks.survey(pictures, owner, keep=True)).state == "finished"
+    assert (tasks.folder("survey") / "source" / pictures.name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("Pets!", 32, "name must be at most 64 small letters"),
+        ("shapes10", 32, "belongs to the dataset that is built in"),
+        ("pets", 7, "size must be a whole number from 8 to 256 pixels, got 7"),
+        ("pets", 32.5, "size must be a whole number"),
+        ("here", 32, "there is already a dataset named 'here'"),
+    ],
+)
+def test_a_wrong_name_or_size_is_told_before_anything_starts(tasks, pictures, name, size, words):
+    here = tasks.datasets.root / "here"
+    here.mkdir(parents=True)
+    (here / "dataset.json").write_text("{}")
+    with pytest.raises(ConfigError, match=words):
+        tasks.make_import(name, pictures, size)
+    assert not tasks.folder("import").exists()
+
+
+def test_an_import_needs_a_look_before(tasks, owner):
+    with pytest.raises(ConfigError, match="look into them first"):
+        tasks.import_surveyed("pets", 32, owner)
+
+
+def test_what_is_not_there_cannot_be_looked_into(tasks, tmp_path, owner):
+    with pytest.raises(NotFoundError, match="there is no file or folder"):
+        tasks.survey(tmp_path / "nothing", owner)
+
+
+def test_an_upload_that_cannot_be_kept_leaves_no_task(tasks, pictures, owner, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse := lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    with pytest.raises(DemoError, match="the upload could not be kept: full"):
+        tasks.survey(pictures, owner, keep=True)
+    assert tasks.status("survey") is None
+    assert not tasks.folder("survey").exists()
+
+
+def test_a_second_look_takes_the_place_of_the_first(tasks, pictures, tmp_path, owner, ended):
+    ended(tasks.survey(pictures, owner, keep=True))
+    (tmp_path / "empty").mkdir()
+    assert ended(tasks.survey(tmp_path / "empty", owner)).state == "failed"
+    assert tasks.told("survey") == {"source": str(tmp_path / "empty")}
+    tasks.forget("survey", owner)
+    assert tasks.told("survey") == {}
+    assert list(tasks.root.iterdir()) == []
+
+
+def test_a_dataset_of_a_live_run_is_not_deleted(launcher, device, tiny, owner, until):
+    tasks = DataTasks(launcher)
+    run_id = launcher.start(tiny(), owner)  # it waits: the device is taken
+    assert [run.id for run in tasks.users("colours")] == [run_id]
+    with pytest.raises(ConfigError, match=f"colours is used by {run_id}: stop that run first"):
+        tasks.delete("colours", owner)
+    assert tasks.datasets.get("colours").train == 150
+
+
+def test_a_dataset_is_deleted_whole(tasks, pictures, owner, ended):
+    ended(tasks.survey(pictures, owner))
+    ended(tasks.import_surveyed("pets", 32, owner))
+    tasks.delete("pets", owner)
+    assert tasks.status("import") is None  # "it can be chosen" would no longer be true
+    assert list(tasks.datasets.names()) == ["shapes10"]
+    assert [path.name for path in tasks.datasets.root.iterdir()] == [".tasks"]
+    with pytest.raises(NotFoundError, match="one of shapes10, got 'pets'"):
+        tasks.delete("pets", owner)
+    with pytest.raises(ConfigError, match="shapes10 is built in"):
+        tasks.delete("shapes10", owner)
+
+
+def test_a_stranger_may_do_nothing_to_the_data(tasks, pictures):
+    stranger = Caller("stranger", is_owner=False)
+    deeds = [
+        lambda: tasks.get("cifar10", stranger),
+        lambda: tasks.survey(pictures, stranger),
+        lambda: tasks.import_surveyed("pets", 32, stranger),
+        lambda: tasks.cancel("get", stranger),
+        lambda: tasks.forget("survey", stranger),
+        lambda: tasks.delete("shapes10", stranger),
+    ]
+    for deed in deeds:
+        with pytest.raises(ForbiddenError, match="only the owner"):
+            deed()
+    assert not tasks.root.exists()
+
+
+def test_a_worker_that_is_killed_leaves_a_failed_task_and_no_dataset(
+    tasks, pictures, owner, monkeypatch
+):
+    folder, lock = tasks.make_import("pets", pictures, 32)
+    os.close(lock)  # as if its worker had been killed before it did anything
+    status = tasks.status("import")
+    assert (status.state, read_status(folder).pid) == ("failed", None)
+    assert list(tasks.datasets.names()) == ["shapes10"]
+    assert json.loads((folder / "task.json").read_text())["name"] == "pets"
+
+
+def test_a_damaged_status_is_told_and_gives_way_to_a_new_task(tasks, pictures, owner, ended):
+    ended(tasks.survey(pictures, owner))
+    (tasks.folder("survey") / "status.json").write_text("{")
+    status = tasks.status("survey")
+    assert (status.state, status.message) == ("failed", "status.json of survey is damaged")
+    assert ended(tasks.survey(pictures, owner)).state == "finished"

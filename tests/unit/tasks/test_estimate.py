@@ -1,0 +1,118 @@
+from dataclasses import replace
+
+import pytest
+
+from resnet_demo.config import make_config, to_json
+from resnet_demo.data.growth import sides
+from resnet_demo.data.store import Datasets
+from resnet_demo.events import Epoch, Started, Step
+from resnet_demo.paths import Places
+from resnet_demo.runs.store import Run, Runs
+from resnet_demo.tasks.estimate import estimate
+
+ASKED = {
+    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "val_share": 0.2, "epochs": 6},
+    "grow_from": 1.0,
+}
+OPENING = {
+    **{"device": "cpu", "precision": "float32", "threads": 1, "parameters": 1, "macs": 1},
+    **{"steps_per_epoch": 8, "epochs": 6, "version": "0"},
+}
+STEP = {"loss": 1.0, "top1": 0.5, "lr": 0.1}
+EPOCH = {
+    **{"train_loss": 1.0, "train_top1": 0.5, "val_loss": 1.0, "val_top1": 0.5},
+    **{"lr": 0.1, "images_per_s": 1.0},
+}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+
+
+@pytest.fixture
+def info(colours):
+    return replace(Datasets(colours).get("colours"), train=160)  # 128 to train on: 8 whole batches
+
+
+@pytest.fixture
+def earlier(runs):
+    """Writes down a run whose epochs took so long, and the rate of its steps."""
+
+    def write(name, seconds=(), steps=(), root=None, **knobs):
+        run = Run((root or runs.root) / name)
+        run.path.mkdir(parents=True)
+        (run.path / "config.json").write_text(to_json(make_config({**ASKED, **knobs}), "0"))
+        told = {**OPENING, "epochs": run.config().epochs, "sides": sides(run.config())}
+        run.log().append(Started(step=0, epoch=1, **told))
+        for n, rate in enumerate(steps, 1):
+            run.log().append(Step(step=n, epoch=1, images_per_s=rate, **STEP))
+        for n, took in enumerate(seconds, 1):
+            run.log().append(Epoch(step=8 * n, epoch=n, seconds=took, **EPOCH))
+        return run
+
+    return write
+
+
+def test_where_nothing_ran_nobody_knows_how_long_it_takes(runs, info, earlier):
+    assert estimate(make_config(ASKED), info, runs) is None
+    earlier("no-word-1")
+    earlier("few-steps-1", steps=[64.0] * 5)
+    assert estimate(make_config(ASKED), info, runs) is None
+
+
+def test_an_estimate_is_the_median_epoch_of_an_earlier_run(runs, info, earlier):
+    earlier("resnet20-colours-1", seconds=[100.0, 5.0, 4.0])
+    found = estimate(make_config(ASKED), info, runs)
+    assert (found.seconds, found.run_id) == (pytest.approx(6 * 5.0), "resnet20-colours-1")
+    longer = make_config({**ASKED, "epochs": 12, "batch_size": 32, "peak_lr": 0.5})
+    assert estimate(longer, info, runs).seconds == pytest.approx(12 * 5.0)
+
+
+def test_before_the_first_epoch_the_rate_of_the_steps_counts(runs, info, earlier):
+    earlier("resnet20-colours-1", steps=[64.0] * 6)
+    found = estimate(make_config(ASKED), info, runs)
+    assert found.seconds == pytest.approx(6 * 128 / 64)
+
+
+def test_images_that_grow_cost_their_pixels_as_a_measurement_and_as_an_estimate(
+    runs, info, earlier
+):
+    growing = {"grow_from": 0.5, "epochs": 5}
+    costs = [(side / 32) ** 2 for side in (16, 21, 27, 32, 32)]  # a size an epoch
+    grown = make_config({**ASKED, **growing})
+    earlier("resnet20-colours-1", seconds=[3.0] * 3)
+    assert estimate(grown, info, runs).seconds == pytest.approx(3.0 * sum(costs))
+    earlier("resnet20-colours-2", seconds=[10 * cost for cost in costs], **growing)
+    found = estimate(make_config(ASKED), info, runs)
+    assert (found.run_id, found.seconds) == ("resnet20-colours-2", pytest.approx(6 * 10.0))
+    assert estimate(grown, info, runs).seconds == pytest.approx(10.0 * sum(costs))
+
+
+def test_the_first_small_images_of_a_run_promise_no_rate_for_the_whole(runs, info, earlier):
+    earlier("resnet20-colours-1", steps=[64.0] * 6, grow_from=0.5)  # of 16 pixels
+    found = estimate(make_config(ASKED), info, runs)
+    assert found.seconds == pytest.approx(4 * 6 * 128 / 64)
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": "resnet32"}, {"image_size": 64}, {"batch_norm": False},
+              {"precision": "bf16"}, {"optimizer": "sgd"}, {"stem": "imagenet", "image_size": 32},
+              {"batch_size": 33}, {"batch_size": 7}],
+    ids=str,
+)  # fmt: skip
+def test_a_run_of_other_work_tells_nothing(other, runs, info, earlier):
+    earlier("resnet20-colours-1", seconds=[5.0], **other)
+    assert estimate(make_config(ASKED), info, runs) is None
+
+
+def test_a_run_that_came_with_the_app_ran_on_another_machine(runs, info, earlier):
+    earlier("learn-depth", seconds=[5.0], root=runs.shipped_root)
+    assert estimate(make_config(ASKED), info, runs) is None
+
+
+def test_a_damaged_run_is_passed_over(runs, info, earlier):
+    earlier("resnet20-colours-1", seconds=[5.0])
+    damaged = earlier("resnet20-colours-2", seconds=[9.0])
+    (damaged.path / "config.json").write_text("{")
+    assert estimate(make_config(ASKED), info, runs).run_id == "resnet20-colours-1"

@@ -1,0 +1,348 @@
+"""What can be asked of tasks. The workers here wait for a device that is taken, without torch."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+from resnet_demo.config import TrainConfig, to_json
+from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.events import Started, Stopped
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks import launcher as module
+from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.launcher import discard, queue_again
+from resnet_demo.tasks.snapshot import Watcher, look, summary
+from resnet_demo.tasks.status import (
+    LOCK,
+    Status,
+    as_json,
+    has_worker,
+    holder,
+    read_status,
+    report,
+    settle,
+    take,
+)
+
+
+@pytest.fixture
+def at_rest(launcher, tiny):
+    """Makes a run of some state that nobody works on."""
+
+    def make(name, state="stopped", root=None):
+        folder = (root or launcher.places.runs) / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(to_json(tiny(), "0.1.0"))
+        (folder / "status.json").write_bytes(as_json(Status(state=state)))
+        return Run(folder, shipped=root is not None)
+
+    return make
+
+
+def content(folder):
+    """Everything in a folder: what, since when, how long."""
+    return {
+        path.relative_to(folder): (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes())
+        for path in folder.rglob("*")
+    }
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(launcher, tiny, owner):
+    for knobs, rule in (
+        ({"dataset": "nope"}, "dataset must be one of shapes10, colours, got 'nope'"),
+        ({"batch_size": 136}, "batch_size must be at most the 135 images .*, got 136"),
+    ):
+        with pytest.raises(ConfigError, match=rule):
+            launcher.start(tiny(**knobs), owner)
+    assert not launcher.places.runs.exists()
+
+
+def test_a_run_id_that_is_none_or_is_taken_is_refused(launcher, tiny, at_rest):
+    at_rest("mine")
+    at_rest("cifar10-shipped", root=launcher.places.shipped)
+    for name in ("mine", "cifar10-shipped"):
+        with pytest.raises(ConfigError, match=f"run_id must be new, or resumed, got '{name}'"):
+            launcher.make(tiny(), name)
+    for name in ("", "A", "../mine"):
+        with pytest.raises(ConfigError, match="run_id must be 1 to 64"):
+            launcher.make(tiny(), name)
+    assert [run.id for run in launcher.runs.list()] == ["mine", "cifar10-shipped"]
+
+
+def test_a_number_that_somebody_takes_meanwhile_is_passed_over(launcher, tiny, monkeypatch):
+    offered = iter(["resnet20-colours-1", "resnet20-colours-1", "resnet20-colours-2"])
+    monkeypatch.setattr(launcher.runs, "new_id", lambda config: next(offered))
+    made = [launcher.make(tiny()) for _ in range(2)]
+    assert [run.id for run, _ in made] == ["resnet20-colours-1", "resnet20-colours-2"]
+    for _, lock in made:
+        os.close(lock)
+
+
+def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
+    at_rest("mine")
+    stranger, before = Caller("stranger", is_owner=False), content(launcher.places.runs)
+    for ask in (
+        lambda: launcher.start(tiny(), stranger),
+        lambda: launcher.stop("mine", stranger),
+        lambda: launcher.kill("mine", stranger),
+        lambda: launcher.resume("mine", stranger),
+        lambda: launcher.delete("mine", stranger),
+    ):
+        with pytest.raises(ForbiddenError, match="only the owner of this app may"):
+            ask()
+    assert content(launcher.places.runs) == before
+
+
+def test_a_run_that_waits_tells_its_pid_and_its_place(launcher, device, tiny, owner, until):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting, place 1" in (run.path / "worker.log").read_text())
+    status = read_status(run.path)
+    assert status.state == "queued"
+    assert has_worker(run.path)
+    with open(f"/proc/{status.pid}/cmdline") as file:
+        assert "resnet_demo.tasks.worker" in file.read()
+    with open(f"/proc/{status.pid}/maps") as file:
+        assert "libtorch" not in file.read()
+    assert os.getsid(status.pid) == status.pid  # closing the terminal does not end it
+
+
+def test_a_waiting_run_is_taken_out_of_the_queue(launcher, device, tiny, owner, ended):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    assert launcher.stop(run.id, owner) == f"{run.id} leaves the queue"
+    status = ended(run.path)
+    assert (status.state, status.pid) == ("stopped", None)
+    assert [type(event) for event in run.log()] == [Stopped]
+    assert "is not running: it is stopped" in launcher.stop(run.id, owner)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "message"),
+    [
+        (signal.SIGTERM, "stopped", "taken out of the queue"),
+        (signal.SIGKILL, "failed", "the worker was killed by signal 9"),
+        (signal.SIGSEGV, "failed", "the worker was killed by signal 11"),
+    ],
+)
+def test_a_signal_ends_a_worker_and_the_status_tells(
+    launcher, device, tiny, owner, ended, until, number, state, message
+):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting" in (run.path / "worker.log").read_text())
+    os.kill(read_status(run.path).pid, number)
+    assert ended(run.path).state == state
+    until(lambda: message in read_status(run.path).message)
+    assert ended(run.path).state == state
+
+
+def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
+    launcher, device, tiny, owner, ended, until
+):
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting" in (run.path / "worker.log").read_text())
+    assert not Watcher().look(run).frozen
+    pid = read_status(run.path).pid
+    assert holder(run.path) == pid
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: Watcher().look(run).frozen)
+    assert not Watcher().look(run).ignores_stop  # nobody has asked
+    with pytest.raises(ConfigError, match=r"is queued: only what is stopping is killed"):
+        launcher.kill(run.id, owner)
+    launcher.stop(run.id, owner)
+    until(lambda: Watcher().look(run).ignores_stop)
+    assert launcher.kill(run.id, owner).endswith("Resume goes on from its last checkpoint")
+    assert ended(run.path).state == "stopped"
+    told = "the worker was killed by signal 9 after it was asked to stop"
+    until(lambda: read_status(run.path).message == told)
+    with pytest.raises(ConfigError, match=r"is stopped"):
+        launcher.kill(run.id, owner)
+
+
+def test_only_a_process_that_holds_the_lock_is_taken_for_the_worker(launcher, at_rest):
+    folder = at_rest("mine", "failed").path
+    report(folder, pid=os.getpid())  # a number that another process has by now
+    assert holder(folder) is None
+    lock = take(folder / LOCK)
+    assert holder(folder) == os.getpid()
+    os.close(lock)
+
+
+def test_a_worker_that_ends_without_a_word_sends_to_its_log(
+    launcher, tiny, owner, ended, until, monkeypatch
+):
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    assert ended(run.path).state == "failed"
+    until(lambda: "ended with exit code 1: see its log" in read_status(run.path).message)
+
+
+def test_a_worker_outlives_the_app_that_started_it(launcher, device, tiny, owner, ended):
+    code = """
+import sys
+from pathlib import Path
+from resnet_demo.config import make_config
+from resnet_demo.places import Places
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.launcher import Launcher
+launcher = Launcher(Places(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]) / "none"))
+print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Caller()))
+"""
+    command = [sys.executable, "-c", code, launcher.places.runs, launcher.places.data]
+    run_id = subprocess.check_output(command, text=True).strip()
+    run = launcher.runs.get(run_id)
+    assert look(run)["state"] == "queued"
+    assert has_worker(run.path)
+    launcher.stop(run_id, owner)
+    assert ended(run.path).state == "stopped"
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, state):
+    run = at_rest("mine", state)
+    barrier, resumed, refused = threading.Barrier(4), [], []
+
+    def race():
+        barrier.wait()
+        try:
+            resumed.append(launcher.resume("mine", owner))
+        except ConfigError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert resumed == ["mine"]
+    assert refused == ["mine is queued: it has a worker"] * 3
+    assert settle(run.path).state == "queued"
+
+
+def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, tiny, owner):
+    run = at_rest("early")
+    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", queued_clock=1.0)))
+    waiting = launcher.runs.get(launcher.start(tiny(), owner))
+    launcher.resume("early", owner)
+    assert (look(waiting)["place"], look(run)["place"]) == (0, 1)
+
+
+@pytest.mark.parametrize("state", ["finished", "queued"])
+def test_only_what_stopped_or_failed_goes_on(launcher, at_rest, owner, state):
+    run = at_rest("mine", state)
+    lock = take(run.path / LOCK) if state == "queued" else None
+    with pytest.raises(ConfigError, match=f"mine is {state}: it (has a worker|cannot become que)"):
+        launcher.resume("mine", owner)
+    assert read_status(run.path).state == state
+    if lock:
+        os.close(lock)
+    assert not has_worker(run.path)
+
+
+def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
+    run = at_rest("mine")
+    text = to_json(TrainConfig(dataset="gone"), "0.1.0")
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(NotFoundError, match=r"dataset must be one of .*, got 'gone'"):
+        launcher.resume("mine", owner)
+    assert read_status(run.path).state == "stopped"
+
+
+@pytest.mark.parametrize("state", ["queued", "preparing", "running", "stopping"])
+def test_a_live_run_is_not_deleted(launcher, at_rest, owner, state):
+    run = at_rest("mine", state)
+    lock = take(run.path / LOCK)
+    before = content(launcher.places.runs)
+    with pytest.raises(ConfigError, match=f"run mine is {state}: stop it before you delete it"):
+        launcher.delete("mine", owner)
+    assert content(launcher.places.runs) == before
+    os.close(lock)
+    launcher.delete("mine", owner)  # its worker is gone
+    assert not run.path.exists()
+
+
+def test_a_deleted_run_lies_in_the_trash_beside_its_namesakes(launcher, at_rest, owner):
+    for number in range(3):
+        (at_rest("mine").path / "note").write_text(str(number))
+        launcher.delete("mine", owner)
+    trash = launcher.places.runs / ".trash"
+    notes = {path.parent.name: path.read_text() for path in trash.glob("*/note")}
+    assert notes == {"mine": "0", "mine-2": "1", "mine-3": "2"}
+    assert list(launcher.runs.list()) == []
+    with pytest.raises(NotFoundError):
+        launcher.delete("mine", owner)
+
+
+def test_a_damaged_run_can_be_deleted(launcher, at_rest, owner):
+    (at_rest("mine").path / "status.json").write_text("{")
+    (at_rest("yours").path / "config.json").write_text("{")
+    launcher.delete("mine", owner)
+    launcher.delete("yours", owner)
+    assert list(launcher.runs.list()) == []
+
+
+def test_a_run_that_is_being_resumed_is_not_deleted(launcher, at_rest, owner):
+    run = at_rest("mine")
+    lock = queue_again(run.path)
+    with pytest.raises(ConfigError, match="run mine is queued: stop it"):
+        launcher.delete("mine", owner)
+    os.close(lock)
+
+
+def test_a_new_run_under_an_old_id_is_seen_afresh(launcher, at_rest, owner):
+    watcher, started = Watcher(), Started(
+        step=0, epoch=1, device="old", precision="float32", threads=1, parameters=1, macs=1,
+        steps_per_epoch=1, epochs=1, version="0",
+    )  # fmt: skip
+    run = at_rest("mine")
+    for _ in range(3):
+        run.log().append(started)
+    assert watcher.look(run).view.started.device == "old"
+    launcher.delete("mine", owner)
+    run = at_rest("mine")
+    assert watcher.look(run).view.started is None
+    run.log().append(replace(started, device="new"))
+    assert watcher.look(run).view.started.device == "new"
+
+
+def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
+    run = at_rest("learn-plain56", "finished", root=launcher.places.shipped)
+    before = content(launcher.places.shipped)
+    for ask in (launcher.delete, launcher.resume):
+        with pytest.raises(ConfigError, match="run learn-plain56 came with the app and cannot be"):
+            ask("learn-plain56", owner)
+    with pytest.raises(ConfigError, match="came with the app"):
+        discard(run)
+    assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
+    assert look(run)["state"] == summary(run)["state"] == "finished"
+    assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
+    assert content(launcher.places.shipped) == before
+
+
+def test_a_shipped_run_that_says_it_runs_is_not_corrected(launcher, at_rest):
+    run = at_rest("learn-plain56", "running", root=launcher.places.shipped)
+    before = content(launcher.places.shipped)
+    assert look(run)["state"] == "running"
+    assert content(launcher.places.shipped) == before
+
+
+def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):
+    status, config = at_rest("a"), at_rest("b")
+    (status.path / "status.json").write_text("")
+    (config.path / "config.json").write_text("[]")
+    for run, name in ((status, "status.json"), (config, "config.json")):
+        row = summary(run)
+        assert row["state"] == "damaged"
+        assert f"{name} of" in row["message"]
+    assert look(config)["config"] is None  # the rest can still be looked at
+    assert look(config)["state"] == "stopped"
+
+
+def test_unknown_runs_are_named(launcher, at_rest, owner):
+    at_rest("mine")
+    for ask in (launcher.stop, launcher.resume, launcher.delete):
+        with pytest.raises(NotFoundError, match="got 'nope'"):
+            ask("nope", owner)

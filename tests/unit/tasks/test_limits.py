@@ -1,0 +1,207 @@
+"""What a public app allows: read from the environment, and refused in one sentence beyond it."""
+
+import os
+import time
+from dataclasses import fields
+
+import pytest
+
+from resnet_demo.config import to_json
+from resnet_demo.errors import ConfigError
+from resnet_demo.learn import lessons
+from resnet_demo.paths import REPOSITORY
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.limits import Allowance, LimitError, Limits, variable
+from resnet_demo.tasks.run_groups import Comparing
+from resnet_demo.tasks.secrets import without_secrets
+from resnet_demo.tasks.status import Status, as_json, read_status
+from resnet_demo.tasks.throttle import MOST_NAMES, Throttle
+from resnet_demo.tasks.worker import stopping_after, train
+
+VISITOR, OTHER = Caller("203.0.113.1", is_owner=False), Caller("203.0.113.2", is_owner=False)
+
+
+@pytest.fixture
+def limited(launcher, monkeypatch):
+    """A launcher with limits, whose workers never begin; the locks of those are let go at the end.
+
+    A task counts as alive as long as its lock is held.
+    """
+    locks = []
+    monkeypatch.setattr(Launcher, "spawn", lambda self, verb, folder, lock: locks.append(lock))
+
+    def over(**limits):
+        launcher.allowance = Allowance(Limits(**limits))
+        return launcher
+
+    yield over
+    for lock in locks:
+        os.close(lock)
+
+
+def test_a_persons_own_app_has_no_limits():
+    assert Limits.from_environment({"RESNET_DEMO_MAX_EPOCHS": "3"}) is None
+
+
+def test_each_limit_is_read_from_its_variable():
+    told = {variable(one.name): str(place) for place, one in enumerate(fields(Limits), start=7)}
+    limits = Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **told})
+    assert [getattr(limits, one.name) for one in fields(Limits)] == [*range(7, 7 + len(told))]
+    blank = dict.fromkeys(told, " ")
+    assert Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **blank}) == Limits()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "many", "1e3", "٣"])
+def test_a_limit_that_is_none_is_named(text):
+    with pytest.raises(ConfigError, match="RESNET_DEMO_MAX_QUEUE must be a whole number of at"):
+        Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", "RESNET_DEMO_MAX_QUEUE": text})
+
+
+def test_too_many_epochs_and_too_large_a_network_are_refused(limited, owner, tiny):
+    launcher = limited(epochs=3, parameters=300_000)
+    with pytest.raises(LimitError, match=r"^epochs must be at most 3 here, got 4$"):
+        launcher.start(tiny(epochs=4), owner)
+    words = "^model must have at most 300,000 parameters here, and resnet56 has 85[0-9],[0-9]*$"
+    with pytest.raises(LimitError, match=words):
+        launcher.start(tiny(model="resnet56"), owner)
+    assert launcher.runs.list() == []
+    launcher.start(tiny(epochs=3), owner)
+
+
+def test_a_queue_that_is_full_says_so_and_a_group_of_runs_counts_whole(limited, owner, tiny):
+    launcher = limited(queue=2)
+    knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
+    with pytest.raises(LimitError, match=r"at most 2 runs .* and there would be 4"):
+        Comparing(launcher).start("duel", lessons.duel([8, 14], 1, knobs), owner)
+    assert launcher.runs.list() == []
+    launcher.start(tiny(), owner)
+    launcher.start(tiny(), owner)
+    with pytest.raises(LimitError, match="at most 2 runs may train or wait here at once, and ther"):
+        launcher.start(tiny(), owner)
+
+
+def test_runs_are_counted_by_person_and_day_and_a_resume_is_one(limited, owner, tiny):
+    launcher = limited(runs=2, queue=9)
+    now = [0.0]
+    launcher.allowance.runs.clock = lambda: now[0]
+    launcher.start(tiny(), owner)
+    with pytest.raises(ConfigError, match="dataset"):
+        launcher.start(tiny(dataset="none"), owner)  # what does not start does not count
+    stopped = launcher.places.runs / "stopped-1"
+    stopped.mkdir()
+    (stopped / "config.json").write_text(to_json(tiny(), "0"))
+    (stopped / "status.json").write_bytes(as_json(Status(state="stopped")))
+    launcher.resume("stopped-1", owner)
+    words = "^at most 2 runs may be started by one person in 24 hours$"
+    with pytest.raises(LimitError, match=words):
+        launcher.start(tiny(), owner)
+    launcher.start(tiny(), Caller("another owner"))
+    now[0] = 24 * 3600.0
+    launcher.start(tiny(), owner)
+
+
+def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_nothing(
+    limited, owner, tmp_path
+):
+    launcher = limited(tasks=2, evaluations=3)
+
+    def once(name, caller):
+        return launcher.once("evaluate", tmp_path / name, {}, caller)
+
+    once("a", VISITOR), once("b", OTHER)
+    once("a", OTHER)  # is under way
+    with pytest.raises(LimitError, match="at most 2 evaluations may be under way here at once"):
+        once("c", OTHER)
+    assert not (tmp_path / "c").exists()
+    once("c", owner)  # is not a visitor
+    for name in "ab":
+        (tmp_path / name / "status.json").write_bytes(as_json(Status(state="finished")))
+    once("d", VISITOR)
+    (tmp_path / "d" / "status.json").write_bytes(as_json(Status(state="failed")))
+    once("e", VISITOR)
+    with pytest.raises(LimitError, match="at most 3 evaluations may be started in 24 hours"):
+        once("f", VISITOR)
+    once("a", VISITOR)  # is finished
+    once("f", OTHER)
+
+
+def test_pictures_are_counted_by_visitor_and_minute(owner):
+    allowance, now = Allowance(Limits(pictures=3)), [0.0]
+    allowance.pictures.clock = lambda: now[0]
+    allowance.classify(VISITOR), allowance.classify(VISITOR)
+    with pytest.raises(LimitError, match=r"^at most 3 pictures a minute .*: try again in 61 s$"):
+        allowance.classify(VISITOR, 2)
+    with pytest.raises(LimitError, match=r"^at most 3 pictures a minute may be classified here$"):
+        allowance.classify(OTHER, 4)
+    allowance.classify(OTHER, 3)
+    for _ in range(50):
+        allowance.classify(owner)
+    now[0] = 60.0
+    allowance.classify(VISITOR, 3)
+
+
+def test_what_is_remembered_of_visitors_does_not_grow_without_end():
+    throttle = Throttle(2, 10.0)
+    for number in range(MOST_NAMES + 50):
+        throttle.note(f"visitor {number}", 5)
+    assert len(throttle.noted) == MOST_NAMES
+    assert {len(past) for past in throttle.noted.values()} == {2}
+
+
+def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
+    run, lock = launcher.make(tiny(epochs=1000))
+    last = train(run, launcher.places, most_s=0.5)
+    os.close(lock)
+    assert last.kind == "stopped"
+    status = read_status(run.path)
+    assert status.state == "stopped"
+    assert status.message == (
+        "stopped after 0 minutes of work, the most that is allowed here; Resume goes on"
+    )
+    assert (run.path / "last.pt").exists()
+
+
+def test_one_that_ends_in_time_is_left_alone(tmp_path):
+    with stopping_after(tmp_path, 0.2):
+        pass
+    time.sleep(0.4)
+    assert [*tmp_path.iterdir()] == []
+
+
+SECRETS = {
+    "RESNET_DEMO_ADMIN_TOKEN": "correct horse battery staple",
+    "HF_TOKEN": "hf_" + "aB3" * 11,
+    "OAUTH_CLIENT_SECRET": "of the client",
+    "DB_PASSWORD": "letmein",
+    "AWS_SECRET_ACCESS_KEY": "abcdef",
+    "SSH_KEY": "abcdef",
+    "NOTE_TO_SELF": "use hf_" + "aB3" * 11,
+}
+
+
+def test_secrets_are_left_out_and_nothing_else_is():
+    kept = {"PATH": "/bin", "KEYBOARD": "us", "HF_HOME": "/hf", "RESNET_DEMO_MAX_EPOCHS": "3"}
+    assert without_secrets({**SECRETS, **kept}) == kept
+
+
+def test_a_worker_holds_no_secret_and_knows_its_limits(launcher, tiny, owner, device, until):
+    launcher.allowance = Allowance(Limits())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SECRETS, "RESNET_DEMO_MAX_MINUTES": "7"}.items():
+            patch.setenv(name, value)
+        run = Run(launcher.places.runs / launcher.start(tiny(), owner))
+    pid = until(lambda: read_status(run.path).pid)
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        told = file.read()
+    assert not [value for value in SECRETS.values() if value.encode() in told]
+    assert b"RESNET_DEMO_PUBLIC=1" in told
+    assert b"RESNET_DEMO_MAX_MINUTES=7" in told
+
+
+def test_the_table_in_the_docs_has_each_limit_with_its_default():
+    table = (REPOSITORY / "docs" / "hosting.md").read_text("utf-8")
+    for one in fields(Limits):
+        row = f"| `{variable(one.name)}` | {one.default:,} | {one.metadata['help']} |"
+        assert row in table, f"put this into docs/hosting.md:\n{row}"

@@ -1,0 +1,91 @@
+import os
+
+import pytest
+
+from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.learn.lessons import duel
+from resnet_demo.runs.groups import group_of, membership
+from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.queue import ahead
+from resnet_demo.tasks.run_groups import Comparing
+from resnet_demo.tasks.status import state_of
+
+KNOBS = {"dataset": "colours", "image_size": 12, "batch_size": 16, "epochs": 1, "crop": 2}
+
+
+@pytest.fixture
+def comparing(launcher):
+    return Comparing(launcher)
+
+
+def release(made):
+    for _, lock in made:
+        os.close(lock)
+
+
+def test_a_group_is_queued_in_its_order(comparing):
+    group, made = comparing.make("duel", duel([8], 2, KNOBS), guess="the plain one")
+    runs = [run for run, _ in made]
+    assert [run.id for run in runs] == [
+        "duel-1-1-plain8", "duel-1-2-resnet8", "duel-1-3-plain8", "duel-1-4-resnet8",
+    ]  # fmt: skip
+    assert [len(ahead(run.path)) for run in runs] == [0, 1, 2, 3]
+    found = group_of(comparing.launcher.runs, group)
+    assert {arm: len(of) for arm, of in found.arms.items()} == {"plain8": 2, "resnet8": 2}
+    assert found.guess == "the plain one"
+    assert [run.config().seed for run in found.arms["plain8"]] == [42, 43]
+    release(made)
+
+
+def test_a_group_that_cannot_be_whole_is_not_there_at_all(comparing):
+    arms = duel([8], 1, KNOBS)
+    arms.append(("too much", duel([8], 1, {**KNOBS, "batch_size": 1000})[0][1]))
+    with pytest.raises(ConfigError, match="batch_size must be at most the 135 images"):
+        comparing.make("duel", arms)
+    assert comparing.launcher.runs.list() == []
+    group, made = comparing.make("duel", arms[:2])  # its names are free again
+    assert group == "duel-1"
+    release(made)
+
+
+def test_only_the_owner_starts_and_stops(comparing):
+    stranger = Caller("stranger", is_owner=False)
+    with pytest.raises(ForbiddenError, match="only the owner of this app may train"):
+        comparing.start("duel", duel([8], 1, KNOBS), stranger)
+    with pytest.raises(ForbiddenError, match="may stop a run"):
+        comparing.stop("duel-1", stranger)
+
+
+def test_a_group_that_is_not_there_cannot_be_stopped(comparing, owner):
+    with pytest.raises(NotFoundError, match="group must be one of the groups"):
+        comparing.stop("duel-7", owner)
+
+
+def test_stopping_takes_what_waits_out_of_the_queue_first(comparing, owner, device, until):
+    group = comparing.start("duel", duel([8], 1, KNOBS), owner)
+    runs = group_of(comparing.launcher.runs, group).runs
+    assert comparing.stop(group, owner) == 2
+    until(lambda: all(state_of(run.path) == "stopped" for run in runs))
+    assert comparing.stop(group, owner) == 0
+    assert all(membership(run).group == group for run in runs)
+
+
+def test_both_arms_see_the_same_images_in_the_same_order(comparing):
+    """Permutation, mirror and crop are functions of seed, epoch and step: no network has a say."""
+    import torch
+
+    from resnet_demo.training.batches import Batches
+
+    arms = duel([8], 1, {**KNOBS, "seed": 3})
+    (_, one), (_, other) = arms
+    datasets, device = comparing.launcher.datasets, torch.device("cpu")
+    first, second = (Batches.load(config, datasets, device) for config in (one, other))
+    for epoch in (1, 2):
+        plans = first.plan(epoch), second.plan(epoch)
+        for index in range(first.steps_per_epoch):
+            (x, labels), (y, same) = (
+                batches.train_batch(plan, index)
+                for batches, plan in zip((first, second), plans, strict=True)
+            )
+            assert torch.equal(x, y)
+            assert torch.equal(labels, same)

@@ -1,0 +1,298 @@
+"""Runs from their start to their end, each in a real worker process."""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from resnet_demo import __version__
+from resnet_demo.config import to_json
+from resnet_demo.errors import ConfigError
+from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped
+from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.snapshot import Watcher, look
+from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
+from resnet_demo.tasks.worker import train
+
+LONG, ENDLESS = {"epochs": 6}, {"epochs": 1000}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(launchers, tmp_path_factory, tiny, owner, ended):
+    """A run of six epochs that nobody disturbed."""
+    launcher = launchers(tmp_path_factory.mktemp("uninterrupted"))
+    run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
+    assert ended(run.path).state == "finished", (run.path / "worker.log").read_text()
+    return run
+
+
+def curve(run):
+    """What happened step by step and epoch by epoch, without the clock."""
+    view = Watcher().look(run).view
+    steps = [(s.step, s.epoch, s.loss, s.top1, s.lr) for s in view.steps]
+    return steps, [replace(epoch, time=0, seconds=0, images_per_s=0) for epoch in view.epochs]
+
+
+def assert_same_as(run, whole):
+    """Both ended with the same weights, last and best, after the same steps."""
+    one, other = (torch.load(r.path / "last.pt", weights_only=True) for r in (run, whole))
+    assert one["step"] == other["step"] > 0
+    torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
+    torch.testing.assert_close(one["optimizer"], other["optimizer"], rtol=0, atol=0)
+    best = [load_file(r.path / "model.safetensors") for r in (run, whole)]
+    torch.testing.assert_close(*best, rtol=0, atol=0)
+    assert curve(run) == curve(whole)
+
+
+def test_a_finished_run_has_the_files_of_the_contract(uninterrupted, tiny):
+    folder = uninterrupted.path
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        *("config.json", "events.jsonl", "status.json", "worker.log"),
+        *("last.pt", "last.pt.sha256", "model.safetensors", "model.json"),
+    }
+    assert not [name for name in names if "tmp" in name or name.endswith(".new")]
+    assert (folder / "config.json").read_text() == to_json(tiny(**LONG), __version__)
+    digest = hashlib.sha256((folder / "last.pt").read_bytes()).hexdigest()
+    assert (folder / "last.pt.sha256").read_text().split()[0] == digest
+    described = json.loads((folder / "model.json").read_text())
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert (described["sha256"], described["classes"]) == (weights, ["blue", "green", "red"])
+    log = (folder / "worker.log").read_text()
+    assert "started on" in log
+    assert "finished after" in log
+    assert "Traceback" not in log
+
+
+def test_the_events_of_a_run_come_in_order(uninterrupted):
+    events = list(uninterrupted.log())
+    assert [type(event) for event in events] == [
+        Started,
+        *([Step] * 9 + [Epoch]) * 6,
+        Finished,
+    ]
+    assert [e.step for e in events if isinstance(e, Step)] == list(range(1, 55))
+    assert [(e.epoch, e.step) for e in events if isinstance(e, Epoch)] == [
+        (n, 9 * n) for n in range(1, 7)
+    ]
+    assert [event.time for event in events] == sorted(event.time for event in events)
+
+
+def test_the_end_of_a_run_names_its_best_epoch(uninterrupted):
+    seen = look(uninterrupted)
+    *_, last = uninterrupted.log()
+    assert seen["best"] == {"epoch": last.best_epoch, "val_top1": last.best_val_top1}
+    assert seen["best"]["val_top1"] == max(row["val_top1"] for row in seen["history"])
+    assert (seen["state"], seen["message"]) == ("finished", "6 epochs done")
+    assert seen["progress"]["step"] == seen["progress"]["total_steps"] == 54
+    assert read_status(uninterrupted.path).pid is None
+
+
+def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner, until):
+    launcher = launchers(uninterrupted.path.parents[1])
+    until(lambda: not has_worker(uninterrupted.path))  # which tells the end before it goes
+    before = uninterrupted.log().read()
+    with pytest.raises(ConfigError, match="is finished: it cannot become queued"):
+        launcher.resume(uninterrupted.id, owner)
+    assert "is not running: it is finished" in launcher.stop(uninterrupted.id, owner)
+    assert not has_worker(uninterrupted.path)
+    assert uninterrupted.log().read() == before
+
+
+def test_a_run_that_was_killed_then_stopped_equals_one_that_nobody_disturbed(
+    uninterrupted, launcher, tiny, owner, ended, at_step, until
+):
+    run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
+    at_step(run, 12)  # in the second epoch; saved was the end of the first
+    os.kill(read_status(run.path).pid, signal.SIGKILL)
+    assert ended(run.path).state == "failed"
+    until(lambda: "killed by signal 9" in read_status(run.path).message)
+    saved = torch.load(run.path / "last.pt", weights_only=True)["step"]
+    assert saved in (9, 18)
+
+    assert launcher.resume(run.id, owner) == run.id
+    at_step(run, 24)
+    asked = time.monotonic()
+    assert "stops after this step" in launcher.stop(run.id, owner)
+    assert ended(run.path).state == "stopped"
+    assert time.monotonic() - asked < 5
+    *_, last = run.log()
+    assert isinstance(last, Stopped)
+    assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last.step < 54
+
+    launcher.resume(run.id, owner)
+    assert ended(run.path).state == "finished"
+    resumed = [event.step for event in run.log() if isinstance(event, Resumed)]
+    assert resumed == [saved, last.step]
+    logged = [event.step for event in run.log() if isinstance(event, Step)]
+    assert len(logged) > 54  # some were done twice: the older ones do not count
+    assert_same_as(run, uninterrupted)
+
+
+def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them(
+    launcher, tiny, owner, ended, at_step, until
+):
+    started, over, busy = [], threading.Event(), set()
+    threads = [
+        threading.Thread(target=lambda: started.append(launcher.start(tiny(**ENDLESS), owner)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(started) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
+    first, second, third = sorted(
+        launcher.runs.list(), key=lambda run: (read_status(run.path).queued_clock, run.id)
+    )
+
+    def watch():
+        while not over.is_set():
+            now = [read_status(run.path).state for run in (first, second)]
+            busy.add(sum(state in ("preparing", "running") for state in now))
+            time.sleep(0.005)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    at_step(first, 3)
+    until(lambda: "place 2" in (third.path / "worker.log").read_text())
+    assert [look(run)["place"] for run in (first, second, third)] == [None, 1, 2]
+    states = [settle(run.path).state for run in (first, second, third)]
+    assert states == ["running", "queued", "queued"]
+
+    # a worker that waits has not loaded torch; one that trains has
+    loaded = [Path(f"/proc/{read_status(r.path).pid}/maps").read_text() for r in (first, second)]
+    assert ["libtorch" in maps for maps in loaded] == [True, False]
+
+    # the app ends and is started again: a launcher that has never heard of the three
+    anew = Launcher(launcher.places)
+    del launcher
+    launcher = anew
+    assert {run.id: look(run)["state"] for run in launcher.runs.list()} == {
+        **{first.id: "running", second.id: "queued", third.id: "queued"}
+    }
+
+    # what lives is not deleted; a waiting run is taken out of the queue, and can be then
+    for run, state in ((first, "running"), (third, "queued")):
+        with pytest.raises(ConfigError, match=f"run {run.id} is {state}: stop it before you del"):
+            launcher.delete(run.id, owner)
+    launcher.stop(third.id, owner)
+    assert ended(third.path).state == "stopped"
+    assert [type(event) for event in third.log()] == [Stopped]
+    launcher.delete(third.id, owner)
+    assert not third.path.exists()
+    assert (launcher.places.runs / ".trash" / third.id / "config.json").exists()
+
+    # a run that trains stops at once and keeps its checkpoint, and the next in line starts
+    asked = time.monotonic()
+    launcher.stop(first.id, owner)
+    assert ended(first.path).state == "stopped"
+    assert time.monotonic() - asked < 5
+    assert (first.path / "last.pt").exists()
+    until(lambda: read_status(second.path).state == "preparing")
+    launcher.stop(second.id, owner)  # before its first step
+    assert ended(second.path).state == "stopped"
+    assert [type(event) for event in second.log()] == [Started, Stopped]
+    over.set()
+    watching.join()
+    assert max(busy) == 1
+
+
+@pytest.fixture
+def queued(launcher, tiny):
+    """Makes a queued run whose worker this process is."""
+    locks = []
+
+    def make(**knobs):
+        run, lock = launcher.make(tiny(**knobs))
+        locks.append(lock)
+        return run
+
+    yield make
+    for lock in locks:
+        os.close(lock)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(launcher, queued):
+    run, told = queued(batch_norm=False, peak_lr=10.0, schedule="constant", momentum=0.99), []
+    last = train(run, launcher.places, told.append)
+    assert isinstance(last, Failed)
+    assert (told[-1], list(run.log())[-1]) == (last, last)
+    assert "try a lower peak_lr than 10" in last.message
+    assert (read_status(run.path).state, read_status(run.path).message) == ("failed", last.message)
+    assert last.step == told[-2].step > 0
+    for line in run.log().path.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # NaN and infinity are no JSON
+
+
+def test_a_failure_that_nobody_foresaw_is_told_and_raised(launcher, queued, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such kernel\nand a long explanation")
+        yield
+
+    monkeypatch.setattr("resnet_demo.training.fit.fit", broken)
+    run = queued()
+    with pytest.raises(RuntimeError):
+        train(run, launcher.places)
+    assert read_status(run.path).state == "failed"
+    assert read_status(run.path).message == "RuntimeError: no such kernel"
+    assert [type(event) for event in run.log()] == [Failed]
+
+
+def test_a_stop_while_torch_is_loaded_ends_the_run_before_its_first_step(launcher, queued):
+    run = queued()
+
+    def stop(event):
+        if isinstance(event, Started):
+            request_stop(run.path)
+
+    assert isinstance(train(run, launcher.places, stop), Stopped)
+    assert [type(event) for event in run.log()] == [Started, Stopped]
+    assert read_status(run.path).state == "stopped"
+    assert torch.load(run.path / "last.pt", weights_only=True)["step"] == 0
+
+
+def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
+    run = queued()
+
+    def stop(event):
+        if isinstance(event, Finished):
+            request_stop(run.path)
+
+    train(run, launcher.places, stop)
+    assert read_status(run.path).state == "stopped"  # never finished: the person asked
+
+
+@pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "peak_lr": 10.0}])
+def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
+    train(queued(**knobs), launcher.places)
+    os.close(take(launcher.places.runs / ".device.lock"))
+
+
+def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queued):
+    run = queued()
+    run.log().path.write_bytes(b'{"event": "step", "st')
+    train(run, launcher.places)
+    events = list(run.log())
+    assert [type(event) for event in events] == [Started, *[Step] * 9, Epoch, Finished]
+    assert run.log().path.read_text().count("\n") == len(events)
+
+
+def test_a_run_taken_out_of_the_queue_after_a_kill_counts_no_time_in_between(launcher, queued):
+    run = queued()
+    at = {"step": 1, "epoch": 1}
+    opening = dict.fromkeys(("device", "precision", "version"), "")
+    opening |= dict.fromkeys(("threads", "parameters", "macs", "steps_per_epoch", "epochs"), 1)
+    run.log().append(Started(**at, clock=1000.0, **opening))
+    run.log().append(Step(**at, clock=1007.0, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0))
+    request_stop(run.path)
+    last = train(run, launcher.places)  # long after
+    assert (type(last), last.step, last.seconds) == (Stopped, 1, 7.0)
