@@ -7,7 +7,7 @@ import os
 import sys
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zero
 
 QUIET = {
@@ -32,7 +32,7 @@ def main() -> None:
         limits = Limits.from_environment(os.environ)
     except ConfigError as error:
         sys.exit(f"{error}")
-    launch(build_app(Places.from_environment(), access, limits, gpu), access, limits)
+    launch(build_app(Paths.from_environment(), access, limits, gpu), access, limits)
 
 
 if __name__ == "__main__":

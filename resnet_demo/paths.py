@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """The folder of runs, the folder of data, the runs that came with the repository.
 
     cifar10_copy: an address or a path of CIFAR-10, tried before any other source.
@@ -20,7 +20,7 @@ class Places:
     cifar10_copy: str | None = None
 
     @classmethod
-    def from_environment(cls) -> "Places":
+    def from_environment(cls) -> "Paths":
         """RESNET_DEMO_RUNS and RESNET_DEMO_DATA, else the repository's own; RESNET_DEMO_CIFAR10."""
         return cls(
             runs=Path(os.environ.get("RESNET_DEMO_RUNS") or REPOSITORY / "checkpoints").absolute(),

@@ -3,7 +3,7 @@
 import os
 
 from resnet_demo.config import make_config
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.worker import train
 
@@ -16,8 +16,8 @@ TINY = {
 
 def finished_run(root, data, **knobs):
     """A run called `mine` under root/runs, trained on `colours` in this process."""
-    launcher = Launcher(Places(root / "runs", data, root / "shipped"))
+    launcher = Launcher(Paths(root / "runs", data, root / "shipped"))
     run, lock = launcher.make(make_config({**TINY, "epochs": 2, "seed": 7, **knobs}), "mine")
-    train(run, launcher.places)
+    train(run, launcher.paths)
     os.close(lock)
     return run

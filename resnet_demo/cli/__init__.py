@@ -13,14 +13,14 @@ from resnet_demo import __version__
 from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
 from resnet_demo.cli.common import Parser, knob_names
 from resnet_demo.errors import DemoError, StoppedError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 def main(argv: list[str] | None = None) -> int:
     """Do what the arguments say; the exit code."""
     asked = make_parser().parse_args(argv)
     try:
-        return asked.do(asked, Places.from_environment()) or 0
+        return asked.do(asked, Paths.from_environment()) or 0
     except DemoError as error:
         print(f"resnet_demo {asked.verb}: {option(asked, error)}{error}", file=sys.stderr)
         return error.exit_code

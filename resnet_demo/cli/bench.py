@@ -11,7 +11,7 @@ from typing import Any
 from resnet_demo.bench import text as words
 from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.process_setup import make_ready
 
 WORK = (  # the knobs that decide what a step costs
@@ -106,52 +106,52 @@ def duration(text: str) -> float:
     return seconds
 
 
-def throughput(asked: argparse.Namespace, places: Places) -> None:
+def throughput(asked: argparse.Namespace, paths: Paths) -> None:
     """One object."""
     from resnet_demo.data.store import Datasets
 
-    datasets = Datasets(places.data)
+    datasets = Datasets(paths.data)
     config = make_config(knobs_of(asked, datasets))
-    with alone(places):
+    with alone(paths):
         from resnet_demo.bench.throughput import throughput as measure
 
         result = measure(config, datasets, AGAINST[asked.against], asked.seconds, asked.rounds)
     tell(result, "\n".join(words.throughput_lines(result)), asked.json)
 
 
-def accuracy(asked: argparse.Namespace, places: Places) -> None:
+def accuracy(asked: argparse.Namespace, paths: Paths) -> None:
     """A line a seed, and one for all."""
     from resnet_demo.data.store import Datasets
 
-    datasets = Datasets(places.data)
+    datasets = Datasets(paths.data)
     config = make_config(knobs_of(asked, datasets))
-    with alone(places):
+    with alone(paths):
         from resnet_demo.bench.accuracy import accuracy as measure
 
         for row in measure(config, datasets, asked.seeds, asked.seconds):
             tell(row, "\n".join(words.accuracy_lines(row)), asked.json)
 
 
-def roofline(asked: argparse.Namespace, places: Places) -> None:
+def roofline(asked: argparse.Namespace, paths: Paths) -> None:
     """A line for the machine, and one a network."""
     from resnet_demo.data.store import Datasets
 
-    datasets = Datasets(places.data)
+    datasets = Datasets(paths.data)
     knobs = knobs_of(asked, datasets)
     configs = [make_config({**knobs, "model": model}) for model in asked.model]
-    with alone(places):
+    with alone(paths):
         from resnet_demo.bench.roofline import roofline as measure
 
         for row in measure(configs, datasets, asked.seconds):
             tell(row, words.roofline_line(row), asked.json)
 
 
-def classify(asked: argparse.Namespace, places: Places) -> None:
+def classify(asked: argparse.Namespace, paths: Paths) -> None:
     """One object."""
     from resnet_demo.runs.store import Runs
 
-    run = None if asked.run is None else find(Runs(places), asked.run)
-    with alone(places):
+    run = None if asked.run is None else find(Runs(paths), asked.run)
+    with alone(paths):
         from resnet_demo.bench.latency import latency, untrained
 
         with untrained() if run is None else nullcontext(run) as measured:
@@ -159,16 +159,16 @@ def classify(asked: argparse.Namespace, places: Places) -> None:
     tell(result, "\n".join(words.latency_lines(result)), asked.json)
 
 
-def outside(asked: argparse.Namespace, places: Places) -> None:
+def outside(asked: argparse.Namespace, paths: Paths) -> None:
     """One object."""
     from resnet_demo.data.store import Datasets
     from resnet_demo.runs.store import Runs
 
-    run = find(Runs(places), asked.run)
-    with alone(places):
+    run = find(Runs(paths), asked.run)
+    with alone(paths):
         from resnet_demo.bench.ood import outside as measure
 
-        result = measure(run, Datasets(places.data), asked.images)
+        result = measure(run, Datasets(paths.data), asked.images)
     tell(result, "\n".join(words.outside_lines(result)), asked.json)
 
 
@@ -181,13 +181,13 @@ def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(places: Places) -> Iterator[None]:
+def alone(paths: Paths) -> Iterator[None]:
     """While no run trains on this device: a queued one waits, one that trains is told of."""
     make_ready()  # as a worker trains
     from resnet_demo.tasks.status import take
 
-    places.runs.mkdir(parents=True, exist_ok=True)
-    lock = take(places.runs / ".device.lock")
+    paths.runs.mkdir(parents=True, exist_ok=True)
+    lock = take(paths.runs / ".device.lock")
     if lock is None:
         print("resnet_demo bench: a run trains here now, and slows this down", file=sys.stderr)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from resnet_demo.cli.common import find, folder_for, tell, verb, whole
 from resnet_demo.cli.data import end_of_line, on_one_line
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 def add(verbs: Any) -> None:
@@ -52,7 +52,7 @@ def share(text: str) -> float:
     return value
 
 
-def classify_verb(asked: argparse.Namespace, places: Places) -> int:
+def classify_verb(asked: argparse.Namespace, paths: Paths) -> int:
     """A line a picture; a picture that cannot be read does not end the others."""
     from resnet_demo.data.pictures import check_fit
     from resnet_demo.data.store import Datasets
@@ -62,9 +62,9 @@ def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     check_fit(asked.fit)
     check_map(asked)
     inside = inside_folder(asked)
-    runs = [find(Runs(places), name) for name in (asked.run, asked.against) if name is not None]
+    runs = [find(Runs(paths), name) for name in (asked.run, asked.against) if name is not None]
     if asked.similar:
-        require_images(runs[0].config().dataset, Datasets(places.data), "similar")
+        require_images(runs[0].config().dataset, Datasets(paths.data), "similar")
     from resnet_demo.inference.classification import check_top
     from resnet_demo.inference.classifier import Classifier
 
@@ -72,8 +72,8 @@ def classify_verb(asked: argparse.Namespace, places: Places) -> int:
     for classifier in classifiers:
         check_top(asked.top, len(classifier.saved.classes))
     if asked.dataset is not None:
-        classifiers[0].check_classes(Datasets(places.data).get(asked.dataset))
-    index = index_of(runs[0], places) if asked.similar else None
+        classifiers[0].check_classes(Datasets(paths.data).get(asked.dataset))
+    index = index_of(runs[0], paths) if asked.similar else None
     failed = 0
     for name in asked.files:
         try:
@@ -107,7 +107,7 @@ def check_one_file(field: str, files: list[str]) -> None:
         raise ConfigError.rule(field, "asked for with one FILE only", f"{len(files)} files")
 
 
-def index_of(run: Any, places: Places) -> Any:
+def index_of(run: Any, paths: Paths) -> Any:
     """What the run makes of its training images, kept for page and API too."""
     from resnet_demo.tasks.image_indexes import Indexing
     from resnet_demo.tasks.launcher import Launcher
@@ -119,7 +119,7 @@ def index_of(run: Any, places: Places) -> Any:
         on_one_line(f"{run.id}: {done:,} of {total:,} training images")
 
     try:
-        return Indexing(Launcher(places)).made(run, on_batch)
+        return Indexing(Launcher(paths)).made(run, on_batch)
     finally:
         if told:
             end_of_line()

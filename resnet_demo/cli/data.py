@@ -9,7 +9,7 @@ from typing import Any
 
 from resnet_demo.cli.common import tell, verb, whole
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.text import dataset_lines, dataset_text, transfer_text
 
 
@@ -22,32 +22,32 @@ def add(verbs: Any) -> None:
     data.add_argument("--size", type=whole, default=32, help="side of the stored images, 32 pixels")
 
 
-def data_verb(asked: argparse.Namespace, places: Places) -> None:
+def data_verb(asked: argparse.Namespace, paths: Paths) -> None:
     """Do one of the deeds below."""
     if asked.what != "status" and asked.name is None:
         raise ConfigError.rule("name", "the name of a dataset", asked.name)
-    DEEDS[asked.what](asked, places)
+    DEEDS[asked.what](asked, paths)
 
 
-def status(asked: argparse.Namespace, places: Places) -> None:
+def status(asked: argparse.Namespace, paths: Paths) -> None:
     """A line a dataset."""
     from resnet_demo.data.store import Datasets
 
-    for info in Datasets(places.data).list():
+    for info in Datasets(paths.data).list():
         tell(info.to_dict(), dataset_text(info), asked.json)
 
 
-def show(asked: argparse.Namespace, places: Places) -> None:
+def show(asked: argparse.Namespace, paths: Paths) -> None:
     """One dataset, with the images of each class."""
     from resnet_demo.data.store import Datasets
 
-    datasets = Datasets(places.data)
+    datasets = Datasets(paths.data)
     info, counts = datasets.get(asked.name), datasets.counts(asked.name)
     text = "\n".join([dataset_text(info), *dataset_lines(info, counts)])
     tell({**info.to_dict(), "counts": counts}, text, asked.json)
 
 
-def get(asked: argparse.Namespace, places: Places) -> None:
+def get(asked: argparse.Namespace, paths: Paths) -> None:
     """Fetch a dataset in this process; Ctrl-C stops, and what has come is kept for next time."""
     from resnet_demo.data.store import Datasets
     from resnet_demo.tasks import data_work
@@ -55,22 +55,22 @@ def get(asked: argparse.Namespace, places: Places) -> None:
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.worker import ask_to_stop
 
-    folder, lock = DataTasks(Launcher(places)).make_get(asked.name)
+    folder, lock = DataTasks(Launcher(paths)).make_get(asked.name)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
         signal.signal(number, lambda *_: ask_to_stop(folder))
     try:
-        data_work.get(folder, places, show_transfer)
+        data_work.get(folder, paths, show_transfer)
     finally:
         os.close(lock)
         end_of_line()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    info = Datasets(places.data).get(asked.name)
+    info = Datasets(paths.data).get(asked.name)
     tell(info.to_dict(), dataset_text(info), asked.json)
 
 
-def bring(asked: argparse.Namespace, places: Places) -> None:
+def bring(asked: argparse.Namespace, paths: Paths) -> None:
     """Import a folder or an archive of images."""
     if asked.path is None:
         raise ConfigError("data import needs a name and the path of a folder, a zip or a tar")
@@ -81,21 +81,19 @@ def bring(asked: argparse.Namespace, places: Places) -> None:
         on_one_line(f"{share}{what}")
 
     try:
-        info = import_images(
-            places.data, asked.name, asked.path, size=asked.size, progress=progress
-        )
+        info = import_images(paths.data, asked.name, asked.path, size=asked.size, progress=progress)
     finally:
         end_of_line()
     tell(info.to_dict(), dataset_text(info), asked.json)
 
 
-def delete(asked: argparse.Namespace, places: Places) -> None:
+def delete(asked: argparse.Namespace, paths: Paths) -> None:
     """Delete a dataset that no live run uses."""
     from resnet_demo.tasks.caller import Caller
     from resnet_demo.tasks.datasets import DataTasks
     from resnet_demo.tasks.launcher import Launcher
 
-    DataTasks(Launcher(places)).delete(asked.name, Caller())
+    DataTasks(Launcher(paths)).delete(asked.name, Caller())
     tell({"name": asked.name, "deleted": True}, f"{asked.name} is deleted", asked.json)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from resnet_demo.cli.common import find, folder_for, tell, verb
 from resnet_demo.cli.data import end_of_line, on_one_line
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.text import comparison_text, evaluation_text, robustness_text
 
 
@@ -33,7 +33,7 @@ def add(verbs: Any) -> None:
     evaluate.add_argument("--figures", metavar="DIR", help="write figures and tables there")
 
 
-def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
+def evaluate_verb(asked: argparse.Namespace, paths: Paths) -> None:
     """Score a run's kept weights."""
     from resnet_demo.data.rules import check_split
     from resnet_demo.data.store import Datasets
@@ -43,7 +43,7 @@ def evaluate_verb(asked: argparse.Namespace, places: Places) -> None:
     check_split(asked.split)
     check_mode(asked.mode)
     folder = folder_for("figures", asked.figures)
-    runs, datasets = Runs(places), Datasets(places.data)
+    runs, datasets = Runs(paths), Datasets(paths.data)
     run, other = find(runs, asked.run), other_run(runs, asked.against)
     if asked.robustness:
         require_images(asked.dataset or run.config().dataset, datasets, "robustness")

@@ -11,7 +11,7 @@ from resnet_demo.cli.train import train_here
 from resnet_demo.config import TrainConfig, parse
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn.lessons import BUGS, KINDS, beside_vgg, bugs, duel, gradient, range_of
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 def add(verbs: Any) -> None:
@@ -29,13 +29,13 @@ def add(verbs: Any) -> None:
             learn.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
 
 
-def learn_verb(asked: argparse.Namespace, places: Places) -> int:
+def learn_verb(asked: argparse.Namespace, paths: Paths) -> int:
     """Train the runs one after the other; a stop ends all, and `learn resume` goes on."""
     from resnet_demo.runs.groups import group_of
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.run_groups import Comparing
 
-    launcher = Launcher(places)
+    launcher = Launcher(paths)
     if asked.what in ("resume", "record"):
         group = group_of(launcher.runs, asked.group)
         return (recorded if asked.what == "record" else resumed)(launcher, group, asked)
@@ -50,7 +50,7 @@ def in_turn(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
     for run, lock in made:
         try:
             if code == 0:
-                code = train_here(run, launcher.places, as_json)
+                code = train_here(run, launcher.paths, as_json)
             else:
                 launcher.stop_task(run.path)
         finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_demo.cli.common import find, tell, verb
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.text import epoch_lines, megabytes
 
 
@@ -20,7 +20,7 @@ def add(verbs: Any) -> None:
     )
 
 
-def runs_verb(asked: argparse.Namespace, places: Places) -> None:
+def runs_verb(asked: argparse.Namespace, paths: Paths) -> None:
     """List, show, delete, pack."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import discard
@@ -28,7 +28,7 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
 
     if asked.folder is not None and asked.what != "pack":
         raise ConfigError(f"runs {asked.what} takes no folder, got {str(asked.folder)!r}")
-    runs = Runs(places)
+    runs = Runs(paths)
     if asked.what == "list":
         for run in runs.list():
             row = summary(run)
@@ -38,7 +38,7 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
         raise ConfigError.rule("run", "the id of a run", asked.run)
     run = find(runs, asked.run)
     if asked.what == "pack":
-        pack_run(run, asked, places)
+        pack_run(run, asked, paths)
     elif asked.what == "delete":
         discard(run)
         tell({"run": run.id, "deleted": True}, f"{run.id} is in the trash folder", asked.json)
@@ -47,14 +47,14 @@ def runs_verb(asked: argparse.Namespace, places: Places) -> None:
         tell(seen, "\n".join([summary_text(summary(run)), *epoch_lines(seen)]), asked.json)
 
 
-def pack_run(run: Any, asked: argparse.Namespace, places: Places) -> None:
+def pack_run(run: Any, asked: argparse.Namespace, paths: Paths) -> None:
     """Make a run small enough to travel, and tell what it cost."""
     if asked.folder is None:
         raise ConfigError.rule("folder", "a folder that is new or empty", None)
     from resnet_demo.data.store import Datasets
     from resnet_demo.export.pack import pack
 
-    told = pack(run, Datasets(places.data), asked.folder)
+    told = pack(run, Datasets(paths.data), asked.folder)
     text = (
         f"{told['run']}: top-1 {told['top1']:.2%} on {told['n']:,} test images, "
         f"{told['top1_float32']:.2%} before its weights were rounded to float16; "

@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_demo.cli.common import tell, verb
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 def add(verbs: Any) -> None:
@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
     space.add_argument("--zero-gpu", action="store_true", help="for build: to run on ZeroGPU")
 
 
-def space_verb(asked: argparse.Namespace, places: Places) -> int:
+def space_verb(asked: argparse.Namespace, paths: Paths) -> int:
     """Build, check or upload; exit code 1 where something is wrong with the folder."""
     from resnet_demo.hosting.space import SECRETS_GIVEN, VARIABLES, build, check, push
 

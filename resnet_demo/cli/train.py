@@ -11,7 +11,7 @@ from resnet_demo.cli.common import find, flag, knob_names, tell, verb
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.text import in_words
 from resnet_demo.training import torchrun
 
@@ -27,19 +27,19 @@ def add(verbs: Any) -> None:
         train.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
 
 
-def train_verb(asked: argparse.Namespace, places: Places) -> int:
+def train_verb(asked: argparse.Namespace, paths: Paths) -> int:
     """Train, or go on with a run; the same command again, or after a kill, is right."""
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.multi_gpu import dismiss
 
     if torchrun.rank() > 0:
-        return train_along(places)
-    run, lock = queued(Launcher(places), asked)
+        return train_along(paths)
+    run, lock = queued(Launcher(paths), asked)
     if lock is None:
         dismiss()
         return 0
     try:
-        return train_here(run, places, asked.json)
+        return train_here(run, paths, asked.json)
     finally:
         os.close(lock)
 
@@ -70,7 +70,7 @@ def resumed(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
     return run, launcher.requeue(run)
 
 
-def train_here(run: Any, places: Places, as_json: bool) -> int:
+def train_here(run: Any, paths: Paths, as_json: bool) -> int:
     """Train in this process; Ctrl-C stops after the step and keeps the checkpoint."""
     from resnet_demo.tasks.worker import ask_to_stop, train
 
@@ -82,7 +82,7 @@ def train_here(run: Any, places: Places, as_json: bool) -> int:
     for number in handlers:
         signal.signal(number, lambda *_: ask_to_stop(run.path))
     try:
-        last = train(run, places, lambda event: show(event, as_json), waiting)
+        last = train(run, paths, lambda event: show(event, as_json), waiting)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -91,12 +91,12 @@ def train_here(run: Any, places: Places, as_json: bool) -> int:
     return exit_code(last)
 
 
-def train_along(places: Places) -> int:
+def train_along(paths: Paths) -> int:
     """Train as a rank that is not the first: it follows that one, which writes and prints."""
     from resnet_demo.tasks.multi_gpu import follow
 
     try:
-        last = follow(places, heeds_signals=True)
+        last = follow(paths, heeds_signals=True)
     except DemoError as error:
         return error.exit_code
     return exit_code(last) if last else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnet_demo.config import TrainConfig, from_json
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -44,9 +44,9 @@ class Run:
 class Runs:
     """The runs under one root, and those that came with the repository."""
 
-    def __init__(self, places: Places) -> None:
-        self.root, self.shipped_root = places.runs, places.shipped
-        self.shipped_folders = (places.shipped, places.shipped / RECORDINGS)
+    def __init__(self, paths: Paths) -> None:
+        self.root, self.shipped_root = paths.runs, paths.shipped
+        self.shipped_folders = (paths.shipped, paths.shipped / RECORDINGS)
 
     @cached_property
     def shipped(self) -> Sequence[Run]:

@@ -10,12 +10,12 @@ from resnet_demo.data.cifar10.sources import cifar10_sources
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.importer.survey import survey as survey_of
 from resnet_demo.data.importer.survey import write_survey
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.status import read_status
 
 
-def get(folder: Path, places: Places, watch: Callable[[Transfer], None] | None = None) -> None:
+def get(folder: Path, paths: Paths, watch: Callable[[Transfer], None] | None = None) -> None:
     """Fetch CIFAR-10 from the first source that gives it. Raises as `perform`.
 
     watch: is told the progress too.
@@ -28,14 +28,14 @@ def get(folder: Path, places: Places, watch: Callable[[Transfer], None] | None =
                 watch(now)
 
         begin(folder, "running", "looking for a copy")
-        sources = cifar10_sources(places.cifar10_copy)
-        info = get_cifar10(places.data, sources, tell=told, should_stop=tell.should_stop)
+        sources = cifar10_sources(paths.cifar10_copy)
+        info = get_cifar10(paths.data, sources, tell=told, should_stop=tell.should_stop)
         return f"{info.train + info.test:,} images: {info.source}"
 
     perform(folder, "looking for a copy", work)
 
 
-def survey(folder: Path, places: Places) -> None:
+def survey(folder: Path, paths: Paths) -> None:
     """See what the source named in `task.json` holds, into the folder. Raises as `perform`.
 
     An upload that cannot be imported after this, since the look failed or was stopped, is removed.
@@ -55,7 +55,7 @@ def survey(folder: Path, places: Places) -> None:
             shutil.rmtree(folder / "source", ignore_errors=True)
 
 
-def bring(folder: Path, places: Places) -> None:
+def bring(folder: Path, paths: Paths) -> None:
     """Import what `task.json` names; an upload that was only for this is gone then.
 
     Raises as `perform`.
@@ -66,7 +66,7 @@ def bring(folder: Path, places: Places) -> None:
     def work(tell: Telling) -> str:
         begin(folder, "running", "reading the pictures")
         info = import_images(
-            places.data, told["name"], source, size=told["size"],
+            paths.data, told["name"], source, size=told["size"],
             progress=lambda *now: progress(tell, *now),
         )  # fmt: skip
         if told["surveyed"]:

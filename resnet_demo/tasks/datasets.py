@@ -23,11 +23,11 @@ KINDS = {"get": "a download", "survey": "a look into images", "import": "an impo
 
 
 class DataTasks:
-    """What may be done to the datasets of a launcher's places."""
+    """What may be done to the datasets of a launcher's paths."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher, self.datasets = launcher, launcher.datasets
-        self.root = launcher.places.data / ".tasks"
+        self.root = launcher.paths.data / ".tasks"
 
     def folder(self, kind: str) -> Path:
         """Where the task of a kind lies, there or not."""

@@ -25,7 +25,7 @@ from resnet_demo.evaluation.stored_results import (
     write_result,
 )
 from resnet_demo.models.description import describe, predictions_sha256
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
@@ -157,7 +157,7 @@ def remove_useless(folder: Path, useless: Callable[[Path], bool] = is_useless) -
             os.close(lock)
 
 
-def evaluate(folder: Path, places: Places) -> None:
+def evaluate(folder: Path, paths: Paths) -> None:
     """Fill an evaluation's folder with result.json and the answers. Raises as `perform`."""
 
     def make(run: Run, told: dict[str, Any], datasets: Datasets, on_batch: OnBatch) -> Made:
@@ -167,10 +167,10 @@ def evaluate(folder: Path, places: Places) -> None:
         made = evaluate_run(run, datasets, told["split"], told["dataset"], mode, on_batch)
         return made.result, lambda: made.save(folder)
 
-    fill(folder, places, make)
+    fill(folder, paths, make)
 
 
-def bear(folder: Path, places: Places) -> None:
+def bear(folder: Path, paths: Paths) -> None:
     """Fill a robustness folder with result.json. Raises as `perform`."""
 
     def make(run: Run, told: dict[str, Any], datasets: Datasets, on_batch: OnBatch) -> Made:
@@ -179,18 +179,18 @@ def bear(folder: Path, places: Places) -> None:
         result = robustness(run, datasets, told["split"], told["dataset"], on_batch)
         return result, lambda: write_result(folder, result)
 
-    fill(folder, places, make)
+    fill(folder, paths, make)
 
 
-def fill(folder: Path, places: Places, make: Callable[..., Made]) -> None:
+def fill(folder: Path, paths: Paths, make: Callable[..., Made]) -> None:
     """Do what `task.json` asks and save it, if it is about the weights that the folder is for."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
     make_ready()
 
     def work(tell: Telling) -> str:
         begin(folder, "running", "")
-        run, on_batch = Runs(places).get(told["run"]), with_rate(tell)
-        result, save = make(run, told, Datasets(places.data), on_batch)
+        run, on_batch = Runs(paths).get(told["run"]), with_rate(tell)
+        result, save = make(run, told, Datasets(paths.data), on_batch)
         if not result["weights"].startswith(told["weights"]):
             raise DemoError("the run has better weights by now: evaluate it again")
         save()

@@ -13,7 +13,7 @@ from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedEr
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.files import sha256_of, write_atomically
 from resnet_demo.models.description import describe
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.evaluations import UNTOLD, remove_useless
@@ -73,10 +73,10 @@ class Indexing:
         return folder, {"run": run.id, "weights": folder.name.rpartition("-")[2]}
 
 
-def index(folder: Path, places: Places) -> None:
+def index(folder: Path, paths: Paths) -> None:
     """Fill an index's folder. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    fill(folder, lambda: Runs(places).get(told["run"]), Datasets(places.data))
+    fill(folder, lambda: Runs(paths).get(told["run"]), Datasets(paths.data))
 
 
 def fill(

@@ -16,7 +16,7 @@ from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.paths import REPOSITORY, Places
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.disk_space import check_room
@@ -44,17 +44,17 @@ TRASH = ".trash"
 class Launcher:
     """Makes task directories and the workers that fill them; every worker outlives the app."""
 
-    def __init__(self, places: Places, allowance: Allowance | None = None) -> None:
-        self.places, self.allowance = places, allowance or Allowance()
-        self.runs, self.datasets = Runs(places), Datasets(places.data)
+    def __init__(self, paths: Paths, allowance: Allowance | None = None) -> None:
+        self.paths, self.allowance = paths, allowance or Allowance()
+        self.runs, self.datasets = Runs(paths), Datasets(paths.data)
 
     def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
         """A queued run, and the lock of its worker to come. Raises ConfigError."""
-        check_room(config, len(check_data(config, self.datasets).classes), self.places.runs)
+        check_room(config, len(check_data(config, self.datasets).classes), self.paths.runs)
         files = {"config.json": to_json(config, __version__).encode()}
         while True:
             name = check_run_id(self.runs.new_id(config) if run_id is None else run_id)
-            run = Run(self.places.runs / name)
+            run = Run(self.paths.runs / name)
             try:
                 if self.runs.is_taken(name):
                     raise ConfigError.rule("run_id", "new, or resumed", name)
@@ -82,7 +82,7 @@ class Launcher:
         if self.allowance.limits is None:
             return nullcontext()
         classes = len(check_data(configs[0], self.datasets).classes)
-        alive = len(in_line(self.places.runs))
+        alive = len(in_line(self.paths.runs))
         return self.allowance.training(caller, configs, classes, alive)
 
     def stop(self, run_id: str, caller: Caller) -> str:
@@ -142,7 +142,7 @@ class Launcher:
         One that begins later sees the run; one that goes on ends after its step.
         """
         with suppress(DemoError, FileNotFoundError):  # there is none, or it is damaged
-            request_stop(task_of(self.places.runs), "a run is to be trained")
+            request_stop(task_of(self.paths.runs), "a run is to be trained")
 
     def delete(self, run_id: str, caller: Caller) -> None:
         """Move a run to the trash folder. Raises ConfigError while it is live."""
@@ -168,7 +168,7 @@ class Launcher:
 
         In its own directory, or in a cache for a run that is never written to.
         """
-        cache = self.places.runs / ".cache" / "evaluations"
+        cache = self.paths.runs / ".cache" / "evaluations"
         return cache / run.id if run.shipped else run.path / "evaluations"
 
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
@@ -184,7 +184,7 @@ class Launcher:
                     cwd=REPOSITORY,
                     env={
                         **without_secrets(os.environ),
-                        **self.places.environment(),
+                        **self.paths.environment(),
                         **self.allowance.environment(),
                     },
                     pass_fds=[lock],

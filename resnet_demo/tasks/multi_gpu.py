@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.training import torchrun
 
@@ -63,7 +63,7 @@ def start_ranks(run: Run, count: int) -> None:
             ) from error
 
 
-def follow(places: Places, heeds_signals: bool = False) -> Event | None:
+def follow(paths: Paths, heeds_signals: bool = False) -> Event | None:
     """What every rank but the first does: train along, and not a word. The run's last event.
 
     None where the first one has nothing to do. heeds_signals: SIGINT and SIGTERM ask all ranks to
@@ -79,7 +79,7 @@ def follow(places: Places, heeds_signals: bool = False) -> Event | None:
                 signal.signal(number, lambda *_: asked.append(True))
         config = ranks.told(lambda: None)
         if config is not None:
-            for event in fit(config, Datasets(places.data), None, lambda: bool(asked), ranks):
+            for event in fit(config, Datasets(paths.data), None, lambda: bool(asked), ranks):
                 last = event
     return last
 

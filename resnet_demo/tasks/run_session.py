@@ -10,7 +10,7 @@ from typing import Any
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, DiskFullError
 from resnet_demo.events import Ended, Event, Failed, Stopped
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.disk_space import give_back, keep_back, sweep
@@ -57,7 +57,7 @@ def to_the_end(
 
 def logged(
     run: Run,
-    places: Places,
+    paths: Paths,
     should_stop: Callable[[], bool],
     on_event: OnEvent = deaf,
     **options: Any,
@@ -73,7 +73,7 @@ def logged(
     log.mend()
     with world() as ranks:
         config = ranks.told(run.config)
-        datasets = Datasets(places.data)
+        datasets = Datasets(paths.data)
         for event in fit(config, datasets, run.path, should_stop, ranks, **options):
             log.append(event)
             on_event(event)

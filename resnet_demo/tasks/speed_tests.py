@@ -16,7 +16,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
@@ -30,7 +30,7 @@ class Measuring:
     """The measurement of a launcher's runs, which all pages share."""
 
     def __init__(self, launcher: Launcher) -> None:
-        self.launcher, self.root = launcher, launcher.places.runs
+        self.launcher, self.root = launcher, launcher.paths.runs
         self.folder = speeds.task_of(self.root)
 
     def status(self) -> Status | None:
@@ -105,7 +105,7 @@ class Measuring:
         return True
 
 
-def measure(folder: Path, places: Places) -> None:
+def measure(folder: Path, paths: Paths) -> None:
     """Do what `task.json` asks, and put the result beside the others. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
     make_ready()  # as where a run trains
@@ -114,16 +114,16 @@ def measure(folder: Path, places: Places) -> None:
         from resnet_demo.training.speed import measure_speed
 
         config = TrainConfig(**told["config"])
-        info = check_data(config, Datasets(places.data))
+        info = check_data(config, Datasets(paths.data))
         check_one_device()
         try:
-            with between_runs(places.runs):
+            with between_runs(paths.runs):
                 begin(folder, "running", "training a few steps on noise")
                 speed = measure_speed(config, info, tell.should_stop)
         except StoppedError as error:
             request_stop(folder, str(error))  # if nobody has: a run has come
             raise
-        speeds.keep(places.runs, told["work"], speed)
+        speeds.keep(paths.runs, told["work"], speed)
         return f"{1 / speed.train:.0f} training images/s on {speed.device}"
 
     perform(folder, "loading torch", work)

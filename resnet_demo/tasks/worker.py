@@ -17,7 +17,7 @@ from pathlib import Path
 
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import in_words
 from resnet_demo.tasks import data_work
@@ -46,7 +46,7 @@ DEEDS = {
 
 def train(
     run: Run,
-    places: Places,
+    paths: Paths,
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[int], None] = lambda place: None,
     spread: bool = False,
@@ -71,7 +71,7 @@ def train(
         if count > 1:
             yield log_of_ranks(run, count)
         else:
-            yield from logged(run, places, StopSignal(run.path), on_event)
+            yield from logged(run, paths, StopSignal(run.path), on_event)
 
     try:
         with stopping_after(run.path, most_s):
@@ -92,19 +92,19 @@ def log_of_ranks(run: Run, count: int) -> Ended:
     return last
 
 
-def rank(run: Run, places: Places, on_event: Callable[[Event], None]) -> None:
+def rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
     """Be one of a worker's processes, until it ends or the run does."""
     end_with_parent()
     if not read_status(run.path).is_live:  # all was told, and then another was lost on its way out
         return
     if torchrun.rank() == 0:
         for _ in to_the_end(
-            run, lambda: logged(run, places, StopSignal(run.path), on_event), on_event
+            run, lambda: logged(run, paths, StopSignal(run.path), on_event), on_event
         ):
             pass  # each event is logged, and told to on_event
     else:
         with suppress(DemoError):  # the same as the first one's, which tells it
-            follow(places)
+            follow(paths)
 
 
 def say(text: str) -> None:
@@ -144,23 +144,23 @@ def main(verb: str, folder: Path) -> None:
 
     To a rank it is the end: it comes from the worker, which has lost another.
     """
-    places = Places.from_environment()
+    paths = Paths.from_environment()
 
     def tell(event: Event) -> None:
         say(in_words(event))
 
     if verb == "rank":
-        rank(Run(folder), places, tell)
+        rank(Run(folder), paths, tell)
         return
     signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
     if verb == "train":
         waiting = "waiting, place {} in the queue".format
         limits = Limits.from_environment(os.environ)
         most_s = limits and limits.minutes * 60.0
-        train(Run(folder), places, tell, lambda place: say(waiting(place)), True, most_s)
+        train(Run(folder), paths, tell, lambda place: say(waiting(place)), True, most_s)
         return
     with suppress(DemoError):  # told in status.json already
-        DEEDS[verb](folder, places)
+        DEEDS[verb](folder, paths)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from resnet_demo.hosting.login_page import Door
 from resnet_demo.hosting.security_headers import SPACES, Guard, trusted_hosts
 from resnet_demo.hosting.upload_limits import Uploads
 from resnet_demo.hosting.zerogpu.slices import Slice
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui import polling
 from resnet_demo.ui.api import api
@@ -46,7 +46,7 @@ class App(gr.Blocks):
 
 
 def build_app(
-    places: Places,
+    paths: Paths,
     access: Access | None = None,
     limits: Limits | None = None,
     gpu: Slice | None = None,
@@ -57,7 +57,7 @@ def build_app(
     what takes a slice of GPU time: there visitors train too.
     """
     access = access or Access()
-    services = Services(places, access, limits, gpu)
+    services = Services(paths, access, limits, gpu)
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         way = header(access)
         get = banner(services)

@@ -18,7 +18,7 @@ from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.slices import Slice, Slices
 from resnet_demo.inference.classifier_cache import Classifiers
 from resnet_demo.models.description import WEIGHTS
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
@@ -54,7 +54,7 @@ class Services:
     on ZeroGPU, what takes a slice of GPU time; a visitor then trains in such slices.
     """
 
-    places: Places
+    paths: Paths
     access: Access = field(default_factory=Access)
     limits: Limits | None = None
     gpu: Slice | None = None
@@ -75,7 +75,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.allowance = Allowance(self.limits)
-        self.launcher = Launcher(self.places, self.allowance)
+        self.launcher = Launcher(self.paths, self.allowance)
         self.data = DataTasks(self.launcher)
         self.measuring = Measuring(self.launcher)
         self.evaluating = Evaluating(self.launcher)

@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
 from resnet_demo.hosting.zerogpu.slices import Slice
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 def on_zero() -> Slice:
@@ -18,13 +18,13 @@ def on_zero() -> Slice:
     """
     import spaces  # there only: elsewhere nobody needs it
 
-    @spaces.GPU(duration=lambda folder, places, seconds: round(seconds))
-    def on_gpu(folder: Path, places: Places, seconds: float) -> Iterator[Event | str]:
-        yield from train_slice(folder, places, seconds)
+    @spaces.GPU(duration=lambda folder, paths, seconds: round(seconds))
+    def on_gpu(folder: Path, paths: Paths, seconds: float) -> Iterator[Event | str]:
+        yield from train_slice(folder, paths, seconds)
 
-    def told(folder: Path, places: Places, seconds: float) -> Iterator[Event | str]:
+    def told(folder: Path, paths: Paths, seconds: float) -> Iterator[Event | str]:
         try:
-            yield from on_gpu(folder, places, seconds)
+            yield from on_gpu(folder, paths, seconds)
         except gr.Error as error:
             raise SliceError(str(error.message).rstrip(".")) from error
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
 from resnet_demo.ui.services import Services
 from tests.ui.answered import answered, untrained_runs
@@ -71,7 +71,7 @@ def untrained(serve):
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     rewritten(served.runs / "mine", metrics={"outside": threshold})
     rewritten(served.runs / "hostile", classes=[*HOSTILE])
-    served.services = Services(Places(served.runs, served.data, served.runs / "none"))
+    served.services = Services(Paths(served.runs, served.data, served.runs / "none"))
     standings = Standings(served.services)
     served.mine = answered(standings, Asked("mine"))
     served.yours = answered(standings, Asked("yours"), seed=1)

@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from resnet_demo.config import make_config
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Finished, Started, Step
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate
@@ -45,10 +45,10 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
     page.goto(app.url)
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill(str(epochs))
     page.get_by_role("spinbutton", name="Epochs", exact=True).press("Tab")
-    places = Places(app.runs, app.data, app.runs / "none")
+    paths = Paths(app.runs, app.data, app.runs / "none")
     config = make_config({"epochs": epochs})
     info = Datasets(app.data).get("cifar10")
-    expected = until(lambda: page.wait_for_timeout(500) or estimate(config, info, Runs(places)))
+    expected = until(lambda: page.wait_for_timeout(500) or estimate(config, info, Runs(paths)))
     if cold:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -56,7 +56,7 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
     page.locator("button#train").click()
     states = until_a_point(page, began)
     point = time.monotonic() - began
-    run = Runs(places).list()[0]
+    run = Runs(paths).list()[0]
     used, since = processor_s(app.process.pid), time.monotonic()
     until(lambda: page.wait_for_timeout(500) or isinstance(last_of(run), Finished))
     spent = (processor_s(app.process.pid) - used) / (time.monotonic() - since)

@@ -7,7 +7,7 @@ import pytest
 from resnet_demo import __version__
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Epoch, Finished, Started, Step
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.snapshot import Look
@@ -29,7 +29,7 @@ END = {"best_epoch": 1, "best_val_top1": 0.5, "seconds": 50.0, "message": "done"
 @pytest.fixture
 def services(tmp_path, colours):
     """What every tab is given, over an empty folder of runs."""
-    return Services(Places(tmp_path / "runs", colours, tmp_path / "shipped"))
+    return Services(Paths(tmp_path / "runs", colours, tmp_path / "shipped"))
 
 
 @pytest.fixture

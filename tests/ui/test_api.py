@@ -30,7 +30,7 @@ from resnet_demo.data.rules import check_data
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import new_task
 from resnet_demo.tasks.worker import DEEDS
@@ -72,10 +72,10 @@ def command(app):
 @pytest.fixture(scope="module")
 def here(app):
     """The app's folders with workers that are no processes: what they did, the app finds."""
-    services = Services(Places(app.runs, app.data))
+    services = Services(Paths(app.runs, app.data))
 
     def spawn(verb, folder, lock):
-        DEEDS[verb](folder, services.places)
+        DEEDS[verb](folder, services.paths)
         os.close(lock)
 
     services.launcher.spawn = spawn
@@ -297,7 +297,7 @@ def test_stages_and_similar_training_images_are_those_of_the_command_line(
 def test_without_its_images_a_run_tells_how_to_get_them_and_computes_nothing(
     app, trained, tmp_path
 ):
-    elsewhere = Services(Places(app.runs, tmp_path / "none"))
+    elsewhere = Services(Paths(app.runs, tmp_path / "none"))
     before = sorted((app.runs / trained).rglob("*"))
     for asking in (
         classified(elsewhere, None, trained, "crop", 5, "", similar=True),

@@ -15,7 +15,7 @@ from resnet_demo.ui.services import Services
 
 
 def test_quiet_events_tell_their_progress_to_one_component_that_shows_nothing(services):
-    app = build_app(services.places)
+    app = build_app(services.paths)
     told = app.get_config_file()["dependencies"]
     quiet = [event["show_progress_on"] for event in told if event["show_progress"] == "hidden"]
     ticks = [event for event in told if any(kind == "tick" for _, kind in event["targets"])]
@@ -42,7 +42,7 @@ def test_it_is_public_on_a_space_and_where_its_owner_says_so(told, public):
 
 
 def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
-    visited = Services(services.places, Access("closed"), Limits())
+    visited = Services(services.paths, Access("closed"), Limits())
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
     [(_, config), *_] = arms = lessons.duel([8], 1, knobs)
     caller = visited.caller()
@@ -59,7 +59,7 @@ def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             change()
-    assert not visited.places.runs.exists()
+    assert not visited.paths.runs.exists()
 
 
 @pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket fd=\d+, family=2:ResourceWarning")
@@ -70,7 +70,7 @@ def test_an_app_whose_machine_is_too_busy_to_answer_at_once_starts_all_the_same(
         raise httpx.ReadTimeout("timed out")
 
     monkeypatch.setattr("gradio.networking.httpx.head", busy)  # Gradio's look at itself
-    app = build_app(services.places)
+    app = build_app(services.paths)
     try:
         _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
         assert httpx.get(f"{url}config", timeout=60).is_success
@@ -97,7 +97,7 @@ def test_an_open_page_keeps_each_component_once_however_often_it_is_updated():
 
 
 def test_a_visitor_costs_the_app_little_memory(services):
-    app = build_app(services.places)
+    app = build_app(services.paths)
     OpenPage(app)
     tracemalloc.start()
     pages = [OpenPage(app) for _ in range(10)]
@@ -109,5 +109,5 @@ def test_a_visitor_costs_the_app_little_memory(services):
 def test_the_pages_of_the_app_are_kept_that_way(services, monkeypatch):
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **told: None)
     monkeypatch.setattr(state_holder, "SessionState", OpenPage.__base__)  # whoever launched before
-    launch(build_app(services.places))
+    launch(build_app(services.paths))
     assert state_holder.SessionState is OpenPage

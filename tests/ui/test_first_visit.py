@@ -13,7 +13,7 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.data.store import Datasets
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import describe
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.status import Status, as_json, new_task
 from resnet_demo.tasks.worker import evaluate
 from resnet_demo.ui.classify.examples import shown
@@ -48,7 +48,7 @@ def shipped(tmp_path_factory, colours):
 @pytest.fixture
 def fresh(tmp_path, shipped):
     """What every tab is given on such a machine."""
-    return Services(Places(tmp_path / "runs", tmp_path / "data", shipped))
+    return Services(Paths(tmp_path / "runs", tmp_path / "data", shipped))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def own(fresh, shipped):
     """Makes a run of a person's own, with weights and in some state, the older the smaller `at`."""
 
     def make(name, state="finished", at=1):
-        folder = fresh.places.runs / name
+        folder = fresh.paths.runs / name
         shutil.copytree(shipped / "cifar10-shipped", folder)
         (folder / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
         os.utime(folder / "config.json", (at, at))
@@ -103,7 +103,7 @@ def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
 
 def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):
     own("stopped-1", "stopped")
-    alone = Services(Places(fresh.places.runs, tmp_path / "data", tmp_path / "none"))
+    alone = Services(Paths(fresh.paths.runs, tmp_path / "data", tmp_path / "none"))
     assert tab.choices(alone, None)["value"] == "stopped-1"
 
 
@@ -131,12 +131,12 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
     assert evaluation(fresh)["words"] == READY
     folder = Standings(fresh).folder(Asked("cifar10-shipped"))
-    assert folder.is_relative_to(fresh.places.runs / ".cache")
+    assert folder.is_relative_to(fresh.paths.runs / ".cache")
     told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
     weights = describe(shipped / "cifar10-shipped")["sha256"][:12]
     task = json.dumps({**told, "weights": weights, "stored": True}).encode()
     os.close(new_task(folder, {"task.json": task}))
-    evaluate(folder, fresh.places)
+    evaluate(folder, fresh.paths)
     now = evaluation(fresh)
     top1 = json.loads((folder / "result.json").read_text())["top1"]
     assert f"<b>{top1:.2%}</b>" in now["headline"]

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet_demo.config import MODELS, RECIPES, TrainConfig, make_config, to_json
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, as_json
@@ -50,22 +50,22 @@ NASTY = [
 def site(tmp_path_factory, colours):
     """An app over folders of its own, with a run, a link that looks like one, and a secret."""
     root = tmp_path_factory.mktemp("site")
-    places = Places(root / "runs", colours, root / "shipped")
+    paths = Paths(root / "runs", colours, root / "shipped")
     secret = root / "elsewhere" / "secret-1"
-    for folder in (places.runs / "good-1", secret):
+    for folder in (paths.runs / "good-1", secret):
         folder.mkdir(parents=True)
         config = make_config({"dataset": "colours", "image_size": 12, "batch_size": 16})
         (folder / "config.json").write_text(to_json(config, "0"))
         (folder / "status.json").write_bytes(as_json(Status(state="stopped", message="secret")))
         (folder / "events.jsonl").write_text("secret\n")
-    (places.runs / "link-1").symlink_to(secret)
+    (paths.runs / "link-1").symlink_to(secret)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         patch.setattr(Launcher, "spawn", lambda self, verb, folder, lock: os.close(lock))
         with gr.Blocks() as app:
-            api(Services(places))
+            api(Services(paths))
         named = {fn.api_name: fn.fn for fn in app.fns.values() if fn.api_visibility == "public"}
-        yield SimpleNamespace(root=root, named=named, colours=colours, places=places)
+        yield SimpleNamespace(root=root, named=named, colours=colours, paths=paths)
 
 
 def tree(root, without):
@@ -173,7 +173,7 @@ def test_a_directory_that_is_a_link_is_no_run(name, site):
 @pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.soak)])
 def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machine(site, times):
     """Past the page, by raw HTTP: what the events do not foresee is an error without words."""
-    page, before = build_app(site.places), tree(site.root, site.root / "runs")
+    page, before = build_app(site.paths), tree(site.root, site.root / "runs")
     events = [event for event in page.fns.values() if event.fn]
     assert len(events) > 100
     rng = random.Random(times)

@@ -47,7 +47,7 @@ def put(services):
     def make(kind, arms, last, guess="", state="finished", events=(), seconds=50.0):
         made = time.time()
         for number, (arm, config) in enumerate(arms):
-            folder = services.places.runs / f"{kind}-1-{number}"
+            folder = services.paths.runs / f"{kind}-1-{number}"
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(to_json(config, __version__))
             os.utime(folder / "config.json", (made + number, made + number))
@@ -243,7 +243,7 @@ def test_a_network_is_told_part_by_part():
 @pytest.fixture
 def patient_of(services, monkeypatch):
     """A run of an untrained network, admitted."""
-    untrained_runs(services.places.runs, "mine")
+    untrained_runs(services.paths.runs, "mine")
     return lambda run_id: surgery.admit(services, run_id)
 
 
@@ -278,12 +278,12 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
     assert not box["visible"]
     chart = {"n": 30, "strengths": [[0.0, 0.1], [1.0, 0.8]], "blocks": [["stages.0.0", 0.7]]}
     for arm in ("plain20", "resnet20"):
-        folder = services.places.shipped / f"learn-{arm}"
+        folder = services.paths.shipped / f"learn-{arm}"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(lessons.duel([20], 1, KNOBS)[0][1], "0"))
         write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
-    later = Services(services.places)  # another start of the app
+    later = Services(services.paths)  # another start of the app
     box, words, legend, strengths, blocks = surgery.told_of_recordings(later)
     assert box["visible"]
     assert "on 30 or more test images" in words

@@ -25,7 +25,7 @@ WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 @pytest.fixture
 def run(services, events):
     """A run that was stopped, whose log has an epoch and a step."""
-    run = Run(services.places.runs / "some-run-1")
+    run = Run(services.paths.runs / "some-run-1")
     run.path.mkdir(parents=True)
     (run.path / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
     (run.path / "status.json").write_bytes(as_json(Status(state="stopped", message="the end")))
@@ -73,11 +73,11 @@ def test_a_run_that_ends_changes_its_name_in_the_choice_and_its_buttons(client, 
 def test_a_dataset_that_comes_changes_the_mark_of_the_data_tab_alone(client, services, run):
     first = told(client)
     assert first["data"][0] == first["data"][1]  # the page is told the mark itself
-    shutil.copytree(services.places.data / "colours", services.places.data / "more")
+    shutil.copytree(services.paths.data / "colours", services.paths.data / "more")
     try:
         assert set(told(client, known=first)) == {"data"}
     finally:
-        shutil.rmtree(services.places.data / "more")
+        shutil.rmtree(services.paths.data / "more")
 
 
 def test_another_evaluation_that_is_asked_for_has_another_mark(client, services, run):
@@ -121,12 +121,12 @@ words = st.text(max_size=30) | st.sampled_from(
 def test_whatever_is_asked_is_answered_without_a_path_of_this_machine(asked, client, run, services):
     answer = client.get(PATH, params=asked)
     assert answer.status_code == 200
-    assert str(services.places.runs.parent) not in answer.text
+    assert str(services.paths.runs.parent) not in answer.text
     assert "Traceback" not in answer.text
 
 
 def test_the_page_asks_by_itself_and_shows_every_part(services):
-    config = build_app(services.places).get_config_file()
+    config = build_app(services.paths).get_config_file()
     [asking] = [event for event in config["dependencies"] if event["js"] and PATH in event["js"]]
     assert not asking["backend_fn"]
     assert len(asking["inputs"]) == len(ASKED)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from resnet_demo.hosting.access import Access
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
 from tests.conftest import Served
@@ -41,7 +41,7 @@ def app(tmp_path_factory, colours):
     access, limits = Access.from_environment(PUBLIC), Limits.from_environment(PUBLIC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
-        page = build_app(Places(root / "runs", colours, root / "shipped"), access, limits)
+        page = build_app(Paths(root / "runs", colours, root / "shipped"), access, limits)
         _, url, _ = launch(page, access, limits, prevent_thread_lock=True, quiet=True)
         served = Served(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
         served.page = page

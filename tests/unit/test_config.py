@@ -258,7 +258,7 @@ def test_a_flag_is_read_as_its_knob_is_and_stays_text_where_it_cannot_be(name, t
     assert type(read) is type(value)
 
 
-@pytest.mark.parametrize("module", ["config", "events", "errors", "places", "files", "cli"])
+@pytest.mark.parametrize("module", ["config", "events", "errors", "paths", "files", "cli"])
 def test_the_foundation_is_there_without_torch_numpy_or_gradio(module):
     code = f"import sys, resnet_demo.{module}; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()

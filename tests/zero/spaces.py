@@ -17,7 +17,7 @@ def aborted(message: str) -> gr.Error:
     return gr.Error(message, print_exception=False)
 
 
-def has_made(folder, places, seconds):
+def has_made(folder, paths, seconds):
     steps = [event.step for event in Run(folder).log() if isinstance(event, Step)]
     return max(steps, default=0) >= int(os.environ["SPACES_KILL_AT"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.owners import owner_of
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.launcher import queue_again
 from resnet_demo.tasks.progress import begin
@@ -57,7 +57,7 @@ class Until(StopSignal):
 
 def train_slice(
     folder: Path,
-    places: Places,
+    paths: Paths,
     seconds: float,
     spare_s: float = SPARE_S,
     save_every_s: float = SAVE_EVERY_S,
@@ -79,7 +79,7 @@ def train_slice(
     def work() -> Iterator[Event]:
         report(folder, pid=os.getpid())
         begin(folder, "preparing", "a GPU is there: loading the images")
-        yield from logged(run, places, until, save_every_s=save_every_s)
+        yield from logged(run, paths, until, save_every_s=save_every_s)
 
     events = to_the_end(run, work)
     try:

@@ -20,7 +20,7 @@ from resnet_demo.files import mark
 from resnet_demo.hosting.zerogpu.owners import Owner, digest, own, owner_of
 from resnet_demo.hosting.zerogpu.quota import Used, put_down
 from resnet_demo.hosting.zerogpu.slice import SliceError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.caller import Caller, ForbiddenError
@@ -35,7 +35,7 @@ SOON_S = 5.0  # within which an open page asks for the slice that is due
 WAITS = "waiting for a slice of GPU time"
 CUT = "its slice of GPU time was cut off; the next one goes on from the last checkpoint"
 
-Slice = Callable[[Path, Places, float], Iterator[Event | str]]
+Slice = Callable[[Path, Paths, float], Iterator[Event | str]]
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Slices:
             before, saved = read_status(run.path).changed_clock, mark(run.path / "last.pt")
             worked, killed = seen(run).worked(), False
             try:
-                for told in self.gpu(run.path, self.launcher.places, seconds):
+                for told in self.gpu(run.path, self.launcher.paths, seconds):
                     if isinstance(told, str):
                         raise SliceError(told)
                     yield told

@@ -109,7 +109,7 @@ def told_length(
         return in_words(known), ""
     if not caller.is_owner:
         return UNKNOWN, ""
-    if in_line(services.places.runs):
+    if in_line(services.paths.runs):
         return BUSY, "quiet"
     if time.time() >= asked.since + LEFT_ALONE_S:
         problem = services.measuring.see_to(config, info, caller, asked.since, asked.changed)

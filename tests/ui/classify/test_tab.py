@@ -24,7 +24,7 @@ from resnet_demo.inference.class_map_view import Looked
 from resnet_demo.inference.classification import Outside
 from resnet_demo.inference.overlay import overlay
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.image_indexes import INDEX, index
 from resnet_demo.tasks.status import LOCK, Status, as_json, new_task, take
 from resnet_demo.ui.classify import several as many
@@ -57,7 +57,7 @@ def services(tmp_path, runs, colours, monkeypatch):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "uploads").mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    return Services(Places(tmp_path / "runs", colours, tmp_path / "shipped"))
+    return Services(Paths(tmp_path / "runs", colours, tmp_path / "shipped"))
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_run_with_a_threshold_has_a_gauge_and_one_without_says_why_not(service
     path = upload()
     assert "before there was a gauge" in last(one(services, path, "mine", "crop", ""))["gauge"]
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
-    rewritten(services.places.runs / "yours", metrics={"outside": threshold})
+    rewritten(services.paths.runs / "yours", metrics={"outside": threshold})
     told = last(one(services, path, "yours", "crop", ""))["gauge"]
     assert "This may be none of the classes." in told
     assert "5% of the 15 validation images" in told
@@ -212,7 +212,7 @@ def test_a_map_at_some_opacity_over_the_picture_is_the_overlay(side, kind, most)
 
 
 def test_no_word_of_anybody_else_is_in_the_html(services, upload):
-    rewritten(services.places.runs / "mine", classes=[HOSTILE, "${2}", "<b>"])
+    rewritten(services.paths.runs / "mine", classes=[HOSTILE, "${2}", "<b>"])
     told = last(one(services, upload(), "mine", "crop", ""))
     for part in ("maps", "gauge"):
         assert not re.search(r"onerror|\$\{|<b>&|alert", told[part])
@@ -291,7 +291,7 @@ def test_the_first_time_a_button_is_offered_and_then_the_most_similar_images(ser
     assert told["timer"].active is False
 
     os.close(new_task(folder, {"task.json": asked}))
-    index(folder, services.places)
+    index(folder, services.paths)
     told = more(services, similar, str(path), "mine", "crop")
     pairs = told["nearest"]["value"]
     assert len(pairs) == 5
@@ -316,7 +316,7 @@ def test_a_damaged_index_is_named_and_the_button_makes_it_anew(services, upload,
     services.indexing.made(run, lambda done, total: None)
     file = services.indexing.folder(run) / name
     file.write_bytes(file.read_bytes()[:-9])
-    services.launcher.spawn = lambda verb, folder, lock: (index(folder, services.places),
+    services.launcher.spawn = lambda verb, folder, lock: (index(folder, services.paths),
                                                           os.close(lock))  # fmt: skip
     told = more(services, similar, upload(), "mine", "crop")
     assert re.fullmatch(words + FIRST_TIME, told["similar_words"]["value"])
@@ -430,7 +430,7 @@ def test_what_is_done_is_not_done_again_unless_something_changed(services, uploa
 
 
 def test_a_run_that_is_damaged_is_said_once(services, upload):
-    (services.places.runs / "mine" / "model.safetensors").write_bytes(b"x")
+    (services.paths.runs / "mine" / "model.safetensors").write_bytes(b"x")
     told = last(several(services, [(upload(), "red.png")] * 3, "mine", "crop", None))
     assert told["several_words"].startswith("⚠ ")
     assert told["several_words"].count("damaged") == 1
@@ -462,7 +462,7 @@ def test_examples_are_sent_once_for_a_run_and_again_when_its_images_have_come(se
     assert [label for _, label in own["value"]] == sorted(CLASSES)
     assert [label for _, label in shipped["value"]] == [*SHIPPED]
     assert shown(services, "mine", seen) == (gr.skip(),) * 5
-    away = Services(Places(services.places.runs, tmp_path / "no-data", tmp_path / "none"))
+    away = Services(Paths(services.paths.runs, tmp_path / "no-data", tmp_path / "none"))
     _, words, own, _, before = shown(away, "mine", seen)
     assert (words["visible"], own["visible"]) == (False, False)
     assert shown(services, "mine", before)[2]["visible"]

@@ -212,7 +212,7 @@ def test_a_dataset_that_is_not_there_is_told(services):
 
 def test_the_question_before_a_deletion_counts_the_runs(services):
     assert "trained on it" not in tab.ask(services, "colours")[1]
-    run = services.places.runs / "some-run-1"
+    run = services.paths.runs / "some-run-1"
     run.mkdir(parents=True)
     (run / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
     assert "1 run was trained on it" in tab.ask(services, "colours")[1]

@@ -17,7 +17,7 @@ import torch
 from resnet_demo.evaluation.evaluate_run import Evaluated
 from resnet_demo.evaluation.stored_results import ROBUSTNESS, write_result
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.status import LOCK, Status, as_json, take
 from resnet_demo.ui.evaluate import images, tab
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
 def standings(tmp_path, runs, colours):
     """What the tab knows, over a copy of both runs."""
     shutil.copytree(runs, tmp_path / "runs")
-    return Standings(Services(Places(tmp_path / "runs", colours, tmp_path / "shipped")))
+    return Standings(Services(Paths(tmp_path / "runs", colours, tmp_path / "shipped")))
 
 
 def made(standings, asked=ASKED, **told):
@@ -335,7 +335,7 @@ def test_an_answer_is_told_with_its_confidence(standings):
 def test_without_the_images_the_sentence_says_how_to_get_them(standings, tmp_path):
     made(standings)
     view = View(str(standings.folder(ASKED)), None, "worst")
-    elsewhere = Services(Places(standings.services.places.runs, tmp_path / "none"))
+    elsewhere = Services(Paths(standings.services.paths.runs, tmp_path / "none"))
     now = look(elsewhere, view)
     assert now["shown_words"].startswith("⚠ the images of colours are not on this machine")
     assert not now["pictures"]["visible"]
@@ -387,7 +387,7 @@ def test_robustness_is_told_in_words(standings):
 
 
 def test_robustness_that_cannot_be_measured_says_why(standings, tmp_path):
-    elsewhere = Services(Places(standings.services.places.runs, tmp_path / "none"))
+    elsewhere = Services(Paths(standings.services.paths.runs, tmp_path / "none"))
     bent = Standings(elsewhere).robustness(ASKED)
     now = robustness(list(astuple(bent)))
     assert now["bent_words"].startswith("⚠ the images of colours are not on this machine")

@@ -66,7 +66,7 @@ def put_down(services):
 
     def put(values):
         work = speeds.work_of(make_config(values), services.datasets.get("colours"))
-        speeds.keep(services.places.runs, work, Speed(train=0.5, val=0.25, device="cpu"))
+        speeds.keep(services.paths.runs, work, Speed(train=0.5, val=0.25, device="cpu"))
 
     return put
 

@@ -9,7 +9,7 @@ import pytest
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.quota import Cost
 from resnet_demo.hosting.zerogpu.slice import SliceError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import LimitError, Limits, is_zero
 from resnet_demo.ui import zerogpu
 from resnet_demo.ui.app import build_app
@@ -21,14 +21,14 @@ from resnet_demo.ui.train.slices_panel import Turn, begun, sliced
 KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
 
 
-def refused(folder, places, seconds):
+def refused(folder, paths, seconds):
     raise SliceError("You have exceeded your quota <b>(60s requested vs. 12s left)</b>")
     yield
 
 
 @pytest.fixture
 def at(tmp_path, colours):
-    return Places(tmp_path / "runs", colours, tmp_path / "shipped")
+    return Paths(tmp_path / "runs", colours, tmp_path / "shipped")
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_it_is_zero_gpu_where_the_platform_says_so(told, is_there):
     assert is_zero({} if told is None else {"SPACES_ZERO_GPU": told}) == is_there
 
 
-def elements(places, gpu):
-    parts = build_app(places, Access("closed" if gpu else "local"), gpu=gpu).get_config_file()[
+def elements(paths, gpu):
+    parts = build_app(paths, Access("closed" if gpu else "local"), gpu=gpu).get_config_file()[
         "components"
     ]
     return {part["props"].get("elem_id") for part in parts}
@@ -112,16 +112,16 @@ def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
 
 def test_the_real_package_leaves_a_slice_as_it_is_away_from_the_platform(tmp_path):
     pytest.importorskip("spaces", exc_type=ImportError)
-    places, seen = Places(tmp_path, tmp_path), []
+    paths, seen = Paths(tmp_path, tmp_path), []
 
-    def slice_(folder, places, seconds):
-        seen.append((folder, places, seconds))
+    def slice_(folder, paths, seconds):
+        seen.append((folder, paths, seconds))
         yield "told"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zerogpu, "train_slice", slice_)
-        assert list(zerogpu.on_zero()(tmp_path, places, 60)) == ["told"]
-    assert seen == [(tmp_path, places, 60)]
+        assert list(zerogpu.on_zero()(tmp_path, paths, 60)) == ["told"]
+    assert seen == [(tmp_path, paths, 60)]
 
 
 def test_the_real_package_is_loaded_on_zero_gpu_alone():

@@ -70,7 +70,7 @@ def runs(services, events):
     """Writes down a run that some worker left behind, in some state."""
 
     def write(name, state="stopped"):
-        run = Run(services.places.runs / name)
+        run = Run(services.paths.runs / name)
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config(ON_COLOURS), "0"))
         (run.path / "status.json").write_bytes(as_json(Status(state=state, message="the end")))

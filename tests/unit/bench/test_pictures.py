@@ -23,7 +23,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import MAKERS, energy
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import load_model, save_model
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.worker import train
@@ -39,11 +39,11 @@ def one_thread():
 def run(tmp_path_factory, colours):
     """A finished run on `colours`."""
     root = tmp_path_factory.mktemp("bench")
-    launcher = Launcher(Places(root / "runs", colours, root / "shipped"))
+    launcher = Launcher(Paths(root / "runs", colours, root / "shipped"))
     knobs = {"dataset": "colours", "model": "resnet20", "image_size": 12, "batch_size": 16}
     knobs["precision"] = "float32"  # bf16, where the hardware has it, rounds what is compared
     run, lock = launcher.make(make_config({**knobs, "epochs": 1}), "mine")
-    train(run, launcher.places)
+    train(run, launcher.paths)
     os.close(lock)
     return run
 

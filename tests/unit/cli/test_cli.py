@@ -20,7 +20,7 @@ import torch
 from resnet_demo import __version__
 from resnet_demo.cli import main
 from resnet_demo.config import RECIPES, TrainConfig
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json, read_status, take
 from resnet_demo.training.checkpoint import load_last, save_last
@@ -623,7 +623,7 @@ def test_the_most_similar_training_images_are_those_that_the_page_finds(trained,
 
     demo, file = trained[0].copy(tmp_path), tmp_path / "known.png"
     run, images = Run(demo.runs / "mine"), Datasets(demo.data).load("colours", "train")[0]
-    folder = Indexing(Launcher(Places(demo.runs, demo.data))).folder(run)
+    folder = Indexing(Launcher(Paths(demo.runs, demo.data))).folder(run)
     words = ["classify", "mine", file, "--fit", "squash", "--similar"]
     Image.fromarray(images[3]).save(file)
     (line,) = demo(*words, "--json").objects

@@ -9,7 +9,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.learn.recording import CHART, chart_of, record
 from resnet_demo.learn.surgery_accuracy import Patient
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import Membership, group_of, groups, write
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.snapshot import Watcher
@@ -24,7 +24,7 @@ def runs(tmp_path, finished, colours):
         os.utime(root / f"duel-1-{arm}" / "config.json", (made, made))
         told = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
         write(root / f"duel-1-{arm}", told)
-    return Runs(Places(root, colours, tmp_path / "shipped"))
+    return Runs(Paths(root, colours, tmp_path / "shipped"))
 
 
 def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
@@ -38,7 +38,7 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
         ]  # fmt: skip
         assert (path / "events.jsonl").read_bytes() == (finished.path / "events.jsonl").read_bytes()
         assert json.loads((path / "status.json").read_text())["pid"] is None
-    later = Runs(Places(runs.root, colours, tmp_path / "shipped"))  # another start of the app
+    later = Runs(Paths(runs.root, colours, tmp_path / "shipped"))  # another start of the app
     shipped = next(group for group in groups(later.list()) if group.shipped)
     assert (shipped.id, list(shipped.arms), shipped.guess) == (
         "learn-duel", ["plain8", "resnet8"], "",

@@ -12,7 +12,7 @@ from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS
 from resnet_demo.learn.probe_log import Probed
 from resnet_demo.learn.recording import chart_of
 from resnet_demo.models.counts import count
-from resnet_demo.paths import REPOSITORY, Places
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
@@ -22,7 +22,7 @@ from resnet_demo.ui.learn.bugs import apart, slower
 from resnet_demo.ui.learn.form import TEXTS
 from resnet_demo.ui.learn.group import Seen, label
 
-SHIPPED = Runs(Places(REPOSITORY / "none", REPOSITORY / "none")).list()
+SHIPPED = Runs(Paths(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
 
 

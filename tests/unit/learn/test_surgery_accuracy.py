@@ -8,7 +8,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import predict
 from resnet_demo.learn.surgery_accuracy import Patient
 from resnet_demo.models.zoo import build_model
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_network_without_blocks_is_no_patient(patient, colours):
 
 
 def test_without_the_images_it_says_how_to_get_them(patient, tmp_path):
-    empty = Places(tmp_path / "runs", tmp_path / "data")
+    empty = Paths(tmp_path / "runs", tmp_path / "data")
     with pytest.raises(NotFoundError):
         Patient.of(patient.classifier, Datasets(empty.data))
 

@@ -6,7 +6,7 @@ import pytest
 from resnet_demo import __version__
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import NotFoundError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import (
     FILE,
     Membership,
@@ -21,7 +21,7 @@ from resnet_demo.runs.store import Runs
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+    return Runs(Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
 
 
 @pytest.fixture

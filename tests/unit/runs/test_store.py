@@ -4,18 +4,18 @@ import pytest
 
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
-from resnet_demo.paths import REPOSITORY, Places
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Runs, check_run_id
 
 
 @pytest.fixture
-def places(tmp_path):
-    return Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped")
+def paths(tmp_path):
+    return Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped")
 
 
 @pytest.fixture
-def runs(places):
-    return Runs(places)
+def runs(paths):
+    return Runs(paths)
 
 
 def make(root, name, at=None, text=None):
@@ -123,10 +123,10 @@ def test_a_run_that_did_not_come_with_the_repository_is_not_there_for_another_ro
         runs.get("resnet9-cifar10-1")
 
 
-def test_in_the_repositorys_own_folder_both_kinds_are_told_apart(places):
-    runs = Runs(Places(places.shipped, places.data, places.shipped))
-    make(places.shipped, "learn-resnet56")
-    make(places.shipped, "mine")
+def test_in_the_repositorys_own_folder_both_kinds_are_told_apart(paths):
+    runs = Runs(Paths(paths.shipped, paths.data, paths.shipped))
+    make(paths.shipped, "learn-resnet56")
+    make(paths.shipped, "mine")
     assert [(run.id, run.shipped) for run in runs.list()] == [
         ("mine", False),
         ("learn-resnet56", True),
@@ -164,7 +164,7 @@ def test_places_come_from_the_environment_or_lie_in_the_repository(monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESNET_DEMO_RUNS", "some/runs")
     monkeypatch.setenv("RESNET_DEMO_DATA", "")
-    places = Places.from_environment()
-    assert places.runs == tmp_path / "some/runs"
-    assert places.data == REPOSITORY / "data"
-    assert places.shipped == REPOSITORY / "checkpoints"
+    paths = Paths.from_environment()
+    assert paths.runs == tmp_path / "some/runs"
+    assert paths.data == REPOSITORY / "data"
+    assert paths.shipped == REPOSITORY / "checkpoints"

@@ -8,7 +8,7 @@ import torch
 
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import read_status, settle, take
@@ -65,7 +65,7 @@ def launchers(colours):
     made = []
 
     def over(root):
-        made.append(Launcher(Places(root / "runs", colours, root / "shipped")))
+        made.append(Launcher(Paths(root / "runs", colours, root / "shipped")))
         return made[-1]
 
     yield over
@@ -83,8 +83,8 @@ def launcher(launchers, tmp_path):
 @pytest.fixture
 def device(launcher):
     """The device is taken: workers wait, and have no reason to load torch."""
-    launcher.places.runs.mkdir()
-    lock = take(launcher.places.runs / ".device.lock")
+    launcher.paths.runs.mkdir()
+    lock = take(launcher.paths.runs / ".device.lock")
     yield lock
     for run in launcher.runs.list():
         with suppress(DemoError):

@@ -27,7 +27,7 @@ def tasks(tmp_path, launchers, monkeypatch):
     """Over an empty folder of data, on a machine without a network."""
     monkeypatch.setenv("HTTPS_PROXY", NOWHERE)
     launcher = launchers(tmp_path)
-    yield DataTasks(Launcher(replace(launcher.places, data=tmp_path / "data")))
+    yield DataTasks(Launcher(replace(launcher.paths, data=tmp_path / "data")))
     for folder in (tmp_path / "data" / ".tasks").glob("*"):
         launcher.stop_task(folder)
         until_gone = time.monotonic() + 10
@@ -52,7 +52,7 @@ def with_copy(tasks):
     """The same tasks, with a copy of CIFAR-10 named in the environment."""
 
     def named(copy):
-        return DataTasks(Launcher(replace(tasks.launcher.places, cifar10_copy=copy)))
+        return DataTasks(Launcher(replace(tasks.launcher.paths, cifar10_copy=copy)))
 
     return named
 

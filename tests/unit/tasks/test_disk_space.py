@@ -23,7 +23,7 @@ def test_a_run_that_has_no_room_is_not_begun_and_nothing_is_made(
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 3_400_000)
     with pytest.raises(DiskFullError, match=r"^disk full: \d+ MB needed .* resnet20, 3 MB free$"):
         launcher.start(tiny(), owner)
-    assert not launcher.places.runs.exists() or not list(launcher.runs.list())
+    assert not launcher.paths.runs.exists() or not list(launcher.runs.list())
 
 
 def test_what_a_run_needs_is_its_checkpoints_and_its_best_weights():
@@ -37,7 +37,7 @@ def test_what_a_run_needs_is_its_checkpoints_and_its_best_weights():
 
 def test_a_checkpoint_fits_into_what_was_asked_for(launcher, tiny):
     run, lock = launcher.make(tiny(), "whole")
-    train(run, launcher.places)
+    train(run, launcher.paths)
     os.close(lock)
     assert not (run.path / RESERVE).exists()
     written = sum(file.stat().st_size for file in run.path.iterdir())
@@ -74,7 +74,7 @@ def test_what_a_kill_left_half_written_is_gone_when_the_run_goes_on(launcher, ti
     others = [".status.json.7.tmp"]  # the app may be writing that
     for name in (*left, *others):
         (run.path / name).write_bytes(b"half")
-    train(run, launcher.places)
+    train(run, launcher.paths)
     os.close(lock)
     assert {path.name for path in run.path.glob(".*")} == {*others}
 
@@ -84,7 +84,7 @@ def test_a_disk_that_fills_up_in_a_save_stops_the_run_which_goes_on_when_there_i
 ):
     run, lock = launcher.make(tiny(epochs=2, peak_lr=0.02), "full")
     os.close(lock)
-    environment = {**os.environ, **launcher.places.environment()}
+    environment = {**os.environ, **launcher.paths.environment()}
     with files_of_at_most(400_000):  # the log has room, a checkpoint has none
         subprocess.run([*WORKER, run.path], env=environment, check=True, capture_output=True)
     status = read_status(run.path)
@@ -110,7 +110,7 @@ def test_on_a_full_disk_the_checkpoint_before_is_whole_and_the_reserve_tells_why
         os.close(lock)
         filler = disk / "filler"
         script = FILLING.format(worker="resnet_demo.tasks.worker")
-        environment = {**os.environ, **launcher.places.environment()}
+        environment = {**os.environ, **launcher.paths.environment()}
         subprocess.run(
             [sys.executable, "-c", script, run.path, filler], env=environment, check=True
         )
@@ -126,7 +126,7 @@ FILLING = """
 import os, sys
 from pathlib import Path
 from {worker} import train
-from resnet_demo.places import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 
 def fill(event):  # everything, as soon as the first epoch is saved
@@ -138,5 +138,5 @@ def fill(event):  # everything, as soon as the first epoch is saved
             except OSError:
                 pass
 
-train(Run(Path(sys.argv[1])), Places.from_environment(), fill)
+train(Run(Path(sys.argv[1])), Paths.from_environment(), fill)
 """

@@ -6,7 +6,7 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.data.growth import sides
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch, Started, Step
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate
 
@@ -27,7 +27,7 @@ EPOCH = {
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+    return Runs(Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
 
 
 @pytest.fixture

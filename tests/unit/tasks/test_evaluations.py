@@ -12,7 +12,7 @@ from resnet_demo.errors import ConfigError, DemoError, NotFoundError
 from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import describe
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.evaluations import Evaluating, bear, evaluate
@@ -25,7 +25,7 @@ def trained(launchers, tmp_path_factory, tiny):
     """A run that was trained in this process."""
     launcher = launchers(tmp_path_factory.mktemp("trained"))
     run, lock = launcher.make(tiny(), "trained")
-    worker.train(run, launcher.places)
+    worker.train(run, launcher.paths)
     os.close(lock)
     return run
 
@@ -42,7 +42,7 @@ def packed(trained, launchers, tmp_path_factory, colours):
 @pytest.fixture
 def copied(launcher, trained):
     """That run, under this test's root."""
-    return Run(shutil.copytree(trained.path, launcher.places.runs / "trained"))
+    return Run(shutil.copytree(trained.path, launcher.paths.runs / "trained"))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def at_once(launcher, monkeypatch):
         asked.append(verb)
         try:
             with suppress(DemoError):  # told in the status
-                worker.DEEDS[verb](folder, launcher.places)
+                worker.DEEDS[verb](folder, launcher.paths)
         finally:
             os.close(lock)
 
@@ -233,10 +233,10 @@ def test_somebody_who_is_at_it_is_not_disturbed(evaluating, copied, owner, at_on
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(asked, error, sentence, evaluating, owner):
-    before = content(evaluating.launcher.places.runs)
+    before = content(evaluating.launcher.paths.runs)
     with pytest.raises(error, match=sentence):
         evaluating.start(**{"run_id": "trained", "split": "test", "caller": owner, **asked})
-    assert content(evaluating.launcher.places.runs) == before
+    assert content(evaluating.launcher.paths.runs) == before
 
 
 def test_a_run_without_weights_says_so(launcher, tiny, owner):
@@ -256,7 +256,7 @@ def test_an_evaluation_tells_how_it_ends(launcher, copied, monkeypatch):
         folder = copied.path / "evaluations" / name
         os.close(new_task(folder, {"task.json": task}))
         with suppress(DemoError):  # told in the status, which is looked at
-            evaluate(folder, launcher.places)
+            evaluate(folder, launcher.paths)
         return read_status(folder).state, read_status(folder).message
 
     assert outcome("good") == ("finished", "")
@@ -283,7 +283,7 @@ def test_a_stop_ends_it_and_leaves_no_result(deed, launcher, copied):
     os.close(new_task(folder, {"task.json": json.dumps(told).encode()}))
     change(folder, "stopping")
     with pytest.raises(DemoError):
-        deed(folder, launcher.places)
+        deed(folder, launcher.paths)
     assert read_status(folder).state == "stopped"
     assert not (folder / "result.json").exists()
 
@@ -301,20 +301,20 @@ def test_nothing_of_the_run_is_touched_but_its_own_folder(evaluating, copied, ow
 
 
 def test_results_about_a_shipped_run_go_to_the_cache(launcher, packed, owner, at_once):
-    shutil.copytree(packed, launcher.places.shipped)
-    before = content(launcher.places.shipped)
+    shutil.copytree(packed, launcher.paths.shipped)
+    before = content(launcher.paths.shipped)
     folder = Evaluating(launcher).start("cifar10-shipped", "test", owner)
-    assert folder.parent == launcher.places.runs / ".cache" / "evaluations" / "cifar10-shipped"
+    assert folder.parent == launcher.paths.runs / ".cache" / "evaluations" / "cifar10-shipped"
     assert read_result(folder)["stored"] is False
-    assert content(launcher.places.shipped) == before
-    assert [run.id for run in Launcher(launcher.places).runs.list()] == ["cifar10-shipped"]
+    assert content(launcher.paths.shipped) == before
+    assert [run.id for run in Launcher(launcher.paths).runs.list()] == ["cifar10-shipped"]
 
 
 def test_stored_answers_give_way_as_soon_as_the_images_are_here(
     launchers, packed, tmp_path, colours, owner, monkeypatch
 ):
     without, there = (
-        Launcher(Places(tmp_path / "runs", data, packed)) for data in (tmp_path / "none", colours)
+        Launcher(Paths(tmp_path / "runs", data, packed)) for data in (tmp_path / "none", colours)
     )
     weights = describe(packed / "cifar10-shipped")["sha256"][:12]
     folders = []
@@ -322,8 +322,8 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
         monkeypatch.setattr(
             launcher,
             "spawn",
-            lambda verb, folder, lock, places=launcher.places: (
-                worker.DEEDS[verb](folder, places), os.close(lock)
+            lambda verb, folder, lock, paths=launcher.paths: (
+                worker.DEEDS[verb](folder, paths), os.close(lock)
             ),
         )  # fmt: skip
         folders.append(Evaluating(launcher).start("cifar10-shipped", "test", owner))
@@ -334,7 +334,7 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
 
 
 def test_what_needs_the_images_says_how_to_get_them(launchers, packed, tmp_path, owner):
-    evaluating = Evaluating(Launcher(Places(tmp_path / "runs", tmp_path / "none", packed)))
+    evaluating = Evaluating(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
     way = "the Data tab or `python -m resnet_demo data import colours PATH` brings them"
     with pytest.raises(NotFoundError, match=f"mode must be plain while .*, got 'flip'; {way}"):
         evaluating.start("cifar10-shipped", "test", owner, mode="flip")

@@ -32,7 +32,7 @@ def trained(launchers, tmp_path_factory, tiny):
 
     launcher = launchers(tmp_path_factory.mktemp("trained"))
     run, lock = launcher.make(tiny(), "trained")
-    train(run, launcher.places)
+    train(run, launcher.paths)
     os.close(lock)
     return run
 
@@ -40,7 +40,7 @@ def trained(launchers, tmp_path_factory, tiny):
 @pytest.fixture
 def copied(launcher, trained):
     """That run, under this test's root."""
-    return Run(shutil.copytree(trained.path, launcher.places.runs / "trained"))
+    return Run(shutil.copytree(trained.path, launcher.paths.runs / "trained"))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def done(launcher, copied):
         if stopped:
             request_stop(folder)
         with suppress(DemoError):  # told in the status, which is looked at
-            index(folder, launcher.places)
+            index(folder, launcher.paths)
         return folder
 
     return do
@@ -83,16 +83,16 @@ def test_an_index_is_made_once_in_a_worker_and_kept_for_these_weights(
 
 
 def test_the_index_of_a_shipped_run_is_kept_in_the_cache(launcher, trained):
-    shipped = Run(launcher.places.shipped / "learn-some", shipped=True)
+    shipped = Run(launcher.paths.shipped / "learn-some", shipped=True)
     shutil.copytree(trained.path, shipped.path)
     folder = Indexing(launcher).folder(shipped)
-    assert folder.parent == launcher.places.runs / ".cache" / "evaluations" / "learn-some"
+    assert folder.parent == launcher.paths.runs / ".cache" / "evaluations" / "learn-some"
 
 
 def test_without_its_images_nothing_is_started_and_it_is_said_how_to_get_them(
     launcher, copied, owner, tmp_path
 ):
-    elsewhere = Launcher(launcher.places)
+    elsewhere = Launcher(launcher.paths)
     elsewhere.datasets.root = tmp_path / "empty"
     with pytest.raises(NotFoundError) as caught:
         Indexing(elsewhere).start("trained", owner)

@@ -35,7 +35,7 @@ def at_rest(launcher, tiny):
     """Makes a run of some state that nobody works on."""
 
     def make(name, state="stopped", root=None):
-        folder = (root or launcher.places.runs) / name
+        folder = (root or launcher.paths.runs) / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(tiny(), "0.1.0"))
         (folder / "status.json").write_bytes(as_json(Status(state=state)))
@@ -59,12 +59,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(launcher, tin
     ):
         with pytest.raises(ConfigError, match=rule):
             launcher.start(tiny(**knobs), owner)
-    assert not launcher.places.runs.exists()
+    assert not launcher.paths.runs.exists()
 
 
 def test_a_run_id_that_is_none_or_is_taken_is_refused(launcher, tiny, at_rest):
     at_rest("mine")
-    at_rest("cifar10-shipped", root=launcher.places.shipped)
+    at_rest("cifar10-shipped", root=launcher.paths.shipped)
     for name in ("mine", "cifar10-shipped"):
         with pytest.raises(ConfigError, match=f"run_id must be new, or resumed, got '{name}'"):
             launcher.make(tiny(), name)
@@ -85,7 +85,7 @@ def test_a_number_that_somebody_takes_meanwhile_is_passed_over(launcher, tiny, m
 
 def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
     at_rest("mine")
-    stranger, before = Caller("stranger", is_owner=False), content(launcher.places.runs)
+    stranger, before = Caller("stranger", is_owner=False), content(launcher.paths.runs)
     for ask in (
         lambda: launcher.start(tiny(), stranger),
         lambda: launcher.stop("mine", stranger),
@@ -95,7 +95,7 @@ def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
             ask()
-    assert content(launcher.places.runs) == before
+    assert content(launcher.paths.runs) == before
 
 
 def test_a_run_that_waits_tells_its_pid_and_its_place(launcher, device, tiny, owner, until):
@@ -185,13 +185,13 @@ def test_a_worker_outlives_the_app_that_started_it(launcher, device, tiny, owner
 import sys
 from pathlib import Path
 from resnet_demo.config import make_config
-from resnet_demo.places import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-launcher = Launcher(Places(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]) / "none"))
+launcher = Launcher(Paths(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]) / "none"))
 print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Caller()))
 """
-    command = [sys.executable, "-c", code, launcher.places.runs, launcher.places.data]
+    command = [sys.executable, "-c", code, launcher.paths.runs, launcher.paths.data]
     run_id = subprocess.check_output(command, text=True).strip()
     run = launcher.runs.get(run_id)
     assert look(run)["state"] == "queued"
@@ -255,10 +255,10 @@ def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
 def test_a_live_run_is_not_deleted(launcher, at_rest, owner, state):
     run = at_rest("mine", state)
     lock = take(run.path / LOCK)
-    before = content(launcher.places.runs)
+    before = content(launcher.paths.runs)
     with pytest.raises(ConfigError, match=f"run mine is {state}: stop it before you delete it"):
         launcher.delete("mine", owner)
-    assert content(launcher.places.runs) == before
+    assert content(launcher.paths.runs) == before
     os.close(lock)
     launcher.delete("mine", owner)  # its worker is gone
     assert not run.path.exists()
@@ -268,7 +268,7 @@ def test_a_deleted_run_lies_in_the_trash_beside_its_namesakes(launcher, at_rest,
     for number in range(3):
         (at_rest("mine").path / "note").write_text(str(number))
         launcher.delete("mine", owner)
-    trash = launcher.places.runs / ".trash"
+    trash = launcher.paths.runs / ".trash"
     notes = {path.parent.name: path.read_text() for path in trash.glob("*/note")}
     assert notes == {"mine": "0", "mine-2": "1", "mine-3": "2"}
     assert list(launcher.runs.list()) == []
@@ -309,8 +309,8 @@ def test_a_new_run_under_an_old_id_is_seen_afresh(launcher, at_rest, owner):
 
 
 def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
-    run = at_rest("learn-plain56", "finished", root=launcher.places.shipped)
-    before = content(launcher.places.shipped)
+    run = at_rest("learn-plain56", "finished", root=launcher.paths.shipped)
+    before = content(launcher.paths.shipped)
     for ask in (launcher.delete, launcher.resume):
         with pytest.raises(ConfigError, match="run learn-plain56 came with the app and cannot be"):
             ask("learn-plain56", owner)
@@ -319,14 +319,14 @@ def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
     assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
     assert look(run)["state"] == summary(run)["state"] == "finished"
     assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
-    assert content(launcher.places.shipped) == before
+    assert content(launcher.paths.shipped) == before
 
 
 def test_a_shipped_run_that_says_it_runs_is_not_corrected(launcher, at_rest):
-    run = at_rest("learn-plain56", "running", root=launcher.places.shipped)
-    before = content(launcher.places.shipped)
+    run = at_rest("learn-plain56", "running", root=launcher.paths.shipped)
+    before = content(launcher.paths.shipped)
     assert look(run)["state"] == "running"
-    assert content(launcher.places.shipped) == before
+    assert content(launcher.paths.shipped) == before
 
 
 def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):

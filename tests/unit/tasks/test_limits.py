@@ -89,7 +89,7 @@ def test_runs_are_counted_by_person_and_day_and_a_resume_is_one(limited, owner, 
     launcher.start(tiny(), owner)
     with pytest.raises(ConfigError, match="dataset"):
         launcher.start(tiny(dataset="none"), owner)  # what does not start does not count
-    stopped = launcher.places.runs / "stopped-1"
+    stopped = launcher.paths.runs / "stopped-1"
     stopped.mkdir()
     (stopped / "config.json").write_text(to_json(tiny(), "0"))
     (stopped / "status.json").write_bytes(as_json(Status(state="stopped")))
@@ -152,7 +152,7 @@ def test_what_is_remembered_of_visitors_does_not_grow_without_end():
 
 def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
     run, lock = launcher.make(tiny(epochs=1000))
-    last = train(run, launcher.places, most_s=0.5)
+    last = train(run, launcher.paths, most_s=0.5)
     os.close(lock)
     assert last.kind == "stopped"
     status = read_status(run.path)
@@ -191,7 +191,7 @@ def test_a_worker_holds_no_secret_and_knows_its_limits(launcher, tiny, owner, de
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**SECRETS, "RESNET_DEMO_MAX_MINUTES": "7"}.items():
             patch.setenv(name, value)
-        run = Run(launcher.places.runs / launcher.start(tiny(), owner))
+        run = Run(launcher.paths.runs / launcher.start(tiny(), owner))
     pid = until(lambda: read_status(run.path).pid)
     with open(f"/proc/{pid}/environ", "rb") as file:
         told = file.read()

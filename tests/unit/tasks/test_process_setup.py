@@ -7,7 +7,7 @@ import pytest
 
 from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.tasks.evaluations import fill
 from resnet_demo.tasks.process_setup import SPINS, wait_briefly
 from resnet_demo.tasks.speed_tests import measure
@@ -53,7 +53,7 @@ def test_memory_that_was_given_back_is_used_again_as_it_is():
 
 
 def benchmark(folder, data):
-    with bench.alone(Places(folder, data, folder)):
+    with bench.alone(Paths(folder, data, folder)):
         pass
 
 

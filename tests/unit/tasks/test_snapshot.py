@@ -8,7 +8,7 @@ import pytest
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Started, Step
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import snapshot as module
 from resnet_demo.tasks.snapshot import States, Watcher, look, summary, summary_text
@@ -20,7 +20,7 @@ from tests.unit.runs.test_view import write_log
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(Places(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+    return Runs(Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
 
 
 @pytest.fixture

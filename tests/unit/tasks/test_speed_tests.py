@@ -75,11 +75,11 @@ def test_a_measurement_tells_how_long_a_run_would_take(
     config = tiny(epochs=7)
     assert estimate(config, info, launcher.runs) is None
     assert asked() is None
-    measure(measuring.folder, launcher.places)
+    measure(measuring.folder, launcher.paths)
     status = read_status(measuring.folder)
     assert status.state == "finished"
     assert "training images/s on cpu" in status.message
-    [row] = json.loads(speeds.file_of(launcher.places.runs).read_text())
+    [row] = json.loads(speeds.file_of(launcher.paths.runs).read_text())
     found = estimate(config, info, launcher.runs)
     assert found.seconds == pytest.approx(7 * (135 * row["train"] + 15 * row["val"]))
     assert (found.run_id, found.measured_at) == ("", row["time"])
@@ -95,7 +95,7 @@ def test_a_measurement_tells_how_long_a_run_would_take(
     ids=str,
 )
 def test_a_measurement_of_other_work_tells_nothing(other, launcher, tiny, info):
-    speeds.keep(launcher.places.runs, speeds.work_of(tiny(), info), SPEED)
+    speeds.keep(launcher.paths.runs, speeds.work_of(tiny(), info), SPEED)
     assert estimate(tiny(peak_lr=0.5, seed=1), info, launcher.runs)
     assert estimate(tiny(**other), info, launcher.runs) is None
     assert estimate(tiny(), replace(info, size=200), launcher.runs) is None
@@ -104,7 +104,7 @@ def test_a_measurement_of_other_work_tells_nothing(other, launcher, tiny, info):
 def test_what_was_measured_with_other_threads_or_gpus_tells_nothing(
     launcher, tiny, info, monkeypatch
 ):
-    speeds.keep(launcher.places.runs, speeds.work_of(tiny(), info), SPEED)
+    speeds.keep(launcher.paths.runs, speeds.work_of(tiny(), info), SPEED)
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "7")
@@ -122,7 +122,7 @@ def test_what_was_measured_with_other_threads_or_gpus_tells_nothing(
     ids=range(12),
 )  # fmt: skip
 def test_a_damaged_file_of_measurements_is_none_and_is_replaced(damage, launcher, tiny, info):
-    root, work = launcher.places.runs, speeds.work_of(tiny(), info)
+    root, work = launcher.paths.runs, speeds.work_of(tiny(), info)
     speeds.keep(root, work, SPEED)
     speeds.file_of(root).write_bytes(damage.encode("utf-8", "surrogateescape"))
     assert estimate(tiny(), info, launcher.runs) is None
@@ -131,7 +131,7 @@ def test_a_damaged_file_of_measurements_is_none_and_is_replaced(damage, launcher
 
 
 def test_a_newer_measurement_takes_the_place_of_an_older_one(launcher, tiny, info):
-    root, work = launcher.places.runs, speeds.work_of(tiny(), info)
+    root, work = launcher.paths.runs, speeds.work_of(tiny(), info)
     speeds.keep(root, {**work, "model": "vgg16"}, SPEED)
     for train in (0.5, 0.25):
         speeds.keep(root, work, replace(SPEED, train=train))
@@ -150,7 +150,7 @@ def test_only_the_owner_starts_a_measurement(measuring, tiny, info, launcher):
     stranger = Caller("stranger", is_owner=False)
     with pytest.raises(ForbiddenError, match="only the owner of this app may measure"):
         measuring.see_to(tiny(), info, stranger, LATER)
-    assert not launcher.places.runs.exists()
+    assert not launcher.paths.runs.exists()
 
 
 def test_who_asks_for_something_new_stops_the_older_measurement_and_then_gets_another(
@@ -222,7 +222,7 @@ def test_a_measurement_whose_files_are_damaged_gives_way_to_another(asked, measu
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(asked, launcher):
-    launcher.places.runs.write_text("a file")
+    launcher.paths.runs.write_text("a file")
     assert asked() == "Not a directory"
 
 
@@ -252,7 +252,7 @@ def test_a_measurement_does_not_begin_beside_a_run(asked, measuring, launcher, t
     run, lock = launcher.make(tiny())
     asked()
     with pytest.raises(StoppedError, match=f"{run.id} is training"):
-        measure(measuring.folder, launcher.places)
+        measure(measuring.folder, launcher.paths)
     assert measuring.status().state == "stopped"  # and not failed: it may be begun again
     os.close(lock)
 
@@ -262,15 +262,15 @@ def test_a_measurement_does_not_begin_where_the_device_is_taken(
 ):
     asked()
     with pytest.raises(DemoError, match="the device is busy"):
-        measure(measuring.folder, launcher.places)
+        measure(measuring.folder, launcher.paths)
     assert measuring.status().state == "failed"  # or the next one would begin at once
-    assert speeds.rows_of(launcher.places.runs) == []
+    assert speeds.rows_of(launcher.paths.runs) == []
 
 
 def test_while_it_is_measured_no_run_begins_and_afterwards_one_may(
     asked, measuring, launcher, monkeypatch
 ):
-    lock_file = launcher.places.runs / ".device.lock"
+    lock_file = launcher.paths.runs / ".device.lock"
 
     def looks(*_):
         assert take(lock_file) is None
@@ -279,7 +279,7 @@ def test_while_it_is_measured_no_run_begins_and_afterwards_one_may(
 
     monkeypatch.setattr(speed, "measure_speed", looks)
     asked()
-    measure(measuring.folder, launcher.places)
+    measure(measuring.folder, launcher.paths)
     os.close(take(lock_file))
 
 
@@ -296,19 +296,19 @@ def test_a_stopped_measurement_ends_after_its_step_and_leaves_nothing(
     monkeypatch.setattr(speed, "train_step", last)
     asked()
     with pytest.raises(StoppedError):
-        measure(measuring.folder, launcher.places)
+        measure(measuring.folder, launcher.paths)
     assert measuring.status().state == "stopped"
     assert len(steps) == 1
-    assert speeds.rows_of(launcher.places.runs) == []
-    os.close(take(launcher.places.runs / ".device.lock"))
+    assert speeds.rows_of(launcher.paths.runs) == []
+    os.close(take(launcher.paths.runs / ".device.lock"))
 
 
 def test_of_several_gpus_nothing_is_said(asked, measuring, launcher, monkeypatch, quick):
     monkeypatch.setattr(multi_gpu, "devices", lambda: 4)
     asked()
     with pytest.raises(DemoError, match="a run trains on 4 GPUs here"):
-        measure(measuring.folder, launcher.places)
-    assert speeds.rows_of(launcher.places.runs) == []
+        measure(measuring.folder, launcher.paths)
+    assert speeds.rows_of(launcher.paths.runs) == []
 
 
 def test_a_measurement_is_no_run(asked, measuring, launcher):

@@ -54,7 +54,7 @@ def run(launcher, tiny, monkeypatch):
     monkeypatch.setattr("resnet_demo.tasks.launcher.take_over.__defaults__", (0.05,))
 
     def make(state, worker):
-        folder = launcher.places.runs / "mine"
+        folder = launcher.paths.runs / "mine"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(tiny(), "0"))
         (folder / "status.json").write_bytes(as_json(Status(state=state, pid=os.getpid())))
@@ -132,7 +132,7 @@ def test_a_request_that_is_made_twice_does_no_more_than_one(
     ask(launcher, what, owner)
     assert state_after(folder) == after
     assert status is None or read_status(folder) == status
-    assert len(list(launcher.places.runs.glob(".trash/*"))) == (after == GONE)
+    assert len(list(launcher.paths.runs.glob(".trash/*"))) == (after == GONE)
 
 
 def test_only_the_process_that_has_the_lock_is_killed(launcher, owner, run):

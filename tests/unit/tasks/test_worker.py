@@ -173,7 +173,7 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
     assert ["libtorch" in maps for maps in loaded] == [True, False]
 
     # the app ends and is started again: a launcher that has never heard of the three
-    anew = Launcher(launcher.places)
+    anew = Launcher(launcher.paths)
     del launcher
     launcher = anew
     assert {run.id: look(run)["state"] for run in launcher.runs.list()} == {
@@ -189,7 +189,7 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
     assert [type(event) for event in third.log()] == [Stopped]
     launcher.delete(third.id, owner)
     assert not third.path.exists()
-    assert (launcher.places.runs / ".trash" / third.id / "config.json").exists()
+    assert (launcher.paths.runs / ".trash" / third.id / "config.json").exists()
 
     # a run that trains stops at once and keeps its checkpoint, and the next in line starts
     asked = time.monotonic()
@@ -223,7 +223,7 @@ def queued(launcher, tiny):
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(launcher, queued):
     run, told = queued(batch_norm=False, peak_lr=10.0, schedule="constant", momentum=0.99), []
-    last = train(run, launcher.places, told.append)
+    last = train(run, launcher.paths, told.append)
     assert isinstance(last, Failed)
     assert (told[-1], list(run.log())[-1]) == (last, last)
     assert "try a lower peak_lr than 10" in last.message
@@ -241,7 +241,7 @@ def test_a_failure_that_nobody_foresaw_is_told_and_raised(launcher, queued, monk
     monkeypatch.setattr("resnet_demo.training.fit.fit", broken)
     run = queued()
     with pytest.raises(RuntimeError):
-        train(run, launcher.places)
+        train(run, launcher.paths)
     assert read_status(run.path).state == "failed"
     assert read_status(run.path).message == "RuntimeError: no such kernel"
     assert [type(event) for event in run.log()] == [Failed]
@@ -254,7 +254,7 @@ def test_a_stop_while_torch_is_loaded_ends_the_run_before_its_first_step(launche
         if isinstance(event, Started):
             request_stop(run.path)
 
-    assert isinstance(train(run, launcher.places, stop), Stopped)
+    assert isinstance(train(run, launcher.paths, stop), Stopped)
     assert [type(event) for event in run.log()] == [Started, Stopped]
     assert read_status(run.path).state == "stopped"
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == 0
@@ -267,20 +267,20 @@ def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
         if isinstance(event, Finished):
             request_stop(run.path)
 
-    train(run, launcher.places, stop)
+    train(run, launcher.paths, stop)
     assert read_status(run.path).state == "stopped"  # never finished: the person asked
 
 
 @pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "peak_lr": 10.0}])
 def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
-    train(queued(**knobs), launcher.places)
-    os.close(take(launcher.places.runs / ".device.lock"))
+    train(queued(**knobs), launcher.paths)
+    os.close(take(launcher.paths.runs / ".device.lock"))
 
 
 def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queued):
     run = queued()
     run.log().path.write_bytes(b'{"event": "step", "st')
-    train(run, launcher.places)
+    train(run, launcher.paths)
     events = list(run.log())
     assert [type(event) for event in events] == [Started, *[Step] * 9, Epoch, Finished]
     assert run.log().path.read_text().count("\n") == len(events)
@@ -294,5 +294,5 @@ def test_a_run_taken_out_of_the_queue_after_a_kill_counts_no_time_in_between(lau
     run.log().append(Started(**at, clock=1000.0, **opening))
     run.log().append(Step(**at, clock=1007.0, loss=1.0, top1=0.0, lr=0.1, images_per_s=1.0))
     request_stop(run.path)
-    last = train(run, launcher.places)  # long after
+    last = train(run, launcher.paths)  # long after
     assert (type(last), last.step, last.seconds) == (Stopped, 1, 7.0)

@@ -23,7 +23,7 @@ from resnet_demo.events import Resumed, Started, Step, Stopped
 from resnet_demo.models.device import pick_device
 from resnet_demo.models.measure import measure
 from resnet_demo.models.saved import load_model
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.launcher import Launcher
@@ -253,11 +253,11 @@ def test_a_stop_is_no_failure_to_a_torchrun_that_would_start_the_run_again(monke
     assert exit_code(stopped) == 0
 
 
-def test_a_run_that_torchrun_may_restart_must_have_a_name(places, monkeypatch, capsys):
+def test_a_run_that_torchrun_may_restart_must_have_a_name(paths, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
     assert main(["train", *flags(LONG)]) == 2
     assert "--run-id: run_id must be given where torchrun may restart" in capsys.readouterr().err
-    assert not places.runs.exists()
+    assert not paths.runs.exists()
 
 
 # --- processes that are lost or asked to stop
@@ -298,15 +298,15 @@ def flags(config):
 
 
 @pytest.fixture
-def places(colours, tmp_path, monkeypatch):
-    places = Places(tmp_path / "runs", colours, tmp_path / "shipped")
-    for name, value in places.environment().items():
+def paths(colours, tmp_path, monkeypatch):
+    paths = Paths(tmp_path / "runs", colours, tmp_path / "shipped")
+    for name, value in paths.environment().items():
         monkeypatch.setenv(name, value)
-    return places
+    return paths
 
 
-def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_run(places, by_one):
-    run = Run(places.runs / "mine")
+def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_run(paths, by_one):
+    run = Run(paths.runs / "mine")
     words = ["-m", "resnet_demo", "train", "--json", "--run-id", "mine", *flags(LONG)]
     process = torchrun_two(*words, restarts=1)
     wait_until(lambda: steps_of(run) >= 8)  # in the second epoch; saved was the end of the first
@@ -320,9 +320,9 @@ def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_r
     assert last.step == load_last(run.path)[0]["step"] < 42
     assert last.step % AGREE_EVERY == 0 or last.step % 7 == 0  # or at the end of an epoch
     assert out.count('"event": "stopped"') == 1  # one writer
-    lock = Launcher(places).requeue(run)
+    lock = Launcher(paths).requeue(run)
     try:
-        worker.train(run, places)
+        worker.train(run, paths)
     finally:
         os.close(lock)
     assert starts_of(run) == [Started, Resumed, Resumed]
@@ -330,10 +330,10 @@ def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_r
 
 
 def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
-    places, by_one, monkeypatch
+    paths, by_one, monkeypatch
 ):
     monkeypatch.setattr(worker, "devices", lambda: 2)
-    run, lock = Launcher(places).make(make_config(LONG))
+    run, lock = Launcher(paths).make(make_config(LONG))
     watched = {}
 
     def kill_the_first():
@@ -344,7 +344,7 @@ def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
     thread = threading.Thread(target=kill_the_first)
     thread.start()
     try:
-        last = worker.train(run, places, spread=True)
+        last = worker.train(run, paths, spread=True)
     finally:
         os.close(lock)
         thread.join()

@@ -5,7 +5,7 @@ import pytest
 
 from resnet_demo.data.cifar10.sources import Remote, Source, cifar10_sources
 from resnet_demo.errors import ConfigError
-from resnet_demo.paths import Places
+from resnet_demo.paths import Paths
 
 HASH = "0123456789abcdef" * 4
 ORIGINAL = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -97,4 +97,4 @@ def test_the_environment_names_the_copy(monkeypatch, text, copy):
     monkeypatch.delenv("RESNET_DEMO_CIFAR10", raising=False)
     if text is not None:
         monkeypatch.setenv("RESNET_DEMO_CIFAR10", text)
-    assert Places.from_environment().cifar10_copy == copy
+    assert Paths.from_environment().cifar10_copy == copy

@@ -32,7 +32,7 @@ def sliced(launcher):
     """A run whose epoch of 135 images took ten seconds, in slices that used so much."""
 
     def make(*slices):
-        run = Run(launcher.places.runs / "a-run")
+        run = Run(launcher.paths.runs / "a-run")
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config(KNOBS), __version__))
         run.log().append(Started(step=0, epoch=1, **OPENING))

@@ -48,8 +48,8 @@ def slices(zero, launcher):
     return Slices(launcher, zero.GPU(hurried, duration=900))
 
 
-def hurried(folder, places, seconds):
-    yield from train_slice(folder, places, 900, spare_s=0.5, save_every_s=0.1)
+def hurried(folder, paths, seconds):
+    yield from train_slice(folder, paths, 900, spare_s=0.5, save_every_s=0.1)
 
 
 def slices_log(folder):
@@ -60,7 +60,7 @@ def last_event(folder):
     return (slices_log(folder) or [None])[-1]
 
 
-def is_preparing(folder, places, seconds):
+def is_preparing(folder, paths, seconds):
     return read_status(folder).state == "preparing"
 
 
@@ -69,21 +69,21 @@ def is_running(folder):
     return read_status(folder).state == "running"
 
 
-def has_made(step, folder, places, seconds):
+def has_made(step, folder, paths, seconds):
     last = last_event(folder)
     return is_running(folder) and isinstance(last, Step) and last.step >= step
 
 
-def is_in_validation(folder, places, seconds):
+def is_in_validation(folder, paths, seconds):
     last = last_event(folder)
     return is_running(folder) and isinstance(last, Step) and last.step % STEPS == 0
 
 
-def is_in_a_save(folder, places, seconds):
+def is_in_a_save(folder, paths, seconds):
     return is_running(folder) and (folder / ".last.pt.new").exists()
 
 
-def is_at_the_edge_of_an_epoch(folder, places, seconds):
+def is_at_the_edge_of_an_epoch(folder, paths, seconds):
     return is_running(folder) and isinstance(last_event(folder), Epoch)
 
 
@@ -116,7 +116,7 @@ def test_a_run_over_five_killed_slices_equals_one_that_nobody_disturbed(
     assert zero.killed == 5, "the run was over too soon: the test proved little"
 
     whole = Slices(
-        launchers(tmp_path / "whole"), lambda run, places, _: train_slice(run, places, 900)
+        launchers(tmp_path / "whole"), lambda run, paths, _: train_slice(run, paths, 900)
     )
     undisturbed = whole.make(tiny(epochs=EPOCHS), VISITOR)
     assert taken_to_its_end(whole, undisturbed) == 1
@@ -147,7 +147,7 @@ def due(going):
             return end.value
 
 
-def idle(folder, places, seconds):
+def idle(folder, paths, seconds):
     """A slice that begins, and is killed."""
     let_go(take_over(folder))
     change(folder, "queued")
@@ -155,7 +155,7 @@ def idle(folder, places, seconds):
     yield
 
 
-def failing(folder, places, seconds):
+def failing(folder, paths, seconds):
     """A slice in which the run fails by itself."""
     lock = take_over(folder)
     for state in ("queued", "preparing", "running"):
@@ -164,7 +164,7 @@ def failing(folder, places, seconds):
     let_go(lock)
 
 
-def refused(folder, places, seconds):
+def refused(folder, paths, seconds):
     """No GPU is to be had."""
     raise SliceError("quota exceeded (60s requested vs. 12s left)")
     yield
@@ -259,9 +259,9 @@ def test_a_run_is_its_visitor_s_alone(launcher):
 
 
 def test_a_run_stopped_before_its_slice_does_not_begin(launcher):
-    def late(folder, places, seconds):
+    def late(folder, paths, seconds):
         assert "rests" in slices.stop(folder.name, VISITOR, STRANGER)
-        yield from train_slice(folder, places, seconds)
+        yield from train_slice(folder, paths, seconds)
 
     slices = slices_of(launcher, late)
     run = slices.make(asked(), VISITOR)
