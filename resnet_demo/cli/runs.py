@@ -7,7 +7,7 @@ from typing import Any
 from resnet_demo.cli.common import find, tell, verb
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import epoch_lines, megabytes
+from resnet_demo.runs.text import bytes_text, epoch_lines
 
 
 def add(verbs: Any) -> None:
@@ -58,7 +58,7 @@ def pack_run(run: Any, asked: argparse.Namespace, paths: Paths) -> None:
     text = (
         f"{told['run']}: top-1 {told['top1']:.2%} on {told['n']:,} test images, "
         f"{told['top1_float32']:.2%} before its weights were rounded to float16; "
-        f"{megabytes(told['bytes'])} in {told['folder']}, {megabytes(told['weights_bytes'])} of "
+        f"{bytes_text(told['bytes'])} in {told['folder']}, {bytes_text(told['weights_bytes'])} of "
         f"them weights, its logits in {told['logits']}"
     )
     tell(told, text, asked.json)

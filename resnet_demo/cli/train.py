@@ -12,7 +12,7 @@ from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import in_words
+from resnet_demo.runs.text import event_text
 from resnet_demo.training import torchrun
 
 EXIT_CODES = {"finished": 0, "stopped": 130, "failed": 1}
@@ -112,4 +112,4 @@ def show(event: Event, as_json: bool) -> None:
     warning = getattr(event, "message", "") if event.kind == "resumed" else ""
     if warning:
         print(f"resnet_demo train: {warning}", file=sys.stderr)
-    tell(to_dict(event), in_words(event), as_json)
+    tell(to_dict(event), event_text(event), as_json)

@@ -17,8 +17,8 @@ from resnet_demo.evaluation.figures import (
     robustness_figure,
 )
 from resnet_demo.files import write_atomically
+from resnet_demo.runs.text import csv_safe
 
-STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = ("label", "precision", "recall", "f1", "support")
 DPI = 150
 
@@ -56,14 +56,8 @@ def write_report(
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """CSV in UTF-8. Class names may be anybody's: none of them becomes a formula."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([cell(value) for value in row] for row in (head, *rows))
+    csv.writer(text).writerows([csv_safe(value) for value in row] for row in (head, *rows))
     return text.getvalue().encode()
-
-
-def cell(value: Any) -> Any:
-    """The value; an apostrophe before a text that a spreadsheet would take for a formula."""
-    is_formula = isinstance(value, str) and value.startswith(STARTS_A_FORMULA)
-    return f"'{value}" if is_formula else value
 
 
 def png(figure: Figure) -> bytes:

@@ -6,8 +6,7 @@ from resnet_demo.config import RECIPES, TrainConfig, defaults
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.evaluation.intervals import wilson
 from resnet_demo.evaluation.metrics import Evaluation
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import count, duration
+from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.runs.view import RunView
 
 CHOSEN = {
@@ -28,7 +27,7 @@ def card(
     top1_float32: float,
 ) -> str:
     """The text of README.md (Markdown). result: of the test split, by the weights as stored."""
-    best, size, pixels = view.best, count(view.started.parameters), square(config.image_size)
+    best, size, pixels = view.best, count_text(view.started.parameters), square(config.image_size)
     return f"""# {name}
 
 A `{config.model}` of {size} parameters that tells {in_list(info.classes)}
@@ -87,7 +86,7 @@ def scores(result: Evaluation, top1_float32: float) -> dict[str, str]:
 def classes(result: Evaluation) -> str:
     """A row a class."""
     rows = {
-        literal(row["label"]): " | ".join(
+        escape_markdown(row["label"]): " | ".join(
             [*(f"{row[part]:.1%}" for part in ("precision", "recall", "f1")), f"{row['support']:,}"]
         )
         for row in result.per_class
@@ -102,11 +101,11 @@ def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, of which "
         f"{config.val_share:.0%} are kept aside for validation{some}, and {info.test:,} test "
-        f"images of {square(info.size)}; {literal(info.source)}",
+        f"images of {square(info.size)}; {escape_markdown(info.source)}",
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",
         "machine": f"{started.device}, arithmetic in {started.precision}",
-        "time": duration(view.worked()),
+        "time": duration_text(view.worked()),
         "program": f"version {started.version}",
     }
     return table("what", "", rows)
@@ -147,7 +146,7 @@ def square(side: int) -> str:
 
 def in_list(labels: tuple[str, ...]) -> str:
     """airplane, automobile and bird (Markdown)."""
-    labels = tuple(map(literal, labels))
+    labels = tuple(map(escape_markdown, labels))
     return f"{', '.join(labels[:-1])} and {labels[-1]}" if len(labels) > 1 else labels[0]
 
 

@@ -22,7 +22,7 @@ from resnet_demo.inference.ood import outside_metric
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import Saved, load_model, save_model
 from resnet_demo.runs.store import Run, check_run_id
-from resnet_demo.runs.text import megabytes
+from resnet_demo.runs.text import bytes_text
 from resnet_demo.runs.view import RunView
 
 MOST_WEIGHTS = 9_000_000  # bytes: what a repository carries without a thought
@@ -75,8 +75,8 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
     size = save_half(making, load_model(run.path), metrics)  # not the one that is measured whole
     if size > MOST_WEIGHTS:
         raise ConfigError(
-            f"only weights of at most {megabytes(MOST_WEIGHTS)} can be packed, and those of "
-            f"{run.id} have {megabytes(size)} even in float16",
+            f"only weights of at most {bytes_text(MOST_WEIGHTS)} can be packed, and those of "
+            f"{run.id} have {bytes_text(size)} even in float16",
             "run",
         )
     before = score(*answers(original, datasets, "test", config.dataset), original.saved.classes)

@@ -1,24 +1,33 @@
-"""Events, results and amounts in words, the same on the terminal, in worker.log and on the page."""
+"""Text for people: events, results, amounts, the same in the terminal, worker.log and page.
 
+Also the two guards for text of unknown origin: `escape_markdown` and `csv_safe`.
+"""
+
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
 
+MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
-def in_words(event: Event) -> str:
+
+def event_text(event: Event) -> str:
     """One line for a person."""
     if isinstance(event, Started):
         steps = event.epochs * event.steps_per_epoch
         head = f"resumed at step {event.step}" if event.kind == "resumed" else "started"
         note = getattr(event, "message", "")
         return (
-            f"{head} on {event.device} in {event.precision}: {count(event.parameters)} parameters, "
-            f"{count(event.macs)} multiply-adds an image, {steps} steps"
+            f"{head} on {event.device} in {event.precision}: "
+            f"{count_text(event.parameters)} parameters, "
+            f"{count_text(event.macs)} multiply-adds an image, {steps} steps"
             + (f"; {note}" if note else "")
         )
     if isinstance(event, Compiled):
-        return f"compiled the network in {duration(event.seconds)}: steps begin"
+        return f"compiled the network in {duration_text(event.seconds)}: steps begin"
     if isinstance(event, Step):
         return (
             f"step {event.step}: loss {event.loss:.4f}, learning rate {event.lr:.4g}, "
@@ -28,17 +37,17 @@ def in_words(event: Event) -> str:
         return (
             f"epoch {event.epoch}: train loss {event.train_loss:.4f}, top-1 "
             f"{event.train_top1:.2%}; val loss {event.val_loss:.4f}, top-1 "
-            f"{event.val_top1:.2%}; {duration(event.seconds)}"
+            f"{event.val_top1:.2%}; {duration_text(event.seconds)}"
         )
     if isinstance(event, Ended):
         kept = ""
         if event.best_val_top1 is not None:
             kept = f"; kept epoch {event.best_epoch}, validation top-1 {event.best_val_top1:.2%}"
-        return f"{event.kind} after {duration(event.seconds)}: {event.message}{kept}"
+        return f"{event.kind} after {duration_text(event.seconds)}: {event.message}{kept}"
     return event.kind
 
 
-def count(number: float) -> str:
+def count_text(number: float) -> str:
     """Three digits that matter and a word: 1.65 million."""
     for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
         if number >= 0.9995 * size:  # what rounds to it
@@ -46,7 +55,7 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """As a person says it: 42 s, 3 min 05 s, 27 min, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
@@ -74,7 +83,7 @@ def evaluation_text(result: dict[str, Any]) -> str:
         for row in result["per_class"]
     ]
     macro = f"F1 {result['macro_f1']:.2%}, the mean over all classes"
-    told = [macro, calibration_text(result["calibration"]), beside_text(result)]
+    told = [macro, calibration_text(result["calibration"]), mode_text(result)]
     return "\n".join([head, *filter(None, told), *lines])
 
 
@@ -99,18 +108,18 @@ def calibration_text(calibration: dict[str, Any]) -> str:
     )
 
 
-def beside_text(result: dict[str, Any]) -> str:
+def mode_text(result: dict[str, Any]) -> str:
     """What another mode than plain changes; "" for plain."""
     plain = result["beside"]
     if plain is None:
         return ""
     return (
-        f"mode {result['mode']}: {points(result['top1'] - plain['top1'])} than plain, which has "
-        f"{plain['top1']:.2%}, loss {loss_text(plain)}"
+        f"mode {result['mode']}: {points_text(result['top1'] - plain['top1'])} than plain, "
+        f"which has {plain['top1']:.2%}, loss {loss_text(plain)}"
     )
 
 
-def points(difference: float) -> str:
+def points_text(difference: float) -> str:
     """A difference of two shares, in words."""
     if not difference:
         return "0.00 points more or less"
@@ -121,7 +130,7 @@ def comparison_text(against: dict[str, Any]) -> str:
     """Two runs on the same images; against: of `comparison.with_against`."""
     first, second = against["first"], against["second"]
     return (
-        f"{first} has {points(against['difference'])} than {second}, which has "
+        f"{first} has {points_text(against['difference'])} than {second}, which has "
         f"{against['top1_second']:.2%}: only {first} is right on {len(against['only_first']):,} "
         f"images, only {second} on {len(against['only_second']):,}\n"
         f"{chance_text(against['p'])} (McNemar's exact test)"
@@ -184,14 +193,27 @@ def transfer_text(what: str, done: int, total: int | None, unit: str, rate: floa
         return f"{what} ({done / total:.0%})" if total else what
     if unit != "bytes":
         return f"{what}: {done:,} of {total:,} {unit}" if total else what
-    amount = f"{megabytes(done)} of {megabytes(total)}" if total else megabytes(done)
-    speed = f", {megabytes(rate)}/s" if rate else ""
-    left = f", {duration((total - done) / rate)} left" if rate and total else ""
+    amount = f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)
+    speed = f", {bytes_text(rate)}/s" if rate else ""
+    left = f", {duration_text((total - done) / rate)} left" if rate and total else ""
     return f"{what}: {amount}{speed}{left}"
 
 
-def megabytes(count: float) -> str:
+def bytes_text(count: float) -> str:
     """Bytes as a person says them: 812 kB, 4.2 MB, 171 MB."""
     if count < 1e6:
         return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
+
+
+def escape_markdown(text: str) -> str:
+    """Return Markdown that shows `text` literally, on one line."""
+    # gr.Markdown runs no script, but it would fetch an image from any address in a class name or
+    # an error message, and it turns everything that looks like an address into a link.
+    return MARKDOWN_MARKS.sub(r"\\\1", LINE_BREAKS.sub(" ", text))
+
+
+def csv_safe(value: Any) -> Any:
+    """Return the value; put an apostrophe before text that a spreadsheet would run as a formula."""
+    is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)
+    return f"'{value}" if is_formula else value

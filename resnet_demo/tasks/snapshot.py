@@ -10,7 +10,7 @@ from resnet_demo.errors import DamagedError
 from resnet_demo.files import Mark, mark
 from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import Run, made_at
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, elapsed
 from resnet_demo.tasks.queue import ahead
 from resnet_demo.tasks.status import Status, is_frozen, read_status, settle
@@ -208,5 +208,5 @@ def summary_text(row: dict[str, Any]) -> str:
     top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
     return (
         f"{row['run']}: {row['state']}, {row['model']} on {row['dataset']}, "
-        f"{row['epoch']} of {row['epochs']} epochs in {duration(row['seconds'])}{top1}"
+        f"{row['epoch']} of {row['epochs']} epochs in {duration_text(row['seconds'])}{top1}"
     )

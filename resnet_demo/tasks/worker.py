@@ -19,7 +19,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.text import in_words
+from resnet_demo.runs.text import event_text
 from resnet_demo.tasks import data_work
 from resnet_demo.tasks.evaluations import bear, evaluate
 from resnet_demo.tasks.image_indexes import index
@@ -147,7 +147,7 @@ def main(verb: str, folder: Path) -> None:
     paths = Paths.from_environment()
 
     def tell(event: Event) -> None:
-        say(in_words(event))
+        say(event_text(event))
 
     if verb == "rank":
         rank(Run(folder), paths, tell)

@@ -4,7 +4,7 @@ import gradio as gr
 
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.login_page import PATH
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.caller import Caller
 
 TITLE = """# ResNet Demo
@@ -43,4 +43,6 @@ def way_words(access: Access, caller: Caller) -> str:
         return TOKEN
     if access.way == "closed":
         return CLOSED.format(or_duplicate=", or duplicate the Space" if access.space else "")
-    return STRANGER.format(name=f"**{literal(caller.name)}**") if caller.signed_in else LOGIN
+    return (
+        STRANGER.format(name=f"**{escape_markdown(caller.name)}**") if caller.signed_in else LOGIN
+    )

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.gallery import enlarged
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
@@ -23,7 +23,7 @@ LIMIT_AT = 200 / 3  # percent of the gauge that is below the limit
 def sure_of(run_id: str, said: "Classification") -> str:
     """Who says what, and how sure it is (Markdown)."""
     top = said.labels[0]
-    return f"**{run_id}** is {top['confidence']:.1%} sure of **{literal(top['label'])}**."
+    return f"**{run_id}** is {top['confidence']:.1%} sure of **{escape_markdown(top['label'])}**."
 
 
 def confidences(said: "Classification") -> dict[str, float]:
@@ -33,7 +33,7 @@ def confidences(said: "Classification") -> dict[str, float]:
 
 def class_list(run_id: str, classes: tuple[str, ...]) -> str:
     """All that a run can answer, a chip each (Markdown: these are other people's words)."""
-    names = " ".join(f"*{literal(' '.join(name.split()))}*" for name in classes)
+    names = " ".join(f"*{escape_markdown(' '.join(name.split()))}*" for name in classes)
     return f"{run_id} knows {len(classes)} classes and answers with one of them: {names}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.status import Status, settle
 from resnet_demo.ui.gallery import enlarged, gallery
@@ -98,7 +98,7 @@ def similar_of(
     if status.is_live:
         return similar_told(progress_words(status), live=status)
     if index is None:
-        words = f"{status.state.capitalize()}: {literal(status.message)}. {FIRST_TIME}"
+        words = f"{status.state.capitalize()}: {escape_markdown(status.message)}. {FIRST_TIME}"
         return similar_told(words, start=True)
     pairs, words = neighbours(services, path, run_id, fit, index)
     return similar_told(words, pairs=pairs)
@@ -119,10 +119,11 @@ def neighbours(
     said = classifier.classify(rgb, 1, fit).labels[0]["label"]
     agree = sum(label == said for *_, label in found)
     return pairs, (
-        f"It says **{literal(said)}** because of pictures like these: of the {len(index.places):,} "
-        f"training images, the {len(found)} whose features point most nearly the same way, "
-        f"{agree} of them {literal(said)}. The number is their similarity: 1 is the same, 0 "
-        "nothing in common."
+        f"It says **{escape_markdown(said)}** because of pictures like these: of the "
+        f"{len(index.places):,} training images, the "
+        f"{len(found)} whose features point most nearly the same way, "
+        f"{agree} of them {escape_markdown(said)}. The number is their similarity: 1 is the same, "
+        "0 nothing in common."
     )
 
 
@@ -152,7 +153,7 @@ def progress_words(status: Status) -> str:
         return "Stopping."
     if status.total:
         return f"Looking at the training images: {status.done:,} of {status.total:,}."
-    return f"Preparing: {literal(status.message or 'the first images are looked at')}."
+    return f"Preparing: {escape_markdown(status.message or 'the first images are looked at')}."
 
 
 def shown_words(words: str) -> Any:
@@ -181,7 +182,7 @@ def more(
 
 def warned(error: DemoError) -> str:
     """An error in its place on the page (Markdown)."""
-    return f"⚠ {literal(str(error))}."
+    return f"⚠ {escape_markdown(str(error))}."
 
 
 def start_index(services: Services, run_id: str | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from resnet_demo.data.pictures import decode_picture, to_square
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.models.description import describe
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
 from resnet_demo.ui.gallery import SHOWN_PX, enlarged, gallery
 from resnet_demo.ui.services import QUIET, Services, plainly
@@ -64,7 +64,7 @@ def shown(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
     except DemoError:
         return classes, hidden, hidden, shipped, now
     pairs = list(zip(map(enlarged, images), labels, strict=True))
-    words = f"Or click a test image of {literal(name)}, which the run has not learned from:"
+    words = f"Or click a test image of {escape_markdown(name)}, which the run has not learned from:"
     own = gr.update(value=pairs, visible=True)
     return classes, gr.update(value=words, visible=True), own, shipped, now
 
@@ -85,7 +85,7 @@ def classes_of(services: Services, run_id: str | None) -> str:
     try:
         return class_list(run_id, describe(services.runs.get(run_id).path)["classes"])
     except DemoError as error:
-        return f"⚠ {literal(str(error))}."
+        return f"⚠ {escape_markdown(str(error))}."
 
 
 def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str], str]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify import answer as told
 from resnet_demo.ui.classify.class_map import looked_panel, side_by_side, stack
 from resnet_demo.ui.classify.details import more_panel
@@ -83,7 +83,7 @@ def one(
         yield explained(asked, said[0], rgb, fit)
     except DemoError as error:
         gr.Warning(f"{error}.")  # on a phone the words are far below the picture
-        yield unanswered(f"⚠ {literal(str(error))}.")
+        yield unanswered(f"⚠ {escape_markdown(str(error))}.")
 
 
 def unanswered(words: str) -> dict[str, Any]:

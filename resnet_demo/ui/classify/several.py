@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 
 from resnet_demo.data.pictures import decode_picture, to_square
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import csv_safe, escape_markdown
 from resnet_demo.ui.classify.answer import FIT_WORDS
 from resnet_demo.ui.gallery import SHOWN_PX, gallery
 from resnet_demo.ui.services import Services
@@ -30,7 +30,6 @@ READY = (
     "keep."
 )
 HEADER = ("file", "label", "confidence", "may be none of the classes", "problem")
-RISKY = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins with these
 Named = tuple[str | None, str]  # path of an upload, and the name that its owner gave it
 
 
@@ -100,7 +99,7 @@ def several(
                 yield {**nothing, **progress(len(answers), len(files))}
             answers.append(answer(services, file, run_id, fit))
     except DemoError as error:
-        yield {**nothing, "several_words": f"⚠ {literal(str(error))}."}
+        yield {**nothing, "several_words": f"⚠ {escape_markdown(str(error))}."}
         return
     good = [(one.picture, caption(one)) for one in answers if not one.problem]
     content = as_csv(answers).encode("utf-8-sig")  # a spreadsheet takes it for UTF-8 by its mark
@@ -163,14 +162,14 @@ def summary(answers: Sequence[Answer], run_id: str, fit: str) -> str:
     """How many of what, and what is wrong with the others (Markdown)."""
     good = [one for one in answers if not one.problem]
     counted = Counter(one.label for one in good).most_common()
-    labels = ", ".join(f"{count} {literal(label)}" for label, count in counted)
+    labels = ", ".join(f"{count} {escape_markdown(label)}" for label, count in counted)
     told = f"**{run_id}** says of {pictures(len(good))} ({FIT_WORDS[fit]}): {labels}."
     doubted = sum(bool(one.is_outside) for one in good)
     if doubted:
         told += f" {doubted} may be none of the classes."
     bad = [one.problem for one in answers if one.problem]
     lines = [told] if good else []
-    lines += [f"⚠ {literal(problem)}." for problem in bad[:MOST_SAID]]
+    lines += [f"⚠ {escape_markdown(problem)}." for problem in bad[:MOST_SAID]]
     if len(bad) > MOST_SAID:
         lines.append(f"⚠ {len(bad) - MOST_SAID} more could not be read: see the CSV.")
     return "\n\n".join(lines)
@@ -189,11 +188,6 @@ def as_csv(answers: Sequence[Answer]) -> str:
     for one in answers:
         doubt = {True: "yes", False: "no", None: ""}[one.is_outside]
         confidence = "" if one.problem else f"{one.confidence:.4f}"
-        writer.writerow([*map(harmless, (one.name, one.label)), confidence, doubt,
-                         harmless(one.problem)])  # fmt: skip
+        writer.writerow([*map(csv_safe, (one.name, one.label)), confidence, doubt,
+                         csv_safe(one.problem)])  # fmt: skip
     return file.getvalue()
-
-
-def harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(RISKY) else text

@@ -4,8 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import megabytes, transfer_text
+from resnet_demo.runs.text import bytes_text, escape_markdown, transfer_text
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.services import QUIET, Services, plainly
 from resnet_demo.ui.train.live import bar
@@ -59,11 +58,11 @@ def sentence(status: Status | None) -> str:
         return "**CIFAR-10:** stopping."
     if status.state == "stopped":
         kept = status.unit == "bytes" and status.done
-        more = f"; the next one goes on from {megabytes(status.done)}" if kept else ""
+        more = f"; the next one goes on from {bytes_text(status.done)}" if kept else ""
         return f"{MISSING} The download was cancelled{more}."
     if status.state == "failed":
-        return f"⚠ {literal(status.message)}"
-    return "**CIFAR-10:** " + literal(progress_text(status))
+        return f"⚠ {escape_markdown(status.message)}"
+    return "**CIFAR-10:** " + escape_markdown(progress_text(status))
 
 
 def progress_text(status: Status) -> str:

@@ -8,8 +8,7 @@ import gradio as gr
 
 from resnet_demo.data.importer.survey import Survey, read_survey
 from resnet_demo.errors import ConfigError, DamagedError
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import megabytes
+from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.data.download_banner import progress_text, share
 from resnet_demo.ui.gallery import gallery
@@ -135,14 +134,14 @@ def sentence(survey: Status | None, bring: Status | None) -> str:
         return READY
     status = max(known, key=lambda status: status.queued_at)
     if status.is_live:
-        return "Stopping." if status.state == "stopping" else literal(progress_text(status))
+        return "Stopping." if status.state == "stopping" else escape_markdown(progress_text(status))
     if status.state == "failed":
-        return f"⚠ {literal(status.message)}."
+        return f"⚠ {escape_markdown(status.message)}."
     if status.state == "stopped":
         return "Cancelled; nothing was imported."
     if status is survey:
         return "Choose a name and a size, then import."
-    return f"**{literal(status.message)}.** It can be chosen on the Train tab now."
+    return f"**{escape_markdown(status.message)}.** It can be chosen on the Train tab now."
 
 
 def report(services: Services, parts: dict[str, Any], survey: Status | None) -> dict[Any, Any]:
@@ -154,7 +153,9 @@ def report(services: Services, parts: dict[str, Any], survey: Status | None) -> 
     try:
         found = read_survey(services.data.folder("survey"))
     except DamagedError as error:
-        return hidden | {parts["found"]: gr.update(value=f"⚠ {literal(str(error))}", visible=True)}
+        return hidden | {
+            parts["found"]: gr.update(value=f"⚠ {escape_markdown(str(error))}", visible=True)
+        }
     source = Path(services.data.told("survey")["source"])
     rows = [list(row) for row in found.classes]
     pictures = [(image, label) for label, some in found.samples.items() for image in some]
@@ -177,11 +178,11 @@ def found_text(found: Survey, name: str) -> str:
         else "a fifth of each class is kept aside as the test"
     )
     lines = [
-        f"#### Found in {literal(name)}",
+        f"#### Found in {escape_markdown(name)}",
         f"**{train + test:,}** pictures of **{len(found.classes)}** classes, "
-        f"{megabytes(found.bytes)}; {split}. Sizes from {small} to {large} pixels, in the middle "
+        f"{bytes_text(found.bytes)}; {split}. Sizes from {small} to {large} pixels, in the middle "
         f"{middle}.",
-        *(f"⚠ {literal(warning)}" for warning in found.warnings(suggested_size(found))),
+        *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings(suggested_size(found))),
     ]
     return "\n\n".join(lines)
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import dataset_text
+from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.data import download_banner
 from resnet_demo.ui.data.import_panel import bring_panel, report
@@ -66,7 +65,14 @@ def show(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
     try:
         info, counts = services.datasets.get(name), services.datasets.counts(name)
     except DemoError as error:
-        return f"⚠ {literal(str(error))}", hidden, hidden, gr.update(visible=own), hidden, page
+        return (
+            f"⚠ {escape_markdown(str(error))}",
+            hidden,
+            hidden,
+            gr.update(visible=own),
+            hidden,
+            page,
+        )
     rows = [[label, counts["train"][label], counts["test"][label]] for label in info.classes]
     return (
         facts_of(info),
@@ -81,9 +87,9 @@ def show(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
 def facts_of(info: DatasetInfo) -> str:
     """What is known about a dataset (Markdown)."""
     mean, std = (" ".join(f"{value:.3f}" for value in triple) for triple in (info.mean, info.std))
-    lines = [literal(dataset_text(info)) + ".", f"Pixels: mean {mean}, deviation {std}."]
+    lines = [escape_markdown(dataset_text(info)) + ".", f"Pixels: mean {mean}, deviation {std}."]
     if info.skipped_count:
-        first = literal(", ".join(info.skipped[:3]))
+        first = escape_markdown(", ".join(info.skipped[:3]))
         lines.append(f"Unreadable and left out: {info.skipped_count:,}, such as {first}.")
     return "\n\n".join(lines)
 
@@ -101,7 +107,7 @@ def ask(services: Services, name: str) -> tuple[Any, str]:
     users = len(services.data.users(name))
     runs = "1 run was" if users == 1 else f"{users} runs were"
     told = f" {runs} trained on it and could then not be evaluated or resumed." if users else ""
-    return gr.update(visible=True), f"Delete **{literal(name)}**? {DELETE_HELP}{told}"
+    return gr.update(visible=True), f"Delete **{escape_markdown(name)}**? {DELETE_HELP}{told}"
 
 
 def keep_up(

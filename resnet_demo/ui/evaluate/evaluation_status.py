@@ -7,8 +7,7 @@ from pathlib import Path
 from resnet_demo.errors import DemoError
 from resnet_demo.files import Mark, mark
 from resnet_demo.models.description import DESCRIPTION, PENDING
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.status import LIVE, Status
 from resnet_demo.ui.services import Services
 
@@ -100,7 +99,7 @@ class Standings:
                 return self.ended[folder][1]
             status = self.services.evaluating.status(folder) if now else None
         except DemoError as error:
-            return Standing("wrong", f"⚠ {literal(str(error))}")
+            return Standing("wrong", f"⚠ {escape_markdown(str(error))}")
         standing = told(folder, status) if status else Standing("none", folder=str(folder))
         if standing.done:
             self.ended[folder] = now, standing
@@ -111,11 +110,11 @@ def told(folder: Path, status: Status) -> Standing:
     """A task's status as the page has it."""
     if status.state == "finished":
         return Standing("finished", share=1.0, folder=str(folder))
-    message, share = literal(status.message), 0.0
+    message, share = escape_markdown(status.message), 0.0
     if status.state == "running" and not status.total:
         message = "loading the network and the images"
     if status.is_live and status.total:
-        left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
+        left = f", about {duration_text(status.seconds_left)} left" if status.seconds_left else ""
         message = f"{status.done:,} of {status.total:,} images{left}"
         share = min(1.0, status.done / status.total)
     said = message if message not in ("", status.state) else ""  # not: Stopped: stopped

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate.matrix import said_text
 from resnet_demo.ui.evaluate.text import SPLIT_WORDS, images_text
 from resnet_demo.ui.gallery import gallery
@@ -93,7 +93,7 @@ def look(services: Services, view: View) -> dict[str, Any]:
     try:
         words, shown, pages = page_of(services, view)
     except DemoError as error:
-        return nothing(f"⚠ {literal(str(error))}")
+        return nothing(f"⚠ {escape_markdown(str(error))}")
     pictures = [(beside(one), caption(one)) for one in shown]
     return {
         "shown_words": words,
@@ -119,7 +119,7 @@ def page_of(services: Services, view: View) -> "tuple[str, list[Shown], int]":
     here = places[start : start + PAGE]
     classifier = services.classifier(seen.result["run"])
     shown = pictures_of(classifier, services.datasets, seen, here, most=PAGE) if here else []
-    words = f"**{literal(title(view, len(places), evaluated, other))}**"
+    words = f"**{escape_markdown(title(view, len(places), evaluated, other))}**"
     if len(places) > PAGE:
         words += f" {start + 1:,} to {start + len(here):,} of {len(places):,}."
     return words, shown, -(-len(places) // PAGE)

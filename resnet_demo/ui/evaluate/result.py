@@ -15,7 +15,7 @@ from resnet_demo.evaluation.figures import (
     robustness_figure,
 )
 from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate import images
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
 from resnet_demo.ui.evaluate.files import SAVE, classes_csv, handed, report_zip
@@ -206,7 +206,7 @@ def curves(state: tuple[str | None, bool]) -> tuple[Any, Any]:
     try:
         result = read_result(Path(folder), ROBUSTNESS)
     except DemoError as error:
-        return hidden, gr.update(value=f"⚠ {literal(str(error))}", visible=True)
+        return hidden, gr.update(value=f"⚠ {escape_markdown(str(error))}", visible=True)
     return (
         gr.update(value=robustness_figure(result, dark=dark), visible=True),
         gr.update(value=robustness_words(result), visible=True),

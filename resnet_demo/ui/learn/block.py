@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_demo.config import MODELS, smallest_image
-from resnet_demo.runs.text import count as in_figures
+from resnet_demo.runs.text import count_text
 from resnet_demo.ui.learn.form import prose, whole
 from resnet_demo.ui.services import QUIET, plainly
 
@@ -118,7 +118,7 @@ def block_words(block: "BlockAnatomy") -> str:
     """What the block costs, and how it adds up."""
     same = block.entry == block.sum
     told = (
-        f"**{in_figures(block.parameters)}** parameters, **{in_figures(block.macs)}** "
+        f"**{count_text(block.parameters)}** parameters, **{count_text(block.macs)}** "
         f"multiply-adds an image. "
     )
     if block.around is None:
@@ -126,7 +126,7 @@ def block_words(block: "BlockAnatomy") -> str:
     if not block.around:
         return told + "The input is added as it is: with a silent branch the block changes nothing."
     weights = sum(layer.parameters for layer in block.around)
-    cost = f"costs {in_figures(weights)} parameters" if weights else "costs nothing"
+    cost = f"costs {count_text(weights)} parameters" if weights else "costs nothing"
     change = "" if same else f" from {shape(block.entry)} to {shape(block.sum)}"
     return told + f"The shortcut has to change the shape{change}, which {cost}."
 
@@ -242,7 +242,7 @@ def row(part: "Part") -> list[str]:
     """A part as a row of the table."""
     return [
         in_words(part.name), str(part.blocks or "–"), shape(part.shape),
-        in_figures(part.parameters), in_figures(part.macs), f"{part.share:.1%}",
+        count_text(part.parameters), count_text(part.macs), f"{part.share:.1%}",
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import DEPTHS
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.learn.group import Seen
@@ -133,4 +133,4 @@ def final(look: Look, name: str) -> float:
 
 def named(arm: str) -> str:
     """An arm in a sentence (Markdown)."""
-    return f"**{literal(arm)}**"
+    return f"**{escape_markdown(arm)}**"

@@ -7,7 +7,7 @@ import gradio as gr
 from resnet_demo.config import DEPTHS
 from resnet_demo.learn import lessons
 from resnet_demo.learn.effects import Effect, effect
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text
 from resnet_demo.ui.learn import curves
 from resnet_demo.ui.learn.form import (
     ChapterForm,
@@ -101,7 +101,7 @@ def rows(seen: Seen) -> list[list[Any]]:
             seconds = sum(look.view.worked() for look in begun) / len(begun)
             table.append([
                 arm, len(begun), f"{means['train_loss']:.4f}", f"{means['train_top1']:.2%}",
-                f"{means['val_top1']:.2%}", duration(seconds),
+                f"{means['val_top1']:.2%}", duration_text(seconds),
             ])  # fmt: skip
     return table
 

@@ -11,8 +11,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.groups import groups
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.estimate import estimate
 from resnet_demo.ui.form import dataset_labels
 from resnet_demo.ui.learn.group import label
@@ -114,14 +113,16 @@ def cost(services: Services, arms: Callable[[], Arms]) -> str:
         configs = [config for _, config in arms()]
         infos = [check_data(config, services.datasets) for config in configs]
     except DemoError as error:
-        return f"⚠ {literal(str(error))}"
+        return f"⚠ {escape_markdown(str(error))}"
     known = [
         estimate(config, info, services.runs) for config, info in zip(configs, infos, strict=True)
     ]
     one = len(configs) == 1
     runs = "1 run" if one else f"{len(configs)} runs, one after the other"
     if all(known):
-        return f"{runs}: about **{duration(sum(one.seconds for one in known))}** on this machine"
+        return (
+            f"{runs}: about **{duration_text(sum(one.seconds for one in known))}** on this machine"
+        )
     return f"{runs}; how long {'it takes' if one else 'they take'} is not known on this machine yet"
 
 

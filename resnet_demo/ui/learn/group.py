@@ -8,8 +8,7 @@ import gradio as gr
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.groups import Group, groups
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
@@ -164,11 +163,13 @@ def standing(seen: Seen) -> str:
     looks, total = seen.all, len(seen.all)
     done = [look for look in looks if look.status.state == "finished"]
     wrong = [look for look in looks if look.status.state == "failed"]
-    told = "".join(f" **{look.run.id}** failed: {literal(look.status.message)}." for look in wrong)
+    told = "".join(
+        f" **{look.run.id}** failed: {escape_markdown(look.status.message)}." for look in wrong
+    )
     if seen.group.shipped:
-        worked = duration(sum(look.view.worked() for look in looks))
+        worked = duration_text(sum(look.view.worked() for look in looks))
         device = next((look.view.started.device for look in looks if look.view.started), "")
-        return f"A recording, trained for {worked} in all, on {literal(device)}."
+        return f"A recording, trained for {worked} in all, on {escape_markdown(device)}."
     if not seen.is_live:
         stopped = sum(look.status.state == "stopped" for look in looks)
         rest = f", {stopped} stopped" if stopped else ""
@@ -178,10 +179,10 @@ def standing(seen: Seen) -> str:
         return f"{len(done)} of {total} runs done. The next one starts: some seconds.{told}"
     progress = at.progress()
     left = progress["seconds_left"]
-    time_left = f", about {duration(left)} of it left" if left is not None else ""
+    time_left = f", about {duration_text(left)} of it left" if left is not None else ""
     return (
-        f"Run {len(done) + len(wrong) + 1} of {total}: **{literal(arm_of(seen, at))}**, epoch "
-        f"{progress['epoch']} of {progress['epochs']}{time_left}. The runs go one after the "
+        f"Run {len(done) + len(wrong) + 1} of {total}: **{escape_markdown(arm_of(seen, at))}**, "
+        f"epoch {progress['epoch']} of {progress['epochs']}{time_left}. The runs go one after the "
         f"other.{told}"
     )
 

@@ -9,7 +9,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.learn.recording import chart_of
 from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate.tab import kept
 from resnet_demo.ui.learn.block import in_words
 from resnet_demo.ui.learn.curves import arm_plot, legend_of, table_of
@@ -160,7 +160,7 @@ def opened(patient_of: Any, run_id: str | None) -> list[Any]:
         patient = patient_of(run_id)
         outcome = patient.after()
     except DemoError as error:
-        return [none, f"⚠ {literal(str(error))}.", None, hidden, {}, gr.skip()]
+        return [none, f"⚠ {escape_markdown(str(error))}.", None, hidden, {}, gr.skip()]
     blocks = [(block_in_words(name), name) for name in patient.blocks]
     tried = {1.0: 100 * outcome.top1}
     return [
@@ -209,7 +209,7 @@ def said(patient: "Patient", outcome: "Outcome", strength: float, dropped: list[
     if dropped:
         what.append(f"{len(dropped)} of {len(patient.blocks)} blocks left out")
     how = f"With {' and '.join(what)}" if what else "Untouched"
-    name = literal(patient.classifier.saved.network["name"])
+    name = escape_markdown(patient.classifier.saved.network["name"])
     return (
         f"{how}, {name} gets **{outcome.top1:.1%}** of {outcome.n} test images right "
         f"(95% interval {low:.1%} to {high:.1%}). Guessing gets "

@@ -6,8 +6,7 @@ import gradio as gr
 
 from resnet_demo.learn import lessons
 from resnet_demo.models.counts import count
-from resnet_demo.runs.text import count as in_figures
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import count_text, duration_text
 from resnet_demo.ui.learn import curves
 from resnet_demo.ui.learn.form import (
     ChapterForm,
@@ -77,7 +76,7 @@ def costs() -> list[list[str]]:
     for name in NETWORKS:
         size = count(name)
         once, more = COPIES * FLOAT * size.parameters / 1e6, FLOAT * size.outputs / 1e6
-        figures = (in_figures(size.parameters), in_figures(size.macs))
+        figures = (count_text(size.parameters), count_text(size.macs))
         rows.append([name, *figures, f"{once:.0f} MB", f"+ {more:.2f} MB"])
     return rows
 
@@ -102,7 +101,7 @@ def rows(seen: Seen) -> list[list[Any]]:
             seconds = sum(epoch.seconds for epoch in view.epochs)
             top1 = view.epochs[-1].val_top1
             table.append([
-                arm, f"{top1:.2%}", duration(seconds), f"{100 * top1 / (seconds / 60):.1f}",
+                arm, f"{top1:.2%}", duration_text(seconds), f"{100 * top1 / (seconds / 60):.1f}",
                 f"{view.epochs[-1].images_per_s:.0f}",
             ])  # fmt: skip
     return table

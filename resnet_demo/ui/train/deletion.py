@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.services import QUIET, Services, plainly
 
 FOCUS = "() => document.getElementById('delete-yes').focus()"  # where a keyboard goes on
@@ -19,7 +19,7 @@ def deletion(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
     doomed = gr.State(None)
 
     def ask(run_id: str | None) -> tuple[Any, ...]:
-        words = f"Move **{literal(str(run_id))}** and its checkpoints to the trash folder?"
+        words = f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder?"
         return gr.update(visible=run_id is not None), words, run_id
 
     def on_yes(run_id: str) -> tuple[Any, ...]:

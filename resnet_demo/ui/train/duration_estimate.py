@@ -17,9 +17,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, cost_of
 from resnet_demo.hosting.zerogpu.slices import USUAL_S, check_seconds
 from resnet_demo.models.counts import count
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import count as in_figures
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.tasks.estimate import Estimate, estimate
 from resnet_demo.tasks.queue import in_line
 from resnet_demo.ui.services import Services
@@ -92,7 +90,7 @@ def told_before(services: Services, asked: Asked) -> tuple[str, str]:
     steps = -(-images // config.batch_size)
     length, waits_for = told_length(services, config, info, asked)
     told = (
-        f"**{in_figures(size.parameters)}** parameters · **{in_figures(size.macs)}** multiply-adds "
+        f"**{count_text(size.parameters)}** parameters · **{count_text(size.macs)}** multiply-adds "
         f"an image · {config.epochs} × {steps} steps · {length}"
     )
     return told, waits_for
@@ -114,7 +112,7 @@ def told_length(
     if time.time() >= asked.since + LEFT_ALONE_S:
         problem = services.measuring.see_to(config, info, caller, asked.since, asked.changed)
         if problem is not None:
-            return f"{FAILED}: {literal(problem)}", ""
+            return f"{FAILED}: {escape_markdown(problem)}", ""
     return MEASURING, "result"
 
 
@@ -125,7 +123,7 @@ def told_cost(cost: Cost | None, asked: Asked) -> tuple[str, str]:
     least = "at least " if cost.overhead_s is None else "about "
     number = f"{cost.slices} slice{'s' if cost.slices != 1 else ''}"
     return (
-        f"{least}**{duration(cost.seconds)}** of GPU time in **{number}** of "
+        f"{least}**{duration_text(cost.seconds)}** of GPU time in **{number}** of "
         f"{asked.slice_s or USUAL_S:.0f} s, as measured in {cost.run_id}; "
         f"one slice is good for {cost.epochs_a_slice:.1f} epochs"
     ), "quiet"
@@ -137,4 +135,4 @@ def in_words(known: Estimate) -> str:
     where = f"as measured in {known.run_id}" if known.run_id else "as measured before"
     if not known.run_id and ago < JUST_NOW_S:
         where = "measured just now"
-    return f"about **{duration(known.seconds)}** on this machine, {where}"
+    return f"about **{duration_text(known.seconds)}** on this machine, {where}"

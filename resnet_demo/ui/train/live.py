@@ -3,8 +3,7 @@
 import time
 from typing import Any
 
-from resnet_demo.runs.markdown_escape import literal
-from resnet_demo.runs.text import count, duration, in_words
+from resnet_demo.runs.text import count_text, duration_text, escape_markdown, event_text
 from resnet_demo.tasks.snapshot import Look, config_of
 
 SILENT_S = 15.0  # after so long without a word the page says so
@@ -33,8 +32,8 @@ def tiles(seen: Look) -> str:
         "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
         "step": f"{step:,} / {total:,}" if total else "–",
         f"{which} validation": f"{kept.val_top1:.2%}" if kept else "–",
-        "elapsed": duration(at["seconds"]) if at["seconds"] else "–",
-        "time left": f"≈ {duration(left)}" if left is not None else "–",
+        "elapsed": duration_text(at["seconds"]) if at["seconds"] else "–",
+        "time left": f"≈ {duration_text(left)}" if left is not None else "–",
         "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",
         "learning rate": f"{at['lr']:.3g}" if at["lr"] is not None else "–",
     }
@@ -56,7 +55,7 @@ def bar(share: float) -> str:
 
 def sentence(seen: Look) -> str:
     """What is going on, in plain words (Markdown)."""
-    state, message, at = seen.status.state, literal(seen.status.message), seen.progress()
+    state, message, at = seen.status.state, escape_markdown(seen.status.message), seen.progress()
     if state == "queued":
         what = f"Place {seen.place} in the queue." if seen.place else "Next in line, starting."
     elif state == "preparing":
@@ -64,7 +63,7 @@ def sentence(seen: Look) -> str:
     elif state == "failed":
         what = f"**Failed:** {message}."
     elif state == "finished" and seen.run.shipped:
-        what = f"Came with the app, trained in {duration(seen.view.worked())}: {message}."
+        what = f"Came with the app, trained in {duration_text(seen.view.worked())}: {message}."
     elif state in ("stopped", "finished"):
         what = f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
     elif compiling(seen):
@@ -73,8 +72,9 @@ def sentence(seen: Look) -> str:
         what = message
     if at["device"]:
         what += (
-            f" {count(at['parameters'])} parameters, {count(at['macs'])} multiply-adds an image, "
-            f"on {literal(at['device'])} in {literal(at['precision'])}."
+            f" {count_text(at['parameters'])} parameters, "
+            f"{count_text(at['macs'])} multiply-adds an image, "
+            f"on {escape_markdown(at['device'])} in {escape_markdown(at['precision'])}."
         )
     if state == "running" and (side := seen.view.side):
         last = seen.view.started.sides[-1]
@@ -86,9 +86,9 @@ def sentence(seen: Look) -> str:
     if seen.reading:
         what += f" {READING}"
     if seen.frozen:
-        what += f" **No news for {duration(at['silent_s'] or seen.waited_s())}: {FROZEN}**"
+        what += f" **No news for {duration_text(at['silent_s'] or seen.waited_s())}: {FROZEN}**"
     elif (at["silent_s"] or 0) > usual_silence(seen):
-        what += f" *No news for {duration(at['silent_s'])}.*"
+        what += f" *No news for {duration_text(at['silent_s'])}.*"
     return what.strip()
 
 
@@ -115,7 +115,7 @@ def epoch_rows(seen: Look) -> list[list[Any]]:
             f"{epoch.val_loss:.4f}",
             f"{epoch.train_top1:.2%}",
             f"{epoch.val_top1:.2%}",
-            duration(epoch.seconds),
+            duration_text(epoch.seconds),
         ]
         for epoch in reversed(seen.view.epochs)
     ]
@@ -127,6 +127,6 @@ def log_tail(seen: Look, lines: int = 12) -> str:
     events = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]
     told = sorted((event for event in events if event), key=lambda event: event.step)
     return "\n".join(
-        f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {in_words(event)}"
+        f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {event_text(event)}"
         for event in told[-lines:]
     )

@@ -13,7 +13,7 @@ from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.data.growth import GROWN, sides
 from resnet_demo.data.rules import check_data
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.markdown_escape import literal
+from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.form import Form
 from resnet_demo.ui.gallery import enlarged, gallery, grid
 from resnet_demo.ui.services import QUIET, Services
@@ -95,7 +95,7 @@ def draw(
 
         page = preview(config, services.datasets, at["epoch"], at["page"])
     except DemoError as error:
-        yield skip, skip, f"⚠ {literal(str(error))}", STALE, skip, skip, skip
+        yield skip, skip, f"⚠ {escape_markdown(str(error))}", STALE, skip, skip, skip
     else:
         ready.add(config.dataset)
         yield drawn(config, page, before)

@@ -16,9 +16,8 @@ from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import used_by
 from resnet_demo.hosting.zerogpu.slices import LEAST_S, MOST_S, USUAL_S, SliceError
-from resnet_demo.runs.markdown_escape import literal
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.text import duration
+from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import Watcher
 from resnet_demo.tasks.status import read_status
 from resnet_demo.ui.form import Form
@@ -127,7 +126,10 @@ def sliced(
                 told_at = time.monotonic()
                 yield in_words(run, watcher, length), gr.skip()
     except DemoError as error:
-        yield f"⚠ {literal(str(error))}. Resume goes on from the last checkpoint.", gr.skip()
+        yield (
+            f"⚠ {escape_markdown(str(error))}. Resume goes on from the last checkpoint.",
+            gr.skip(),
+        )
         if not isinstance(error, SliceError):
             raise gr.Error(str(error), print_exception=False) from error
         return
@@ -149,11 +151,11 @@ def in_words(run: Run, watcher: Watcher, length: float) -> str:
     left = look.progress()["seconds_left"]
     if left is None:
         return f"{told}; what is left is known in some seconds."
-    return f"{told}; the run needs about {duration(left)} more of training."
+    return f"{told}; the run needs about {duration_text(left)} more of training."
 
 
 def spent(run: Run) -> str:
     """What the run has used so far."""
     slices = used_by(run)
     total, number = sum(used.used for used in slices), len(slices)
-    return f"{number} slice{'s' if number != 1 else ''}, {duration(total)} of GPU time so far."
+    return f"{number} slice{'s' if number != 1 else ''}, {duration_text(total)} of GPU time so far."

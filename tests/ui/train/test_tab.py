@@ -14,7 +14,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
 from resnet_demo.models.counts import count
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.text import count as in_figures
+from resnet_demo.runs.text import count_text
 from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
 from resnet_demo.ui.train.deletion import deleted
 from resnet_demo.ui.train.duration_estimate import MEASURING, follow
@@ -36,7 +36,7 @@ def test_the_form_tells_parameters_and_multiply_adds_before_a_run(model, knobs, 
     size = count(model, 3, asked.get("image_size", 32), "small", asked.get("batch_norm", True))
     told = told_before(services, asked)
     assert told.startswith(
-        f"**{in_figures(size.parameters)}** parameters · **{in_figures(size.macs)}** multiply-adds "
+        f"**{count_text(size.parameters)}** parameters · **{count_text(size.macs)}** multiply-adds "
         "an image · 2 × 9 steps"
     )
     assert told.endswith(MEASURING)

@@ -2,14 +2,16 @@ import pytest
 
 from resnet_demo.events import Epoch, Finished, Resumed, Step
 from resnet_demo.runs.text import (
-    beside_text,
     calibration_text,
     chance_text,
     comparison_text,
-    count,
-    duration,
-    in_words,
-    points,
+    count_text,
+    csv_safe,
+    duration_text,
+    escape_markdown,
+    event_text,
+    mode_text,
+    points_text,
     robustness_text,
     transfer_text,
 )
@@ -30,7 +32,7 @@ from resnet_demo.runs.text import (
     ],
 )
 def test_seconds_are_told_as_a_person_does(seconds, words):
-    assert duration(seconds) == words
+    assert duration_text(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -46,26 +48,26 @@ def test_seconds_are_told_as_a_person_does(seconds, words):
     ],
 )
 def test_amounts_keep_three_digits(number, words):
-    assert count(number) == words
+    assert count_text(number) == words
 
 
 def test_an_event_is_one_line_with_percent_and_units():
     at = {"step": 8, "epoch": 2}
     step = Step(**at, loss=1.23456, top1=0.5, lr=0.05, images_per_s=880.4)
-    assert in_words(step) == "step 8: loss 1.2346, learning rate 0.05, 880 images/s"
+    assert event_text(step) == "step 8: loss 1.2346, learning rate 0.05, 880 images/s"
     epoch = Epoch(
         **at, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.8287, lr=0.1, seconds=185,
         images_per_s=9.0,
     )  # fmt: skip
-    assert "top-1 82.87%; 3 min 05 s" in in_words(epoch)
+    assert "top-1 82.87%; 3 min 05 s" in event_text(epoch)
     end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
-    assert in_words(Finished(**at, **end)) == (
+    assert event_text(Finished(**at, **end)) == (
         "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87%"
     )
 
 
 def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
-    words = in_words(
+    words = event_text(
         Resumed(
             step=8, epoch=2, device="cpu (2 threads)", precision="bf16", threads=2,
             parameters=272_474, macs=40_551_936, steps_per_epoch=5, epochs=3, version="0",
@@ -106,15 +108,15 @@ def test_calibration_is_told_by_what_it_compares():
     [(0.0125, "1.25 points more"), (-0.5, "50.00 points less"), (0, "0.00 points more or less")],
 )
 def test_a_difference_is_told_in_points(difference, words):
-    assert points(difference) == words
+    assert points_text(difference) == words
 
 
 def test_another_mode_is_told_beside_the_plain_one():
     result = {"mode": "flip", "top1": 0.93, "beside": {"mode": "plain", "top1": 0.92, "loss": None}}
-    assert beside_text(result) == (
+    assert mode_text(result) == (
         "mode flip: 1.00 points more than plain, which has 92.00%, loss not a number"
     )
-    assert beside_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
+    assert mode_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
 
 
 def test_two_runs_are_told_with_the_chance_of_such_a_difference():
@@ -141,4 +143,37 @@ def test_each_kind_of_damage_has_a_line():
     assert [line.split() for line in lines] == [
         ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
         ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("a cat, 50 %: fine.", "a cat, 50 %: fine."),
+        ("*a* _b_ `c`", r"\*a\* \_b\_ \`c\`"),
+        ("[x](y) ![](z) <b>", r"\[x\](y) \!\[\](z) \<b\>"),
+        ("a | b ~ c $d$ &lt; \\", r"a \| b \~ c \$d\$ \&lt; \\"),
+        ("http://x9 HTTPS://x9", r"http\://x9 HTTPS\://x9"),
+        ("www.x9.org WWW.x9.org", r"www\.x9.org WWW\.x9.org"),
+        ("a@x9.org", r"a\@x9.org"),
+        ("one\n\n# two\r\n three", "one # two three"),
+    ],
+)
+def test_markdown_marks_and_addresses_in_foreign_text_are_escaped(text, markdown):
+    assert escape_markdown(text) == markdown
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe(start):
+    assert csv_safe(f"{start}1+2") == f"'{start}1+2"
+
+
+def test_other_csv_values_stay_as_they_are():
+    assert [csv_safe(value) for value in ("cat", "", "1-2", -3, 0.5, None)] == [
+        "cat",
+        "",
+        "1-2",
+        -3,
+        0.5,
+        None,
     ]
