@@ -1,4 +1,4 @@
-"""What tests of several folders share."""
+"""Fixtures that tests of several folders share."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in s
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """The system's Chromium, else the one that Playwright downloaded. None: the test fails."""
+    """Return the path of the system's Chromium, else of Playwright's; fail without one."""
     for name in BROWSERS:
         if path := shutil.which(name):
             return path
@@ -47,23 +47,23 @@ def chromium_path() -> str:
 
 @pytest.fixture(scope="session")
 def until():
-    """Waits for a question to be answered with yes; its answer."""
+    """Return a function that polls a condition and returns its first true value."""
 
-    def wait(question, patience_s=PATIENCE_S):
+    def wait(condition, patience_s=PATIENCE_S):
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            answer = question()
-            if answer:
-                return answer
+            value = condition()
+            if value:
+                return value
             time.sleep(0.01)
-        raise AssertionError("waited in vain")
+        raise AssertionError(f"the condition did not hold within {patience_s:g} s")
 
     return wait
 
 
 @pytest.fixture
 def loopback() -> Iterator[Loopback]:
-    """A server that does what the test tells it."""
+    """Yield a local HTTP server whose answers the test sets."""
     server = Loopback()
     yield server
     server.end()
@@ -71,7 +71,7 @@ def loopback() -> Iterator[Loopback]:
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory) -> Path:
-    """A data root with `colours`: 150 training and 30 test images of 12 pixels, three classes."""
+    """Return a data root with `colours`: 150 training, 30 test images, 12 pixels, 3 classes."""
     import numpy as np
     from PIL import Image
 
@@ -91,13 +91,14 @@ def colours(tmp_path_factory) -> Path:
     return root
 
 
-class Served:
-    """The app in a process of its own, over folders of its own, as a person starts it."""
+class AppProcess:
+    """The app as `python app.py` in a separate process, with its own run and data folders."""
 
     patience_s = 300.0
 
-    def __init__(self, runs: Path, data: Path, port: int, **told: str) -> None:
-        self.runs, self.data, self.port, self.told = runs, data, port, told
+    def __init__(self, runs: Path, data: Path, port: int, **variables: str) -> None:
+        self.runs, self.data, self.port = runs, data, port
+        self.variables = variables
         self.headers = {}
         self.url = f"http://127.0.0.1:{port}/"
         self.log = runs.parent / "app.log"
@@ -106,7 +107,7 @@ class Served:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells the app, and a command line beside it, where things lie."""
+        """Return the environment of the app and of a command line that uses the same folders."""
         return {
             **os.environ,
             "RESNET_DEMO_RUNS": str(self.runs),
@@ -114,22 +115,25 @@ class Served:
             "GRADIO_SERVER_PORT": str(self.port),
             "GRADIO_TEMP_DIR": str(self.uploads),
             "OMP_NUM_THREADS": "1",  # on tensors this small, threads only wait for each other
-            **self.told,
+            **self.variables,
         }
 
-    def asked_by(self, **headers: str) -> "Served":
-        """The same app, asked with these headers."""
+    def with_headers(self, **headers: str) -> "AppProcess":
+        """Return a view of the same app whose requests carry these headers."""
         other = copy.copy(self)
         other.headers = headers
         return other
 
     def start(self) -> None:
-        """Start it; back when it answers."""
+        """Start the app and wait for its first answer."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, REPOSITORY / "app.py"], cwd=REPOSITORY, env=self.environment,
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                [sys.executable, REPOSITORY / "app.py"],
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
         deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.TransportError):
@@ -139,29 +143,36 @@ class Served:
         pytest.fail(f"the app does not answer: {self.log.read_text()}")
 
     def kill(self) -> None:
-        """End the app as a crash does; its workers live on."""
+        """Kill the app as a crash would; its workers go on."""
         self.process.kill()
         self.process.wait()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess:
-        """`python -m resnet_demo …` over the same folders."""
+        """Run `python -m resnet_demo …` with the same folders."""
         return subprocess.run(
-            [sys.executable, "-m", "resnet_demo", *arguments], cwd=REPOSITORY,
-            env=self.environment, capture_output=True, text=True, timeout=90,
-        )  # fmt: skip
+            [sys.executable, "-m", "resnet_demo", *arguments],
+            cwd=REPOSITORY,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
 
     def call(self, name: str, *values: Any) -> tuple[str, Any]:
-        """An endpoint by raw HTTP, past what a client would refuse: the event and its data."""
+        """Call an endpoint by raw HTTP and return (event, data).
+
+        A client library would refuse some of the values that tests send.
+        """
         url = f"{self.url}gradio_api/call/{name}"
-        asked = json.dumps({"data": values})  # in ASCII: what is no Unicode travels escaped
+        body = json.dumps({"data": values})  # ASCII: lone surrogates travel escaped
         headers = {"Content-Type": "application/json", **self.headers}
-        event_id = httpx.post(url, content=asked, headers=headers, timeout=60).json()["event_id"]
+        event_id = httpx.post(url, content=body, headers=headers, timeout=60).json()["event_id"]
         text = httpx.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
         event, data = (line.split(": ", 1)[1] for line in text.strip().splitlines()[:2])
         return event, json.loads(data)
 
     def end(self) -> None:
-        """End the app and whatever it left running."""
+        """Stop the app and every worker that it left running."""
         self.kill()
         statuses = [*self.runs.rglob("status.json"), *self.data.glob(".tasks/*/status.json")]
         tasks = [path.parent for path in statuses]
@@ -171,27 +182,28 @@ class Served:
                 request_stop(folder)
                 if status.pid:
                     os.kill(status.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 30  # one that has not told its pid yet ends by itself
+        deadline = time.monotonic() + 30  # a worker without a pid in its status exits by itself
         while any(map(has_worker, tasks)) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory, colours) -> Iterator[Callable[..., Served]]:
-    """Starts apps over an empty folder of runs; with `colours` beside shapes10, or other data.
+def start_app(tmp_path_factory, colours) -> Iterator[Callable[..., AppProcess]]:
+    """Yield a function that starts an app with no runs, with `colours` beside shapes10 by default.
 
-    told: what stands in the environment of the app.
+    variables: environment variables of the app.
     """
-    started = []
+    started: list[AppProcess] = []
 
-    def start(data: Path = colours, **told: str) -> Served:
+    def start(data: Path = colours, **variables: str) -> AppProcess:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        started.append(Served(tmp_path_factory.mktemp("app") / "runs", data, port, **told))
-        started[-1].start()
-        return started[-1]
+        app = AppProcess(tmp_path_factory.mktemp("app") / "runs", data, port, **variables)
+        started.append(app)
+        app.start()
+        return app
 
     yield start
-    for served in started:
-        served.end()
+    for app in started:
+        app.end()

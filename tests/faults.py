@@ -11,7 +11,7 @@ import pytest
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
+def file_size_limit(size: int) -> Iterator[None]:
     """As on a disk with room for so many bytes a file: the kernel refuses to write more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

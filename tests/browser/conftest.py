@@ -60,13 +60,13 @@ def visiting(browser):
 
 
 @pytest.fixture(scope="session")
-def untrained(serve):
+def untrained(start_app):
     """An app over runs that learned nothing, for all tests that only ask them.
 
     `mine` has a gauge, `yours` has none, `hostile` has classes of hostile names. All were
     evaluated, with made-up answers; served.mine and served.yours are those of two.
     """
-    served = serve()
+    served = start_app()
     untrained_runs(served.runs, "hostile", "yours", "mine")
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     rewritten(served.runs / "mine", metrics={"outside": threshold})

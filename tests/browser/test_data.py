@@ -53,12 +53,12 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def app(serve, server, tmp_path_factory):
+def app(start_app, server, tmp_path_factory):
     """An app with an empty data folder, no network, and a copy of CIFAR-10 close by."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", NOWHERE)
         patch.setenv("RESNET_DEMO_CIFAR10", f"{server.url()}#sha256={sha256(CIFAR).hexdigest()}")
-        return serve(data=tmp_path_factory.mktemp("empty"))
+        return start_app(data=tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def app(serve):
-    return serve()
+def app(start_app):
+    return start_app()
 
 
 @pytest.fixture

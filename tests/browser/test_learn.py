@@ -12,9 +12,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(visiting, serve):
+def page(visiting, start_app):
     """A page on the Learn tab, over one run of an untrained network."""
-    app = serve()
+    app = start_app()
     untrained_runs(app.runs, "mine")
     with visiting() as visit:
         page = visit(app.url)

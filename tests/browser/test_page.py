@@ -39,17 +39,17 @@ TWICE = """() => {
 
 
 @pytest.fixture(scope="module")
-def app(serve):
+def app(start_app):
     """An app that has a run of three epochs, `trained` when it is finished."""
-    served = serve()
+    served = start_app()
     served.call("train", TINY)
     return served
 
 
 @pytest.fixture(scope="module")
-def other_app(serve, app):
+def other_app(start_app, app):
     """An app that has no run. It starts while the first one's run trains."""
-    return serve()
+    return start_app()
 
 
 @pytest.fixture(scope="module")

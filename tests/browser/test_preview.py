@@ -17,9 +17,9 @@ HOSTILE = ("<img src=x9 onerror=\"document.title='owned'\">", "${document.title=
 
 
 @pytest.fixture(scope="module")
-def app(serve):
+def app(start_app):
     """One of its own: it has not loaded torch for anything else."""
-    return serve()
+    return start_app()
 
 
 @pytest.fixture(scope="module")

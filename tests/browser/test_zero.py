@@ -34,12 +34,12 @@ def choose(page, name, option):
 
 
 @pytest.fixture(scope="module")
-def zero(serve):
+def zero(start_app):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPACES_ZERO_GPU", "true")
         patch.setenv("SPACES_KILL_AT", "12")
         patch.setenv("PYTHONPATH", HERE)
-        yield serve()
+        yield start_app()
 
 
 def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):

@@ -26,7 +26,7 @@ from typing import Any
 from resnet_demo.events import Step
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import read_status, settle
-from tests.conftest import Served
+from tests.conftest import AppProcess
 from tests.pages import Page, Viewer
 from tests.unit.tasks.test_load import processor_s
 
@@ -35,7 +35,7 @@ PATIENCE_S = 600.0  # for torch and 50,000 images on a machine that does other t
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Alone(Served):
+class Alone(AppProcess):
     """The app as a person starts it: with as many threads as it likes."""
 
     @property
@@ -51,7 +51,7 @@ class Soak:
     looks: (when, seconds the page waited); samples: a dict each SAMPLE_S; kills: a dict each.
     """
 
-    app: Served
+    app: AppProcess
     run: Run
     began: float = field(default_factory=time.monotonic)
     looks: list[tuple[float, float]] = field(default_factory=list)

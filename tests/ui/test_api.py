@@ -49,8 +49,8 @@ RULE = "run_id must be 1 to 64 lower-case letters, digits and dashes, the first 
 
 
 @pytest.fixture(scope="module")
-def app(serve):
-    return serve()
+def app(start_app):
+    return start_app()
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,15 @@ RUN = "cifar10-shipped"
 
 
 @pytest.fixture(scope="module")
-def app(serve):
+def app(start_app):
     """A public app, which has the network that came with it."""
-    return serve(RESNET_DEMO_PUBLIC="1", OMP_NUM_THREADS="2")
+    return start_app(RESNET_DEMO_PUBLIC="1", OMP_NUM_THREADS="2")
 
 
 @pytest.fixture(scope="module")
 def visitor(app):
     """Makes visitors, each from an address of its own."""
-    return lambda number: app.asked_by(
+    return lambda number: app.with_headers(
         **{"x-forwarded-for": f"198.51.{number // 250}.{1 + number % 250}"}
     )
 

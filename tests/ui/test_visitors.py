@@ -16,7 +16,7 @@ from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
-from tests.conftest import Served
+from tests.conftest import AppProcess
 from tests.pages import Page
 from tests.ui.answered import untrained_runs
 
@@ -43,7 +43,7 @@ def app(tmp_path_factory, colours):
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         page = build_app(Paths(root / "runs", colours, root / "shipped"), access, limits)
         _, url, _ = launch(page, access, limits, prevent_thread_lock=True, quiet=True)
-        served = Served(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
+        served = AppProcess(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
         served.page = page
         yield served
         page.close()
@@ -52,7 +52,7 @@ def app(tmp_path_factory, colours):
 @pytest.fixture
 def visitor(app):
     """Makes visitors, each from an address of its own."""
-    return lambda number: app.asked_by(**{"x-forwarded-for": f"203.0.113.{number}"})
+    return lambda number: app.with_headers(**{"x-forwarded-for": f"203.0.113.{number}"})
 
 
 def upload(app, content, name="picture.png"):

@@ -170,17 +170,17 @@ def stopped_run(runs):
 
 
 @pytest.fixture(scope="module")
-def by_token(serve):
+def by_token(start_app):
     """A public app whose owner has a token, with other secrets in its environment."""
-    served = serve(RESNET_DEMO_ADMIN_TOKEN=TOKEN, **SECRETS)
+    served = start_app(RESNET_DEMO_ADMIN_TOKEN=TOKEN, **SECRETS)
     stopped_run(served.runs)
     return served
 
 
 @pytest.fixture(scope="module")
-def by_login(serve):
+def by_login(start_app):
     """A Space, as far as the app can tell."""
-    served = serve(**SPACE)
+    served = start_app(**SPACE)
     stopped_run(served.runs)
     return served
 
@@ -236,7 +236,7 @@ def test_a_stranger_changes_nothing_by_any_button_or_endpoint(by_token):
         "authorization": "Bearer not the token",
         "x-forwarded-for": "203.0.113.50",
     }
-    stranger = by_token.asked_by(**forged)
+    stranger = by_token.with_headers(**forged)
     assert refused(stranger) == OWNERS_ALONE
     assert refusals(stranger) == [f"{ONLY} train", f"{ONLY} stop a run"]
     assert tree(by_token.runs, by_token.data) == before
@@ -250,7 +250,7 @@ def test_who_tells_the_token_is_the_owner_in_this_browser_alone(by_token):
     came = post(door, data={"token": TOKEN})
     assert (came.status_code, came.headers["location"]) == (303, "./")
     assert {"HttpOnly", "SameSite=lax"} <= {*came.headers["set-cookie"].split("; ")}
-    page = Page(by_token.asked_by(cookie=f"{COOKIE}={came.cookies[COOKIE]}"))
+    page = Page(by_token.with_headers(cookie=f"{COOKIE}={came.cookies[COOKIE]}"))
     assert page.press("stop", "stopped-1") == (True, None)
     assert Page(by_token).press("stop", "stopped-1") == (False, f"{ONLY} stop a run")
     left = post(door, data={"leave": "1"}, cookies=came.cookies)
@@ -264,7 +264,7 @@ def page_of_another_site(door, cookie):
 
 
 def test_a_program_tells_the_token_with_each_request(by_token):
-    owner = by_token.asked_by(authorization=f"Bearer {TOKEN}")
+    owner = by_token.with_headers(authorization=f"Bearer {TOKEN}")
     event, answer = owner.call("train", {**TINY, "epochs": 30})
     assert event == "complete", answer
     assert refusals(by_token) == [f"{ONLY} train", f"{ONLY} stop a run"]
@@ -273,7 +273,7 @@ def test_a_program_tells_the_token_with_each_request(by_token):
 
 
 def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, tmp_path, until):
-    owner = by_token.asked_by(authorization=f"Bearer {TOKEN}")
+    owner = by_token.with_headers(authorization=f"Bearer {TOKEN}")
     event, answer = owner.call("train", {**TINY, "epochs": 1})
     assert event == "complete", answer
     run, folder = answer[0], by_token.runs / answer[0]
@@ -317,12 +317,15 @@ def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
         session_cookie(signed_in(), secret)[:-2] + "xx",
         session_cookie(signed_in(left_s=-5), secret),
     ):
-        assert refusals(by_login.asked_by(cookie=cookie)) == [f"{ONLY} train", f"{ONLY} stop a run"]
-    visitor = by_login.asked_by(cookie=session_cookie(signed_in("eve"), secret))
+        assert refusals(by_login.with_headers(cookie=cookie)) == [
+            f"{ONLY} train",
+            f"{ONLY} stop a run",
+        ]
+    visitor = by_login.with_headers(cookie=session_cookie(signed_in("eve"), secret))
     assert refusals(visitor) == [f"{ONLY} train", f"{ONLY} stop a run"]
     assert Page(visitor).press("resume", "stopped-1") == (False, f"{ONLY} resume a run")
     assert tree(by_login.runs, by_login.data) == before
-    owner = by_login.asked_by(cookie=session_cookie(signed_in("Me"), secret))
+    owner = by_login.with_headers(cookie=session_cookie(signed_in("Me"), secret))
     assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
     assert get(f"{by_login.url}owner").status_code == 404
 

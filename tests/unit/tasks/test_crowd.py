@@ -16,7 +16,7 @@ from resnet_demo.events import Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.queue import in_line
 from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
-from tests.conftest import Served
+from tests.conftest import AppProcess
 from tests.pages import Page
 
 TINY = {
@@ -26,8 +26,8 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def served(serve):
-    served = serve()
+def served(start_app):
+    served = start_app()
     served.runs.mkdir(exist_ok=True)
     return served
 
@@ -47,7 +47,7 @@ def second(app):
     """Another app over the same folders."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        other = Served(app.runs, app.data, probe.getsockname()[1])
+        other = AppProcess(app.runs, app.data, probe.getsockname()[1])
     other.start()
     yield other
     other.kill()

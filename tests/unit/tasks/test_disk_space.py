@@ -12,7 +12,7 @@ from resnet_demo.tasks.disk_space import RESERVE, RESERVE_BYTES, check_room, giv
 from resnet_demo.tasks.status import read_status
 from resnet_demo.tasks.worker import train
 from resnet_demo.training.checkpoint import load_last
-from tests.faults import files_of_at_most, small_disk
+from tests.faults import file_size_limit, small_disk
 
 WORKER = [sys.executable, "-m", "resnet_demo.tasks.worker", "train"]
 
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_in_a_save_stops_the_run_which_goes_on_when_there_i
     run, lock = launcher.make(tiny(epochs=2, peak_lr=0.02), "full")
     os.close(lock)
     environment = {**os.environ, **launcher.paths.environment()}
-    with files_of_at_most(400_000):  # the log has room, a checkpoint has none
+    with file_size_limit(400_000):  # the log has room, a checkpoint has none
         subprocess.run([*WORKER, run.path], env=environment, check=True, capture_output=True)
     status = read_status(run.path)
     assert status.state == "stopped"

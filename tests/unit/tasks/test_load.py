@@ -36,8 +36,8 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
-def app(serve):
-    served = serve()
+def app(start_app):
+    served = start_app()
     served.runs.mkdir(exist_ok=True)
     return served
 
@@ -194,8 +194,8 @@ def watched_for(app, run_id, seconds):
 
 
 @pytest.mark.soak
-def test_a_run_keeps_seven_tenths_of_its_speed_while_a_hundred_watch_it(serve, until):
-    app = serve(OMP_NUM_THREADS=str(os.cpu_count()))
+def test_a_run_keeps_seven_tenths_of_its_speed_while_a_hundred_watch_it(start_app, until):
+    app = start_app(OMP_NUM_THREADS=str(os.cpu_count()))
     knobs = {"dataset": "shapes10", "model": "resnet20", "batch_size": 128, "epochs": 1000}
     event, answer = app.call("train", knobs)
     assert event == "complete", answer

@@ -16,7 +16,7 @@ from resnet_demo.data.cifar10 import web
 from resnet_demo.data.cifar10.download import Patience, download
 from resnet_demo.data.cifar10.sources import Remote, SourceError
 from resnet_demo.errors import StoppedError
-from tests.faults import files_of_at_most
+from tests.faults import file_size_limit
 from tests.loopback import (
     answering,
     silent,
@@ -389,7 +389,7 @@ def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, part):
 
 def test_what_fitted_on_a_disk_that_fills_is_gone_on_with(loopback, part):
     remote = loopback.offer(DATA)
-    with files_of_at_most(100_000), pytest.raises(OSError, match="File too large"):
+    with file_size_limit(100_000), pytest.raises(OSError, match="File too large"):
         bring(remote, part)
     came = len(part.read_bytes())
     assert 0 < came <= 100_000

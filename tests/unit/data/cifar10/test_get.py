@@ -23,7 +23,7 @@ from resnet_demo.data.cifar10.get import Transfer, get_cifar10
 from resnet_demo.data.cifar10.sources import Remote, Source
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError, StoppedError
-from tests.faults import files_of_at_most
+from tests.faults import file_size_limit
 from tests.loopback import (
     Loopback,
     answering,
@@ -387,7 +387,7 @@ def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monke
 def test_a_disk_that_fills_while_bytes_come_ends_it_and_keeps_them(loopback, root):
     first = Source("First", (loopback.offer(ARCHIVE, path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
-    with files_of_at_most(50_000):
+    with file_size_limit(50_000):
         assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
     assert loopback.asked == [("/1", "")]  # another source has no more room
     [came] = parts_left(root).values()
@@ -404,7 +404,7 @@ def test_a_disk_that_fills_while_unpacking_ends_it_and_keeps_the_archive(loopbac
     data = tar_of({f"{cifar.FOLDER}/{name}": batch for name in names})
     first = Source("First", (loopback.offer(data, path="/1"),))
     second = Source("Second", (loopback.offer(data, path="/2"),))
-    with files_of_at_most(50_000):
+    with file_size_limit(50_000):
         assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
     assert list(parts_left(root).values()) == [data]
     get(root, first)
