@@ -16,7 +16,7 @@ import torch
 
 from resnet_demo import __version__
 from resnet_demo.bench.interleaved import Clock, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin, waiting_for
+from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.bench.reference_network import Reference
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
@@ -27,7 +27,8 @@ from resnet_demo.events import Epoch
 from resnet_demo.runs.store import Run
 from resnet_demo.training.batches import steps_per_epoch
 from resnet_demo.training.fit import fit
-from resnet_demo.training.optim import make_optimizer
+from resnet_demo.training.optimizers import make_optimizer
+from resnet_demo.training.speed import synchronizer
 from resnet_demo.training.state import Training
 
 REFERENCE_BATCH = 500  # images
@@ -50,7 +51,7 @@ def accuracy(
     """
     check_data(config, datasets)
     known = reference(config, datasets)
-    loop, wait = {"reference": OwnLoop(known)}, waiting_for(known.device)
+    loop, wait = {"reference": OwnLoop(known)}, synchronizer(known.device)
     rates, rows = [], []
     for seed in range(seeds):
         rates += in_turns(loop, 1, seconds, clock, wait)["reference"]

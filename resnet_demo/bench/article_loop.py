@@ -11,7 +11,7 @@ from torchvision import transforms
 
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.training.batches import Batches, steps_per_epoch
-from resnet_demo.training.state import Training, first_weights
+from resnet_demo.training.state import Training, initial_model
 
 
 class Pictures(Dataset):
@@ -58,7 +58,7 @@ class ArticleLoop:
     def __init__(self, own: Training) -> None:
         config, batches = own.config, own.batches
         self.device = own.device
-        self.model = first_weights(config, len(batches.classes)).to(own.device)
+        self.model = initial_model(config, len(batches.classes)).to(own.device)
         pictures = Pictures(batches, as_article(batches.preprocessing))
         self.loader = DataLoader(
             pictures,

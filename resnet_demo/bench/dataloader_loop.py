@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from resnet_demo.bench.article_loop import Pictures, drop_last
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.training.state import Training, first_weights
+from resnet_demo.training.state import Training, initial_model
 
 
 def cores() -> int:
@@ -41,7 +41,7 @@ class LoaderLoop:
 
     def __init__(self, own: Training, workers: int) -> None:
         self.config, self.device, self.workers = own.config, own.device, workers
-        self.model = first_weights(own.config, len(own.batches.classes)).to(own.device)
+        self.model = initial_model(own.config, len(own.batches.classes)).to(own.device)
         self.pictures = Pictures(own.batches, augmenting(own.batches.preprocessing))
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4

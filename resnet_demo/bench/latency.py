@@ -29,7 +29,7 @@ from resnet_demo.models.device import device_name
 from resnet_demo.models.saved import save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.training.state import first_weights, network_of
+from resnet_demo.training.state import initial_model, model_arguments
 
 SHAPE = (480, 640)  # pixels of the picture, height and width
 WARM_UP = 3  # calls that do not count
@@ -71,8 +71,8 @@ def untrained(model: str = "resnet20") -> Iterator[Run]:
         (folder / "config.json").write_text(to_json(config, __version__), "utf-8")
         save_model(
             folder,
-            first_weights(config, len(INFO.classes)),
-            network=network_of(config, len(INFO.classes)),
+            initial_model(config, len(INFO.classes)),
+            network=model_arguments(config, len(INFO.classes)),
             classes=INFO.classes,
             preprocessing=preprocessing_for(INFO, config.image_size).to_dict(),
             metrics={},

@@ -6,10 +6,7 @@ from dataclasses import replace
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.training.fit import train_epoch
-from resnet_demo.training.speed import waiting_for
 from resnet_demo.training.state import Training
-
-__all__ = ["EPOCHS", "OwnLoop", "begin", "next_epoch", "waiting_for"]
 
 EPOCHS = 1000  # never reached, so that no schedule comes to its end, or to a rate that diverges
 
@@ -50,5 +47,5 @@ class OwnLoop:
 def next_epoch(training: Training) -> None:
     """Close the epoch; after the last one, which few images reach soon, begin again."""
     training.close_epoch()
-    if training.validated == training.config.epochs:
-        training.validated = training.step = 0
+    if training.epochs_done == training.config.epochs:
+        training.epochs_done = training.step = 0

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from resnet_demo.bench.interleaved import Clock, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin, waiting_for
+from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.rules import check_data
@@ -22,6 +22,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.models.counts import count
 from resnet_demo.models.device import device_name, pick_device, pick_precision
 from resnet_demo.training.fit import train_step
+from resnet_demo.training.speed import synchronizer
 from resnet_demo.training.state import Training
 
 FLOP_PER_MAC = 2
@@ -57,7 +58,7 @@ def roofline(
 def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
     """The best rates of square matrix products and of 3x3 convolutions, FLOP/s, and where."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    wait = waiting_for(device)
+    wait = synchronizer(device)
     sides = MATRICES if device.type == "cpu" else (*MATRICES, *LARGE_MATRICES)
     gemms, convolutions = {}, {}
     for side in sides:
@@ -118,7 +119,7 @@ def best_rate(
 
 def share(training: Training, best: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What training reaches of the best rates, and where the time of a step goes."""
-    config, wait = training.config, waiting_for(training.device)
+    config, wait = training.config, synchronizer(training.device)
     rate = in_turns({"own": OwnLoop(training)}, 1, seconds, wait=wait)["own"][0]
     classes = len(training.batches.classes)
     macs = count(config.model, classes, config.image_size, config.stem, config.batch_norm).macs

@@ -10,11 +10,12 @@ import torch
 from resnet_demo.bench.article_loop import ArticleLoop
 from resnet_demo.bench.dataloader_loop import LoaderLoop, cores
 from resnet_demo.bench.interleaved import Clock, compare, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin, waiting_for
+from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.learn.lessons import PROBE_EVERY
 from resnet_demo.models.device import device_name
+from resnet_demo.training.speed import synchronizer
 from resnet_demo.training.state import Training
 
 AGAINST = ("article", "loader")  # how others train
@@ -46,7 +47,7 @@ def throughput(
         **{name: partial(changed, config, knobs, datasets) for name, knobs in CHANGED.items()},
     }
     loops = {"own": OwnLoop(own), **{name: others[name]() for name in against}}
-    rates = in_turns(loops, rounds, seconds, clock, waiting_for(own.device))
+    rates = in_turns(loops, rounds, seconds, clock, synchronizer(own.device))
     return {
         **compare(rates.pop("own"), rates),
         **conditions(own),

@@ -12,7 +12,7 @@ from resnet_demo.bench import text as words
 from resnet_demo.cli.common import find, flag, tell, verb, whole
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.process_setup import make_ready
+from resnet_demo.tasks.process_setup import configure_process
 
 WORK = (  # the knobs that decide what a step costs
     "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
@@ -183,7 +183,7 @@ def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 @contextmanager
 def alone(paths: Paths) -> Iterator[None]:
     """While no run trains on this device: a queued one waits, one that trains is told of."""
-    make_ready()  # as a worker trains
+    configure_process()  # as a worker trains
     from resnet_demo.tasks.status import take
 
     paths.runs.mkdir(parents=True, exist_ok=True)

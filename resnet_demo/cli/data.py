@@ -53,12 +53,12 @@ def get(asked: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.tasks import data_work
     from resnet_demo.tasks.datasets import DataTasks
     from resnet_demo.tasks.launcher import Launcher
-    from resnet_demo.tasks.worker import ask_to_stop
+    from resnet_demo.tasks.worker import stop_from_signal
 
     folder, lock = DataTasks(Launcher(paths)).make_get(asked.name)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
-        signal.signal(number, lambda *_: ask_to_stop(folder))
+        signal.signal(number, lambda *_: stop_from_signal(folder))
     try:
         data_work.get(folder, paths, show_transfer)
     finally:

@@ -30,13 +30,13 @@ def add(verbs: Any) -> None:
 def train_verb(asked: argparse.Namespace, paths: Paths) -> int:
     """Train, or go on with a run; the same command again, or after a kill, is right."""
     from resnet_demo.tasks.launcher import Launcher
-    from resnet_demo.tasks.multi_gpu import dismiss
+    from resnet_demo.tasks.multi_gpu import release_ranks
 
     if torchrun.rank() > 0:
         return train_along(paths)
     run, lock = queued(Launcher(paths), asked)
     if lock is None:
-        dismiss()
+        release_ranks()
         return 0
     try:
         return train_here(run, paths, asked.json)
@@ -72,7 +72,7 @@ def resumed(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
 
 def train_here(run: Any, paths: Paths, as_json: bool) -> int:
     """Train in this process; Ctrl-C stops after the step and keeps the checkpoint."""
-    from resnet_demo.tasks.worker import ask_to_stop, train
+    from resnet_demo.tasks.worker import stop_from_signal, train
 
     def waiting(place: int) -> None:
         print(f"another run trains: place {place} in the queue", file=sys.stderr)
@@ -80,7 +80,7 @@ def train_here(run: Any, paths: Paths, as_json: bool) -> int:
     print(f"run {run.id} in {run.path}", file=sys.stderr)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
-        signal.signal(number, lambda *_: ask_to_stop(run.path))
+        signal.signal(number, lambda *_: stop_from_signal(run.path))
     try:
         last = train(run, paths, lambda event: show(event, as_json), waiting)
     finally:
@@ -93,10 +93,10 @@ def train_here(run: Any, paths: Paths, as_json: bool) -> int:
 
 def train_along(paths: Paths) -> int:
     """Train as a rank that is not the first: it follows that one, which writes and prints."""
-    from resnet_demo.tasks.multi_gpu import follow
+    from resnet_demo.tasks.multi_gpu import join_as_rank
 
     try:
-        last = follow(paths, heeds_signals=True)
+        last = join_as_rank(paths, stop_on_signals=True)
     except DemoError as error:
         return error.exit_code
     return exit_code(last) if last else 0

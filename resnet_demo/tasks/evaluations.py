@@ -29,7 +29,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.process_setup import make_ready
+from resnet_demo.tasks.process_setup import configure_process
 from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.status import LOCK, Status, settle, state_of, take
 
@@ -185,7 +185,7 @@ def bear(folder: Path, paths: Paths) -> None:
 def fill(folder: Path, paths: Paths, make: Callable[..., Made]) -> None:
     """Do what `task.json` asks and save it, if it is about the weights that the folder is for."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    make_ready()
+    configure_process()
 
     def work(tell: Telling) -> str:
         begin(folder, "running", "")

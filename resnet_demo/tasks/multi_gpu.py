@@ -22,11 +22,11 @@ RESTARTS = 3
 LOOK_EVERY_S = 0.5
 
 
-class LostError(DemoError):
+class RankLostError(DemoError):
     """Processes of a run were lost more often than it was started again."""
 
 
-def devices() -> int:
+def process_count() -> int:
     """How many processes a run should have on this machine: one a GPU that it may see."""
     import torch
 
@@ -58,42 +58,42 @@ def start_ranks(run: Run, count: int) -> None:
             rank, failure = error.get_first_failure()
             code = failure.exitcode
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise LostError(
+            raise RankLostError(
                 f"process {rank + 1} of {count} {how}, after {RESTARTS} restarts: see worker.log"
             ) from error
 
 
-def follow(paths: Paths, heeds_signals: bool = False) -> Event | None:
+def join_as_rank(paths: Paths, stop_on_signals: bool = False) -> Event | None:
     """What every rank but the first does: train along, and not a word. The run's last event.
 
-    None where the first one has nothing to do. heeds_signals: SIGINT and SIGTERM ask all ranks to
+    None where the first one has nothing to do. stop_on_signals: SIGINT and SIGTERM ask all ranks to
     stop, from when they have met; before, they end this process. Raises as `fit`.
     """
-    from resnet_demo.training.distributed import world
+    from resnet_demo.training.distributed import join_world
     from resnet_demo.training.fit import fit
 
     asked, last = [], None
-    with world() as ranks:
-        if heeds_signals:
+    with join_world() as ranks:
+        if stop_on_signals:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: asked.append(True))
-        config = ranks.told(lambda: None)
+        config = ranks.broadcast(lambda: None)
         if config is not None:
             for event in fit(config, Datasets(paths.data), None, lambda: bool(asked), ranks):
                 last = event
     return last
 
 
-def dismiss() -> None:
+def release_ranks() -> None:
     """Tell the other ranks, if there are, that there is nothing to do."""
     if torchrun.size() > 1:
-        from resnet_demo.training.distributed import world
+        from resnet_demo.training.distributed import join_world
 
-        with world() as ranks:
-            ranks.told(lambda: None)
+        with join_world() as ranks:
+            ranks.broadcast(lambda: None)
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """From now on this process ends when the one that started it does, however that ends."""
     parent = os.getppid()
 

@@ -21,12 +21,12 @@ from resnet_demo.training import torchrun
 OnEvent = Callable[[Event], None]
 
 
-def deaf(event: Event) -> None:
+def noop(event: Event) -> None:
     """Where nobody listens."""
 
 
 def to_the_end(
-    run: Run, work: Callable[[], Iterator[Event]], on_event: OnEvent = deaf
+    run: Run, work: Callable[[], Iterator[Event]], on_event: OnEvent = noop
 ) -> Iterator[Event]:
     """Do the work, whose last event is the run's, and tell in the status how it ended.
 
@@ -41,14 +41,14 @@ def to_the_end(
     except DiskFullError as error:
         give_back(run.path)
         request_stop(run.path, str(error))
-        yield end(run, "stopped", f"{error}; make room, then Resume goes on", on_event)
+        yield record_end(run, "stopped", f"{error}; make room, then Resume goes on", on_event)
         return
     except DemoError as error:
-        yield end(run, "failed", str(error), on_event, getattr(error, "retry", {}))
+        yield record_end(run, "failed", str(error), on_event, getattr(error, "retry", {}))
         return
     except Exception as error:  # raised again: a page that only sees the folder must know too
         if not torchrun.restarts_left():
-            end(run, "failed", in_short(error), on_event)
+            record_end(run, "failed", in_short(error), on_event)
         raise
     give_back(run.path)
     if read_status(run.path).is_live:  # else its first rank has told it
@@ -59,20 +59,22 @@ def logged(
     run: Run,
     paths: Paths,
     should_stop: Callable[[], bool],
-    on_event: OnEvent = deaf,
+    on_event: OnEvent = noop,
     **options: Any,
 ) -> Iterator[Event]:
     """Train in this process, alone or as the first of several ranks: each event once it is logged.
 
     options: what else `fit` takes.
     """
-    from resnet_demo.training.distributed import world  # seconds: the waiting must not pay for it
+    from resnet_demo.training.distributed import (
+        join_world,  # seconds: the waiting must not pay for it
+    )
     from resnet_demo.training.fit import fit
 
     log = run.log()
     log.mend()
-    with world() as ranks:
-        config = ranks.told(run.config)
+    with join_world() as ranks:
+        config = ranks.broadcast(run.config)
         datasets = Datasets(paths.data)
         for event in fit(config, datasets, run.path, should_stop, ranks, **options):
             log.append(event)
@@ -83,11 +85,11 @@ def logged(
             yield event
 
 
-def end(
+def record_end(
     run: Run,
     kind: str,
     message: str,
-    on_event: OnEvent = deaf,
+    on_event: OnEvent = noop,
     retry: Mapping[str, Any] | None = None,
 ) -> Ended:
     """Log and tell an end that the loop did not reach by itself; retry: as in Failed."""

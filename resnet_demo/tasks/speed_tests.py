@@ -20,7 +20,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.process_setup import make_ready
+from resnet_demo.tasks.process_setup import configure_process
 from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.queue import between_runs
 from resnet_demo.tasks.status import LOCK, Status, new_task, request_stop, settle, take
@@ -108,7 +108,7 @@ class Measuring:
 def measure(folder: Path, paths: Paths) -> None:
     """Do what `task.json` asks, and put the result beside the others. Raises as `perform`."""
     told = json.loads((folder / "task.json").read_text("utf-8"))
-    make_ready()  # as where a run trains
+    configure_process()  # as where a run trains
 
     def work(tell: Telling) -> str:
         from resnet_demo.training.speed import measure_speed
@@ -131,7 +131,7 @@ def measure(folder: Path, paths: Paths) -> None:
 
 def check_one_device() -> None:
     """Raises DemoError where a run has several: what one does alone says little about them all."""
-    from resnet_demo.tasks.multi_gpu import devices
+    from resnet_demo.tasks.multi_gpu import process_count
 
-    if (count := devices()) > 1:
+    if (count := process_count()) > 1:
         raise DemoError(f"a run trains on {count} GPUs here, about which one alone says little")

@@ -24,16 +24,22 @@ from resnet_demo.tasks import data_work
 from resnet_demo.tasks.evaluations import bear, evaluate
 from resnet_demo.tasks.image_indexes import index
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.tasks.multi_gpu import devices, dismiss, end_with_parent, follow, start_ranks
-from resnet_demo.tasks.process_setup import make_ready
+from resnet_demo.tasks.multi_gpu import (
+    exit_with_parent,
+    join_as_rank,
+    process_count,
+    release_ranks,
+    start_ranks,
+)
+from resnet_demo.tasks.process_setup import configure_process
 from resnet_demo.tasks.progress import begin
 from resnet_demo.tasks.queue import wait_for_turn
-from resnet_demo.tasks.run_session import end, logged, to_the_end
+from resnet_demo.tasks.run_session import logged, record_end, to_the_end
 from resnet_demo.tasks.speed_tests import measure
 from resnet_demo.tasks.status import StopSignal, read_status, report, request_stop
 from resnet_demo.training import torchrun
 
-DEEDS = {
+TASKS = {
     "get": data_work.get,
     "survey": data_work.survey,
     "import": data_work.bring,
@@ -49,32 +55,32 @@ def train(
     paths: Paths,
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[int], None] = lambda place: None,
-    spread: bool = False,
-    most_s: float | None = None,
+    all_gpus: bool = False,
+    limit_s: float | None = None,
 ) -> Ended:
     """Take a queued run to its end, logging each event; the last of them.
 
     A failure is logged and told in the status; what the program did not foresee is raised again.
-    spread: on all GPUs of this machine, in a process each; else in this one. most_s: seconds of
+    all_gpus: on all GPUs of this machine, in a process each; else in this one. limit_s: seconds of
     work after which it is stopped.
     """
     report(run.path, pid=os.getpid())
     lock = wait_for_turn(run.path, StopSignal(run.path), on_wait)
     if lock is None:
-        dismiss()
-        return end(run, "stopped", "taken out of the queue before it started", on_event)
-    make_ready()
+        release_ranks()
+        return record_end(run, "stopped", "taken out of the queue before it started", on_event)
+    configure_process()
 
     def work() -> Iterator[Event]:
         begin(run.path, "preparing", "loading torch and the images")
-        count = devices() if spread else 1
+        count = process_count() if all_gpus else 1
         if count > 1:
             yield log_of_ranks(run, count)
         else:
             yield from logged(run, paths, StopSignal(run.path), on_event)
 
     try:
-        with stopping_after(run.path, most_s):
+        with time_limit(run.path, limit_s):
             *_, last = to_the_end(run, work, on_event)
         return last
     finally:
@@ -92,9 +98,9 @@ def log_of_ranks(run: Run, count: int) -> Ended:
     return last
 
 
-def rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
+def train_rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
     """Be one of a worker's processes, until it ends or the run does."""
-    end_with_parent()
+    exit_with_parent()
     if not read_status(run.path).is_live:  # all was told, and then another was lost on its way out
         return
     if torchrun.rank() == 0:
@@ -104,16 +110,16 @@ def rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
             pass  # each event is logged, and told to on_event
     else:
         with suppress(DemoError):  # the same as the first one's, which tells it
-            follow(paths)
+            join_as_rank(paths)
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """A line for worker.log, with the time."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 @contextmanager
-def stopping_after(folder: Path, seconds: float | None) -> Iterator[None]:
+def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
     """Ask the task to stop once it has worked that long, and say why; None: never."""
     if seconds is None:
         yield
@@ -134,7 +140,7 @@ def stopping_after(folder: Path, seconds: float | None) -> Iterator[None]:
         report(folder, message=f"{told}; Resume goes on")
 
 
-def ask_to_stop(folder: Path) -> None:
+def stop_from_signal(folder: Path) -> None:
     """From a signal handler: in a thread, since the code it interrupted may hold the lock."""
     threading.Thread(target=request_stop, args=(folder, "asked to stop by a signal")).start()
 
@@ -147,20 +153,20 @@ def main(verb: str, folder: Path) -> None:
     paths = Paths.from_environment()
 
     def tell(event: Event) -> None:
-        say(event_text(event))
+        log_line(event_text(event))
 
     if verb == "rank":
-        rank(Run(folder), paths, tell)
+        train_rank(Run(folder), paths, tell)
         return
-    signal.signal(signal.SIGTERM, lambda *_: ask_to_stop(folder))
+    signal.signal(signal.SIGTERM, lambda *_: stop_from_signal(folder))
     if verb == "train":
         waiting = "waiting, place {} in the queue".format
         limits = Limits.from_environment(os.environ)
-        most_s = limits and limits.minutes * 60.0
-        train(Run(folder), paths, tell, lambda place: say(waiting(place)), True, most_s)
+        limit_s = limits and limits.minutes * 60.0
+        train(Run(folder), paths, tell, lambda place: log_line(waiting(place)), True, limit_s)
         return
     with suppress(DemoError):  # told in status.json already
-        DEEDS[verb](folder, paths)
+        TASKS[verb](folder, paths)
 
 
 if __name__ == "__main__":

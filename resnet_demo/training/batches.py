@@ -15,11 +15,11 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import EVALUATION_PIXELS
 
-MIN_SHARE = 2  # images a rank: BatchNorm cannot normalize over one value
+MIN_IMAGES_PER_RANK = 2  # images a rank: BatchNorm cannot normalize over one value
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """An epoch's order of the training images, (N,) int64, and which it mirrors, (N,) bool."""
 
     epoch: int
@@ -61,7 +61,7 @@ class Batches:
         info = check_data(config, datasets)
         images, labels = datasets.load(config.dataset, "train")
         train, val = split_of(len(labels), config)
-        check_shares(len(train), config.batch_size, ranks)
+        check_rank_batches(len(train), config.batch_size, ranks)
 
         def on_device(array, indices) -> Tensor:
             return torch.from_numpy(array[indices]).to(device)
@@ -90,39 +90,39 @@ class Batches:
             return self.config.batch_size
         return max(1, EVALUATION_PIXELS // self.config.image_size**2)
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         """What the epoch (from 1) does with the training images, on their device."""
         n, seed = len(self.train_labels), self.config.seed
         order, mirror = permutation(n, seed, epoch), mirrored(n, seed, epoch)
         device = self.train_labels.device
-        return Plan(epoch, order.to(device), mirror.to(device))
+        return EpochPlan(epoch, order.to(device), mirror.to(device))
 
-    def places(self, index: int) -> range:
+    def positions(self, index: int) -> range:
         """Where in an epoch's order batch number `index` (from 0) lies, over all ranks."""
-        return places_of(index, len(self.train_labels), self.config.batch_size)
+        return batch_positions(index, len(self.train_labels), self.config.batch_size)
 
     def first_images(self, count: int) -> Tensor:
         """At most so many of the training images, as they are: (b, 3, S, S) float32."""
         return self.preprocessing.prepare(self.train_images[:count])
 
-    def train_batch(self, plan: Plan, index: int) -> tuple[Tensor, Tensor]:
+    def train_batch(self, plan: EpochPlan, index: int) -> tuple[Tensor, Tensor]:
         """This rank's share of batch number `index` (from 0) of an epoch.
 
         (b, 3, S, S) float32, S as `side` says, and (b,) labels. It is shown as it would be shown to
         one rank alone.
         """
-        batch = self.places(index)
-        mine = share(len(batch), self.rank, self.ranks)
+        batch = self.positions(index)
+        mine = rank_share(len(batch), self.rank, self.ranks)
         chosen = plan.order[batch.start : batch.stop][mine]
-        images = augmented(
+        images = augment_batch(
             self.config, self.preprocessing, self.train_images[chosen], plan.mirror[chosen],
             plan.epoch, index, len(batch), mine,
         )  # fmt: skip
-        side = self.side((plan.epoch - 1) * self.steps_per_epoch + index)
+        side = self.image_size_at((plan.epoch - 1) * self.steps_per_epoch + index)
         shown = replace(self.preprocessing, image_size=side)
         return shown.prepare(images), self.train_labels[chosen]
 
-    def side(self, step: int) -> int:
+    def image_size_at(self, step: int) -> int:
         """Pixels, the side of the training images in update number `step` (from 0)."""
         return side_at(sides(self.config), step, self.config.epochs * self.steps_per_epoch)
 
@@ -136,30 +136,30 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return full + (rest > 1 or (batch_size == 1 and rest > 0))
 
 
-def places_of(index: int, images: int, batch_size: int) -> range:
+def batch_positions(index: int, images: int, batch_size: int) -> range:
     """Places, from 0, in an epoch's order of so many images, of batch number `index` (from 0)."""
     return range(index * batch_size, min((index + 1) * batch_size, images))
 
 
-def share(images: int, rank: int, ranks: int) -> slice:
+def rank_share(images: int, rank: int, ranks: int) -> slice:
     """Which of so many images are a rank's: an unbroken part, as long as any other's or by one."""
     return slice(images * rank // ranks, images * (rank + 1) // ranks)
 
 
-def check_shares(images: int, batch_size: int, ranks: int) -> None:
+def check_rank_batches(images: int, batch_size: int, ranks: int) -> None:
     """Raises ConfigError where a step would leave a rank fewer than MIN_SHARE images."""
     if ranks == 1:
         return
-    last = places_of(steps_per_epoch(images, batch_size) - 1, images, batch_size)
-    if len(last) < MIN_SHARE * ranks:
+    last = batch_positions(steps_per_epoch(images, batch_size) - 1, images, batch_size)
+    if len(last) < MIN_IMAGES_PER_RANK * ranks:
         rule = (
-            f"such that every step has {MIN_SHARE} images for each of {ranks} devices "
+            f"such that every step has {MIN_IMAGES_PER_RANK} images for each of {ranks} devices "
             f"(of {images} images it leaves {len(last)} for the last step of an epoch)"
         )
         raise ConfigError.rule("batch_size", rule, batch_size)
 
 
-def augmented(
+def augment_batch(
     config: TrainConfig,
     preprocessing: Preprocessing,
     images: Tensor,
@@ -182,5 +182,5 @@ def augmented(
         generator_seed=(config.seed, epoch, index),
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
         batch_size=batch_size,
-        places=places,
+        positions=places,
     )

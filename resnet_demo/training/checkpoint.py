@@ -34,12 +34,12 @@ def save_last(folder: Path, state: dict[str, Any]) -> None:
     new = folder / f".{LAST}.new"
     try:
         with full_told(folder, len(content), "a checkpoint"):
-            replace_last(folder, content, new)
+            write_and_swap(folder, content, new)
     finally:
         new.unlink(missing_ok=True)
 
 
-def replace_last(folder: Path, content: memoryview, new: Path) -> None:
+def write_and_swap(folder: Path, content: memoryview, new: Path) -> None:
     """All steps of a save; `new` is the temporary name."""
     last = folder / LAST
     with open(new, "wb") as file:
@@ -48,13 +48,13 @@ def replace_last(folder: Path, content: memoryview, new: Path) -> None:
         os.fsync(file.fileno())
     digests = [hashlib.sha256(content).hexdigest(), *known_digests(last)][:2]
     if last.exists():
-        keep_before(folder)
+        keep_previous(folder)
     write_atomically(digest_file(last), "".join(f"{d}  {LAST}\n" for d in digests).encode())
     os.replace(new, last)
     sync_folder(folder)
 
 
-def keep_before(folder: Path) -> None:
+def keep_previous(folder: Path) -> None:
     """`last.before.pt` becomes today's `last.pt`, unless that one is damaged."""
     last, before, link = folder / LAST, folder / BEFORE, folder / f".{BEFORE}.link"
     digest = sha256_of(last)
@@ -90,16 +90,16 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
     last, before = folder / LAST, folder / BEFORE
     if not last.exists() and not before.exists():
         return None
-    state = read(last)
+    state = read_verified(last)
     if state is not None:
         return state, ""
-    state = read(before)
+    state = read_verified(before)
     if state is not None:
         return state, f"{LAST} of {folder.name} is damaged: going on from the checkpoint before it"
     raise DamagedError(f"{LAST} of {folder.name} is damaged, and so is the checkpoint before it")
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read_verified(path: Path) -> dict[str, Any] | None:
     """The state of one file, checked against its digest before it is parsed; None if damaged."""
     try:
         content = path.read_bytes()

@@ -22,10 +22,10 @@ def warm_up(training: Training) -> Compiled:
     before = [buffer.clone() for buffer in training.model.buffers()]
     training.model.train()
     try:
-        for index in each_size(training):
+        for index in batch_indices_by_size(training):
             x, _ = training.batches.train_batch(training.batches.plan(1), index)
             with training.autocast():
-                logits = training.trained(x)
+                logits = training.step_model(x)
             logits.float().sum().backward()
     except (BackendCompilerFailed, InductorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -37,11 +37,11 @@ def warm_up(training: Training) -> Compiled:
         buffer.copy_(old)
     if training.device.type != "cpu":
         torch.accelerator.synchronize(training.device)
-    return Compiled(**training.now(), seconds=time.monotonic() - began)
+    return Compiled(**training.position(), seconds=time.monotonic() - began)
 
 
-def each_size(training: Training) -> Iterable[int]:
+def batch_indices_by_size(training: Training) -> Iterable[int]:
     """Batches of an epoch, one of each size: the last may be smaller."""
     last = training.batches.steps_per_epoch - 1
-    sizes = {len(training.batches.places(index)): index for index in (0, last)}
+    sizes = {len(training.batches.positions(index)): index for index in (0, last)}
     return sizes.values()

@@ -23,10 +23,10 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DemoError
 from resnet_demo.models.device import pick_device
 from resnet_demo.training import torchrun
-from resnet_demo.training.batches import share
+from resnet_demo.training.batches import rank_share
 
 AGREE_EVERY = 4  # steps; asking all hosts costs some 0.1 ms, and a stop comes soon enough
-PATIENCE = timedelta(hours=1)  # for a rank that says nothing: the first may wait in the queue
+TIMEOUT = timedelta(hours=1)  # for a rank that says nothing: the first may wait in the queue
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class World:
     size: int
     device: torch.device
 
-    def told(self, ask: Callable[[], Any]) -> Any:
+    def broadcast(self, ask: Callable[[], Any]) -> Any:
         """What the first rank's `ask` returns, on all ranks; its DemoError is raised on all."""
         if self.size == 1:
             return ask()
@@ -64,13 +64,13 @@ class World:
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
-    def agrees(self, ask: Callable[[], bool], step: int) -> bool:
+    def any_at_step(self, ask: Callable[[], bool], step: int) -> bool:
         """The same of `ask`, for before or after each step: alone always, else at fixed steps."""
         if self.size > 1 and step % AGREE_EVERY:
             return False
         return self.any(ask())
 
-    def total(self, *numbers: Tensor) -> tuple[Tensor, ...]:
+    def sum(self, *numbers: Tensor) -> tuple[Tensor, ...]:
         """0-d tensors on the device, summed over all ranks in float64; alone as they are."""
         if self.size == 1:
             return numbers
@@ -87,9 +87,9 @@ class World:
 
     def share(self, n: int) -> slice:
         """Which of n things are this rank's."""
-        return share(n, self.rank, self.size)
+        return rank_share(n, self.rank, self.size)
 
-    def joined(self, part: Tensor, n: int) -> Tensor:
+    def concatenate(self, part: Tensor, n: int) -> Tensor:
         """(n, …) on the CPU, of which each of all ranks gave its share. Exact: to 0 it is added."""
         if self.size == 1:
             return part
@@ -98,7 +98,7 @@ class World:
         dist.all_reduce(whole)
         return whole
 
-    def replica(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         """The model, such that a backward pass ends with gradients that are means over all ranks.
 
         They are summed while the pass still goes on. BatchNorm's running statistics stay apart
@@ -114,7 +114,7 @@ class World:
             model, device_ids=device_ids, gradient_as_bucket_view=True, **apart
         )
 
-    def prepared(self, model: nn.Module, config: TrainConfig) -> nn.Module:
+    def to_device(self, model: nn.Module, config: TrainConfig) -> nn.Module:
         """The model on the device, its BatchNorm over the whole batch where that was asked for.
 
         PyTorch has that for accelerators only: on a CPU each rank normalizes over its own share.
@@ -124,19 +124,19 @@ class World:
         return model.to(self.device).to(memory_format=torch.channels_last)
 
 
-def alone() -> World:
+def single_process() -> World:
     """One process, as nearly always."""
     return World(0, 1, pick_device())
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def join_world() -> Iterator[World]:
     """This process's place among those that torchrun started; `alone` without it.
 
     Waits for the others. Raises ConfigError where this machine has fewer devices than processes.
     """
     if torchrun.size() == 1:
-        yield alone()
+        yield single_process()
         return
     device = pick_device(torchrun.local_rank(), torchrun.local_size())
     backend = "gloo"
@@ -145,20 +145,20 @@ def world() -> Iterator[World]:
         backend = f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
     rank, size = torchrun.rank(), torchrun.size()
     dist.init_process_group(
-        backend, store=meeting_place(), rank=rank, world_size=size, timeout=PATIENCE
+        backend, store=rendezvous_store(), rank=rank, world_size=size, timeout=TIMEOUT
     )
     yield World(rank, size, device)
     dist.destroy_process_group()  # not after an error: it might wait for a rank that is gone
 
 
-def meeting_place() -> dist.Store:
+def rendezvous_store() -> dist.Store:
     """Where the ranks read each other's addresses, torchrun's own store.
 
     After a restart it still holds those of the ranks that are gone (torch 2.14). On one machine
     each start is given a place of its own; on several, restarts are not counted alike, and
     docs/scaling.md says how torchrun is told to make a new store.
     """
-    store, _, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, _, size = next(rendezvous("env://", timeout=TIMEOUT))
     if torchrun.local_size() < size:
         return store
     return dist.PrefixStore(f"start-{torchrun.restarts()}", store)

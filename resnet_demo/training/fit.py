@@ -26,15 +26,15 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Probe, Probing, Step, Stopped
 from resnet_demo.training.distributed import World
-from resnet_demo.training.optim import learning_rate, set_learning_rate
-from resnet_demo.training.probes import Look, is_probed, layers_of
+from resnet_demo.training.optimizers import learning_rate, set_learning_rate
+from resnet_demo.training.probes import StepProbe, is_probed, probed_layers
 from resnet_demo.training.state import Training
 from resnet_demo.training.validate import validate
 
 FIRST_STEPS = 20  # each is logged, so that a slow machine shows a curve at once
 POINTS_PER_EPOCH = 40
 SAVE_EVERY_S = 60.0  # a kill costs at most this much work, and a step
-NO_MEMORY = "DefaultCPUAllocator"  # how PyTorch's own error on a CPU names what failed
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"  # how PyTorch's own error on a CPU names what failed
 
 
 class TrainingError(DemoError):
@@ -61,7 +61,7 @@ def fit(
     world: of several ranks, which all tell the same; only the first is given a folder, and a stop
     asked of one stops all. None: alone. save_every_s: seconds between checkpoints within an epoch.
     """
-    with memory_told(config):
+    with explain_out_of_memory(config):
         training = Training.begin(config, datasets, folder, world)
         yield from told(training, should_stop, save_every_s)
 
@@ -71,27 +71,27 @@ def told(
 ) -> Iterator[Event]:
     """All events of a run that begins or goes on."""
     config = training.config
-    yield training.opening_event()
+    yield training.start_event()
     if config.compile:
         from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
         yield warm_up(training)
     if config.probe_every:
-        yield Probing(**training.now(), layers=list(layers_of(training.model)))
-    while training.validated < config.epochs:
+        yield Probing(**training.position(), layers=list(probed_layers(training.model)))
+    while training.epochs_done < config.epochs:
         yield from train_epoch(training, should_stop, save_every_s)
         stopped = training.world.any(should_stop())
         validated = None if stopped else validate_epoch(training, should_stop)
         if validated is None:
             save(training)
-            yield Stopped(**training.now(), **training.ending("Resume goes on from here"))
+            yield Stopped(**training.position(), **training.end_fields("Resume goes on from here"))
             return
         summary, outside = validated
         yield summary
         training.keep_weights(summary, outside)
         save(training)
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    yield Finished(**training.now(), **training.ending(f"{epochs} done"))
+    yield Finished(**training.position(), **training.end_fields(f"{epochs} done"))
 
 
 def train_epoch(
@@ -102,16 +102,16 @@ def train_epoch(
     epoch, per_epoch = training.epoch, batches.steps_per_epoch
     plan = batches.plan(epoch)
     training.model.train()
-    clock = Clock(training, save_every_s)
+    clock = StepTimer(training, save_every_s)
     for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
-        if world.agrees(should_stop, training.step):
+        if world.any_at_step(should_stop, training.step):
             break
         lr = learning_rate(config, training.step, per_epoch)
         set_learning_rate(training.optimizer, lr)
         x, labels = batches.train_batch(plan, index)
-        images = len(batches.places(index))  # of all ranks; labels are this one's
+        images = len(batches.positions(index))  # of all ranks; labels are this one's
         is_seen = is_probed(training.step + 1, config.probe_every)
-        look = Look(training.model) if is_seen else None
+        look = StepProbe(training.model) if is_seen else None
         loss, correct = train_step(training, x, labels, len(labels) / images, look)
         training.step += 1
         training.tally.add(loss, correct, images)
@@ -121,22 +121,22 @@ def train_epoch(
         if config.collect_garbage:
             collect_garbage()
         if is_logged(training.step, per_epoch):
-            loss, correct = world.total(loss, correct)
+            loss, correct = world.sum(loss, correct)
             yield Step(
-                **training.now(),
-                loss=finite(loss, training.step, config),
+                **training.position(),
+                loss=finite_loss(loss, training.step, config),
                 top1=correct.item() / images,
                 lr=lr,
                 images_per_s=clock.rate(),
             )
-        if world.agrees(clock.save_is_due, training.step):
-            finite(training.tally.over(world).loss, training.step, config)
+        if world.any_at_step(clock.save_is_due, training.step):
+            finite_loss(training.tally.over_ranks(world).loss, training.step, config)
             save(training)
     clock.rate()
 
 
 def train_step(
-    training: Training, x: Tensor, labels: Tensor, share: float = 1.0, look: Look | None = None
+    training: Training, x: Tensor, labels: Tensor, share: float = 1.0, look: StepProbe | None = None
 ) -> tuple[Tensor, Tensor]:
     """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
 
@@ -144,7 +144,7 @@ def train_step(
     the caller decides when to wait for them. share: of the step's images, how large a part these
     are; the loss is then what they add to the step's own. look: is shown the step from inside.
     """
-    model, optimizer = training.trained, training.optimizer
+    model, optimizer = training.step_model, training.optimizer
     with training.autocast(), look.forward_pass() if look else nullcontext():
         logits = model(x)
     logits = logits.float()
@@ -169,9 +169,9 @@ def validate_epoch(
     None when stopped half-way, the network then as it was before.
     """
     began = time.monotonic()
-    tally = training.tally.over(training.world)
+    tally = training.tally.over_ranks(training.world)
     train_loss, train_top1, seen = tally.means()
-    finite(train_loss, training.step, training.config)
+    finite_loss(train_loss, training.step, training.config)
     if training.config.report_last_batch:
         train_loss = tally.last.item()
     try:
@@ -180,10 +180,10 @@ def validate_epoch(
         return None
     training.seconds += time.monotonic() - began
     summary = Epoch(
-        **training.now(),
+        **training.position(),
         train_loss=train_loss,
         train_top1=train_top1,
-        val_loss=finite(validation.loss, training.step, training.config),
+        val_loss=finite_loss(validation.loss, training.step, training.config),
         val_top1=validation.top1,
         lr=learning_rate(training.config, training.step - 1, training.batches.steps_per_epoch),
         seconds=training.seconds - training.epoch_began,
@@ -201,12 +201,15 @@ def collect_garbage() -> None:
 
 
 @contextmanager
-def memory_told(config: TrainConfig) -> Iterator[None]:
+def explain_out_of_memory(config: TrainConfig) -> Iterator[None]:
     """Memory that runs out within becomes a TrainingError that names the batch and half of it."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY in str(error)):
+        if not (
+            isinstance(error, torch.OutOfMemoryError | MemoryError)
+            or CPU_OUT_OF_MEMORY in str(error)
+        ):
             raise
         size, half = config.batch_size, config.batch_size // 2
         what = f"out of memory with batch_size {size} at image_size {config.image_size}: nothing "
@@ -228,11 +231,11 @@ def save(training: Training) -> None:
     A loss is of the weights before its step: it may be a number still.
     """
     if not all(bool(weight.isfinite().all()) for weight in training.model.parameters()):
-        finite(math.nan, training.step, training.config)
+        finite_loss(math.nan, training.step, training.config)
     training.save()
 
 
-def finite(loss: Tensor | float, step: int, config: TrainConfig) -> float:
+def finite_loss(loss: Tensor | float, step: int, config: TrainConfig) -> float:
     """The loss as a number: this is where the device is waited for. Raises TrainingError."""
     value = float(loss)
     if not math.isfinite(value):
@@ -242,7 +245,7 @@ def finite(loss: Tensor | float, step: int, config: TrainConfig) -> float:
     return value
 
 
-class Clock:
+class StepTimer:
     """Images a second since the last reading, and when the next checkpoint is due; monotonic."""
 
     def __init__(self, training: Training, save_every_s: float) -> None:

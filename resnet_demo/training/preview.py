@@ -17,9 +17,9 @@ from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.rules import check_data
 from resnet_demo.data.splits import split_of
 from resnet_demo.data.store import DatasetInfo, Datasets
-from resnet_demo.training.batches import augmented, places_of, steps_per_epoch
+from resnet_demo.training.batches import augment_batch, batch_positions, steps_per_epoch
 
-COUNT = 8  # images on a page
+PAGE_SIZE = 8  # images on a page
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     images, labels = datasets.load(config.dataset, "train")
     train, _ = split_of(len(labels), config)
     epoch = (epoch - 1) % config.epochs + 1
-    first = COUNT * (page % -(-len(train) // COUNT))
-    chosen = permutation(len(train), config.seed, 1)[first : first + COUNT].numpy()
+    first = PAGE_SIZE * (page % -(-len(train) // PAGE_SIZE))
+    chosen = permutation(len(train), config.seed, 1)[first : first + PAGE_SIZE].numpy()
     places = permutation(len(train), config.seed, epoch).argsort().numpy()[chosen]
     stored = np.array(images[train[chosen]])
     preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
     mirror = mirrored(len(train), config.seed, epoch)[chosen]
-    drawn = as_drawn(config, preprocessing, stored, mirror, epoch, places, len(train))
+    drawn = augment_at_positions(config, preprocessing, stored, mirror, epoch, places, len(train))
     indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
     before, whole = (epoch - 1) * last, config.epochs * last
     sized = [side_at(sides(config), before + index, whole) for index in indices]
@@ -65,7 +65,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
         info,
         stored,
         [
-            for_the_eye(replace(preprocessing, image_size=side), one)
+            to_pixels(replace(preprocessing, image_size=side), one)
             for side, one in zip(sized, drawn.split(1), strict=True)
         ],
         tuple(info.classes[label] for label in labels[train[chosen]]),
@@ -75,7 +75,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     )
 
 
-def as_drawn(
+def augment_at_positions(
     config: TrainConfig,
     preprocessing: Preprocessing,
     images: np.ndarray,
@@ -91,15 +91,15 @@ def as_drawn(
     drawn, indices = torch.from_numpy(images.copy()), places // config.batch_size
     for index in set(indices.tolist()):
         here = np.flatnonzero(indices == index)
-        batch = places_of(index, n, config.batch_size)
-        drawn[here] = augmented(
+        batch = batch_positions(index, n, config.batch_size)
+        drawn[here] = augment_batch(
             config, preprocessing, drawn[here], mirror[here], epoch, index,
             len(batch), torch.from_numpy(places[here] - batch.start),
         )  # fmt: skip
     return drawn
 
 
-def for_the_eye(preprocessing: Preprocessing, image: Tensor) -> np.ndarray:
+def to_pixels(preprocessing: Preprocessing, image: Tensor) -> np.ndarray:
     """What `prepare` makes of it, normalization undone: (1, H, W, 3) -> (S, S, 3), both uint8."""
     [x] = preprocessing.prepare(image)
     mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)

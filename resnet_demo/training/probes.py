@@ -17,7 +17,7 @@ from resnet_demo.training.state import Training
 DIGITS = 4  # that a plot could ever show; the log stays small
 
 
-def layers_of(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+def probed_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """Name -> layer, in the order of the network: what has weights that are learned.
 
     Shortcuts are left out: the layers that remain stand one behind the other, as depth counts.
@@ -36,11 +36,11 @@ def is_probed(step: int, every: int) -> bool:
     return every > 0 and (step == 1 or step % every == 0)
 
 
-class Look:
+class StepProbe:
     """One step of a network: the passes tell, `event` reads the numbers when the step is done."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.layers = layers_of(model)
+        self.layers = probed_layers(model)
         self.scales: dict[str, Tensor] = {}  # 0-d each, on the device
         self.lengths: list[Tensor] = []
 
@@ -66,7 +66,7 @@ class Look:
         both = torch.stack([*self.lengths, *scales]).double().tolist()
         count = len(self.layers)
         numbers = [round_off(value) for value in both]
-        return Probe(**training.now(), gradients=numbers[:count], activations=numbers[count:])
+        return Probe(**training.position(), gradients=numbers[:count], activations=numbers[count:])
 
     def _scale_of(self, name: str) -> object:
         def hook(module: nn.Module, arguments: object, output: Tensor) -> None:

@@ -16,12 +16,12 @@ from resnet_demo.data.store import DatasetInfo, Datasets
 from resnet_demo.errors import StoppedError
 from resnet_demo.models.device import device_name
 from resnet_demo.training.fit import train_step
-from resnet_demo.training.optim import set_learning_rate
+from resnet_demo.training.optimizers import set_learning_rate
 from resnet_demo.training.state import Training
 from resnet_demo.training.validate import validate
 
-FEW = 8  # images in the first steps, which tell how many can be afforded
-LEAST_STEPS = 2
+FIRST_IMAGES = 8  # images in the first steps, which tell how many can be afforded
+MIN_STEPS = 2
 STEP_S = 0.7  # of a batch that takes longer a part is trained on: many looks say more than few
 CHUNK_S = 0.02  # least time between two looks at the clock: for each an accelerator is waited for
 STEP_IN_FORWARDS = 3  # backward takes as long as two passes forward
@@ -36,7 +36,7 @@ class Speed:
     device: str
 
 
-class Noise(Datasets):
+class NoiseDataset(Datasets):
     """One dataset of so many random images, in the size and with the classes of a real one."""
 
     def __init__(self, info: DatasetInfo, images: int) -> None:
@@ -101,17 +101,17 @@ def measure_speed(
     which a step does once however many images it has, is then measured apart. Raises StoppedError
     between two steps, ConfigError, DamagedError.
     """
-    few = min(FEW, config.batch_size)
-    rough = begin(config, info, few, few)
-    watch = Stopwatch(clock, waiting_for(rough.device), should_stop)
-    watch.seconds(stepping(rough))  # sets up what is set up once
-    affordable = int(STEP_S * few / max(watch.seconds(stepping(rough)), 1e-9))
+    few = min(FIRST_IMAGES, config.batch_size)
+    rough = begin_on_noise(config, info, few, few)
+    watch = Stopwatch(clock, synchronizer(rough.device), should_stop)
+    watch.seconds(repeat_first_batch(rough))  # sets up what is set up once
+    affordable = int(STEP_S * few / max(watch.seconds(repeat_first_batch(rough)), 1e-9))
     images = min(max(few, affordable), config.batch_size)
     val = min(STEP_IN_FORWARDS * images, rough.batches.val_batch_size)
-    training = begin(config, info, images, val)
-    step, update = watch.typical(stepping(training), seconds, LEAST_STEPS), 0.0
+    training = begin_on_noise(config, info, images, val)
+    step, update = watch.typical(repeat_first_batch(training), seconds, MIN_STEPS), 0.0
     if images < config.batch_size:
-        update = min(step, watch.typical(training.optimizer.step, seconds / 8, LEAST_STEPS))
+        update = min(step, watch.typical(training.optimizer.step, seconds / 8, MIN_STEPS))
     validation = watch.typical(lambda: validate(training, should_stop), seconds / 4, 1)
     return Speed(
         train=(step - update) / images + update / config.batch_size,
@@ -120,19 +120,19 @@ def measure_speed(
     )
 
 
-def begin(config: TrainConfig, info: DatasetInfo, images: int, val: int) -> Training:
+def begin_on_noise(config: TrainConfig, info: DatasetInfo, images: int, val: int) -> Training:
     """The config's network before a batch of so many images, and at least `val` to validate on.
 
     Its learning rate is zero: what it would learn from noise might end in numbers that are none.
     """
-    halves = Noise(info, 2 * max(images, val))
+    halves = NoiseDataset(info, 2 * max(images, val))
     noisy = replace(config, batch_size=images, val_share=0.5, grow_from=1.0)
     training = Training.begin(noisy, halves, None)
     set_learning_rate(training.optimizer, 0.0)
     return training
 
 
-def stepping(training: Training) -> Callable[[], None]:
+def repeat_first_batch(training: Training) -> Callable[[], None]:
     """What trains on the first batch again, as `train_epoch` does, whenever it is called."""
     batches, plan = training.batches, training.batches.plan(1)
     training.model.train()
@@ -145,7 +145,7 @@ def stepping(training: Training) -> Callable[[], None]:
     return step
 
 
-def waiting_for(device: torch.device) -> Callable[[], None]:
+def synchronizer(device: torch.device) -> Callable[[], None]:
     """What returns when the device has done all it was given; at once on a CPU."""
     if device.type == "cpu":
         return lambda: None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,11 +23,50 @@ from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last, save_last
-from resnet_demo.training.distributed import World, alone
-from resnet_demo.training.optim import Together, make_optimizer, running_mean
-from resnet_demo.training.tally import Tally
+from resnet_demo.training.distributed import World, single_process
+from resnet_demo.training.optimizers import CombinedOptimizer, exponential_average, make_optimizer
 
-ADAPTED = 500  # images that a network is shown before its first step
+ADAPT_IMAGES = 500  # images that a network is shown before its first step
+
+
+@dataclass
+class Tally:
+    """Sums over the epoch so far; loss and correct stay on the device until somebody asks.
+
+    Of several ranks each has a part of loss and correct; `seen` and seconds are of the whole.
+    """
+
+    loss: Tensor  # 0-d float64 or float32: sum over images of their batch's loss, nats
+    correct: Tensor  # 0-d int64
+    last: Tensor  # 0-d: the last batch's loss, nats
+    seen: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def zeros(cls, device: torch.device) -> "Tally":
+        """All zero. MPS has no float64."""
+        kind = torch.float32 if device.type == "mps" else torch.float64
+        return cls(
+            torch.zeros((), dtype=kind, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+            torch.zeros((), device=device),
+        )
+
+    def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
+        """One batch of so many images over all ranks; does not wait for the device."""
+        self.loss += loss * images
+        self.correct += correct
+        self.last = loss
+        self.seen += images
+
+    def over_ranks(self, world: World) -> "Tally":
+        """The same with the sums of all ranks."""
+        loss, correct, last = world.sum(self.loss, self.correct, self.last)
+        return Tally(loss, correct.to(self.correct.dtype), last, self.seen, self.seconds)
+
+    def means(self) -> tuple[float, float, int]:
+        """Mean loss, top-1 as a fraction, and over how many images."""
+        return self.loss.item() / self.seen, self.correct.item() / self.seen, self.seen
 
 
 @dataclass
@@ -41,19 +80,19 @@ class Training:
     config: TrainConfig
     batches: Batches
     model: nn.Module
-    optimizer: Optimizer | Together
+    optimizer: Optimizer | CombinedOptimizer
     world: World
     precision: str
     folder: Path | None
     tally: Tally
     step: int = 0
-    validated: int = 0
+    epochs_done: int = 0
     seconds: float = 0.0
     epoch_began: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss
     resumed: bool = False
     warning: str = ""
-    replica: nn.Module | None = None
+    wrapped: nn.Module | None = None
     averaged: AveragedModel | None = None
 
     @classmethod
@@ -68,12 +107,12 @@ class Training:
 
         Only the first rank needs the folder: it tells the others what was saved.
         """
-        world = world or alone()
-        loaded = world.told(lambda: load_own(folder, config) if folder else None)
+        world = world or single_process()
+        loaded = world.broadcast(lambda: load_own(folder, config) if folder else None)
         if loaded:  # another number of threads adds in another order
             torch.set_num_threads(loaded[0]["threads"])
         batches = Batches.load(config, datasets, world.device, world.rank, world.size)
-        model = world.prepared(first_weights(config, len(batches.classes)), config)
+        model = world.to_device(initial_model(config, len(batches.classes)), config)
         training = cls(
             config=config,
             batches=batches,
@@ -82,18 +121,18 @@ class Training:
             world=world,
             precision=pick_precision(config.precision, world.device),
             folder=folder,
-            tally=Tally.on(world.device),
+            tally=Tally.zeros(world.device),
         )
         if config.ema_decay:
-            training.averaged = running_mean(model, config.ema_decay)
+            training.averaged = exponential_average(model, config.ema_decay)
         if loaded:
             training.restore(*loaded)
         else:
-            model.adapt(batches.first_images(ADAPTED))
+            model.adapt(batches.first_images(ADAPT_IMAGES))
         if world.size > 1:
-            training.replica = world.replica(model)
+            training.wrapped = world.wrap(model)
         if config.compile:  # by the first step, which `compiled.warm_up` takes
-            training.replica = torch.compile(training.trained, dynamic=False)
+            training.wrapped = torch.compile(training.step_model, dynamic=False)
         return training
 
     @property
@@ -102,21 +141,21 @@ class Training:
         return self.world.device
 
     @property
-    def trained(self) -> nn.Module:
+    def step_model(self) -> nn.Module:
         """What a step goes through: the replica, where there is one."""
-        return self.model if self.replica is None else self.replica
+        return self.model if self.wrapped is None else self.wrapped
 
     @property
-    def kept(self) -> nn.Module:
+    def kept_model(self) -> nn.Module:
         """What is validated and kept for classifying: the running mean, where there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
     @property
     def epoch(self) -> int:
         """The epoch being trained, from 1."""
-        return min(self.validated + 1, self.config.epochs)
+        return min(self.epochs_done + 1, self.config.epochs)
 
-    def now(self) -> dict[str, int]:
+    def position(self) -> dict[str, int]:
         """Where the run is, for an event."""
         return {"step": self.step, "epoch": self.epoch}
 
@@ -124,12 +163,12 @@ class Training:
         """The context of a forward pass."""
         return autocast(self.device, self.precision)
 
-    def opening_event(self) -> Started | Resumed:
+    def start_event(self) -> Started | Resumed:
         """What this run is, told once at the start of each stretch."""
         counts = measure(self.model, self.config.image_size)
         ranks = f"{self.world.size} × " if self.world.size > 1 else ""
         facts = {
-            **self.now(),
+            **self.position(),
             "device": ranks + device_name(self.device),
             "precision": self.precision,
             "threads": torch.get_num_threads(),
@@ -144,7 +183,7 @@ class Training:
         }
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
 
-    def ending(self, message: str) -> dict[str, Any]:
+    def end_fields(self, message: str) -> dict[str, Any]:
         """What the last event of a stretch says of the run as a whole."""
         return {
             "best_epoch": self.best.get("epoch"),
@@ -155,9 +194,9 @@ class Training:
 
     def close_epoch(self) -> None:
         """The epoch is trained and validated: the next one starts from empty sums."""
-        self.validated += 1
+        self.epochs_done += 1
         self.epoch_began = self.seconds
-        self.tally = Tally.on(self.device)
+        self.tally = Tally.zeros(self.device)
 
     def keep_weights(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
         """Save the weights for classifying: those of the last epoch, or of the best so far.
@@ -175,18 +214,18 @@ class Training:
         }
         if not self.folder:
             return
-        weights = sum(value.nbytes for value in self.kept.state_dict().values())
+        weights = sum(value.nbytes for value in self.kept_model.state_dict().values())
         with full_told(self.folder, weights, "the kept weights"):
             save_model(
                 self.folder,
-                self.kept,
-                network=network_of(self.config, len(self.batches.classes)),
+                self.kept_model,
+                network=model_arguments(self.config, len(self.batches.classes)),
                 classes=list(self.batches.classes),
                 preprocessing=self.batches.preprocessing.to_dict(),
                 metrics={**self.best, **({"outside": outside} if outside else {})},
             )
 
-    def gather(self) -> None:
+    def average_batch_norm(self) -> None:
         """Make BatchNorm's running statistics those of all ranks: their mean.
 
         They are means themselves, so that it does not matter when or how often this is done.
@@ -197,15 +236,15 @@ class Training:
 
     def save(self) -> None:
         """Write `last.pt`: tensors and plain values only. All ranks call; the first one writes."""
-        self.gather()
-        tally = self.tally.over(self.world)
+        self.average_batch_norm()
+        tally = self.tally.over_ranks(self.world)
         if not self.folder:
             return
         state = {
             "config": self.config.to_dict(),
             "threads": torch.get_num_threads(),
             "step": self.step,
-            "validated": self.validated,
+            "validated": self.epochs_done,
             "seconds": self.seconds,
             "epoch_began": self.epoch_began,
             "best": self.best,
@@ -229,7 +268,7 @@ class Training:
             ) from error
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self.step, self.validated = state["step"], state["validated"]
+        self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
         tally = state["tally"]
@@ -258,15 +297,15 @@ def load_own(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str] | 
     return loaded
 
 
-def first_weights(config: TrainConfig, num_classes: int) -> nn.Module:
+def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:
     """The network at step 0: a function of the config, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = network_of(config, num_classes)
+        network = model_arguments(config, num_classes)
         return build_model(network.pop("name"), **network)
 
 
-def network_of(config: TrainConfig, num_classes: int) -> dict[str, Any]:
+def model_arguments(config: TrainConfig, num_classes: int) -> dict[str, Any]:
     """The arguments of build_model, as model.json keeps them."""
     return {
         "name": config.model,

@@ -37,18 +37,18 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     world, n = training.world, len(training.batches.val_labels)
     shared = not as_article and n >= world.size
     mine, stopped = world.share(n) if shared else slice(n), False
-    training.gather()
+    training.average_batch_norm()
 
     def between_batches(done: int, total: int) -> None:
         # not where BatchNorm waits for all ranks, in each batch
         if (shared or world.size == 1) and should_stop():
             raise StoppedError("stopped during validation")
 
-    before = [b.clone() for b in training.kept.buffers()] if as_article else []
+    before = [b.clone() for b in training.kept_model.buffers()] if as_article else []
     try:
         with training.autocast():
             logits = predict(
-                training.kept,
+                training.kept_model,
                 batches.preprocessing.prepare,
                 batches.val_images[mine],
                 batch_size=batches.val_batch_size,
@@ -58,11 +58,11 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     except StoppedError:
         stopped = True
     if world.any(stopped):
-        for buffer, old in zip(training.kept.buffers(), before, strict=as_article):
+        for buffer, old in zip(training.kept_model.buffers(), before, strict=as_article):
             buffer.copy_(old)
         raise StoppedError("stopped during validation")
     if shared:
-        logits = world.joined(logits, n)
+        logits = world.concatenate(logits, n)
     labels = batches.val_labels.cpu()
     return Validation(
         loss=F.cross_entropy(logits, labels).item(),

@@ -33,7 +33,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import new_task
-from resnet_demo.tasks.worker import DEEDS
+from resnet_demo.tasks.worker import TASKS
 from resnet_demo.ui.api import classified, evaluated
 from resnet_demo.ui.services import Services
 
@@ -75,7 +75,7 @@ def here(app):
     services = Services(Paths(app.runs, app.data))
 
     def spawn(verb, folder, lock):
-        DEEDS[verb](folder, services.paths)
+        TASKS[verb](folder, services.paths)
         os.close(lock)
 
     services.launcher.spawn = spawn

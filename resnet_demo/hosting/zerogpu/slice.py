@@ -31,7 +31,7 @@ class SliceError(DemoError):
     """There was no GPU, or it was taken away; the sentence says why."""
 
 
-class Until(StopSignal):
+class SliceStopSignal(StopSignal):
     """Whether a stop was asked for; asks for one itself when the slice's time is nearly over.
 
     end: seconds of the steady clock. What took longest between two questions, be it a step, a
@@ -66,7 +66,7 @@ def train_slice(
 
     To be run where the GPU is. Closed before its end, it saves a checkpoint first.
     """
-    until, run = Until(folder, time.monotonic() + seconds - spare_s), Run(folder)
+    until, run = SliceStopSignal(folder, time.monotonic() + seconds - spare_s), Run(folder)
     if not owner_of(run).wanted:
         yield f"{run.id} was stopped before its slice began"
         return

@@ -23,7 +23,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.counts import count
 from resnet_demo.training import fit
-from resnet_demo.training.probes import Look
+from resnet_demo.training.probes import StepProbe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,7 +157,7 @@ def test_the_products_loop_is_the_code_of_fit(own, monkeypatch):
 def test_the_products_loop_goes_on_over_epochs_and_from_call_to_call(own):
     loop = OwnLoop(own)  # 135 images: four steps of 30 and one of 15
     assert steps(loop, 6) == (165, [30, 60, 90, 120, 135, 165])
-    assert (own.validated, own.step) == (1, 6)
+    assert (own.epochs_done, own.step) == (1, 6)
     assert steps(loop, 5) == (135, [30, 60, 90, 105, 135])
 
 
@@ -268,7 +268,7 @@ def test_throughput_against_one_leaves_the_other_out(datasets):
 
 def test_throughput_against_itself_with_probes_looks_into_every_second_step(datasets, monkeypatch):
     looked, steps, step = [], [], fit.train_step
-    monkeypatch.setattr(fit, "Look", lambda model: looked.append(model) or Look(model))
+    monkeypatch.setattr(fit, "StepProbe", lambda model: looked.append(model) or StepProbe(model))
     monkeypatch.setattr(fit, "train_step", lambda *args: steps.append(args[-1]) or step(*args))
     result = throughput(tiny(), datasets, ("probed",), seconds=0.01, rounds=1)
     assert result["ratio"].keys() == {"probed"}
@@ -279,7 +279,7 @@ def test_throughput_against_itself_with_probes_looks_into_every_second_step(data
 
 def test_rates_are_of_full_sized_images_whatever_the_recipe_says(datasets):
     growing = tiny(image_size=16, grow_from=0.5)
-    assert begin(growing, datasets).batches.side(0) == 16
+    assert begin(growing, datasets).batches.image_size_at(0) == 16
 
 
 def test_throughput_against_itself_compiled_compiles_one_of_the_two(datasets, monkeypatch):

@@ -59,7 +59,7 @@ def at_once(launcher, monkeypatch):
         asked.append(verb)
         try:
             with suppress(DemoError):  # told in the status
-                worker.DEEDS[verb](folder, launcher.paths)
+                worker.TASKS[verb](folder, launcher.paths)
         finally:
             os.close(lock)
 
@@ -323,7 +323,7 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
             launcher,
             "spawn",
             lambda verb, folder, lock, paths=launcher.paths: (
-                worker.DEEDS[verb](folder, paths), os.close(lock)
+                worker.TASKS[verb](folder, paths), os.close(lock)
             ),
         )  # fmt: skip
         folders.append(Evaluating(launcher).start("cifar10-shipped", "test", owner))

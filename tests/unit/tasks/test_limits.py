@@ -18,7 +18,7 @@ from resnet_demo.tasks.run_groups import Comparing
 from resnet_demo.tasks.secrets import without_secrets
 from resnet_demo.tasks.status import Status, as_json, read_status
 from resnet_demo.tasks.throttle import MOST_NAMES, Throttle
-from resnet_demo.tasks.worker import stopping_after, train
+from resnet_demo.tasks.worker import time_limit, train
 
 VISITOR, OTHER = Caller("203.0.113.1", is_owner=False), Caller("203.0.113.2", is_owner=False)
 
@@ -152,7 +152,7 @@ def test_what_is_remembered_of_visitors_does_not_grow_without_end():
 
 def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
     run, lock = launcher.make(tiny(epochs=1000))
-    last = train(run, launcher.paths, most_s=0.5)
+    last = train(run, launcher.paths, limit_s=0.5)
     os.close(lock)
     assert last.kind == "stopped"
     status = read_status(run.path)
@@ -164,7 +164,7 @@ def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
 
 
 def test_one_that_ends_in_time_is_left_alone(tmp_path):
-    with stopping_after(tmp_path, 0.2):
+    with time_limit(tmp_path, 0.2):
         pass
     time.sleep(0.4)
     assert [*tmp_path.iterdir()] == []

@@ -9,7 +9,7 @@ from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.evaluations import fill
-from resnet_demo.tasks.process_setup import SPINS, wait_briefly
+from resnet_demo.tasks.process_setup import SPIN_COUNT, limit_spinning
 from resnet_demo.tasks.speed_tests import measure
 from tests.tiny import finished_run
 
@@ -20,14 +20,14 @@ def environment(monkeypatch):
 
     def after(**told):
         monkeypatch.setattr(os, "environ", dict(told))
-        wait_briefly()
+        limit_spinning()
         return os.environ
 
     return after
 
 
 def test_threads_look_out_for_their_siblings_for_a_moment_and_then_sleep(environment):
-    assert environment() == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
+    assert environment() == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPIN_COUNT}
 
 
 def test_what_a_person_says_of_threads_stands(environment):
@@ -40,13 +40,13 @@ def test_what_a_person_says_of_threads_stands(environment):
 def test_memory_that_was_given_back_is_used_again_as_it_is():
     """20 times 64 MB, one after the other: pages blanked by the system, with and without."""
     program = (
-        "import resource; from resnet_demo.machine import make_ready; {}\n"
+        "import resource; from resnet_demo.tasks.process_setup import configure_process; {}\n"
         "for _ in range(20): b'1' * (64 * 2**20)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() >> 20)"
     )
     blanked = [
         int(subprocess.check_output([sys.executable, "-c", program.format(first)], text=True))
-        for first in ("make_ready()", "pass")
+        for first in ("configure_process()", "pass")
     ]
     assert blanked[0] < 500
     assert blanked[1] > 1280
@@ -83,4 +83,4 @@ def test_threads_of_whatever_computes_wait_briefly(work, tmp_path, colours, monk
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     work(tmp_path, colours)
-    assert os.environ["GOMP_SPINCOUNT"] == SPINS
+    assert os.environ["GOMP_SPINCOUNT"] == SPIN_COUNT

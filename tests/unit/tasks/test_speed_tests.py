@@ -304,7 +304,7 @@ def test_a_stopped_measurement_ends_after_its_step_and_leaves_nothing(
 
 
 def test_of_several_gpus_nothing_is_said(asked, measuring, launcher, monkeypatch, quick):
-    monkeypatch.setattr(multi_gpu, "devices", lambda: 4)
+    monkeypatch.setattr(multi_gpu, "process_count", lambda: 4)
     asked()
     with pytest.raises(DemoError, match="a run trains on 4 GPUs here"):
         measure(measuring.folder, launcher.paths)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.training.compiled import each_size, warm_up
+from resnet_demo.training.compiled import batch_indices_by_size, warm_up
 from resnet_demo.training.fit import fit
 from resnet_demo.training.state import Training
 
@@ -27,7 +27,9 @@ def begun(tiny, datasets, monkeypatch):
 
 def test_each_size_of_batch_is_compiled_before_the_first_step(begun):
     training, calls = begun
-    assert [len(training.batches.places(index)) for index in each_size(training)] == [20, 15]
+    assert [
+        len(training.batches.positions(index)) for index in batch_indices_by_size(training)
+    ] == [20, 15]
     event = warm_up(training)
     assert calls == [{"dynamic": False}, (20, 3, 12, 12), (15, 3, 12, 12)]
     assert (event.kind, event.step) == ("compiled", 0)
@@ -62,7 +64,7 @@ def test_what_cannot_be_compiled_names_the_knob(begun, monkeypatch):
     def fails(x):
         raise InductorError(RuntimeError("no C++ compiler\nand more"), None)
 
-    training.replica = fails
+    training.wrapped = fails
     with pytest.raises(ConfigError, match=r"compile must be false .*no C\+\+ compiler$") as refused:
         warm_up(training)
     assert refused.value.field == "compile"

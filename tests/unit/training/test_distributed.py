@@ -30,11 +30,11 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.snapshot import Watcher
 from resnet_demo.tasks.status import read_status
 from resnet_demo.training import torchrun
-from resnet_demo.training.batches import Batches, check_shares, share
+from resnet_demo.training.batches import Batches, check_rank_batches, rank_share
 from resnet_demo.training.checkpoint import load_last
-from resnet_demo.training.distributed import AGREE_EVERY, alone
+from resnet_demo.training.distributed import AGREE_EVERY, single_process
 from resnet_demo.training.fit import fit
-from resnet_demo.training.state import first_weights
+from resnet_demo.training.state import initial_model
 from tests.unit.training.two_ranks import BASE, RUNS
 
 REPOSITORY = Path(__file__).parents[3]
@@ -69,7 +69,7 @@ def torchrun_two(*words, restarts=0, **more):
 def notes(colours, tmp_path_factory):
     """What each of two ranks noted in `two_ranks.py`, and the folder of the first one's runs."""
     out = tmp_path_factory.mktemp("two-ranks")
-    process = torchrun_two(REPOSITORY / "tests/training/two_ranks.py", colours, out)
+    process = torchrun_two(REPOSITORY / "tests/unit/training/two_ranks.py", colours, out)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert err == ""
@@ -192,7 +192,7 @@ def fits(one, other):
 
 @pytest.mark.parametrize(("images", "ranks"), [(21, 2), (128, 8), (9, 4), (3, 3)])
 def test_shares_are_all_of_a_batch_and_as_long_as_each_other_or_by_one(images, ranks):
-    shares = [range(images)[share(images, rank, ranks)] for rank in range(ranks)]
+    shares = [range(images)[rank_share(images, rank, ranks)] for rank in range(ranks)]
     assert [place for part in shares for place in part] == list(range(images))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -210,19 +210,19 @@ def test_ranks_see_the_pixels_that_one_would_see(datasets):
 
 
 def test_a_batch_size_that_leaves_a_rank_without_images_is_refused():
-    check_shares(135, 44, 1)
-    check_shares(135, 20, 7)  # 15 are left for the last step
+    check_rank_batches(135, 44, 1)
+    check_rank_batches(135, 20, 7)  # 15 are left for the last step
     with pytest.raises(ConfigError, match=r"for each of 8 devices .* it leaves 15 for the last"):
-        check_shares(135, 20, 8)
+        check_rank_batches(135, 20, 8)
 
 
 def test_one_process_needs_no_group():
-    world = alone()
+    world = single_process()
     assert (world.rank, world.size, world.device) == (0, 1, pick_device())
     assert world.any(True)
-    assert world.agrees(lambda: True, step=1)
+    assert world.any_at_step(lambda: True, step=1)
     assert not world.any(False)
-    assert world.told(lambda: "so") == "so"
+    assert world.broadcast(lambda: "so") == "so"
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch):
@@ -236,8 +236,8 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
 
 
 def test_synchronized_batch_norm_changes_no_name_and_classifies_alike():
-    plain, config = first_weights(make_config(BASE), 3).eval(), make_config(BASE)
-    synchronized = torch.nn.SyncBatchNorm.convert_sync_batchnorm(first_weights(config, 3)).eval()
+    plain, config = initial_model(make_config(BASE), 3).eval(), make_config(BASE)
+    synchronized = torch.nn.SyncBatchNorm.convert_sync_batchnorm(initial_model(config, 3)).eval()
     assert synchronized.state_dict().keys() == plain.state_dict().keys()
     assert measure(synchronized, 12) == measure(plain, 12)
     x = torch.rand(2, 3, 12, 12)
@@ -332,7 +332,7 @@ def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_r
 def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
     paths, by_one, monkeypatch
 ):
-    monkeypatch.setattr(worker, "devices", lambda: 2)
+    monkeypatch.setattr(worker, "process_count", lambda: 2)
     run, lock = Launcher(paths).make(make_config(LONG))
     watched = {}
 
@@ -344,7 +344,7 @@ def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
     thread = threading.Thread(target=kill_the_first)
     thread.start()
     try:
-        last = worker.train(run, paths, spread=True)
+        last = worker.train(run, paths, all_gpus=True)
     finally:
         os.close(lock)
         thread.join()

@@ -18,7 +18,7 @@ from resnet_demo.training import fit as module
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.fit import TrainingError, fit
-from resnet_demo.training.state import ADAPTED, Training, first_weights
+from resnet_demo.training.state import ADAPT_IMAGES, Training, initial_model
 from resnet_demo.training.validate import validate
 
 
@@ -183,11 +183,11 @@ def test_a_checkpoint_of_a_version_that_learned_other_weights_is_refused(
     before = (tmp_path / "last.pt").read_bytes()
 
     def with_a_head_that_stays(config, num_classes):
-        model = first_weights(config, num_classes)
+        model = initial_model(config, num_classes)
         model.head.bias.requires_grad_(False)
         return model
 
-    monkeypatch.setattr("resnet_demo.training.state.first_weights", with_a_head_that_stays)
+    monkeypatch.setattr("resnet_demo.training.state.initial_model", with_a_head_that_stays)
     rule = f"another version of this program, which learned other weights of {tiny().model}"
     with pytest.raises(DamagedError, match=rule):
         list(fit(tiny(), datasets, tmp_path))
@@ -262,8 +262,8 @@ def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
     plain = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
     config = tiny(**plain, schedule="constant", label_smoothing=0.0)
     batches = Batches.load(config, datasets, torch.device("cpu"))
-    model = first_weights(config, 3).to(memory_format=torch.channels_last).train()
-    model.adapt(batches.first_images(ADAPTED))
+    model = initial_model(config, 3).to(memory_format=torch.channels_last).train()
+    model.adapt(batches.first_images(ADAPT_IMAGES))
     x, labels = batches.train_batch(batches.plan(1), 0)
     first = F.cross_entropy(model(x), labels)
     first.backward()
@@ -387,7 +387,7 @@ def test_an_image_that_is_no_number_is_found_before_the_next_point_of_the_curve(
 
 
 def test_weights_that_are_no_numbers_are_not_saved_though_the_loss_is_one(poisoned, monkeypatch):
-    monkeypatch.setattr(module.Clock, "save_is_due", lambda clock: clock.training.step == 32)
+    monkeypatch.setattr(module.StepTimer, "save_is_due", lambda clock: clock.training.step == 32)
 
     def update(training):
         step = training.optimizer.step

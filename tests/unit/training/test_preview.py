@@ -6,7 +6,7 @@ import torch
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.training.batches import Batches
-from resnet_demo.training.preview import COUNT, preview
+from resnet_demo.training.preview import PAGE_SIZE, preview
 
 ALL = {"flip": True, "crop": 3, "cutout": 5}
 NONE = {"flip": False, "crop": 0, "cutout": 0}
@@ -41,10 +41,10 @@ def test_the_first_page_is_the_beginning_of_the_first_batch_that_training_gets(
     plan = trained.plan(1)
     x, labels = trained.train_batch(plan, 0)
     page = preview(config, datasets)
-    same_pictures(np.stack(page.shown), by_eye(trained, x[:COUNT]))
-    np.testing.assert_array_equal(page.stored, trained.train_images[plan.order[:COUNT]])
-    assert page.labels == tuple(trained.classes[label] for label in labels[:COUNT])
-    assert (page.steps, page.epoch, page.first) == ((1,) * COUNT, 1, 0)
+    same_pictures(np.stack(page.shown), by_eye(trained, x[:PAGE_SIZE]))
+    np.testing.assert_array_equal(page.stored, trained.train_images[plan.order[:PAGE_SIZE]])
+    assert page.labels == tuple(trained.classes[label] for label in labels[:PAGE_SIZE])
+    assert (page.steps, page.epoch, page.first) == ((1,) * PAGE_SIZE, 1, 0)
 
 
 def test_in_a_later_epoch_each_image_is_shown_as_its_own_step_shows_it(datasets, batches, tiny):

@@ -10,7 +10,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Probe, Probing, Resumed, from_line, to_dict, to_line
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.fit import fit, train_step
-from resnet_demo.training.probes import Look, is_probed, layers_of, round_off
+from resnet_demo.training.probes import StepProbe, is_probed, probed_layers, round_off
 from resnet_demo.training.state import Training
 
 
@@ -19,11 +19,11 @@ def told(events, kind):
 
 
 def test_layers_are_those_that_learn_in_the_order_of_the_network():
-    names = list(layers_of(build_model("resnet20")))
+    names = list(probed_layers(build_model("resnet20")))
     assert len(names) == 20  # what its name counts
     assert names[0], names[-1] == ("stem.conv", "head")
-    assert "stem" not in layers_of(build_model("resnet9"))  # its weights come from the images
-    assert not [name for name in layers_of(build_model("resnet18")) if "shortcut" in name]
+    assert "stem" not in probed_layers(build_model("resnet9"))  # its weights come from the images
+    assert not [name for name in probed_layers(build_model("resnet18")) if "shortcut" in name]
 
 
 @pytest.mark.parametrize("knobs", [{"optimizer": "sgd", "weight_decay": 0.0}, {}])
@@ -34,16 +34,16 @@ def test_numbers_are_those_that_autograd_gives_by_hand(datasets, tiny, knobs):
     x, labels = training.batches.train_batch(plan, 0)
     twin = Training.begin(training.config, datasets, None).model.train()
     outputs = {}
-    for name, layer in layers_of(twin).items():
+    for name, layer in probed_layers(twin).items():
         layer.register_forward_hook(lambda _, __, y, name=name: outputs.update({name: y.detach()}))
     F.cross_entropy(twin(x), labels, label_smoothing=training.config.label_smoothing).backward()
 
     model.train()
-    look = Look(model)
+    look = StepProbe(model)
     train_step(training, x, labels, look=look)
     seen = look.event(training)
-    by_hand = [layer.weight.grad.norm().item() for layer in layers_of(twin).values()]
-    scales = [outputs[name].square().mean().sqrt().item() for name in layers_of(twin)]
+    by_hand = [layer.weight.grad.norm().item() for layer in probed_layers(twin).values()]
+    scales = [outputs[name].square().mean().sqrt().item() for name in probed_layers(twin)]
     assert seen.gradients == pytest.approx(by_hand, rel=1e-3)
     assert seen.activations == pytest.approx(scales, rel=1e-3)
 
@@ -54,7 +54,7 @@ def test_looking_changes_nothing_and_leaves_no_hook(datasets, tiny):
     assert curve(seen) == curve(fit(plain, datasets))
     assert not told(fit(plain, datasets), Probe)
     model = nn.Sequential(nn.Conv2d(3, 2, 1))
-    with Look(model).forward_pass():
+    with StepProbe(model).forward_pass():
         pass
     assert not model[0]._forward_hooks
 
@@ -113,7 +113,7 @@ def numbers(probe):
 def test_no_gradient_is_kept_beyond_the_step(datasets, tiny):
     training = Training.begin(tiny(), datasets, None)
     x, labels = training.batches.train_batch(training.batches.plan(1), 0)
-    look = Look(training.model.train())
+    look = StepProbe(training.model.train())
     train_step(training, x, labels, look=look)
     assert not any(length.requires_grad for length in look.lengths)
     assert all(torch.is_tensor(scale) and scale.ndim == 0 for scale in look.scales.values())

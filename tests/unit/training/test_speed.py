@@ -5,7 +5,7 @@ import torch
 
 from resnet_demo.errors import StoppedError
 from resnet_demo.training import speed
-from resnet_demo.training.speed import Stopwatch, begin, measure_speed, stepping
+from resnet_demo.training.speed import Stopwatch, begin_on_noise, measure_speed, repeat_first_batch
 from resnet_demo.training.validate import validate
 
 
@@ -125,9 +125,9 @@ def test_what_can_be_trained_can_be_measured(knobs, tiny, info):
 
 
 def test_a_network_learns_nothing_from_noise(tiny, info):
-    training = begin(tiny(peak_lr=10.0, optimizer="sgd"), info, 20, 20)
+    training = begin_on_noise(tiny(peak_lr=10.0, optimizer="sgd"), info, 20, 20)
     before = [weights.clone() for weights in training.model.parameters()]
-    step = stepping(training)
+    step = repeat_first_batch(training)
     for _ in range(3):
         step()
     torch.testing.assert_close(list(training.model.parameters()), before, rtol=1e-5, atol=1e-6)
@@ -145,4 +145,7 @@ def test_a_measurement_stops_before_its_next_step(tiny, info, costs):
 
 
 def test_what_is_measured_is_full_sized_images_from_the_first(tiny, info):
-    assert begin(tiny(image_size=16, grow_from=0.5), info, 8, 8).batches.side(0) == 16
+    assert (
+        begin_on_noise(tiny(image_size=16, grow_from=0.5), info, 8, 8).batches.image_size_at(0)
+        == 16
+    )

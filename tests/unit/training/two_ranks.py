@@ -12,7 +12,7 @@ from resnet_demo.config import make_config
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.events import Step, to_dict
-from resnet_demo.training.distributed import world
+from resnet_demo.training.distributed import join_world
 from resnet_demo.training.fit import fit
 from resnet_demo.training.state import Training
 
@@ -61,7 +61,7 @@ class Rank:
         for event in fit(config, self.datasets, folder, should_stop, self.ranks):
             told.append(event)
         state = self.begun[-1].model.state_dict()
-        kept = self.begun[-1].kept.state_dict()
+        kept = self.begun[-1].kept_model.state_dict()
         return {"events": [to_dict(event) for event in told], "weights": state, "kept": kept}
 
 
@@ -75,7 +75,7 @@ def refused(ask) -> str:
 
 
 def main(data: Path, out: Path) -> None:
-    with world() as ranks:
+    with join_world() as ranks:
         rank = Rank(ranks, Datasets(data), out)
         notes = {name: rank.train(name, knobs) for name, knobs in RUNS.items()}
         notes["first part"] = rank.train("stopped", RUNS["plain"], stop_after=9)

@@ -14,11 +14,11 @@ from resnet_demo.hosting.zerogpu import slice as slice_module
 from resnet_demo.hosting.zerogpu import slices as slices_module
 from resnet_demo.hosting.zerogpu.owners import OWNER, owner_of
 from resnet_demo.hosting.zerogpu.quota import used_by
-from resnet_demo.hosting.zerogpu.slice import SliceError, Until, train_slice
+from resnet_demo.hosting.zerogpu.slice import SliceError, SliceStopSignal, train_slice
 from resnet_demo.hosting.zerogpu.slices import Slices
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.run_session import end
+from resnet_demo.tasks.run_session import record_end
 from resnet_demo.tasks.status import (
     change,
     has_worker,
@@ -160,7 +160,7 @@ def failing(folder, paths, seconds):
     lock = take_over(folder)
     for state in ("queued", "preparing", "running"):
         change(folder, state)
-    yield end(Run(folder), "failed", "the loss became nan")
+    yield record_end(Run(folder), "failed", "the loss became nan")
     let_go(lock)
 
 
@@ -322,7 +322,7 @@ def test_a_slice_ends_before_what_took_longest_would_run_into_its_end(
     change(run.path, "queued")
     now = 0.0
     monkeypatch.setattr(slice_module.time, "monotonic", lambda: now)
-    until, answers = Until(run.path, end=50.0), []
+    until, answers = SliceStopSignal(run.path, end=50.0), []
     for now in (9.0, *range(20, 45, 3), 44.1):  # noqa: B007 - the clock
         answers.append(until())
     assert answers == [False] * 10 + [True]
