@@ -1,8 +1,7 @@
-"""python -m resnet_demo VERB: the same functions the page calls, for a terminal and for programs.
+"""The command line, `python -m resnet_demo VERB`: it calls the functions that the page calls.
 
-With --json, one JSON object a line on standard output and nothing else there. Exit code 0 done,
-2 a mistake in what was asked, 1 a failure, 130 stopped. A module a group of verbs, each of which
-loads what it needs when it is asked for: `--help` answers at once.
+With `--json`, standard output holds one JSON object per line and nothing else. Exit codes: 0 done,
+2 a mistake in the arguments, 1 a failure, 130 stopped. Each module here adds one verb.
 """
 
 import argparse
@@ -11,42 +10,40 @@ import sys
 
 from resnet_demo import __version__
 from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
-from resnet_demo.cli.common import Parser, knob_names
+from resnet_demo.cli.common import Parser
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.paths import Paths
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do what the arguments say; the exit code."""
-    asked = make_parser().parse_args(argv)
+    """Run the command and return its exit code."""
+    args = make_parser().parse_args(argv)
     try:
-        return asked.do(asked, Paths.from_environment()) or 0
+        return args.handler(args, Paths.from_environment()) or 0
     except DemoError as error:
-        print(f"resnet_demo {asked.verb}: {option(asked, error)}{error}", file=sys.stderr)
+        print(f"resnet_demo {args.verb}: {option_prefix(args, error)}{error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # a reader like `head` has closed the pipe
+        # Python flushes standard output at exit, and would fail once more on the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"resnet_demo {asked.verb}: {error}", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder without write permission
+        print(f"resnet_demo {args.verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return StoppedError.exit_code
 
 
-def option(asked: argparse.Namespace, error: DemoError) -> str:
-    """The flag that an error is about, to stand before its sentence; "" where it is none."""
+def option_prefix(args: argparse.Namespace, error: DemoError) -> str:
+    """Return the option that the error is about, as `--epochs: `; "" if it is about none."""
     field = getattr(error, "field", None)
-    if field in ("run", "run_id") and getattr(asked, "resume", None) is not None:
+    if field in ("run", "run_id") and getattr(args, "resume", None) is not None:
         return "--resume: "
-    flags = {*knob_names(), "run_id", "split", "size", "top", "fit", "map"}
-    flags |= {"mode", "against", "figures", "robustness", "inside", "similar"}
-    is_flag = field in flags and hasattr(asked, field)
-    return f"--{field.replace('_', '-')}: " if is_flag else ""
+    return f"--{field.replace('_', '-')}: " if field in args.option_names() else ""
 
 
 def make_parser() -> Parser:
-    """Every verb and flag."""
+    """Build the parser with all verbs and options."""
     parser = Parser(prog="resnet_demo", description="Train residual networks and use them.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)

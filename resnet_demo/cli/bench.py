@@ -1,4 +1,4 @@
-"""`bench`: how fast training and answering are here, how good the results, what could be done."""
+"""The verb `bench`: measure speed, accuracy over seeds, and the limits of this machine."""
 
 import argparse
 import os
@@ -8,188 +8,267 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
-from resnet_demo.bench import text as words
-from resnet_demo.cli.common import find, flag, tell, verb, whole
+from resnet_demo.bench import text as bench_text
+from resnet_demo.cli.common import (
+    Parser,
+    add_field_options,
+    add_verb,
+    count_argument,
+    field_names,
+    find_run,
+    print_result,
+)
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.process_setup import configure_process
+from resnet_demo.tasks.queue import DEVICE_LOCK
 
-WORK = (  # the knobs that decide what a step costs
-    "recipe", "dataset", "model", "stem", "batch_norm", "image_size", "batch_size", "optimizer",
-    "flip", "crop", "cutout", "precision",
-)  # fmt: skip
-AGAINST = {
-    **{"article": ("article",), "loader": ("loader",), "both": ("article", "loader")},
+STEP_FIELDS = (  # the fields that decide what a training step costs
+    "recipe",
+    "dataset",
+    "model",
+    "stem",
+    "batch_norm",
+    "image_size",
+    "batch_size",
+    "optimizer",
+    "flip",
+    "crop",
+    "cutout",
+    "precision",
+)
+LOOPS = {  # value of --against -> the loops to compare with
+    "article": ("article",),
+    "loader": ("loader",),
+    "both": ("article", "loader"),
     "probed": ("probed",),
     "compiled": ("compiled",),
 }
 
 
 def add(verbs: Any) -> None:
-    """The verb, its kinds and their flags."""
-    help = "measure throughput, time to accuracy, and the machine"
-    kinds = verbs.add_parser("bench", help=help, description=help.capitalize() + ".")
-    kinds = kinds.add_subparsers(dest="what", required=True, metavar="WHAT")
-    each = "for each loop in each round"
-    parser = one_kind(kinds, "throughput", throughput, "images/s, against other loops", WORK, each)
-    parser.add_argument("--rounds", type=whole, default=3, help="that count, 3; one warms up")
+    """Add the verb, its measurements and their options."""
+    help = "measure speed, accuracy over seeds, and the limits of this machine"
+    bench = verbs.add_parser("bench", help=help, description=help.capitalize() + ".")
+    kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+    add_throughput(kinds)
+    add_accuracy(kinds)
+    add_roofline(kinds)
+    add_classify(kinds)
+    add_ood(kinds)
+
+
+def add_throughput(kinds: Any) -> None:
+    """Add `bench throughput`."""
+    help = "measure training images per second beside other training loops"
+    parser = add_training(kinds, "throughput", throughput, help, STEP_FIELDS)
+    add_seconds(parser, "seconds per loop and round")
+    parser.add_argument(
+        "--rounds",
+        type=count_argument,
+        default=3,
+        metavar="N",
+        help="measured rounds, after one to warm up (default 3)",
+    )
     parser.add_argument(
         "--against",
-        choices=tuple(AGAINST),
+        choices=tuple(LOOPS),
         default="both",
-        help="whose loop (both); or its own, probed or compiled",
-    )
-    knobs = tuple(knob.name for knob in fields(TrainConfig) if knob.name != "seed")
-    each = "for the reference network before each seed"
-    help = "training time and test top-1 over seeds"
-    parser = one_kind(kinds, "accuracy", accuracy, help, knobs, each)
-    parser.add_argument("--seeds", type=whole, default=5, help="how many, from 0 on; 5")
-    each = "for each network"
-    knobs = tuple(name for name in WORK if name != "model")
-    help = "share of the machine's best rates that training reaches"
-    parser = one_kind(kinds, "roofline", roofline, help, knobs, each)
-    parser.add_argument(
-        "--model", nargs="+", default=["resnet9", "resnet18"], metavar="NAME",
-        help="one network or several (resnet9 resnet18)",
-    )  # fmt: skip
-
-    add_of_a_run(kinds)
-
-
-def add_of_a_run(kinds: Any) -> None:
-    """What is measured of networks that were trained already."""
-    help = "seconds to an answer about a picture"
-    parser = verb(kinds, "classify", classify, help)
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a trained one (resnet20 with its first weights)"
-    )
-    parser.add_argument("--rounds", type=whole, default=30, help="that count, 30; three warm up")
-    parser.add_argument("--fresh", type=whole, default=3, help="processes of their own, 3")
-    help = "how well a run notices pictures of something else"
-    parser = verb(kinds, "outside", outside, help)
-    parser.add_argument("run", metavar="RUN")
-    parser.add_argument(
-        "--images", type=images, default=2000, metavar="N", help="of each kind (2000; 2 to 100000)"
+        help="loop to compare with: the tutorial's (article), a DataLoader (loader), both, or this "
+        "program's own with probes (probed) or compiled (default both)",
     )
 
 
-def images(text: str) -> int:
-    """How many images to look at."""
+def add_accuracy(kinds: Any) -> None:
+    """Add `bench accuracy`."""
+    help = "train with several seeds and report time and test accuracy"
+    names = [name for name in field_names() if name != "seed"]
+    parser = add_training(kinds, "accuracy", accuracy, help, names)
+    add_seconds(parser, "seconds for the reference network before each seed")
+    parser.add_argument(
+        "--seeds",
+        type=count_argument,
+        default=5,
+        metavar="N",
+        help="number of seeds, counted from 0 (default 5)",
+    )
+
+
+def add_roofline(kinds: Any) -> None:
+    """Add `bench roofline`."""
+    help = "compare training speed with the highest arithmetic rate of this machine"
+    names = [name for name in STEP_FIELDS if name != "model"]
+    parser = add_training(kinds, "roofline", roofline, help, names)
+    add_seconds(parser, "seconds per network")
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["resnet9", "resnet18"],
+        metavar="NAME",
+        help="one network or several (default resnet9 resnet18)",
+    )
+
+
+def add_classify(kinds: Any) -> None:
+    """Add `bench classify`."""
+    parser = add_verb(kinds, "classify", classify, "measure the time to classify one picture")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a trained run (default: an untrained resnet20)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=count_argument,
+        default=30,
+        metavar="N",
+        help="measured pictures, after three to warm up (default 30)",
+    )
+    parser.add_argument(
+        "--fresh",
+        type=count_argument,
+        default=3,
+        metavar="N",
+        help="new processes in which the first picture is measured (default 3)",
+    )
+
+
+def add_ood(kinds: Any) -> None:
+    """Add `bench ood`, whose name was `outside` before."""
+    help = "measure how well a run detects pictures of other things (out-of-distribution)"
+    parser = add_verb(kinds, "ood", ood, help, aliases=("outside",))
+    parser.add_argument("run", metavar="RUN", help="a trained run")
+    parser.add_argument(
+        "--images",
+        type=image_count,
+        default=2000,
+        metavar="N",
+        help="images of each kind (2 to 100000; default 2000)",
+    )
+
+
+def add_training(
+    kinds: Any, name: str, handler: Callable, help: str, names: tuple[str, ...] | list[str]
+) -> Parser:
+    """Add a measurement that trains, with options for these fields of TrainConfig."""
+    parser = add_verb(kinds, name, handler, help)
+    parser.allow_abbrev = False  # else argparse takes --seed for --seeds
+    add_field_options(parser, names)
+    return parser
+
+
+def add_seconds(parser: Parser, help: str) -> None:
+    """Add the option that decides how long to measure."""
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        default=10.0,
+        metavar="X",
+        help=f"{help} (0.01 to 3600; default 10)",
+    )
+
+
+def image_count(text: str) -> int:
+    """Parse a whole number from 2 to 100000."""
     if not text.isdecimal() or not 2 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"must be a whole number from 2 to 100000, got {text!r}")
     return int(text)
 
 
-def one_kind(
-    kinds: Any, name: str, do: Callable, help: str, knobs: tuple[str, ...], each: str
-) -> argparse.ArgumentParser:
-    """A parser with the flags of those knobs, and how long to measure."""
-    parser = verb(kinds, name, do, help)
-    parser.allow_abbrev = False  # --seed is not --seeds
-    for knob in fields(TrainConfig):
-        if knob.name in knobs:
-            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
-    parser.add_argument(
-        "--seconds", type=duration, default=10.0, metavar="X", help=f"{each} (10; 0.01 to 3600)"
-    )
-    return parser
-
-
-def duration(text: str) -> float:
-    """Seconds to measure for."""
+def seconds(text: str) -> float:
+    """Parse a duration from 0.01 to 3600 s."""
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0.01 <= seconds <= 3600:  # NaN too
+        value = 0.0
+    if not 0.01 <= value <= 3600:  # NaN fails too
         raise argparse.ArgumentTypeError(f"must be seconds from 0.01 to 3600, got {text!r}")
-    return seconds
+    return value
 
 
-def throughput(asked: argparse.Namespace, paths: Paths) -> None:
-    """One object."""
+def throughput(args: argparse.Namespace, paths: Paths) -> None:
+    """Print one result."""
     from resnet_demo.data.store import Datasets
 
     datasets = Datasets(paths.data)
-    config = make_config(knobs_of(asked, datasets))
-    with alone(paths):
+    config = make_config(field_values(args, datasets))
+    with device_reserved(paths):
         from resnet_demo.bench.throughput import throughput as measure
 
-        result = measure(config, datasets, AGAINST[asked.against], asked.seconds, asked.rounds)
-    tell(result, "\n".join(words.throughput_lines(result)), asked.json)
+        result = measure(config, datasets, LOOPS[args.against], args.seconds, args.rounds)
+    print_result(result, "\n".join(bench_text.throughput_lines(result)), args.json)
 
 
-def accuracy(asked: argparse.Namespace, paths: Paths) -> None:
-    """A line a seed, and one for all."""
+def accuracy(args: argparse.Namespace, paths: Paths) -> None:
+    """Print a result for each seed, and a summary."""
     from resnet_demo.data.store import Datasets
 
     datasets = Datasets(paths.data)
-    config = make_config(knobs_of(asked, datasets))
-    with alone(paths):
+    config = make_config(field_values(args, datasets))
+    with device_reserved(paths):
         from resnet_demo.bench.accuracy import accuracy as measure
 
-        for row in measure(config, datasets, asked.seeds, asked.seconds):
-            tell(row, "\n".join(words.accuracy_lines(row)), asked.json)
+        for row in measure(config, datasets, args.seeds, args.seconds):
+            print_result(row, "\n".join(bench_text.accuracy_lines(row)), args.json)
 
 
-def roofline(asked: argparse.Namespace, paths: Paths) -> None:
-    """A line for the machine, and one a network."""
+def roofline(args: argparse.Namespace, paths: Paths) -> None:
+    """Print a result for the machine, and one for each network."""
     from resnet_demo.data.store import Datasets
 
     datasets = Datasets(paths.data)
-    knobs = knobs_of(asked, datasets)
-    configs = [make_config({**knobs, "model": model}) for model in asked.model]
-    with alone(paths):
+    values = field_values(args, datasets)
+    configs = [make_config({**values, "model": model}) for model in args.model]
+    with device_reserved(paths):
         from resnet_demo.bench.roofline import roofline as measure
 
-        for row in measure(configs, datasets, asked.seconds):
-            tell(row, words.roofline_line(row), asked.json)
+        for row in measure(configs, datasets, args.seconds):
+            print_result(row, bench_text.roofline_line(row), args.json)
 
 
-def classify(asked: argparse.Namespace, paths: Paths) -> None:
-    """One object."""
+def classify(args: argparse.Namespace, paths: Paths) -> None:
+    """Print one result."""
     from resnet_demo.runs.store import Runs
 
-    run = None if asked.run is None else find(Runs(paths), asked.run)
-    with alone(paths):
+    run = None if args.run is None else find_run(Runs(paths), args.run)
+    with device_reserved(paths):
         from resnet_demo.bench.latency import latency, untrained
 
         with untrained() if run is None else nullcontext(run) as measured:
-            result = latency(measured, asked.rounds, asked.fresh)
-    tell(result, "\n".join(words.latency_lines(result)), asked.json)
+            result = latency(measured, args.rounds, args.fresh)
+    print_result(result, "\n".join(bench_text.latency_lines(result)), args.json)
 
 
-def outside(asked: argparse.Namespace, paths: Paths) -> None:
-    """One object."""
+def ood(args: argparse.Namespace, paths: Paths) -> None:
+    """Print one result."""
     from resnet_demo.data.store import Datasets
     from resnet_demo.runs.store import Runs
 
-    run = find(Runs(paths), asked.run)
-    with alone(paths):
+    run = find_run(Runs(paths), args.run)
+    with device_reserved(paths):
         from resnet_demo.bench.ood import outside as measure
 
-        result = measure(run, Datasets(paths.data), asked.images)
-    tell(result, "\n".join(words.outside_lines(result)), asked.json)
+        result = measure(run, Datasets(paths.data), args.images)
+    print_result(result, "\n".join(bench_text.outside_lines(result)), args.json)
 
 
-def knobs_of(asked: argparse.Namespace, datasets: Any) -> dict[str, Any]:
-    """The knobs that were given; where no dataset was, cifar10, or shapes10 if that is not here."""
-    given = {knob.name: getattr(asked, knob.name, None) for knob in fields(TrainConfig)}
-    knobs = {name: parse(name, text) for name, text in given.items() if isinstance(text, str)}
-    here = "cifar10" if "cifar10" in datasets.names() else "shapes10"
-    return {"dataset": here, **knobs}
+def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
+    """Return the fields given as options, and the dataset: cifar10 if it is here, else shapes10."""
+    given = {field.name: getattr(args, field.name, None) for field in fields(TrainConfig)}
+    values = {name: parse(name, text) for name, text in given.items() if isinstance(text, str)}
+    dataset = "cifar10" if "cifar10" in datasets.names() else "shapes10"
+    return {"dataset": dataset, **values}
 
 
 @contextmanager
-def alone(paths: Paths) -> Iterator[None]:
-    """While no run trains on this device: a queued one waits, one that trains is told of."""
-    configure_process()  # as a worker trains
+def device_reserved(paths: Paths) -> Iterator[None]:
+    """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
+    configure_process()  # a benchmark must use the threads and the memory as a worker does
     from resnet_demo.tasks.status import take
 
     paths.runs.mkdir(parents=True, exist_ok=True)
-    lock = take(paths.runs / ".device.lock")
+    lock = take(paths.runs / DEVICE_LOCK)
     if lock is None:
-        print("resnet_demo bench: a run trains here now, and slows this down", file=sys.stderr)
+        message = "a run is training on this device, so the results will be slower"
+        print(f"resnet_demo bench: {message}", file=sys.stderr)
     try:
         yield
     finally:

@@ -1,110 +1,120 @@
-"""`evaluate`: how good a trained run is, beside another one, and on images made worse."""
+"""The verb `evaluate`: score a run, compare it with another one, measure its robustness."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import find, folder_for, tell, verb
-from resnet_demo.cli.data import end_of_line, on_one_line
+from resnet_demo.cli.common import (
+    add_verb,
+    end_progress,
+    find_run,
+    output_folder,
+    print_result,
+    show_progress,
+)
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import comparison_text, evaluation_text, robustness_text
 
 
 def add(verbs: Any) -> None:
-    """The verb and its flags."""
-    evaluate = verb(verbs, "evaluate", evaluate_verb, "score a run on a split")
-    evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--split", default="test", help="test (default), val or train")
-    evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
-    modes = (
-        "plain (default), flip, flip-and-shift, flip-and-five-shifts or article (in training mode, "
-        "its fault)"
-    )
-    evaluate.add_argument("--mode", default="plain", help=f"how each image is asked about: {modes}")
+    """Add the verb and its options."""
+    evaluate = add_verb(verbs, "evaluate", run_evaluate, "score a run on a split")
+    evaluate.add_argument("run", metavar="RUN", help="id or folder of a trained run")
     evaluate.add_argument(
-        "--against", metavar="OTHER", help="a run to compare with, image by image"
+        "--split", default="test", metavar="NAME", help="test, val or train (default test)"
     )
     evaluate.add_argument(
-        "--robustness", action="store_true",
-        help="also with images made worse: seven kinds of damage, five strengths each",
-    )  # fmt: skip
+        "--dataset", metavar="NAME", help="dataset to score on (default: the run's own)"
+    )
+    evaluate.add_argument(
+        "--mode",
+        default="plain",
+        metavar="NAME",
+        help="test-time augmentation: plain, flip, flip-and-shift, flip-and-five-shifts, or "
+        "article, which evaluates in training mode as the article does (default plain)",
+    )
+    evaluate.add_argument("--against", metavar="RUN", help="compare with this run, image by image")
+    evaluate.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also score damaged images: seven corruptions at five strengths",
+    )
     evaluate.add_argument("--figures", metavar="DIR", help="write figures and tables there")
 
 
-def evaluate_verb(asked: argparse.Namespace, paths: Paths) -> None:
-    """Score a run's kept weights."""
+def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
+    """Score a run's kept weights and print the result."""
     from resnet_demo.data.rules import check_split
     from resnet_demo.data.store import Datasets
     from resnet_demo.evaluation.modes import check_mode, require_images
     from resnet_demo.runs.store import Runs
 
-    check_split(asked.split)
-    check_mode(asked.mode)
-    folder = folder_for("figures", asked.figures)
+    check_split(args.split)
+    check_mode(args.mode)
+    folder = output_folder("figures", args.figures)
     runs, datasets = Runs(paths), Datasets(paths.data)
-    run, other = find(runs, asked.run), other_run(runs, asked.against)
-    if asked.robustness:
-        require_images(asked.dataset or run.config().dataset, datasets, "robustness")
+    run, other = find_run(runs, args.run), find_other_run(runs, args.against)
+    if args.robustness:
+        require_images(args.dataset or run.config().dataset, datasets, "robustness")
     try:
-        first, result = answers(asked, datasets, run, other)
+        first, result = evaluate_all(args, datasets, run, other)
     finally:
-        end_of_line()
+        end_progress()
     if folder is not None:
         from resnet_demo.evaluation.report import write_report
 
         write_report(first, folder, result.get("robustness"))
-    tell(result, text_of(result, folder), asked.json)
+    print_result(result, result_text(result, folder), args.json)
 
 
-def answers(asked: argparse.Namespace, datasets: Any, run: Any, other: Any) -> tuple[Any, dict]:
-    """The run's Evaluated, and all that was asked for."""
+def evaluate_all(args: argparse.Namespace, datasets: Any, run: Any, other: Any) -> tuple[Any, dict]:
+    """Return the run's Evaluated, and its result with the parts that were requested."""
     from resnet_demo.evaluation.comparison import with_against
     from resnet_demo.evaluation.evaluate_run import evaluate_run
 
-    first = evaluate_run(run, datasets, asked.split, asked.dataset, asked.mode, shown(run))
-    second = other and against(other, datasets, first.result)
+    first = evaluate_run(run, datasets, args.split, args.dataset, args.mode, progress_of(run))
+    second = other and evaluate_other(other, datasets, first.result)
     result = with_against(first, second)
-    if asked.robustness:
+    if args.robustness:
         from resnet_demo.evaluation.robustness import robustness
 
-        bears = robustness(run, datasets, asked.split, asked.dataset, shown(run, " made worse"))
-        result = {**result, "robustness": bears}
+        on_batch = progress_of(run, " with corruptions")
+        scores = robustness(run, datasets, args.split, args.dataset, on_batch)
+        result = {**result, "robustness": scores}
     return first, result
 
 
-def shown(run: Any, how: str = "") -> Callable[[int, int], None]:
-    """Tells a person at a terminal how many images were looked at."""
-    return lambda done, total: on_one_line(f"{run.id}: {done:,} of {total:,} images{how}")
+def progress_of(run: Any, suffix: str = "") -> Callable[[int, int], None]:
+    """Return a callback that shows how many images are done."""
+    return lambda done, total: show_progress(f"{run.id}: {done:,} of {total:,} images{suffix}")
 
 
-def other_run(runs: Any, name: str | None) -> Any:
-    """The run to compare with. Raises ConfigError, whose field is that of the flag."""
+def find_other_run(runs: Any, name: str | None) -> Any:
+    """Return the run to compare with. Raises ConfigError, whose field is that of the option."""
     try:
-        return None if name is None else find(runs, name)
+        return None if name is None else find_run(runs, name)
     except ConfigError as error:
         raise ConfigError(str(error), "against") from error
 
 
-def against(run: Any, datasets: Any, result: dict[str, Any]) -> Any:
-    """The other run asked about the same images. Raises as `other_run`, DamagedError."""
+def evaluate_other(run: Any, datasets: Any, result: dict[str, Any]) -> Any:
+    """Evaluate the other run on the images of this result. Raises ConfigError, DamagedError."""
     from resnet_demo.evaluation.evaluate_run import evaluate_run
 
+    split, dataset, mode = result["split"], result["dataset"], result["mode"]
     try:
-        asked = result["split"], result["dataset"], result["mode"]
-        return evaluate_run(run, datasets, *asked, shown(run))
+        return evaluate_run(run, datasets, split, dataset, mode, progress_of(run))
     except ConfigError as error:
         raise ConfigError(str(error), "against") from error
 
 
-def text_of(result: dict[str, Any], folder: Path | None) -> str:
-    """All that was found, in words."""
+def result_text(result: dict[str, Any], folder: Path | None) -> str:
+    """Return the whole result as text; folder: where figures were written."""
     parts = [evaluation_text(result)]
     if result["stored"]:
-        parts.append(
-            "Counted on the answers kept with the run: its images are not on this machine."
-        )
+        parts.append("Computed from stored predictions: the images are not on this machine.")
     if "against" in result:
         parts.append(comparison_text(result["against"]))
     if "robustness" in result:

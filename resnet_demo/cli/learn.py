@@ -1,51 +1,83 @@
-"""`learn`: the experiments of the Learn tab, in this process, and the recordings of them."""
+"""The verb `learn`: train the runs of a lesson of the Learn tab, resume them, record them."""
 
 import argparse
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import flag, knob_names, tell, verb, whole
+from resnet_demo.cli.common import (
+    add_field_options,
+    add_verb,
+    count_argument,
+    field_names,
+    print_result,
+)
 from resnet_demo.cli.train import train_here
-from resnet_demo.config import TrainConfig, parse
+from resnet_demo.config import parse
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn.lessons import BUGS, KINDS, beside_vgg, bugs, duel, gradient, range_of
 from resnet_demo.paths import Paths
 
 
 def add(verbs: Any) -> None:
-    """The verb, what a lesson asks for, and the knobs that all of its runs share."""
-    learn = verb(verbs, "learn", learn_verb, "train the runs of a lesson, or record them")
-    learn.add_argument("what", choices=(*KINDS, "resume", "record"))
-    learn.add_argument("group", nargs="?", metavar="GROUP", help="for resume and record")
-    learn.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="for record")
-    learn.add_argument("--depths", metavar="N,N", default="20", help="for duel and gradient")
-    learn.add_argument("--bugs", metavar="A,B", help="for bugs: all of them if left out")
-    learn.add_argument("--seeds", metavar="N", type=whole, default=1, help="runs of each arm")
-    learn.add_argument("--steps", metavar="N", type=whole, default=100, help="for range")
-    for knob in fields(TrainConfig):
-        if knob.name != "recipe":
-            learn.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
+    """Add the verb, its options, and those of the fields that all of its runs share."""
+    learn = add_verb(verbs, "learn", run_learn, "train the runs of a lesson, or record them")
+    learn.add_argument(
+        "what",
+        choices=(*KINDS, "resume", "record"),
+        help="a lesson to train; resume: continue a group of runs; record: copy a finished group, "
+        "without weights, to show it on the Learn tab",
+    )
+    learn.add_argument("group", nargs="?", metavar="GROUP", help="for resume and record: the group")
+    learn.add_argument(
+        "folder", nargs="?", type=Path, metavar="DIR", help="for record: where to copy it"
+    )
+    learn.add_argument(
+        "--depths",
+        metavar="N,N",
+        default="20",
+        help="depths of the networks, for duel and gradient; one only for gradient (default 20)",
+    )
+    learn.add_argument(
+        "--bugs", metavar="A,B", help="switches to try, for bugs (default: all of them)"
+    )
+    learn.add_argument(
+        "--seeds",
+        metavar="N",
+        type=count_argument,
+        default=1,
+        help="runs of each variant (1 to 5, 1 only for range; default 1)",
+    )
+    learn.add_argument(
+        "--steps",
+        metavar="N",
+        type=count_argument,
+        default=100,
+        help="training steps, for range (default 100)",
+    )
+    names = [name for name in field_names() if name != "recipe"]
+    note = "Values replace those of the lesson, which starts from the recipe paper."
+    add_field_options(learn, names, note)
 
 
-def learn_verb(asked: argparse.Namespace, paths: Paths) -> int:
-    """Train the runs one after the other; a stop ends all, and `learn resume` goes on."""
+def run_learn(args: argparse.Namespace, paths: Paths) -> int:
+    """Train the runs one after the other; a stop ends all, and `learn resume` continues them."""
     from resnet_demo.runs.groups import group_of
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.run_groups import Comparing
 
     launcher = Launcher(paths)
-    if asked.what in ("resume", "record"):
-        group = group_of(launcher.runs, asked.group)
-        return (recorded if asked.what == "record" else resumed)(launcher, group, asked)
-    name, made = Comparing(launcher).make(asked.what, arms_of(asked))
-    tell({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", asked.json)
-    return in_turn(launcher, made, asked.json)
+    if args.what == "resume":
+        return resume(launcher, group_of(launcher.runs, args.group), args)
+    if args.what == "record":
+        return record_group(launcher, group_of(launcher.runs, args.group), args)
+    name, made = Comparing(launcher).make(args.what, lesson_arms(args))
+    print_result({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", args.json)
+    return train_all(launcher, made, args.json)
 
 
-def in_turn(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
-    """Train each; the first exit code that is not 0 ends it, and the rest leave the queue."""
+def train_all(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
+    """Train each run; after the first exit code that is not 0, remove the rest from the queue."""
     code = 0
     for run, lock in made:
         try:
@@ -58,36 +90,40 @@ def in_turn(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
     return code
 
 
-def resumed(launcher: Any, group: Any, asked: argparse.Namespace) -> int:
-    """Go on with all runs of the group that have not finished."""
+def resume(launcher: Any, group: Any, args: argparse.Namespace) -> int:
+    """Continue the runs of the group that have not finished."""
     from resnet_demo.tasks.status import settle
 
     rest = [run for run in group.runs if settle(run.path).state != "finished"]
-    return in_turn(launcher, [(run, launcher.requeue(run)) for run in rest], asked.json)
+    return train_all(launcher, [(run, launcher.requeue(run)) for run in rest], args.json)
 
 
-def recorded(launcher: Any, group: Any, asked: argparse.Namespace) -> int:
-    """Copy what the runs were told and logged."""
+def record_group(launcher: Any, group: Any, args: argparse.Namespace) -> int:
+    """Copy the configs and the logs of the runs."""
     from resnet_demo.learn.recording import record
 
-    if asked.folder is None:
+    if args.folder is None:
         raise ConfigError.rule("folder", "the folder that gets the recordings", None)
-    for path in record(group, asked.folder, launcher.datasets):
-        tell({"recording": str(path)}, f"recorded {path}", asked.json)
+    for path in record(group, args.folder, launcher.datasets):
+        print_result({"recording": str(path)}, f"recorded {path}", args.json)
     return 0
 
 
-def arms_of(asked: argparse.Namespace) -> Any:
-    """The configs of the lesson that was asked for. Raises ConfigError."""
-    given = {name: getattr(asked, name, None) for name in knob_names()}
-    knobs = {name: parse(name, text) for name, text in given.items() if text is not None}
-    depths = [parse("epochs", text) for text in asked.depths.split(",")]
-    if asked.what == "duel":
-        return duel(depths, asked.seeds, knobs)
-    if asked.what == "gradient":
-        return gradient(depths[0], asked.seeds, knobs)
-    if asked.what == "vgg":
-        return beside_vgg(asked.seeds, knobs)
-    if asked.what == "bugs":
-        return bugs(asked.bugs.split(",") if asked.bugs else list(BUGS), asked.seeds, knobs)
-    return range_of(asked.steps, knobs)
+def lesson_arms(args: argparse.Namespace) -> Any:
+    """Return the arms of the lesson, with their configs. Raises ConfigError."""
+    given = {name: getattr(args, name, None) for name in field_names()}
+    values = {name: parse(name, text) for name, text in given.items() if text is not None}
+    depths = [parse("epochs", text) for text in args.depths.split(",")]  # text that is no int stays
+    if args.what == "duel":
+        return duel(depths, args.seeds, values)
+    if args.what == "gradient":
+        if len(depths) > 1:  # the lesson compares three networks of the same depth
+            raise ConfigError.rule("depths", "one depth for gradient", args.depths)
+        return gradient(depths[0], args.seeds, values)
+    if args.what == "vgg":
+        return beside_vgg(args.seeds, values)
+    if args.what == "bugs":
+        return bugs(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
+    if args.seeds > 1:
+        raise ConfigError.rule("seeds", "1 for range, which trains one run", args.seeds)
+    return range_of(args.steps, values)

@@ -1,64 +1,71 @@
-"""`runs`: what has been trained here."""
+"""The verb `runs`: list, show, delete and pack runs."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import find, tell, verb
+from resnet_demo.cli.common import add_verb, find_run, print_result
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import bytes_text, epoch_lines
 
 
 def add(verbs: Any) -> None:
-    """The verb and its arguments."""
-    runs = verb(verbs, "runs", runs_verb, "list, show, delete or pack runs")
-    runs.add_argument("what", choices=("list", "show", "delete", "pack"))
-    runs.add_argument("run", nargs="?", metavar="RUN")
+    """Add the verb and its arguments."""
+    runs = add_verb(verbs, "runs", run_runs, "list, show, delete or pack runs")
     runs.add_argument(
-        "folder", nargs="?", type=Path, metavar="DIR", help="where `pack` puts a finished run"
+        "what",
+        choices=("list", "show", "delete", "pack"),
+        help="list: all runs; show: one run epoch by epoch; delete: move a run to the trash "
+        "folder; pack: copy a finished run without what only resume needs",
     )
+    runs.add_argument(
+        "run", nargs="?", metavar="RUN", help="id or folder of a run; for all but list"
+    )
+    runs.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="for pack: a new folder")
 
 
-def runs_verb(asked: argparse.Namespace, paths: Paths) -> None:
-    """List, show, delete, pack."""
+def run_runs(args: argparse.Namespace, paths: Paths) -> None:
+    """List, show, delete or pack runs."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import discard
     from resnet_demo.tasks.snapshot import look, summary, summary_text
 
-    if asked.folder is not None and asked.what != "pack":
-        raise ConfigError(f"runs {asked.what} takes no folder, got {str(asked.folder)!r}")
+    if args.folder is not None and args.what != "pack":
+        raise ConfigError(f"runs {args.what} takes no folder, got {str(args.folder)!r}")
     runs = Runs(paths)
-    if asked.what == "list":
+    if args.what == "list":
         for run in runs.list():
             row = summary(run)
-            tell(row, summary_text(row), asked.json)
+            print_result(row, summary_text(row), args.json)
         return
-    if asked.run is None:
-        raise ConfigError.rule("run", "the id of a run", asked.run)
-    run = find(runs, asked.run)
-    if asked.what == "pack":
-        pack_run(run, asked, paths)
-    elif asked.what == "delete":
+    if args.run is None:
+        raise ConfigError.rule("run", "the id of a run", args.run)
+    run = find_run(runs, args.run)
+    if args.what == "pack":
+        pack_run(run, args, paths)
+    elif args.what == "delete":
         discard(run)
-        tell({"run": run.id, "deleted": True}, f"{run.id} is in the trash folder", asked.json)
+        text = f"{run.id} is in the trash folder"
+        print_result({"run": run.id, "deleted": True}, text, args.json)
     else:
-        seen = look(run)
-        tell(seen, "\n".join([summary_text(summary(run)), *epoch_lines(seen)]), asked.json)
+        snapshot = look(run)
+        text = "\n".join([summary_text(summary(run)), *epoch_lines(snapshot)])
+        print_result(snapshot, text, args.json)
 
 
-def pack_run(run: Any, asked: argparse.Namespace, paths: Paths) -> None:
-    """Make a run small enough to travel, and tell what it cost."""
-    if asked.folder is None:
+def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
+    """Pack a run into a small folder and print what rounding its weights cost."""
+    if args.folder is None:
         raise ConfigError.rule("folder", "a folder that is new or empty", None)
     from resnet_demo.data.store import Datasets
     from resnet_demo.export.pack import pack
 
-    told = pack(run, Datasets(paths.data), asked.folder)
+    result = pack(run, Datasets(paths.data), args.folder)
     text = (
-        f"{told['run']}: top-1 {told['top1']:.2%} on {told['n']:,} test images, "
-        f"{told['top1_float32']:.2%} before its weights were rounded to float16; "
-        f"{bytes_text(told['bytes'])} in {told['folder']}, {bytes_text(told['weights_bytes'])} of "
-        f"them weights, its logits in {told['logits']}"
+        f"{result['run']}: top-1 {result['top1']:.2%} on {result['n']:,} test images, "
+        f"{result['top1_float32']:.2%} before its weights were rounded to float16; "
+        f"{bytes_text(result['bytes'])} in {result['folder']}, of which "
+        f"{bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
     )
-    tell(told, text, asked.json)
+    print_result(result, text, args.json)

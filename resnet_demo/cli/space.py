@@ -1,49 +1,62 @@
-"""`space`: a folder that is a Hugging Face Space, built, checked and uploaded."""
+"""The verb `space`: build, check and upload the folder of a Hugging Face Space."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import tell, verb
+from resnet_demo.cli.common import add_verb, print_result
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 
 
 def add(verbs: Any) -> None:
-    """The verb and its arguments."""
-    space = verb(verbs, "space", space_verb, "build, check or upload a folder that is a Space")
-    space.add_argument("what", choices=("build", "check", "push"))
-    space.add_argument("folder", metavar="DIR", type=Path)
+    """Add the verb and its arguments."""
+    help = "build, check or upload the folder of a Hugging Face Space"
+    space = add_verb(verbs, "space", run_space, help)
+    space.add_argument(
+        "what",
+        choices=("build", "check", "push"),
+        help="build: write the folder; check: look for faults and secrets in it; push: upload it",
+    )
+    space.add_argument("folder", metavar="DIR", type=Path, help="the folder of the Space")
     space.add_argument("repository", metavar="REPO", nargs="?", help="for push: OWNER/NAME")
-    space.add_argument("--title", metavar="TEXT", help="for build: what the Space is called")
-    space.add_argument("--zero-gpu", action="store_true", help="for build: to run on ZeroGPU")
+    space.add_argument("--title", metavar="TEXT", help="for build: title of the Space")
+    space.add_argument("--zero-gpu", action="store_true", help="for build: run on ZeroGPU")
 
 
-def space_verb(asked: argparse.Namespace, paths: Paths) -> int:
-    """Build, check or upload; exit code 1 where something is wrong with the folder."""
-    from resnet_demo.hosting.space import SECRETS_GIVEN, VARIABLES, build, check, push
+def run_space(args: argparse.Namespace, paths: Paths) -> int:
+    """Build, check or upload the folder; return 1 if the check finds a fault."""
+    from resnet_demo.hosting.space import check, push
 
-    if (asked.what == "push") != (asked.repository is not None):
-        rule = "named for push, OWNER/NAME, and for nothing else"
-        raise ConfigError.rule("REPO", rule, asked.repository)
-    if asked.what == "push":
-        address = push(asked.folder, asked.repository)
-        tell({"address": address}, address, asked.json)
+    if (args.what == "push") != (args.repository is not None):
+        rule = "OWNER/NAME for push, and left out for build and check"
+        raise ConfigError.rule("REPO", rule, args.repository)
+    if args.what == "push":
+        address = push(args.folder, args.repository)
+        print_result({"address": address}, address, args.json)
         return 0
-    if asked.what == "check":
-        problems = check(asked.folder)
+    if args.what == "check":
+        problems = check(args.folder)
         for problem in problems:
-            tell({"file": problem.file, "problem": problem.what}, str(problem), asked.json)
-        if not problems and not asked.json:
-            print("nothing is wrong with it")
+            values = {"file": problem.file, "problem": problem.what}
+            print_result(values, str(problem), args.json)
+        if not problems and not args.json:
+            print("no problem found")
         return 1 if problems else 0
-    files = build(asked.folder, title=asked.title, zero_gpu=asked.zero_gpu)
-    size = sum((asked.folder / file).stat().st_size for file in files)
-    told = {"folder": str(asked.folder), "files": len(files), "bytes": size}
-    told |= {"variables": VARIABLES, "secrets": SECRETS_GIVEN}
-    lines = [f"{len(files)} files, {size / 1e6:.1f} MB in {asked.folder}"]
-    lines += ["variables, none of which has to be set (and what holds without):"]
-    lines += [f"  {name}: {what}" for name, what in VARIABLES.items()]
-    lines += ["secrets:", *(f"  {name}: {what}" for name, what in SECRETS_GIVEN.items())]
-    tell(told, "\n".join(lines), asked.json)
+    build_space(args)
     return 0
+
+
+def build_space(args: argparse.Namespace) -> None:
+    """Write the folder and print its size and the variables that may be set on the Space."""
+    from resnet_demo.hosting.space import SECRETS_GIVEN, VARIABLES, build
+
+    files = build(args.folder, title=args.title, zero_gpu=args.zero_gpu)
+    size = sum((args.folder / file).stat().st_size for file in files)
+    values = {"folder": str(args.folder), "files": len(files), "bytes": size}
+    values |= {"variables": VARIABLES, "secrets": SECRETS_GIVEN}
+    lines = [f"{len(files)} files, {size / 1e6:.1f} MB in {args.folder}"]
+    lines += ["optional variables (default in parentheses):"]
+    lines += [f"  {name}: {text}" for name, text in VARIABLES.items()]
+    lines += ["secrets:", *(f"  {name}: {text}" for name, text in SECRETS_GIVEN.items())]
+    print_result(values, "\n".join(lines), args.json)

@@ -1,37 +1,14 @@
-"""The README against the program: what it says of knobs, verbs and parameters is what is there."""
+"""The README against the program: its commands, parameter counts and front matter are true."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from resnet_demo.config import RECIPES, WHITENING, TrainConfig, one_of
+from resnet_demo.config import WHITENING
 from resnet_demo.models.counts import count
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-
-
-def knob_table() -> str:
-    """The table of knobs as the README must have it; a failing test prints it."""
-    rows = ["| knob | default | allowed | what |", "| --- | --- | --- | --- |"]
-    for knob in fields(TrainConfig):
-        rule = knob.metadata
-        allowed = {bool: "true, false", str: "a name"}.get(knob.type, "")
-        if "low" in rule:
-            allowed = f"{rule['low']:g} to {rule['high']:.10g}"
-        if "choices" in rule:
-            allowed = ", ".join(rule["choices"]) if len(rule["choices"]) < 6 else "see above"
-        if knob.name == "recipe":
-            allowed = one_of(RECIPES).removeprefix("one of ")
-        unit = f" {rule['unit']}" if rule.get("unit") else ""
-        default = str(knob.default).lower() if knob.type is bool else knob.default
-        rows.append(f"| `{knob.name}` | {default} | {allowed}{unit} | {rule['help']} |")
-    return "\n".join(rows)
-
-
-def test_the_table_of_knobs_is_the_one_that_the_fields_make():
-    assert knob_table() in README, f"put this into README.md:\n{knob_table()}"
 
 
 def test_every_example_on_the_command_line_is_understood():

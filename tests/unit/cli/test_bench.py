@@ -41,7 +41,7 @@ def bench(tmp_path, colours, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline", "classify", "outside"])
+@pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline", "classify", "ood"])
 def test_help_answers_without_loading_anything_heavy(what):
     command = [sys.executable, "-X", "importtime", "-m", "resnet_demo", "bench", *what.split()]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
@@ -89,7 +89,7 @@ def test_the_dataset_is_shapes10_where_none_is_named_and_cifar10_is_not_here(ben
 
     asked = []
     monkeypatch.setattr(throughput, "throughput", lambda config, *_: asked.append(config) or {})
-    monkeypatch.setattr("resnet_demo.cli.bench.words.throughput_lines", lambda _: [])
+    monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     assert bench("throughput --recipe article --image-size 64")[0] == 0
     (config,) = asked
     told = config.dataset, config.model, config.batch_size, config.image_size
@@ -102,7 +102,8 @@ def test_a_run_that_trains_meanwhile_is_told_of(bench, tmp_path):
     code, _, err = bench(f"throughput {TINY} --rounds 1 --against article")
     os.close(lock)
     assert code == 0
-    assert err == "resnet_demo bench: a run trains here now, and slows this down\n"
+    message = "a run is training on this device, so the results will be slower"
+    assert err == f"resnet_demo bench: {message}\n"
 
 
 def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
@@ -115,7 +116,7 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr(throughput, "throughput", look)
-    monkeypatch.setattr("resnet_demo.cli.bench.words.throughput_lines", lambda _: [])
+    monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     bench("throughput")
     assert locks == [None]
     os.close(take(tmp_path / "runs" / ".device.lock"))
@@ -145,9 +146,9 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         ("classify nope", ["run must be the id of a run", "got 'nope'"]),
         ("classify --rounds 0", ["--rounds", "a whole number from 1", "got '0'"]),
         ("classify --fresh x", ["--fresh", "a whole number from 1", "got 'x'"]),
-        ("outside", ["required", "RUN"]),
-        ("outside nope", ["run must be the id of a run", "got 'nope'"]),
-        ("outside nope --images 1", ["--images", "a whole number from 2", "got '1'"]),
+        ("ood", ["required", "RUN"]),
+        ("ood nope", ["run must be the id of a run", "got 'nope'"]),
+        ("ood nope --images 1", ["--images", "a whole number from 2", "got '1'"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_option_rule_and_value(bench, words, told):
@@ -158,6 +159,12 @@ def test_a_mistake_is_one_line_that_names_option_rule_and_value(bench, words, to
     assert err.startswith("resnet_demo")
     for part in told:
         assert part in err
+
+
+def test_ood_has_its_old_name_too():
+    old, new = (make_parser().parse_args(["bench", name, "mine"]) for name in ("outside", "ood"))
+    assert old.handler is new.handler
+    assert (old.run, old.images) == (new.run, new.images)
 
 
 def test_every_command_in_the_document_is_understood():

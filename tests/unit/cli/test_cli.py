@@ -180,8 +180,8 @@ def test_the_version_is_told(demo):
         ("classify mine a.png --opacity 2", ["--opacity", "a number from 0 to 1", "got '2'"]),
         ("classify mine a.png --opacity x", ["--opacity", "a number from 0 to 1", "got 'x'"]),
         ("classify mine a.png b.png --map m.png", ["--map", "one FILE only", "got '2 files'"]),
-        ("classify mine a.png --map m.jpg", ["--map", "a .png file in a folder", "got 'm.jpg'"]),
-        ("classify mine a.png --map no/m.png", ["--map", "folder that is there", "got 'no/m.png'"]),
+        ("classify mine a.png --map m.jpg", ["--map", "a .png file in an", "got 'm.jpg'"]),
+        ("classify mine a.png --map no/m.png", ["--map", "an existing folder", "got 'no/m.png'"]),
         ("classify mine a.png b.png --inside d", ["--inside", "one FILE only", "got '2 files'"]),
         ("classify mine a.png --inside Makefile", ["--inside", "a folder", "got 'Makefile'"]),
         ("classify mine a.png --against nope", ["run must be the id of a run", "got 'nope'"]),
@@ -275,7 +275,7 @@ def test_a_run_that_waits_says_so_on_standard_error(demo):
     answer = demo(*TINY, "--epochs", 1, "--json")
     assert answer.code == 0
     assert answer.objects[0]["event"] == "started"
-    assert "another run trains: place 1 in the queue" in answer.err
+    assert "another run is training: place 1 in the queue" in answer.err
 
 
 def test_a_finished_run_is_resumed_by_saying_so(trained):
@@ -565,7 +565,7 @@ def test_a_picture_that_is_none_of_the_classes_is_told_of_in_words(trained, pict
     for is_outside in (True, False):
         monkeypatch.setattr(Outside, "is_outside", is_outside)
         said = trained[0]("classify", "mine", picture("a.png", "red"))
-        assert ("unlike the pictures it was trained for" in said.out) == is_outside
+        assert ("unlike the training images" in said.out) == is_outside
 
 
 def test_a_map_is_the_picture_under_the_heat_of_its_first_label(trained, picture, tmp_path):
@@ -645,7 +645,7 @@ def test_another_run_is_asked_about_the_same_picture(trained, picture, tmp_path)
     (line,) = demo("classify", "mine", file, "--against", "yours", "--top", 2, "--json").objects
     assert line["against"] == {"run": "yours", "labels": line["labels"]}
     words = demo("classify", "mine", file, "--against", "yours", "--top", 1).out
-    assert "; yours says " in words
+    assert "; yours: " in words
     assert words.count("%") == 2
 
 
@@ -717,8 +717,8 @@ def test_a_packed_run_answers_on_a_machine_without_its_images(trained, picture, 
     answer = elsewhere("evaluate", folder, "--json")
     assert (answer.code, answer.err) == (0, "")
     assert (answer.objects[0]["stored"], answer.objects[0]["top1"]) == (True, told["top1"])
-    assert "its images are not on this machine" in elsewhere("evaluate", folder).out
-    assert "its images" not in demo("evaluate", folder).out
+    assert "the images are not on this machine" in elsewhere("evaluate", folder).out
+    assert "the images are not" not in demo("evaluate", folder).out
     assert elsewhere("classify", folder, picture("a.png", "red")).code == 0
     assert elsewhere("evaluate", folder, "--split", "val").code == 2
     flipped = elsewhere("evaluate", folder, "--mode", "flip")

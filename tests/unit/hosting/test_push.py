@@ -153,5 +153,5 @@ def test_what_the_command_line_builds_is_told_with_its_secrets(tmp_path, capsys)
     assert told["secrets"].keys() == {"OAUTH_CLIENT_SECRET"}
     assert main(["space", "push", str(tmp_path / "demo")]) == 2
     assert main(["space", "check", str(tmp_path / "demo"), "me/demo"]) == 2
-    assert "REPO must be named for push" in capsys.readouterr().err
+    assert "REPO must be OWNER/NAME for push" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "demo")

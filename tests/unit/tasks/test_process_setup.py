@@ -53,7 +53,7 @@ def test_memory_that_was_given_back_is_used_again_as_it_is():
 
 
 def benchmark(folder, data):
-    with bench.alone(Paths(folder, data, folder)):
+    with bench.device_reserved(Paths(folder, data, folder)):
         pass
 
 
