@@ -182,5 +182,5 @@ def augment_batch(
         generator_seed=(config.seed, epoch, index),
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
         batch_size=batch_size,
-        positions=places,
+        places=places,
     )
