@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 from PIL import Image
 
-from resnet_demo.data.cifar10.archive import CLASSES
-from resnet_demo.data.cifar10.sources import Remote
+from resnet_demo.data.cifar10.original_batches import CLASSES
+from resnet_demo.data.cifar10.sources import RemoteFile
 
 Deed = Callable[["Request"], None]
 
@@ -64,11 +64,11 @@ class Loopback:
     def url(self, path: str = "/file") -> str:
         return f"http://127.0.0.1:{self.server.server_port}{path}"
 
-    def offer(self, data: bytes, *deeds: Deed, path: str = "/file", **known: object) -> Remote:
+    def offer(self, data: bytes, *deeds: Deed, path: str = "/file", **known: object) -> RemoteFile:
         """A file at a path, done by these deeds in turn; served well if there are none."""
         self.deeds[path] = list(deeds) or [well(data)]
         facts = {"size": len(data), "sha256": sha256(data).hexdigest(), **known}
-        return Remote(self.url(path), path.strip("/"), **facts)
+        return RemoteFile(self.url(path), path.strip("/"), **facts)
 
     def ranges(self) -> list[str]:
         return [wanted for _, wanted in self.asked]

@@ -20,8 +20,8 @@ from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.bench.reference_network import Reference
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
-from resnet_demo.data.rules import check_data, split_sizes
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.splits import split_sizes
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
 from resnet_demo.runs.store import Run

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.evaluation.evaluate_run import answers
@@ -62,7 +62,7 @@ def others(
         yield kind, make(images, size, seed)
     if name != "shapes10":
         shapes = some_of(datasets, "shapes10", images, seed).numpy()
-        yield "shapes10", torch.from_numpy(np.stack([to_square(rgb, size) for rgb in shapes]))
+        yield "shapes10", torch.from_numpy(np.stack([crop_to_square(rgb, size) for rgb in shapes]))
 
 
 def some_of(datasets: Datasets, name: str, images: int, seed: int) -> Tensor:

@@ -17,8 +17,7 @@ from resnet_demo.bench.interleaved import Clock, in_turns
 from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.models.counts import count
 from resnet_demo.models.device import device_name, pick_device, pick_precision
 from resnet_demo.training.fit import train_step

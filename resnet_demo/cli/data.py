@@ -65,7 +65,7 @@ def show(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.data.store import Datasets
 
     datasets = Datasets(paths.data)
-    info, counts = datasets.get(args.name), datasets.counts(args.name)
+    info, counts = datasets.get(args.name), datasets.class_counts(args.name)
     text = "\n".join([dataset_text(info), *dataset_lines(info, counts)])
     print_result({**info.to_dict(), "counts": counts}, text, args.json)
 
@@ -118,7 +118,7 @@ def delete(args: argparse.Namespace, paths: Paths) -> None:
 def show_transfer(transfer: Any) -> None:
     """Show the progress of a download."""
     show_progress(
-        transfer_text(transfer.what, transfer.done, transfer.total, transfer.unit, transfer.rate)
+        transfer_text(transfer.message, transfer.done, transfer.total, transfer.unit, transfer.rate)
     )
 
 

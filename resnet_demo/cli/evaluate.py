@@ -46,7 +46,7 @@ def add(verbs: Any) -> None:
 
 def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     """Score a run's kept weights and print the result."""
-    from resnet_demo.data.rules import check_split
+    from resnet_demo.data.splits import check_split
     from resnet_demo.data.store import Datasets
     from resnet_demo.evaluation.modes import check_mode, require_images
     from resnet_demo.runs.store import Runs

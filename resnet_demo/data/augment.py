@@ -16,7 +16,7 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=_generator(ORDER, (seed, epoch)))
 
 
-def mirrored(n: int, seed: int, epoch: int) -> Tensor:
+def mirror_mask(n: int, seed: int, epoch: int) -> Tensor:
     """Which of the training images an epoch mirrors: (n,) bool, on the CPU.
 
     A random half, and in the next epoch the other half: every two epochs show each image both ways
@@ -35,7 +35,7 @@ def augment(
     generator_seed: tuple[int, ...],
     fill: tuple[int, int, int] = (128, 128, 128),
     batch_size: int | None = None,
-    places: Tensor | slice = slice(None),
+    positions: Tensor | slice = slice(None),
 ) -> Tensor:
     """Mirror images, move and blank them at random; (B, H, W, 3) uint8 in and out, same device.
 
@@ -45,8 +45,8 @@ def augment(
     Taylor 2017).
     generator_seed: whole numbers from 0, such as (seed, epoch, step). What is drawn for one is
     the same whether or not the other is on.
-    batch_size, places: the images are those at these places, from 0, of a batch of that size, and
-    each is given what it would have been given among all of them. None: they are the batch.
+    batch_size, positions: the images are those at these positions (from 0) of a batch of that size,
+    and each gets the draws of its position. None: they are the whole batch.
     """
     if mirror is None and not (crop or cutout):
         return images
@@ -54,7 +54,7 @@ def augment(
     generator = _generator(AUGMENT, generator_seed)
     choices, drawn_for = (2 * crop + 1, 2 * crop + 1, height, width), (batch_size or len(images), 1)
     drawn = torch.stack([torch.randint(n, drawn_for, generator=generator) for n in choices])
-    drawn = drawn[:, places]
+    drawn = drawn[:, positions]
     # not waiting: a copy that waits would hold the host up until the device has nothing to do
     down, right, middle_y, middle_x = drawn.to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device)

@@ -14,14 +14,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from resnet_demo.data.info import DatasetInfo, check_name
-from resnet_demo.data.moments import Moments
+from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
 
 SPLITS = ("train", "test")
 INFO = "dataset.json"
-Progress = Callable[[int, int | None, str], None]  # done, total, what is happening
+ProgressCallback = Callable[[int, int | None, str], None]  # done, total, what is happening
 NAMED_SKIPPED = 20  # this many unreadable files are named in dataset.json
 FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
 
@@ -84,12 +83,12 @@ def _is_alive(pid: int) -> bool:
 
 def write_split(
     folder: Path, split: str, chunks: Iterable[np.ndarray], labels: np.ndarray, size: int
-) -> Moments:
+) -> PixelStatistics:
     """Write one split. chunks: (n, size, size, 3) uint8 in turn, as many images as labels (N,).
 
     Plain writes, not a memory map: a full disk is then an error and not a signal.
     """
-    moments, shape = Moments(), (len(labels), size, size, 3)
+    moments, shape = PixelStatistics(), (len(labels), size, size, 3)
     with _durable(folder / f"{split}-images.npy") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -113,7 +112,7 @@ def describe(
     name: str,
     classes: tuple[str, ...],
     size: int,
-    moments: dict[str, Moments],
+    moments: dict[str, PixelStatistics],
     source: str,
     skipped: Sequence[str] = (),
 ) -> DatasetInfo:

@@ -34,13 +34,15 @@ READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"II*\0", TiffImageFile),
     (b"MM\0*", TiffImageFile),
 )
-MOST_PIXELS = 50_000_000
-MOST_BYTES = 240_000_000  # while one is unpacked
-MOST_KEPT = 12_500_000  # pixels; a picture of more comes at a half of its size, or a third
-STRIPE = 1_000_000  # pixels converted at a time
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 240_000_000  # while one is unpacked
+MAX_RETURNED_PIXELS = (
+    12_500_000  # pixels; a picture of more comes at a half of its size, or a third
+)
+STRIPE_PIXELS = 1_000_000  # pixels converted at a time
 FITS = ("crop", "squash", "pad")  # ways to make a square of a picture; training data are cropped
-Part = tuple[slice, slice]  # rows, columns
-TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF's orientation
+Region = tuple[slice, slice]  # rows, columns
+ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF's orientation
     1: lambda rgb: rgb,
     2: lambda rgb: rgb[:, ::-1],
     3: lambda rgb: rgb[::-1, ::-1],
@@ -50,12 +52,10 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF's orientatio
     7: lambda rgb: rgb[::-1, ::-1].transpose(1, 0, 2),
     8: np.rot90,
 }
-_ONE_AT_A_TIME = Lock()  # warning filters belong to the process; and it bounds the memory
+_DECODE_LOCK = Lock()  # warning filters belong to the process; and it bounds the memory
 
 
-def decode_picture(
-    source: Path | BinaryIO, *, most_pixels: int = MOST_PIXELS, name: str | None = None
-) -> np.ndarray:
+def decode_picture(source: Path | BinaryIO, *, name: str | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the first frame, upright by its EXIF tag, transparency on white.
 
     PNG, JPEG, WebP, BMP, GIF and TIFF; 16-bit grey is scaled, colour profiles are ignored. The
@@ -64,14 +64,14 @@ def decode_picture(
     Raises NotFoundError for a path that is not there, DamagedError for all else.
     """
     if isinstance(source, str | Path):
-        return _decode_path(Path(source), most_pixels, name)
+        return _decode_path(Path(source), name)
     name = shortened(name or _name_of(source))
     reader = _reader_for(source, name)
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
+    with _DECODE_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata: no reason to refuse or to print
         try:
             image = reader(source)
-            _check_size(image, most_pixels, name)
+            _check_size(image, name)
             return _rgb(image, name)
         except DemoError:
             raise
@@ -79,27 +79,27 @@ def decode_picture(
             raise DamagedError(f"{name} is cut short or damaged") from error
 
 
-def to_square(rgb: np.ndarray, size: int) -> np.ndarray:
+def crop_to_square(rgb: np.ndarray, size: int) -> np.ndarray:
     """The centre square of (H, W, 3) uint8, resized to (size, size, 3).
 
     Bilinear and antialiased, as PIL does; what has that size already is kept bit for bit.
     """
-    square = np.ascontiguousarray(rgb[cropped_part(*rgb.shape[:2])])
+    square = np.ascontiguousarray(rgb[crop_region(*rgb.shape[:2])])
     return square if len(square) == size else _resized(square, size, size)
 
 
-def squashed(rgb: np.ndarray, side: int) -> np.ndarray:
+def squash_to_square(rgb: np.ndarray, side: int) -> np.ndarray:
     """All of (H, W, 3) uint8, its proportions given up, as (side, side, 3). Resized as a crop."""
     return _resized(rgb, side, side)
 
 
-def padded(rgb: np.ndarray, side: int) -> np.ndarray:
+def pad_to_square(rgb: np.ndarray, side: int) -> np.ndarray:
     """All of (H, W, 3) uint8 in its proportions, in the middle of (side, side, 3).
 
     Around it is its mean colour: black bars would end in the strongest edge of the whole square,
     and the network would see that first.
     """
-    rows, columns = padded_part(*rgb.shape[:2], side)
+    rows, columns = pad_region(*rgb.shape[:2], side)
     content = _resized(rgb, rows.stop - rows.start, columns.stop - columns.start)
     square = np.empty((side, side, 3), np.uint8)
     square[:] = np.rint(content.mean(axis=(0, 1)))
@@ -107,16 +107,18 @@ def padded(rgb: np.ndarray, side: int) -> np.ndarray:
     return square
 
 
-def fitted(rgb: np.ndarray, side: int, fit: str) -> np.ndarray:
+def fit_to_square(rgb: np.ndarray, side: int, fit: str) -> np.ndarray:
     """A picture (H, W, 3) uint8 as (side, side, 3), fitted in one of FITS.
 
     Raises ConfigError for another way.
     """
     check_fit(fit)
-    return {"crop": to_square, "squash": squashed, "pad": padded}[fit](rgb, side)
+    return {"crop": crop_to_square, "squash": squash_to_square, "pad": pad_to_square}[fit](
+        rgb, side
+    )
 
 
-def at_most(rgb: np.ndarray, side: int) -> np.ndarray:
+def shrink_to_side(rgb: np.ndarray, side: int) -> np.ndarray:
     """A picture (H, W, 3) uint8 in its proportions, no side longer than that; antialiased."""
     longest = max(rgb.shape[:2])
     if longest <= side:
@@ -130,13 +132,13 @@ def check_fit(fit: str) -> None:
         raise ConfigError.rule("fit", f"one of {', '.join(FITS)}", fit)
 
 
-def cropped_part(height: int, width: int) -> Part:
+def crop_region(height: int, width: int) -> Region:
     """The part of a picture that is its centre square: what `crop` shows."""
     side = min(height, width)
     return _middle(side, height), _middle(side, width)
 
 
-def padded_part(height: int, width: int, side: int) -> Part:
+def pad_region(height: int, width: int, side: int) -> Region:
     """The part of a square of that side that a picture of height x width fills under `pad`."""
     longest = max(height, width)
     across = (max(1, round(length * side / longest)) for length in (height, width))
@@ -154,7 +156,7 @@ def _resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _decode_path(path: Path, most_pixels: int, name: str | None) -> np.ndarray:
+def _decode_path(path: Path, name: str | None) -> np.ndarray:
     name = name or path.name
     try:
         if not path.exists():
@@ -162,7 +164,7 @@ def _decode_path(path: Path, most_pixels: int, name: str | None) -> np.ndarray:
         if not path.is_file():  # a pipe would be waited for
             raise DamagedError(f"{shortened(name)} is not a file")
         with open(path, "rb") as file:
-            return decode_picture(file, most_pixels=most_pixels, name=name)
+            return decode_picture(file, name=name)
     except OSError as error:
         raise DamagedError(f"{shortened(name)} cannot be read: {error.strerror}") from error
 
@@ -185,12 +187,12 @@ def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
     raise DamagedError(f"{name} is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
 
 
-def _check_size(image: Image.Image, most_pixels: int, name: str) -> None:
+def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     cost, kind = _cost(image)
-    most = min(most_pixels, MOST_BYTES // cost)
+    most = min(MAX_PIXELS, MAX_BYTES // cost)
     if width * height > most:
-        of_its_kind = f" of {kind}" if most < most_pixels else ""
+        of_its_kind = f" of {kind}" if most < MAX_PIXELS else ""
         raise DamagedError(
             f"{name} is too large: {width}x{height} pixels, the most{of_its_kind} is {most:,} in "
             "all"
@@ -212,8 +214,8 @@ def _rgb(image: Image.Image, name: str) -> np.ndarray:
     """Converted in stripes: whole copies of a large picture would each take hundreds of MB."""
     image.load()
     width, height = image.size
-    times = math.ceil(math.sqrt(width * height / MOST_KEPT))
-    rows = times * max(1, STRIPE // (width * times))
+    times = math.ceil(math.sqrt(width * height / MAX_RETURNED_PIXELS))
+    rows = times * max(1, STRIPE_PIXELS // (width * times))
     rgb = np.empty((-(-height // times), -(-width // times), 3), np.uint8)
     for top in range(0, height, rows):
         stripe = _opaque(image.crop((0, top, width, min(top + rows, height))), name)
@@ -237,7 +239,7 @@ def _upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     orientation = 1
     with suppress(Exception):  # a broken tag: the pixels are good as they stand
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return TURNS.get(orientation, TURNS[1])(rgb)
+    return ORIENTATIONS.get(orientation, ORIENTATIONS[1])(rgb)
 
 
 def _grey_of_deep(values: np.ndarray, name: str) -> np.ndarray:

@@ -12,15 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_demo.data.info import DatasetInfo
-from resnet_demo.data.moments import Triple
-from resnet_demo.data.pictures import fitted
+from resnet_demo.data.info import DatasetInfo, Triple
+from resnet_demo.data.pictures import fit_to_square
 from resnet_demo.errors import DamagedError
 
 ARTICLE_MEAN = (0.4914, 0.4822, 0.4465)
 ARTICLE_STD = (0.2023, 0.1994, 0.2010)  # the mean of per-image deviations, taken for the pixels'
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
-MOST_SIDE = 4096  # pixels; more is no side of an image that a network here was trained on
+MAX_SIDE = 4096  # pixels; more is no side of an image that a network here was trained on
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedError("the preprocessing is incomplete") from error
         sound = (
-            all(type(side) is int and 0 < side <= MOST_SIDE for side in sides)
+            all(type(side) is int and 0 < side <= MAX_SIDE for side in sides)
             and len(mean) == len(std) == 3
             and all(map(math.isfinite, mean + std))
             and min(std) > 0
@@ -54,7 +53,7 @@ class Preprocessing:
             raise DamagedError("the preprocessing makes no sense")
         return cls(*sides, mean, std)
 
-    def prepare(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 -> (B, 3, image_size, image_size) normalized, channels last in memory.
 
         Resized as PIL does, bilinear and antialiased, but for its rounding to whole numbers:
@@ -66,7 +65,7 @@ class Preprocessing:
             # after normalizing, which it commutes with: 49 times fewer numbers at 32 to 224.
             # Antialiasing changes nothing where an image grows, but takes longer.
             x = F.interpolate(x, (side, side), mode="bilinear", antialias=shrinks)
-        return x.to(dtype).contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _normalized(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) float32. By whole rows: six times faster than by threes of channels."""
@@ -78,13 +77,13 @@ class Preprocessing:
         rows = images.reshape(*images.shape[:2], width * 3).float()
         return rows.mul_(scale).sub_(shift).view(images.shape)
 
-    def picture(self, rgb: np.ndarray, fit: str = "crop") -> np.ndarray:
+    def fit_picture(self, rgb: np.ndarray, fit: str = "crop") -> np.ndarray:
         """An upload (H, W, 3) uint8 as the dataset would store it: (source_size, source_size, 3).
 
         fit: one of `data.pictures.FITS`; `crop` is how the dataset's own pictures were made square.
         Raises ConfigError for another.
         """
-        return fitted(rgb, self.source_size, fit)
+        return fit_to_square(rgb, self.source_size, fit)
 
 
 def preprocessing_for(

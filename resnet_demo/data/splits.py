@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from resnet_demo.config import TrainConfig
+from resnet_demo.config import TrainConfig, one_of
+from resnet_demo.errors import ConfigError
+
+SPLITS = ("test", "val", "train")
 
 
 def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +24,21 @@ def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.n
     return indices[val:], indices[:val]
 
 
-def split_of(n: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+def config_split(n: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
     """`split_indices` as a config has it: of the training split the first `train_images`."""
     train, val = split_indices(n, config.val_share, config.seed)
     return train[: config.train_images or None], val
+
+
+def check_split(split: str) -> str:
+    """The split, if there is one of that name. Raises ConfigError."""
+    if split not in SPLITS:
+        raise ConfigError.rule("split", one_of(SPLITS), split)
+    return split
+
+
+def split_sizes(config: TrainConfig, images: int) -> tuple[int, int]:
+    """How many of so many training images are trained on, and how many are for validation."""
+    val = max(1, int(images * config.val_share))
+    left = images - val
+    return min(left, config.train_images or left), val

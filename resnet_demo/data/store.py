@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_demo.config import TrainConfig
 from resnet_demo.data import shapes
-from resnet_demo.data.cifar10 import archive
+from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.folder import (
     SPLITS,
-    Progress,
+    ProgressCallback,
     check_labels,
     is_complete,
     open_split,
     read_info,
 )
-from resnet_demo.data.info import NAME, DatasetInfo, check_name
+from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
+from resnet_demo.data.splits import split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
 __all__ = ["DatasetInfo", "Datasets"]
@@ -38,8 +40,10 @@ class Datasets:
     def names(self) -> Sequence[str]:
         """cifar10 first, then shapes10, then the others, damaged ones too; read off the folder."""
         folders = self.root.iterdir() if self.root.is_dir() else ()
-        names = {path.name for path in folders if NAME.fullmatch(path.name) and is_complete(path)}
-        if archive.original(self.root):
+        names = {
+            path.name for path in folders if NAME_PATTERN.fullmatch(path.name) and is_complete(path)
+        }
+        if original_batches.find_original(self.root):
             names.add("cifar10")
         first = ["cifar10"] if "cifar10" in names else []
         return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
@@ -63,9 +67,9 @@ class Datasets:
             raise NotFoundError(f"dataset must be {rule}, got {shortened(name)}{hint}", "dataset")
         if name == "shapes10":
             return shapes.INFO
-        return read_info(self.path(name)) if is_complete(self.path(name)) else archive.INFO
+        return read_info(self.path(name)) if is_complete(self.path(name)) else original_batches.INFO
 
-    def prepare(self, name: str, progress: Progress | None = None) -> DatasetInfo:
+    def prepare(self, name: str, progress: ProgressCallback | None = None) -> DatasetInfo:
         """Convert the original CIFAR-10 archive, once; other datasets are ready as they are.
 
         Raises as `get`, and DemoError where the result cannot be written.
@@ -74,7 +78,9 @@ class Datasets:
         if name != "cifar10" or is_complete(self.path(name)):
             return info
         try:
-            return archive.convert(self.root, archive.original(self.root), progress)
+            return original_batches.convert_batches(
+                self.root, original_batches.find_original(self.root), progress
+            )
         except ConfigError:
             if not is_complete(self.path(name)):
                 raise
@@ -90,12 +96,12 @@ class Datasets:
             raise ConfigError.rule("split", "one of " + ", ".join(SPLITS), split)
         info = self.prepare(name)
         if name == "shapes10":
-            images, labels = shapes.shapes10()[split]
+            images, labels = shapes.make_shapes10()[split]
             return images.copy(), labels.copy()  # the ones that are kept stay as they are
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
-    def counts(self, name: str) -> dict[str, dict[str, int]]:
+    def class_counts(self, name: str) -> dict[str, dict[str, int]]:
         """Images of each class: split -> class -> count. Raises as `load`."""
         classes = self.get(name).classes
         counted = {
@@ -116,8 +122,27 @@ class Datasets:
             raise NotFoundError.rule("dataset", "one of " + ", ".join(self.names()), name)
         if name == "shapes10":
             raise ConfigError("shapes10 is built in and cannot be deleted", "name")
-        if name == "cifar10" and (own := archive.original(self.root)):
+        if name == "cifar10" and (own := original_batches.find_original(self.root)):
             raise ConfigError(f"cifar10 would be made again from {own.name}: remove that", "name")
         away = self.root / f".{name}.partial-{os.getpid()}"  # as what a killed import left
         self.path(name).rename(away)
         shutil.rmtree(away)
+
+
+def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
+    """The config's dataset. Raises ConfigError if it is not here, or too small."""
+    info = datasets.get(config.dataset)
+    left, _ = split_sizes(config, info.train)
+    if config.batch_size > left:
+        what = (
+            "train_images" if left == config.train_images else f"{config.dataset}'s training split"
+        )
+        rule = f"at most the {left} images of {what}"
+        raise ConfigError.rule("batch_size", rule, config.batch_size)
+    if config.cutout > info.size:  # both are done to the images as they are stored
+        rule = f"at most {info.size}, the side of {config.dataset}'s images in pixels"
+        raise ConfigError.rule("cutout", rule, config.cutout)
+    if config.crop >= info.size:  # edges can be mirrored just so far
+        rule = f"less than {info.size}, the side of {config.dataset}'s images in pixels"
+        raise ConfigError.rule("crop", rule, config.crop)
+    return info

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.rules import check_split
+from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.calibration import calibration, confidence_histogram
 from resnet_demo.evaluation.intervals import wilson

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.rules import check_split
+from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, corrupt
 from resnet_demo.evaluation.intervals import wilson

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_demo.data.pictures import at_most
+from resnet_demo.data.pictures import shrink_to_side
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.class_maps import heat, where
 from resnet_demo.inference.classification import shown
@@ -38,7 +38,7 @@ def looked(saved: Saved, rgb: np.ndarray, labels: Sequence[str], fit: str = "cro
     classes = torch.tensor([[place_of(saved, label) for label in labels]])
     seen, x = shown(saved, rgb, fit)
     maps = where(saved.model, x, classes)[0].cpu()
-    picture = at_most(rgb, MOST_SIDE)
+    picture = shrink_to_side(rgb, MOST_SIDE)
     heats = placed(heat(maps, len(seen)), *picture.shape[:2], fit)
     coarse = heat(maps, maps.shape[-1]).tolist()
     return [Looked(picture, *each) for each in zip(heats, coarse, strict=True)]

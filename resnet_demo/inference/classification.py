@@ -83,7 +83,7 @@ def classify(saved: Saved, rgb: np.ndarray, top: int = TOP, fit: str = "crop") -
 def shown(saved: Saved, rgb: np.ndarray, fit: str) -> tuple[np.ndarray, Tensor]:
     """A picture as the network got it, `Classification.seen`, and (1, 3, S, S) on its device."""
     preprocessing = Preprocessing.from_dict(saved.preprocessing)
-    seen = preprocessing.picture(rgb, fit)
+    seen = preprocessing.fit_picture(rgb, fit)
     device = next(saved.model.parameters()).device
     return seen, preprocessing.prepare(torch.tensor(seen, device=device)[None])
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.pictures import crop_to_square
 
 FALSE_ALARMS = 0.05  # share of pictures of the right kind that are taken for something else
 PAGE = 256  # pixels a side of a page before it is made as small as the images
@@ -84,7 +84,7 @@ def screenshots(n: int, side: int, seed: int) -> Tensor:
     Drawn with PIL's own font at 256 pixels and resized as an upload would be.
     """
     random = _random(seed)
-    pages = [to_square(_page(random), side) for _ in range(n)]
+    pages = [crop_to_square(_page(random), side) for _ in range(n)]
     return torch.from_numpy(np.stack(pages))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from torch import Tensor
 
-from resnet_demo.data.pictures import check_fit, cropped_part, padded_part
+from resnet_demo.data.pictures import check_fit, crop_region, pad_region
 from resnet_demo.inference.class_maps import enlarged
 
 # black, red, yellow: it brightens evenly all the way, and so reads the same with every kind of
@@ -21,12 +21,12 @@ def placed(heat: Tensor, height: int, width: int, fit: str) -> Tensor:
     """
     check_fit(fit)
     if fit == "pad":
-        heat = heat[..., *padded_part(height, width, heat.shape[-1])]
+        heat = heat[..., *pad_region(height, width, heat.shape[-1])]
     if fit != "crop":
         return enlarged(heat, height, width)
     side = min(height, width)
     whole = heat.new_zeros(*heat.shape[:-2], height, width)
-    whole[..., *cropped_part(height, width)] = enlarged(heat, side, side)
+    whole[..., *crop_region(height, width)] = enlarged(heat, side, side)
     return whole
 
 

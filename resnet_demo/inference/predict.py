@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.splits import split_of
+from resnet_demo.data.splits import config_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.runs.store import Run
 
@@ -71,5 +71,5 @@ def places_of(run: Run, split: str, n: int) -> np.ndarray | slice:
     """Where the split's images lie among the n of the dataset's test or training images."""
     if split == "test":
         return slice(None)
-    train, val = split_of(n, run.config())
+    train, val = config_split(n, run.config())
     return train if split == "train" else val

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Any
 
-from resnet_demo.data.growth import side_at, work
+from resnet_demo.data.image_sizes import image_size_at, relative_cost
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
 from resnet_demo.runs.log import CHUNK, EventLog
 
@@ -84,7 +84,7 @@ class RunView:
         """Pixels, the side of the training images by now; None where the log does not tell."""
         if not self.started or not self.started.sides or not self.total_steps:
             return None
-        return side_at(self.started.sides, self.step, self.total_steps)
+        return image_size_at(self.started.sides, self.step, self.total_steps)
 
     def images_per_s(self) -> float | None:
         """Training rate: the median of recent readings; None before the first."""
@@ -138,7 +138,7 @@ class RunView:
     def work(self, since: int, until: int) -> float:
         """What the steps between these two cost, in steps on full-sized images."""
         sides, total = self.started.sides or [1], self.total_steps
-        return work(sides, until, total) - work(sides, since, total)
+        return relative_cost(sides, until, total) - relative_cost(sides, since, total)
 
     def history(self) -> list[dict[str, Any]]:
         """Every epoch so far, as the log has it."""

@@ -5,31 +5,33 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from resnet_demo.data.cifar10.get import Transfer, get_cifar10
+from resnet_demo.data.cifar10.get import DownloadProgress, get_cifar10
 from resnet_demo.data.cifar10.sources import cifar10_sources
 from resnet_demo.data.importer.import_images import import_images
-from resnet_demo.data.importer.survey import survey as survey_of
+from resnet_demo.data.importer.scan import scan_source
 from resnet_demo.data.importer.survey import write_survey
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.status import read_status
 
 
-def get(folder: Path, paths: Paths, watch: Callable[[Transfer], None] | None = None) -> None:
+def get(
+    folder: Path, paths: Paths, watch: Callable[[DownloadProgress], None] | None = None
+) -> None:
     """Fetch CIFAR-10 from the first source that gives it. Raises as `perform`.
 
     watch: is told the progress too.
     """
 
     def work(tell: Telling) -> str:
-        def told(now: Transfer) -> None:
-            tell(now.done, now.total, unit=now.unit, rate=now.rate, message=now.what)
+        def told(now: DownloadProgress) -> None:
+            tell(now.done, now.total, unit=now.unit, rate=now.rate, message=now.message)
             if watch:
                 watch(now)
 
         begin(folder, "running", "looking for a copy")
         sources = cifar10_sources(paths.cifar10_copy)
-        info = get_cifar10(paths.data, sources, tell=told, should_stop=tell.should_stop)
+        info = get_cifar10(paths.data, sources, report=told, should_stop=tell.should_stop)
         return f"{info.train + info.test:,} images: {info.source}"
 
     perform(folder, "looking for a copy", work)
@@ -44,7 +46,7 @@ def survey(folder: Path, paths: Paths) -> None:
 
     def work(tell: Telling) -> str:
         begin(folder, "running", "looking at the pictures")
-        found = survey_of(source, progress=lambda *now: progress(tell, *now))
+        found = scan_source(source, progress=lambda *now: progress(tell, *now))
         write_survey(folder, found)
         return ""
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.growth import sides, work
-from resnet_demo.data.rules import split_sizes
+from resnet_demo.data.image_sizes import image_sizes, relative_cost
+from resnet_demo.data.splits import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.store import Run, Runs
@@ -45,7 +45,9 @@ def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | N
     if found is None:
         return None
     train, val = split_sizes(config, info.train)
-    seconds = config.epochs * (train * found.train * work(sides(config)) + val * found.val)
+    seconds = config.epochs * (
+        train * found.train * relative_cost(image_sizes(config)) + val * found.val
+    )
     return Estimate(seconds, measured_at=found.time)
 
 
@@ -67,7 +69,9 @@ def estimate_from_runs(
         view.refresh()
         seconds = seconds_per_image(view, run.config())
         if seconds:
-            return Estimate(config.epochs * train * seconds * work(sides(config)), run.id)
+            return Estimate(
+                config.epochs * train * seconds * relative_cost(image_sizes(config)), run.id
+            )
     return None
 
 

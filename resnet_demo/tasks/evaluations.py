@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.data.info import check_name
-from resnet_demo.data.rules import check_split
+from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.evaluation.modes import check_images, check_mode, require_images

@@ -13,8 +13,7 @@ from typing import Any
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run, Runs, check_run_id

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.data.store import DatasetInfo, Datasets, check_data
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks import speeds

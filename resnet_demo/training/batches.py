@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.augment import augment, mirrored, permutation
-from resnet_demo.data.growth import side_at, sides
+from resnet_demo.data.augment import augment, mirror_mask, permutation
+from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.splits import split_of
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.splits import config_split
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import EVALUATION_PIXELS
 
@@ -60,7 +59,7 @@ class Batches:
         """
         info = check_data(config, datasets)
         images, labels = datasets.load(config.dataset, "train")
-        train, val = split_of(len(labels), config)
+        train, val = config_split(len(labels), config)
         check_rank_batches(len(train), config.batch_size, ranks)
 
         def on_device(array, indices) -> Tensor:
@@ -93,7 +92,7 @@ class Batches:
     def plan(self, epoch: int) -> EpochPlan:
         """What the epoch (from 1) does with the training images, on their device."""
         n, seed = len(self.train_labels), self.config.seed
-        order, mirror = permutation(n, seed, epoch), mirrored(n, seed, epoch)
+        order, mirror = permutation(n, seed, epoch), mirror_mask(n, seed, epoch)
         device = self.train_labels.device
         return EpochPlan(epoch, order.to(device), mirror.to(device))
 
@@ -124,7 +123,9 @@ class Batches:
 
     def image_size_at(self, step: int) -> int:
         """Pixels, the side of the training images in update number `step` (from 0)."""
-        return side_at(sides(self.config), step, self.config.epochs * self.steps_per_epoch)
+        return image_size_at(
+            image_sizes(self.config), step, self.config.epochs * self.steps_per_epoch
+        )
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.augment import mirrored, permutation
-from resnet_demo.data.growth import side_at, sides
+from resnet_demo.data.augment import mirror_mask, permutation
+from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
-from resnet_demo.data.rules import check_data
-from resnet_demo.data.splits import split_of
-from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.data.splits import config_split
+from resnet_demo.data.store import DatasetInfo, Datasets, check_data
 from resnet_demo.training.batches import augment_batch, batch_positions, steps_per_epoch
 
 PAGE_SIZE = 8  # images on a page
@@ -49,18 +48,18 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     """
     info = check_data(config, datasets)
     images, labels = datasets.load(config.dataset, "train")
-    train, _ = split_of(len(labels), config)
+    train, _ = config_split(len(labels), config)
     epoch = (epoch - 1) % config.epochs + 1
     first = PAGE_SIZE * (page % -(-len(train) // PAGE_SIZE))
     chosen = permutation(len(train), config.seed, 1)[first : first + PAGE_SIZE].numpy()
     places = permutation(len(train), config.seed, epoch).argsort().numpy()[chosen]
     stored = np.array(images[train[chosen]])
     preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
-    mirror = mirrored(len(train), config.seed, epoch)[chosen]
+    mirror = mirror_mask(len(train), config.seed, epoch)[chosen]
     drawn = augment_at_positions(config, preprocessing, stored, mirror, epoch, places, len(train))
     indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
     before, whole = (epoch - 1) * last, config.epochs * last
-    sized = [side_at(sides(config), before + index, whole) for index in indices]
+    sized = [image_size_at(image_sizes(config), before + index, whole) for index in indices]
     return Preview(
         info,
         stored,

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.growth import sides
+from resnet_demo.data.image_sizes import image_sizes
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
@@ -178,7 +178,7 @@ class Training:
             "epochs": self.config.epochs,
             "version": __version__,
             "seconds": self.seconds,
-            "sides": sides(self.config),
+            "sides": image_sizes(self.config),
             "keep": self.config.keep,
         }
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)

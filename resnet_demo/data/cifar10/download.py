@@ -16,7 +16,7 @@ from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from resnet_demo.data.cifar10.sources import Remote, SourceError
+from resnet_demo.data.cifar10.sources import RemoteFile, SourceError
 from resnet_demo.errors import StoppedError
 from resnet_demo.files import sha256_of
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 WATCH_EVERY_S = 0.1
 RATE_OVER_S = 5.0
 RETRIES = 5  # of one source, each of them going on where the connection broke
-Told = Callable[[int, int, float], object]  # bytes here, bytes in all (0: unknown), bytes a second
+ByteProgress = Callable[
+    [int, int, float], object
+]  # bytes here, bytes in all (0: unknown), bytes a second
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class DownloadTimeouts:
     """How long a source is waited for."""
 
     connect_s: float = 10
@@ -41,7 +43,11 @@ class Patience:
 
 
 def download(
-    remote: Remote, part: Path, patience: Patience, tell: Told, should_stop: Callable[[], bool]
+    remote: RemoteFile,
+    part: Path,
+    patience: DownloadTimeouts,
+    tell: ByteProgress,
+    should_stop: Callable[[], bool],
 ) -> None:
     """Bring a whole file to `part` and check it; bytes that are there are not asked for again.
 
@@ -52,7 +58,9 @@ def download(
         runner.run(_watched(_Download(remote, part, patience), tell, should_stop))
 
 
-async def _watched(download: "_Download", tell: Told, should_stop: Callable[[], bool]) -> None:
+async def _watched(
+    download: "_Download", tell: ByteProgress, should_stop: Callable[[], bool]
+) -> None:
     """Let it run, looking every moment whether it may go on."""
     writer = asyncio.create_task(download.run())
     until = monotonic() + download.patience.total_s
@@ -75,9 +83,9 @@ async def _watched(download: "_Download", tell: Told, should_stop: Callable[[], 
 class _Download:
     """One file on its way."""
 
-    def __init__(self, remote: Remote, part: Path, patience: Patience) -> None:
+    def __init__(self, remote: RemoteFile, part: Path, patience: DownloadTimeouts) -> None:
         self.remote, self.part, self.patience = remote, part, patience
-        self.pace, self.total, self.resumed = Pace(), remote.size or 0, False
+        self.pace, self.total, self.resumed = TransferRate(), remote.size or 0, False
 
     def have(self) -> int:
         """Bytes in the part file."""
@@ -111,28 +119,30 @@ class _Download:
 
     async def _bring(self) -> None:
         """All bytes, over as many connections as it takes while each brings some."""
-        from resnet_demo.data.cifar10 import web
+        from resnet_demo.data.cifar10 import http_client
 
         patience = (self.patience.connect_s, self.patience.slow_s)
-        async with web.new_client(*patience) as client:
+        async with http_client.new_client(*patience) as client:
             for retries_left in reversed(range(RETRIES + 1)):
                 before = self.pace.came
                 try:
                     return await self._ask(client)
-                except web.FAILURES as error:
-                    hopeless = self.pace.came == before or not web.is_break(error)
+                except http_client.FAILURES as error:
+                    hopeless = self.pace.came == before or not http_client.is_broken_connection(
+                        error
+                    )
                     if hopeless or not retries_left:
-                        raise SourceError(web.in_words(error, *patience)) from error
+                        raise SourceError(http_client.describe_failure(error, *patience)) from error
                 self.pace.pause()
                 await asyncio.sleep(self.patience.pause_s)
 
     async def _ask(self, client: "httpx.AsyncClient") -> None:
         """One connection: go on where the file ends, or from zero where that is not understood."""
-        from resnet_demo.data.cifar10 import web
+        from resnet_demo.data.cifar10 import http_client
 
         for asked in dict.fromkeys((self.have(), 0)):
-            async with web.answer(client, self.remote.url, asked) as response:
-                place = web.accepted(response, self.remote.size, asked)
+            async with http_client.open_response(client, self.remote.url, asked) as response:
+                place = http_client.accepted_range(response, self.remote.size, asked)
                 if place:
                     return await self._write(response, *place)
 
@@ -151,7 +161,7 @@ class _Download:
             os.fsync(file.fileno())
 
 
-class Pace:
+class TransferRate:
     """How many bytes came, and how fast they come."""
 
     def __init__(self) -> None:
@@ -166,7 +176,7 @@ class Pace:
         """Nothing is expected for a while."""
         self.marks.clear()
 
-    def judge(self, patience: Patience) -> None:
+    def judge(self, patience: DownloadTimeouts) -> None:
         """Called every moment. Raises SourceError for a source that has been slow long enough."""
         if not self.marks:
             return

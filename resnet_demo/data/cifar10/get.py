@@ -15,65 +15,64 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from resnet_demo.data.cifar10 import archive, parquet
-from resnet_demo.data.cifar10.download import Patience, download
-from resnet_demo.data.cifar10.sources import VARIABLE, Source, SourceError
+from resnet_demo.data.cifar10 import original_batches, parquet
+from resnet_demo.data.cifar10.download import DownloadTimeouts, download
+from resnet_demo.data.cifar10.sources import COPY_VARIABLE, Source, SourceError
 from resnet_demo.data.folder import INFO, new_dataset, write_info
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
 
-NAME = archive.INFO.name
+NAME = original_batches.INFO.name
 DOWNLOADS = ".downloads"
 DATASET_BYTES = 200_000_000  # both splits as arrays, and some air
-TELL_EVERY_S = 0.35
-PATIENCE = Patience()
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
-WAYS_OUT = (
+REPORT_EVERY_S = 0.35
+TIMEOUTS = DownloadTimeouts()
+DISK_FULL_ERRNOS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # the last: a limit on the size of files
+SUGGESTIONS = (
     f"What you can do: import a copy that you have (on the Data tab, or by `python -m resnet_demo "
-    f"data import {NAME} PATH`), name a copy by {VARIABLE} (an address or a path) and try again, "
-    "or use shapes10, which is built in"
+    f"data import {NAME} PATH`), name a copy by {COPY_VARIABLE} (an address or a path) and try "
+    "again, or use shapes10, which is built in"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer:
+class DownloadProgress:
     """How far it is. done and total in what `unit` says, over all files of the source."""
 
     source: str  # in words
-    what: str  # what is happening, one short sentence
+    message: str  # what is happening, one short sentence
     done: int = 0
     total: int = 0  # 0: not known
     unit: str = "bytes"  # or "batches", "pictures", "" where only the share counts
     rate: float = 0.0  # units a second over the last few; 0: not known
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At this rate; None where nobody knows."""
-        return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
 def get_cifar10(
     root: Path,
     sources: Sequence[Source],
     *,
-    patience: Patience = PATIENCE,
-    tell: Callable[[Transfer], object] = lambda transfer: None,
+    patience: DownloadTimeouts = TIMEOUTS,
+    report: Callable[[DownloadProgress], object] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> DatasetInfo:
     """Make the dataset `cifar10` under root from the first source that has it.
 
-    tell: called at most some three times a second, and at each beginning and end. should_stop:
+    report: called at most some three times a second, and at each beginning and end. should_stop:
     asked ten times a second while bytes come, and at each step of unpacking.
     Raises ConfigError where cifar10 is there already, StoppedError, and DemoError for a full disk,
     for another process at the same work, or where no source had it: then the message says how
     each of them failed and what else can be done.
     """
-    if dropped := archive.original(root):
+    if dropped := original_batches.find_original(root):
         sources = [Source("the archive in the data folder", path=dropped), *sources]
     with _alone(root) as downloads:
         with new_dataset(root, NAME) as folder:
-            work = _Getting(folder, downloads, patience, _Teller(tell), should_stop)
+            work = _Getting(folder, downloads, patience, _Teller(report), should_stop)
             info = work.from_first(sources)
         shutil.rmtree(downloads, ignore_errors=True)
     return info
@@ -114,12 +113,12 @@ def _locked(path: Path) -> int:
 class _Teller:
     """Passes reports on, the ones in between not too often."""
 
-    def __init__(self, tell: Callable[[Transfer], object]) -> None:
+    def __init__(self, tell: Callable[[DownloadProgress], object]) -> None:
         self.tell, self.told_at = tell, 0.0
 
-    def __call__(self, transfer: Transfer) -> None:
+    def __call__(self, transfer: DownloadProgress) -> None:
         at_an_end = transfer.done in (0, transfer.total)
-        if at_an_end or monotonic() - self.told_at >= TELL_EVERY_S:
+        if at_an_end or monotonic() - self.told_at >= REPORT_EVERY_S:
             self.told_at = monotonic()
             self.tell(transfer)
 
@@ -130,8 +129,8 @@ class _Getting:
 
     folder: Path
     downloads: Path
-    patience: Patience
-    tell: Callable[[Transfer], object]
+    patience: DownloadTimeouts
+    tell: Callable[[DownloadProgress], object]
     should_stop: Callable[[], bool]
 
     def from_first(self, sources: Sequence[Source]) -> DatasetInfo:
@@ -143,15 +142,17 @@ class _Getting:
                 return self._from(source)
             except SourceError as error:
                 failures.append(f"{source.name} ({error})")
-                self.tell(Transfer(source=source.name, what=f"{source.name} failed: {error}"))
+                self.tell(
+                    DownloadProgress(source=source.name, message=f"{source.name} failed: {error}")
+                )
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno not in DISK_FULL_ERRNOS:
                     raise
                 raise DemoError(f"the disk is full: {self._lacking(source)}") from error
         raise DemoError(self._nothing_worked(failures))
 
     def _from(self, source: Source) -> DatasetInfo:
-        if source.kind == "parquet" and not parquet.is_readable():
+        if source.kind == "parquet" and not parquet.has_pyarrow():
             raise SourceError(f"reading its files needs pyarrow: {parquet.INSTALL}")
         if self._free() < self._needed(source):
             raise DemoError(f"the disk is full: {self._lacking(source)}")
@@ -167,7 +168,7 @@ class _Getting:
     def _download(self, source: Source, parts: Sequence[Path]) -> None:
         sizes, before = [remote.size or 0 for remote in source.files], 0
         for remote, part in zip(source.files, parts, strict=True):
-            shown = Transfer(source=source.name, what=f"downloading from {source.name}")
+            shown = DownloadProgress(source=source.name, message=f"downloading from {source.name}")
 
             def told(done: int, total: int, rate: float, shown=shown, before=before) -> None:
                 total = sum(sizes) or total
@@ -187,7 +188,7 @@ class _Getting:
                 if isinstance(error.__cause__, OSError) and not isinstance(error, DamagedError):
                     raise error.__cause__ from None  # the disk's fault: no other source helps
                 raise SourceError(self._named(str(error), source)) from error
-            if (info.classes, info.size) != (archive.CLASSES, archive.INFO.size):
+            if (info.classes, info.size) != (original_batches.CLASSES, original_batches.INFO.size):
                 raise SourceError("it holds other classes than CIFAR-10")
             for file in Path(staging, NAME).iterdir():
                 if file.name != INFO:
@@ -199,13 +200,15 @@ class _Getting:
 
     def _convert(self, source: Source, parts: Sequence[Path], staging: Path) -> DatasetInfo:
         if source.kind == "parquet":
-            return parquet.convert(staging, *parts, self._progress(source, "pictures"))
+            return parquet.convert_parquet(staging, *parts, self._progress(source, "pictures"))
         path = source.path or parts[0]
-        unit = "batches" if archive.is_original(path) else ""
+        unit = "batches" if original_batches.is_original(path) else ""
         return import_images(staging, NAME, path, progress=self._progress(source, unit))
 
     def _progress(self, source: Source, unit: str) -> Callable[[int, int | None, str], None]:
-        shown = Transfer(source=source.name, what=f"unpacking what {source.name} had", unit=unit)
+        shown = DownloadProgress(
+            source=source.name, message=f"unpacking what {source.name} had", unit=unit
+        )
 
         def told(done: int, total: int | None, message: str) -> None:
             self._check_stop()
@@ -237,6 +240,6 @@ class _Getting:
         return f"CIFAR-10 needs {needed:,.0f} MB more in {self.folder.parent}, {free:,.0f} are free"
 
     def _nothing_worked(self, failures: Sequence[str]) -> str:
-        tried = f"CIFAR-10 could not be had. Tried: {'; '.join(failures)}. {WAYS_OUT}."
+        tried = f"CIFAR-10 could not be had. Tried: {'; '.join(failures)}. {SUGGESTIONS}."
         kept = any(self.downloads.glob("*.part"))
         return tried + (" What has come is kept: trying again goes on from there." if kept else "")

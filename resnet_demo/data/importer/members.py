@@ -10,7 +10,7 @@ Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """How much one source may hold before it is taken for an attack or a mistake."""
 
     members: int = 250_000  # files and folders, hidden ones too
@@ -32,10 +32,10 @@ class Member:
     total: int
 
 
-class Budget:
+class LimitChecker:
     """Counts what was read against the limits; beyond them it raises DamagedError."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ArchiveLimits) -> None:
         self.limits = limits
         self.members = self.empty = self.paths = self.unpacked = 0
 
@@ -45,7 +45,7 @@ class Budget:
         self.empty += size == 0
         self.paths += len(path)
         if self.members > self.limits.members:
-            raise too_many_files(self.limits)
+            raise too_many_files_error(self.limits)
         if self.empty > self.limits.empty:
             raise DamagedError(f"there are more than {self.limits.empty:,} empty files and folders")
         if len(path) > self.limits.path:
@@ -67,7 +67,7 @@ class Budget:
             raise DamagedError(f"it unpacks to more than {self.limits.unpacked:,} bytes")
 
 
-def too_many_files(limits: Limits) -> DamagedError:
+def too_many_files_error(limits: ArchiveLimits) -> DamagedError:
     """The error for what exceeds the number of members."""
     return DamagedError(f"there are more than {limits.members:,} files and folders")
 
@@ -86,6 +86,6 @@ def is_hidden(parts: Parts) -> bool:
     return not parts or any(part.startswith(".") or part in CLUTTER for part in parts)
 
 
-def not_a_file(name: str) -> DamagedError:
+def not_a_file_error(name: str) -> DamagedError:
     """The error for a link or a device, which are never followed."""
     return DamagedError(f"{shortened(name)} is a link or a device, not a file")

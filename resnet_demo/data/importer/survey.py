@@ -1,141 +1,182 @@
-"""What is in a person's folder or archive, before it is imported. Nothing is written. No torch."""
+"""What a survey found in a person's pictures, what to mind about it, and its files. No torch."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from hashlib import blake2b
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from resnet_demo.data.cifar10 import archive
-from resnet_demo.data.folder import NAMED_SKIPPED, SPLITS, Progress
-from resnet_demo.data.importer.findings import SAMPLE_SIDE, Survey, read_survey, write_survey
-from resnet_demo.data.importer.layout import Arrangement
-from resnet_demo.data.importer.members import Member, Parts
-from resnet_demo.data.importer.reading import put_in_order, read_pictures
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.importer.read_pictures import MOST_UNREADABLE
+from resnet_demo.errors import DamagedError, shortened
+from resnet_demo.files import write_atomically
 
-__all__ = ["Survey", "read_survey", "survey", "write_survey"]
+KINDS = ("images", "cifar10")  # cifar10: the original batches
+SAMPLE_SIDE = 64  # pixels
+FEW = 20  # pictures; a class of fewer is little to learn from
+UNEVEN = 10  # times as many pictures in one class as in another
+NAMED = 3  # classes or files in one sentence
+SURVEY, SAMPLES = "survey.json", "samples.npz"
+# What json and numpy raise on foreign bytes.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    TypeError,
+    RecursionError,
+    zipfile.BadZipFile,
+)
 
-SAMPLED, SAMPLED_CLASSES = 4, 24  # pictures of a class, classes
-SAMPLED_FOLDERS = 512  # whose first pictures are kept until their classes are known: 25 MB
-NAMED_PAIRS = 5
-Nameable = Callable[[int], str]  # the name of the picture in a row
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Counts are of readable pictures, in the splits that an import would make."""
+
+    kind: str
+    own_split: bool  # false: a fifth of each class becomes the test
+    classes: tuple[tuple[str, int, int], ...]  # name, train, test, in label order
+    # Width and height of the smallest, the median and the largest by their shorter side, which
+    # the square that is cut out has.
+    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    unreadable: int  # files in class folders
+    unreadable_names: tuple[str, ...]  # the first of them
+    duplicates: int  # test pictures that are in train too, byte for byte
+    duplicate_pairs: tuple[tuple[str, str], ...]  # the first of them: names in train and in test
+    repeated: int  # pictures that are in their own split already
+    passed_over: int  # files outside the class folders
+    bytes: int  # of all files, unpacked
+    # class -> (n, 64, 64, 3) uint8, the first pictures of the first classes
+    samples: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    def warnings(self, size: int = 32) -> list[str]:
+        """What to mind before importing at `size` pixels: a plain sentence each, without a stop."""
+        parts = (
+            _few(self),
+            _uneven(self),
+            _duplicated(self),
+            _unreadable(self),
+            _small(self, size),
+        )
+        return [sentence for part in parts for sentence in part]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field name -> value, ready for JSON; without the samples."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "samples"}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Survey":
+        """The opposite of `to_dict`. Raises DamagedError for what it never wrote."""
+        try:
+            given = {f.name: _frozen(values[f.name]) for f in fields(cls) if f.name != "samples"}
+            found = cls(**given)
+            sound = _is_sound(found)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError("the survey is incomplete") from error
+        if not sound:
+            raise DamagedError("the survey makes no sense")
+        return found
 
 
-def survey(source: Path, *, progress: Progress | None = None) -> Survey:
-    """Look through a source as `import_images` would read it, once.
+def write_survey(folder: Path, found: Survey) -> None:
+    """`samples.npz` and then `survey.json`: where this is, both are. Raises OSError."""
+    (folder / SURVEY).unlink(missing_ok=True)
+    names = [name for name, _, _ in found.classes]
+    labels = [names.index(name) for name, some in found.samples.items() for _ in some]
+    empty = np.empty((0, SAMPLE_SIDE, SAMPLE_SIDE, 3), np.uint8)
+    pictures = np.concatenate([empty, *found.samples.values()])
+    write_atomically(
+        folder / SAMPLES,
+        lambda file: np.savez(file, pictures=pictures, labels=np.array(labels, np.int64)),
+    )
+    write_atomically(folder / SURVEY, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
 
-    Memory is bounded by the limits of `members.Limits`. progress: called now and then; what it
-    raises ends the survey. Raises what an import of the same source would raise, but for
-    unreadable pictures: they are told.
-    """
-    source = source.resolve()
-    progress = progress or (lambda done, total, message: None)
-    if archive.is_original(source):
-        return _of_batches(source, progress)
-    seen = _Seen()
-    found = read_pictures(source, seen.see, progress)
-    progress(0, None, "comparing the pictures")
-    ordered = put_in_order(found)
-    readable = [parts for parts, good in zip(found.paths, found.readable, strict=True) if good]
-    return Survey(
-        kind="images",
-        own_split=ordered.own_split,
-        unreadable=len(ordered.skipped),
-        unreadable_names=tuple(ordered.skipped[:NAMED_SKIPPED]),
-        passed_over=found.loose + len(found.paths) - ordered.pictures,
-        bytes=found.bytes,
-        **_told(ordered.arrangement, seen, lambda row: "/".join(readable[row])),
+
+def read_survey(folder: Path) -> Survey:
+    """What `write_survey` wrote, samples too. Raises DamagedError."""
+    try:
+        found = Survey.from_dict(json.loads((folder / SURVEY).read_bytes()))
+        with np.load(folder / SAMPLES, allow_pickle=False) as arrays:
+            pictures, labels = arrays["pictures"], arrays["labels"]
+        sound = pictures.shape == (len(labels), SAMPLE_SIDE, SAMPLE_SIDE, 3)
+        for label in dict.fromkeys(labels.tolist()):
+            found.samples[found.classes[label][0]] = pictures[labels == label]
+    except UNREADABLE as error:
+        raise DamagedError("the survey is damaged") from error
+    if not sound:
+        raise DamagedError("the survey is damaged")
+    return found
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def _is_sound(found: Survey) -> bool:
+    counts = [found.unreadable, found.duplicates, found.repeated, found.passed_over, found.bytes]
+    counts += [count for _, train, test in found.classes for count in (train, test)]
+    words = [name for name, _, _ in found.classes]
+    words += found.unreadable_names + tuple(name for pair in found.duplicate_pairs for name in pair)
+    return (
+        found.kind in KINDS
+        and type(found.own_split) is bool
+        and len(found.classes) >= 2
+        and all(type(word) is str for word in words)
+        and all(type(count) is int and count >= 0 for count in counts)
+        and len(found.sizes) == 3
+        and all(type(side) is int and side > 0 for size in found.sizes for side in size)
+        and all(len(size) == 2 for size in found.sizes)
     )
 
 
-class _Seen:
-    """What is kept of each readable picture, by its row; of a few, what they look like."""
-
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.sizes: list[tuple[int, int]] = []  # width, height
-        self.squares: dict[int, np.ndarray] = {}
-        self._sampled: Counter[Parts] = Counter()
-
-    def see(self, member: Member, pixels: np.ndarray | None) -> None:
-        """The next file of a source."""
-        if pixels is not None:
-            self.add(member.data, pixels, member.parts[:-1])
-
-    def add(self, data: bytes, pixels: np.ndarray, folder: Parts) -> None:
-        """pixels: (H, W, 3) uint8. folder: of which the first few pictures are kept."""
-        known = folder in self._sampled or len(self._sampled) < SAMPLED_FOLDERS
-        if known and self._sampled[folder] < SAMPLED:
-            self._sampled[folder] += 1
-            self.squares[len(self.digests)] = to_square(pixels, SAMPLE_SIDE)
-        self.digests.append(blake2b(data, digest_size=16).digest())
-        self.sizes.append((pixels.shape[1], pixels.shape[0]))
+def _few(found: Survey) -> Iterator[str]:
+    few = [(name, a + b) for name, a, b in found.classes if a + b < FEW]
+    named = _such_as([f"{shortened(name)} ({count})" for name, count in few])
+    if few:
+        who = "one class has" if len(few) == 1 else f"{len(few):,} classes have"
+        yield f"{who} fewer than {FEW} pictures{named}"
 
 
-def _told(arrangement: Arrangement, seen: _Seen, name: Nameable) -> dict:
-    """Fields of a Survey that follow from the rows of both splits."""
-    train, test = arrangement.train[0].tolist(), arrangement.test[0].tolist()
-    sizes = sorted((seen.sizes[row] for row in train + test), key=lambda size: sorted(size))
-    pairs = _pairs(seen.digests, train, test)
-    distinct = (len({seen.digests[row] for row in rows}) for rows in (train, test))
-    return {
-        "classes": _counts(arrangement),
-        "sizes": (sizes[0], sizes[len(sizes) // 2], sizes[-1]),
-        "duplicates": len(pairs),
-        "duplicate_pairs": tuple((name(one), name(two)) for one, two in pairs[:NAMED_PAIRS]),
-        "repeated": len(train) + len(test) - sum(distinct),
-        "samples": _samples(arrangement, seen.squares),
-    }
+def _uneven(found: Survey) -> Iterator[str]:
+    counts = [(a + b, name) for name, a, b in found.classes]
+    (least, small), (most, large) = min(counts), max(counts)
+    if most > UNEVEN * least:
+        yield (
+            f"the classes are uneven: {shortened(large)} has {most:,} pictures, "
+            f"{shortened(small)} {least:,}"
+        )
 
 
-def _counts(arrangement: Arrangement) -> tuple[tuple[str, int, int], ...]:
-    n = len(arrangement.classes)
-    train, test = (np.bincount(getattr(arrangement, s)[1], minlength=n).tolist() for s in SPLITS)
-    return tuple(zip(arrangement.classes, train, test, strict=True))
+def _duplicated(found: Survey) -> Iterator[str]:
+    if found.duplicates == 1:
+        yield "one test picture is also in train: the test score will flatter"
+    elif found.duplicates:
+        yield f"{found.duplicates:,} test pictures are also in train: the test score will flatter"
 
 
-def _pairs(digests: list[bytes], train: list[int], test: list[int]) -> list[tuple[int, int]]:
-    """Each test row whose content is in train, and the first such row there."""
-    first: dict[bytes, int] = {}
-    for row in train:
-        first.setdefault(digests[row], row)
-    return [(first[digests[row]], row) for row in test if digests[row] in first]
+def _unreadable(found: Survey) -> Iterator[str]:
+    if not found.unreadable:
+        return
+    total = found.unreadable + sum(a + b for _, a, b in found.classes)
+    named = _such_as([shortened(name) for name in found.unreadable_names], found.unreadable)
+    what = f"{found.unreadable:,} of {total:,} pictures cannot be read"
+    if found.unreadable > MOST_UNREADABLE * total:
+        yield f"{what}, more than a tenth: the import will refuse{named}"
+    else:
+        yield f"{what} and will be left out{named}"
 
 
-def _samples(arrangement: Arrangement, squares: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
-    """Class -> (n, 64, 64, 3): of training pictures first."""
-    some = defaultdict(list)
-    for rows, labels in (arrangement.train, arrangement.test):
-        for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
-            if row in squares and len(some[label]) < SAMPLED:
-                some[label].append(squares[row])
-    chosen = sorted(some)[:SAMPLED_CLASSES]
-    return {arrangement.classes[label]: np.stack(some[label]) for label in chosen}
+def _small(found: Survey, size: int) -> Iterator[str]:
+    width, height = found.sizes[0]
+    if min(width, height) < size:
+        yield (
+            f"pictures smaller than {size} pixels are enlarged: the smallest has {width} × {height}"
+        )
 
 
-def _of_batches(source: Path, progress: Progress) -> Survey:
-    """The original CIFAR-10: read by the unpickler that trusts nothing, so that it is told what
-    the import will find, and what it will refuse.
-    """
-    classes, batches = archive.read_batches(source, progress)
-    seen, names, parts = _Seen(), [], {}
-    for split, wanted in archive.BATCHES.items():
-        start, labels = len(names), []
-        for batch in wanted:
-            images, of_batch = batches[batch]
-            labels.append(of_batch)
-            for number, (pixels, label) in enumerate(zip(images, of_batch.tolist(), strict=True)):
-                seen.add(pixels.tobytes(), pixels, (split, classes[label]))
-                names.append(f"{batch}/{number}")
-        parts[split] = np.arange(start, len(names)), np.concatenate(labels)
-    return Survey(
-        kind="cifar10",
-        own_split=True,
-        unreadable=0,
-        unreadable_names=(),
-        passed_over=0,
-        bytes=sum(images.nbytes for images, _ in batches.values()),
-        **_told(Arrangement(classes, parts["train"], parts["test"]), seen, names.__getitem__),
-    )
+def _such_as(names: list[str], count: int | None = None) -> str:
+    """`: a, b` for a few names, `, such as a, b, c` for the first of many."""
+    count = len(names) if count is None else count
+    return (": " if count <= NAMED else ", such as ") + ", ".join(names[:NAMED])

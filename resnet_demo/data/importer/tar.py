@@ -6,7 +6,13 @@ import tarfile
 from collections.abc import Iterator
 from typing import Protocol
 
-from resnet_demo.data.importer.members import Budget, Parts, is_hidden, not_a_file, safe_parts
+from resnet_demo.data.importer.members import (
+    LimitChecker,
+    Parts,
+    is_hidden,
+    not_a_file_error,
+    safe_parts,
+)
 
 MOST_HEADER = 64 * 1024  # bytes of a long name or of attributes, held in memory
 MOST_GLOBAL = 100  # attributes of all members, which every one is given a copy of
@@ -31,7 +37,7 @@ class Unpacked(Protocol):
         """From one to `size` bytes, b"" at the end."""
 
 
-def files_in_tar(unpacked: Unpacked, budget: Budget) -> Iterator[tuple[Parts, bytes]]:
+def files_in_tar(unpacked: Unpacked, budget: LimitChecker) -> Iterator[tuple[Parts, bytes]]:
     """Path and bytes of each regular file, in their order.
 
     Raises NoTarError, DamagedError for links, devices and what is beyond the budget,
@@ -54,7 +60,7 @@ def files_in_tar(unpacked: Unpacked, budget: Budget) -> Iterator[tuple[Parts, by
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
-                raise not_a_file(info.name)
+                raise not_a_file_error(info.name)
             if not is_hidden(parts):
                 budget.file(info.name, info.size)
                 yield parts, archive.extractfile(info).read()
@@ -65,7 +71,7 @@ def files_in_tar(unpacked: Unpacked, budget: Budget) -> Iterator[tuple[Parts, by
 class _Counted:
     """Unpacked bytes on their way to tarfile, counted."""
 
-    def __init__(self, file: Unpacked, budget: Budget) -> None:
+    def __init__(self, file: Unpacked, budget: LimitChecker) -> None:
         self.file, self.budget = file, budget
 
     def read(self, size: int) -> bytes:

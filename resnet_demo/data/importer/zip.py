@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from resnet_demo.data.importer.members import (
-    Budget,
-    Limits,
+    ArchiveLimits,
+    LimitChecker,
     Member,
     is_hidden,
-    not_a_file,
+    not_a_file_error,
     safe_parts,
-    too_many_files,
+    too_many_files_error,
 )
 from resnet_demo.errors import DamagedError, shortened
 
@@ -24,7 +24,7 @@ MOST_TABLE = 128 * 2**20  # bytes
 ENCRYPTED, UTF8 = 1, 0x800  # flags
 
 
-def files_in_zip(file: BinaryIO, budget: Budget) -> Iterator[Member]:
+def files_in_zip(file: BinaryIO, budget: LimitChecker) -> Iterator[Member]:
     """Each regular file in the order of the table of contents.
 
     Raises DamagedError for links, devices and what is beyond the budget, and what zipfile raises.
@@ -52,7 +52,7 @@ class _Table:
     So it holds for zip64, for a wrong number of entries, for a record hidden behind another.
     """
 
-    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+    def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         self.file, self.limits = file, limits
 
     def read(self, size: int = -1) -> bytes:
@@ -60,7 +60,7 @@ class _Table:
             raise DamagedError(f"its table of contents has more than {MOST_TABLE:,} bytes")
         data = self.file.read(size)
         if data.count(ENTRY) > self.limits.members:
-            raise too_many_files(self.limits)
+            raise too_many_files_error(self.limits)
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -77,10 +77,10 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _check(info: zipfile.ZipInfo, path: str, limits: Limits) -> None:
+def _check(info: zipfile.ZipInfo, path: str, limits: ArchiveLimits) -> None:
     name, kind = shortened(path), stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise not_a_file(path)
+        raise not_a_file_error(path)
     if info.flag_bits & ENCRYPTED:
         raise DamagedError(f"{name} is encrypted")
     # bzip2 and xz inside a zip unpack without a bound in the standard library

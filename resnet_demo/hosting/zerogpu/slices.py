@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.rules import check_data
+from resnet_demo.data.store import check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Event
 from resnet_demo.files import mark

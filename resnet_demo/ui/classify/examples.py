@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from resnet_demo.data.pictures import decode_picture, to_square
+from resnet_demo.data.pictures import crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.models.description import describe
 from resnet_demo.runs.text import escape_markdown
@@ -104,7 +104,7 @@ def shipped_picture(name: str) -> np.ndarray:
 
 def thumbnails() -> list[tuple[np.ndarray, str]]:
     """The shipped pictures, small and square, with their names."""
-    return [(to_square(shipped_picture(name), SHOWN_PX), name) for name in SHIPPED]
+    return [(crop_to_square(shipped_picture(name), SHOWN_PX), name) for name in SHIPPED]
 
 
 def chosen(choices: Any, index: Any) -> Any:

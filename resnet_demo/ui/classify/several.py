@@ -14,7 +14,7 @@ import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from resnet_demo.data.pictures import decode_picture, to_square
+from resnet_demo.data.pictures import crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 from resnet_demo.runs.text import csv_safe, escape_markdown
 from resnet_demo.ui.classify.answer import FIT_WORDS
@@ -137,7 +137,7 @@ def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
     said = classifier.classify(rgb, 1, fit)
     return Answer(
         name,
-        to_square(rgb, SHOWN_PX),
+        crop_to_square(rgb, SHOWN_PX),
         said.labels[0]["label"],
         said.labels[0]["confidence"],
         said.outside and said.outside.is_outside,

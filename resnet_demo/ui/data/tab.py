@@ -63,7 +63,7 @@ def show(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
     """Facts, classes and images of a dataset; the sentence on it where it is damaged."""
     hidden, own = gr.update(visible=False), name not in (None, "shapes10")
     try:
-        info, counts = services.datasets.get(name), services.datasets.counts(name)
+        info, counts = services.datasets.get(name), services.datasets.class_counts(name)
     except DemoError as error:
         return (
             f"⚠ {escape_markdown(str(error))}",

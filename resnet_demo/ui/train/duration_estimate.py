@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig, make_config
-from resnet_demo.data.rules import check_data, split_sizes
-from resnet_demo.data.store import DatasetInfo
+from resnet_demo.data.splits import split_sizes
+from resnet_demo.data.store import DatasetInfo, check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, cost_of
 from resnet_demo.hosting.zerogpu.slices import USUAL_S, check_seconds

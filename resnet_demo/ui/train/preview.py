@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 
 from resnet_demo.config import TrainConfig, make_config
-from resnet_demo.data.growth import GROWN, sides
-from resnet_demo.data.rules import check_data
+from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
+from resnet_demo.data.store import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.form import Form
@@ -151,7 +151,7 @@ def shown_words(config: TrainConfig, page: "Preview") -> str:
 
 def changes(config: TrainConfig, size: int) -> bool:
     """Whether anything is done to images of this side, pixels."""
-    return bool(config.flip or config.crop or config.cutout or sides(config) != [size])
+    return bool(config.flip or config.crop or config.cutout or image_sizes(config) != [size])
 
 
 def applied(config: TrainConfig) -> str:
@@ -169,11 +169,11 @@ def applied(config: TrainConfig) -> str:
 
 def resized(config: TrainConfig, size: int) -> str:
     """Stored and shown side in words."""
-    first, *others = sides(config)
+    first, *others = image_sizes(config)
     if others:
         return (
             f"then resized to {square(first)} at first, and by and by to "
-            f"{square(config.image_size)}, the size of the last {1 - GROWN:.0%} of the run"
+            f"{square(config.image_size)}, the size of the last {1 - GROWTH_SHARE:.0%} of the run"
         )
     if first == size:
         return f"shown at {square(first)}, as stored"

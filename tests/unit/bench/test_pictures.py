@@ -15,7 +15,7 @@ from resnet_demo.bench.ood import outside
 from resnet_demo.bench.text import latency_lines, outside_lines
 from resnet_demo.cli import main
 from resnet_demo.config import make_config
-from resnet_demo.data.pictures import to_square
+from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
@@ -109,7 +109,7 @@ def test_each_kind_is_told_from_the_test_images_as_scikit_learn_says(run, datase
     shapes = datasets.load("shapes10", "test")[0]
     shapes = shapes[np.random.default_rng(0).permutation(len(shapes))[:30]]
     images = {kind: make(30, 12, 0).numpy() for kind, make in MAKERS.items()}
-    images["shapes10"] = [to_square(rgb, 12) for rgb in shapes]
+    images["shapes10"] = [crop_to_square(rgb, 12) for rgb in shapes]
     for kind, row in told["kinds"].items():
         energies = [classifier.classify(rgb).outside.energy for rgb in images[kind]]
         expected = roc_auc_score([0] * 30 + [1] * 30, [*own, *energies])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from resnet_demo.data.augment import augment, mirrored, permutation
+from resnet_demo.data.augment import augment, mirror_mask, permutation
 
 FILL = (1, 2, 3)
 EVERY_OTHER = torch.arange(16) % 2 == 1
@@ -57,11 +57,11 @@ def test_every_offset_comes_about_as_often():
 
 
 def test_an_epoch_mirrors_a_random_half_and_the_next_one_the_other():
-    first = mirrored(4000, 3, 1)
+    first = mirror_mask(4000, 3, 1)
     assert 1850 < first.sum() < 2150
-    assert torch.equal(mirrored(4000, 3, 2), ~first)
-    assert torch.equal(mirrored(4000, 3, 3), first)
-    assert not torch.equal(mirrored(4000, 4, 1), first)
+    assert torch.equal(mirror_mask(4000, 3, 2), ~first)
+    assert torch.equal(mirror_mask(4000, 3, 3), first)
+    assert not torch.equal(mirror_mask(4000, 4, 1), first)
 
 
 def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
@@ -73,13 +73,13 @@ def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
     assert blank.any(0).all()
 
 
-@pytest.mark.parametrize("places", [slice(5, 11), torch.tensor([15, 0, 7])], ids=str)
-def test_a_part_of_a_batch_is_given_what_it_is_given_among_all(places):
+@pytest.mark.parametrize("positions", [slice(5, 11), torch.tensor([15, 0, 7])], ids=str)
+def test_a_part_of_a_batch_is_given_what_it_is_given_among_all(positions):
     knobs = {"crop": 2, "cutout": 4, "fill": FILL, "generator_seed": (7, 1, 2)}
     whole = augment(noise(), mirror=EVERY_OTHER, **knobs)
-    part, mirror = noise()[places], EVERY_OTHER[places]
-    alone = augment(part, mirror=mirror, **knobs, batch_size=16, places=places)
-    assert torch.equal(alone, whole[places])
+    part, mirror = noise()[positions], EVERY_OTHER[positions]
+    alone = augment(part, mirror=mirror, **knobs, batch_size=16, positions=positions)
+    assert torch.equal(alone, whole[positions])
 
 
 def test_nothing_asked_is_nothing_done():

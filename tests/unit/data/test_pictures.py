@@ -14,13 +14,13 @@ from PIL import Image, ImageOps
 from resnet_demo.data import pictures
 from resnet_demo.data.pictures import (
     FITS,
-    cropped_part,
+    crop_region,
+    crop_to_square,
     decode_picture,
-    fitted,
-    padded,
-    padded_part,
-    squashed,
-    to_square,
+    fit_to_square,
+    pad_region,
+    pad_to_square,
+    squash_to_square,
 )
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
@@ -149,8 +149,10 @@ NOISE = np.random.RandomState(2).randint(0, 256, (37, 53, 4)).astype(np.uint8)
 def test_a_large_picture_comes_smaller_as_pil_reduces_it(
     mode: str, times: int, most_kept: int, monkeypatch
 ):
-    monkeypatch.setattr(pictures, "MOST_KEPT", most_kept)  # of 37 x 53 = 1,961 pixels
-    monkeypatch.setattr(pictures, "STRIPE", 200)  # pixels: several stripes, the last one smaller
+    monkeypatch.setattr(pictures, "MAX_RETURNED_PIXELS", most_kept)  # of 37 x 53 = 1,961 pixels
+    monkeypatch.setattr(
+        pictures, "STRIPE_PIXELS", 200
+    )  # pixels: several stripes, the last one smaller
     image = Image.fromarray(NOISE).convert(mode)
     data = written(image, "TIFF" if mode == "CMYK" else "PNG")
     white = Image.new("RGBA", image.size, "white")
@@ -162,7 +164,7 @@ def test_a_large_picture_comes_smaller_as_pil_reduces_it(
 
 
 def test_a_large_picture_of_sixteen_bits_comes_smaller_too(monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_KEPT", 500)
+    monkeypatch.setattr(pictures, "MAX_RETURNED_PIXELS", 500)
     levels = NOISE[..., 0].astype(np.uint16) * 257
     expected = Image.fromarray(NOISE[..., 0]).reduce(2)
     pixels = decoded(Image.fromarray(levels))
@@ -238,7 +240,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
 def test_a_kind_that_takes_more_memory_may_have_fewer_pixels(
     kind: str, options: dict, most: int, told: str, monkeypatch
 ):
-    monkeypatch.setattr(pictures, "MOST_BYTES", 240)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 240)
     assert decode_picture(written(Image.new("RGB", (most, 1)), kind, **options)).shape[1] == most
     larger = written(Image.new("RGB", (most + 1, 1)), kind, **options)
     with pytest.raises(DamagedError, match=f"{most + 1}x1 pixels, {told} in all"):
@@ -248,21 +250,21 @@ def test_a_kind_that_takes_more_memory_may_have_fewer_pixels(
 MEASURE = """
 import sys
 from pathlib import Path
-from resnet_demo.data.pictures import FITS, at_most, decode_picture, fitted
+from resnet_demo.data.pictures import FITS, decode_picture, fit_to_square, shrink_to_side
 from resnet_demo.errors import DamagedError
 
 def peak_mb():
     status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1000
 
-fitted(decode_picture(Path(sys.argv[1])), 32, "pad")  # what is loaded with the first picture
+fit_to_square(decode_picture(Path(sys.argv[1])), 32, "pad")  # what is loaded with the first picture
 idle = peak_mb()
 for name in sys.argv[2:]:
     try:
         rgb = decode_picture(Path(name))
         for fit in FITS:
-            fitted(rgb, 32, fit)
-        at_most(rgb, 1024)
+            fit_to_square(rgb, 32, fit)
+        shrink_to_side(rgb, 1024)
     except DamagedError as error:
         print(error)
 print(peak_mb() - idle)
@@ -290,12 +292,14 @@ def test_neither_a_bomb_nor_the_largest_picture_takes_more_than_300_mb(tmp_path:
     assert 150 < float(peak) < 300  # the picture of 50 million pixels has 200 MB of its own
 
 
-def test_the_limit_itself_is_allowed():
+def test_a_picture_of_exactly_the_pixel_limit_is_allowed(monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 50)
     image = written(Image.new("RGB", (10, 5), RED), "PNG")
-    assert decode_picture(image, most_pixels=50).shape == (5, 10, 3)
+    assert decode_picture(image).shape == (5, 10, 3)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 49)
     image.seek(0)
     with pytest.raises(DamagedError, match="10x5 pixels, the most is 49 "):
-        decode_picture(image, most_pixels=49)
+        decode_picture(image)
 
 
 def test_what_is_not_there_or_no_file_is_named(tmp_path: Path):
@@ -318,14 +322,14 @@ def test_a_long_name_is_cut_and_control_characters_are_shown():
 def test_the_centre_square_is_resized_as_pil_does():
     image = np.random.RandomState(0).randint(0, 256, (20, 50, 3)).astype(np.uint8)
     centre = Image.fromarray(image[:, 15:35]).resize((8, 8), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(to_square(image, 8), np.asarray(centre))
+    np.testing.assert_array_equal(crop_to_square(image, 8), np.asarray(centre))
     upright = np.ascontiguousarray(image.transpose(1, 0, 2))
-    assert to_square(upright, 32).shape == (32, 32, 3)
+    assert crop_to_square(upright, 32).shape == (32, 32, 3)
 
 
 def test_what_has_the_size_already_is_kept_bit_for_bit():
     image = np.random.RandomState(0).randint(0, 256, (8, 8, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(to_square(image, 8), image)
+    np.testing.assert_array_equal(crop_to_square(image, 8), image)
 
 
 WIDE = np.random.RandomState(1).randint(0, 256, (20, 51, 3)).astype(np.uint8)
@@ -336,15 +340,15 @@ TALL = np.ascontiguousarray(WIDE.transpose(1, 0, 2))
 @pytest.mark.parametrize("side", [8, 33, 64])
 def test_a_squashed_picture_is_pil_s(rgb: np.ndarray, side: int):
     expected = Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(squashed(rgb, side), np.asarray(expected))
+    np.testing.assert_array_equal(squash_to_square(rgb, side), np.asarray(expected))
 
 
 @pytest.mark.parametrize("rgb", [WIDE, TALL], ids=["wide", "tall"])
 @pytest.mark.parametrize("side", [8, 33, 64])
 def test_a_padded_picture_is_pil_s_between_bars_of_its_mean_colour(rgb: np.ndarray, side: int):
-    square = padded(rgb, side)
+    square = pad_to_square(rgb, side)
     assert (square.shape, square.dtype) == ((side, side, 3), np.uint8)
-    part = padded_part(*rgb.shape[:2], side)
+    part = pad_region(*rgb.shape[:2], side)
     inside = ImageOps.contain(Image.fromarray(rgb), (side, side), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(square[part], np.asarray(inside))
     bars = np.ones((side, side), bool)
@@ -357,30 +361,34 @@ def test_a_padded_picture_is_pil_s_between_bars_of_its_mean_colour(rgb: np.ndarr
 @pytest.mark.parametrize("fit", FITS)
 def test_every_way_of_fitting_keeps_a_square_of_that_size_bit_for_bit(fit: str):
     square = WIDE[:, :20]
-    np.testing.assert_array_equal(fitted(square, 20, fit), square)
+    np.testing.assert_array_equal(fit_to_square(square, 20, fit), square)
 
 
 def test_a_picture_is_fitted_in_the_way_that_is_asked_for():
-    for fit, expected in (("crop", to_square), ("squash", squashed), ("pad", padded)):
-        np.testing.assert_array_equal(fitted(WIDE, 16, fit), expected(WIDE, 16))
+    for fit, expected in (
+        ("crop", crop_to_square),
+        ("squash", squash_to_square),
+        ("pad", pad_to_square),
+    ):
+        np.testing.assert_array_equal(fit_to_square(WIDE, 16, fit), expected(WIDE, 16))
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (500, 1, 3)])
 def test_a_line_of_pixels_becomes_a_square_too(fit: str, shape: tuple[int, ...]):
     line = np.full(shape, 77, np.uint8)
-    np.testing.assert_array_equal(fitted(line, 8, fit), np.full((8, 8, 3), 77))
+    np.testing.assert_array_equal(fit_to_square(line, 8, fit), np.full((8, 8, 3), 77))
 
 
 @pytest.mark.parametrize("fit", ["", "fill", None, ["crop"]])
 def test_another_way_of_fitting_is_refused(fit: object):
     with pytest.raises(ConfigError, match=r"^fit must be one of crop, squash, pad, got "):
-        fitted(WIDE, 8, fit)
+        fit_to_square(WIDE, 8, fit)
 
 
 def test_the_cropped_part_is_the_middle():
-    assert cropped_part(20, 51) == (slice(0, 20), slice(15, 35))
-    assert cropped_part(51, 20) == (slice(15, 35), slice(0, 20))
+    assert crop_region(20, 51) == (slice(0, 20), slice(15, 35))
+    assert crop_region(51, 20) == (slice(15, 35), slice(0, 20))
 
 
 def test_pictures_are_read_without_torch():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_demo.data.cifar10.archive import INFO as CIFAR
+from resnet_demo.data.cifar10.original_batches import INFO as CIFAR
 from resnet_demo.data.preprocess import (
     ARTICLE_MEAN,
     ARTICLE_STD,
@@ -51,12 +51,11 @@ def test_pixels_are_scaled_to_0_to_1_and_normalized(images: np.ndarray, side: in
         torch.testing.assert_close(plain, raw)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("side", [32, 64])
-def test_the_result_has_channels_last_and_the_asked_type(images, side, dtype):
-    prepared = Preprocessing(32, side, *PLAIN).prepare(torch.from_numpy(images), dtype)
+def test_the_result_is_float32_with_channels_last(images, side):
+    prepared = Preprocessing(32, side, *PLAIN).prepare(torch.from_numpy(images))
     assert prepared.shape == (20, 3, side, side)
-    assert prepared.dtype == dtype
+    assert prepared.dtype == torch.float32
     assert prepared.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -76,7 +75,7 @@ def test_the_input_is_not_changed(images: np.ndarray):
 
 def test_an_upload_becomes_what_an_import_would_store(images: np.ndarray):
     wide = np.concatenate(images[:3], axis=1)
-    picture = Preprocessing(16, 32, *PLAIN).picture(wide)
+    picture = Preprocessing(16, 32, *PLAIN).fit_picture(wide)
     middle = Image.fromarray(images[1]).resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(picture, np.asarray(middle))
 

@@ -1,8 +1,8 @@
 import pytest
 
 from resnet_demo.config import make_config
-from resnet_demo.data.rules import check_data, check_split
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.splits import check_split
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 
 

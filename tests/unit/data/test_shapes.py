@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from resnet_demo.data import shapes
-from resnet_demo.data.moments import Moments
+from resnet_demo.data.info import PixelStatistics
 from resnet_demo.data.store import Datasets
 
 
 @pytest.fixture(scope="module")
 def made():
-    return shapes.shapes10()
+    return shapes.make_shapes10()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -21,7 +21,7 @@ def test_both_splits_are_balanced_and_of_the_told_size(made, split):
 
 
 def test_the_told_mean_and_deviations_are_the_measured_ones(made):
-    moments = Moments()
+    moments = PixelStatistics()
     moments.add(made["train"][0])
     for told in ("mean", "std", "per_image_std"):
         measured = getattr(moments, told)()
@@ -30,7 +30,7 @@ def test_the_told_mean_and_deviations_are_the_measured_ones(made):
 
 def test_the_same_seed_makes_the_same_images_and_another_seed_others(monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 20, "test": 10})
-    make = shapes.shapes10.__wrapped__  # not the kept ones
+    make = shapes.make_shapes10.__wrapped__  # not the kept ones
     np.testing.assert_array_equal(make(3)["train"][0], make(3)["train"][0])
     assert (make(3)["train"][0] != make(4)["train"][0]).any()
     assert (make(3)["train"][0][:10] != make(3)["test"][0]).any()

@@ -124,7 +124,7 @@ def test_a_label_that_is_no_class_is_damaged(datasets, label):
 
 def test_datasets_are_listed_without_torch():
     program = (
-        "import sys, pathlib, resnet_demo.data, resnet_demo.data.importing as i\n"
+        "import sys, pathlib, resnet_demo.data, resnet_demo.data.importer.import_images as i\n"
         "from resnet_demo.data.store import Datasets\n"
         "Datasets(pathlib.Path('nowhere')).list()\n"
         "sys.exit('torch' in sys.modules)"
@@ -133,7 +133,7 @@ def test_datasets_are_listed_without_torch():
 
 
 def test_the_images_of_each_class_are_counted(datasets):
-    counts = datasets.counts("pets")
+    counts = datasets.class_counts("pets")
     labels = {split: datasets.load("pets", split)[1].tolist() for split in ("train", "test")}
     for split, of_split in counts.items():
         assert list(of_split) == list(datasets.get("pets").classes)

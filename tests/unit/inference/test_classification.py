@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from resnet_demo.data.pictures import FITS, fitted
+from resnet_demo.data.pictures import FITS, fit_to_square
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.inference.classification import Outside, classify
 from resnet_demo.models import build_model
@@ -75,7 +75,7 @@ def test_preprocessing_that_cannot_be_is_refused(saved):
 @pytest.mark.parametrize("fit", FITS)
 def test_a_picture_is_shown_in_the_way_that_is_asked_for(saved, fit):
     result = classify(saved, picture(), fit=fit)
-    np.testing.assert_array_equal(result.seen, fitted(picture(), 32, fit))
+    np.testing.assert_array_equal(result.seen, fit_to_square(picture(), 32, fit))
     alike = classify(saved, result.seen)  # has that size already: no fit changes it
     assert result.labels == alike.labels
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from matplotlib import colormaps
 
-from resnet_demo.data.pictures import fitted
+from resnet_demo.data.pictures import fit_to_square
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.class_maps import enlarged
 from resnet_demo.inference.overlay import overlay, placed
@@ -31,7 +31,7 @@ def middle(plane):
 def test_heat_lies_where_the_square_was_cut_from(fit, upright, side):
     rgb = dot(20, 80)
     rgb = rgb.transpose(1, 0, 2) if upright else rgb
-    seen = torch.from_numpy(fitted(rgb, side, fit))[..., 0].float()
+    seen = torch.from_numpy(fit_to_square(rgb, side, fit))[..., 0].float()
     result = placed(seen, *rgb.shape[:2], fit)
     assert result.shape == rgb.shape[:2]
     assert middle(result) == pytest.approx((80, 20) if upright else (20, 80), abs=2)

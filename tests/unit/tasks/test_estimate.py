@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from resnet_demo.config import make_config, to_json
-from resnet_demo.data.growth import sides
+from resnet_demo.data.image_sizes import image_sizes
 from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch, Started, Step
 from resnet_demo.paths import Paths
@@ -43,7 +43,7 @@ def earlier(runs):
         run = Run((root or runs.root) / name)
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config({**ASKED, **knobs}), "0"))
-        told = {**OPENING, "epochs": run.config().epochs, "sides": sides(run.config())}
+        told = {**OPENING, "epochs": run.config().epochs, "sides": image_sizes(run.config())}
         run.log().append(Started(step=0, epoch=1, **told))
         for n, rate in enumerate(steps, 1):
             run.log().append(Step(step=n, epoch=1, images_per_s=rate, **STEP))

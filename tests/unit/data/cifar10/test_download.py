@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
-from resnet_demo.data.cifar10 import web
-from resnet_demo.data.cifar10.download import Patience, download
-from resnet_demo.data.cifar10.sources import Remote, SourceError
+from resnet_demo.data.cifar10 import http_client
+from resnet_demo.data.cifar10.download import DownloadTimeouts, download
+from resnet_demo.data.cifar10.sources import RemoteFile, SourceError
 from resnet_demo.errors import StoppedError
 from tests.faults import file_size_limit
 from tests.loopback import (
@@ -29,8 +29,8 @@ from tests.loopback import (
 )
 
 DATA = np.random.default_rng(0).bytes(300_000)
-EASY = Patience(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
-QUICK = Patience(slow_s=0.3, slow_bytes_per_s=50_000)
+EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
+QUICK = DownloadTimeouts(slow_s=0.3, slow_bytes_per_s=50_000)
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def part(tmp_path: Path) -> Path:
     return tmp_path / "some.part"
 
 
-def bring(remote: Remote, part: Path, patience=EASY, tell=None, should_stop=None) -> None:
+def bring(remote: RemoteFile, part: Path, patience=EASY, tell=None, should_stop=None) -> None:
     tell, should_stop = tell or (lambda *now: None), should_stop or (lambda: False)
     download(remote, part, patience, tell, should_stop)
 
 
-def refusal(remote: Remote, part: Path, patience: Patience = EASY) -> str:
+def refusal(remote: RemoteFile, part: Path, patience: DownloadTimeouts = EASY) -> str:
     with pytest.raises(SourceError) as caught:
         bring(remote, part, patience)
     return str(caught.value)
@@ -222,7 +222,7 @@ def redirected(*places: str) -> list[str]:
     async def ask() -> None:
         async with (
             httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client,
-            web.answer(client, "https://a.example/file", 5) as response,
+            http_client.open_response(client, "https://a.example/file", 5) as response,
         ):
             assert response is not None
 
@@ -270,19 +270,19 @@ def test_a_slow_server_is_given_up_and_what_came_stays(loopback, part):
 
 def test_a_server_that_is_fast_enough_may_take_its_time(loopback, part):
     remote = loopback.offer(DATA, slowly(DATA, 0.05, 20_000))  # 400 kB/s, for 0.75 s
-    bring(remote, part, Patience(slow_s=0.5, slow_bytes_per_s=50_000))
+    bring(remote, part, DownloadTimeouts(slow_s=0.5, slow_bytes_per_s=50_000))
     assert part.read_bytes() == DATA
 
 
 def test_neither_a_pause_nor_the_disk_makes_a_source_slow(loopback, part, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: time.sleep(0.6))
-    patience = Patience(slow_s=0.4, slow_bytes_per_s=50_000, pause_s=0.6)
+    patience = DownloadTimeouts(slow_s=0.4, slow_bytes_per_s=50_000, pause_s=0.6)
     bring(loopback.offer(DATA, well(DATA, 1000), well(DATA)), part, patience)
     assert part.read_bytes() == DATA
 
 
 def test_the_whole_may_not_take_longer_than_its_time(loopback, part):
-    patience = Patience(slow_bytes_per_s=0, total_s=0.3)
+    patience = DownloadTimeouts(slow_bytes_per_s=0, total_s=0.3)
     remote = loopback.offer(DATA, slowly(DATA))
     assert refusal(remote, part, patience) == "it took longer than 0.3 s"
 
@@ -291,7 +291,7 @@ def test_a_port_that_nobody_listens_at_cannot_be_reached(part):
     with socket.socket() as taken:  # bound, not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        assert refusal(Remote(url, "x", 1, "0"), part) == "it cannot be reached"
+        assert refusal(RemoteFile(url, "x", 1, "0"), part) == "it cannot be reached"
 
 
 def test_a_connection_that_is_not_taken_up_is_given_up(part):
@@ -300,8 +300,8 @@ def test_a_connection_that_is_not_taken_up_is_given_up(part):
         full.listen(0)
         waiting.connect(full.getsockname())  # the one place in the queue
         url = f"http://127.0.0.1:{full.getsockname()[1]}/"
-        patience = Patience(connect_s=0.2)
-        assert refusal(Remote(url, "x", 1, "0"), part, patience) == "no connection within 0.2 s"
+        patience = DownloadTimeouts(connect_s=0.2)
+        assert refusal(RemoteFile(url, "x", 1, "0"), part, patience) == "no connection within 0.2 s"
 
 
 def test_a_name_that_is_not_found_is_told_so(part, monkeypatch):
@@ -309,12 +309,12 @@ def test_a_name_that_is_not_found_is_told_so(part, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    assert "its name was not found" in refusal(Remote("http://a.example/", "x", 1, "0"), part)
+    assert "its name was not found" in refusal(RemoteFile("http://a.example/", "x", 1, "0"), part)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://a.example/", "http://[::1"])
 def test_an_address_that_is_none_is_told_so(part, url):
-    assert refusal(Remote(url, "x", 1, "0"), part) == "its address is not valid"
+    assert refusal(RemoteFile(url, "x", 1, "0"), part) == "its address is not valid"
 
 
 def test_a_certificate_that_is_not_valid_is_told_so():
@@ -322,15 +322,17 @@ def test_a_certificate_that_is_not_valid_is_told_so():
 
     error = httpx.ConnectError("")
     error.__cause__ = ssl.SSLCertVerificationError("self-signed")
-    assert web.in_words(error, 1, 1) == "its certificate is not valid"
+    assert http_client.describe_failure(error, 1, 1) == "its certificate is not valid"
 
 
 def test_a_proxy_that_makes_no_sense_is_told_so(part, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "nonsense://x")
-    assert refusal(Remote("http://a.example/", "x", 1, "0"), part).startswith("the proxy or the")
+    assert refusal(RemoteFile("http://a.example/", "x", 1, "0"), part).startswith(
+        "the proxy or the"
+    )
 
 
-def stop_time(remote: Remote, part: Path, is_there: Callable[[], bool] = lambda: True) -> float:
+def stop_time(remote: RemoteFile, part: Path, is_there: Callable[[], bool] = lambda: True) -> float:
     """Seconds that the end takes, a moment after it has come as far as it can."""
     asked = []
 
@@ -340,7 +342,7 @@ def stop_time(remote: Remote, part: Path, is_there: Callable[[], bool] = lambda:
         return len(asked) > 2  # it has been waiting for a while
 
     with pytest.raises(StoppedError):
-        bring(remote, part, Patience(), should_stop=should_stop)
+        bring(remote, part, DownloadTimeouts(), should_stop=should_stop)
     return time.monotonic() - asked[2]
 
 
@@ -355,13 +357,13 @@ def test_stopping_is_quick_while_a_connection_is_awaited(part):
         full.listen(0)
         waiting.connect(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}/"
-        assert stop_time(Remote(url, "x", 1, "0"), part) < 0.5
+        assert stop_time(RemoteFile(url, "x", 1, "0"), part) < 0.5
 
 
 def test_stopping_is_quick_while_a_name_is_looked_up(part, monkeypatch):
     begun, over = threading.Event(), threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: begun.set() or over.wait(10))
-    assert stop_time(Remote("http://a.example/", "x", 1, "0"), part, begun.is_set) < 0.5
+    assert stop_time(RemoteFile("http://a.example/", "x", 1, "0"), part, begun.is_set) < 0.5
     over.set()
 
 

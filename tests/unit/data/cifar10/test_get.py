@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from resnet_demo.data.cifar10 import archive as cifar
 from resnet_demo.data.cifar10 import get as getting
+from resnet_demo.data.cifar10 import original_batches as cifar
 from resnet_demo.data.cifar10 import parquet
-from resnet_demo.data.cifar10.download import Patience
-from resnet_demo.data.cifar10.get import Transfer, get_cifar10
-from resnet_demo.data.cifar10.sources import Remote, Source
+from resnet_demo.data.cifar10.download import DownloadTimeouts
+from resnet_demo.data.cifar10.get import DownloadProgress, get_cifar10
+from resnet_demo.data.cifar10.sources import RemoteFile, Source
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError, StoppedError
 from tests.faults import file_size_limit
@@ -35,8 +35,8 @@ from tests.loopback import (
     without_length,
 )
 
-EASY = Patience(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
-QUICK = Patience(slow_s=0.4, slow_bytes_per_s=50_000)
+EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
+QUICK = DownloadTimeouts(slow_s=0.4, slow_bytes_per_s=50_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3072), dtype=np.uint8)
 LABELS = [0, 1, 2, 3, 4, 9]
 
@@ -168,28 +168,26 @@ def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loop
 
 
 def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
-    told: list[Transfer] = []
+    told: list[DownloadProgress] = []
     bad = Source("Bad", (loopback.offer(ARCHIVE, answering(503), path="/1"),))
     deed = slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
     begun = time.monotonic()
-    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), tell=told.append)
+    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), report=told.append)
     seconds = time.monotonic() - begun
-    words = list(dict.fromkeys(now.what for now in told))
+    words = list(dict.fromkeys(now.message for now in told))
     assert words == [
         "downloading from Bad", "Bad failed: it answered 503 Service Unavailable",
         "downloading from Zenodo", "unpacking what Zenodo had",
     ]  # fmt: skip
-    coming = [now for now in told if now.what == words[2]]
+    coming = [now for now in told if now.message == words[2]]
     assert {(now.source, now.unit, now.total) for now in coming} == {
         ("Zenodo", "bytes", len(ARCHIVE))
     }
     assert (coming[0].done, coming[-1].done) == (0, len(ARCHIVE))
     midst = next(now for now in coming if 0 < now.done < now.total)
     assert len(ARCHIVE) / 5 < midst.rate < len(ARCHIVE) / 0.3  # it takes 0.75 s, or a little more
-    assert midst.seconds_left == pytest.approx((midst.total - midst.done) / midst.rate)
     assert len(coming) <= 3 + seconds / 0.35
     assert (told[-1].done, told[-1].total, told[-1].unit) == (6, 6, "batches")
-    assert told[-1].seconds_left is None
 
 
 def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
@@ -200,11 +198,11 @@ def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
         asked.append(time.monotonic())
         return bool(came)
 
-    def tell(now: Transfer) -> None:
+    def tell(now: DownloadProgress) -> None:
         came.extend([now] if now.done == 70_000 else [])
 
     with pytest.raises(StoppedError, match=r"^stopped; what has come is kept"):
-        get(root, source, should_stop=should_stop, tell=tell)
+        get(root, source, should_stop=should_stop, report=tell)
     assert time.monotonic() - asked[-1] < 0.5
     assert list(parts_left(root).values()) == [ARCHIVE[:70_000]]
     get(root, source)
@@ -215,11 +213,11 @@ def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
 def test_stopping_while_unpacking_keeps_the_archive(loopback, root):
     source, unpacking = Source("Zenodo", (loopback.offer(ARCHIVE),)), []
 
-    def tell(now: Transfer) -> None:
+    def tell(now: DownloadProgress) -> None:
         unpacking.extend([now] if now.unit == "batches" else [])
 
     with pytest.raises(StoppedError):
-        get(root, source, tell=tell, should_stop=lambda: bool(unpacking))
+        get(root, source, report=tell, should_stop=lambda: bool(unpacking))
     assert list(parts_left(root).values()) == [ARCHIVE]
     get(root, source)
     assert loopback.ranges() == [""]  # nothing had to come twice
@@ -339,10 +337,10 @@ def parquet_source(loopback: Loopback, folder: Path) -> Source:
 
 
 def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
-    told: list[Transfer] = []
-    info = get(root, parquet_source(loopback, tmp_path), tell=told.append)
+    told: list[DownloadProgress] = []
+    info = get(root, parquet_source(loopback, tmp_path), report=told.append)
     assert (info.train, info.test, info.classes) == (12, 5, cifar.CLASSES)
-    assert info.source == f"{parquet.OWN_ORDER}, from Hugging Face"
+    assert info.source == f"{parquet.OTHER_ORDER_SOURCE}, from Hugging Face"
     images, labels = Datasets(root).load("cifar10", "train")
     assert images[:, 0, 0].tolist() == [[n, 12, 0] for n in range(12)]
     assert labels.tolist() == [n % 10 for n in range(12)]
@@ -416,7 +414,7 @@ def test_a_disk_that_fails_otherwise_ends_it_in_the_kernels_words(root, monkeypa
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(getting, "download", fail)
-    remote = Remote("https://zenodo.example/x", "x", 1, "0")
+    remote = RemoteFile("https://zenodo.example/x", "x", 1, "0")
     words = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
     assert words == f"the dataset could not be written to {root}: Input/output error"
     assert parts_left(root) == {}
@@ -424,8 +422,8 @@ def test_a_disk_that_fails_otherwise_ends_it_in_the_kernels_words(root, monkeypa
 
 def hold(root: Path, url: str, begun) -> None:
     """Another process that is getting it."""
-    source = Source("Slow", (Remote(url, "x", len(ARCHIVE), sha256(ARCHIVE).hexdigest()),))
-    get_cifar10(root, [source], tell=lambda now: now.done and begun.set())
+    source = Source("Slow", (RemoteFile(url, "x", len(ARCHIVE), sha256(ARCHIVE).hexdigest()),))
+    get_cifar10(root, [source], report=lambda now: now.done and begun.set())
 
 
 def test_two_processes_never_get_it_at_once(loopback, root):
@@ -453,6 +451,6 @@ def test_without_a_network_it_says_so_quickly(root, monkeypatch):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
-    sources = [Source("Zenodo", (Remote("https://zenodo.example/x", "x", 1, "0"),))]
+    sources = [Source("Zenodo", (RemoteFile("https://zenodo.example/x", "x", 1, "0"),))]
     assert "Zenodo (its name was not found: is this machine online?)" in refusal(root, *sources)
     assert parts_left(root) == {}

@@ -9,13 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from resnet_demo.data.cifar10 import archive, parquet
+from resnet_demo.data.cifar10 import original_batches, parquet
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
 
 BLOCK = 24  # pictures
 AS_IT_COMES = (4, 3, 2, 5, 1)  # the batches in the order of the original archive
-FEATURES = {"img": {"_type": "Image"}, "label": {"names": archive.CLASSES, "_type": "ClassLabel"}}
+FEATURES = {
+    "img": {"_type": "Image"},
+    "label": {"names": original_batches.CLASSES, "_type": "ClassLabel"},
+}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -66,7 +69,7 @@ def original() -> np.ndarray:
 
 
 def convert(root: Path, train: Path, test: Path, **named):
-    return parquet.convert(root / "data", train, test, **{"block": BLOCK, **named})
+    return parquet.convert_parquet(root / "data", train, test, **{"block": BLOCK, **named})
 
 
 def assert_nothing(root: Path) -> None:
@@ -79,7 +82,7 @@ def test_the_batches_are_put_back_into_their_original_order(tmp_path, train, tes
     np.testing.assert_array_equal(images, original())
     assert labels.tolist() == [label for n in range(1, 6) for label in labels_of(n)]
     assert (info.train, info.test, info.size) == (5 * BLOCK, 11, 32)
-    assert (info.classes, info.source) == (archive.CLASSES, archive.INFO.source)
+    assert (info.classes, info.source) == (original_batches.CLASSES, original_batches.INFO.source)
 
 
 def test_the_test_pictures_keep_their_order(tmp_path, train, tests):
@@ -159,7 +162,7 @@ def test_a_file_without_a_word_on_its_classes_is_read(tmp_path, train):
 
 
 def test_other_classes_are_refused(tmp_path, train):
-    features = {"label": {"names": archive.CLASSES[::-1]}}
+    features = {"label": {"names": original_batches.CLASSES[::-1]}}
     test = write(tmp_path / "test.parquet", map(png, pixels_of(6, 2)), [0, 9], features)
     with pytest.raises(DamagedError, match=r"^test.parquet has other classes than CIFAR-10$"):
         convert(tmp_path, train, test)
@@ -235,6 +238,6 @@ def test_a_full_disk_is_no_damaged_file(tmp_path, train, tests, monkeypatch):
 
 
 def test_it_is_readable_where_pyarrow_is_installed(monkeypatch):
-    assert parquet.is_readable()
+    assert parquet.has_pyarrow()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not parquet.is_readable()
+    assert not parquet.has_pyarrow()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_demo.data.cifar10.sources import Remote, Source, cifar10_sources
+from resnet_demo.data.cifar10.sources import RemoteFile, Source, cifar10_sources
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 
@@ -50,7 +50,7 @@ def test_a_copy_comes_first_and_must_be_the_original_archive():
 
 def test_a_copy_with_a_checksum_may_be_any_archive():
     [remote] = copy_of(f"https://my.example/a/cifar.tar.xz?x=1#sha256={HASH.upper()}").files
-    assert remote == Remote("https://my.example/a/cifar.tar.xz?x=1", "cifar.tar.xz", None, HASH)
+    assert remote == RemoteFile("https://my.example/a/cifar.tar.xz?x=1", "cifar.tar.xz", None, HASH)
 
 
 @pytest.mark.parametrize("text", ["/a/cifar.tar.xz", "/a/b#c.zip", "/a/http:"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resnet_demo.data.importer.archive import read_members
-from resnet_demo.data.importer.members import Budget, Limits, safe_parts
+from resnet_demo.data.importer.members import ArchiveLimits, LimitChecker, safe_parts
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 KINDS = ["folder", "zip", "tar", "gz", "xz", "bz2"]
@@ -20,7 +20,7 @@ FILES = {"train/a/1.png": b"one", "train/a/2.png": b"two" * 1000, "test/a/3.png"
 
 
 def read(source: Path, **limits) -> dict[str, bytes]:
-    return {"/".join(m.parts): m.data for m in read_members(source, Limits(**limits))}
+    return {"/".join(m.parts): m.data for m in read_members(source, ArchiveLimits(**limits))}
 
 
 def tar_with(tmp_path: Path, *infos: tarfile.TarInfo) -> Path:
@@ -269,7 +269,7 @@ def test_a_tar_of_a_million_empty_members_is_refused_while_it_is_read(tmp_path: 
 
 
 def test_a_million_files_are_too_many_in_any_kind():
-    budget = Budget(Limits())
+    budget = LimitChecker(ArchiveLimits())
     for _ in range(250_000):
         budget.member("a/1.png", 1)
     with pytest.raises(DamagedError, match=r"^there are more than 250,000 files and folders$"):

@@ -1,11 +1,11 @@
 import pytest
 
-from resnet_demo.data.importer.layout import Place, arrange, places
+from resnet_demo.data.importer.layout import PictureLocation, assign_splits, locate_pictures
 from resnet_demo.errors import DemoError
 
 
 def arranged(*names: str):
-    return arrange(places([tuple(name.split("/")) for name in names]))
+    return assign_splits(locate_pictures([tuple(name.split("/")) for name in names]))
 
 
 SPLIT = ("test/b/1", "train/b/2", "train/a/9", "test/a/1", "train/b/1")
@@ -40,16 +40,16 @@ def test_the_order_does_not_depend_on_the_archives():
 
 
 def test_pictures_in_deeper_folders_belong_to_the_class_above():
-    found = places([("train", "a", "day", "1"), ("train", "b", "2"), ("test", "a", "3")])
+    found = locate_pictures([("train", "a", "day", "1"), ("train", "b", "2"), ("test", "a", "3")])
     assert found == [
-        Place("train", "a", "day/1"),
-        Place("train", "b", "2"),
-        Place("test", "a", "3"),
+        PictureLocation("train", "a", "day/1"),
+        PictureLocation("train", "b", "2"),
+        PictureLocation("test", "a", "3"),
     ]
 
 
 def test_a_file_outside_the_class_folders_is_passed_over():
-    assert places([("top", "readme"), ("top", "a", "1"), ("top", "b", "1")])[0] is None
+    assert locate_pictures([("top", "readme"), ("top", "a", "1"), ("top", "b", "1")])[0] is None
 
 
 def test_a_class_may_be_called_train():

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from resnet_demo.data.importer.import_images import import_images
-from resnet_demo.data.importer.survey import Survey, read_survey, survey, write_survey
+from resnet_demo.data.importer.scan import scan_source
+from resnet_demo.data.importer.survey import Survey, read_survey, write_survey
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, StoppedError
 
@@ -46,7 +47,7 @@ def changed(**values) -> Survey:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_source_is_surveyed_alike(kind: str, source_of):
     files = pets()
-    found = survey(source_of(kind, files))
+    found = scan_source(source_of(kind, files))
     assert found == Survey(
         kind="images", own_split=True, classes=(("cat", 25, 5), ("dog", 25, 5)),
         sizes=((8, 8), (8, 8), (8, 8)), unreadable=0, unreadable_names=(), duplicates=0,
@@ -62,7 +63,7 @@ def test_a_survey_counts_what_the_import_then_has(tmp_path: Path, zip_of, own_sp
                  for n, (name, data) in enumerate(files.items())}  # fmt: skip
     files["notes.txt"] = files["cat/bad.png" if not own_split else "test/cat/bad.png"] = b"no"
     source = zip_of(files)
-    found = survey(source)
+    found = scan_source(source)
     info = import_images(tmp_path / "data", "pets", source, size=8)
     assert found.own_split is own_split
     assert tuple(name for name, _, _ in found.classes) == info.classes
@@ -75,7 +76,7 @@ def test_a_survey_counts_what_the_import_then_has(tmp_path: Path, zip_of, own_sp
 def test_sizes_are_of_the_smallest_the_median_and_the_largest_by_the_shorter_side(folder_of):
     sides = [(9, 300), (10, 11), (12, 10), (40, 30), (50, 30)]
     files = {f"{label}/{n}": picture(n, *size) for label in "ab" for n, size in enumerate(sides)}
-    assert survey(folder_of(files)).sizes == ((9, 300), (12, 10), (50, 30))
+    assert scan_source(folder_of(files)).sizes == ((9, 300), (12, 10), (50, 30))
 
 
 def test_test_pictures_that_are_in_train_too_are_counted_and_named(zip_of):
@@ -84,7 +85,7 @@ def test_test_pictures_that_are_in_train_too_are_counted_and_named(zip_of):
     files["test/dog/01.png"] = files["train/dog/03.png"]
     files["train/cat/07.png"] = files["train/cat/08.png"]
     files["train/dog/99.png"] = files["train/dog/03.png"]
-    found = survey(zip_of(files))
+    found = scan_source(zip_of(files))
     names = sorted(files)
     digests = {name: hashlib.sha256(files[name]).digest() for name in names}
     train = {digests[name] for name in names if name.startswith("train")}
@@ -97,7 +98,7 @@ def test_test_pictures_that_are_in_train_too_are_counted_and_named(zip_of):
 def test_duplicates_are_looked_for_across_the_cut_that_an_import_makes(zip_of):
     same = {f"cat/{n}.png": picture(0) for n in range(20)}
     other = {f"dog/{n}.png": picture(n + 1) for n in range(20)}
-    found = survey(zip_of({**same, **other}))
+    found = scan_source(zip_of({**same, **other}))
     assert (found.classes, found.own_split) == ((("cat", 16, 4), ("dog", 16, 4)), False)
     assert (found.duplicates, found.repeated) == (4, 15 + 3)
     assert all(train.startswith("cat/") for train, _ in found.duplicate_pairs)
@@ -105,7 +106,7 @@ def test_duplicates_are_looked_for_across_the_cut_that_an_import_makes(zip_of):
 
 def test_files_outside_the_class_folders_are_counted_as_passed_over(zip_of):
     files = {f"top/{name}": data for name, data in pets().items()}
-    found = survey(zip_of({**files, "README": b"x", "top/LICENSE": b"y", "top/train/z": b"z"}))
+    found = scan_source(zip_of({**files, "README": b"x", "top/LICENSE": b"y", "top/train/z": b"z"}))
     assert (found.passed_over, found.unreadable) == (3, 0)
     assert found.bytes == sum(map(len, files.values())) + 3
 
@@ -113,7 +114,7 @@ def test_files_outside_the_class_folders_are_counted_as_passed_over(zip_of):
 def test_the_first_pictures_of_each_class_are_kept_as_small_squares(zip_of):
     files = pets()
     files["train/cat/00.png"] = picture(500, 64, 64)
-    samples = survey(zip_of(files)).samples
+    samples = scan_source(zip_of(files)).samples
     assert {name: some.shape for name, some in samples.items()} == {
         "cat": (4, 64, 64, 3), "dog": (4, 64, 64, 3)
     }  # fmt: skip
@@ -125,9 +126,9 @@ def test_the_first_pictures_of_each_class_are_kept_as_small_squares(zip_of):
 
 
 def test_samples_are_bounded_however_many_folders_there_are(zip_of, monkeypatch):
-    monkeypatch.setattr("resnet_demo.data.importer.survey.SAMPLED_FOLDERS", 30)
+    monkeypatch.setattr("resnet_demo.data.importer.scan.SAMPLED_FOLDERS", 30)
     files = {f"{n:02}/{m}": picture(n * 2 + m) for n in range(40) for m in range(2)}
-    samples = survey(zip_of(files)).samples
+    samples = scan_source(zip_of(files)).samples
     assert list(samples) == [f"{n:02}" for n in range(24)]
     assert {len(some) for some in samples.values()} == {2}
 
@@ -139,7 +140,7 @@ ODD = ["ein Hund", "🐕‍🦺 & 👨‍👩‍👧", 'it\'s "quoted"', "日本
 def test_class_names_are_kept_to_the_letter(tmp_path: Path, kind: str, source_of):
     files = {f"{label}/“{n}” a.png": picture(n) for label in ODD for n in range(2)}
     source = source_of(kind, files)
-    found = survey(source)
+    found = scan_source(source)
     assert sorted(name for name, _, _ in found.classes) == sorted(ODD)
     assert import_images(tmp_path / "data", "odd", source, size=8).classes == tuple(sorted(ODD))
     write_survey(tmp_path, found)
@@ -163,7 +164,7 @@ def test_a_survey_refuses_what_an_import_refuses_and_by_the_same_sentence(
 ):
     source = zip_of({name: b"" if n is None else picture(n) for name, n in files.items()})
     with pytest.raises(DemoError, match=reason) as surveyed:
-        survey(source)
+        scan_source(source)
     with pytest.raises(DemoError, match=reason) as imported:
         import_images(tmp_path / "data", "pets", source)
     assert str(surveyed.value) == str(imported.value)
@@ -173,14 +174,14 @@ def test_a_survey_refuses_what_an_import_refuses_and_by_the_same_sentence(
 def test_what_is_no_source_is_refused(tmp_path: Path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(ConfigError, match="is not a folder, a zip or a tar of images"):
-        survey(tmp_path / "a.txt")
+        scan_source(tmp_path / "a.txt")
     with pytest.raises(NotFoundError):
-        survey(tmp_path / "gone")
+        scan_source(tmp_path / "gone")
 
 
 def test_many_unreadable_pictures_are_told_with_the_rest(zip_of):
     bad = {f"train/cat/bad{n:02}": b"junk" for n in range(25)}
-    found = survey(zip_of({**pets(), **bad}))
+    found = scan_source(zip_of({**pets(), **bad}))
     assert found.unreadable == 25
     assert found.unreadable_names == tuple(sorted(bad)[:20])
     assert found.classes == (("cat", 25, 5), ("dog", 25, 5))
@@ -193,7 +194,7 @@ def test_many_unreadable_pictures_are_told_with_the_rest(zip_of):
 def test_nothing_is_written(tmp_path: Path, zip_of, monkeypatch):
     source = zip_of(pets())
     before = sorted(tmp_path.rglob("*"))
-    survey(source)
+    scan_source(source)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -207,7 +208,7 @@ def test_progress_is_told_and_what_it_raises_ends_the_survey_and_its_thread(tar_
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        survey(source, progress=stop)
+        scan_source(source, progress=stop)
     assert told == [(True, "250 pictures read"), (True, "500 pictures read")]
     assert threading.active_count() == before
 
@@ -230,7 +231,7 @@ def batches(tmp_path: Path) -> Path:
 
 
 def test_the_original_batches_are_known_for_what_they_are(batches: Path):
-    found = survey(batches)
+    found = scan_source(batches)
     assert (found.kind, found.own_split, found.sizes) == ("cifar10", True, ((32, 32),) * 3)
     assert found.classes[0] == ("airplane", 5, 1)
     assert len(found.classes) == 10
@@ -244,7 +245,7 @@ def test_the_original_batches_are_known_for_what_they_are(batches: Path):
 def test_original_batches_that_an_import_refuses_are_refused(batches: Path):
     (batches / "data_batch_4").unlink()
     with pytest.raises(DamagedError, match="lacks data_batch_4 of CIFAR-10"):
-        survey(batches)
+        scan_source(batches)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_pictures_are_called_small_beside_the_size_they_are_imported_at():
 
 
 def test_a_survey_is_read_as_it_was_written(tmp_path: Path, zip_of):
-    found = survey(zip_of(pets()))
+    found = scan_source(zip_of(pets()))
     write_survey(tmp_path, FOUND)
     write_survey(tmp_path, found)
     again = read_survey(tmp_path)
@@ -337,5 +338,5 @@ def test_samples_of_no_class_or_shape_are_refused(tmp_path: Path):
 
 
 def test_a_survey_is_made_without_torch():
-    program = "import sys, resnet_demo.data.importer.survey; sys.exit('torch' in sys.modules)"
+    program = "import sys, resnet_demo.data.importer.scan; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.data.folder import Progress
+from resnet_demo.data.folder import ProgressCallback
 from resnet_demo.data.importer.archive import read_members
-from resnet_demo.data.importer.layout import Arrangement, arrange, places
+from resnet_demo.data.importer.layout import SplitAssignment, assign_splits, locate_pictures
 from resnet_demo.data.importer.members import Member, Parts
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
 
 MOST_UNREADABLE = 0.1  # share of the pictures
 REPORT_EVERY = 250  # pictures
-See = Callable[[Member, np.ndarray | None], None]
+PictureCallback = Callable[[Member, np.ndarray | None], None]
 
 
 @dataclass
-class Found:
+class SourceFiles:
     """The files of a source in the order they came; `loose` ones lie in no folder at all."""
 
     paths: list[Parts] = field(default_factory=list)
@@ -34,22 +34,22 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Ordered:
+class DatasetPlan:
     """Where everything goes. Rows of the arrangement number the readable files as they came."""
 
-    arrangement: Arrangement
+    arrangement: SplitAssignment
     skipped: list[str]  # unreadable files in class folders, by name
     pictures: int  # files in class folders, readable or not
     own_split: bool  # false: a fifth of each class was cut off for the test
 
 
-def read_pictures(source: Path, see: See, progress: Progress) -> Found:
+def read_pictures(source: Path, see: PictureCallback, progress: ProgressCallback) -> SourceFiles:
     """Decode every picture of a source, one after another; a file without a folder is passed over.
 
     see: called with each file and its (H, W, 3) uint8 pixels, None for an unreadable one.
     progress: called now and then. What either raises ends the reading. Raises as `read_members`.
     """
-    found = Found()
+    found = SourceFiles()
     with closing(read_members(source)) as members:
         for member in members:
             found.bytes += len(member.data)
@@ -72,19 +72,19 @@ def _decoded(member: Member) -> np.ndarray | None:
         return None
 
 
-def put_in_order(found: Found) -> Ordered:
+def plan_dataset(found: SourceFiles) -> DatasetPlan:
     """Splits, classes and order of what was found. Raises DemoError for what makes no dataset."""
-    placed = places(found.paths)
+    placed = locate_pictures(found.paths)
     rows = list(zip(found.paths, found.readable, placed, strict=True))
     skipped = sorted("/".join(parts) for parts, good, place in rows if place and not good)
     pictures = len(placed) - placed.count(None)
     try:
-        arrangement = arrange([place for _, good, place in rows if good])
+        arrangement = assign_splits([place for _, good, place in rows if good])
     except DemoError:
         check_readable(skipped, pictures)  # likely the reason
         raise
     own_split = any(place.split for place in placed if place)
-    return Ordered(arrangement, skipped, pictures, own_split)
+    return DatasetPlan(arrangement, skipped, pictures, own_split)
 
 
 def check_readable(skipped: list[str], pictures: int) -> None:

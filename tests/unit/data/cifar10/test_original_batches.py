@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_demo.data.cifar10 import archive as cifar
-from resnet_demo.data.cifar10.unpickle import unpickled
+from resnet_demo.data.cifar10 import original_batches as cifar
+from resnet_demo.data.cifar10.unpickle import load_untrusted_pickle
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
@@ -100,7 +100,7 @@ def test_a_pickle_of_python_2_is_read():
         b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb", b"I00\n",
         b"U" + struct.pack("B", len(raw)) + raw, b"tb",
     ])  # fmt: skip
-    values = unpickled(b"\x80\x02}U\x04data" + array + b"s.", "data_batch_1")
+    values = load_untrusted_pickle(b"\x80\x02}U\x04data" + array + b"s.", "data_batch_1")
     assert values["data"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
@@ -134,18 +134,18 @@ def test_the_codec_is_no_way_to_other_codecs():
     import _codecs
 
     data = pickle.dumps({"x": Hostile(_codecs.encode, ("é", "utf-16"))})
-    assert unpickled(data, "x") == {"x": b"\xe9"}
+    assert load_untrusted_pickle(data, "x") == {"x": b"\xe9"}
 
 
 def test_other_numbers_than_bytes_are_refused():
     with pytest.raises(DamagedError, match=r"^x is refused: it holds numbers of type 'f8'$"):
-        unpickled(pickle.dumps({"data": np.zeros(3)}, 2), "x")
+        load_untrusted_pickle(pickle.dumps({"data": np.zeros(3)}, 2), "x")
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps({b"\xff": 1})])
 def test_what_is_no_pickled_dict_is_damaged(data: bytes):
     with pytest.raises(DamagedError, match=r"^x is cut short or damaged$"):
-        unpickled(data, "x")
+        load_untrusted_pickle(data, "x")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from resnet_demo.data.importer.read_ahead import BLOCKS, read_ahead
-from resnet_demo.data.importer.unpack import BLOCK, unpacked
+from resnet_demo.data.importer.decompress import BLOCK, BLOCKS, decompress, read_ahead
 
 PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
 TEXT = os.urandom(300_000) + bytes(2_000_000)
@@ -23,7 +22,7 @@ def readers() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_packed_file_gives_its_bytes_in_bounded_blocks(kind: str):
-    blocks = list(unpacked(io.BytesIO(PACKERS[kind](TEXT))))
+    blocks = list(decompress(io.BytesIO(PACKERS[kind](TEXT))))
     assert b"".join(blocks) == TEXT
     assert max(map(len, blocks)) <= BLOCK
 
@@ -32,19 +31,19 @@ def test_a_packed_file_gives_its_bytes_in_bounded_blocks(kind: str):
 def test_streams_one_after_another_are_one_file(kind: str):
     pack = PACKERS[kind]
     data = pack(b"one") + pack(b"") + pack(TEXT) + bytes(200_000) + pack(b"two") + bytes(8)
-    assert b"".join(unpacked(io.BytesIO(data))) == b"one" + TEXT + b"two"
+    assert b"".join(decompress(io.BytesIO(data))) == b"one" + TEXT + b"two"
 
 
 def test_what_is_not_packed_is_given_as_it_is():
-    assert b"".join(unpacked(io.BytesIO(TEXT))) == TEXT
-    assert list(unpacked(io.BytesIO(b""))) == []
+    assert b"".join(decompress(io.BytesIO(TEXT))) == TEXT
+    assert list(decompress(io.BytesIO(b""))) == []
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_torn_file_gives_what_there_is_and_then_raises(kind: str):
     data, got = PACKERS[kind](TEXT), []
     with pytest.raises(EOFError):
-        got.extend(unpacked(io.BytesIO(data[: len(data) // 2])))
+        got.extend(decompress(io.BytesIO(data[: len(data) // 2])))
     assert len(b"".join(got)) < len(TEXT)
     assert TEXT.startswith(b"".join(got))
 
@@ -52,7 +51,7 @@ def test_a_torn_file_gives_what_there_is_and_then_raises(kind: str):
 @pytest.mark.parametrize("kind", PACKERS)
 def test_junk_after_a_packed_file_is_an_error(kind: str):
     with pytest.raises((lzma.LZMAError, OSError, zlib.error)):
-        list(unpacked(io.BytesIO(PACKERS[kind](b"text") + b"junk that is no stream")))
+        list(decompress(io.BytesIO(PACKERS[kind](b"text") + b"junk that is no stream")))
 
 
 def test_an_xz_that_asks_for_gigabytes_is_refused():
@@ -62,10 +61,10 @@ def test_an_xz_that_asks_for_gigabytes_is_refused():
         data[16] = size
         data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
         if memory == "128 MiB":
-            assert b"".join(unpacked(io.BytesIO(data))) == b"x"
+            assert b"".join(decompress(io.BytesIO(data))) == b"x"
             continue
         with pytest.raises(lzma.LZMAError, match=r"[Mm]emory"):
-            list(unpacked(io.BytesIO(data)))
+            list(decompress(io.BytesIO(data)))
 
 
 def test_bytes_made_ahead_are_read_as_one_file_and_the_end_stays_the_end():

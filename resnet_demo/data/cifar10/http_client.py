@@ -35,7 +35,9 @@ def _trusted() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def answer(client: httpx.AsyncClient, url: str, start: int) -> AsyncIterator[httpx.Response]:
+async def open_response(
+    client: httpx.AsyncClient, url: str, start: int
+) -> AsyncIterator[httpx.Response]:
     """The answer to GET from byte `start` on, its body still unread. Redirects lead to https only.
 
     Raises SourceError for other redirects, FAILURES for what happens on the way.
@@ -60,7 +62,9 @@ def _next_address(response: httpx.Response) -> httpx.URL:
     return address
 
 
-def accepted(response: httpx.Response, size: int | None, start: int) -> tuple[int, int] | None:
+def accepted_range(
+    response: httpx.Response, size: int | None, start: int
+) -> tuple[int, int] | None:
     """From which byte on the body goes, and how long the whole file is.
 
     size: what it must be, if known. start: what was asked for. None: only asking from zero is
@@ -99,12 +103,12 @@ def _total(response: httpx.Response, length: int | None, start: int) -> int | No
     return total if (first, last + 1, last + 1 - first) == (start, total, length) else None
 
 
-def is_break(error: Exception) -> bool:
+def is_broken_connection(error: Exception) -> bool:
     """True for a connection that ended early: asking for the rest may do."""
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)
 
 
-def in_words(error: Exception, connect_s: float, silent_s: float) -> str:
+def describe_failure(error: Exception, connect_s: float, silent_s: float) -> str:
     """How a source failed, for a person."""
     causes = set(map(type, _chain(error)))
     if isinstance(error, httpx.ConnectTimeout):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_demo.data.cifar10.unpickle import unpickled
-from resnet_demo.data.folder import Progress, describe, new_dataset, write_info, write_split
+from resnet_demo.data.cifar10.unpickle import load_untrusted_pickle
+from resnet_demo.data.folder import ProgressCallback, describe, new_dataset, write_info, write_split
 from resnet_demo.data.importer.archive import read_members
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, shortened
@@ -32,7 +32,7 @@ INFO = DatasetInfo(
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-def original(root: Path) -> Path | None:
+def find_original(root: Path) -> Path | None:
     """The original batches in a folder, unpacked or not; None where there are none."""
     if (root / FOLDER / "data_batch_1").is_file():
         return root / FOLDER
@@ -47,8 +47,8 @@ def is_original(source: Path) -> bool:
     return first is not None and first.parts[0] == FOLDER
 
 
-def convert(
-    root: Path, source: Path, progress: Progress | None = None, name: str = INFO.name
+def convert_batches(
+    root: Path, source: Path, progress: ProgressCallback | None = None, name: str = INFO.name
 ) -> DatasetInfo:
     """Make a dataset of the original batches: their folder or cifar-10-python.tar.gz.
 
@@ -64,16 +64,18 @@ def convert(
         return write_info(folder, describe(name, classes, INFO.size, moments, INFO.source))
 
 
-def read_batches(source: Path, progress: Progress) -> tuple[tuple[str, ...], dict[str, Batch]]:
+def read_batches(
+    source: Path, progress: ProgressCallback
+) -> tuple[tuple[str, ...], dict[str, Batch]]:
     """Class names, and the images (N, 32, 32, 3) uint8 and labels (N,) int64 of each batch."""
     classes, batches = CLASSES, {}
     wanted = [name for names in BATCHES.values() for name in names]
     for member in read_members(source):
         name = member.parts[-1]
         if name == "batches.meta":
-            classes = _class_names(unpickled(member.data, name))
+            classes = _class_names(load_untrusted_pickle(member.data, name))
         elif name in wanted:
-            batches[name] = _batch(unpickled(member.data, name), name)
+            batches[name] = _batch(load_untrusted_pickle(member.data, name), name)
             progress(len(batches), len(wanted), f"read {name}")
     if missing := [name for name in wanted if name not in batches]:
         raise DamagedError(f"{shortened(source.name)} lacks {missing[0]} of CIFAR-10")

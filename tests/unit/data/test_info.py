@@ -1,11 +1,11 @@
 import numpy as np
 
-from resnet_demo.data.moments import LEAST_STD, Moments
+from resnet_demo.data.info import MIN_STD, PixelStatistics
 
 
 def test_moments_are_numpys_however_the_images_are_cut_into_chunks():
     images = np.random.RandomState(0).randint(0, 256, (30, 9, 7, 3)).astype(np.uint8)
-    moments = Moments()
+    moments = PixelStatistics()
     for start in range(0, 30, 7):
         moments.add(images[start : start + 7])
     scaled = images / 255
@@ -16,8 +16,8 @@ def test_moments_are_numpys_however_the_images_are_cut_into_chunks():
 
 
 def test_a_channel_that_never_varies_can_still_be_divided_by():
-    moments = Moments()
+    moments = PixelStatistics()
     moments.add(np.full((2, 8, 8, 3), 255, np.uint8))
     assert moments.mean() == (1.0, 1.0, 1.0)
-    np.testing.assert_allclose(moments.std(), LEAST_STD, atol=1e-6)
-    np.testing.assert_allclose(moments.per_image_std(), LEAST_STD, atol=1e-6)
+    np.testing.assert_allclose(moments.std(), MIN_STD, atol=1e-6)
+    np.testing.assert_allclose(moments.per_image_std(), MIN_STD, atol=1e-6)

@@ -3,11 +3,11 @@
 import pytest
 
 from resnet_demo.config import MODELS, make_config, smallest_image
-from resnet_demo.data.growth import GROWN, side_at, sides, work
+from resnet_demo.data.image_sizes import GROWTH_SHARE, image_size_at, image_sizes, relative_cost
 
 
 def grown(**knobs):
-    return sides(make_config({"grow_from": 0.625, **knobs}))
+    return image_sizes(make_config({"grow_from": 0.625, **knobs}))
 
 
 def test_images_grow_in_four_even_sizes_to_the_size_that_is_asked_for():
@@ -32,17 +32,17 @@ def test_no_size_is_smaller_than_the_network_takes():
 
 def test_each_size_has_a_fifth_of_the_run_and_the_last_one_the_rest():
     sizes = [20, 24, 28, 32]
-    found = [side_at(sizes, step / 100) for step in range(100)]
+    found = [image_size_at(sizes, step / 100) for step in range(100)]
     assert found == [20] * 20 + [24] * 20 + [28] * 20 + [32] * 40
-    assert side_at(sizes, 1.0) == 32
-    assert [side_at([32], done) for done in (0.0, 0.5, 1.0)] == [32] * 3
+    assert image_size_at(sizes, 1.0) == 32
+    assert [image_size_at([32], done) for done in (0.0, 0.5, 1.0)] == [32] * 3
 
 
 def test_work_is_the_sum_of_the_pixels_of_each_step():
     sizes = [20, 24, 28, 32]
-    steps = [(side_at(sizes, step / 100) / 32) ** 2 for step in range(100)]
+    steps = [(image_size_at(sizes, step / 100) / 32) ** 2 for step in range(100)]
     for done in (0, 1, 20, 33, 60, 99, 100):
-        assert work(sizes, done, 100) == pytest.approx(sum(steps[:done]))
-    assert work(sizes) == pytest.approx(sum(steps) / 100)
-    assert work([32], 7, 12) == 7
-    assert GROWN == 0.6
+        assert relative_cost(sizes, done, 100) == pytest.approx(sum(steps[:done]))
+    assert relative_cost(sizes) == pytest.approx(sum(steps) / 100)
+    assert relative_cost([32], 7, 12) == 7
+    assert GROWTH_SHARE == 0.6
