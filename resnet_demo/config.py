@@ -8,21 +8,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
-from resnet_demo.errors import ConfigError, shortened
+from resnet_demo.architectures import MODELS, STEMS, smallest_image
+from resnet_demo.errors import ConfigError, one_of, shortened
 
-DEPTHS = (8, 14, 20, 32, 44, 56, 110)  # 6n + 2: He et al. 2015, section 4.2, has those from 20
-WHITENING = ("resnet9", "resnet9-wide", "resnet11")  # those of models/resnet9.py
 KEEP = ("best", "last")  # by validation, or whatever validation says
-MODELS = (
-    *WHITENING,
-    *(f"resnet{depth}" for depth in DEPTHS),
-    *(f"plain{depth}" for depth in DEPTHS),
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet34-article",
-    "vgg16",
-)
 
 
 def knob(default: Any, help: str, **rule: Any) -> Any:
@@ -120,7 +109,7 @@ class TrainConfig:
         "small",
         "first layers of resnet18, 34 and 50: small is 3x3 without pooling, imagenet is 7x7 with "
         "it; other networks have their own",
-        choices=("small", "imagenet"), rare=True,
+        choices=STEMS, rare=True,
     )  # fmt: skip
     batch_norm: bool = knob(
         True, "normalize over the batch after each convolution; off shows what it does", rare=True
@@ -203,11 +192,6 @@ class TrainConfig:
         return asdict(self)
 
 
-def one_of(names: Any) -> str:
-    """The rule of a choice, in words."""
-    return "one of " + ", ".join(names)
-
-
 def checked(knob_field: Field, value: Any) -> Any:
     """The value, a whole number made float where the field is one. Raises ConfigError."""
     rule, name = knob_field.metadata, knob_field.name
@@ -229,15 +213,6 @@ def checked(knob_field: Field, value: Any) -> Any:
             raise ConfigError.rule(name, rule_text, value)
         value = knob_field.type(value)
     return value
-
-
-def smallest_image(model: str, stem: str) -> int:
-    """Least image side, pixels, at which the last stage still sees one whole pixel."""
-    if model in ("resnet34-article", "vgg16"):
-        return 32
-    if model in ("resnet18", "resnet34", "resnet50") and stem == "imagenet":
-        return 32
-    return 9 if model in WHITENING else 8
 
 
 ARTICLE = {

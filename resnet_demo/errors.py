@@ -4,11 +4,18 @@ The sentence is the whole message in the form, on the command line and over the 
 exit code and the colour around it differ.
 """
 
+from collections.abc import Iterable
+
 
 def shortened(value: object, most: int = 80) -> str:
     """The value as Python writes it, cut where somebody sent a novel."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return the rule of a choice: `one of a, b, c`."""
+    return "one of " + ", ".join(names)
 
 
 class DemoError(Exception):

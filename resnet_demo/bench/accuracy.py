@@ -20,12 +20,11 @@ from resnet_demo.bench.product_loop import OwnLoop, begin
 from resnet_demo.bench.reference_network import Reference
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
-from resnet_demo.data.splits import split_sizes
+from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
 from resnet_demo.runs.store import Run
-from resnet_demo.training.batches import steps_per_epoch
 from resnet_demo.training.fit import fit
 from resnet_demo.training.optimizers import make_optimizer
 from resnet_demo.training.speed import synchronizer

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.training.batches import Batches, steps_per_epoch
+from resnet_demo.data.splits import steps_per_epoch
+from resnet_demo.training.batches import Batches
 from resnet_demo.training.state import Training, initial_model
 
 

@@ -10,8 +10,8 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from resnet_demo.config import RECIPES, TrainConfig, one_of
-from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.config import RECIPES, TrainConfig
+from resnet_demo.errors import ConfigError, NotFoundError, one_of
 
 FIELD_OPTIONS = "configuration fields"  # title of the group of options made from TrainConfig
 RECIPE_NOTE = "Defaults are those of the recipe quick. Another recipe has its own."

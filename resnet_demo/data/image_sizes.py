@@ -7,7 +7,8 @@ section 4, who also cite where it comes from).
 from collections.abc import Sequence
 from itertools import pairwise
 
-from resnet_demo.config import TrainConfig, smallest_image
+from resnet_demo.architectures import smallest_image
+from resnet_demo.config import TrainConfig
 
 SIZES = 4  # a few only: for each, a device sets itself up anew
 GROWTH_SHARE = 0.6  # share of the run after which the images have their full size

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from resnet_demo.config import TrainConfig, one_of
-from resnet_demo.errors import ConfigError
+from resnet_demo.config import TrainConfig
+from resnet_demo.errors import ConfigError, one_of
 
 SPLITS = ("test", "val", "train")
 
@@ -42,3 +42,13 @@ def split_sizes(config: TrainConfig, images: int) -> tuple[int, int]:
     val = max(1, int(images * config.val_share))
     left = images - val
     return min(left, config.train_images or left), val
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Return the number of updates in an epoch of so many training images.
+
+    The last batch may be smaller. A batch of one image is dropped, because BatchNorm cannot
+    normalize over one value.
+    """
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1)

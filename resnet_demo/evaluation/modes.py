@@ -7,9 +7,8 @@ are shuffled, always alike: the tutorial shuffles too, and another order is anot
 one class: mostly wrong answers).
 """
 
-from resnet_demo.config import one_of
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.errors import ConfigError, NotFoundError, one_of
 
 MODES = ("plain", "flip", "flip-and-shift", "flip-and-five-shifts", "article")
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_demo.config import DEPTHS, TrainConfig, make_config, one_of
-from resnet_demo.errors import ConfigError
+from resnet_demo.architectures import CIFAR_DEPTHS
+from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.errors import ConfigError, one_of
 
 Arms = list[tuple[str, TrainConfig]]
 
@@ -43,16 +44,16 @@ def duel(depths: Sequence[int], seeds: int, knobs: Mapping[str, Any]) -> Arms:
     if not depths:
         raise ConfigError("choose a depth at least, got none", "depths")
     for depth in depths:
-        if depth not in DEPTHS:
-            raise ConfigError.rule("depths", one_of(map(str, DEPTHS)), depth)
+        if depth not in CIFAR_DEPTHS:
+            raise ConfigError.rule("depths", one_of(map(str, CIFAR_DEPTHS)), depth)
     names = [f"{kind}{depth}" for depth in sorted(depths) for kind in ("plain", "resnet")]
     return arms({name: {"model": name} for name in names}, seeds, knobs)
 
 
 def gradient(depth: int, seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """Plain without BatchNorm, plain with it, residual: all looked into every second step."""
-    if depth not in DEPTHS:
-        raise ConfigError.rule("depth", one_of(map(str, DEPTHS)), depth)
+    if depth not in CIFAR_DEPTHS:
+        raise ConfigError.rule("depth", one_of(map(str, CIFAR_DEPTHS)), depth)
     same = {**FEW, "epochs": 2, "probe_every": PROBE_EVERY, **knobs}
     told = {
         "plain without BatchNorm": {"model": f"plain{depth}", "batch_norm": False},

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.models.names import WITH_STEM, check_names
+from resnet_demo.architectures import STEM_CHOICE_MODELS, check_architecture
 
 TABLE = Path(__file__).with_name("counts.json")
 
@@ -37,7 +37,7 @@ def count(
 
     Raises ConfigError for a name or a stem that is not there.
     """
-    check_names(name, stem)
+    check_architecture(name, stem)
     row = table()[key(name, stem, batch_norm)]
     return Counts(
         parameters=row["parameters"] + (row["features"] + 1) * num_classes,
@@ -60,7 +60,7 @@ def over_pixels(row: dict[str, Any], what: str, image_size: int) -> int:
 
 def key(name: str, stem: str, batch_norm: bool) -> str:
     """The name of a row in counts.json."""
-    network = f"{name}, {stem} stem" if name in WITH_STEM else name
+    network = f"{name}, {stem} stem" if name in STEM_CHOICE_MODELS else name
     return network if batch_norm else f"{network}, no BatchNorm"
 
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from resnet_demo.architectures import check_architecture
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.files import sha256_of
-from resnet_demo.models.names import check_names
 
 WEIGHTS, DESCRIPTION, PENDING = "model.safetensors", "model.json", "model.json.new"
 KINDS = {"network": dict, "classes": list, "preprocessing": dict, "metrics": dict, "sha256": str}
@@ -40,7 +40,7 @@ class Description:
             raise ValueError("a class has no name")
         if self.network["num_classes"] != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes do not fit the network")
-        check_names(self.network["name"], self.network["stem"])
+        check_architecture(self.network["name"], self.network["stem"])
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnet_demo.config import MODELS
+from resnet_demo.architectures import MODELS, STEM_CHOICE_MODELS, STEMS
 from resnet_demo.files import write_atomically
 from resnet_demo.models.counts import TABLE, Counts, key
-from resnet_demo.models.names import STEMS, WITH_STEM
 from resnet_demo.models.zoo import build_model
 
 EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from the start
@@ -68,7 +67,8 @@ def trace(model: nn.Module, image_size: int) -> list[Convolution]:
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of counts.json: (key, row)."""
     for name in MODELS:
-        for stem, batch_norm in product(STEMS if name in WITH_STEM else STEMS[:1], (True, False)):
+        stems = STEMS if name in STEM_CHOICE_MODELS else STEMS[:1]
+        for stem, batch_norm in product(stems, (True, False)):
             with torch.device("meta"):
                 model = build_model(name, stem=stem, batch_norm=batch_norm)
             yield key(name, stem, batch_norm), row(model)

@@ -9,7 +9,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import augment, mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
-from resnet_demo.data.splits import config_split
+from resnet_demo.data.splits import config_split, steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import EVALUATION_PIXELS
@@ -126,15 +126,6 @@ class Batches:
         return image_size_at(
             image_sizes(self.config), step, self.config.epochs * self.steps_per_epoch
         )
-
-
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Updates an epoch: every image once, the last batch a smaller one.
-
-    A single image left over is left out: BatchNorm cannot normalize over one value.
-    """
-    full, rest = divmod(images, batch_size)
-    return full + (rest > 1 or (batch_size == 1 and rest > 0))
 
 
 def batch_positions(index: int, images: int, batch_size: int) -> range:

@@ -17,7 +17,8 @@ from gradio.utils import error_payload
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resnet_demo.config import MODELS, RECIPES, TrainConfig, make_config, to_json
+from resnet_demo.architectures import MODELS
+from resnet_demo.config import RECIPES, TrainConfig, make_config, to_json
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher

@@ -6,11 +6,10 @@ from dataclasses import fields
 
 import pytest
 
+from resnet_demo.architectures import MODELS, RESNET9_MODELS
 from resnet_demo.config import (
-    MODELS,
     RECIPE_HELP,
     RECIPES,
-    WHITENING,
     TrainConfig,
     defaults,
     from_json,
@@ -144,7 +143,7 @@ def test_knobs_that_do_not_fit_together_are_refused(asked, field, rule):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_smallest_image_that_a_network_takes_is_allowed(model):
     for stem in ("small", "imagenet"):
-        low = 32 if model in ("resnet34-article", "vgg16") else 9 if model in WHITENING else 8
+        low = 32 if model in ("resnet34-article", "vgg16") else 9 if model in RESNET9_MODELS else 8
         if stem == "imagenet" and model in ("resnet18", "resnet34", "resnet50"):
             low = 32
         config = make_config({"model": model, "stem": stem, "image_size": low})

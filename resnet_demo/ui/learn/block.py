@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_demo.config import MODELS, smallest_image
+from resnet_demo.architectures import MODELS, smallest_image
 from resnet_demo.runs.text import count_text
 from resnet_demo.ui.learn.form import prose, whole
 from resnet_demo.ui.services import QUIET, plainly

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import DEPTHS
+from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.snapshot import Look
@@ -20,8 +20,8 @@ SMOOTH = 20  # logged steps
 RESIDUAL = ("#7db8e0", "#5fa8d8", "#56B4E9", "#3a96d0", "#0072B2", "#08519c", "#08306b")
 PLAIN = ("#f2b56b", "#eda13f", "#E69F00", "#e0811a", "#D55E00", "#a63603", "#6b2a04")
 COLOURS = {
-    **{f"resnet{depth}": colour for depth, colour in zip(DEPTHS, RESIDUAL, strict=True)},
-    **{f"plain{depth}": colour for depth, colour in zip(DEPTHS, PLAIN, strict=True)},
+    **{f"resnet{depth}": colour for depth, colour in zip(CIFAR_DEPTHS, RESIDUAL, strict=True)},
+    **{f"plain{depth}": colour for depth, colour in zip(CIFAR_DEPTHS, PLAIN, strict=True)},
     "plain without BatchNorm": "#CC79A7",
     "plain": "#D55E00",
     "residual": "#0072B2",

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import DEPTHS
+from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.learn import lessons
 from resnet_demo.learn.effects import Effect, effect
 from resnet_demo.runs.text import duration_text
@@ -47,7 +47,7 @@ def duel_form(services: Services) -> ChapterForm:
     with gr.Group():
         info = "layers with weights: a plain and a residual network of each"
         depths = gr.CheckboxGroup(
-            [str(depth) for depth in DEPTHS], value=["20"], label="Depth", info=info,
+            [str(depth) for depth in CIFAR_DEPTHS], value=["20"], label="Depth", info=info,
             interactive=True, elem_id="duel-depths",
         )  # fmt: skip
         with gr.Row():

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from resnet_demo.config import DEPTHS
+from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.events import Probe
 from resnet_demo.learn import lessons
 from resnet_demo.learn.gradient_figure import depth_figure
@@ -55,7 +55,7 @@ def gradient_form(services: Services) -> ChapterForm:
     """Depth and length."""
     with gr.Group(), gr.Row():
         depth = gr.Dropdown(
-            [(str(depth), depth) for depth in DEPTHS], value=20, label="Depth",
+            [(str(depth), depth) for depth in CIFAR_DEPTHS], value=20, label="Depth",
             interactive=True, elem_id="gradient-depth", min_width=110,
         )  # fmt: skip
         dataset = dataset_choice(services, KIND)

@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import MODELS, TrainConfig
+from resnet_demo.architectures import MODELS
+from resnet_demo.config import TrainConfig
 from resnet_demo.learn import lessons
 from resnet_demo.learn.range_test import RangeTest, range_test
 from resnet_demo.ui.learn import curves

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig, make_config
-from resnet_demo.data.splits import split_sizes
+from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.data.store import DatasetInfo, check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, cost_of
@@ -87,7 +87,7 @@ def told_before(services: Services, asked: Asked) -> tuple[str, str]:
         return f"⚠ {error}", ""
     size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
     images, _ = split_sizes(config, info.train)
-    steps = -(-images // config.batch_size)
+    steps = steps_per_epoch(images, config.batch_size)
     length, waits_for = told_length(services, config, info, asked)
     told = (
         f"**{count_text(size.parameters)}** parameters · **{count_text(size.macs)}** multiply-adds "

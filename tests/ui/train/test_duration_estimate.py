@@ -71,6 +71,11 @@ def put_down(services):
     return put
 
 
+def test_the_shown_steps_leave_out_a_single_image_at_the_end_as_training_does(page):
+    page.follow({**ON_COLOURS, "batch_size": 67})  # 135 training images: 67 + 67 + 1
+    assert " · 2 × 2 steps · " in page.line
+
+
 def test_what_nobody_knows_is_measured_without_anybody_doing_anything(page, spawned, put_down):
     page.follow(ON_COLOURS)
     assert page.line.endswith(MEASURING)

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from resnet_demo.config import MODELS, make_config, to_json
+from resnet_demo.architectures import MODELS
+from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
 from resnet_demo.models.counts import count

@@ -5,7 +5,8 @@ import re
 from dataclasses import fields
 
 from resnet_demo.cli.reference import COMMAND, ENDPOINTS, ENVIRONMENT, NO_DEFAULT, reference
-from resnet_demo.config import RECIPES, TrainConfig, one_of
+from resnet_demo.config import RECIPES, TrainConfig
+from resnet_demo.errors import one_of
 from resnet_demo.paths import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "reference.md"

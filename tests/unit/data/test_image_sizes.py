@@ -2,7 +2,8 @@
 
 import pytest
 
-from resnet_demo.config import MODELS, make_config, smallest_image
+from resnet_demo.architectures import MODELS, smallest_image
+from resnet_demo.config import make_config
 from resnet_demo.data.image_sizes import GROWTH_SHARE, image_size_at, image_sizes, relative_cost
 
 

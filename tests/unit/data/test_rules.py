@@ -1,7 +1,7 @@
 import pytest
 
 from resnet_demo.config import make_config
-from resnet_demo.data.splits import check_split
+from resnet_demo.data.splits import check_split, steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 
@@ -35,3 +35,10 @@ def test_a_config_that_does_not_fit_is_told_field_rule_and_value(check, knobs, w
 def test_there_is_no_fourth_split():
     with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
         check_split("all")
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "steps"), [(6, 3, 2), (5, 3, 2), (4, 3, 1), (3, 1, 3), (1, 1, 1)]
+)
+def test_an_epoch_has_a_smaller_last_batch_but_none_of_a_single_image(images, batch_size, steps):
+    assert steps_per_epoch(images, batch_size) == steps

@@ -2,7 +2,7 @@ from dataclasses import asdict
 
 import pytest
 
-from resnet_demo.config import DEPTHS
+from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS, MOST_SEEDS
@@ -69,7 +69,7 @@ def test_a_range_test_takes_so_many_steps_up_to_the_largest_rate():
         ),
         (lambda: lessons.duel([8], 2.5, DATA), "seeds must be a whole number"),
         (lambda: lessons.duel([8], True, DATA), "seeds must be a whole number"),
-        (lambda: lessons.duel(DEPTHS, 5, DATA), "runs must be at most 40 in a group, got 70"),
+        (lambda: lessons.duel(CIFAR_DEPTHS, 5, DATA), "runs must be at most 40 in a group, got 70"),
         (lambda: lessons.gradient(9, 1, DATA), "depth must be one of"),
         (lambda: lessons.bugs([], 1, DATA), "choose a switch at least"),
         (lambda: lessons.bugs(["typo"], 1, DATA), "bugs must be one of training mode"),

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 import torch
 
-from resnet_demo.config import MODELS
+from resnet_demo.architectures import MODELS
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.anatomy import (
     BLOCKS,

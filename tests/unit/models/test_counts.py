@@ -7,17 +7,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_demo.config import MODELS
+from resnet_demo.architectures import MODELS, STEM_CHOICE_MODELS, STEMS
 from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
 from resnet_demo.models.counts import Counts, count, table
 from resnet_demo.models.measure import measure, rows
-from resnet_demo.models.names import STEMS, WITH_STEM
 
 VARIANTS = [
     (name, stem, batch_norm)
     for name, stem, batch_norm in product(MODELS, STEMS, (True, False))
-    if stem == "small" or name in WITH_STEM
+    if stem == "small" or name in STEM_CHOICE_MODELS
 ]
 
 
@@ -42,7 +41,7 @@ def test_table_knows_what_pytorch_counts(name, stem, batch_norm):
         assert counts == counted_by_torch(deepcopy(model), image_size)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - set(WITH_STEM)))
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(STEM_CHOICE_MODELS)))
 def test_networks_with_a_stem_of_their_own_count_the_same_for_both(name):
     assert count(name, stem="imagenet") == count(name)
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from resnet_demo.config import MODELS
+from resnet_demo.architectures import MODELS, STEMS
 from resnet_demo.models import build_model
-from resnet_demo.models.names import STEMS
 
 # resnet18 and its like differ by stem
 CASES = [(name, STEMS[0]) for name in MODELS] + [("resnet18", stem) for stem in STEMS[1:]]

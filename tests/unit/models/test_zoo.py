@@ -3,12 +3,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnet_demo.config import DEPTHS, MODELS, WHITENING
+from resnet_demo.architectures import (
+    CIFAR_DEPTHS,
+    MODELS,
+    RESNET9_MODELS,
+    STEMS,
+)
 from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
 from resnet_demo.models.measure import parameters
-from resnet_demo.models.names import STEMS, WITH_STEM
-from resnet_demo.models.zoo import CHOOSING_STEM, OTHERS
+from resnet_demo.models.zoo import BUILDERS
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -17,9 +21,8 @@ def of_kind(model, kind):
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
-def test_zoo_and_config_name_the_same_networks():
-    assert CHOOSING_STEM.keys() | OTHERS.keys() == set(MODELS)
-    assert CHOOSING_STEM.keys() == set(WITH_STEM)
+def test_every_known_name_has_a_builder():
+    assert BUILDERS.keys() == set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -79,7 +82,7 @@ def test_without_batch_norm_every_convolution_has_a_bias_instead(name):
 def test_before_batch_norm_only_the_article_has_a_bias(name):
     model = build_model(name)
     convolutions = of_kind(model, nn.Conv2d)
-    if name in WHITENING:
+    if name in RESNET9_MODELS:
         stem = convolutions.pop(0)  # whitens, and needs no BatchNorm
         assert stem.bias is not None
     assert len(of_kind(model, nn.BatchNorm2d)) == len(convolutions)
@@ -122,13 +125,13 @@ def test_cifar_resnets_are_as_large_as_in_table_6(depth, millions):
     assert round(counted, 1 if depth == 110 else 2) == millions
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", CIFAR_DEPTHS)
 def test_depth_counts_the_layers_with_weights(depth):
     model = build_model(f"resnet{depth}")
     assert len(of_kind(model, nn.Conv2d)) + len(of_kind(model, nn.Linear)) == depth
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", CIFAR_DEPTHS)
 def test_plain_twin_has_the_same_weights_to_learn(depth):
     def shapes(name):
         return {key: value.shape for key, value in build_model(name).state_dict().items()}
