@@ -66,7 +66,7 @@ def loopback() -> Iterator[Loopback]:
     """Yield a local HTTP server whose answers the test sets."""
     server = Loopback()
     yield server
-    server.end()
+    server.stop()
 
 
 @pytest.fixture(scope="session")

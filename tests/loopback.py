@@ -1,4 +1,4 @@
-"""A server on this machine that does what a test tells it: well, badly, slowly or not at all."""
+"""A local HTTP server for tests of downloads: it serves well, slowly, wrongly or not at all."""
 
 import io
 import threading
@@ -16,144 +16,155 @@ from PIL import Image
 from resnet_demo.data.cifar10.original_batches import CLASSES
 from resnet_demo.data.cifar10.sources import RemoteFile
 
-Deed = Callable[["Request"], None]
+Handler = Callable[["Request"], None]
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request; `server` is the Loopback that tells what to do with it."""
+    """One request; `server.loopback` holds the handlers."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Do the next deed for this address; the last one stays."""
+        """Run the next handler of this path; the last one is kept for all later requests."""
         loopback = self.server.loopback
-        loopback.asked.append((self.path, self.headers.get("Range", "")))
-        deeds = loopback.deeds[self.path]
-        deed = deeds.pop(0) if len(deeds) > 1 else deeds[0]
+        loopback.requests.append((self.path, self.headers.get("Range", "")))
+        handlers = loopback.handlers[self.path]
+        handler = handlers.pop(0) if len(handlers) > 1 else handlers[0]
         self.close_connection = True
         with suppress(ConnectionError):
-            deed(self)
+            handler(self)
 
-    def head(self, status: int, **headers: object) -> None:
-        """Status and headers; underscores stand for dashes."""
+    def send_head(self, status: int, **headers: object) -> None:
+        """Send status and headers; underscores in their names become dashes."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
 
     def wait(self) -> None:
-        """Until the test is over."""
-        self.server.loopback.over.wait(10)
+        """Wait until the test ends."""
+        self.server.loopback.ended.wait(10)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Loopback:
-    """The server: deeds for each path, and what was asked of it, as (path, Range)."""
+    """The server: handlers by path, and the requests so far as (path, Range)."""
 
     def __init__(self) -> None:
-        self.deeds: dict[str, list[Deed]] = {}
-        self.asked: list[tuple[str, str]] = []
-        self.over = threading.Event()
+        self.handlers: dict[str, list[Handler]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.ended = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Request)
-        self.server.daemon_threads = False  # joined at the end
+        self.server.daemon_threads = False  # server_close joins them
         self.server.loopback = self
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, path: str = "/file") -> str:
+        """Return the address of a path."""
         return f"http://127.0.0.1:{self.server.server_port}{path}"
 
-    def offer(self, data: bytes, *deeds: Deed, path: str = "/file", **known: object) -> RemoteFile:
-        """A file at a path, done by these deeds in turn; served well if there are none."""
-        self.deeds[path] = list(deeds) or [well(data)]
-        facts = {"size": len(data), "sha256": sha256(data).hexdigest(), **known}
-        return RemoteFile(self.url(path), path.strip("/"), **facts)
+    def offer(
+        self, data: bytes, *handlers: Handler, path: str = "/file", **fields: object
+    ) -> RemoteFile:
+        """Offer a file at a path, through these handlers in turn; without any, `serve` it.
+
+        fields: replace size or sha256 of the returned RemoteFile.
+        """
+        self.handlers[path] = list(handlers) or [serve(data)]
+        known = {"size": len(data), "sha256": sha256(data).hexdigest(), **fields}
+        return RemoteFile(self.url(path), path.strip("/"), **known)
 
     def ranges(self) -> list[str]:
-        return [wanted for _, wanted in self.asked]
+        """Return the Range header of each request, "" where there was none."""
+        return [requested for _, requested in self.requests]
 
-    def end(self) -> None:
-        self.over.set()
+    def stop(self) -> None:
+        """Release waiting handlers and close the server."""
+        self.ended.set()
         self.server.shutdown()
         self.server.server_close()
 
 
-def well(data: bytes, first: int | None = None) -> Deed:
-    """As a good server does, ranges too; `first` bytes of what was asked, then the line is cut."""
+def serve(data: bytes, limit: int | None = None) -> Handler:
+    """Serve the file, ranges too. After `limit` bytes of the body the connection is cut."""
 
-    def deed(request: Request) -> None:
+    def handle(request: Request) -> None:
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
         if start >= len(data):
-            request.head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
+            request.send_head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
             return
-        told = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        length, ranged = len(data) - start, {"Content_Range": told} if start else {}
-        request.head(206 if start else 200, Content_Length=length, **ranged)
-        request.wfile.write(data[start:][:first])
+        headers = {"Content_Length": len(data) - start}
+        if start:
+            headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        request.send_head(206 if start else 200, **headers)
+        request.wfile.write(data[start:][:limit])
 
-    return deed
+    return handle
 
 
-def without_ranges(data: bytes) -> Deed:
+def serve_without_ranges(data: bytes) -> Handler:
+    """Serve the whole file whatever range is requested."""
     return partial(_send, 200, data)
 
 
-def answering(status: int, body: bytes = b"", **headers: object) -> Deed:
+def respond(status: int, body: bytes = b"", **headers: object) -> Handler:
+    """Send this status, body and these headers."""
     return partial(_send, status, body, **headers)
 
 
 def _send(status: int, body: bytes, request: Request, **headers: object) -> None:
-    request.head(status, **{"Content_Length": len(body), **headers})
+    request.send_head(status, **{"Content_Length": len(body), **headers})
     request.wfile.write(body)
 
 
-def web_page(request: Request) -> None:
-    """What a hotel's network shows before one has paid."""
+def respond_with_web_page(request: Request) -> None:
+    """Send a web page, as the login page of a hotel's network does."""
     _send(200, b"<html>Welcome!</html>", request, Content_Type="text/html; charset=utf-8")
 
 
-def silent(request: Request) -> None:
-    """Take the request and never answer."""
+def never_answer(request: Request) -> None:
+    """Accept the request and send nothing."""
     request.wait()
 
 
-def stalling(data: bytes, after: int) -> Deed:
-    """Some bytes, then nothing, the line left open."""
+def stall_after(data: bytes, count: int) -> Handler:
+    """Send `count` bytes, then nothing, with the connection open."""
 
-    def deed(request: Request) -> None:
-        well(data, after)(request)
+    def handle(request: Request) -> None:
+        serve(data, count)(request)
         request.wait()
 
-    return deed
+    return handle
 
 
-def slowly(data: bytes, every_s: float = 0.02, each: int = 100) -> Deed:
-    """Never silent, never fast."""
+def serve_slowly(data: bytes, every_s: float = 0.02, each: int = 100) -> Handler:
+    """Send `each` bytes every `every_s` seconds."""
 
-    def deed(request: Request) -> None:
-        request.head(200, Content_Length=len(data))
+    def handle(request: Request) -> None:
+        request.send_head(200, Content_Length=len(data))
         for start in range(0, len(data), each):
             request.wfile.write(data[start : start + each])
-            if request.server.loopback.over.is_set():
+            if request.server.loopback.ended.is_set():
                 return
             time.sleep(every_s)
 
-    return deed
+    return handle
 
 
-def without_length(data: bytes) -> Deed:
-    """In chunks, as pages are sent that are made on the way."""
+def serve_chunked(data: bytes) -> Handler:
+    """Serve the file in chunks, without its length."""
 
-    def deed(request: Request) -> None:
-        request.head(200, Transfer_Encoding="chunked")
+    def handle(request: Request) -> None:
+        request.send_head(200, Transfer_Encoding="chunked")
         request.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
 
-    return deed
+    return handle
 
 
 def cifar_zip(each: int = 1) -> bytes:
-    """An archive of noise with CIFAR-10's classes, so many images of each in both splits."""
+    """Return a zip of noise with CIFAR-10's classes, `each` images per class and split."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for number, label in enumerate(CLASSES):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.loopback import Loopback, cifar_zip, slowly, well
+from tests.loopback import Loopback, cifar_zip, serve, serve_slowly
 
 pytestmark = pytest.mark.browser
 
@@ -47,9 +47,9 @@ CIFAR = large(cifar_zip(10), 40_000_000)  # few pictures, and long under way all
 @pytest.fixture(scope="module")
 def server():
     server = Loopback()
-    server.offer(CIFAR, slowly(CIFAR, 0.1, 60_000), well(CIFAR))
+    server.offer(CIFAR, serve_slowly(CIFAR, 0.1, 60_000), serve(CIFAR))
     yield server
-    server.end()
+    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import has_worker, read_status
-from tests.loopback import cifar_zip, slowly, well
+from tests.loopback import cifar_zip, serve, serve_slowly
 
 NOWHERE = "http://127.0.0.1:9"  # where nobody listens
 
@@ -76,7 +76,7 @@ def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(
     with_copy, loopback, owner, until
 ):
     data = cifar_zip(20)
-    loopback.offer(data, slowly(data, 0.02, 2000))
+    loopback.offer(data, serve_slowly(data, 0.02, 2000))
     tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     tasks.get("cifar10", owner)
     status = until(lambda: (s := tasks.status("get")).state == "running" and s.done and s)
@@ -93,7 +93,7 @@ def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(
 
 def test_after_a_failure_the_next_attempt_starts_anew(with_copy, loopback, owner, ended):
     data = cifar_zip()
-    loopback.offer(data, well(data[::-1]), well(data))
+    loopback.offer(data, serve(data[::-1]), serve(data))
     tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     status = ended(tasks.get("cifar10", owner))
     assert status.state == "failed"

@@ -18,14 +18,14 @@ from resnet_demo.data.cifar10.sources import RemoteFile, SourceError
 from resnet_demo.errors import StoppedError
 from tests.faults import file_size_limit
 from tests.loopback import (
-    answering,
-    silent,
-    slowly,
-    stalling,
-    web_page,
-    well,
-    without_length,
-    without_ranges,
+    never_answer,
+    respond,
+    respond_with_web_page,
+    serve,
+    serve_chunked,
+    serve_slowly,
+    serve_without_ranges,
+    stall_after,
 )
 
 DATA = np.random.default_rng(0).bytes(300_000)
@@ -66,20 +66,20 @@ def test_a_file_of_unknown_length_is_as_long_as_the_server_says(loopback, part):
 
 
 def test_a_broken_connection_is_made_anew_and_goes_on_where_it_broke(loopback, part):
-    bring(loopback.offer(DATA, well(DATA, 100_000), well(DATA, 50_000), well(DATA)), part)
+    bring(loopback.offer(DATA, serve(DATA, 100_000), serve(DATA, 50_000), serve(DATA)), part)
     assert part.read_bytes() == DATA
     assert loopback.ranges() == ["", "bytes=100000-", "bytes=150000-"]
 
 
 def test_a_truncated_file_is_no_file_and_what_came_stays(loopback, part):
-    remote = loopback.offer(DATA, well(DATA, 100_000), well(DATA, 0))
+    remote = loopback.offer(DATA, serve(DATA, 100_000), serve(DATA, 0))
     assert refusal(remote, part) == "the connection broke"
     assert part.read_bytes() == DATA[:100_000]
-    assert len(loopback.asked) == 2  # a try that brings nothing is the last
+    assert len(loopback.requests) == 2  # a try that brings nothing is the last
 
 
 def test_a_connection_that_breaks_for_ever_is_given_up(loopback, part):
-    assert refusal(loopback.offer(DATA, well(DATA, 1000)), part) == "the connection broke"
+    assert refusal(loopback.offer(DATA, serve(DATA, 1000)), part) == "the connection broke"
     assert part.read_bytes() == DATA[:6000]
 
 
@@ -96,12 +96,12 @@ def test_a_part_with_all_its_bytes_needs_no_server(part, loopback, size):
     told = []
     bring(loopback.offer(DATA, size=size), part, tell=lambda *now: told.append(now))
     assert told[-1][:2] == (len(DATA), len(DATA))
-    assert loopback.asked == []
+    assert loopback.requests == []
 
 
 def test_a_server_that_ignores_the_range_starts_from_zero(loopback, part):
     part.write_bytes(b"x" * 200_000)
-    bring(loopback.offer(DATA, without_ranges(DATA)), part)
+    bring(loopback.offer(DATA, serve_without_ranges(DATA)), part)
     assert part.read_bytes() == DATA
     assert loopback.ranges() == ["bytes=200000-"]
 
@@ -116,8 +116,8 @@ def test_a_server_that_ignores_the_range_starts_from_zero(loopback, part):
 )  # fmt: skip
 def test_another_range_than_the_one_asked_for_is_never_appended(loopback, part, told):
     part.write_bytes(DATA[:200_000])
-    other = answering(206, bytes(100_000), Content_Range=told)
-    remote = loopback.offer(DATA, other, answering(503), other, well(DATA))
+    other = respond(206, bytes(100_000), Content_Range=told)
+    remote = loopback.offer(DATA, other, respond(503), other, serve(DATA))
     assert "503" in refusal(remote, part)
     assert part.read_bytes() == DATA[:200_000]
     bring(remote, part)
@@ -127,14 +127,14 @@ def test_another_range_than_the_one_asked_for_is_never_appended(loopback, part, 
 
 def test_a_range_of_another_length_than_its_body_is_never_appended(loopback, part):
     part.write_bytes(DATA[:200_000])
-    other = answering(206, bytes(10), Content_Range="bytes 200000-299999/300000")
-    assert "503" in refusal(loopback.offer(DATA, other, answering(503)), part)
+    other = respond(206, bytes(10), Content_Range="bytes 200000-299999/300000")
+    assert "503" in refusal(loopback.offer(DATA, other, respond(503)), part)
     assert part.read_bytes() == DATA[:200_000]
 
 
 def test_a_range_that_is_refused_starts_from_zero(loopback, part):
     part.write_bytes(DATA[:200_000])
-    bring(loopback.offer(DATA, answering(416), well(DATA)), part)
+    bring(loopback.offer(DATA, respond(416), serve(DATA)), part)
     assert part.read_bytes() == DATA
 
 
@@ -147,9 +147,9 @@ def test_a_part_longer_than_the_file_starts_from_zero(loopback, part):
 
 def test_wrong_bytes_are_removed(loopback, part):
     wrong = bytes(len(DATA))
-    assert refusal(loopback.offer(DATA, well(wrong)), part).endswith("the checksum is wrong")
+    assert refusal(loopback.offer(DATA, serve(wrong)), part).endswith("the checksum is wrong")
     assert not part.exists()
-    assert len(loopback.asked) == 1
+    assert len(loopback.requests) == 1
 
 
 def test_wrong_bytes_after_a_resume_are_tried_once_more_from_zero(loopback, part):
@@ -162,29 +162,29 @@ def test_wrong_bytes_after_a_resume_are_tried_once_more_from_zero(loopback, part
 def test_bytes_wrong_even_from_zero_are_removed(loopback, part):
     part.write_bytes(b"x" * 200_000)
     wrong = bytes(len(DATA))
-    assert refusal(loopback.offer(DATA, well(wrong)), part).endswith("the checksum is wrong")
+    assert refusal(loopback.offer(DATA, serve(wrong)), part).endswith("the checksum is wrong")
     assert not part.exists()
     assert loopback.ranges() == ["bytes=200000-", ""]
 
 
 REFUSED = {
-    "it answered 503 Service Unavailable": answering(503),
-    "it answered 404 Not Found": answering(404, b"no", Content_Type="text/html"),
-    "it answered 206 Partial Content": answering(
+    "it answered 503 Service Unavailable": respond(503),
+    "it answered 404 Not Found": respond(404, b"no", Content_Type="text/html"),
+    "it answered 206 Partial Content": respond(
         206, DATA, Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}"
     ),
-    "it sent a web page instead of the file": web_page,
-    "it does not say how long the file is": without_length(DATA),
-    "its file has 299,999 bytes instead of 300,000": well(DATA[1:]),
-    "it redirects to an address without https, which is refused": answering(
+    "it sent a web page instead of the file": respond_with_web_page,
+    "it does not say how long the file is": serve_chunked(DATA),
+    "its file has 299,999 bytes instead of 300,000": serve(DATA[1:]),
+    "it redirects to an address without https, which is refused": respond(
         302, Location="http://127.0.0.1:1/file"
     ),
-    "it answered 302 without an address": answering(302),
+    "it answered 302 without an address": respond(302),
 }
 
 
 def test_a_length_beside_chunks_counts_for_nothing(loopback, part):
-    both = answering(200, b"0\r\n\r\n", Content_Length=len(DATA), Transfer_Encoding="chunked")
+    both = respond(200, b"0\r\n\r\n", Content_Length=len(DATA), Transfer_Encoding="chunked")
     assert refusal(loopback.offer(DATA, both), part) == "it does not say how long the file is"
 
 
@@ -200,28 +200,28 @@ def test_an_answer_that_cannot_be_the_file_is_refused_before_a_byte_is_written(
 
 
 def test_a_web_page_of_any_length_is_no_file_of_unknown_length(loopback, part):
-    remote = loopback.offer(DATA, web_page, size=None)
+    remote = loopback.offer(DATA, respond_with_web_page, size=None)
     assert refusal(remote, part) == "it sent a web page instead of the file"
     assert not part.exists()
 
 
 def test_a_relative_redirect_is_one_to_http_where_the_first_was(loopback, part):
-    remote = loopback.offer(DATA, answering(302, Location="/other"))
+    remote = loopback.offer(DATA, respond(302, Location="/other"))
     assert "without https" in refusal(remote, part)
-    assert [path for path, _ in loopback.asked] == ["/file"]
+    assert [path for path, _ in loopback.requests] == ["/file"]
 
 
 def redirected(*places: str) -> list[str]:
     """The addresses asked for, where each answers with the next and the last with the file."""
     asked, left = [], list(places)
 
-    def serve(request: httpx.Request) -> httpx.Response:
+    def reply(request: httpx.Request) -> httpx.Response:
         asked.append(f"{request.url} {request.headers.get('range')}")
         return httpx.Response(302, headers={"Location": left.pop(0)}) if left else OK
 
     async def ask() -> None:
         async with (
-            httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client,
+            httpx.AsyncClient(transport=httpx.MockTransport(reply)) as client,
             http_client.open_response(client, "https://a.example/file", 5) as response,
         ):
             assert response is not None
@@ -250,18 +250,18 @@ def test_a_ring_of_redirects_ends():
 
 
 def test_a_server_that_never_answers_is_given_up(loopback, part):
-    assert refusal(loopback.offer(DATA, silent), part, QUICK) == "it sent nothing for 0.3 s"
+    assert refusal(loopback.offer(DATA, never_answer), part, QUICK) == "it sent nothing for 0.3 s"
     assert not part.exists()
 
 
 def test_a_server_that_stalls_is_given_up_and_what_came_stays(loopback, part):
-    words = refusal(loopback.offer(DATA, stalling(DATA, 70_000)), part, QUICK)
+    words = refusal(loopback.offer(DATA, stall_after(DATA, 70_000)), part, QUICK)
     assert words in ("it sent nothing for 0.3 s", "it was slower than 50 kB/s for 0.3 s")
     assert part.read_bytes() == DATA[:70_000]
 
 
 def test_a_slow_server_is_given_up_and_what_came_stays(loopback, part):
-    words = refusal(loopback.offer(DATA, slowly(DATA)), part, QUICK)
+    words = refusal(loopback.offer(DATA, serve_slowly(DATA)), part, QUICK)
     assert words == "it was slower than 50 kB/s for 0.3 s"
     came = part.read_bytes()
     assert 100 <= len(came) < 10_000
@@ -269,7 +269,7 @@ def test_a_slow_server_is_given_up_and_what_came_stays(loopback, part):
 
 
 def test_a_server_that_is_fast_enough_may_take_its_time(loopback, part):
-    remote = loopback.offer(DATA, slowly(DATA, 0.05, 20_000))  # 400 kB/s, for 0.75 s
+    remote = loopback.offer(DATA, serve_slowly(DATA, 0.05, 20_000))  # 400 kB/s, for 0.75 s
     bring(remote, part, DownloadTimeouts(slow_s=0.5, slow_bytes_per_s=50_000))
     assert part.read_bytes() == DATA
 
@@ -277,13 +277,13 @@ def test_a_server_that_is_fast_enough_may_take_its_time(loopback, part):
 def test_neither_a_pause_nor_the_disk_makes_a_source_slow(loopback, part, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: time.sleep(0.6))
     patience = DownloadTimeouts(slow_s=0.4, slow_bytes_per_s=50_000, pause_s=0.6)
-    bring(loopback.offer(DATA, well(DATA, 1000), well(DATA)), part, patience)
+    bring(loopback.offer(DATA, serve(DATA, 1000), serve(DATA)), part, patience)
     assert part.read_bytes() == DATA
 
 
 def test_the_whole_may_not_take_longer_than_its_time(loopback, part):
     patience = DownloadTimeouts(slow_bytes_per_s=0, total_s=0.3)
-    remote = loopback.offer(DATA, slowly(DATA))
+    remote = loopback.offer(DATA, serve_slowly(DATA))
     assert refusal(remote, part, patience) == "it took longer than 0.3 s"
 
 
@@ -347,7 +347,7 @@ def stop_time(remote: RemoteFile, part: Path, is_there: Callable[[], bool] = lam
 
 
 def test_stopping_is_quick_before_an_answer(loopback, part):
-    assert stop_time(loopback.offer(DATA, silent), part, lambda: loopback.asked) < 0.5
+    assert stop_time(loopback.offer(DATA, never_answer), part, lambda: loopback.requests) < 0.5
     assert not part.exists()
 
 
@@ -368,7 +368,7 @@ def test_stopping_is_quick_while_a_name_is_looked_up(part, monkeypatch):
 
 
 def test_stopping_is_quick_in_the_midst_and_the_rest_comes_by_range_later(loopback, part):
-    remote = loopback.offer(DATA, stalling(DATA, 70_000), well(DATA))
+    remote = loopback.offer(DATA, stall_after(DATA, 70_000), serve(DATA))
     assert stop_time(remote, part, lambda: part.exists() and part.stat().st_size >= 60_000) < 0.5
     assert part.read_bytes() == DATA[:70_000]
     bring(remote, part)
@@ -378,7 +378,7 @@ def test_stopping_is_quick_in_the_midst_and_the_rest_comes_by_range_later(loopba
 
 def test_a_connection_that_breaks_before_its_first_byte_costs_no_older_ones(loopback, part):
     part.write_bytes(DATA[:1000])
-    remote = loopback.offer(DATA, lambda request: request.head(200, Content_Length=len(DATA)))
+    remote = loopback.offer(DATA, lambda request: request.send_head(200, Content_Length=len(DATA)))
     assert refusal(remote, part) == "the connection broke"
     assert part.read_bytes() == DATA[:1000]
 
@@ -386,7 +386,7 @@ def test_a_connection_that_breaks_before_its_first_byte_costs_no_older_ones(loop
 def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, part):
     with pytest.raises(StoppedError):
         bring(loopback.offer(DATA), part, should_stop=lambda: True)
-    assert loopback.asked == []
+    assert loopback.requests == []
 
 
 def test_what_fitted_on_a_disk_that_fills_is_gone_on_with(loopback, part):

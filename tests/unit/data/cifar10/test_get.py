@@ -26,13 +26,13 @@ from resnet_demo.errors import ConfigError, DemoError, StoppedError
 from tests.faults import file_size_limit
 from tests.loopback import (
     Loopback,
-    answering,
-    silent,
-    slowly,
-    stalling,
-    web_page,
-    well,
-    without_length,
+    never_answer,
+    respond,
+    respond_with_web_page,
+    serve,
+    serve_chunked,
+    serve_slowly,
+    stall_after,
 )
 
 EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
@@ -113,16 +113,16 @@ def test_a_download_becomes_the_dataset_and_nothing_else_is_left(loopback, root)
 
 
 BAD = {
-    "it sent nothing for 0.4 s": silent,
-    "it was slower than 50 kB/s for 0.4 s": slowly(ARCHIVE),
-    "the connection broke": well(ARCHIVE, 0),
-    "it answered 503 Service Unavailable": answering(503),
-    "it sent a web page instead of the file": web_page,
-    "it sent other bytes than expected: the checksum is wrong": well(bytes(len(ARCHIVE))),
-    "it redirects to an address without https, which is refused": answering(
+    "it sent nothing for 0.4 s": never_answer,
+    "it was slower than 50 kB/s for 0.4 s": serve_slowly(ARCHIVE),
+    "the connection broke": serve(ARCHIVE, 0),
+    "it answered 503 Service Unavailable": respond(503),
+    "it sent a web page instead of the file": respond_with_web_page,
+    "it sent other bytes than expected: the checksum is wrong": serve(bytes(len(ARCHIVE))),
+    "it redirects to an address without https, which is refused": respond(
         302, Location="http://127.0.0.1:1/"
     ),
-    "it does not say how long the file is": without_length(ARCHIVE),
+    "it does not say how long the file is": serve_chunked(ARCHIVE),
 }
 
 
@@ -143,8 +143,8 @@ def test_a_bad_source_leaves_no_dataset_and_the_next_one_is_asked(loopback, root
 def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
     sources = [
         Source("your copy x", path=root / "x"),
-        Source("Hugging Face", (loopback.offer(b"x", answering(503), path="/1"),)),
-        Source("Zenodo", (loopback.offer(b"x", web_page, path="/2"),)),
+        Source("Hugging Face", (loopback.offer(b"x", respond(503), path="/1"),)),
+        Source("Zenodo", (loopback.offer(b"x", respond_with_web_page, path="/2"),)),
     ]
     message = refusal(root, *sources)
     assert message == (
@@ -160,17 +160,17 @@ def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
 
 
 def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loopback, root):
-    first = Source("First", (loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), path="/1"),))
+    first = Source("First", (loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
     get(root, first, second, patience=QUICK)
-    assert loopback.asked == [("/1", ""), ("/2", "bytes=70000-")]
+    assert loopback.requests == [("/1", ""), ("/2", "bytes=70000-")]
     assert_is_the_original(root)
 
 
 def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
     told: list[DownloadProgress] = []
-    bad = Source("Bad", (loopback.offer(ARCHIVE, answering(503), path="/1"),))
-    deed = slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
+    bad = Source("Bad", (loopback.offer(ARCHIVE, respond(503), path="/1"),))
+    deed = serve_slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
     begun = time.monotonic()
     get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), report=told.append)
     seconds = time.monotonic() - begun
@@ -191,7 +191,9 @@ def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
 
 
 def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
-    source = Source("Zenodo", (loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), well(ARCHIVE)),))
+    source = Source(
+        "Zenodo", (loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), serve(ARCHIVE)),)
+    )
     came, asked = [], []
 
     def should_stop() -> bool:
@@ -227,17 +229,17 @@ def test_stopping_while_unpacking_keeps_the_archive(loopback, root):
 def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, root):
     with pytest.raises(StoppedError):
         get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)), should_stop=lambda: True)
-    assert loopback.asked == []
+    assert loopback.requests == []
     assert parts_left(root) == {}
 
 
 def test_what_is_there_already_is_not_fetched(loopback, root):
     source = Source("Zenodo", (loopback.offer(ARCHIVE),))
     get(root, source)
-    loopback.asked.clear()
+    loopback.requests.clear()
     with pytest.raises(ConfigError, match=r"^there is already a dataset named 'cifar10'$"):
         get(root, source)
-    assert loopback.asked == []
+    assert loopback.requests == []
     assert_is_the_original(root)
 
 
@@ -245,7 +247,7 @@ def test_a_folder_in_the_way_is_told_before_anything_comes(loopback, root):
     (root / "cifar10").mkdir(parents=True)
     (root / "cifar10/mine.png").touch()
     assert "is in the way" in refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
-    assert loopback.asked == []
+    assert loopback.requests == []
     assert [path.name for path in root.iterdir()] == ["cifar10"]
 
 
@@ -253,14 +255,14 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_comes(loopback, 
     root.write_bytes(b"")
     words = refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
     assert words == f"nothing can be written to {root}: Not a directory"
-    assert loopback.asked == []
+    assert loopback.requests == []
 
 
 def test_an_archive_in_the_data_folder_is_used_first(loopback, root):
     root.mkdir()
     (root / cifar.ARCHIVE).write_bytes(ARCHIVE)
     get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
-    assert loopback.asked == []
+    assert loopback.requests == []
     assert Datasets(root).get("cifar10").train == 30
 
 
@@ -355,11 +357,11 @@ def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
 
 def test_one_good_parquet_file_stays_for_the_next_time(loopback, root, tmp_path):
     source = parquet_source(loopback, tmp_path)
-    loopback.deeds["/test"].insert(0, answering(503))
+    loopback.handlers["/test"].insert(0, respond(503))
     assert "goes on from there" in refusal(root, source)
     assert list(parts_left(root)) == [source.files[0].part]
     get(root, source)
-    assert [path for path, _ in loopback.asked] == ["/train", "/test", "/test"]
+    assert [path for path, _ in loopback.requests] == ["/train", "/test", "/test"]
 
 
 def test_without_pyarrow_its_source_says_how_to_install_it_and_asks_nobody(
@@ -368,7 +370,7 @@ def test_without_pyarrow_its_source_says_how_to_install_it_and_asks_nobody(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     message = refusal(root, parquet_source(loopback, tmp_path))
     assert "Hugging Face (reading its files needs pyarrow: `pip install pyarrow` in" in message
-    assert loopback.asked == []
+    assert loopback.requests == []
 
 
 def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monkeypatch):
@@ -378,7 +380,7 @@ def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monke
     message = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
     needed = "CIFAR-10 needs 370 MB more"
     assert message == f"the disk is full: {needed} in {root}, 10 are free"
-    assert loopback.asked == []
+    assert loopback.requests == []
     assert parts_left(root) == {}
 
 
@@ -387,11 +389,11 @@ def test_a_disk_that_fills_while_bytes_come_ends_it_and_keeps_them(loopback, roo
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
     with file_size_limit(50_000):
         assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
-    assert loopback.asked == [("/1", "")]  # another source has no more room
+    assert loopback.requests == [("/1", "")]  # another source has no more room
     [came] = parts_left(root).values()
     assert 0 < len(came) <= 50_000
     get(root, first)
-    assert loopback.asked[1:] == [("/1", f"bytes={len(came)}-")]
+    assert loopback.requests[1:] == [("/1", f"bytes={len(came)}-")]
     assert_is_the_original(root)
 
 
@@ -406,7 +408,7 @@ def test_a_disk_that_fills_while_unpacking_ends_it_and_keeps_the_archive(loopbac
         assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
     assert list(parts_left(root).values()) == [data]
     get(root, first)
-    assert loopback.asked == [("/1", "")]
+    assert loopback.requests == [("/1", "")]
 
 
 def test_a_disk_that_fails_otherwise_ends_it_in_the_kernels_words(root, monkeypatch):
@@ -427,7 +429,7 @@ def hold(root: Path, url: str, begun) -> None:
 
 
 def test_two_processes_never_get_it_at_once(loopback, root):
-    remote = loopback.offer(ARCHIVE, stalling(ARCHIVE, 70_000), well(ARCHIVE))
+    remote = loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), serve(ARCHIVE))
     begun = multiprocessing.Event()
     other = multiprocessing.get_context("fork").Process(
         target=hold, args=(root, remote.url, begun), daemon=True
@@ -437,7 +439,7 @@ def test_two_processes_never_get_it_at_once(loopback, root):
         assert begun.wait(5)
         words = refusal(root, Source("Zenodo", (remote,)))
         assert words == "another process is getting CIFAR-10 right now"
-        assert len(loopback.asked) == 1
+        assert len(loopback.requests) == 1
     finally:
         other.kill()
         other.join()
