@@ -15,24 +15,16 @@ from resnet_demo.learn import lessons
 from resnet_demo.runs.groups import Membership, group_of, write
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, as_json
-from resnet_demo.ui.learn import (
-    block,
-    bugs,
-    curves,
-    gradient,
-    surgery,
-)
+from resnet_demo.ui.learn import arm_plots, block, bugs, gradient, surgery
 from resnet_demo.ui.learn import (
     duel as learn_duel,
 )
-from resnet_demo.ui.learn import (
-    range as learn_range,
-)
+from resnet_demo.ui.learn import learning_rate as learn_range
 from resnet_demo.ui.learn import (
     vgg as learn_vgg,
 )
-from resnet_demo.ui.learn.form import FORMULAS, TEXTS, cost, kept, whole
-from resnet_demo.ui.learn.group import NOTHING, see, standing, tick
+from resnet_demo.ui.learn.chapter_form import FORMULAS, TEXTS, as_int, cost_text, update_choices
+from resnet_demo.ui.learn.group_panel import NO_RESULTS, panel_update, read_group, status_text
 from resnet_demo.ui.services import Services
 from tests.ui.answered import untrained_runs
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
@@ -64,7 +56,7 @@ def put(services):
                 Finished(step=8, epoch=2, **{**END, "seconds": told.get("seconds", seconds)}),
             ]:
                 log.append(event)
-        return see(services, group_of(services.runs, f"{kind}-1"))
+        return read_group(services, group_of(services.runs, f"{kind}-1"))
 
     return make
 
@@ -82,7 +74,7 @@ def duel(put, seeds=1, guess=""):
 
 
 def test_a_duel_tells_the_gap_at_each_depth_and_what_depth_did(put):
-    told = learn_duel.conclude(duel(put))
+    told = learn_duel.conclusion(duel(put))
     assert "8 layers: without shortcuts the training loss ends **0.100 nats more** (one se" in told
     assert "20 layers: without shortcuts the training loss ends **0.500 nats more**" in told
     assert "20 layers instead of 8 make the **plain** network **worse on the images" in told
@@ -91,9 +83,9 @@ def test_a_duel_tells_the_gap_at_each_depth_and_what_depth_did(put):
 
 def test_several_seeds_give_an_interval_over_pairs_of_one_seed(put):
     seen = duel(put, seeds=3)
-    told = learn_duel.losses_apart(seen, "plain20", "resnet20")
+    told = learn_duel.loss_difference(seen, "plain20", "resnet20")
     assert (told.n, told.mean) == (3, pytest.approx(0.5))
-    assert "(3 seeds, 95% interval +0.500 to +0.500)" in learn_duel.conclude(seen)
+    assert "(3 seeds, 95% interval +0.500 to +0.500)" in learn_duel.conclusion(seen)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +98,7 @@ def test_several_seeds_give_an_interval_over_pairs_of_one_seed(put):
     ],
 )
 def test_a_guess_is_scored_by_the_deepest_pair(put, guess, told):
-    said = learn_duel.conclude(duel(put, guess=guess))
+    said = learn_duel.conclusion(duel(put, guess=guess))
     assert (told in said) if told else "guess" not in said
 
 
@@ -116,22 +108,24 @@ def test_curves_and_table_have_an_arm_each(put):
     assert {row[2] for row in loss["data"]} == set(LOSSES) == {row[2] for row in accuracy["data"]}
     assert [row[0] for row in rows] == ["plain8", "resnet8", "plain20", "resnet20"]
     assert rows[0][2] == "0.8000"
-    assert all(curves.COLOURS[arm] in legend for arm in LOSSES)
-    assert len(loss["data"]) <= curves.MOST
+    assert all(arm_plots.COLOURS[arm] in legend for arm in LOSSES)
+    assert len(loss["data"]) <= arm_plots.MAX_POINTS
 
 
 def test_runs_that_are_not_done_conclude_nothing(put):
     seen = put("duel", lessons.duel([8], 1, KNOBS), {}, state="stopped")
-    assert learn_duel.conclude(seen) == ""
-    assert standing(seen) == "0 of 2 runs finished, 2 stopped."
+    assert learn_duel.conclusion(seen) == ""
+    assert status_text(seen) == "0 of 2 runs finished, 2 stopped."
 
 
 def test_a_panel_is_told_only_what_changed(services, put):
     def told(chosen, before):
-        return tick(services, "duel", chosen, before, learn_duel.draw, learn_duel.conclude, 4)
+        return panel_update(
+            services, "duel", chosen, before, learn_duel.draw, learn_duel.conclusion, 4
+        )
 
     choice, _, words, results, *_ = told(None, None)
-    assert (words, choice["visible"], results["visible"]) == (NOTHING, False, False)
+    assert (words, choice["visible"], results["visible"]) == (NO_RESULTS, False, False)
     duel(put)
     choice, stop, words, results, timer, before, *outputs = told(None, None)
     assert (choice["value"], results["visible"], stop["visible"]) == ("duel-1", True, False)
@@ -146,19 +140,19 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(put):
     top1 = {"none": (0.60, 0.62, 0.61), "decay": (0.55, 0.60, 0.57)}
     told = lambda arm, config: {"val_top1": top1[arm][config.seed - 42], "seconds": 60.0}  # noqa: E731
     seen = put("bugs", lessons.bugs(["decay"], 3, KNOBS), told, guess="decay")
-    [row] = bugs.rows(seen)
+    [row] = bugs.table_rows(seen)
     interval = stats.ttest_rel(top1["decay"], top1["none"]).confidence_interval(0.95)
     low, high = (f"{100 * end:+.2f}" for end in interval)
     assert row[1] == f"-3.67 points ({low} to {high})"
     assert row[4:] == ["3", "matters: right"]
-    assert "validation top-1 61.00%, the mean of 3 runs." in bugs.conclude(seen)
+    assert "validation top-1 61.00%, the mean of 3 runs." in bugs.conclusion(seen)
 
 
 def test_a_bug_that_stands_out_of_chance_is_named(put):
     told = lambda arm, config: {"val_top1": 0.6 if arm == "none" else 0.5}  # noqa: E731
     seen = put("bugs", lessons.bugs(["decay"], 2, KNOBS), told)
-    assert "Clear of chance: weight decay on BatchNorm" in bugs.conclude(seen)
-    assert bugs.rows(seen)[0][5] == "–"  # nobody guessed
+    assert "Clear of chance: weight decay on BatchNorm" in bugs.conclusion(seen)
+    assert bugs.table_rows(seen)[0][5] == "–"  # nobody guessed
 
 
 def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
@@ -170,7 +164,7 @@ def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
     seen = put("gradient", lessons.gradient(8, 1, KNOBS)[2:], {}, events=probes)
     known = {}
     [look] = seen.all
-    probed = {"residual": gradient.read(known, look)}
+    probed = {"residual": gradient.read_probes(known, look)}
     first = gradient.lines(probed, "gradients", 0)["data"]
     assert first == [[1, -1.0, "residual"], [2, 0.0, "residual"], [3, 0.301, "residual"]]
     last = gradient.lines(probed, "activations", 100)["data"]
@@ -178,8 +172,8 @@ def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
     assert gradient.grid(probed["residual"].probes, "gradients").shape == (3, 2)
     told = gradient.conclude(known)(seen)
     assert "first layer's gradient is 0.1 times the last convolution's at step 1, no number" in told
-    assert gradient.drawn(probed, "gradients", dark=True) is not None
-    assert gradient.drawn({}, "gradients", dark=False) is None
+    assert gradient.draw_maps(probed, "gradients", dark=True) is not None
+    assert gradient.draw_maps({}, "gradients", dark=False) is None
 
 
 def test_a_range_test_offers_its_rate_to_the_train_form(put):
@@ -190,25 +184,25 @@ def test_a_range_test_offers_its_rate_to_the_train_form(put):
     arms = lessons.range_of(4, {**KNOBS, "model": "resnet8"})
     seen = put("range", arms, {}, events=rising)
     plot, use, knobs = learn_range.draw(seen)
-    told = learn_range.result(seen)
+    told = learn_range.range_result(seen)
     assert use["visible"]
     assert use["value"] == f"Use {told.suggested:g} on the Train tab"
     assert knobs["peak_lr"] == told.suggested
     assert [knobs[name] for name in learn_range.FILLED[1:]] == ["resnet8", "sgd", 16, "colours"]
     assert {row[2] for row in plot["data"]} == {"range test", "lowest"}
-    assert f"**{told.suggested:g}**" in learn_range.conclude(seen)
+    assert f"**{told.suggested:g}**" in learn_range.conclusion(seen)
 
 
 def test_vgg_beside_resnet_is_told_by_the_minute(put):
     told = lambda arm, config: {"val_top1": 0.5, "seconds": 20.0}  # noqa: E731
     seen = put("vgg", lessons.beside_vgg(1, {**KNOBS, "image_size": 32}), told)
-    assert [row[:4] for row in learn_vgg.rows(seen)] == [
+    assert [row[:4] for row in learn_vgg.table_rows(seen)] == [
         ["vgg16", "50.00%", "1 min 00 s", "50.0"],
         ["resnet18", "50.00%", "1 min 00 s", "50.0"],
     ]
-    minutes = {row[0] for row in curves.accuracy_by_minutes(seen)["data"]}
+    minutes = {row[0] for row in arm_plots.accuracy_by_minutes(seen)["data"]}
     assert minutes == {round(40 / 60, 4), 1.0}
-    [vgg, *_] = learn_vgg.costs()
+    [vgg, *_] = learn_vgg.cost_rows()
     assert vgg == ["vgg16", "14.7 million", "313 million", "177 MB", "+ 1.11 MB"]
 
 
@@ -244,11 +238,11 @@ def test_a_network_is_told_part_by_part():
 def patient_of(services, monkeypatch):
     """A run of an untrained network, admitted."""
     untrained_runs(services.paths.runs, "mine")
-    return lambda run_id: surgery.admit(services, run_id)
+    return lambda run_id: surgery.load_patient(services, run_id)
 
 
 def test_surgery_opens_with_the_blocks_and_the_untouched_accuracy(patient_of):
-    blocks, words, plot, *_ = surgery.opened(patient_of, "mine")
+    blocks, words, plot, *_ = surgery.open_run(patient_of, "mine")
     assert blocks["choices"][0] == ("stage 1, block 1", "stages.0.0")
     assert len(blocks["choices"]) == 9
     assert words.startswith("Untouched, resnet20 gets **")
@@ -257,24 +251,24 @@ def test_surgery_opens_with_the_blocks_and_the_untouched_accuracy(patient_of):
 
 
 def test_surgery_remembers_what_was_tried(patient_of):
-    words, _, tried = surgery.operated(patient_of, "mine", 0.5, [], {1.0: 30.0})
+    words, _, tried = surgery.apply_edit(patient_of, "mine", 0.5, [], {1.0: 30.0})
     assert words.startswith("With every branch at 0.5, resnet20 gets **")
     assert set(tried) == {0.5, 1.0}
-    words, plot, same = surgery.operated(patient_of, "mine", 1, ["stages.0.0"], tried)
+    words, plot, same = surgery.apply_edit(patient_of, "mine", 1, ["stages.0.0"], tried)
     assert words.startswith("With 1 of 9 blocks left out")
     assert same == tried
     assert len(plot["data"]) == 4
-    bars = surgery.one_by_one(patient_of, "mine")["value"]["data"]
+    bars = surgery.drop_each(patient_of, "mine")["value"]["data"]
     assert [row[0] for row in bars][:2] == ["stage 1, block 1", "stage 1, block 2"]
 
 
 def test_surgery_without_a_run_says_what_to_do(patient_of):
-    assert surgery.opened(patient_of, None)[1] == surgery.NO_RUN
-    assert "nobody" in surgery.opened(patient_of, "nobody")[1]
+    assert surgery.open_run(patient_of, None)[1] == surgery.NO_RUN
+    assert "nobody" in surgery.open_run(patient_of, "nobody")[1]
 
 
 def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put):
-    box, *_ = surgery.told_of_recordings(services)
+    box, *_ = surgery.show_recordings(services)
     assert not box["visible"]
     chart = {"n": 30, "strengths": [[0.0, 0.1], [1.0, 0.8]], "blocks": [["stages.0.0", 0.7]]}
     for arm in ("plain20", "resnet20"):
@@ -284,7 +278,7 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
         write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
     later = Services(services.paths)  # another start of the app
-    box, words, legend, strengths, blocks = surgery.told_of_recordings(later)
+    box, words, legend, strengths, blocks = surgery.show_recordings(later)
     assert box["visible"]
     assert "on 30 or more test images" in words
     assert "resnet20" in legend
@@ -294,10 +288,10 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
 
 def test_the_cost_is_told_before_and_so_is_a_mistake(services):
     arms = lambda: lessons.duel([8], 2, KNOBS)  # noqa: E731
-    assert cost(services, arms).startswith("4 runs, one after the other; how long")
-    wrong = cost(services, lambda: lessons.duel([], 1, KNOBS))
+    assert cost_text(services, arms).startswith("4 runs, one after the other; how long")
+    wrong = cost_text(services, lambda: lessons.duel([], 1, KNOBS))
     assert wrong.startswith("⚠ choose a depth at least")
-    too_large = cost(services, lambda: lessons.duel([8], 1, {**KNOBS, "batch_size": 999}))
+    too_large = cost_text(services, lambda: lessons.duel([8], 1, {**KNOBS, "batch_size": 999}))
     assert "at most the 135 images" in too_large
 
 
@@ -305,14 +299,14 @@ def test_the_cost_is_told_before_and_so_is_a_mistake(services):
     ("value", "told"), [(5.0, 5), (5, 5), (2.5, 2.5), (None, None), ("a", "a")]
 )
 def test_whole_numbers_are_whole_and_the_rest_is_left_to_the_check(value, told):
-    assert whole(value) == told
-    assert type(whole(value)) is type(told)
+    assert as_int(value) == told
+    assert type(as_int(value)) is type(told)
 
 
 def test_a_choice_stays_while_it_is_there():
     labels = [("a", "a"), ("b", "b")]
-    assert "value" not in kept(labels, "b")
-    assert kept(labels, "gone")["value"] == "a"
+    assert "value" not in update_choices(labels, "b")
+    assert update_choices(labels, "gone")["value"] == "a"
 
 
 def test_the_forms_ask_for_what_they_show():

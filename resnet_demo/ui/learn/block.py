@@ -7,7 +7,7 @@ import gradio as gr
 
 from resnet_demo.architectures import MODELS, smallest_image
 from resnet_demo.runs.text import count_text
-from resnet_demo.ui.learn.form import prose, whole
+from resnet_demo.ui.learn.chapter_form import as_int, chapter_text
 from resnet_demo.ui.services import QUIET, plainly
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
@@ -28,7 +28,7 @@ OPENING = ("basic", 16, 32, 2, "projection", 32)
 
 def block_chapter(tab: gr.Tab) -> None:
     """Words, the choices, the drawing beside the code; the whole network below."""
-    prose("1-block")
+    chapter_text("1-block")
     with gr.Row():
         kind = gr.Radio(
             [("basic: two 3×3", "basic"), ("bottleneck: 1×1, 3×3, 1×1", "bottleneck")],
@@ -107,7 +107,7 @@ def on_network(name: str, size: Any) -> tuple[str, list[list[str]]]:
     from resnet_demo.errors import ConfigError
     from resnet_demo.models.anatomy import network_anatomy
 
-    low, asked = smallest_image(name, "small"), whole(size)
+    low, asked = smallest_image(name, "small"), as_int(size)
     if type(asked) is not int or not low <= asked <= 256:
         raise ConfigError.rule("image_size", f"a whole number from {low} to 256 for {name}", size)
     parts = network_anatomy(name, asked)
@@ -227,11 +227,11 @@ def network_drawing(parts: "Sequence[Part]") -> str:
     """Each part as high as its share of the multiply-adds is wide: one bar for the whole."""
     cells = "".join(
         f'<div style="flex-grow:{max(part.share, 0.004):.4f}" class="part-{number % 4}" '
-        f'title="{in_words(part.name)}: {part.share:.1%}">'
-        f"<span>{in_words(part.name) if part.share > 0.07 else ''}</span></div>"
+        f'title="{part_label(part.name)}: {part.share:.1%}">'
+        f"<span>{part_label(part.name) if part.share > 0.07 else ''}</span></div>"
         for number, part in enumerate(parts)
     )
-    label = ", ".join(f"{in_words(part.name)} {part.share:.0%}" for part in parts)
+    label = ", ".join(f"{part_label(part.name)} {part.share:.0%}" for part in parts)
     return (
         '<p class="learn-small">Share of the multiply-adds</p>'
         f'<div class="shares" role="img" aria-label="{label}">{cells}</div>'
@@ -241,12 +241,12 @@ def network_drawing(parts: "Sequence[Part]") -> str:
 def row(part: "Part") -> list[str]:
     """A part as a row of the table."""
     return [
-        in_words(part.name), str(part.blocks or "–"), shape(part.shape),
+        part_label(part.name), str(part.blocks or "–"), shape(part.shape),
         count_text(part.parameters), count_text(part.macs), f"{part.share:.1%}",
     ]  # fmt: skip
 
 
-def in_words(name: str) -> str:
+def part_label(name: str) -> str:
     """`stages.0` and `stage1` are both stage 1."""
     if name.startswith("stages."):
         return f"stage {int(name[7:]) + 1}"

@@ -8,17 +8,17 @@ from resnet_demo.learn import lessons
 from resnet_demo.learn.effects import Effect, effect
 from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS
 from resnet_demo.tasks.snapshot import Look
-from resnet_demo.ui.learn import curves
-from resnet_demo.ui.learn.form import (
+from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
-    dataset_choice,
-    number,
-    prose,
-    seeds_choice,
-    whole,
-    wire,
+    as_int,
+    chapter_text,
+    connect_form,
+    dataset_field,
+    number_field,
+    seeds_field,
 )
-from resnet_demo.ui.learn.group import Seen, follow, group_panel
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import Services
 
 KIND = "bugs"
@@ -32,7 +32,7 @@ def bugs_chapter(services: Services, tab: gr.Tab) -> None:
     """Words, the switches and a guess; the table of effects."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("5-bugs")
+            chapter_text("5-bugs")
             form = bugs_form(services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
@@ -42,8 +42,8 @@ def bugs_chapter(services: Services, tab: gr.Tab) -> None:
                     column_widths=WIDTHS, max_height=1000,
                     label="With the switch minus without it: mean, and its 95% interval",
                 )  # fmt: skip
-    wire(services, KIND, tab, form, arms, panel["choice"])
-    follow(services, KIND, tab, panel, [table], lambda seen: [rows(seen)], conclude)
+    connect_form(services, KIND, tab, form, arms, panel["choice"])
+    watch_group(services, KIND, tab, panel, [table], lambda seen: [table_rows(seen)], conclusion)
 
 
 def bugs_form(services: Services) -> ChapterForm:
@@ -57,9 +57,9 @@ def bugs_form(services: Services) -> ChapterForm:
         interactive=True, elem_id="bugs-guess",
     )  # fmt: skip
     with gr.Group(), gr.Row():
-        dataset = dataset_choice(services, KIND)
-        epochs = number(KIND, "epochs", 4, "Epochs", "of 5,000 images")
-        seeds = seeds_choice(KIND, 3)
+        dataset = dataset_field(services, KIND)
+        epochs = number_field(KIND, "epochs", 4, "Epochs", "of 5,000 images")
+        seeds = seeds_field(KIND, 3)
     return ChapterForm(
         inputs=[chosen, dataset, epochs, seeds],
         dataset=dataset,
@@ -70,10 +70,10 @@ def bugs_form(services: Services) -> ChapterForm:
 
 def arms(chosen: list[str], dataset: str, epochs: Any, seeds: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    return lessons.bugs(chosen, whole(seeds), {"dataset": dataset, "epochs": whole(epochs)})
+    return lessons.bugs(chosen, as_int(seeds), {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def rows(seen: Seen) -> list[list[str]]:
+def table_rows(seen: GroupSnapshot) -> list[list[str]]:
     """A switch a row; a dash where no pair is done."""
     guessed = seen.group.guess.split("\n")
     table = []
@@ -82,25 +82,25 @@ def rows(seen: Seen) -> list[list[str]]:
         told = ["–"] * 3
         if pairs:
             told = [
-                spread(effect([100 * d for d in apart(pairs, "val_top1")]), "points", 2),
-                spread(effect([100 * d for d in slower(pairs)]), "%", 0),
-                spread(effect(apart(pairs, "train_loss")), "nats", 3),
+                effect_text(effect([100 * d for d in differences(pairs, "val_top1")]), "points", 2),
+                effect_text(effect([100 * d for d in slowdowns(pairs)]), "%", 0),
+                effect_text(effect(differences(pairs, "train_loss")), "nats", 3),
             ]
-        table.append([BUGS[arm][0], *told, str(len(pairs)), verdict(arm, pairs, guessed)])
+        table.append([BUGS[arm][0], *told, str(len(pairs)), guess_verdict(arm, pairs, guessed)])
     return table
 
 
-def apart(pairs: list[tuple[Look, Look]], name: str) -> list[float]:
+def differences(pairs: list[tuple[Look, Look]], name: str) -> list[float]:
     """A number of the last epoch, with the switch minus without it."""
-    return [curves.final(one, name) - curves.final(two, name) for one, two in pairs]
+    return [arm_plots.last_epoch(one, name) - arm_plots.last_epoch(two, name) for one, two in pairs]
 
 
-def slower(pairs: list[tuple[Look, Look]]) -> list[float]:
+def slowdowns(pairs: list[tuple[Look, Look]]) -> list[float]:
     """How much longer the run took, as a share."""
     return [one.view.worked() / max(two.view.worked(), 1e-9) - 1 for one, two in pairs]
 
 
-def spread(found: Effect, unit: str, digits: int) -> str:
+def effect_text(found: Effect, unit: str, digits: int) -> str:
     """A mean and its interval."""
     told = f"{found.mean:+.{digits}f} {unit}"
     if found.low is None:
@@ -108,29 +108,29 @@ def spread(found: Effect, unit: str, digits: int) -> str:
     return f"{told} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
 
 
-def verdict(arm: str, pairs: list[tuple[Look, Look]], guessed: list[str]) -> str:
+def guess_verdict(arm: str, pairs: list[tuple[Look, Look]], guessed: list[str]) -> str:
     """The guess beside what came out; nothing where nobody guessed."""
     if not any(guessed):
         return "–"
     said = "matters" if arm in guessed else "does not"
     if not pairs:
         return said
-    found = effect(apart(pairs, "val_top1"))
+    found = effect(differences(pairs, "val_top1"))
     return f"{said}: {'right' if (abs(found.mean) >= MATTERS) == (arm in guessed) else 'wrong'}"
 
 
-def conclude(seen: Seen) -> str:
+def conclusion(seen: GroupSnapshot) -> str:
     """Which effects stand out of the seeds' noise."""
     base = seen.done(AS_IT_SHOULD)
     if not base:
         return ""
-    top1 = sum(curves.final(look, "val_top1") for look in base) / len(base)
+    top1 = sum(arm_plots.last_epoch(look, "val_top1") for look in base) / len(base)
     clear = [
         BUGS[arm][0]
         for arm in seen.looks
         if arm in BUGS
         and (pairs := seen.pairs(arm, AS_IT_SHOULD))
-        and effect(apart(pairs, "val_top1")).is_clear
+        and effect(differences(pairs, "val_top1")).is_clear
     ]
     told = f"Without a switch: validation top-1 {top1:.2%}, the mean of {len(base)} runs."
     if not clear:

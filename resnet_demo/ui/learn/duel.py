@@ -8,18 +8,18 @@ from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.learn import lessons
 from resnet_demo.learn.effects import Effect, effect
 from resnet_demo.runs.text import duration_text
-from resnet_demo.ui.learn import curves
-from resnet_demo.ui.learn.form import (
+from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
-    dataset_choice,
-    images_choice,
-    number,
-    prose,
-    seeds_choice,
-    whole,
-    wire,
+    as_int,
+    chapter_text,
+    connect_form,
+    dataset_field,
+    images_field,
+    number_field,
+    seeds_field,
 )
-from resnet_demo.ui.learn.group import Seen, follow, group_panel
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import Services
 
 KIND = "duel"
@@ -32,14 +32,14 @@ def duel_chapter(services: Services, tab: gr.Tab) -> None:
     """Words and form on one side, curves on the other."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("2-duel")
+            chapter_text("2-duel")
             form = duel_form(services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
                 results = duel_results()
-    wire(services, KIND, tab, form, arms, panel["choice"])
-    follow(services, KIND, tab, panel, results, draw, conclude)
+    connect_form(services, KIND, tab, form, arms, panel["choice"])
+    watch_group(services, KIND, tab, panel, results, draw, conclusion)
 
 
 def duel_form(services: Services) -> ChapterForm:
@@ -51,9 +51,9 @@ def duel_form(services: Services) -> ChapterForm:
             interactive=True, elem_id="duel-depths",
         )  # fmt: skip
         with gr.Row():
-            dataset, images = dataset_choice(services, KIND), images_choice(KIND)
+            dataset, images = dataset_field(services, KIND), images_field(KIND)
         with gr.Row():
-            epochs, seeds = number(KIND, "epochs", 10, "Epochs"), seeds_choice(KIND, 1)
+            epochs, seeds = number_field(KIND, "epochs", 10, "Epochs"), seeds_field(KIND, 1)
     ask = "Your guess first: which ends with the lower training loss?"
     guess = gr.Radio(GUESSES, label=ask, interactive=True, elem_id="duel-guess")
     return ChapterForm(
@@ -67,8 +67,8 @@ def duel_form(services: Services) -> ChapterForm:
 def duel_results() -> list[Any]:
     """Legend, both plots and the table."""
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    loss = curves.arm_plot("duel-loss", "Training loss (nats)", y="loss")
-    accuracy = curves.arm_plot("duel-accuracy", "Validation top-1 (%)")
+    loss = arm_plots.arm_plot("duel-loss", "Training loss (nats)", y="loss")
+    accuracy = arm_plots.arm_plot("duel-accuracy", "Validation top-1 (%)")
     table = gr.Dataframe(
         headers=COLUMNS, interactive=False, elem_id="duel-table", label="At the end"
     )
@@ -77,25 +77,28 @@ def duel_results() -> list[Any]:
 
 def arms(depths: list[str], dataset: str, images: Any, epochs: Any, seeds: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    knobs = {"dataset": dataset, "train_images": whole(images), "epochs": whole(epochs)}
-    return lessons.duel([int(depth) for depth in depths], whole(seeds), knobs)
+    knobs = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
+    return lessons.duel([int(depth) for depth in depths], as_int(seeds), knobs)
 
 
-def draw(seen: Seen) -> list[Any]:
+def draw(seen: GroupSnapshot) -> list[Any]:
     """Legend, both plots and the table."""
     return [
-        curves.legend(seen), curves.loss_lines(seen), curves.accuracy_lines(seen), rows(seen)
-    ]  # fmt: skip
+        arm_plots.legend(seen),
+        arm_plots.loss_lines(seen),
+        arm_plots.accuracy_lines(seen),
+        table_rows(seen),
+    ]
 
 
-def rows(seen: Seen) -> list[list[Any]]:
+def table_rows(seen: GroupSnapshot) -> list[list[Any]]:
     """An arm a row: means over its runs' last epochs."""
     table = []
     for arm, looks in seen.looks.items():
         begun = [look for look in looks if look.view.epochs]
         if begun:
             means = {
-                name: sum(curves.final(look, name) for look in begun) / len(begun)
+                name: sum(arm_plots.last_epoch(look, name) for look in begun) / len(begun)
                 for name in ("train_loss", "train_top1", "val_top1")
             }
             seconds = sum(look.view.worked() for look in begun) / len(begun)
@@ -106,21 +109,21 @@ def rows(seen: Seen) -> list[list[Any]]:
     return table
 
 
-def conclude(seen: Seen) -> str:
+def conclusion(seen: GroupSnapshot) -> str:
     """The gap at each depth, what depth did to the plain ones, and the guess beside it."""
     depths = sorted({int(arm[5:]) for arm in seen.looks if arm.startswith("plain")})
-    told = [gap(seen, depth) for depth in depths]
+    told = [gap_sentence(seen, depth) for depth in depths]
     done = [depth for depth in depths if seen.done(f"plain{depth}") and seen.done(f"resnet{depth}")]
     if len(done) > 1:
-        told += [deeper(seen, kind, done[0], done[-1]) for kind in ("plain", "resnet")]
+        told += [depth_sentence(seen, kind, done[0], done[-1]) for kind in ("plain", "resnet")]
     if done and seen.group.guess and not seen.is_live:
-        told.append(scored(seen, done[-1]))
+        told.append(guess_sentence(seen, done[-1]))
     return "\n".join(f"- {sentence}" for sentence in told if sentence)
 
 
-def gap(seen: Seen, depth: int) -> str:
+def gap_sentence(seen: GroupSnapshot, depth: int) -> str:
     """Plain minus residual, in training loss, over the pairs that are finished."""
-    found = losses_apart(seen, f"plain{depth}", f"resnet{depth}")
+    found = loss_difference(seen, f"plain{depth}", f"resnet{depth}")
     if not found:
         return ""
     more = "more" if found.mean > 0 else "less"
@@ -133,9 +136,9 @@ def gap(seen: Seen, depth: int) -> str:
     )
 
 
-def deeper(seen: Seen, kind: str, shallow: int, deep: int) -> str:
+def depth_sentence(seen: GroupSnapshot, kind: str, shallow: int, deep: int) -> str:
     """What more layers did to the training loss of one kind."""
-    found = losses_apart(seen, f"{kind}{deep}", f"{kind}{shallow}")
+    found = loss_difference(seen, f"{kind}{deep}", f"{kind}{shallow}")
     if not found:
         return ""
     how = "worse" if found.mean > 0 else "better"
@@ -146,9 +149,9 @@ def deeper(seen: Seen, kind: str, shallow: int, deep: int) -> str:
     )
 
 
-def scored(seen: Seen, depth: int) -> str:
+def guess_sentence(seen: GroupSnapshot, depth: int) -> str:
     """A person's guess, and what came out at the greatest depth."""
-    found = losses_apart(seen, f"plain{depth}", f"resnet{depth}")
+    found = loss_difference(seen, f"plain{depth}", f"resnet{depth}")
     if not found or seen.group.guess not in GUESSES:
         return ""
     truth = GUESSES[2] if abs(found.mean) < SAME else GUESSES[1] if found.mean > 0 else GUESSES[0]
@@ -156,10 +159,10 @@ def scored(seen: Seen, depth: int) -> str:
     return f"Your guess for {depth} layers was {seen.group.guess}: {verdict}."
 
 
-def losses_apart(seen: Seen, arm: str, other: str) -> Effect | None:
+def loss_difference(seen: GroupSnapshot, arm: str, other: str) -> Effect | None:
     """The last epoch's training loss of one arm minus the other's; None before a pair is done."""
     pairs = seen.pairs(arm, other)
     if not pairs:
         return None
-    both = [[curves.final(look, "train_loss") for look in pair] for pair in pairs]
+    both = [[arm_plots.last_epoch(look, "train_loss") for look in pair] for pair in pairs]
     return effect([one - two for one, two in both])

@@ -12,9 +12,16 @@ from resnet_demo.learn.gradient_figure import depth_figure
 from resnet_demo.learn.probe_log import Probed
 from resnet_demo.runs.groups import group_of
 from resnet_demo.tasks.snapshot import Look
-from resnet_demo.ui.learn import curves
-from resnet_demo.ui.learn.form import ChapterForm, dataset_choice, number, prose, whole, wire
-from resnet_demo.ui.learn.group import Seen, follow, group_panel, see
+from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.chapter_form import (
+    ChapterForm,
+    as_int,
+    chapter_text,
+    connect_form,
+    dataset_field,
+    number_field,
+)
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, read_group, watch_group
 from resnet_demo.ui.services import QUIET, Services
 
 KIND = "gradient"
@@ -27,7 +34,7 @@ def gradient_chapter(services: Services, tab: gr.Tab, dark: gr.Checkbox) -> None
     """Words and form on one side; heat maps, and one step of them as a line, on the other."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("3-gradient")
+            chapter_text("3-gradient")
             form = gradient_form(services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
@@ -35,18 +42,18 @@ def gradient_chapter(services: Services, tab: gr.Tab, dark: gr.Checkbox) -> None
                 what, at, *results = gradient_results()
     known: dict[str, Probed] = {}  # read on from where each log ended
 
-    def draw(seen: Seen, what: str, at: float, dark: bool) -> list[Any]:
-        probed = {arm: read(known, looks[0]) for arm, looks in seen.looks.items() if looks}
-        return [curves.legend(seen), drawn(probed, what, dark), lines(probed, what, at)]
+    def draw(seen: GroupSnapshot, what: str, at: float, dark: bool) -> list[Any]:
+        probed = {arm: read_probes(known, looks[0]) for arm, looks in seen.looks.items() if looks}
+        return [arm_plots.legend(seen), draw_maps(probed, what, dark), lines(probed, what, at)]
 
     async def again(group: str | None, what: str, at: float, dark: bool) -> list[Any]:
         if not group:
             return [gr.skip()] * 3
-        return draw(see(services, group_of(services.runs, group)), what, at, dark)
+        return draw(read_group(services, group_of(services.runs, group)), what, at, dark)
 
     choices = [what, at, dark]
-    wire(services, KIND, tab, form, arms, panel["choice"])
-    follow(services, KIND, tab, panel, results, draw, conclude(known), choices)
+    connect_form(services, KIND, tab, form, arms, panel["choice"])
+    watch_group(services, KIND, tab, panel, results, draw, conclude(known), choices)
     latest = {**QUIET, "trigger_mode": "always_last"}
     gr.on([what.change, at.change], again, [panel["choice"], *choices], results, **latest)
 
@@ -58,8 +65,8 @@ def gradient_form(services: Services) -> ChapterForm:
             [(str(depth), depth) for depth in CIFAR_DEPTHS], value=20, label="Depth",
             interactive=True, elem_id="gradient-depth", min_width=110,
         )  # fmt: skip
-        dataset = dataset_choice(services, KIND)
-        epochs = number(KIND, "epochs", 2, "Epochs", "of 5,000 images")
+        dataset = dataset_field(services, KIND)
+        epochs = number_field(KIND, "epochs", 2, "Epochs", "of 5,000 images")
     return ChapterForm(
         inputs=[depth, dataset, epochs],
         dataset=dataset,
@@ -79,7 +86,7 @@ def gradient_results() -> list[Any]:
             elem_id="gradient-at", min_width=200,
         )  # fmt: skip
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    profile = curves.arm_plot(
+    profile = arm_plots.arm_plot(
         "gradient-profile", "By layer, at that moment", x="layer", y="size", y_title="log10"
     )
     maps = gr.Plot(show_label=False, elem_id="gradient-maps")
@@ -88,17 +95,17 @@ def gradient_results() -> list[Any]:
 
 def arms(depth: Any, dataset: str, epochs: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    return lessons.gradient(depth, 1, {"dataset": dataset, "epochs": whole(epochs)})
+    return lessons.gradient(depth, 1, {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def read(known: dict[str, Probed], look: Look) -> Probed:
+def read_probes(known: dict[str, Probed], look: Look) -> Probed:
     """The run's probes, up to date."""
     probed = known.setdefault(str(look.run.path), Probed(look.run.log()))
     probed.refresh()
     return probed
 
 
-def drawn(probed: dict[str, Probed], what: str, dark: bool) -> Any:
+def draw_maps(probed: dict[str, Probed], what: str, dark: bool) -> Any:
     """The heat maps; None before anything was seen."""
     maps = {
         arm: ([probe.step for probe in one.probes], grid(one.probes, what))
@@ -125,23 +132,23 @@ def lines(probed: dict[str, Probed], what: str, at: float) -> dict[str, Any] | N
                 for number, value in enumerate(getattr(probe, what), start=1)
                 if value is not None
             ]
-    return curves.table_of(rows, ["layer", "size", "arm"]) if rows else None
+    return arm_plots.table_of(rows, ["layer", "size", "arm"]) if rows else None
 
 
 def conclude(known: dict[str, Probed]) -> Any:
     """The first layer's gradient beside the last but one's, at the first step and at the last."""
 
-    def told(seen: Seen) -> str:
+    def told(seen: GroupSnapshot) -> str:
         sentences = []
         for arm, looks in seen.looks.items():
-            probes = read(known, looks[0]).probes if looks else []
+            probes = read_probes(known, looks[0]).probes if looks else []
             if probes:
                 first, last = (ratio(probe) for probe in (probes[0], probes[-1]))
                 val = looks[0].view.best
                 best = f"; best validation top-1 {val.val_top1:.1%}" if val else ""
                 sentences.append(
-                    f"- {curves.named(arm)}: the first layer's gradient is {first} times the last "
-                    f"convolution's at step {probes[0].step}, {last} times at step "
+                    f"- {arm_plots.bold_arm(arm)}: the first layer's gradient is {first} times the "
+                    f"last convolution's at step {probes[0].step}, {last} times at step "
                     f"{probes[-1].step}{best}."
                 )
         return "\n".join(sentences)

@@ -11,9 +11,9 @@ from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate.tab import kept
-from resnet_demo.ui.learn.block import in_words
-from resnet_demo.ui.learn.curves import arm_plot, legend_of, table_of
-from resnet_demo.ui.learn.form import prose
+from resnet_demo.ui.learn.arm_plots import arm_plot, legend_of, table_of
+from resnet_demo.ui.learn.block import part_label
+from resnet_demo.ui.learn.chapter_form import chapter_text
 from resnet_demo.ui.services import QUIET, Services, plainly
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
@@ -30,28 +30,28 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
     """Words, the choice of a run, strength and blocks, what came out."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("6-surgery")
+            chapter_text("6-surgery")
             run, strength, dropped = surgery_form()
         with gr.Column(scale=7, min_width=330):
             words, plot, each, bars = surgery_results()
     recorded = recorded_results()
-    tab.select(lambda: told_of_recordings(services), None, recorded, **QUIET)
+    tab.select(lambda: show_recordings(services), None, recorded, **QUIET)
     tried = gr.State({})
-    patients = lru_cache(KEPT)(lambda run_id, weights: admit(services, run_id))
+    patients = lru_cache(KEPT)(lambda run_id, weights: load_patient(services, run_id))
 
     def patient_of(run_id: str) -> "Patient":
         return patients(run_id, describe(services.runs.get(run_id).path)["sha256"])
 
     def on_run(run_id: str | None) -> list[Any]:
-        return opened(patient_of, run_id)
+        return open_run(patient_of, run_id)
 
     @plainly()
     def on_change(run_id: str | None, by: float, out: list[str], before: dict) -> list[Any]:
-        return operated(patient_of, run_id, by, out, before)
+        return apply_edit(patient_of, run_id, by, out, before)
 
     @plainly()
     def on_each(run_id: str | None) -> dict[str, Any]:
-        return one_by_one(patient_of, run_id)
+        return drop_each(patient_of, run_id)
 
     tab.select(
         lambda chosen: kept(services.run_labels(trained=True), chosen, services.first_choice()),
@@ -114,7 +114,7 @@ def recorded_results() -> list[Any]:
     return [box, words, legend, strengths, blocks]
 
 
-def told_of_recordings(services: Services) -> list[Any]:
+def show_recordings(services: Services) -> list[Any]:
     """Those outputs; hidden where no recording came with the app."""
     shipped = [group for group in groups(services.runs.list(), "duel") if group.shipped]
     charts = {
@@ -144,14 +144,14 @@ def told_of_recordings(services: Services) -> list[Any]:
     ]
 
 
-def admit(services: Services, run_id: str) -> "Patient":
+def load_patient(services: Services, run_id: str) -> "Patient":
     """Load the run's network and its images. Raises DemoError."""
     from resnet_demo.learn.surgery_accuracy import Patient
 
     return Patient.of(services.classifier(run_id), services.datasets)
 
 
-def opened(patient_of: Any, run_id: str | None) -> list[Any]:
+def open_run(patient_of: Any, run_id: str | None) -> list[Any]:
     """A run was chosen: its blocks, and how it does untouched. What cannot be is said."""
     hidden, none = gr.update(visible=False, value=None), gr.update(choices=[], value=[])
     if not run_id:
@@ -161,15 +161,15 @@ def opened(patient_of: Any, run_id: str | None) -> list[Any]:
         outcome = patient.after()
     except DemoError as error:
         return [none, f"⚠ {escape_markdown(str(error))}.", None, hidden, {}, gr.skip()]
-    blocks = [(block_in_words(name), name) for name in patient.blocks]
+    blocks = [(block_label(name), name) for name in patient.blocks]
     tried = {1.0: 100 * outcome.top1}
     return [
-        gr.update(choices=blocks, value=[]), said(patient, outcome, 1.0, []),
-        drawn(patient, tried), hidden, tried, 1.0,
+        gr.update(choices=blocks, value=[]), outcome_text(patient, outcome, 1.0, []),
+        accuracy_plot(patient, tried), hidden, tried, 1.0,
     ]  # fmt: skip
 
 
-def operated(
+def apply_edit(
     patient_of: Any, run_id: str | None, strength: float, dropped: list[str], before: dict
 ) -> list[Any]:
     """After a change: the words, the plot, and what was tried. Raises DemoError."""
@@ -180,15 +180,15 @@ def operated(
     tried = dict(before)
     if not dropped:
         tried[float(strength)] = 100 * outcome.top1
-    return [said(patient, outcome, strength, dropped), drawn(patient, tried), tried]
+    return [outcome_text(patient, outcome, strength, dropped), accuracy_plot(patient, tried), tried]
 
 
-def one_by_one(patient_of: Any, run_id: str | None) -> dict[str, Any]:
+def drop_each(patient_of: Any, run_id: str | None) -> dict[str, Any]:
     """Each block left out alone, as bars. Raises DemoError."""
     if not run_id:
         return gr.update(visible=False)
     rows = [
-        [block_in_words(name), round(100 * outcome.top1, 2), "left out"]
+        [block_label(name), round(100 * outcome.top1, 2), "left out"]
         for name, outcome in patient_of(run_id).each_dropped()
     ]
     return gr.update(value=bar_table(rows), visible=True)
@@ -202,7 +202,9 @@ def bar_table(rows: list[list[Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def said(patient: "Patient", outcome: "Outcome", strength: float, dropped: list[str]) -> str:
+def outcome_text(
+    patient: "Patient", outcome: "Outcome", strength: float, dropped: list[str]
+) -> str:
     """What came out, in words (Markdown)."""
     low, high = outcome.interval
     what = [f"every branch at {strength:g}"] if strength != 1 else []
@@ -217,7 +219,7 @@ def said(patient: "Patient", outcome: "Outcome", strength: float, dropped: list[
     )
 
 
-def drawn(patient: "Patient", tried: dict) -> dict[str, Any]:
+def accuracy_plot(patient: "Patient", tried: dict) -> dict[str, Any]:
     """Accuracy by strength, and the line of guessing."""
     guess = 100 / len(patient.classifier.saved.classes)
     rows = [
@@ -228,8 +230,8 @@ def drawn(patient: "Patient", tried: dict) -> dict[str, Any]:
     return table_of(rows, ["strength", "top-1", "what"])
 
 
-def block_in_words(name: str) -> str:
+def block_label(name: str) -> str:
     """`stages.1.0` and `stage2.1`: the stage from 1, and which block of it."""
     stage, _, block = name.rpartition(".")
     number = int(block) + (1 if stage.startswith("stages.") else 0)
-    return f"{in_words(stage)}, block {number}"
+    return f"{part_label(stage)}, block {number}"

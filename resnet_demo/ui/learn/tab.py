@@ -6,10 +6,10 @@ import gradio as gr
 
 from resnet_demo.ui.learn.block import block_chapter
 from resnet_demo.ui.learn.bugs import bugs_chapter
+from resnet_demo.ui.learn.chapter_form import chapter_text
 from resnet_demo.ui.learn.duel import duel_chapter
-from resnet_demo.ui.learn.form import prose
 from resnet_demo.ui.learn.gradient import gradient_chapter
-from resnet_demo.ui.learn.range import range_chapter
+from resnet_demo.ui.learn.learning_rate import range_chapter
 from resnet_demo.ui.learn.surgery import surgery_chapter
 from resnet_demo.ui.learn.vgg import vgg_chapter
 from resnet_demo.ui.services import Services
@@ -17,10 +17,10 @@ from resnet_demo.ui.services import Services
 
 def learn_tab(services: Services, form: dict[str, Any], tabs: gr.Tabs, dark: gr.Checkbox) -> None:
     """Build the tab. form: the Train tab's components; tabs: those of the page, to go there."""
-    prose("0-start")
+    chapter_text("0-start")
     with gr.Tabs(elem_id="chapters"):
         with gr.Tab("Start", id="learn-0"):
-            prose("0-contents")
+            chapter_text("0-contents")
         with gr.Tab("1 The block", id="learn-1") as block:
             block_chapter(block)
         with gr.Tab("2 The duel", id="learn-2") as duel:

@@ -7,17 +7,17 @@ import gradio as gr
 from resnet_demo.learn import lessons
 from resnet_demo.models.counts import count
 from resnet_demo.runs.text import count_text, duration_text
-from resnet_demo.ui.learn import curves
-from resnet_demo.ui.learn.form import (
+from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
-    dataset_choice,
-    images_choice,
-    number,
-    prose,
-    whole,
-    wire,
+    as_int,
+    chapter_text,
+    connect_form,
+    dataset_field,
+    images_field,
+    number_field,
 )
-from resnet_demo.ui.learn.group import Seen, follow, group_panel
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import Services
 
 KIND = "vgg"
@@ -32,25 +32,25 @@ def vgg_chapter(services: Services, tab: gr.Tab) -> None:
     """Words, a table of costs and the form; curves against minutes."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("4-vgg")
+            chapter_text("4-vgg")
             form = vgg_form(services)
         with gr.Column(scale=7, min_width=330):
             gr.Dataframe(
-                costs(), headers=COSTS, interactive=False, elem_id="vgg-costs", wrap=True,
+                cost_rows(), headers=COSTS, interactive=False, elem_id="vgg-costs", wrap=True,
                 label="At 32 × 32 pixels and 10 classes; memory in training, float32",
             )  # fmt: skip
             panel = group_panel(KIND)
             with panel["results"]:
                 results = vgg_results()
-    wire(services, KIND, tab, form, arms, panel["choice"])
-    follow(services, KIND, tab, panel, results, draw)
+    connect_form(services, KIND, tab, form, arms, panel["choice"])
+    watch_group(services, KIND, tab, panel, results, draw)
 
 
 def vgg_form(services: Services) -> ChapterForm:
     """Images and epochs."""
     with gr.Group(), gr.Row():
-        dataset, images = dataset_choice(services, KIND), images_choice(KIND)
-        epochs = number(KIND, "epochs", 4, "Epochs")
+        dataset, images = dataset_field(services, KIND), images_field(KIND)
+        epochs = number_field(KIND, "epochs", 4, "Epochs")
     return ChapterForm(
         inputs=[dataset, images, epochs],
         dataset=dataset,
@@ -62,11 +62,11 @@ def vgg_results() -> list[Any]:
     """Legend, plot and table."""
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
     title = "Validation top-1 (%) by minutes"
-    plot = curves.arm_plot("vgg-accuracy", title, x="minutes")
+    plot = arm_plots.arm_plot("vgg-accuracy", title, x="minutes")
     return [legend, plot, gr.Dataframe(headers=COLUMNS, interactive=False, elem_id="vgg-table")]
 
 
-def costs() -> list[list[str]]:
+def cost_rows() -> list[list[str]]:
     """A network a row, counted on the real ones; memory follows from what their layers put out.
 
     Memory: weights, gradients and momentum; and for each image of a batch what all convolutions put
@@ -83,16 +83,16 @@ def costs() -> list[list[str]]:
 
 def arms(dataset: str, images: Any, epochs: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    knobs = {"dataset": dataset, "train_images": whole(images), "epochs": whole(epochs)}
+    knobs = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
     return lessons.beside_vgg(1, knobs)
 
 
-def draw(seen: Seen) -> list[Any]:
+def draw(seen: GroupSnapshot) -> list[Any]:
     """Legend, plot and table."""
-    return [curves.legend(seen), curves.accuracy_by_minutes(seen), rows(seen)]
+    return [arm_plots.legend(seen), arm_plots.accuracy_by_minutes(seen), table_rows(seen)]
 
 
-def rows(seen: Seen) -> list[list[Any]]:
+def table_rows(seen: GroupSnapshot) -> list[list[Any]]:
     """An arm a row, by its last epoch."""
     table = []
     for arm, looks in seen.looks.items():

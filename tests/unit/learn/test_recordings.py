@@ -18,9 +18,9 @@ from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.snapshot import Watcher
 from resnet_demo.ui.learn import bugs, vgg
-from resnet_demo.ui.learn.bugs import apart, slower
-from resnet_demo.ui.learn.form import TEXTS
-from resnet_demo.ui.learn.group import Seen, label
+from resnet_demo.ui.learn.bugs import differences, slowdowns
+from resnet_demo.ui.learn.chapter_form import TEXTS
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_label
 
 SHIPPED = Runs(Paths(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
@@ -44,7 +44,9 @@ def arms_of(kind):
 def seen_of(kind):
     """As the chapter sees it."""
     group, watcher = group_of(kind), Watcher()
-    return Seen(group, {arm: [*map(watcher.look, runs)] for arm, runs in group.arms.items()})
+    return GroupSnapshot(
+        group, {arm: [*map(watcher.look, runs)] for arm, runs in group.arms.items()}
+    )
 
 
 def words_of(name):
@@ -95,13 +97,13 @@ def test_what_is_said_of_the_duel_is_what_was_logged():
 
 
 def test_a_recording_of_many_arms_is_named_by_their_number():
-    assert label(group_of("bugs")) == "8 arms · came with the app"
-    assert label(group_of("vgg")) == "resnet18, vgg16 · came with the app"
+    assert group_label(group_of("bugs")) == "8 arms · came with the app"
+    assert group_label(group_of("vgg")) == "resnet18, vgg16 · came with the app"
 
 
 def test_what_is_said_of_vgg_is_what_was_logged():
     said, seen = words_of("4-vgg"), seen_of("vgg")
-    for arm, top1, minutes, *_ in vgg.rows(seen):
+    for arm, top1, minutes, *_ in vgg.table_rows(seen):
         assert f"{float(top1.rstrip('%')):.1f} % in {minutes.removesuffix(' min')}" in said, arm
         assert f"{count(arm).macs / 1e6:.0f}" in said
     configs = [replace(run.config(), model="vgg16") for run in arms_of("vgg").values()]
@@ -112,21 +114,23 @@ def test_what_is_said_of_vgg_is_what_was_logged():
 
 def test_what_is_said_of_the_bugs_is_what_was_logged():
     said, seen = words_of("5-bugs"), seen_of("bugs")
-    assert bugs.conclude(seen) == (
+    assert bugs.conclusion(seen) == (
         "Without a switch: validation top-1 42.60%, the mean of 3 runs. "
         "Clear of chance: showing 32 pixels as 64."
     )
     assert "42.6 % are right" in said
     pairs = {arm: seen.pairs(arm, AS_IT_SHOULD) for arm in BUGS}
     assert all(len(three) == 3 for three in pairs.values())
-    points = {arm: effect([100 * d for d in apart(pairs[arm], "val_top1")]) for arm in BUGS}
-    longer = {arm: effect(slower(pairs[arm])).mean for arm in BUGS}
+    points = {arm: effect([100 * d for d in differences(pairs[arm], "val_top1")]) for arm in BUGS}
+    longer = {arm: effect(slowdowns(pairs[arm])).mean for arm in BUGS}
     assert f"costs {-points['upsampling'].mean:.1f} points" in said
     assert f"{1 + longer['upsampling']:.1f} times as long" in said
     for arm in ("garbage", "last batch"):
-        assert apart(pairs[arm], "val_top1") == apart(pairs[arm], "val_loss") == [0, 0, 0]
+        assert (
+            differences(pairs[arm], "val_top1") == differences(pairs[arm], "val_loss") == [0, 0, 0]
+        )
     assert f"{longer['garbage']:.0%} more".replace("%", " %") in said
-    off = apart(pairs["last batch"], "train_loss")
+    off = differences(pairs["last batch"], "train_loss")
     assert f"by {min(off):.2f} to {max(off):.2f} nats" in said
     others = set(BUGS) - {"upsampling", "garbage", "last batch"}
     widths = [points[arm].high - points[arm].low for arm in others]

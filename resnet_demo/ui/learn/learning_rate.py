@@ -9,9 +9,16 @@ from resnet_demo.architectures import MODELS
 from resnet_demo.config import TrainConfig
 from resnet_demo.learn import lessons
 from resnet_demo.learn.range_test import RangeTest, range_test
-from resnet_demo.ui.learn import curves
-from resnet_demo.ui.learn.form import ChapterForm, dataset_choice, number, prose, whole, wire
-from resnet_demo.ui.learn.group import Seen, follow, group_panel
+from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.chapter_form import (
+    ChapterForm,
+    as_int,
+    chapter_text,
+    connect_form,
+    dataset_field,
+    number_field,
+)
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import QUIET, Services
 
 KIND = "range"
@@ -28,19 +35,19 @@ def range_chapter(services: Services, tab: gr.Tab, form: dict[str, Any], tabs: g
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
-            prose("7-range")
+            chapter_text("7-range")
             asked = range_form(services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
-                plot = curves.arm_plot(
+                plot = arm_plots.arm_plot(
                     "range-plot", "Loss (nats) by log10 of the rate",
                     x="rate", y="loss", color_map=COLOURS,
                 )  # fmt: skip
                 use = gr.Button(visible=False, elem_id="range-use", size="sm")
     found = gr.State(None)
-    wire(services, KIND, tab, asked, arms, panel["choice"])
-    follow(services, KIND, tab, panel, [plot, use, found], draw, conclude)
+    connect_form(services, KIND, tab, asked, arms, panel["choice"])
+    watch_group(services, KIND, tab, panel, [plot, use, found], draw, conclusion)
     filled = [tabs, *(form[name] for name in FILLED)]
     use.click(
         lambda told: [gr.Tabs(selected="train"), *(told[name] for name in FILLED)],
@@ -61,8 +68,8 @@ def range_form(services: Services) -> ChapterForm:
                 elem_id="range-optimizer", min_width=110,
             )  # fmt: skip
         with gr.Row():
-            batch = number(KIND, "batch", 128, "Batch size", low=2)
-            dataset = dataset_choice(services, KIND)
+            batch = number_field(KIND, "batch", 128, "Batch size", low=2)
+            dataset = dataset_field(services, KIND)
     return ChapterForm(
         inputs=[model, optimizer, batch, dataset],
         dataset=dataset,
@@ -78,22 +85,22 @@ def arms(model: str, optimizer: str, batch: Any, dataset: str) -> lessons.Arms:
         {
             "model": model,
             "optimizer": optimizer,
-            "batch_size": whole(batch),
+            "batch_size": as_int(batch),
             "dataset": dataset,
             "momentum": momentum,
         },
     )
 
 
-def result(seen: Seen) -> RangeTest:
+def range_result(seen: GroupSnapshot) -> RangeTest:
     """What the group's one run has found so far."""
     look = seen.all[0] if seen.all else None
     return range_test([(step.lr, step.loss) for step in look.view.steps] if look else [])
 
 
-def draw(seen: Seen) -> list[Any]:
+def draw(seen: GroupSnapshot) -> list[Any]:
     """The plot, the button, and what it would fill in."""
-    told = result(seen)
+    told = range_result(seen)
     rows = [
         [round(math.log10(rate), 4), round(loss, 4), "range test"] for rate, loss in told.points
     ]
@@ -106,15 +113,15 @@ def draw(seen: Seen) -> list[Any]:
     if ready:
         knobs = {**seen.all[0].run.config().to_dict(), "peak_lr": told.suggested}
     return [
-        curves.table_of(rows, ["rate", "loss", "arm"]) if rows else None,
+        arm_plots.table_of(rows, ["rate", "loss", "arm"]) if rows else None,
         gr.update(visible=ready, value=f"Use {told.suggested:g} on the Train tab" if ready else ""),
         knobs,
     ]
 
 
-def conclude(seen: Seen) -> str:
+def conclusion(seen: GroupSnapshot) -> str:
     """The rate to try, and how it was read off."""
-    told = result(seen)
+    told = range_result(seen)
     if told.suggested is None:
         return ""
     rate, loss = told.lowest

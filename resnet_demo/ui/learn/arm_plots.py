@@ -10,10 +10,10 @@ from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.snapshot import Look
-from resnet_demo.ui.learn.group import Seen
+from resnet_demo.ui.learn.group_panel import GroupSnapshot
 from resnet_demo.ui.plots import epochs_done, running_mean
 
-MOST = 500  # points in all: the browser stalls above some 600
+MAX_POINTS = 500  # points in all: the browser stalls above some 600
 SMOOTH = 20  # logged steps
 # Blues for residual, oranges for plain networks, the darker the deeper; the others after Okabe and
 # Ito 2008. Depths that are compared lie far apart.
@@ -39,7 +39,7 @@ def arm_plot(
     return gr.LinePlot(x=x, y=y, title=title, elem_id=elem_id, **{**same, **options})
 
 
-def legend(seen: Seen) -> str:
+def legend(seen: GroupSnapshot) -> str:
     """What the colours of its arms mean."""
     return legend_of(seen.looks)
 
@@ -53,7 +53,7 @@ def legend_of(arms: Iterable[str]) -> str:
     )
 
 
-def loss_lines(seen: Seen) -> dict[str, Any] | None:
+def loss_lines(seen: GroupSnapshot) -> dict[str, Any] | None:
     """Training loss in nats against epochs: batch by batch of one seed, epoch by epoch of more."""
     return table("loss", {arm: loss_of(looks) for arm, looks in seen.looks.items()})
 
@@ -67,7 +67,7 @@ def loss_of(looks: list[Look]) -> list[tuple[float, float]]:
     return means(looks, lambda epoch: epoch.train_loss)
 
 
-def accuracy_lines(seen: Seen) -> dict[str, Any] | None:
+def accuracy_lines(seen: GroupSnapshot) -> dict[str, Any] | None:
     """Validation top-1 in percent against epochs, the mean over the seeds."""
     return table(
         "top-1",
@@ -78,7 +78,7 @@ def accuracy_lines(seen: Seen) -> dict[str, Any] | None:
     )
 
 
-def accuracy_by_minutes(seen: Seen) -> dict[str, Any] | None:
+def accuracy_by_minutes(seen: GroupSnapshot) -> dict[str, Any] | None:
     """Validation top-1 in percent against minutes of training, of each arm's first seed."""
     lines = {arm: by_minutes(looks[0].view) for arm, looks in seen.looks.items() if looks}
     return table("top-1", lines, x="minutes")
@@ -106,7 +106,7 @@ def table(
     name: str, lines: dict[str, list[tuple[float, float]]], x: str = "epoch"
 ) -> dict[str, Any] | None:
     """The lines as one long table of x, value and arm; None before there is a point."""
-    most = max(8, MOST // max(1, len(lines)))
+    most = max(8, MAX_POINTS // max(1, len(lines)))
     rows = [
         [round(at, 4), round(y, 5), arm]
         for arm, points in lines.items()
@@ -126,11 +126,11 @@ def table_of(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
     }
 
 
-def final(look: Look, name: str) -> float:
+def last_epoch(look: Look, name: str) -> float:
     """A number of a run's last epoch."""
     return getattr(look.view.epochs[-1], name)
 
 
-def named(arm: str) -> str:
+def bold_arm(arm: str) -> str:
     """An arm in a sentence (Markdown)."""
     return f"**{escape_markdown(arm)}**"

@@ -14,7 +14,7 @@ from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.estimate import estimate
 from resnet_demo.ui.form import dataset_labels
-from resnet_demo.ui.learn.group import label
+from resnet_demo.ui.learn.group_panel import group_label
 from resnet_demo.ui.services import QUIET, Services, plainly
 
 TEXTS = Path(__file__).with_name("texts")
@@ -41,7 +41,7 @@ class ChapterForm:
         object.__setattr__(self, "line", gr.Markdown(elem_classes="hint"))
 
 
-def number(
+def number_field(
     kind: str,
     name: str,
     value: int,
@@ -57,17 +57,17 @@ def number(
     )  # fmt: skip
 
 
-def images_choice(kind: str) -> gr.Number:
+def images_field(kind: str) -> gr.Number:
     """How many of the training images."""
-    return number(kind, "images", 5000, "Training images", "0 is all of them", low=0)
+    return number_field(kind, "images", 5000, "Training images", "0 is all of them", low=0)
 
 
-def seeds_choice(kind: str, value: int) -> gr.Number:
+def seeds_field(kind: str, value: int) -> gr.Number:
     """How many runs of each arm."""
-    return number(kind, "seeds", value, "Seeds", "1 to 5: runs of each", high=5)
+    return number_field(kind, "seeds", value, "Seeds", "1 to 5: runs of each", high=5)
 
 
-def wire(
+def connect_form(
     services: Services,
     kind: str,
     tab: gr.Tab,
@@ -82,15 +82,15 @@ def wire(
 
     @plainly()
     def on_start(guess: Any, *values: Any) -> dict[str, Any]:
-        group = services.comparing.start(kind, arms(*values), services.caller(), as_text(guess))
-        labels = [(label(one), one.id) for one in groups(services.runs.list(), kind)]
+        group = services.comparing.start(kind, arms(*values), services.caller(), guess_text(guess))
+        labels = [(group_label(one), one.id) for one in groups(services.runs.list(), kind)]
         return gr.update(choices=labels, value=group, visible=True)
 
     def on_change(*values: Any) -> str:
-        return cost(services, lambda: arms(*values))
+        return cost_text(services, lambda: arms(*values))
 
     def on_select(chosen: str | None) -> dict[str, Any]:
-        return kept(dataset_labels(services.datasets.list()), chosen)
+        return update_choices(dataset_labels(services.datasets.list()), chosen)
 
     guess = form.guess if form.guess is not None else gr.State("")
     form.start.click(on_start, [guess, *form.inputs], choice, **QUIET)
@@ -100,14 +100,14 @@ def wire(
     gr.on([tab.select, *changes], on_change, list(form.inputs), form.line, **latest)
 
 
-def kept(labels: list[tuple[str, str]], chosen: str | None) -> dict[str, Any]:
+def update_choices(labels: list[tuple[str, str]], chosen: str | None) -> dict[str, Any]:
     """Other choices; the choice stays if it is still one of them."""
     if chosen in [name for _, name in labels]:
         return gr.update(choices=labels)
     return gr.update(choices=labels, value=labels[0][1])
 
 
-def cost(services: Services, arms: Callable[[], Arms]) -> str:
+def cost_text(services: Services, arms: Callable[[], Arms]) -> str:
     """How many runs, how many steps, how long where that is known from runs like these."""
     try:
         configs = [config for _, config in arms()]
@@ -126,12 +126,12 @@ def cost(services: Services, arms: Callable[[], Arms]) -> str:
     return f"{runs}; how long {'it takes' if one else 'they take'} is not known on this machine yet"
 
 
-def as_text(guess: Any) -> str:
+def guess_text(guess: Any) -> str:
     """A guess as group.json keeps it."""
     return "\n".join(guess) if isinstance(guess, list) else guess or ""
 
 
-def dataset_choice(services: Services, kind: str) -> gr.Dropdown:
+def dataset_field(services: Services, kind: str) -> gr.Dropdown:
     """The datasets on this machine, the first chosen."""
     choices = dataset_labels(services.datasets.list())
     return gr.Dropdown(
@@ -140,12 +140,12 @@ def dataset_choice(services: Services, kind: str) -> gr.Dropdown:
     )  # fmt: skip
 
 
-def whole(value: Any) -> Any:
+def as_int(value: Any) -> Any:
     """A Number's value: 5.0, as Gradio has it at times, is 5; the check names what is wrong."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def prose(name: str) -> gr.Markdown:
+def chapter_text(name: str) -> gr.Markdown:
     """A chapter's words, which have a file of their own, with their formulas."""
     text = (TEXTS / f"{name}.md").read_text("utf-8")
     return gr.Markdown(text, latex_delimiters=FORMULAS, elem_classes="chapter")

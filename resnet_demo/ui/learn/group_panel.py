@@ -13,13 +13,13 @@ from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.services import QUIET, TICK, Services, plainly
 
 TICK_S = 2.0
-NOTHING = "Nothing has run here yet: what comes out will stand here."
+NO_RESULTS = "Nothing has run here yet: what comes out will stand here."
 Parts = dict[str, Any]  # components by name
-MOST_NAMED = 4  # arms, in a choice of groups
+MAX_NAMED_ARMS = 4  # arms, in a choice of groups
 
 
 @dataclass(frozen=True)
-class Seen:
+class GroupSnapshot:
     """A group at one moment: its runs by arm, in the order of their seeds."""
 
     group: Group
@@ -46,9 +46,9 @@ class Seen:
         return [(one, two) for one, two in both if two is not None]
 
 
-def see(services: Services, group: Group) -> Seen:
+def read_group(services: Services, group: Group) -> GroupSnapshot:
     """The group as it is now. Raises DamagedError."""
-    return Seen(
+    return GroupSnapshot(
         group,
         {
             arm: [services.watcher.glance(run) for run in runs if not is_damaged(run)]
@@ -77,19 +77,19 @@ def group_panel(kind: str) -> Parts:
             "Stop", visible=False, variant="stop", size="sm", elem_id=f"{kind}-stop", scale=0,
             min_width=90,
         )  # fmt: skip
-    words = gr.Markdown(NOTHING, elem_id=f"{kind}-words")
+    words = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-words")
     results = gr.Column(visible=False)
     return {"choice": choice, "stop": stop, "words": words, "results": results}
 
 
-def follow(
+def watch_group(
     services: Services,
     kind: str,
     tab: gr.Tab,
     panel: Parts,
     outputs: Sequence[Any],
     draw: Callable[..., Sequence[Any]],
-    conclude: Callable[[Seen], str] = lambda seen: "",
+    conclude: Callable[[GroupSnapshot], str] = lambda seen: "",
     told: Sequence[Any] = (),
 ) -> None:
     """Keep the panel and these outputs up to date while the chapter is looked at.
@@ -101,10 +101,10 @@ def follow(
     timer, before = gr.Timer(TICK_S, active=False), gr.State(None)
 
     async def on_tick(chosen: str | None, seen_before: Any, *values: Any) -> Any:
-        def drawn(seen: Seen) -> Sequence[Any]:
+        def drawn(seen: GroupSnapshot) -> Sequence[Any]:
             return draw(seen, *values)
 
-        return tick(services, kind, chosen, seen_before, drawn, conclude, len(outputs))
+        return panel_update(services, kind, chosen, seen_before, drawn, conclude, len(outputs))
 
     gr.on(
         [tab.select, panel["choice"].change, timer.tick],
@@ -118,24 +118,24 @@ def follow(
     )
 
 
-def tick(
+def panel_update(
     services: Services,
     kind: str,
     chosen: str | None,
     before: Any,
-    draw: Callable[[Seen], Sequence[Any]],
-    conclude: Callable[[Seen], str],
+    draw: Callable[[GroupSnapshot], Sequence[Any]],
+    conclude: Callable[[GroupSnapshot], str],
     count: int,
 ) -> tuple[Any, ...]:
     """What changed: the panel's parts, the timer, what was seen, the outputs."""
     skip = gr.skip()
     found = groups(services.runs.list(), kind)
-    labels = [(label(group), group.id) for group in found]
+    labels = [(group_label(group), group.id) for group in found]
     if not found:
         hidden = gr.update(visible=False)
-        return (hidden, hidden, NOTHING, hidden, skip, None, *[skip] * count)
+        return (hidden, hidden, NO_RESULTS, hidden, skip, None, *[skip] * count)
     group = next((group for group in found if group.id == chosen), found[0])
-    seen = see(services, group)
+    seen = read_group(services, group)
     now = [group.id, labels, [[look.status.state, look.view.offset] for look in seen.all]]
     if now == before:
         return (*[skip] * 6, *[skip] * count)
@@ -143,7 +143,7 @@ def tick(
     return (
         gr.update(choices=labels, value=group.id, visible=True),
         gr.update(visible=own, interactive=own),
-        "\n\n".join(filter(None, (standing(seen), conclude(seen)))),
+        "\n\n".join(filter(None, (status_text(seen), conclude(seen)))),
         gr.update(visible=True),
         gr.Timer(active=seen.is_live),
         now,
@@ -151,14 +151,14 @@ def tick(
     )
 
 
-def label(group: Group) -> str:
+def group_label(group: Group) -> str:
     """A group in the choice of groups."""
-    many = len(group.arms) > MOST_NAMED
+    many = len(group.arms) > MAX_NAMED_ARMS
     arms = f"{len(group.arms)} arms" if many else ", ".join(group.arms)
     return f"{arms} · came with the app" if group.shipped else f"{group.id} · {arms}"
 
 
-def standing(seen: Seen) -> str:
+def status_text(seen: GroupSnapshot) -> str:
     """How far it is, in words (Markdown)."""
     looks, total = seen.all, len(seen.all)
     done = [look for look in looks if look.status.state == "finished"]
@@ -187,7 +187,7 @@ def standing(seen: Seen) -> str:
     )
 
 
-def arm_of(seen: Seen, look: Look) -> str:
+def arm_of(seen: GroupSnapshot, look: Look) -> str:
     """The arm that a run belongs to."""
     return next(arm for arm, looks in seen.looks.items() if look in looks)
 
