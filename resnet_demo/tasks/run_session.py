@@ -1,20 +1,20 @@
-"""One stretch of a run, from its start or its resume to its next end: what surrounds `fit()`.
+"""One session of a run: from its start or resume to its next end.
 
-A worker goes through one, and so does a slice of GPU time. Events reach the log, and how it ended
-the status, before anybody else is told; on_event hears of each, where a printer or a log wants it.
+A worker runs one session, and so does a slice of GPU time. `RunSession` surrounds the training loop
+with what a reader of the run's directory relies on: each event is in the log before anyone is
+notified of it, and `status.json` records how the session ended.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
-from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, DiskFullError
 from resnet_demo.events import Ended, Event, Failed, Stopped
-from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.disk_space import give_back, keep_back, sweep
-from resnet_demo.tasks.progress import in_short
+from resnet_demo.tasks.progress import begin, in_short
 from resnet_demo.tasks.status import change, close, read_status, request_stop
 from resnet_demo.training import torchrun
 
@@ -22,93 +22,99 @@ OnEvent = Callable[[Event], None]
 
 
 def noop(event: Event) -> None:
-    """Where nobody listens."""
+    """Ignore the event."""
 
 
-def to_the_end(
-    run: Run, work: Callable[[], Iterator[Event]], on_event: OnEvent = noop
-) -> Iterator[Event]:
-    """Do the work, whose last event is the run's, and tell in the status how it ended.
+class RunSession:
+    """The log and the status of a run while it trains, as a context manager.
 
-    A failure is logged and told; what the program did not foresee is raised again.
+        with RunSession(run) as session:
+            session.prepare("loading torch and the images")
+            for event in fit(...):
+                session.record(event)
+
+    On exit the status takes the state of the last event. Errors end the run as well: a full disk
+    stops it, any other DemoError fails it, and neither is raised again; `failure` is then the event
+    that was logged. An unforeseen exception is logged as a failure too, and raised again.
+
+    on_event: called with each event once it is logged.
     """
-    last: Event | None = None
-    try:
-        sweep(run.path)
-        keep_back(run.path)
-        for last in work():
-            yield last
-    except DiskFullError as error:
-        give_back(run.path)
-        request_stop(run.path, str(error))
-        yield record_end(run, "stopped", f"{error}; make room, then Resume goes on", on_event)
-        return
-    except DemoError as error:
-        yield record_end(run, "failed", str(error), on_event, getattr(error, "retry", {}))
-        return
-    except Exception as error:  # raised again: a page that only sees the folder must know too
-        if not torchrun.restarts_left():
-            record_end(run, "failed", in_short(error), on_event)
-        raise
-    give_back(run.path)
-    if read_status(run.path).is_live:  # else its first rank has told it
-        close(run.path, last.kind, last.message)
+
+    def __init__(self, run: Run, on_event: OnEvent = noop) -> None:
+        self.run, self.on_event = run, on_event
+        self.last: Event | None = None
+        self.failure: Ended | None = None
+
+    def __enter__(self) -> "RunSession":
+        return self
+
+    def prepare(self, message: str = "") -> None:
+        """Clean up after a kill, reserve disk space and enter the state `preparing`.
+
+        message: for the status. Without one the state stays as it is: the process of a rank finds
+        it set by its worker. Raises DiskFullError.
+        """
+        sweep(self.run.path)
+        keep_back(self.run.path)
+        self.run.log().mend()
+        if message:
+            begin(self.run.path, "preparing", message)
+
+    def record(self, event: Event) -> None:
+        """Append an event to the log and notify the listener; the first one means `running`."""
+        self.run.log().append(event)
+        self.last = event
+        self.on_event(event)
+        if event.kind in ("started", "resumed"):
+            warning = getattr(event, "message", "")  # names a damaged checkpoint
+            # it is running already where torchrun has replaced a lost rank
+            change(self.run.path, "running", unless=("stopping", "running"), message=warning)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if error is None:
+            give_back(self.run.path)
+            if read_status(self.run.path).is_live:  # with several ranks the first one has closed it
+                close(self.run.path, self.last.kind, self.last.message)
+        elif isinstance(error, DiskFullError):
+            give_back(self.run.path)  # before the next line, which writes status.json
+            request_stop(self.run.path, str(error))
+            self._fail("stopped", f"{error}; make room, then Resume continues")
+        elif isinstance(error, DemoError):
+            self._fail("failed", str(error), getattr(error, "retry", {}))
+        elif isinstance(error, Exception) and not torchrun.restarts_left():
+            # raised again for worker.log; the page sees only the run's directory
+            self._fail("failed", in_short(error))
+        return isinstance(error, DemoError)
+
+    def _fail(self, kind: str, message: str, retry: Mapping[str, Any] | None = None) -> None:
+        self.last = self.failure = record_end(self.run, kind, message, retry)
+        self.on_event(self.failure)
 
 
-def logged(
-    run: Run,
-    paths: Paths,
-    should_stop: Callable[[], bool],
-    on_event: OnEvent = noop,
-    **options: Any,
-) -> Iterator[Event]:
-    """Train in this process, alone or as the first of several ranks: each event once it is logged.
+def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | None = None) -> Ended:
+    """Log an end that the training loop did not reach by itself, and close the status.
 
-    options: what else `fit` takes.
+    Returns the event. kind: `failed` or `stopped`. retry: as in Failed. The event's other fields
+    come from the log.
     """
-    from resnet_demo.training.distributed import (
-        join_world,  # seconds: the waiting must not pay for it
-    )
-    from resnet_demo.training.fit import fit
-
-    log = run.log()
-    log.mend()
-    with join_world() as ranks:
-        config = ranks.broadcast(run.config)
-        datasets = Datasets(paths.data)
-        for event in fit(config, datasets, run.path, should_stop, ranks, **options):
-            log.append(event)
-            on_event(event)
-            if event.kind in ("started", "resumed"):  # running already, where a rank was lost
-                message = getattr(event, "message", "")
-                change(run.path, "running", unless=("stopping", "running"), message=message)
-            yield event
-
-
-def record_end(
-    run: Run,
-    kind: str,
-    message: str,
-    on_event: OnEvent = noop,
-    retry: Mapping[str, Any] | None = None,
-) -> Ended:
-    """Log and tell an end that the loop did not reach by itself; retry: as in Failed."""
     give_back(run.path)
     view = RunView(run.log())
     run.log().mend()
     view.refresh()
-    best = view.best
-    told = {"retry": dict(retry)} if retry else {}
-    event = (Failed if kind == "failed" else Stopped)(
-        **told,
-        step=view.step,
-        epoch=view.last.epoch if view.last else 0,
-        best_epoch=best.epoch if best else None,
-        best_val_top1=best.val_top1 if best else None,
-        seconds=view.worked(),
-        message=message,
-    )
+    fields = {
+        "step": view.step,
+        "epoch": view.last.epoch if view.last else 0,
+        "best_epoch": view.best.epoch if view.best else None,
+        "best_val_top1": view.best.val_top1 if view.best else None,
+        "seconds": view.worked(),
+        "message": message,
+    }
+    event = Failed(**fields, retry=dict(retry or {})) if kind == "failed" else Stopped(**fields)
     run.log().append(event)
     close(run.path, kind, message)
-    on_event(event)
     return event

@@ -1,9 +1,9 @@
 """A task's process: `python -m resnet_demo.tasks.worker VERB FOLDER`.
 
-VERB is train or one of DEEDS. It waits for its turn without torch, does the work, and puts every
-state and every failure where readers look for them. The launcher's lock came with it, open, and
-lasts until the process ends. Where there are several GPUs, `train` starts a process for each (VERB
-is rank) and holds the locks for all of them.
+VERB is `train` or one of TASKS. The worker records every state and every failure in the task's
+directory. It inherits its lock from the launcher as an open descriptor and never closes it: the
+kernel releases the lock when the process ends, however it ends. On a machine with several GPUs
+`train` starts one process for each (VERB `rank`) and holds the locks for all of them.
 """
 
 import os
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
 from resnet_demo.paths import Paths
@@ -29,14 +30,13 @@ from resnet_demo.tasks.multi_gpu import (
     join_as_rank,
     process_count,
     release_ranks,
-    start_ranks,
+    train_in_ranks,
 )
 from resnet_demo.tasks.process_setup import configure_process
-from resnet_demo.tasks.progress import begin
 from resnet_demo.tasks.queue import wait_for_turn
-from resnet_demo.tasks.run_session import logged, record_end, to_the_end
+from resnet_demo.tasks.run_session import RunSession, noop, record_end
 from resnet_demo.tasks.speed_tests import measure
-from resnet_demo.tasks.status import StopSignal, read_status, report, request_stop
+from resnet_demo.tasks.status import StopSignal, let_go, read_status, report, request_stop
 from resnet_demo.training import torchrun
 
 TASKS = {
@@ -53,119 +53,129 @@ TASKS = {
 def train(
     run: Run,
     paths: Paths,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] = noop,
     on_wait: Callable[[int], None] = lambda place: None,
     all_gpus: bool = False,
     limit_s: float | None = None,
 ) -> Ended:
-    """Take a queued run to its end, logging each event; the last of them.
+    """Take a queued run to its end and return its last event.
 
-    A failure is logged and told in the status; what the program did not foresee is raised again.
-    all_gpus: on all GPUs of this machine, in a process each; else in this one. limit_s: seconds of
-    work after which it is stopped.
+    Waits for the device, trains, logs each event and passes it to `on_event`. Errors of the run
+    are recorded (`RunSession`); unforeseen ones are also raised again. on_wait: called with the
+    place in the queue. all_gpus: use every GPU of this machine, each in a process of its own.
+    limit_s: seconds of work after which the run is stopped.
     """
     report(run.path, pid=os.getpid())
-    lock = wait_for_turn(run.path, StopSignal(run.path), on_wait)
-    if lock is None:
+    should_stop = StopSignal(run.path)
+    device_lock = wait_for_turn(run.path, should_stop, on_wait)
+    if device_lock is None:
         release_ranks()
-        return record_end(run, "stopped", "taken out of the queue before it started", on_event)
-    configure_process()
-
-    def work() -> Iterator[Event]:
-        begin(run.path, "preparing", "loading torch and the images")
-        count = process_count() if all_gpus else 1
-        if count > 1:
-            yield log_of_ranks(run, count)
-        else:
-            yield from logged(run, paths, StopSignal(run.path), on_event)
-
-    try:
-        with time_limit(run.path, limit_s):
-            *_, last = to_the_end(run, work, on_event)
+        last = record_end(run, "stopped", "removed from the queue before it started")
+        on_event(last)
         return last
-    finally:
-        os.close(lock)  # the next one's turn
-
-
-def log_of_ranks(run: Run, count: int) -> Ended:
-    """Train in so many processes, the first of which logs; the last event. Raises LostError."""
+    configure_process()
     try:
-        start_ranks(run, count)
-    except DemoError:
-        if read_status(run.path).is_live:
-            raise
-    *_, last = run.log()
-    return last
+        with time_limit(run.path, limit_s), RunSession(run, on_event) as session:
+            session.prepare("loading torch and the images")
+            if all_gpus and (count := process_count()) > 1:
+                session.last = train_in_ranks(run, count)
+            else:
+                # imported only now: a worker that waits in the queue has not loaded torch
+                from resnet_demo.training.distributed import join_world
+                from resnet_demo.training.fit import fit
+
+                with join_world() as world:
+                    config = world.broadcast(run.config)
+                    for event in fit(config, Datasets(paths.data), run.path, should_stop, world):
+                        session.record(event)
+        return session.last
+    finally:
+        # not by os.close alone: a process that was forked meanwhile has a copy of the descriptor
+        let_go(device_lock)
 
 
 def train_rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
-    """Be one of a worker's processes, until it ends or the run does."""
+    """Train as one of a worker's processes; the first one logs. End when the worker ends."""
     exit_with_parent()
-    if not read_status(run.path).is_live:  # all was told, and then another was lost on its way out
-        return
-    if torchrun.rank() == 0:
-        for _ in to_the_end(
-            run, lambda: logged(run, paths, StopSignal(run.path), on_event), on_event
-        ):
-            pass  # each event is logged, and told to on_event
-    else:
-        with suppress(DemoError):  # the same as the first one's, which tells it
+    if not read_status(run.path).is_live:
+        return  # the run has ended: a rank was lost while it exited, and all were restarted
+    if torchrun.rank() > 0:
+        with suppress(DemoError):  # all ranks raise the same error, and the first one records it
             join_as_rank(paths)
+        return
+    from resnet_demo.training.distributed import join_world
+    from resnet_demo.training.fit import fit
 
-
-def log_line(text: str) -> None:
-    """A line for worker.log, with the time."""
-    print(time.strftime("%H:%M:%S"), text, flush=True)
+    should_stop = StopSignal(run.path)
+    with RunSession(run, on_event) as session:
+        session.prepare()
+        with join_world() as world:
+            config = world.broadcast(run.config)
+            for event in fit(config, Datasets(paths.data), run.path, should_stop, world):
+                session.record(event)
 
 
 @contextmanager
 def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
-    """Ask the task to stop once it has worked that long, and say why; None: never."""
+    """Request a stop after that many seconds, and name the limit in the status; None: no limit."""
     if seconds is None:
         yield
         return
-    told = f"stopped after {seconds / 60:.0f} minutes of work, the most that is allowed here"
+    message = f"stopped at the time limit of {seconds / 60:.0f} minutes"
     fired = threading.Event()
 
     def stop() -> None:
         fired.set()
-        request_stop(folder, told)
+        request_stop(folder, message)
 
     timer = threading.Timer(seconds, stop)
     timer.daemon = True
     timer.start()
-    yield
-    timer.cancel()
+    try:
+        yield
+    finally:
+        timer.cancel()
     if fired.is_set() and read_status(folder).state == "stopped":
-        report(folder, message=f"{told}; Resume goes on")
+        report(folder, message=f"{message}; Resume continues")
 
 
 def stop_from_signal(folder: Path) -> None:
-    """From a signal handler: in a thread, since the code it interrupted may hold the lock."""
-    threading.Thread(target=request_stop, args=(folder, "asked to stop by a signal")).start()
+    """Request a stop from a signal handler.
+
+    In a thread: the code that the signal interrupted may hold the lock of `status.json`.
+    """
+    threading.Thread(target=request_stop, args=(folder, "stop requested by a signal")).start()
+
+
+def log_line(text: str) -> None:
+    """Print a line with the time, for worker.log."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def log_event(event: Event) -> None:
+    """Print an event, for worker.log."""
+    log_line(event_text(event))
+
+
+def log_queue_place(place: int) -> None:
+    """Print the place in the queue, for worker.log."""
+    log_line(f"waiting, place {place} in the queue")
 
 
 def main(verb: str, folder: Path) -> None:
-    """Do one task. SIGTERM, as a shutting-down machine sends it, is a request to stop.
-
-    To a rank it is the end: it comes from the worker, which has lost another.
-    """
+    """Do one task. SIGTERM, which a machine sends at shutdown, requests a stop."""
     paths = Paths.from_environment()
-
-    def tell(event: Event) -> None:
-        log_line(event_text(event))
-
     if verb == "rank":
-        train_rank(Run(folder), paths, tell)
+        # SIGTERM ends a rank at once: torchrun sends it when another rank is lost
+        train_rank(Run(folder), paths, log_event)
         return
     signal.signal(signal.SIGTERM, lambda *_: stop_from_signal(folder))
     if verb == "train":
-        waiting = "waiting, place {} in the queue".format
         limits = Limits.from_environment(os.environ)
-        limit_s = limits and limits.minutes * 60.0
-        train(Run(folder), paths, tell, lambda place: log_line(waiting(place)), True, limit_s)
+        limit_s = limits.minutes * 60.0 if limits else None
+        train(Run(folder), paths, log_event, log_queue_place, all_gpus=True, limit_s=limit_s)
         return
-    with suppress(DemoError):  # told in status.json already
+    with suppress(DemoError):  # recorded in status.json
         TASKS[verb](folder, paths)
 
 

@@ -90,7 +90,7 @@ def test_a_disk_that_fills_up_in_a_save_stops_the_run_which_goes_on_when_there_i
     status = read_status(run.path)
     assert status.state == "stopped"
     assert status.message.startswith("disk full: 2 MB needed for the kept weights, ")
-    assert status.message.endswith("make room, then Resume goes on")
+    assert status.message.endswith("make room, then Resume continues")
     last = list(run.log())[-1]
     assert (last.kind, last.message) == ("stopped", status.message)
     assert not (run.path / RESERVE).exists()

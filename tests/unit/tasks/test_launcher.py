@@ -123,7 +123,7 @@ def test_a_waiting_run_is_taken_out_of_the_queue(launcher, device, tiny, owner, 
 @pytest.mark.parametrize(
     ("number", "state", "message"),
     [
-        (signal.SIGTERM, "stopped", "taken out of the queue"),
+        (signal.SIGTERM, "stopped", "removed from the queue"),
         (signal.SIGKILL, "failed", "the worker was killed by signal 9"),
         (signal.SIGSEGV, "failed", "the worker was killed by signal 11"),
     ],

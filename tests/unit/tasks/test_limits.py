@@ -157,9 +157,7 @@ def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
     assert last.kind == "stopped"
     status = read_status(run.path)
     assert status.state == "stopped"
-    assert status.message == (
-        "stopped after 0 minutes of work, the most that is allowed here; Resume goes on"
-    )
+    assert status.message == ("stopped at the time limit of 0 minutes; Resume continues")
     assert (run.path / "last.pt").exists()
 
 

@@ -17,6 +17,7 @@ from resnet_demo import __version__
 from resnet_demo.config import to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped
+from resnet_demo.tasks import worker
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.snapshot import Watcher, look
 from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
@@ -275,6 +276,23 @@ def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
 def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
     train(queued(**knobs), launcher.paths)
     os.close(take(launcher.paths.runs / ".device.lock"))
+
+
+def test_a_copy_of_the_device_lock_does_not_keep_the_device(launcher, queued, monkeypatch):
+    """A process that is forked during a run inherits a copy of the open descriptor."""
+    copies, wait_for_turn = [], worker.wait_for_turn
+
+    def wait_and_copy(*args):
+        lock = wait_for_turn(*args)
+        copies.append(os.dup(lock))
+        return lock
+
+    monkeypatch.setattr(worker, "wait_for_turn", wait_and_copy)
+    train(queued(), launcher.paths)
+    lock = take(launcher.paths.runs / ".device.lock")
+    assert lock is not None
+    for descriptor in (lock, *copies):
+        os.close(descriptor)
 
 
 def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queued):

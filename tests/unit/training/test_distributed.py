@@ -256,7 +256,7 @@ def test_a_stop_is_no_failure_to_a_torchrun_that_would_start_the_run_again(monke
 def test_a_run_that_torchrun_may_restart_must_have_a_name(paths, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
     assert main(["train", *flags(LONG)]) == 2
-    assert "--run-id: run_id must be given where torchrun may restart" in capsys.readouterr().err
+    assert "--run-id: run_id must be given if torchrun may restart" in capsys.readouterr().err
     assert not paths.runs.exists()
 
 
