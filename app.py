@@ -25,9 +25,10 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         from resnet_demo.ui.app import Access, Limits, build_app, launch  # reads it as it comes
-        from resnet_demo.ui.zerogpu import on_zero
+        from resnet_demo.ui.train.zerogpu_panel import zerogpu_slice
 
-        gpu = on_zero() if is_zero(os.environ) else None  # before anything else can touch CUDA
+        # Before anything else can touch CUDA.
+        gpu = zerogpu_slice() if is_zero(os.environ) else None
         access = Access.from_environment(os.environ)
         limits = Limits.from_environment(os.environ)
     except ConfigError as error:

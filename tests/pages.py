@@ -86,7 +86,7 @@ class Viewer:
         """One pulse: the parts that the page has not got. Raises OSError, EOFError."""
         known = ",".join(f"{name}:{mark}" for name, mark in self.known.items())
         asked = {"run": self.run_id, "split": "test", "mode": "plain", "known": known}
-        self.say(0, f"/look?{urlencode(asked)}")
+        self.say(0, f"/poll?{urlencode(asked)}")
         reader = self.streams[0][0]
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         assert head.startswith(b"http/1.1 200"), head

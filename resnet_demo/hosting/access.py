@@ -1,101 +1,155 @@
-"""Who asks: the one place where a request becomes a Caller.
+"""Authorization: turn a request into a Caller, by login or by the admin token.
 
-On a person's own machine everybody who reaches the page is its owner. In public the owner is known
-by a login at Hugging Face, on a Space alone (elsewhere Gradio only plays at logging in), or by the
-admin token, everywhere else. Where neither is set up nobody changes anything.
+Locally, whoever reaches the page is its owner. In public mode, the owner signs in: at Hugging Face
+on a Space, with the admin token elsewhere. Without either, nobody can change anything.
 """
 
+import hashlib
+import hmac
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import time
 
+from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from resnet_demo.hosting.admin_token import Key
+from resnet_demo.errors import ConfigError
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.limits import is_public
+from resnet_demo.tasks.throttle import Throttle
 
 OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+MIN_TOKEN_LENGTH = 16
+COOKIE = "resnet_demo_owner"
+COOKIE_S = 7 * 24 * 3600
+MAX_GUESSES, GUESSES_S = 5, 600.0  # wrong tokens from one address
+MAX_ALL_GUESSES, ALL_GUESSES_S = 100, 600.0  # from all addresses: an attacker can have many
+ALL_ADDRESSES = "anywhere"
+
+
+class AdminToken:
+    """The secret that makes its holder the owner, and the cookie that a browser gets for it."""
+
+    def __init__(self, token: str) -> None:
+        if len(token) < MIN_TOKEN_LENGTH:
+            rule = f"must have at least {MIN_TOKEN_LENGTH} characters, got {len(token)}"
+            raise ConfigError(f"RESNET_DEMO_ADMIN_TOKEN {rule}", "RESNET_DEMO_ADMIN_TOKEN")
+        self.digest = sha256(token)
+        # The signing key is new at each start: a restart signs every browser out.
+        self.signer = TimestampSigner(
+            secrets.token_bytes(32), key_derivation="hmac", digest_method=hashlib.sha256
+        )
+        self.guesses = Throttle(MAX_GUESSES, GUESSES_S)
+        self.all_guesses = Throttle(MAX_ALL_GUESSES, ALL_GUESSES_S)
+
+    def wait(self, address: str) -> float:
+        """Return the seconds until tokens from this address are checked again; 0: they are."""
+        return max(self.guesses.wait(address), self.all_guesses.wait(ALL_ADDRESSES))
+
+    def verify(self, token: str, address: str) -> bool:
+        """Return whether this is the token. Always False after too many wrong ones."""
+        if self.wait(address) > 0:
+            return False
+        # Digests have one length, so that the comparison's time reveals nothing of the token.
+        right = hmac.compare_digest(sha256(token), self.digest)
+        if not right:
+            self.guesses.note(address)
+            self.all_guesses.note(ALL_ADDRESSES)
+        return right
+
+    def cookie(self) -> str:
+        """Return a signed, dated cookie for a browser that sent the token."""
+        return self.signer.sign("owner").decode()
+
+    def authorizes(self, request: HTTPConnection, address: str) -> bool:
+        """Return whether a request has a valid cookie, or the token in its Authorization header."""
+        try:
+            self.signer.unsign(request.cookies.get(COOKIE, ""), max_age=COOKIE_S)
+        except BadSignature:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            return scheme.lower() == "bearer" and self.verify(token.strip(), address)
+        return True
 
 
 @dataclass(frozen=True)
 class Access:
-    """way: `local`, or in public `login`, `token` or `closed`; space: the id of the Space it is.
+    """Who may change things.
 
-    owners: who may change things, by their names at Hugging Face, lower case.
+    mode: `local`, or in public `login`, `token` or `closed`. space: the id of the Space, if any.
+    owners: lower-case names at Hugging Face.
     """
 
-    way: str = "local"
+    mode: str = "local"
     space: str | None = None
     owners: frozenset[str] = frozenset()
-    key: Key | None = field(default=None, repr=False)
+    token: AdminToken | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Access":
-        """What the owner has set up. Raises ConfigError for a token that is easily guessed."""
+        """Read what the owner has set up. Raises ConfigError for a token that is too short."""
         if not is_public(environment):
             return cls()
         space = environment.get("SPACE_ID")
         if space is not None:
             owners = owners_of(space, environment)
-            # Gradio plays at logging in unless SYSTEM says so, and signs with the client's secret
+            # Without SYSTEM, Gradio mocks the login. Without the secret, anybody can sign one.
             real = environment.get("SYSTEM") == "spaces" and all(map(environment.get, OAUTH))
             return cls("login" if real and owners else "closed", space, owners)
         token = environment.get("RESNET_DEMO_ADMIN_TOKEN", "")
-        return cls("token", key=Key(token)) if token else cls("closed")
+        return cls("token", token=AdminToken(token)) if token else cls("closed")
 
     @property
-    def public(self) -> bool:
-        """Whether strangers may ask."""
-        return self.way != "local"
+    def is_public(self) -> bool:
+        """Return whether strangers can reach the app."""
+        return self.mode != "local"
 
     def caller(self, request: HTTPConnection | None) -> Caller:
-        """Who sent it; a stranger where nobody can tell."""
-        if not self.public:
+        """Return who sent a request. In public mode, an unknown sender is a stranger."""
+        if not self.is_public:
             return Caller()
         if request is None:
             return Caller("nobody", is_owner=False)
-        where = self.address(request)
-        if self.way == "login":
-            name = login(request)
-            return Caller(name or where, name in self.owners, signed_in=name is not None)
-        if self.key is not None and self.key.opens(request, where):
+        address = self.address(request)
+        if self.mode == "login":
+            name = login_name(request)
+            return Caller(name or address, name in self.owners, signed_in=name is not None)
+        if self.token is not None and self.token.authorizes(request, address):
             return Caller("owner")
-        return Caller(where, is_owner=False)
+        return Caller(address, is_owner=False)
 
     def address(self, request: HTTPConnection) -> str:
-        """Where a request comes from, as far as it can be told.
-
-        Before a Space stand the platform's own proxies: the last public address that they tell is
-        the visitor's. What a visitor claims stands before it. Elsewhere the server has looked.
-        """
-        told = request.client.host if request.client else "unknown"
-        if self.space is None:
-            return told
-        passed = request.headers.get("x-forwarded-for", "").split(",")
-        return next((one.strip() for one in reversed(passed) if is_global(one.strip())), told)
+        """Return the address that a request came from."""
+        peer = request.client.host if request.client else "unknown"
+        if self.space is None:  # uvicorn has resolved trusted proxies already
+            return peer
+        # A Space is behind the platform's proxies. The last public address in the header is the
+        # visitor's as the platform saw it; a visitor can forge only those before it.
+        forwarded = request.headers.get("x-forwarded-for", "").split(",")
+        addresses = (address.strip() for address in reversed(forwarded))
+        return next(filter(is_global, addresses), peer)
 
 
 def owners_of(space: str, environment: Mapping[str, str]) -> frozenset[str]:
-    """The Space's author, and whom RESNET_DEMO_OWNERS names."""
+    """Return the Space's author and the names in RESNET_DEMO_OWNERS, lower case."""
     author = environment.get("SPACE_AUTHOR_NAME") or space.partition("/")[0]
-    named = [author, *environment.get("RESNET_DEMO_OWNERS", "").split(",")]
-    return frozenset(name.strip().lower() for name in named if name.strip())
+    names = [author, *environment.get("RESNET_DEMO_OWNERS", "").split(",")]
+    return frozenset(name.strip().lower() for name in names if name.strip())
 
 
-def login(request: HTTPConnection) -> str | None:
-    """The name at Hugging Face of who has signed in, lower case; for Spaces alone."""
-    told = request.scope.get("session", {}).get("oauth_info") or {}
-    if told.get("expires_at", 0) < time():
+def login_name(request: HTTPConnection) -> str | None:
+    """Return the lower-case Hugging Face name of a signed-in visitor. Valid on a Space only."""
+    login = request.scope.get("session", {}).get("oauth_info") or {}
+    if login.get("expires_at", 0) < time():
         return None
-    name = told.get("userinfo", {}).get("preferred_username")
+    name = login.get("userinfo", {}).get("preferred_username")
     return name.lower() if isinstance(name, str) and name else None
 
 
 def is_global(address: str) -> bool:
-    """Whether it is an address of the public net."""
+    """Return whether this is a public IP address."""
     try:
         return ip_address(address).is_global
     except ValueError:
@@ -103,6 +157,11 @@ def is_global(address: str) -> bool:
 
 
 def is_secure(request: HTTPConnection) -> bool:
-    """Whether the browser speaks https, to the app or to a proxy before it."""
+    """Return whether the browser uses https, to the app or to a proxy in front of it."""
     headers: Headers = request.headers
     return "https" in (request.url.scheme, headers.get("x-forwarded-proto"))
+
+
+def sha256(token: str) -> bytes:
+    """Return the SHA-256 digest of a token."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

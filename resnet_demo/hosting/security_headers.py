@@ -31,7 +31,7 @@ POLICY = (
 SPACES = "'self' https://huggingface.co https://*.hf.space"
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware. hosts: names under which the app may be asked, without ports.
 
     frames: who may show it in a frame, as the policy `frame-ancestors` has it. space: whether the

@@ -17,7 +17,7 @@ WITHIN_S = 600.0
 FREE = 1000 * MB  # stays free on the disk, for runs and checkpoints
 
 
-class Uploads:
+class UploadLimits:
     """ASGI middleware. The owner, and everybody on a person's own machine, has Gradio's limits."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits | None, folder: Path) -> None:

@@ -1,16 +1,12 @@
 """The named endpoints of the HTTP API. They call what the page and the command line call."""
 
 import asyncio
-from asyncio import iscoroutinefunction
 from base64 import b64encode
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components.api_component import Api
-from gradio.context import Context
 
 from resnet_demo.config import make_config
 from resnet_demo.data.pictures import decode_picture
@@ -20,8 +16,9 @@ from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.image_indexes import check_finished, read_index
 from resnet_demo.tasks.status import settle
-from resnet_demo.ui.page_uploads import current
-from resnet_demo.ui.services import Services, plainly, uploaded_picture
+from resnet_demo.ui.gradio_fixes import building_blocks, fill_defaults, forget_session
+from resnet_demo.ui.services import Services, show_errors
+from resnet_demo.ui.uploads import uploaded_picture
 
 if TYPE_CHECKING:  # as it stands in annotations only
     import numpy as np
@@ -32,21 +29,21 @@ LOOK_EVERY_S = 0.2
 def api(services: Services) -> None:
     """Add `/train`, `/stop`, `/run`, `/evaluate` and `/classify` to the app being built."""
 
-    @plainly()
+    @show_errors()
     def train(config: dict) -> str:
         """Queue a run. config: knobs and values, `recipe` among them. The run id."""
         if services.slices is not None:
             raise ForbiddenError("on ZeroGPU a run goes on from an open page alone, not over HTTP")
         return services.launcher.start(make_config(config), services.caller())
 
-    @plainly()
+    @show_errors()
     def stop(run_id: str) -> str:
         """Ask a run to end, its checkpoint kept. What will happen, in words."""
         return services.launcher.stop(run_id, services.caller())
 
     async def run(run_id: str) -> dict:
         """State, progress and history of a run."""
-        with plainly():
+        with show_errors():
             asked = services.runs.get(run_id)
             while (seen := services.watcher.glance(asked)).reading:
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -65,7 +62,7 @@ def api(services: Services) -> None:
         compare with.
         robustness: also on images made worse, in seven ways and five strengths each: minutes.
         """
-        with plainly():
+        with show_errors():
             return await evaluated(services, run_id, split, mode, against, robustness)
 
     async def classify(
@@ -84,48 +81,15 @@ def api(services: Services) -> None:
         a minute or so. inside: also what each stage sees, its name and a picture of its strongest
         maps, which is a PNG file in base64: `base64.b64decode(answer["inside"][0]["png"])`.
         """
-        with plainly():
+        with show_errors():
             asked = (run_id, fit, top, against, similar, inside)
             return await classified(services, image, *asked)
 
-    blocks = Context.root_block
+    blocks = building_blocks()
     for endpoint in (train, stop, run, evaluate, classify):
-        asked = forgetting(blocks, endpoint)
-        gr.api(asked, api_name=endpoint.__name__, concurrency_limit=None)
+        call = forget_session(blocks, endpoint)
+        gr.api(call, api_name=endpoint.__name__, concurrency_limit=None)
     fill_defaults(blocks)
-
-
-def forgetting(blocks: gr.Blocks, endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The endpoint, which leaves no session behind: Gradio makes one for each question it is asked.
-
-    They stayed, and thousands of them would have driven out the sessions of open pages.
-    """
-
-    @wraps(endpoint)
-    async def asked(*values: Any, **named: Any) -> Any:
-        try:
-            if iscoroutinefunction(endpoint):
-                return await endpoint(*values, **named)
-            return await asyncio.to_thread(endpoint, *values, **named)
-        finally:
-            blocks.state_holder.session_data.pop(current(), None)
-
-    return asked
-
-
-def fill_defaults(blocks: gr.Blocks) -> None:
-    """Let a raw call leave out what has a default, as one through Gradio's client may.
-
-    Gradio 6.31 refuses it without a word; what has no default arrives as None.
-    """
-    check = blocks.validate_inputs
-
-    def fill(called: Any, values: list[Any]) -> None:
-        if all(isinstance(block, Api) for block in called.inputs):
-            values.extend(block.value for block in called.inputs[len(values) :])
-        check(called, values)
-
-    blocks.validate_inputs = fill
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -155,14 +119,14 @@ async def classified(
     if dataset is not None:
         require_images(dataset, services.datasets)  # a mistake is told before anything is computed
     services.allowance.classify(services.caller())
-    rgb, told = await services.in_turn(answer, services, image, run_id, fit, top, against)
+    rgb, told = await services.run_in_turn(answer, services, image, run_id, fit, top, against)
     told |= {"similar": None, "inside": None}
     if inside:
-        told["inside"] = await services.in_turn(stages, services, run_id, rgb, fit)
+        told["inside"] = await services.run_in_turn(stages, services, run_id, rgb, fit)
     if similar:
         what = "the look at the training images"
         folder = await finished(what, services.indexing.start, run_id, services.caller())
-        told["similar"] = await services.in_turn(alike, services, run_id, rgb, fit, folder)
+        told["similar"] = await services.run_in_turn(alike, services, run_id, rgb, fit, folder)
     return told
 
 

@@ -1,48 +1,58 @@
-"""The page: a header and the tabs, and how it is served."""
+"""The page: header, tabs and polling, and the server that serves it."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
-from gradio import state_holder
-from gradio.blocks import Block
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.login_page import Door
-from resnet_demo.hosting.security_headers import SPACES, Guard, trusted_hosts
-from resnet_demo.hosting.upload_limits import Uploads
+from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
+from resnet_demo.hosting.security_headers import SPACES, SecurityMiddleware, trusted_hosts
+from resnet_demo.hosting.upload_limits import UploadLimits
 from resnet_demo.hosting.zerogpu.slices import Slice
 from resnet_demo.paths import Paths
+from resnet_demo.runs.text import escape_markdown
+from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui import polling
 from resnet_demo.ui.api import api
 from resnet_demo.ui.classify.tab import classify_tab
-from resnet_demo.ui.data.download_banner import banner
-from resnet_demo.ui.data.tab import data_tab, keep_up
+from resnet_demo.ui.data.download_banner import download_banner
+from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
-from resnet_demo.ui.header import header, way_words
+from resnet_demo.ui.gradio_fixes import mute_progress, slow_down_queue, use_page_state
 from resnet_demo.ui.learn.tab import learn_tab
-from resnet_demo.ui.polling import Pulse
-from resnet_demo.ui.services import QUIET, Services
-from resnet_demo.ui.theme import CSS, theme
-from resnet_demo.ui.train import slices_panel
+from resnet_demo.ui.polling import Polling
+from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
-from resnet_demo.ui.train.run_panel import NOTHING
+from resnet_demo.ui.train import zerogpu_panel
+from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab
 
-MOST_UPLOAD = "2gb"  # an archive of images; a single picture has a limit of its own
-MOST_SESSIONS = 2000  # pages that are remembered, open or closed, the latest used; some 40 KB each
-MOST_QUEUED = 1000  # events of everybody that wait; one more is told that the queue is full
+CSS = Path(__file__).with_name("page.css")
+MAX_UPLOAD = "2gb"  # of an archive; a single picture has a lower limit
+MAX_SESSIONS = 2000  # pages that Gradio remembers, open or closed, at some 40 KB each
+MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
+TITLE = """# ResNet Demo
+Train a residual network, watch it learn, measure it, and show it your own pictures."""
+PUBLIC = "**Public**: watch, classify, evaluate, learn."
+CLOSED = (
+    f"{PUBLIC} **Nothing can be changed here**: no owner is set up. To train, run it on your own "
+    "machine{or_duplicate}."
+)
+LOGIN = f"{PUBLIC} To train, stop, delete or import, sign in as its owner."
+TOKEN = f"{PUBLIC} To train, stop, delete or import, [sign in as its owner](.{LOGIN_PATH})."
+OWNER = "**Public. You are signed in as its owner** and can change everything."
+STRANGER = f"{PUBLIC} You are signed in as {{name}}, who may not change anything here."
 
 
 class App(gr.Blocks):
-    """The page, and what answers its pulse."""
+    """The page, and the answers to its polling."""
 
-    polling: Pulse
+    polling: Polling
 
 
 def build_app(
@@ -51,115 +61,126 @@ def build_app(
     limits: Limits | None = None,
     gpu: Slice | None = None,
 ) -> App:
-    """The app over those folders; nothing is written before somebody asks for it.
+    """Build the page over these folders. Nothing is written before somebody asks for it.
 
-    access: who may change things, where strangers may open it; limits: how much. gpu: on ZeroGPU,
-    what takes a slice of GPU time: there visitors train too.
+    access: who may change things. limits: quotas in public mode. gpu: on ZeroGPU, the function
+    that trains for one slice of GPU time; visitors may train there.
     """
     access = access or Access()
     services = Services(paths, access, limits, gpu)
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
-        way = header(access)
-        get = banner(services)
-        marks = {name: polling.mark() for name in ("data", "evaluation")}
+        access_line = page_header(access)
+        banner = download_banner(services)
+        versions = {name: polling.version_field() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
                 tab = train_tab(services)
             with gr.Tab("Data", id="data"):
                 data = data_tab(services)
             with gr.Tab("Evaluate", id="evaluate") as second:
-                evaluation = evaluate_tab(services, second, marks["evaluation"])
+                evaluation = evaluate_tab(services, second, versions["evaluation"])
             with gr.Tab("Classify", id="classify") as third:
                 classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
-        data_seen = keep_up(services, get, data, tab["dataset"], marks["data"])
+        data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
         api(services)
         choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
-        shown = {name: tab[name] for name in ("run", *NOTHING)}
-        polling.wire(shown | marks, [tab["run"], tab["log_scale"], *choices])
-        app.pulse = Pulse(services)
+        shown = {name: tab[name] for name in ("run", *EMPTY_PANEL)}
+        polling.start_polling(shown | versions, [tab["run"], tab["log_scale"], *choices])
+        app.polling = Polling(services)
 
         def on_load(request: gr.Request) -> list:
-            words = slices_panel.HEADER if gpu else way_words(access, services.caller())
-            return [*train.on_load(services, tab, request), None, words]
+            text = zerogpu_panel.HEADER if gpu else access_text(access, services.caller())
+            return [*train.on_load(services, tab, request), None, text]
 
-        names = ("dataset", "note", "facts", "timer", "asked", "run")
-        filled = [*(tab[name] for name in names), data_seen, way]
-        app.load(on_load, None, filled, **QUIET)
-        if access.public:
-            app.unload(services.sessions.end)
-        app.load(lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET)
-        hush(app, gr.State())
+        names = ("dataset", "note", "facts", "timer", "estimate_state", "run")
+        outputs = [*(tab[name] for name in names), data_seen, access_line]
+        app.load(on_load, None, outputs, **QUIET_EVENT)
+        if access.is_public:
+            app.unload(services.page_uploads.close_page)
+        app.load(
+            lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
+        )
+        mute_progress(app, gr.State())
     return app
 
 
-def hush(app: gr.Blocks, nothing: gr.State) -> None:
-    """Spare the browser the progress of quiet events, which is shown nowhere.
-
-    Gradio copies every component that was ever told of progress whenever any event moves on, and
-    the ticks alone do that a dozen times a second. Now they tell it to one that shows nothing.
-    """
-    for event in app.fns.values():
-        if event.show_progress == "hidden":
-            event.show_progress_on = [nothing]
-
-
-class OpenPage(state_holder.SessionState):
-    """What Gradio keeps of an open page: each component as it was last updated, once.
-
-    Gradio makes a component anew at each update, `gr.skip()` included, and the new one has an id of
-    its own, under which it was then kept for ever: 10 KB a second for each open page. And it wrote
-    down the whole page for each visitor and each question over the API, for links to a state of
-    the page, which there are none of here: 0.9 MB each, and longer than an answer takes.
-    """
-
-    def __init__(self, blocks: gr.Blocks) -> None:
-        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
-
-    def __setitem__(self, key: int, value: object) -> None:
-        if isinstance(value, Block):
-            value._id = key
-        super().__setitem__(key, value)
+def page_header(access: Access) -> gr.Markdown:
+    """Build the title and the sign-in row; return the line for `access_text`."""
+    gr.Markdown(TITLE, elem_id="title")
+    line = gr.Markdown(elem_id="access", elem_classes=["hint"])
+    with gr.Row(visible=access.is_public and access.space is not None, elem_id="sign-in"):
+        if access.mode == "login":
+            gr.LoginButton(size="sm", scale=0, min_width=220)
+        elif access.space is not None:
+            gr.DuplicateButton("Duplicate this Space", min_width=220)
+    return line
 
 
-def guard(environment: Mapping[str, str]) -> Middleware:
-    """What stands in front of every request; on a Space, its own frame is let in too."""
+def access_text(access: Access, caller: Caller) -> str:
+    """Return what this visitor may do here (Markdown); nothing locally."""
+    if access.mode == "local":
+        return ""
+    if caller.is_owner:
+        return f"{OWNER} [Sign out](.{LOGIN_PATH})" if access.mode == "token" else OWNER
+    if access.mode == "token":
+        return TOKEN
+    if access.mode == "closed":
+        return CLOSED.format(or_duplicate=", or duplicate the Space" if access.space else "")
+    return (
+        STRANGER.format(name=f"**{escape_markdown(caller.name)}**") if caller.signed_in else LOGIN
+    )
+
+
+def theme() -> gr.themes.Base:
+    """Return the theme. It uses system fonts, so that nothing is fetched from elsewhere."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.slate,
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+        radius_size=gr.themes.sizes.radius_md,
+    )
+
+
+def security(environment: Mapping[str, str]) -> Middleware:
+    """Return the check of every request. On a Space, the platform's frame is allowed too."""
     on_space = "SPACE_ID" in environment
     frames = SPACES if on_space else "'self'"
-    return Middleware(Guard, hosts=trusted_hosts(environment), frames=frames, space=on_space)
+    return Middleware(
+        SecurityMiddleware, hosts=trusted_hosts(environment), frames=frames, space=on_space
+    )
 
 
 def launch(
     app: App, access: Access | None = None, limits: Limits | None = None, **options: object
 ) -> tuple:
-    """Serve it: nothing public by default, nothing about the machine told (see Gradio's launch).
+    """Serve the app, with all of Gradio's public extras off. Returns what Gradio's launch returns.
 
-    access, limits: as it was built with. options: what a test changes, `prevent_thread_lock` say.
+    access, limits: as for `build_app`. options: further options of Gradio's launch, for tests.
     """
     access = access or Access()
-    state_holder.SessionState = OpenPage
-    uploads = Path(get_upload_folder())
-    before = [
-        guard(os.environ),
-        Middleware(Door, access),
-        Middleware(Uploads, access, limits, uploads),
+    use_page_state()
+    middleware = [
+        security(os.environ),
+        Middleware(OwnerLogin, access),
+        Middleware(UploadLimits, access, limits, Path(get_upload_folder())),
     ]
-    app.queue(default_concurrency_limit=4, max_size=MOST_QUEUED)
-    app._queue.sleep_when_free = 0.02  # s; Gradio's 0.001 keeps a core busy while nothing happens
-    app._queue.progress_update_sleep_when_free = 1.0  # s; nothing here tells Gradio of progress
+    app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED)
+    slow_down_queue(app)
     return app.launch(
         theme=theme(),
         css_paths=[CSS],
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,
-        state_session_capacity=MOST_SESSIONS,
-        app_kwargs={"openapi_url": None, "middleware": before, "routes": [app.pulse.route]},
-        max_file_size=MOST_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
+        app_kwargs={"openapi_url": None, "middleware": middleware, "routes": [app.polling.route]},
+        max_file_size=MAX_UPLOAD,
         show_error=False,
         share=False,
         ssr_mode=False,
-        _frontend=False,  # no look whether it answers within 3 s, which on a busy machine ends it
+        _frontend=False,  # else Gradio gives up if its own page takes more than 3 s to answer
         **options,
     )

@@ -1,4 +1,4 @@
-"""Turns for short work: those who wait are served in a ring of visitors, not of requests."""
+"""A queue for slow requests that serves visitors in turn, not requests in order of arrival."""
 
 import asyncio
 import os
@@ -8,58 +8,64 @@ from contextlib import asynccontextmanager
 
 from resnet_demo.tasks.limits import LimitError
 
-MOST_WAITING = 200  # requests, of everybody together
+MAX_WAITING = 200  # requests of all visitors together
 
 
-class Fair:
-    """So many at once, for one event loop. Who sends fifty requests delays another by one turn."""
+class FairQueue:
+    """A limit on concurrent requests, for one event loop, with round-robin over the visitors.
 
-    def __init__(self, at_once: int | None = None, most: int = MOST_WAITING) -> None:
-        self.free = at_once or min(4, max(2, os.cpu_count() or 1))
-        self.most = most
-        self.lines: dict[str, deque[asyncio.Future[None]]] = {}  # whose turn is next stands first
+    A visitor who sends fifty requests delays another visitor by one request only.
+    """
+
+    def __init__(self, slots: int | None = None, max_waiting: int = MAX_WAITING) -> None:
+        self.free = slots or min(4, max(2, os.cpu_count() or 1))
+        self.max_waiting = max_waiting
+        # Visitor -> their waiting requests. The visitor to serve next comes first.
+        self.lines: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def turn(self, name: str, fresh: bool = True) -> AsyncIterator[None]:
-        """Within, it is the turn of one of this visitor's requests.
+    async def slot(self, visitor: str, is_first: bool = True) -> AsyncIterator[None]:
+        """Hold one of the slots for a request of this visitor.
 
-        fresh: it has not had one yet. Only such are refused. Raises LimitError.
+        is_first: the request has not had a slot before. Only such requests are refused.
+        Raises LimitError.
         """
         if self.free:
             self.free -= 1
         else:
-            await self._wait(name, fresh)
+            await self._wait(visitor, is_first)
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
     @property
     def waiting(self) -> int:
-        """Requests in line."""
+        """Return the number of waiting requests."""
         return sum(map(len, self.lines.values()))
 
-    async def _wait(self, name: str, fresh: bool) -> None:
-        if fresh and self.waiting >= self.most:
-            raise LimitError(f"{self.waiting} requests wait here already: try again in a moment")
+    async def _wait(self, visitor: str, is_first: bool) -> None:
+        """Wait for a slot. Raises LimitError where too many requests wait."""
+        if is_first and self.waiting >= self.max_waiting:
+            raise LimitError(f"{self.waiting} requests are waiting: try again in a moment")
         place = asyncio.get_running_loop().create_future()
-        self.lines.setdefault(name, deque()).append(place)
+        self.lines.setdefault(visitor, deque()).append(place)
         try:
             await place
         except asyncio.CancelledError:
-            if not place.cancelled():  # its turn had come at that very moment
-                self._pass_on()
+            if not place.cancelled():  # the slot was granted just before the cancellation
+                self._release()
             raise
 
-    def _pass_on(self) -> None:
-        """To the next visitor in the ring, whose other requests then stand last."""
+    def _release(self) -> None:
+        """Give the slot to the next visitor's oldest request, and move that visitor to the end."""
         while self.lines:
-            name = next(iter(self.lines))
-            line = self.lines.pop(name)
+            visitor = next(iter(self.lines))
+            line = self.lines.pop(visitor)
             place = line.popleft()
             if line:
-                self.lines[name] = line
-            if not place.done():  # who has gone is passed over
+                self.lines[visitor] = line
+            if not place.done():  # a cancelled request is skipped
                 place.set_result(None)
                 return
         self.free += 1

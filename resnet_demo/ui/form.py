@@ -76,7 +76,7 @@ def recipe_help(recipe: str) -> str:
     return f"{recipe}: {RECIPE_HELP[recipe]}"
 
 
-def recipe_choice() -> gr.Radio:
+def recipe_radio() -> gr.Radio:
     """The recipes; the help is the chosen one's."""
     return gr.Radio(
         list(RECIPES), value="quick", label="Recipe", info=recipe_help("quick"), interactive=True,
@@ -84,16 +84,16 @@ def recipe_choice() -> gr.Radio:
     )  # fmt: skip
 
 
-def dataset_choice(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
+def dataset_dropdown(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
     """The datasets on this machine; the first stands chosen."""
-    choices = dataset_labels(datasets)
+    choices = dataset_choices(datasets)
     return gr.Dropdown(
         choices, value=choices[0][1], label="Dataset", info="the images to learn from",
         interactive=True, elem_id="dataset",
     )  # fmt: skip
 
 
-def dataset_labels(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
+def dataset_choices(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
     """What the choice shows, and the name behind it."""
     return [
         (f"{d.name}, synthetic" if d.synthetic else d.name, d.name) for d in datasets

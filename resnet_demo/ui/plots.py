@@ -1,49 +1,107 @@
-"""What the live plots show, as the plain tables that gr.LinePlot takes: no pandas on every tick."""
+"""The learning curves and epoch table of a run, as the plain tables that Gradio's components take.
+
+gr.LinePlot accepts a dict of columns and rows: no pandas for each update.
+"""
 
 import math
 from typing import Any
 
+from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, thinned
 
-COLOURS = {"train": "#0072B2", "val": "#D55E00"}  # Okabe & Ito 2008: apart for every eye
+COLOURS = {"train": "#0072B2", "val": "#D55E00"}  # Okabe & Ito 2008: safe for colour-blind readers
 LEGEND = "".join(
     f'<span><i style="background:{colour}"></i>{split}</span>'
     for split, colour in (("training batches", COLOURS["train"]), ("validation", COLOURS["val"]))
 )
-MOST_POINTS = 280  # a line; the browser stalls above some 600 rows in all
+EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
+MAX_POINTS = 280  # of a line; the browser stalls above some 600 rows in all
+MAX_CACHED = 32  # curves of a run on one scale, the least recently used are evicted
+
+Point = tuple[float, float]
 
 
-def loss_table(view: RunView, log: bool = False) -> dict[str, Any]:
-    """Loss of each logged batch and of each validation, in nats, against epochs.
+class CurveCache:
+    """Both plots and the epoch table of recent runs, shared by all pages. Not thread-safe."""
 
-    log: its decimal logarithm, in the same column: gr.LinePlot keeps the one it began with.
+    def __init__(self) -> None:
+        # (log file, is the loss logarithmic) -> version and tables
+        self.cached: dict[tuple[str, bool], tuple[list[float], tuple[Any, ...]]] = {}
+
+    def __call__(self, view: RunView, log_loss: bool) -> tuple[Any, ...]:
+        """Return loss plot, accuracy plot and epoch table; drawn anew if the version changed."""
+        key, version = (str(view.log.path), log_loss), curve_version(view)
+        entry = self.cached.pop(key, None)
+        if entry is None or entry[0] != version:
+            entry = version, draw_curves(view, log_loss)
+        self.cached[key] = entry
+        if len(self.cached) > MAX_CACHED:
+            self.cached.pop(next(iter(self.cached)))
+        return entry[1]
+
+
+def curve_version(view: RunView) -> list[float]:
+    """Return a value that changes when the curves of a run visibly change.
+
+    A line has MAX_POINTS points: in a long run, a single further step moves none of them.
     """
-    train = [(x, step.loss) for x, step in zip(epochs_done(view), view.steps, strict=True)]
+    started = view.started.time if view.started else 0.0
+    stride = 1 << max(0, (view.step // MAX_POINTS).bit_length() - 1)
+    return [started, stride, view.step // stride, len(view.epochs), view.ended is not None]
+
+
+def draw_curves(view: RunView, log_loss: bool) -> tuple[Any, ...]:
+    """Return loss plot, accuracy plot and epoch table."""
+    return loss_table(view, log_loss), accuracy_table(view), epoch_table(view)
+
+
+def loss_table(view: RunView, log: bool = False) -> dict[str, Any] | None:
+    """Return the loss of each logged batch and each validation, in nats, against epochs.
+
+    log: return log10 of the loss. The column keeps its name, since gr.LinePlot cannot change it.
+    """
+    train = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
     val = [(float(epoch.epoch), epoch.val_loss) for epoch in view.epochs]
     if log:
-        train, val = log10(train), log10(val)
-    return table("loss", {"train": train, "val": val})
+        train, val = log10_points(train), log10_points(val)
+    return line_table("loss", {"train": train, "val": val})
 
 
-def accuracy_table(view: RunView) -> dict[str, Any]:
-    """Top-1 in percent against epochs: mean of recent batches, and of each validation."""
+def accuracy_table(view: RunView) -> dict[str, Any] | None:
+    """Return top-1 in percent against epochs: a running mean of batches, and each validation."""
     per_epoch = view.started.steps_per_epoch if view.started else 1
     train = running_mean(
-        [(x, 100 * step.top1) for x, step in zip(epochs_done(view), view.steps, strict=True)],
+        [(x, 100 * step.top1) for x, step in zip(step_positions(view), view.steps, strict=True)],
         over=10 if per_epoch > 10 else 1,
     )
     val = [(float(epoch.epoch), 100 * epoch.val_top1) for epoch in view.epochs]
-    return table("top-1", {"train": train, "val": val})
+    return line_table("top-1", {"train": train, "val": val})
 
 
-def epochs_done(view: RunView) -> list[float]:
-    """Where each logged step stands on the axis."""
+def epoch_table(view: RunView | None) -> dict[str, Any]:
+    """Return a row for each epoch, newest first."""
+    rows = [
+        [
+            epoch.epoch,
+            f"{epoch.train_loss:.4f}",
+            f"{epoch.val_loss:.4f}",
+            f"{epoch.train_top1:.2%}",
+            f"{epoch.val_top1:.2%}",
+            duration_text(epoch.seconds),
+        ]
+        for epoch in reversed(view.epochs if view else [])
+    ]
+    return {"headers": EPOCH_COLUMNS, "data": rows, "metadata": None}
+
+
+def step_positions(view: RunView) -> list[float]:
+    """Return the position of each logged step on the axis, in epochs."""
     per_epoch = view.started.steps_per_epoch if view.started else 1
     return [step.step / per_epoch for step in view.steps]
 
 
-def running_mean(points: list[tuple[float, float]], over: int) -> list[tuple[float, float]]:
-    """Each y the mean of it and of up to `over` - 1 before it."""
+def running_mean(points: list[Point], over: int) -> list[Point]:
+    """Return the points with each y replaced by the mean of the last `over` values."""
     means, total = [], 0.0
     for i, (x, y) in enumerate(points):
         total += y - (points[i - over][1] if i >= over else 0.0)
@@ -51,25 +109,22 @@ def running_mean(points: list[tuple[float, float]], over: int) -> list[tuple[flo
     return means
 
 
-def log10(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A loss of zero, which a logarithm has no place for, is left out."""
+def log10_points(points: list[Point]) -> list[Point]:
+    """Return log10 of each y. Points at zero are left out."""
     return [(x, math.log10(y)) for x, y in points if y > 0]
 
 
-def table(name: str, lines: dict[str, list[tuple[float, float]]]) -> dict[str, Any] | None:
-    """The lines as one long table of epoch, value and split; None before there is a point.
-
-    gr.LinePlot settles its colours on the first table it gets: every split is in each of them, with
-    an empty row where it has no point yet. A lone point draws no line, so it gets a short one.
-    """
+def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any] | None:
+    """Return the lines as one table of epoch, value and split; None while there is no point."""
     rows: list[list[Any]] = []
     for split, points in lines.items():
-        thin = thinned(points, MOST_POINTS)
-        if len(thin) == 1 and split == "val":
+        thin = thinned(points, MAX_POINTS)
+        if len(thin) == 1 and split == "val":  # a lone point would draw no line
             thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
         rows += [[round(x, 4), round(y, 5), split] for x, y in thin]
     if not rows:
         return None
+    # gr.LinePlot 6.31 fixes its colours on the first table: each split needs a row in each table.
     rows += [[rows[0][0], None, split] for split, points in lines.items() if not points]
     return {
         "columns": ["epoch", name, "split"],

@@ -1,43 +1,43 @@
-// The page's side of pulse.py: asks, and shows what has changed. Runs once a second, or at once when
-// something else is chosen. Gives a value for each of the parts; undefined leaves one as it is.
-async (...asked) => {
-  const names = NAMES, keys = ASKED;
-  const page = (window.pulse ??= {known: {}, heard: performance.now()});
+// The page's side of polling.py: requests the parts that have changed. Runs once a second, and when
+// an input changes. Returns a value for each part; undefined leaves the part as it is.
+async (...inputs) => {
+  const names = NAMES, keys = QUERY_KEYS, path = POLL_PATH;
+  const page = (window.polling ??= {known: {}, heard: performance.now()});
   if (document.hidden) {
     page.heard = performance.now();
     return [];
   }
-  const question = JSON.stringify(asked);
-  if (page.question === question) return [];  // the answer is on its way
-  page.question = question;
-  const query = new URLSearchParams(keys.map((key, i) => [key, asked[i] ?? '']));
+  const pending = JSON.stringify(inputs);
+  if (page.pending === pending) return [];  // the same request is on its way
+  page.pending = pending;
+  const query = new URLSearchParams(keys.map((key, i) => [key, inputs[i] ?? '']));
   query.set('known', Object.entries(page.known).map((pair) => pair.join(':')).join(','));
   const sign = new URLSearchParams(window.location.search).get('__sign');
-  if (sign) query.set('__sign', sign);  // a private Space in a frame asks for it
-  let told = null;
+  if (sign) query.set('__sign', sign);  // a private Space in a frame requires it
+  let answer = null;
   try {
-    const answer = await fetch(`${window.gradio_config.root}/look?${query}`, {
+    const response = await fetch(`${window.gradio_config.root}${path}?${query}`, {
       signal: AbortSignal.timeout(20000),
     });
-    if (answer.ok) told = await answer.json();
+    if (response.ok) answer = await response.json();
   } catch (error) {
-    console.debug('pulse', error);
+    console.debug('polling', error);
   }
-  if (page.question !== question) return [];  // something else was chosen meanwhile
-  page.question = null;
-  if (!told) {
+  if (page.pending !== pending) return [];  // an input has changed meanwhile
+  page.pending = null;
+  if (!answer) {
     if (performance.now() - page.heard < 4500) return [];
     delete page.known.words;
-    const words = '**The app does not answer.** What stands here is old, until it does again.';
-    return names.map((name) => (name === 'words' ? words : undefined));
+    const message = '**Connection lost; retrying.** The data shown may be old.';
+    return names.map((name) => (name === 'words' ? message : undefined));
   }
   page.heard = performance.now();
-  page.app ??= told.app;
-  if (page.app !== told.app) window.location.reload();
+  page.app ??= answer.app;
+  if (page.app !== answer.app) window.location.reload();
   return names.map((name) => {
-    if (!(name in told.parts)) return undefined;
-    const [mark, value] = told.parts[name];
-    page.known[name] = mark;
+    if (!(name in answer.parts)) return undefined;
+    const [version, value] = answer.parts[name];
+    page.known[name] = version;
     return value;
   });
 }

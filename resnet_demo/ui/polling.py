@@ -1,9 +1,9 @@
-"""The pulse: once a second an open page asks what it does not show yet, in one plain request.
+"""Polling: once a second, an open page asks for what has changed since its last request.
 
-An event of Gradio takes a place in its queue and a stream for its answer, for one page at a time.
-This one is a GET: the page tells which marks it has, and is sent those parts whose marks are others
-now. What watches a run is sent ready to be shown. Of the tabs Data and Evaluate only the mark is
-sent: where it is another, the page has their own event bring what is new.
+A Gradio event takes a place in Gradio's queue and a stream for its answer. This is one plain GET:
+the page sends the version of each part that it shows, and receives the parts with another version.
+A watched run's parts arrive ready to be shown. For the Data and Evaluate tabs only the version is
+sent; where it changes, a Gradio event of theirs fetches the new content.
 """
 
 import json
@@ -21,108 +21,118 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from resnet_demo.evaluation.modes import MODES
-from resnet_demo.ui.data import tab
-from resnet_demo.ui.data.tab import under_way
+from resnet_demo.ui.data.tab import data_version
 from resnet_demo.ui.evaluate import tick
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
-from resnet_demo.ui.services import QUIET, Services
-from resnet_demo.ui.train.run_panel import Part, watched
+from resnet_demo.ui.services import QUIET_EVENT, Services
+from resnet_demo.ui.train.run_panel import Part, run_parts
 
-PATH = "/look"
-PULSE_S = 1.0
-SHARED_S = 0.2  # one look at a run is for all who ask within
-MOST_LOOKS = 64
-NOT_KEPT = {"cache-control": "no-store"}
+POLL_PATH = "/poll"
+POLL_S = 1.0
+SHARED_S = 0.2  # pages that ask for the same within this time share one answer
+MAX_SHARED = 64
+NO_STORE = {"cache-control": "no-store"}
 SCRIPT = Path(__file__).with_name("polling.js")
-ASKED = ("run", "log", "evaluate", "split", "mode", "other")  # in this order on the page too
+QUERY_KEYS = ("run", "log", "evaluate", "split", "mode", "other")  # the script keeps this order
 
 
-class Ready:
-    """A part with a short mark, put into JSON once for all who have not got it."""
+class EncodedPart:
+    """A part of the page with a short version, encoded once for all pages that need it."""
 
-    def __init__(self, mark: Any, make: Callable[[], Any]) -> None:
-        self.mark, self.make = shortened(mark), make
+    def __init__(self, version: Any, make: Callable[[], Any]) -> None:
+        self.version, self.make = short_hash(version), make
 
     @cached_property
     def text(self) -> str:
-        """Mark and value, as they travel."""
-        return json.dumps([self.mark, self.make()], allow_nan=False, separators=(",", ":"))
+        """Return version and value as JSON."""
+        return json.dumps([self.version, self.make()], allow_nan=False, separators=(",", ":"))
 
 
-class Pulse:
-    """What a request is answered. For the one thread of the server's loop."""
+class Polling:
+    """The answers to polling requests. Not thread-safe: they run on the server's event loop."""
 
     def __init__(self, services: Services) -> None:
         self.services, self.standings = services, Standings(services)
-        self.looks: dict[Any, tuple[float, dict[str, Ready]]] = {}
-        self.app = uuid.uuid4().hex[:8]  # another after a restart: then the page loads itself anew
+        self.cached: dict[Any, tuple[float, dict[str, EncodedPart]]] = {}
+        # Changes with a restart of the app: a page that sees another id reloads itself.
+        self.app_id = uuid.uuid4().hex[:8]
 
     @property
     def route(self) -> Route:
-        """Where it answers."""
-        return Route(PATH, self.answer, methods=["GET"])
+        """Return the HTTP route of the requests."""
+        return Route(POLL_PATH, self.respond, methods=["GET"])
 
-    async def answer(self, request: Request) -> Response:
-        """Name of a part -> its mark and how it is now, of those that the page has not got."""
-        asked = request.query_params
-        known = dict(pair.partition(":")[::2] for pair in asked.get("known", "").split(","))
-        told = ",".join(
+    async def respond(self, request: Request) -> Response:
+        """Return part name -> [version, value], of the parts whose version the page lacks."""
+        query = request.query_params
+        known = dict(pair.partition(":")[::2] for pair in query.get("known", "").split(","))
+        parts = ",".join(
             f'"{name}":{part.text}'
-            for name, part in self.parts(asked).items()
-            if known.get(name) != part.mark
+            for name, part in self.parts(query).items()
+            if known.get(name) != part.version
         )
-        answer = f'{{"app":"{self.app}","parts":{{{told}}}}}'
-        return Response(answer, media_type="application/json", headers=NOT_KEPT)
+        body = f'{{"app":"{self.app_id}","parts":{{{parts}}}}}'
+        return Response(body, media_type="application/json", headers=NO_STORE)
 
-    def parts(self, asked: Any) -> dict[str, Ready]:
-        """Everything that page might show. asked: by the names of ASKED, absent or empty: none."""
-        run, log, evaluated, split, mode, other = (asked.get(name) or None for name in ASKED)
-        is_log = log == "true"
+    def parts(self, query: Any) -> dict[str, EncodedPart]:
+        """Return all parts of a page. query: values of QUERY_KEYS; absent or empty means none."""
+        run, log, evaluated, split, mode, other = (query.get(name) or None for name in QUERY_KEYS)
+        log_loss = log == "true"
         parts = {
-            **self.shared((run, is_log), lambda: watched(self.services, run, is_log)),
+            **self.shared((run, log_loss), lambda: run_parts(self.services, run, log_loss)),
             **self.shared("data", self.data),
         }
         if mode in MODES:
             wanted = Asked.of(evaluated, split or "test", mode, other)
             parts |= self.shared(
                 wanted,
-                lambda: only_marked("evaluation", tick.standing(self.standings, wanted)),
+                lambda: version_part("evaluation", tick.standing(self.standings, wanted)),
             )
         return parts
 
     def data(self) -> dict[str, Part]:
-        """The mark of the Data tab."""
-        return only_marked("data", tab.standing(self.services, under_way(self.services)))
+        """Return the version of the Data tab."""
+        return version_part("data", data_version(self.services))
 
-    def shared(self, key: Any, look: Callable[[], dict[str, Part]]) -> dict[str, Ready]:
-        """What `look` gives, or gave a moment ago: many ask for the same."""
-        at, parts = self.looks.get(key, (0.0, {}))
+    def shared(self, key: Any, make: Callable[[], dict[str, Part]]) -> dict[str, EncodedPart]:
+        """Return the parts that `make` returns, or returned less than SHARED_S ago."""
+        at, parts = self.cached.get(key, (0.0, {}))
         if not parts or time.monotonic() - at > SHARED_S:
-            parts = {name: Ready(*part) for name, part in look().items()}
-            if len(self.looks) >= MOST_LOOKS:
-                self.looks.clear()
-            self.looks[key] = time.monotonic(), parts
+            parts = {name: EncodedPart(*part) for name, part in make().items()}
+            if len(self.cached) >= MAX_SHARED:
+                self.cached.clear()
+            self.cached[key] = time.monotonic(), parts
         return parts
 
 
-def only_marked(name: str, standing: Any) -> dict[str, Part]:
-    """A part that is nothing but its mark."""
-    return {name: (standing, partial(shortened, standing))}
+def version_part(name: str, version: Any) -> dict[str, Part]:
+    """Return a part whose value is its version."""
+    return {name: (version, partial(short_hash, version))}
 
 
-def shortened(mark: Any) -> str:
-    """A mark of any size in twelve letters."""
-    return blake2b(json.dumps(mark).encode(), digest_size=6).hexdigest()
+def short_hash(version: Any) -> str:
+    """Return a hash of any JSON value, twelve hexadecimal digits."""
+    return blake2b(json.dumps(version).encode(), digest_size=6).hexdigest()
 
 
-def mark() -> gr.Textbox:
-    """On the page, where nobody sees it: its change has an event bring what is new."""
+def version_field() -> gr.Textbox:
+    """Return an invisible component that holds a version; its change triggers an event."""
     return gr.Textbox(visible="hidden")
 
 
-def wire(parts: dict[str, Any], asked: list[Any]) -> None:
-    """Have the page ask. parts: by name, what is brought up to date; asked: as in ASKED."""
+def start_polling(parts: dict[str, Any], inputs: list[Any]) -> None:
+    """Run the page's script every second, and when an input changes.
+
+    parts: name -> component to update. inputs: the components of QUERY_KEYS, in that order.
+    """
     script = SCRIPT.read_text().replace("NAMES", json.dumps([*parts]))
-    script = script.replace("ASKED", json.dumps(ASKED))
-    pulse = {"inputs": asked, "outputs": [*parts.values()], "js": script, **QUIET}
-    gr.on([gr.Timer(PULSE_S).tick, *(part.change for part in asked)], None, **pulse)
+    script = script.replace("QUERY_KEYS", json.dumps(QUERY_KEYS))
+    script = script.replace("POLL_PATH", json.dumps(POLL_PATH))
+    gr.on(
+        [gr.Timer(POLL_S).tick, *(component.change for component in inputs)],
+        None,
+        inputs=inputs,
+        outputs=[*parts.values()],
+        js=script,
+        **QUIET_EVENT,
+    )

@@ -355,9 +355,9 @@ def test_looks_that_get_no_answer_are_told_and_an_app_that_is_another_makes_the_
     page = browser.new_page()  # its console may complain
     page.goto(f"{app.url}?run={trained}")
     expect(page.locator("#words")).to_contain_text("Finished")
-    page.route("**/look?*", lambda route: route.fulfill(status=503))
+    page.route("**/poll?*", lambda route: route.fulfill(status=503))
     expect(page.locator("#words")).to_contain_text("The app does not answer.")
-    page.unroute("**/look?*")
+    page.unroute("**/poll?*")
     expect(page.locator("#words")).to_contain_text("Finished")
 
     def restarted(route):
@@ -365,7 +365,7 @@ def test_looks_that_get_no_answer_are_told_and_an_app_that_is_another_makes_the_
         route.fulfill(json={**answer.json(), "app": "another"})
 
     page.evaluate("window.before = true")
-    page.route("**/look?*", restarted, times=1)
+    page.route("**/poll?*", restarted, times=1)
     page.wait_for_function("!window.before")
     expect(page.locator("#words")).to_contain_text("Finished")
     page.close()

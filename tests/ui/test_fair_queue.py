@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from resnet_demo.tasks.limits import LimitError
-from resnet_demo.ui.fair_queue import Fair
+from resnet_demo.ui.fair_queue import FairQueue
 
 
 async def served(fair, names, leave=()):
@@ -13,7 +13,7 @@ async def served(fair, names, leave=()):
     order = []
 
     async def one(place, name):
-        async with fair.turn(name):
+        async with fair.slot(name):
             order.append(name)
             await asyncio.sleep(0)
 
@@ -29,8 +29,8 @@ async def served(fair, names, leave=()):
 
 def test_who_sends_fifty_requests_delays_another_by_two_places_at_most():
     async def held():
-        fair = Fair(1)
-        async with fair.turn("flood"):
+        fair = FairQueue(1)
+        async with fair.slot("flood"):
             done = asyncio.create_task(served(fair, ["flood"] * 50 + ["other", "third"]))
             while fair.waiting < 52:
                 await asyncio.sleep(0)
@@ -44,8 +44,8 @@ def test_who_sends_fifty_requests_delays_another_by_two_places_at_most():
 
 def test_those_who_ask_once_are_served_in_order():
     async def held():
-        fair = Fair(1)
-        async with fair.turn("first"):
+        fair = FairQueue(1)
+        async with fair.slot("first"):
             done = asyncio.create_task(served(fair, [f"visitor {n}" for n in range(100)]))
             while fair.waiting < 100:
                 await asyncio.sleep(0)
@@ -56,15 +56,15 @@ def test_those_who_ask_once_are_served_in_order():
 
 def test_a_full_line_says_so_but_who_has_begun_goes_on():
     async def full():
-        fair = Fair(1, most=2)
-        async with fair.turn("a"):
+        fair = FairQueue(1, max_waiting=2)
+        async with fair.slot("a"):
             waiting = [asyncio.create_task(served(fair, [name])) for name in "bc"]
             while fair.waiting < 2:
                 await asyncio.sleep(0)
-            with pytest.raises(LimitError, match=r"^2 requests wait here already"):
-                async with fair.turn("d"):
+            with pytest.raises(LimitError, match=r"^2 requests are waiting: try again"):
+                async with fair.slot("d"):
                     pass
-            again = asyncio.create_task(fair.turn("a", fresh=False).__aenter__())
+            again = asyncio.create_task(fair.slot("a", is_first=False).__aenter__())
         await asyncio.gather(*waiting, again)
 
     asyncio.run(full())
@@ -73,8 +73,8 @@ def test_a_full_line_says_so_but_who_has_begun_goes_on():
 @pytest.mark.parametrize("leave", [(0,), (1, 2), (3,), (0, 1, 2, 3)])
 def test_who_goes_away_takes_no_turn_with_him(leave):
     async def left():
-        fair = Fair(1)
-        async with fair.turn("first"):
+        fair = FairQueue(1)
+        async with fair.slot("first"):
             done = asyncio.create_task(served(fair, "abab", leave))
             while fair.waiting < 4 and not done.done():
                 await asyncio.sleep(0)

@@ -23,7 +23,7 @@ from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
 from resnet_demo.ui.evaluate.result import drawings
 from resnet_demo.ui.evaluate.tick import READY
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train.run_panel import watched
+from resnet_demo.ui.train.run_panel import run_parts
 from resnet_demo.ui.train.tab import on_load
 from tests.tiny import finished_run
 from tests.ui.answered import told_at_once
@@ -70,7 +70,7 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]
-    parts = watched(fresh, "cifar10-shipped", False)
+    parts = run_parts(fresh, "cifar10-shipped", False)
     now = {name: make() for name, (_, make) in parts.items()}
     assert "Finished" in now["figures"]
     assert now["words"].startswith("Came with the app, trained in ")
@@ -98,7 +98,7 @@ def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
         *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
     ]
     assert "value" not in tab.choices(fresh, "cifar10-shipped")  # it stays
-    assert fresh.latest() == "stopped-1"
+    assert fresh.default_run() == "stopped-1"
 
 
 def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):

@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from resnet_demo.config import RECIPES, TrainConfig, defaults, make_config
-from resnet_demo.ui.form import CHOSEN_APART, MAIN, Form, dataset_choice, recipe_choice
+from resnet_demo.ui.form import CHOSEN_APART, MAIN, Form, dataset_dropdown, recipe_radio
 
 KNOBS = {knob.name: knob for knob in fields(TrainConfig)}
 
@@ -14,8 +14,8 @@ def form(services):
     """The form as the Train tab places it."""
     with gr.Blocks(analytics_enabled=False) as page:
         form = Form()
-        form.parts["recipe"] = recipe_choice()
-        form.parts["dataset"] = dataset_choice(services.datasets.list())
+        form.parts["recipe"] = recipe_radio()
+        form.parts["dataset"] = dataset_dropdown(services.datasets.list())
         form.place(MAIN)
         form.place(form.names(rare=False))
         form.place(form.names(rare=True))

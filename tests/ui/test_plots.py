@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -115,3 +116,64 @@ def test_the_legend_has_the_colours_of_the_lines():
     assert all(colour in plots.LEGEND for colour in plots.COLOURS.values())
     assert set(plots.COLOURS) == {"train", "val"}
     assert len(set(plots.COLOURS.values())) == 2
+
+
+def test_the_table_has_a_row_an_epoch(seen, events):
+    rows = plots.epoch_table(seen("running", events()).view)["data"]
+    assert rows == [[1, "2.0000", "1.5000", "25.00%", "50.00%", "40 s"]]
+    assert len(rows[0]) == len(plots.EPOCH_COLUMNS)
+
+
+def test_curves_are_made_once_for_all_who_watch_and_anew_when_the_log_has_grown(
+    seen, events, monkeypatch
+):
+    made = []
+    draw_curves = plots.draw_curves
+
+    def draw(view, log_loss):
+        made.append(log_loss)
+        return draw_curves(view, log_loss)
+
+    monkeypatch.setattr(plots, "draw_curves", draw)
+    curves, told = plots.CurveCache(), events()
+    first = curves(seen("running", told[:-1]).view, False)
+    same = curves(seen("running").view, False)  # another page's look at the same log
+    assert same is first
+    assert len(made) == 1
+    grown = seen("running", told[-1:]).view
+    assert curves(grown, False) == draw_curves(grown, False) != first
+    assert curves(grown, True) == draw_curves(grown, True)
+    assert len(made) == 3
+
+
+def test_another_run_of_the_same_name_has_its_own_curves(seen, events):
+    curves, look = plots.CurveCache(), seen("running", events())
+    before = curves(look.view, False)
+    look.run.log().path.unlink()
+    again = seen("running", events())
+    assert again.view.started != look.view.started
+    assert curves(again.view, False) is not before
+
+
+def test_the_curves_of_many_runs_are_not_kept_for_ever(seen, events, monkeypatch):
+    monkeypatch.setattr(plots, "MAX_CACHED", 1)
+    curves, look = plots.CurveCache(), seen("running", events())
+    for log_loss in (False, True, False):
+        curves(look.view, log_loss)
+        assert len(curves.cached) == 1
+
+
+def test_a_step_is_drawn_where_a_line_of_so_few_points_can_show_it(seen, events):
+    view = seen("running", events()).view
+    short, long = view.step, 64 * 440  # with 280 points: one for 64 to 128 steps
+
+    def at(step):
+        view.steps.append(replace(view.steps[-1], step=step))
+        view.last = view.steps[-1]
+        return plots.curve_version(view)
+
+    assert at(short + 1) != at(short + 2)
+    assert at(long) == at(long + 63) != at(long + 64)
+    before = at(long)
+    view.epochs.append(view.epochs[-1])
+    assert at(long) != before

@@ -2,7 +2,8 @@ import gradio as gr
 import pytest
 
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.ui.services import plainly, uploaded
+from resnet_demo.ui.services import show_errors
+from resnet_demo.ui.uploads import uploaded_file
 
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
 NOTHING = "a file must be uploaded first, got nothing"
@@ -23,13 +24,13 @@ def folder(tmp_path, monkeypatch):
 
 def test_an_uploaded_file_is_found(folder):
     file = folder / "abc" / "red.png"
-    assert uploaded(str(file)) == file
-    assert uploaded(f"{folder}/abc/../abc/red.png") == file
+    assert uploaded_file(str(file)) == file
+    assert uploaded_file(f"{folder}/abc/../abc/red.png") == file
 
 
 def test_a_link_to_an_uploaded_file_is_that_file(folder):
     (folder / "link.png").symlink_to(folder / "abc" / "red.png")
-    assert uploaded(str(folder / "link.png")) == folder / "abc" / "red.png"
+    assert uploaded_file(str(folder / "link.png")) == folder / "abc" / "red.png"
 
 
 @pytest.mark.parametrize(
@@ -47,19 +48,19 @@ def test_what_is_no_uploaded_file_is_refused(path, folder):
     (folder / "way").symlink_to(folder.parent)
     (folder / "ring.png").symlink_to(folder / "ring.png")
     with pytest.raises(ConfigError) as caught:
-        uploaded(path.replace("{up}", str(folder)))
+        uploaded_file(path.replace("{up}", str(folder)))
     assert str(caught.value) == NOT_UPLOADED
 
 
 @pytest.mark.parametrize("path", [None, "", "a\0b", "\0", 5, [], {"path": "x"}, b"x"], ids=repr)
 def test_what_is_no_path_is_refused(path, folder):
     with pytest.raises(ConfigError) as caught:
-        uploaded(path)
+        uploaded_file(path)
     assert str(caught.value) == NOTHING
 
 
 def test_errors_of_ours_reach_a_person_as_their_sentence_and_others_do_not():
-    @plainly()
+    @show_errors()
     def fail(error):
         raise error
 
@@ -72,6 +73,6 @@ def test_errors_of_ours_reach_a_person_as_their_sentence_and_others_do_not():
 
 
 def test_without_runs_there_is_none_to_choose(services):
-    assert services.run_labels() == []
-    assert services.run_labels(trained=True) == []
-    assert services.latest() is None
+    assert services.run_choices() == []
+    assert services.run_choices(trained=True) == []
+    assert services.default_run() is None

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.ui.gallery import enlarged
+from resnet_demo.ui.components import enlarge
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     import numpy as np
@@ -87,7 +87,7 @@ def ways(answers: "dict[str, Classification]", fit: str) -> "list[tuple[np.ndarr
     """What the network saw in each way to make a square, and what it said: for a gallery."""
     return [
         (
-            enlarged(said.seen),
+            enlarge(said.seen),
             f"{'✓ ' * (way == fit)}{FIT_WORDS[way]}: {said.labels[0]['label']} "
             f"{said.labels[0]['confidence']:.1%}",
         )

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from resnet_demo.ui.services import QUIET
+from resnet_demo.ui.services import QUIET_EVENT
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.inference.class_map_view import Looked
@@ -42,8 +42,8 @@ def looked_panel() -> dict[str, Any]:
                 elem_id="opacity", interactive=True,
             )  # fmt: skip
             gr.Markdown(HOW, elem_classes=["hint", "note"])
-    wanted.change(None, wanted, None, js=CHOOSE, **QUIET)
-    opacity.change(None, opacity, None, js=FADE, **QUIET)
+    wanted.change(None, wanted, None, js=CHOOSE, **QUIET_EVENT)
+    opacity.change(None, opacity, None, js=FADE, **QUIET_EVENT)
     return {"maps": maps, "wanted": wanted}
 
 

@@ -13,9 +13,9 @@ from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.status import Status, settle
-from resnet_demo.ui.gallery import enlarged, gallery
-from resnet_demo.ui.services import QUIET, Services, uploaded_picture
-from resnet_demo.ui.train.live import bar
+from resnet_demo.ui.components import enlarge, gallery, progress_bar
+from resnet_demo.ui.services import QUIET_EVENT, Services
+from resnet_demo.ui.uploads import uploaded_picture
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.inference.neighbours import Index
@@ -51,8 +51,8 @@ def more_panel() -> dict[str, Any]:
             cancel = gr.Button("Cancel", elem_id="similar-cancel", visible=False, size="sm")
         nearest = gallery("nearest", 5)
     for fold, name in ((inside, "inside"), (similar, "similar")):
-        fold.expand(opened(name, True), at, at, **QUIET)
-        fold.collapse(opened(name, False), at, at, **QUIET)
+        fold.expand(opened(name, True), at, at, **QUIET_EVENT)
+        fold.collapse(opened(name, False), at, at, **QUIET_EVENT)
     return {
         "open": at, "inside_words": inside_words, "stages": stages,
         "similar_words": similar_words, "progress": progress, "start": start, "cancel": cancel,
@@ -113,7 +113,7 @@ def neighbours(
     found = classifier.similar(rgb, index, fit)
     images, _ = services.datasets.load(run.config().dataset, "train")
     pairs = [
-        (enlarged(np.array(images[place])), f"{label} {cosine:.3f}")
+        (enlarge(np.array(images[place])), f"{label} {cosine:.3f}")
         for place, cosine, label in found
     ]
     said = classifier.classify(rgb, 1, fit).labels[0]["label"]
@@ -137,7 +137,7 @@ def similar_told(
     share = live.done / live.total if live and live.total else 0.0
     return {
         "similar_words": shown_words(words),
-        "progress": gr.update(value=bar(share) if live else "", visible=live is not None),
+        "progress": gr.update(value=progress_bar(share) if live else "", visible=live is not None),
         "start": gr.update(visible=start),
         "cancel": gr.update(
             visible=live is not None, interactive=live is not None and live.state != "stopping"

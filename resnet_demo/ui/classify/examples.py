@@ -14,8 +14,8 @@ from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.models.description import describe
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
-from resnet_demo.ui.gallery import SHOWN_PX, enlarged, gallery
-from resnet_demo.ui.services import QUIET, Services, plainly
+from resnet_demo.ui.components import THUMBNAIL_PX, enlarge, gallery
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 PICTURES = Path(__file__).with_name("pictures")
 SHIPPED = ("airplane", "cat", "horse", "cars", "coffee", "rocket")  # file names
@@ -35,16 +35,16 @@ def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> l
     shipped = gallery("shipped", 6)
     gr.Markdown(LICENCES, elem_classes=["hint", "small-print"])
 
-    @plainly()
+    @show_errors()
     def on_own(run_id: str, event: gr.SelectData) -> np.ndarray:
         return chosen(example_images(services, run_id)[0], event.index)
 
-    @plainly()
+    @show_errors()
     def on_shipped(event: gr.SelectData) -> np.ndarray:
         return shipped_picture(chosen(SHIPPED, event.index))
 
-    own.select(on_own, run, picture, **QUIET)
-    shipped.select(on_shipped, None, picture, **QUIET)
+    own.select(on_own, run, picture, **QUIET_EVENT)
+    shipped.select(on_shipped, None, picture, **QUIET_EVENT)
     return [own_words, own, shipped]
 
 
@@ -63,7 +63,7 @@ def shown(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
         images, labels, name = example_images(services, run_id)
     except DemoError:
         return classes, hidden, hidden, shipped, now
-    pairs = list(zip(map(enlarged, images), labels, strict=True))
+    pairs = list(zip(map(enlarge, images), labels, strict=True))
     words = f"Or click a test image of {escape_markdown(name)}, which the run has not learned from:"
     own = gr.update(value=pairs, visible=True)
     return classes, gr.update(value=words, visible=True), own, shipped, now
@@ -104,7 +104,7 @@ def shipped_picture(name: str) -> np.ndarray:
 
 def thumbnails() -> list[tuple[np.ndarray, str]]:
     """The shipped pictures, small and square, with their names."""
-    return [(crop_to_square(shipped_picture(name), SHOWN_PX), name) for name in SHIPPED]
+    return [(crop_to_square(shipped_picture(name), THUMBNAIL_PX), name) for name in SHIPPED]
 
 
 def chosen(choices: Any, index: Any) -> Any:

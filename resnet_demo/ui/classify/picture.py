@@ -12,7 +12,7 @@ from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify import answer as told
 from resnet_demo.ui.classify.class_map import looked_panel, side_by_side, stack
 from resnet_demo.ui.classify.details import more_panel
-from resnet_demo.ui.gallery import gallery
+from resnet_demo.ui.components import gallery
 from resnet_demo.ui.services import Services
 
 if TYPE_CHECKING:  # torch, which the page must not wait for

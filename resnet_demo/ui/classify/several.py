@@ -18,9 +18,8 @@ from resnet_demo.data.pictures import crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 from resnet_demo.runs.text import csv_safe, escape_markdown
 from resnet_demo.ui.classify.answer import FIT_WORDS
-from resnet_demo.ui.gallery import SHOWN_PX, gallery
+from resnet_demo.ui.components import THUMBNAIL_PX, gallery, progress_bar
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train.live import bar
 
 MOST_FILES = 200
 MOST_SAID = 5  # damaged files named one by one
@@ -137,7 +136,7 @@ def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
     said = classifier.classify(rgb, 1, fit)
     return Answer(
         name,
-        crop_to_square(rgb, SHOWN_PX),
+        crop_to_square(rgb, THUMBNAIL_PX),
         said.labels[0]["label"],
         said.labels[0]["confidence"],
         said.outside and said.outside.is_outside,
@@ -148,7 +147,7 @@ def progress(done: int, total: int) -> dict[str, Any]:
     """Component's name -> update, while it works."""
     return {
         "several_words": f"{done} of {total} pictures …",
-        "several_progress": gr.update(value=bar(done / total), visible=True),
+        "several_progress": gr.update(value=progress_bar(done / total), visible=True),
     }
 
 

@@ -12,7 +12,7 @@ from resnet_demo.ui.classify.examples import chosen, examples_panel, shown
 from resnet_demo.ui.classify.picture import one, one_panel
 from resnet_demo.ui.classify.several import Pictures, several, several_panel
 from resnet_demo.ui.evaluate.tab import choices
-from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 ALONE = ("nothing", "")
 WORKING = {
@@ -51,14 +51,14 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
         lambda *chosen: [choices(services, chosen[0]), others(services, chosen[1])],
         [run, other],
         [run, other],
-        **QUIET,
+        **QUIET_EVENT,
     )
     gr.on(
         [tab.select, run.change],
         lambda *values: shown(services, *values),
         [run, seen],
         [asked["classes"], *asked["examples"], seen],
-        **QUIET,
+        **QUIET_EVENT,
     )
     wire_one(services, asked, answer)
     wire_several(services, asked, results, {"one": one_side, "many": many_side})
@@ -105,27 +105,27 @@ def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
     behind = [folds["open"], *inputs]
 
     async def on_picture(*values: Any) -> AsyncIterator[dict[Any, Any]]:
-        async for updates in gathered(services.in_turns(one(services, *values))):
+        async for updates in gathered(services.stream_in_turn(one(services, *values))):
             yield by_component(parts, updates)
 
     def told_more(*values: Any) -> dict[Any, Any]:
         return by_component(folds, more(services, *values))
 
     async def on_more(*values: Any) -> dict[Any, Any]:
-        with plainly():
-            return await services.in_turn(told_more, *values)
+        with show_errors():
+            return await services.run_in_turn(told_more, *values)
 
     def on_tick(at: dict[str, bool], *values: Any) -> dict[Any, Any]:
         if not at["similar"]:
             return {folds["timer"]: gr.Timer(active=False)}  # unfolding it asks again
         return told_more({**at, "inside": False}, *values)  # that does not change by itself
 
-    @plainly()
+    @show_errors()
     def on_start(*values: Any) -> dict[Any, Any]:
         start_index(services, values[2])
         return on_tick(*values)
 
-    @plainly()
+    @show_errors()
     def on_cancel(run_id: str | None) -> None:
         stop_index(services, run_id)
 
@@ -134,13 +134,13 @@ def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
 
     asks = [*inputs, asked["other"]]
     answered = gr.on([part.change for part in asks], on_picture, asks, [*parts.values()], **WORKING)
-    answered.then(None, None, None, js=SHOW_ANSWER, **QUIET)
+    answered.then(None, None, None, js=SHOW_ANSWER, **QUIET_EVENT)
     answered.then(on_more, behind, [*folds.values()], **WORKING)
     folds["open"].change(on_more, behind, [*folds.values()], **WORKING)
-    folds["timer"].tick(on_tick, behind, [*folds.values()], **TICK)
-    folds["start"].click(on_start, behind, [*folds.values()], **QUIET)
-    folds["cancel"].click(on_cancel, asked["run"], None, **QUIET)
-    parts["ways"].select(plainly()(on_way), None, asked["fit"], **QUIET)
+    folds["timer"].tick(on_tick, behind, [*folds.values()], **TICK_EVENT)
+    folds["start"].click(on_start, behind, [*folds.values()], **QUIET_EVENT)
+    folds["cancel"].click(on_cancel, asked["run"], None, **QUIET_EVENT)
+    parts["ways"].select(show_errors()(on_way), None, asked["fit"], **QUIET_EVENT)
 
 
 def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -> None:
@@ -150,14 +150,14 @@ def wire_several(services: Services, asked: Parts, parts: Parts, sides: Parts) -
 
     async def on_files(mode: str, *values: Any) -> AsyncIterator[dict[Any, Any]]:
         if mode == "many":
-            async for updates in gathered(services.in_turns(several(services, *values))):
+            async for updates in gathered(services.stream_in_turn(several(services, *values))):
                 yield by_component(parts, updates)
 
     def side(name: str) -> list[Any]:
         return [name, *(gr.update(visible=name == other) for other in sides)]
 
-    asked["one_tab"].select(lambda: side("one"), None, [mode, *sides.values()], **QUIET)
-    asked["many_tab"].select(lambda: side("many"), None, [mode, *sides.values()], **QUIET)
+    asked["one_tab"].select(lambda: side("one"), None, [mode, *sides.values()], **QUIET_EVENT)
+    asked["many_tab"].select(lambda: side("many"), None, [mode, *sides.values()], **QUIET_EVENT)
     triggers = [mode.change, *(asked[name].change for name in ("files", "run", "fit"))]
     gr.on(triggers, on_files, inputs, [*parts.values()], **WORKING)
 
@@ -182,6 +182,6 @@ def by_component(parts: Parts, updates: dict[str, Any]) -> dict[Any, Any]:
 
 def others(services: Services, chosen: str | None) -> Any:
     """The runs to compare with; the choice stays if it is still one of them."""
-    labels = [ALONE, *services.run_labels(trained=True)]
+    labels = [ALONE, *services.run_choices(trained=True)]
     known = [run_id for _, run_id in labels]
     return gr.update(choices=labels, value=chosen if chosen in known else "")

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.runs.text import bytes_text, escape_markdown, transfer_text
+from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.status import Status
-from resnet_demo.ui.services import QUIET, Services, plainly
-from resnet_demo.ui.train.live import bar
+from resnet_demo.ui.components import progress_bar, progress_share, progress_text
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 MISSING = (
     "**CIFAR-10 is not on this machine yet.** It is fetched from the first source that answers "
@@ -16,8 +16,8 @@ MISSING = (
 )
 
 
-def banner(services: Services) -> dict[str, Any]:
-    """Build it; its components by name, for `told`."""
+def download_banner(services: Services) -> dict[str, Any]:
+    """Build it; its components by name, for `banner_updates`."""
     with gr.Row(visible=False, elem_id="get-banner") as box:
         with gr.Column(scale=8, min_width=260):
             words = gr.Markdown(elem_id="get-words")
@@ -25,26 +25,28 @@ def banner(services: Services) -> dict[str, Any]:
         start = gr.Button("Get CIFAR-10", variant="primary", elem_id="get", scale=0, min_width=150)
         cancel = gr.Button("Cancel", elem_id="get-cancel", scale=0, min_width=150, visible=False)
 
-    @plainly()
+    @show_errors()
     def on_start() -> None:
         services.data.get("cifar10", services.caller())
 
-    @plainly()
+    @show_errors()
     def on_cancel() -> None:
         services.data.cancel("get", services.caller())
 
-    start.click(on_start, None, None, **QUIET)
-    cancel.click(on_cancel, None, None, **QUIET)
+    start.click(on_start, None, None, **QUIET_EVENT)
+    cancel.click(on_cancel, None, None, **QUIET_EVENT)
     return {"box": box, "words": words, "progress": progress, "start": start, "cancel": cancel}
 
 
-def told(parts: dict[str, Any], is_here: bool, status: Status | None) -> dict[Any, Any]:
+def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) -> dict[Any, Any]:
     """What the banner shows: how to get CIFAR-10, or how far it is; hidden where that is here."""
     live = status is not None and status.is_live
     return {
         parts["box"]: gr.update(visible=not is_here),
         parts["words"]: sentence(status),
-        parts["progress"]: gr.update(value=bar(share(status)) if live else "", visible=live),
+        parts["progress"]: gr.update(
+            value=progress_bar(progress_share(status)) if live else "", visible=live
+        ),
         parts["start"]: gr.update(visible=not live),
         parts["cancel"]: gr.update(visible=live, interactive=live and status.state != "stopping"),
     }
@@ -63,15 +65,3 @@ def sentence(status: Status | None) -> str:
     if status.state == "failed":
         return f"⚠ {escape_markdown(status.message)}"
     return "**CIFAR-10:** " + escape_markdown(progress_text(status))
-
-
-def progress_text(status: Status) -> str:
-    """How far a live task is."""
-    return transfer_text(
-        status.message, status.done, status.total or None, status.unit, status.rate
-    )
-
-
-def share(status: Status) -> float:
-    """From 0 to 1; 0 where nobody knows."""
-    return min(1.0, status.done / status.total) if status.total else 0.0

@@ -10,10 +10,9 @@ from resnet_demo.data.importer.survey import Survey, read_survey
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.status import Status
-from resnet_demo.ui.data.download_banner import progress_text, share
-from resnet_demo.ui.gallery import gallery
-from resnet_demo.ui.services import QUIET, Services, plainly, uploaded
-from resnet_demo.ui.train.live import bar
+from resnet_demo.ui.components import gallery, progress_bar, progress_share, progress_text
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.uploads import uploaded_file
 
 LEAST, MOST, STEP = 32, 224, 16  # pixels, the sizes that the page offers
 READY = (
@@ -26,7 +25,7 @@ COLUMNS = ["class", "training", "test"]
 
 
 def bring_panel(services: Services) -> dict[str, Any]:
-    """Build it; its components by name, for `told`."""
+    """Build it; its components by name, for `panel_updates`."""
     gr.Markdown("### Bring your own images")
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
@@ -60,36 +59,36 @@ def bring_panel(services: Services) -> dict[str, Any]:
             )  # fmt: skip
             samples = gallery("bring-samples", 8)
 
-    @plainly()
+    @show_errors()
     def on_upload(path: str | None) -> None:
         services.caller().must_own("bring images")
-        services.data.survey(uploaded(path), services.caller(), keep=True)
+        services.data.survey(uploaded_file(path), services.caller(), keep=True)
 
-    @plainly()
+    @show_errors()
     def on_look(path: str | None) -> None:
         services.caller().must_own("bring images")  # before anything is said of a path
         services.data.survey(named_folder(path), services.caller())
 
-    @plainly()
+    @show_errors()
     def on_import(name: str, size: float) -> None:
         services.data.import_surveyed(name, whole(size), services.caller())
 
-    @plainly()
+    @show_errors()
     def on_cancel() -> None:
         for kind in ("survey", "import"):
             services.data.cancel(kind, services.caller())
 
-    @plainly()
+    @show_errors()
     def on_clear() -> tuple[None, str]:
         for kind in ("survey", "import"):
             services.data.forget(kind, services.caller())
         return None, ""
 
-    file.upload(on_upload, file, None, **QUIET)
-    gr.on([look.click, folder.submit], on_look, folder, None, **QUIET)
-    start.click(on_import, [name, size], None, **QUIET)
-    cancel.click(on_cancel, None, None, **QUIET)
-    clear.click(on_clear, None, [file, folder], **QUIET)
+    file.upload(on_upload, file, None, **QUIET_EVENT)
+    gr.on([look.click, folder.submit], on_look, folder, None, **QUIET_EVENT)
+    start.click(on_import, [name, size], None, **QUIET_EVENT)
+    cancel.click(on_cancel, None, None, **QUIET_EVENT)
+    clear.click(on_clear, None, [file, folder], **QUIET_EVENT)
     return {
         **{"bring_words": words, "bring_progress": progress, "bring_cancel": cancel},
         **{"bring_ask": ask, "bring_name": name, "bring_size": size, "found": found},
@@ -111,14 +110,16 @@ def whole(size: float) -> Any:
     return int(size) if isinstance(size, float) and size.is_integer() else size
 
 
-def told(parts: dict[str, Any], survey: Status | None, bring: Status | None) -> dict[Any, Any]:
+def panel_updates(
+    parts: dict[str, Any], survey: Status | None, bring: Status | None
+) -> dict[Any, Any]:
     """What the panel shows of the last look into images and the last import."""
     live = next((status for status in (bring, survey) if status and status.is_live), None)
     ready = live is None and survey is not None and survey.state == "finished"
     return {
         parts["bring_words"]: sentence(survey, bring),
         parts["bring_progress"]: gr.update(
-            value=bar(share(live)) if live else "", visible=live is not None
+            value=progress_bar(progress_share(live)) if live else "", visible=live is not None
         ),
         parts["bring_cancel"]: gr.update(
             visible=live is not None, interactive=live is not None and live.state != "stopping"

@@ -10,12 +10,11 @@ from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
-from resnet_demo.ui.data import download_banner
-from resnet_demo.ui.data.import_panel import bring_panel, report
-from resnet_demo.ui.data.import_panel import told as bring_told
-from resnet_demo.ui.form import dataset_labels
-from resnet_demo.ui.gallery import enlarged, gallery
-from resnet_demo.ui.services import NEWS, QUIET, Services, plainly
+from resnet_demo.ui.components import enlarge, gallery
+from resnet_demo.ui.data.download_banner import banner_updates
+from resnet_demo.ui.data.import_panel import bring_panel, panel_updates, report
+from resnet_demo.ui.form import dataset_choices
+from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 CLASS_COLUMNS = ["class", "training", "test"]
 PAGE = 20  # images
@@ -45,17 +44,19 @@ def data_tab(services: Services) -> dict[str, Any]:
     page = gr.State(0)
 
     shown = [facts, classes, images, delete, sure, page]
-    name.change(lambda name: show(services, name, 0), name, shown, **QUIET)
-    more.click(lambda name, page: show(services, name, page + 1), [name, page], shown, **QUIET)
-    delete.click(lambda name: ask(services, name), name, [sure, question], **QUIET)
-    keep.click(lambda: gr.update(visible=False), None, sure, **QUIET)
+    name.change(lambda name: show(services, name, 0), name, shown, **QUIET_EVENT)
+    more.click(
+        lambda name, page: show(services, name, page + 1), [name, page], shown, **QUIET_EVENT
+    )
+    delete.click(lambda name: ask(services, name), name, [sure, question], **QUIET_EVENT)
+    keep.click(lambda: gr.update(visible=False), None, sure, **QUIET_EVENT)
 
-    @plainly()
+    @show_errors()
     def on_delete(name: str) -> Any:
         services.data.delete(name, services.caller())
         return gr.update(visible=False)
 
-    really.click(on_delete, name, sure, **QUIET)
+    really.click(on_delete, name, sure, **QUIET_EVENT)
     return {"name": name, **bring_panel(services)}
 
 
@@ -99,7 +100,7 @@ def images_of(services: Services, info: DatasetInfo, page: int) -> list[tuple[np
     images, labels = services.datasets.load(info.name, "train")
     count = min(PAGE, len(images))
     chosen = np.random.RandomState(page).choice(len(images), count, replace=False)
-    return [(enlarged(images[i]), info.classes[labels[i]]) for i in chosen]
+    return [(enlarge(images[i]), info.classes[labels[i]]) for i in chosen]
 
 
 def ask(services: Services, name: str) -> tuple[Any, str]:
@@ -110,7 +111,7 @@ def ask(services: Services, name: str) -> tuple[Any, str]:
     return gr.update(visible=True), f"Delete **{escape_markdown(name)}**? {DELETE_HELP}{told}"
 
 
-def keep_up(
+def follow_data(
     services: Services, get: dict, data: dict, form: gr.Dropdown, mark: gr.Textbox
 ) -> gr.State:
     """Banner, tab and the Train form's choice of dataset, as far as they changed.
@@ -123,7 +124,7 @@ def keep_up(
         return tick(services, {**get, **data, "form": form, "seen": seen}, chosen, shown, before)
 
     outputs = [*get.values(), *data.values(), form, seen]
-    mark.change(on_news, [form, data["name"], seen], outputs, **NEWS)
+    mark.change(on_news, [form, data["name"], seen], outputs, **LATEST_EVENT)
     return seen
 
 
@@ -132,8 +133,11 @@ def under_way(services: Services) -> dict[str, Status | None]:
     return {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
 
 
-def standing(services: Services, tasks: dict[str, Status | None]) -> dict[str, Any]:
+def data_version(
+    services: Services, tasks: dict[str, Status | None] | None = None
+) -> dict[str, Any]:
     """All that may move without a word of this page."""
+    tasks = tasks or under_way(services)
     survey = tasks["survey"]
     return {
         "names": list(services.datasets.names()),
@@ -151,16 +155,16 @@ def tick(
     """
     tasks = under_way(services)
     get, survey, bring = tasks.values()
-    now = standing(services, tasks)
+    now = data_version(services, tasks)
     before = before or {}
     fresh = [key for key in now if key not in before or now[key] != before[key]]
     updates = {parts["seen"]: now if fresh else gr.skip()}
     if "names" in fresh:
         updates |= choices(services, parts, chosen, shown, before.get("names"))
     if "names" in fresh or "get" in fresh:
-        updates |= download_banner.told(parts, "cifar10" in now["names"], get)
+        updates |= banner_updates(parts, "cifar10" in now["names"], get)
     if "survey" in fresh or "import" in fresh:
-        updates |= bring_told(parts, survey, bring)
+        updates |= panel_updates(parts, survey, bring)
     if "found" in fresh:
         updates |= report(services, parts, survey)
     return updates
@@ -171,7 +175,7 @@ def choices(
 ) -> dict[Any, Any]:
     """Both choices of a dataset; the drawn shapes give way to real images that have just come."""
     infos = services.datasets.list()
-    labels, names = dataset_labels(infos), [info.name for info in infos]
+    labels, names = dataset_choices(infos), [info.name for info in infos]
     new = [name for name in names if before is not None and name not in before]
 
     def update(now: str | None, wanted: str | None) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
+from resnet_demo.ui.gradio_fixes import serve_file
 
 SAVE = """(file) => {
   const link = document.createElement('a');
@@ -45,7 +46,7 @@ def handed(download: gr.DownloadButton, write: Write, folder: Path, bent: Path |
     """The file that `write` makes, where Gradio serves it from and clears it away later."""
     with tempfile.TemporaryDirectory() as where:
         file = write(folder, bent, Path(where))
-        return download.move_resource_to_block_cache(file)
+        return serve_file(download, file)
 
 
 def name_of(result: dict) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.runs.text import escape_markdown
+from resnet_demo.ui.components import gallery
 from resnet_demo.ui.evaluate.matrix import said_text
 from resnet_demo.ui.evaluate.text import SPLIT_WORDS, images_text
-from resnet_demo.ui.gallery import gallery
 from resnet_demo.ui.services import Services
 
 if TYPE_CHECKING:  # torch, which the page must not wait for

@@ -23,7 +23,7 @@ from resnet_demo.ui.evaluate.images import View
 from resnet_demo.ui.evaluate.matrix import MOST_CLASSES, ON_LOAD, UNMARK, cell_of, safe
 from resnet_demo.ui.evaluate.text import comparison_html, robustness_words
 from resnet_demo.ui.evaluate.tick import FOLLOWS, MATRIX_HINT, STATES
-from resnet_demo.ui.services import QUIET, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 Parts = dict[str, Any]  # the components of the tab by name
 COLUMNS = ["class", "precision %", "recall %", "F1 %", "images"]
@@ -122,17 +122,17 @@ def on_result(services: Services, standings: Standings, parts: Parts, asked: lis
     on_images(services, standings, parts, asked)
     on_files(standings, parts, asked)
 
-    @plainly()
+    @show_errors()
     def on_bend(run: str | None, split: str) -> None:
         services.evaluating.start_robustness(run, split, services.caller())
 
-    @plainly()
+    @show_errors()
     def on_bend_cancel(run: str | None, split: str) -> None:
         services.caller().must_own("cancel a measurement")
         services.launcher.stop_task(standings.robustness_folder(Asked(run, split)))
 
-    parts["bent_start"].click(on_bend, asked[:2], None, **QUIET)
-    parts["bent_cancel"].click(on_bend_cancel, asked[:2], None, **QUIET)
+    parts["bent_start"].click(on_bend, asked[:2], None, **QUIET_EVENT)
+    parts["bent_cancel"].click(on_bend_cancel, asked[:2], None, **QUIET_EVENT)
 
 
 def on_states(parts: Parts) -> None:
@@ -144,14 +144,14 @@ def on_states(parts: Parts) -> None:
     changed = {}
     for name, (tell, names) in FOLLOWS.items():
         outputs = [parts[one] for one in names]
-        changed[name] = parts[name].change(told_by(tell), parts[name], outputs, **QUIET)
+        changed[name] = parts[name].change(told_by(tell), parts[name], outputs, **QUIET_EVENT)
     figures = [parts[name] for name in ("reliability", "confidence", "confusion", "table")]
-    parts["drawn"].change(drawings, parts["drawn"], figures, **QUIET)
+    parts["drawn"].change(drawings, parts["drawn"], figures, **QUIET_EVENT)
     curved = [parts["curves"], parts["curve_words"]]
-    parts["curve"].change(curves, parts["curve"], curved, **QUIET)
-    changed["pair"].then(compared, parts["pair"], parts["compared"], **QUIET)
+    parts["curve"].change(curves, parts["curve"], curved, **QUIET_EVENT)
+    changed["pair"].then(compared, parts["pair"], parts["compared"], **QUIET_EVENT)
     viewer = [parts[name] for name in (*images.PARTS, "view")]
-    parts["pair"].change(told_by(viewed), [parts["pair"], parts["view"]], viewer, **QUIET)
+    parts["pair"].change(told_by(viewed), [parts["pair"], parts["view"]], viewer, **QUIET_EVENT)
 
 
 def drawings(drawn: tuple[str | None, bool]) -> tuple[Any, ...]:
@@ -159,7 +159,7 @@ def drawings(drawn: tuple[str | None, bool]) -> tuple[Any, ...]:
     folder, dark = drawn
     if folder is None:
         return (gr.skip(),) * 4
-    with plainly():
+    with show_errors():
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
     many = len(labels) > MOST_CLASSES
@@ -225,14 +225,14 @@ def on_images(services: Services, standings: Standings, parts: Parts, asked: lis
         yield {parts[name]: update for name, update in told.items()}
 
     def on_cell(event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
-        with plainly():
+        with show_errors():
             folder = standings.folder(Asked.of(*values))
             truth, said = cell_of(event, len(read_result(folder)["per_class"]))
         yield from show(View(str(folder), None, "cell", truth, said), which=gr.update(value=None))
 
     def on_which(which: str, *values: Any) -> Iterator[dict[Any, Any]]:
         asked = Asked.of(*values)
-        with plainly():
+        with show_errors():
             folder = standings.folder(asked)
             is_pair = which in images.OF_BOTH and asked.other
             other = str(standings.folder(asked, other=True)) if is_pair else None
@@ -247,7 +247,7 @@ def on_images(services: Services, standings: Standings, parts: Parts, asked: lis
 
     parts["matrix"].click(on_cell, asked, viewer, **shows).then(None, None, None, js=IN_SIGHT)
     parts["which"].input(on_which, [parts["which"], *asked], viewer, **shows)
-    parts["which"].input(None, None, None, js=UNMARK, **QUIET)
+    parts["which"].input(None, None, None, js=UNMARK, **QUIET_EVENT)
     parts["back"].click(on_page(-1), parts["view"], viewer, **shows)
     parts["on"].click(on_page(1), parts["view"], viewer, **shows)
 
@@ -266,7 +266,7 @@ def on_files(standings: Standings, parts: Parts, asked: list[Any]) -> None:
     """Both buttons make a file, and then the browser saves it."""
 
     def ask(write: Any) -> Any:
-        @plainly()
+        @show_errors()
         def make(*values: Any) -> str:
             asked = Asked.of(*values)
             bent = standings.robustness(asked).done
@@ -276,4 +276,4 @@ def on_files(standings: Standings, parts: Parts, asked: list[Any]) -> None:
 
     for name, write in (("csv", classes_csv), ("zip", report_zip)):
         made = parts[name].click(ask(write), asked, parts["file"], **CLICK)
-        made.success(None, parts["file"], None, js=SAVE, **QUIET)
+        made.success(None, parts["file"], None, js=SAVE, **QUIET_EVENT)

@@ -11,7 +11,7 @@ from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
 from resnet_demo.ui.evaluate.result import Parts, on_result, result_panel
 from resnet_demo.ui.evaluate.text import MODE_WORDS
 from resnet_demo.ui.evaluate.tick import NOTHING, STATES, both, tick
-from resnet_demo.ui.services import NEWS, QUIET, Services, plainly
+from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 SPLITS = [("test", "test"), ("validation", "val")]
 NO_OTHER = ("no other run", "")
@@ -31,32 +31,32 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         told = tick(standings, Asked.of(*values), unit == "percent", dark, before)
         return {parts["seen"]: gr.skip()} | {parts[name]: update for name, update in told.items()}
 
-    @plainly()
+    @show_errors()
     def on_start(*values: Any) -> None:
         start(services, Asked.of(*values))
 
-    @plainly()
+    @show_errors()
     def on_cancel(*values: Any) -> None:
         cancel(standings, Asked.of(*values))
 
-    parts["start"].click(on_start, asked, None, **QUIET)
-    parts["cancel"].click(on_cancel, asked, None, **QUIET)
+    parts["start"].click(on_start, asked, None, **QUIET_EVENT)
+    parts["cancel"].click(on_cancel, asked, None, **QUIET_EVENT)
     triggers = [part.change for part in (mark, parts["unit"], parts["dark"], *asked)]
     gr.on(
         triggers,
         on_tick,
         [parts["unit"], parts["dark"], parts["seen"], *asked],
         [parts[name] for name in (*STATES, "seen")],
-        **NEWS,
+        **LATEST_EVENT,
     )
     run, other = parts["run"], parts["other"]
-    tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET)
+    tab.select(lambda chosen: choices(services, chosen), run, run, **QUIET_EVENT)
     gr.on(
         [tab.select, run.change],
         lambda chosen, beside: others(services, chosen, beside),
         [run, other],
         other,
-        **QUIET,
+        **QUIET_EVENT,
     )
     on_result(services, standings, parts, asked)
     return parts
@@ -90,13 +90,13 @@ def control_panel(parts: Parts) -> list[Any]:
 
 def choices(services: Services, chosen: str | None) -> dict[str, Any]:
     """The runs that have weights by now; the choice stays if it is still one of them."""
-    labels = services.run_labels(trained=True)
-    return kept(labels, chosen, services.first_choice())
+    labels = services.run_choices(trained=True)
+    return kept(labels, chosen, services.default_trained_run())
 
 
 def others(services: Services, run_id: str | None, chosen: str | None) -> dict[str, Any]:
     """The runs that this one can be compared with; the choice stays if it is one of them."""
-    labels = [label for label in services.run_labels(trained=True) if label[1] != run_id]
+    labels = [label for label in services.run_choices(trained=True) if label[1] != run_id]
     return kept([NO_OTHER, *labels], chosen, "")
 
 

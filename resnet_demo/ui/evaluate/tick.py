@@ -12,11 +12,11 @@ import gradio as gr
 
 from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.tasks.status import LIVE
+from resnet_demo.ui.components import progress_bar
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standing, Standings
 from resnet_demo.ui.evaluate.matrix import MOST_CLASSES, matrix_html
 from resnet_demo.ui.evaluate.text import headline
-from resnet_demo.ui.services import plainly
-from resnet_demo.ui.train.live import bar
+from resnet_demo.ui.services import show_errors
 
 DONE = "Evaluated. The result is kept: looking again is instant."
 NOTHING = "Nothing to evaluate yet: train a network first, what it keeps is then measured here."
@@ -85,7 +85,7 @@ def control(state: list[Any]) -> dict[str, Any]:
     is_done = bool(standing) and all(one.done for one in standing)
     stopping = all(one.state == "stopping" for one in live)
     return {
-        "progress": gr.update(value=bar(share) if live else "", visible=bool(live)),
+        "progress": gr.update(value=progress_bar(share) if live else "", visible=bool(live)),
         "words": sentence(runs, standing),
         "start": gr.update(interactive=not live and not is_done),
         "cancel": gr.update(interactive=bool(live) and not stopping),
@@ -115,7 +115,7 @@ def result_of(state: list[Any]) -> dict[str, Any]:
     folder, percent = state
     if folder is None:
         return {"results": gr.update(visible=False)}
-    with plainly():
+    with show_errors():
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
     of, many = f"{result['run']} {Path(folder).name}", len(labels) > MOST_CLASSES
@@ -140,7 +140,7 @@ def robustness(state: list[Any]) -> dict[str, Any]:
     can_start = bent.state not in (*LIVE, "wrong")
     return {
         "bent_progress": gr.update(
-            value=bar(bent.share) if bent.is_live else "", visible=bent.is_live
+            value=progress_bar(bent.share) if bent.is_live else "", visible=bent.is_live
         ),
         "bent_words": bent.words,
         "bent_start": gr.update(interactive=can_start, visible=not bent.done),

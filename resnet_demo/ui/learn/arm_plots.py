@@ -11,7 +11,7 @@ from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.learn.group_panel import GroupSnapshot
-from resnet_demo.ui.plots import epochs_done, running_mean
+from resnet_demo.ui.plots import running_mean, step_positions
 
 MAX_POINTS = 500  # points in all: the browser stalls above some 600
 SMOOTH = 20  # logged steps
@@ -62,7 +62,7 @@ def loss_of(looks: list[Look]) -> list[tuple[float, float]]:
     """One arm's curve."""
     if len(looks) == 1:
         view = looks[0].view
-        steps = [(x, step.loss) for x, step in zip(epochs_done(view), view.steps, strict=True)]
+        steps = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
         return running_mean(steps, over=SMOOTH)
     return means(looks, lambda epoch: epoch.train_loss)
 

@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_demo.architectures import MODELS, smallest_image
 from resnet_demo.runs.text import count_text
 from resnet_demo.ui.learn.chapter_form import as_int, chapter_text
-from resnet_demo.ui.services import QUIET, plainly
+from resnet_demo.ui.services import QUIET_EVENT, show_errors
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.models.anatomy import BlockAnatomy, Layer, Part
@@ -20,7 +20,7 @@ SHORTCUTS = [
     ("none: a plain network", "none"),
 ]
 COLUMNS = ["part", "blocks", "puts out", "parameters", "multiply-adds", "share"]
-WORKING = {**QUIET, "show_progress": "minimal", "trigger_mode": "always_last"}  # loads torch
+WORKING = {**QUIET_EVENT, "show_progress": "minimal", "trigger_mode": "always_last"}  # loads torch
 # of the drawing, whose letters a phone can still show: pixels between layers, width, columns, box
 STEP, WIDE, LEFT, RIGHT, BOX = 62, 410, 103, 307, 190
 OPENING = ("basic", 16, 32, 2, "projection", 32)
@@ -101,7 +101,7 @@ def on_block(
     return block_drawing(block), block_words(block), code
 
 
-@plainly()
+@show_errors()
 def on_network(name: str, size: Any) -> tuple[str, list[list[str]]]:
     """The stages as bars and as a table. Loads torch, the first time."""
     from resnet_demo.errors import ConfigError

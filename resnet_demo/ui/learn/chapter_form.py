@@ -13,9 +13,9 @@ from resnet_demo.errors import DemoError
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.estimate import estimate
-from resnet_demo.ui.form import dataset_labels
+from resnet_demo.ui.form import dataset_choices
 from resnet_demo.ui.learn.group_panel import group_label
-from resnet_demo.ui.services import QUIET, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 TEXTS = Path(__file__).with_name("texts")
 FORMULAS = [
@@ -80,7 +80,7 @@ def connect_form(
     choice: of the group that is shown; it goes to the new one. Datasets may come meanwhile.
     """
 
-    @plainly()
+    @show_errors()
     def on_start(guess: Any, *values: Any) -> dict[str, Any]:
         group = services.comparing.start(kind, arms(*values), services.caller(), guess_text(guess))
         labels = [(group_label(one), one.id) for one in groups(services.runs.list(), kind)]
@@ -90,12 +90,12 @@ def connect_form(
         return cost_text(services, lambda: arms(*values))
 
     def on_select(chosen: str | None) -> dict[str, Any]:
-        return update_choices(dataset_labels(services.datasets.list()), chosen)
+        return update_choices(dataset_choices(services.datasets.list()), chosen)
 
     guess = form.guess if form.guess is not None else gr.State("")
-    form.start.click(on_start, [guess, *form.inputs], choice, **QUIET)
-    latest = {**QUIET, "trigger_mode": "always_last"}
-    tab.select(on_select, form.dataset, form.dataset, **QUIET)
+    form.start.click(on_start, [guess, *form.inputs], choice, **QUIET_EVENT)
+    latest = {**QUIET_EVENT, "trigger_mode": "always_last"}
+    tab.select(on_select, form.dataset, form.dataset, **QUIET_EVENT)
     changes = [one.change for one in form.inputs]
     gr.on([tab.select, *changes], on_change, list(form.inputs), form.line, **latest)
 
@@ -133,7 +133,7 @@ def guess_text(guess: Any) -> str:
 
 def dataset_field(services: Services, kind: str) -> gr.Dropdown:
     """The datasets on this machine, the first chosen."""
-    choices = dataset_labels(services.datasets.list())
+    choices = dataset_choices(services.datasets.list())
     return gr.Dropdown(
         choices, value=choices[0][1], label="Dataset", interactive=True, elem_id=f"{kind}-dataset",
         min_width=140,

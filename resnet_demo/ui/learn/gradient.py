@@ -22,7 +22,7 @@ from resnet_demo.ui.learn.chapter_form import (
     number_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, read_group, watch_group
-from resnet_demo.ui.services import QUIET, Services
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "gradient"
 SHOWN = {"gradients": "length of the gradient", "activations": "size of the signal"}
@@ -54,7 +54,7 @@ def gradient_chapter(services: Services, tab: gr.Tab, dark: gr.Checkbox) -> None
     choices = [what, at, dark]
     connect_form(services, KIND, tab, form, arms, panel["choice"])
     watch_group(services, KIND, tab, panel, results, draw, conclude(known), choices)
-    latest = {**QUIET, "trigger_mode": "always_last"}
+    latest = {**QUIET_EVENT, "trigger_mode": "always_last"}
     gr.on([what.change, at.change], again, [panel["choice"], *choices], results, **latest)
 
 

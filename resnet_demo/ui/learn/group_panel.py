@@ -10,7 +10,7 @@ from resnet_demo.errors import DamagedError
 from resnet_demo.runs.groups import Group, groups
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import Look
-from resnet_demo.ui.services import QUIET, TICK, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 TICK_S = 2.0
 NO_RESULTS = "Nothing has run here yet: what comes out will stand here."
@@ -111,10 +111,10 @@ def watch_group(
         on_tick,
         [panel["choice"], before, *told],
         [*panel.values(), timer, before, *outputs],
-        **TICK,
+        **TICK_EVENT,
     )
     panel["stop"].click(
-        plainly()(lambda group: stop(services, group)), panel["choice"], None, **QUIET
+        show_errors()(lambda group: stop(services, group)), panel["choice"], None, **QUIET_EVENT
     )
 
 

@@ -19,7 +19,7 @@ from resnet_demo.ui.learn.chapter_form import (
     number_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.services import QUIET, Services
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "range"
 STEPS = 100
@@ -51,7 +51,7 @@ def range_chapter(services: Services, tab: gr.Tab, form: dict[str, Any], tabs: g
     filled = [tabs, *(form[name] for name in FILLED)]
     use.click(
         lambda told: [gr.Tabs(selected="train"), *(told[name] for name in FILLED)],
-        found, filled, **QUIET,
+        found, filled, **QUIET_EVENT,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from resnet_demo.ui.evaluate.tab import kept
 from resnet_demo.ui.learn.arm_plots import arm_plot, legend_of, table_of
 from resnet_demo.ui.learn.block import part_label
 from resnet_demo.ui.learn.chapter_form import chapter_text
-from resnet_demo.ui.services import QUIET, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.learn.surgery_accuracy import Outcome, Patient
@@ -35,7 +35,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
         with gr.Column(scale=7, min_width=330):
             words, plot, each, bars = surgery_results()
     recorded = recorded_results()
-    tab.select(lambda: show_recordings(services), None, recorded, **QUIET)
+    tab.select(lambda: show_recordings(services), None, recorded, **QUIET_EVENT)
     tried = gr.State({})
     patients = lru_cache(KEPT)(lambda run_id, weights: load_patient(services, run_id))
 
@@ -45,17 +45,19 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
     def on_run(run_id: str | None) -> list[Any]:
         return open_run(patient_of, run_id)
 
-    @plainly()
+    @show_errors()
     def on_change(run_id: str | None, by: float, out: list[str], before: dict) -> list[Any]:
         return apply_edit(patient_of, run_id, by, out, before)
 
-    @plainly()
+    @show_errors()
     def on_each(run_id: str | None) -> dict[str, Any]:
         return drop_each(patient_of, run_id)
 
     tab.select(
-        lambda chosen: kept(services.run_labels(trained=True), chosen, services.first_choice()),
-        run, run, **QUIET,
+        lambda chosen: kept(
+            services.run_choices(trained=True), chosen, services.default_trained_run()
+        ),
+        run, run, **QUIET_EVENT,
     )  # fmt: skip
     gr.on(
         [tab.select, run.change], on_run, run, [dropped, words, plot, bars, tried, strength],

@@ -33,7 +33,7 @@ FAILED = "how long it takes could not be measured here"
 
 
 @dataclass(frozen=True)
-class Asked:
+class EstimateState:
     """What a page was last told, and about which values of the form.
 
     since: when it began to show them, Unix seconds; changed: by a person's hand, not as a fresh
@@ -48,17 +48,20 @@ class Asked:
     slice_s: float | None = None  # seconds of a slice, on ZeroGPU
 
 
-def expected_line() -> dict[str, Any]:
-    """Build it; its components by name, which `follow` fills in this order."""
+def estimate_line() -> dict[str, Any]:
+    """Build it; its components by name, which `update_estimate` fills in this order."""
     return {
         "facts": gr.Markdown(elem_id="facts"),
         "timer": gr.Timer(TICK_S, active=False),
-        "asked": gr.State(None),
+        "estimate_state": gr.State(None),
     }
 
 
-def follow(
-    services: Services, values: dict[str, Any], before: Asked | None, slice_s: float | None = None
+def update_estimate(
+    services: Services,
+    values: dict[str, Any],
+    before: EstimateState | None,
+    slice_s: float | None = None,
 ) -> tuple[Any, ...]:
     """What changes in the line, its timer and its memory; to be called again while that waits."""
     skip = gr.skip()
@@ -67,7 +70,7 @@ def follow(
         return skip, skip, skip
     asked = before
     if fresh:
-        asked = Asked(values, time.time(), before is not None, slice_s=slice_s)
+        asked = EstimateState(values, time.time(), before is not None, slice_s=slice_s)
     told, waits_for = told_before(services, asked)
     now = replace(asked, told=told, waits_for=waits_for)
     if now == before:
@@ -76,7 +79,7 @@ def follow(
     return skip if before and before.told == told else told, ticks, now
 
 
-def told_before(services: Services, asked: Asked) -> tuple[str, str]:
+def told_before(services: Services, asked: EstimateState) -> tuple[str, str]:
     """What would be trained, or the sentence on what is wrong with it; and what is waited for."""
     try:
         config = make_config(asked.values)
@@ -97,7 +100,7 @@ def told_before(services: Services, asked: Asked) -> tuple[str, str]:
 
 
 def told_length(
-    services: Services, config: TrainConfig, info: DatasetInfo, asked: Asked
+    services: Services, config: TrainConfig, info: DatasetInfo, asked: EstimateState
 ) -> tuple[str, str]:
     """How long it takes, or where the measurement stands; and what is waited for."""
     if services.slices is not None:
@@ -116,7 +119,7 @@ def told_length(
     return MEASURING, "result"
 
 
-def told_cost(cost: Cost | None, asked: Asked) -> tuple[str, str]:
+def told_cost(cost: Cost | None, asked: EstimateState) -> tuple[str, str]:
     """What it costs in slices of GPU time, and what is waited for: the news of another slice."""
     if cost is None:
         return UNKNOWN_COST, "quiet"

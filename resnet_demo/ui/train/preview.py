@@ -14,9 +14,9 @@ from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
 from resnet_demo.data.store import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
+from resnet_demo.ui.components import enlarge, gallery, grid_classes
 from resnet_demo.ui.form import Form
-from resnet_demo.ui.gallery import enlarged, gallery, grid
-from resnet_demo.ui.services import QUIET, Services
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.training.preview import Preview
@@ -28,7 +28,7 @@ HOW = (
     "epoch's order puts it. They are then normalized, which is undone here for the eye."
 )
 COLUMNS = 4
-FRESH, STALE = grid(COLUMNS), gr.update(elem_classes=grid(COLUMNS, "stale"))
+FRESH, STALE = grid_classes(COLUMNS), gr.update(elem_classes=grid_classes(COLUMNS, "stale"))
 Updates = tuple[Any, ...]  # for the components in `Panel.outputs`, in that order
 
 
@@ -59,15 +59,15 @@ def preview_panel(services: Services, form: Form) -> None:
         on_change,
         [*form.components(), at, seen],
         outputs,
-        **QUIET,
+        **QUIET_EVENT,
         trigger_mode="always_last",
         concurrency_limit=1,
     )
-    accordion.expand(lambda at: {**at, "open": True}, at, at, **QUIET)
-    accordion.collapse(lambda at: {**at, "open": False}, at, at, **QUIET)
-    further.click(lambda at: {**at, "epoch": at["epoch"] + 1}, at, at, **QUIET)
-    others.click(lambda at: {**at, "page": at["page"] + 1}, at, at, **QUIET)
-    back.click(lambda: {**CLOSED, "open": True}, None, at, **QUIET)
+    accordion.expand(lambda at: {**at, "open": True}, at, at, **QUIET_EVENT)
+    accordion.collapse(lambda at: {**at, "open": False}, at, at, **QUIET_EVENT)
+    further.click(lambda at: {**at, "epoch": at["epoch"] + 1}, at, at, **QUIET_EVENT)
+    others.click(lambda at: {**at, "page": at["page"] + 1}, at, at, **QUIET_EVENT)
+    back.click(lambda: {**CLOSED, "open": True}, None, at, **QUIET_EVENT)
 
 
 def draw(
@@ -127,7 +127,7 @@ def captioned(
     images: Iterable[np.ndarray], captions: Sequence[str]
 ) -> list[tuple[np.ndarray, str]]:
     """What a gallery takes."""
-    return list(zip(map(enlarged, images), captions, strict=True))
+    return list(zip(map(enlarge, images), captions, strict=True))
 
 
 def stored_words(config: TrainConfig, page: "Preview") -> str:

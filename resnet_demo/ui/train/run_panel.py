@@ -1,90 +1,227 @@
-"""The run that is watched, as the Train tab shows it part by part: what the pulse tells a page."""
+"""What the Train tab shows of a run, part by part. Polling sends a page the parts that changed."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from resnet_demo.errors import DemoError
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.runs.text import count_text, duration_text, escape_markdown, event_text
+from resnet_demo.tasks.snapshot import Look, config_of
+from resnet_demo.ui.components import progress_bar
+from resnet_demo.ui.plots import curve_version, epoch_table
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train import live
-from resnet_demo.ui.train.curves import moment
 
-Part = tuple[Any, Callable[[], Any]]  # a mark that is another when it is, and what makes it
+Part = tuple[Any, Callable[[], Any]]  # a version, and the function that makes the part's update
+SILENT_S = 15.0  # after so long without an event, the page reports it
 NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
-BUTTONS = ("stop", "resume", "retry", "delete")
+FROZEN = "its process is suspended by a signal. It continues when that ends, or Stop ends it."
+READING = "Its log is long: the curves appear in some seconds."
+STATE_WORDS = {
+    "queued": "Queued",
+    "preparing": "Preparing",
+    "running": "Training",
+    "stopping": "Stopping",
+    "stopped": "Stopped",
+    "finished": "Finished",
+    "failed": "Failed",
+}
 OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
 HIDDEN = gr.update(visible=False)
-NOTHING = {
-    **{"figures": "", "words": NO_RUN, "stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": OFF},
-    **{"loss": None, "accuracy": None, "log": ""},
-    "table": {"headers": live.EPOCH_COLUMNS, "data": [], "metadata": None},
+EMPTY_PANEL = {
+    "figures": "",
+    "words": NO_RUN,
+    "stop": OFF,
+    "resume": OFF,
+    "retry": HIDDEN,
+    "delete": OFF,
+    "loss": None,
+    "accuracy": None,
+    "log": "",
+    "table": epoch_table(None),
 }
-DAMAGED = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON}
+DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON}
 
 
-def watched(services: Services, run_id: str | None, log_loss: bool) -> dict[str, Part]:
-    """Each part of the page that shows a run, by the names of `train_tab.watch_panel`."""
-    labels = services.run_labels()
+def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[str, Part]:
+    """Return the parts of the page that show a run, by the names of `run_panel`."""
+    choices = services.run_choices()
 
-    def choice(**more: Any) -> dict[str, Any]:
-        return gr.update(choices=labels, visible=bool(labels), **more)
+    def update_choice(**more: Any) -> dict[str, Any]:
+        return gr.update(choices=choices, visible=bool(choices), **more)
 
     if run_id is None:
-        return {"run": (labels, choice)}
-    if run_id not in [name for _, name in labels]:  # deleted meanwhile, from a terminal say
-        other = [labels, run_id], lambda: choice(value=services.latest())
-        return {"run": other, **same("nothing", NOTHING)}
+        return {"run": (choices, update_choice)}
+    if run_id not in [name for _, name in choices]:  # deleted by another page or a terminal
+        other = [choices, run_id], lambda: update_choice(value=services.default_run())
+        return {"run": other, **parts_of("nothing", EMPTY_PANEL)}
     try:
         seen = services.watcher.glance(services.runs.get(run_id))
-    except DemoError as error:  # a damaged run is said, not hidden
-        told = {"words": f"**{error}.**", **DAMAGED}
-        return {"run": (labels, choice), **same([run_id, str(error)], told)}
-    return {"run": (labels, choice), **below(services, seen, log_loss)}
+    except DemoError as error:
+        damaged = {"words": f"**{error}.**", **DAMAGED_BUTTONS}
+        return {"run": (choices, update_choice), **parts_of([run_id, str(error)], damaged)}
+    return {"run": (choices, update_choice), **snapshot_parts(services, seen, log_loss)}
 
 
-def same(mark: Any, told: dict[str, Any]) -> dict[str, Part]:
-    """Parts that are ready and change together."""
-    return {name: (mark, lambda value=value: value) for name, value in told.items()}
+def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
+    """Return ready updates as parts of one version."""
+    return {name: (version, lambda value=value: value) for name, value in updates.items()}
 
 
-def below(services: Services, seen: Look, log_loss: bool) -> dict[str, Part]:
-    """The parts below the choice of a run."""
-    run_id, figures, words = seen.run.id, live.tiles(seen), live.sentence(seen)
-    goes_on = services.slices is not None and services.slices.goes_on(run_id)
-    state = [run_id, seen.status.state, seen.ignores_stop, goes_on]
-    curves = [run_id, *moment(seen.view), log_loss]
+def snapshot_parts(services: Services, seen: Look, log_loss: bool) -> dict[str, Part]:
+    """Return the parts below the choice of a run."""
+    run_id, figures, text = seen.run.id, figures_html(seen), state_text(seen)
+    continues = services.slices is not None and services.slices.goes_on(run_id)
+    state = [run_id, seen.status.state, seen.ignores_stop, continues]
+    curves = [run_id, *curve_version(seen.view), log_loss]
 
-    def drawn(which: int) -> Part:
-        return curves, lambda: services.curves(seen, log_loss)[which]
+    def curve_part(which: int) -> Part:
+        return curves, lambda: services.curves(seen.view, log_loss)[which]
 
     return {
         "figures": (figures, lambda: figures),
-        "words": (words, lambda: words),
-        **same(state, buttons(seen, goes_on)),
-        **{"loss": drawn(0), "accuracy": drawn(1), "table": drawn(2)},
-        "log": ([run_id, seen.view.offset], lambda: live.log_tail(seen)),
+        "words": (text, lambda: text),
+        **parts_of(state, button_updates(seen, continues)),
+        "loss": curve_part(0),
+        "accuracy": curve_part(1),
+        "table": curve_part(2),
+        "log": ([run_id, seen.view.offset], lambda: log_tail(seen)),
     }
 
 
-def buttons(seen: Look, goes_on: bool = False) -> dict[str, Any]:
-    """Stop, Resume, Retry and Delete, each alive where it can do something.
+def button_updates(seen: Look, continues: bool = False) -> dict[str, Any]:
+    """Return the updates of Stop, Resume, Retry and Delete.
 
-    goes_on: the run is stopped only until its next slice of GPU time.
+    continues: the run is stopped only until its next slice of GPU time.
     """
-    state, own, deaf = seen.status.state, not seen.run.shipped, seen.ignores_stop
-    can_stop = deaf or goes_on or state in ("queued", "preparing", "running")
-    can_resume = state in ("stopped", "failed") and not goes_on
-    retry = ", ".join(f"{name} {value}" for name, value in retry_of(seen).items())
+    state, own, must_kill = seen.status.state, not seen.run.shipped, seen.ignores_stop
+    can_stop = must_kill or continues or state in ("queued", "preparing", "running")
+    can_resume = state in ("stopped", "failed") and not continues
+    retry = ", ".join(f"{name} {value}" for name, value in retry_settings(seen).items())
     return {
-        "stop": gr.update(value="Kill" if deaf else "Stop", interactive=own and can_stop),
+        "stop": gr.update(value="Kill" if must_kill else "Stop", interactive=own and can_stop),
         "resume": gr.update(interactive=own and can_resume),
         "retry": gr.update(value=f"Train with {retry}", visible=bool(own and retry)),
-        "delete": gr.update(interactive=own and not (seen.status.is_live or goes_on)),
+        "delete": gr.update(interactive=own and not (seen.status.is_live or continues)),
     }
 
 
-def retry_of(look: Look) -> dict[str, Any]:
-    """The knobs with which a run that failed might do; empty where nobody knows."""
-    return getattr(look.view.ended, "retry", {}) if look.status.state == "failed" else {}
+def retry_settings(seen: Look) -> dict[str, Any]:
+    """Return the settings that a failed run proposes for another try; empty if there are none."""
+    return getattr(seen.view.ended, "retry", {}) if seen.status.state == "failed" else {}
+
+
+def figures_html(seen: Look) -> str:
+    """Return the run's figures and progress bar as HTML.
+
+    Only this program's own words and numbers go in: Gradio would execute other people's text.
+    """
+    at = seen.progress()
+    total, step, left = at["total_steps"], at["step"], at["seconds_left"]
+    best, started = seen.view.best, seen.view.started
+    which = started.keep if started else "best"
+    figures = {
+        "state": STATE_WORDS[seen.status.state],
+        "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
+        "step": f"{step:,} / {total:,}" if total else "–",
+        f"{which} validation": f"{best.val_top1:.2%}" if best else "–",
+        "elapsed": duration_text(at["seconds"]) if at["seconds"] else "–",
+        "time left": f"≈ {duration_text(left)}" if left is not None else "–",
+        "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",
+        "learning rate": f"{at['lr']:.3g}" if at["lr"] is not None else "–",
+    }
+    cells = "".join(
+        f'<div class="tile"><span>{name}</span><b>{value}</b></div>'
+        for name, value in figures.items()
+    )
+    share = step / total if total else 0.0
+    return f'<div class="tiles state-{seen.status.state}">{cells}</div>' + progress_bar(share)
+
+
+def state_text(seen: Look) -> str:
+    """Return the run's state, network and problems in sentences (Markdown)."""
+    sentences = [state_sentence(seen), network_sentence(seen), growth_sentence(seen)]
+    if seen.reading:
+        sentences.append(READING)
+    sentences.append(silence_sentence(seen))
+    return " ".join(filter(None, sentences))
+
+
+def state_sentence(seen: Look) -> str:
+    """Return what the run is doing."""
+    state, message = seen.status.state, escape_markdown(seen.status.message)
+    if state == "queued":
+        return f"Place {seen.place} in the queue." if seen.place else "Next in line, starting."
+    if state == "preparing":
+        return "Preparing: loading torch and the images takes some seconds."
+    if state == "failed":
+        return f"**Failed:** {message}."
+    if state == "finished" and seen.run.shipped:
+        return f"Came with the app, trained in {duration_text(seen.view.worked())}: {message}."
+    if state in ("stopped", "finished"):
+        return f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
+    if is_compiling(seen):
+        return "Compiling the network: that takes a minute or more, then the steps begin."
+    return message
+
+
+def network_sentence(seen: Look) -> str:
+    """Return the network's size and device; empty before the run has started."""
+    at = seen.progress()
+    if not at["device"]:
+        return ""
+    return (
+        f"{count_text(at['parameters'])} parameters, "
+        f"{count_text(at['macs'])} multiply-adds an image, "
+        f"on {escape_markdown(at['device'])} in {escape_markdown(at['precision'])}."
+    )
+
+
+def growth_sentence(seen: Look) -> str:
+    """Return how large the training images are while they grow; else an empty text."""
+    side = seen.view.side
+    if seen.status.state != "running" or not side:
+        return ""
+    last = seen.view.started.sides[-1]
+    if side >= last:
+        return ""
+    return (
+        f"Training images are {side} × {side} pixels by now and will grow; validation is "
+        f"on {last} × {last}, and looks worse until then."
+    )
+
+
+def silence_sentence(seen: Look) -> str:
+    """Return how long the run has been silent, if it is suspended or longer silent than usual."""
+    silent_s = seen.progress()["silent_s"] or 0
+    if seen.frozen:
+        return f"**No news for {duration_text(silent_s or seen.waited_s())}: {FROZEN}**"
+    if silent_s > usual_silence_s(seen):
+        return f"*No news for {duration_text(silent_s)}.*"
+    return ""
+
+
+def usual_silence_s(seen: Look) -> float:
+    """Return how long a silence is normal, in seconds. A slow network logs seldom."""
+    return max([SILENT_S, *(3 * pause for pause in seen.view.pauses())])
+
+
+def is_compiling(seen: Look) -> bool:
+    """Return whether the run compiles its network: nothing was logged since its start."""
+    view = seen.view
+    if view.started is None or view.last is not view.started:
+        return False
+    config = config_of(seen.run)
+    return bool(config and config["compile"])
+
+
+def log_tail(seen: Look, lines: int = 12) -> str:
+    """Return the last events as lines of text with their time, newest last."""
+    view = seen.view
+    latest = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]
+    events = sorted((event for event in latest if event), key=lambda event: event.step)
+    return "\n".join(
+        f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {event_text(event)}"
+        for event in events[-lines:]
+    )

@@ -115,11 +115,13 @@ def test_the_banner_says_where_the_download_stands(status, words):
 
 
 def test_what_can_be_pressed_follows_the_download():
-    live = download_banner.told(PARTS, False, Status(state="running"))
+    live = download_banner.banner_updates(PARTS, False, Status(state="running"))
     assert (live["start"]["visible"], live["cancel"]["visible"]) == (False, True)
     assert live["cancel"]["interactive"]
-    assert not download_banner.told(PARTS, False, Status(state="stopping"))["cancel"]["interactive"]
-    over = download_banner.told(PARTS, False, Status(state="failed"))
+    assert not download_banner.banner_updates(PARTS, False, Status(state="stopping"))["cancel"][
+        "interactive"
+    ]
+    over = download_banner.banner_updates(PARTS, False, Status(state="failed"))
     assert (over["start"]["visible"], over["cancel"]["visible"]) == (True, False)
 
 

@@ -19,8 +19,8 @@ from resnet_demo.ui.train.duration_estimate import (
     FAILED,
     MEASURING,
     UNKNOWN,
-    follow,
     in_words,
+    update_estimate,
 )
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "grow_from": 1.0}
@@ -37,7 +37,7 @@ class Page:
         """One event, so many seconds after the one before; what was sent."""
         if self.asked:
             self.asked = replace(self.asked, since=self.asked.since - passed)
-        sent = follow(self.services, values, self.asked)
+        sent = update_estimate(self.services, values, self.asked)
         told, timer, asked = (part != gr.skip() for part in sent)
         self.line = sent[0] if told else self.line
         self.ticks = sent[1]["active"] if timer else self.ticks

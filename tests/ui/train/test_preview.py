@@ -4,8 +4,8 @@ import pytest
 
 from resnet_demo.config import make_config
 from resnet_demo.training import preview as training
-from resnet_demo.ui.gallery import enlarged
-from resnet_demo.ui.train.duration_estimate import follow
+from resnet_demo.ui.components import enlarge
+from resnet_demo.ui.train.duration_estimate import update_estimate
 from resnet_demo.ui.train.preview import CLOSED, LOADING, STALE, applied, draw, resized
 
 OPEN = {**CLOSED, "open": True}
@@ -54,7 +54,7 @@ def test_the_rows_are_the_pictures_of_the_run_with_classes_and_steps(ask, servic
         pictures, below = zip(*row["value"], strict=True)
         assert list(below) == list(captions)
         for picture, image in zip(pictures, images, strict=True):
-            np.testing.assert_array_equal(picture, enlarged(image))
+            np.testing.assert_array_equal(picture, enlarge(image))
 
 
 def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
@@ -122,7 +122,7 @@ def test_a_wrong_knob_gets_the_sentence_of_the_form_and_the_last_pictures_fade(
     wrong, ask, services
 ):
     above, stored, words, shown, *rest = ask(**wrong)
-    assert words.replace("\\", "") == follow(services, {**COLOURS, **wrong}, None)[0]
+    assert words.replace("\\", "") == update_estimate(services, {**COLOURS, **wrong}, None)[0]
     assert words.startswith("⚠ ")
     assert shown == STALE
     assert all(part == gr.skip() for part in (above, stored, *rest))
@@ -150,8 +150,8 @@ def test_pictures_that_the_page_has_are_not_sent_again(ask):
 
 def test_a_small_picture_is_enlarged_by_whole_pixels_and_a_large_one_is_not():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    large = enlarged(image)
+    large = enlarge(image)
     assert large.shape == (128, 128, 3)
     np.testing.assert_array_equal(large[::64, ::64], image)
     np.testing.assert_array_equal(large[63::64, 63::64], image)
-    assert enlarged(np.zeros((224, 224, 3), np.uint8)).shape == (224, 224, 3)
+    assert enlarge(np.zeros((224, 224, 3), np.uint8)).shape == (224, 224, 3)

@@ -17,17 +17,19 @@ from resnet_demo.models.counts import count
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
 from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
-from resnet_demo.ui.train.deletion import deleted
-from resnet_demo.ui.train.duration_estimate import MEASURING, follow
-from resnet_demo.ui.train.run_panel import BUTTONS, NO_RUN, watched
-from resnet_demo.ui.train.tab import on_load, retried, started
+from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
+from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
+from resnet_demo.ui.train.tab import delete_run, on_load, retried, started
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 
 
+BUTTONS = ("stop", "resume", "retry", "delete")
+
+
 def told_before(services, asked):
     """The line above Train on a fresh page."""
-    return follow(services, asked, None)[0]
+    return update_estimate(services, asked, None)[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -84,12 +86,12 @@ def runs(services, events):
 
 def shown(services, run_id, log_loss=False):
     """Each part of the page, as it is made."""
-    return {name: make() for name, (_, make) in watched(services, run_id, log_loss).items()}
+    return {name: make() for name, (_, make) in run_parts(services, run_id, log_loss).items()}
 
 
 def marks(services, run_id, log_loss=False):
     """Each part's mark."""
-    return {name: mark for name, (mark, _) in watched(services, run_id, log_loss).items()}
+    return {name: mark for name, (mark, _) in run_parts(services, run_id, log_loss).items()}
 
 
 def test_a_run_is_shown_in_all_its_parts(services, runs):
@@ -211,7 +213,7 @@ def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, ru
     told = []
     monkeypatch.setattr(gr, "Info", told.append)
     folder, _ = runs("some-run-1").path, runs("some-run-2")
-    shown = deleted(services, "some-run-1")
+    shown = delete_run(services, "some-run-1")
     assert (shown["value"], shown["choices"]) == (
         "some-run-2",
         [("some-run-2 · stopped", "some-run-2")],
@@ -225,7 +227,7 @@ def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs)
     folder = runs("some-run-1", "running").path
     lock = take(folder / LOCK)
     with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
-        deleted(services, "some-run-1")
+        delete_run(services, "some-run-1")
     assert folder.exists()
     os.close(lock)
 

@@ -13,11 +13,10 @@ from starlette.requests import Request
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
-from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.admin_token import COOKIE, GUESSES, Key
+from resnet_demo.hosting.access import COOKIE, COOKIE_S, MAX_GUESSES, Access, AdminToken
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.status import Status, as_json, settle
-from resnet_demo.ui.header import way_words
+from resnet_demo.ui.app import access_text
 from tests.pages import Page
 
 TOKEN = "correct horse battery staple"
@@ -55,7 +54,7 @@ def session_cookie(session, secret):
 
 
 @pytest.mark.parametrize(
-    ("told", "way"),
+    ("told", "mode"),
     [
         ({}, "local"),
         ({"RESNET_DEMO_PUBLIC": "0"}, "local"),
@@ -72,10 +71,10 @@ def session_cookie(session, secret):
         ({**SPACE, "SPACE_ID": ""}, "closed"),
     ],
 )
-def test_the_way_follows_from_what_is_set_up(told, way):
+def test_the_way_follows_from_what_is_set_up(told, mode):
     access = Access.from_environment(told)
-    assert access.way == way
-    assert access.public == (way != "local")
+    assert access.mode == mode
+    assert access.is_public == (mode != "local")
 
 
 def test_a_token_that_is_easily_guessed_is_refused_and_not_repeated():
@@ -86,7 +85,7 @@ def test_a_token_that_is_easily_guessed_is_refused_and_not_repeated():
 
 def test_no_word_of_the_token_stands_in_what_is_printed():
     access = Access.from_environment({"RESNET_DEMO_ADMIN_TOKEN": TOKEN})
-    assert "horse" not in f"{access!r} {vars(access.key)!r}"
+    assert "horse" not in f"{access!r} {vars(access.token)!r}"
 
 
 def test_on_a_space_the_author_and_whom_the_list_names_are_owners():
@@ -117,41 +116,56 @@ def test_a_visitor_is_known_by_the_last_public_address_before_the_platform():
 
 
 def test_a_thousand_guesses_are_not_looked_at_and_the_right_one_among_them_neither():
-    key = Key(TOKEN)
+    key = AdminToken(TOKEN)
     looked = []
     key.guesses.note = lambda name, note=key.guesses.note: (looked.append(name), note(name))
     guesses = [f"guess number {number:04}" for number in range(1000)]
-    assert not any(key.is_right(guess, "a") for guess in [*guesses, TOKEN])
-    assert len(looked) == GUESSES
-    assert key.is_right(TOKEN, "b")
-    assert not any(key.is_right(guess, f"address {guess}") for guess in [*guesses, TOKEN])
+    assert not any(key.verify(guess, "a") for guess in [*guesses, TOKEN])
+    assert len(looked) == MAX_GUESSES
+    assert key.verify(TOKEN, "b")
+    assert not any(key.verify(guess, f"address {guess}") for guess in [*guesses, TOKEN])
     assert len(looked) == 100
 
 
 def test_the_owner_may_come_as_often_as_he_likes_and_again_after_the_wait():
-    key, now = Key(TOKEN), [0.0]
+    key, now = AdminToken(TOKEN), [0.0]
     key.guesses.clock = lambda: now[0]
-    assert all(key.is_right(TOKEN, "a") for _ in range(50))
-    for _ in range(GUESSES):
-        key.is_right("wrong", "a")
+    assert all(key.verify(TOKEN, "a") for _ in range(50))
+    for _ in range(MAX_GUESSES):
+        key.verify("wrong", "a")
     assert key.wait("a") == pytest.approx(600.0)
     now[0] = 601.0
-    assert key.is_right(TOKEN, "a")
+    assert key.verify(TOKEN, "a")
 
 
 def test_a_cookie_that_was_changed_or_is_old_opens_nothing(monkeypatch):
-    key = Key(TOKEN)
+    key = AdminToken(TOKEN)
     good = key.cookie()
-    until, _, signature = good.partition(".")
-    later = f"{int(until) + 1}.{signature}"
+    name, made, signature = good.split(".")
+    later = itsdangerous.TimestampSigner("another key").sign("owner").decode()
+    of_another = f"other.{made}.{signature}"
 
     def opens(cookie):
-        return key.opens(request(cookie=f"{COOKIE}={cookie}"), "a")
+        return key.authorizes(request(cookie=f"{COOKIE}={cookie}"), "a")
 
     assert opens(good)
-    assert not any(map(opens, ("", ".", later, f"{until}.", f"{until}.0", f"x.{signature}")))
-    assert not Key(TOKEN).opens(request(cookie=f"{COOKIE}={good}"), "a")  # of another start
-    monkeypatch.setattr(time, "time", lambda: float(until) + 1)
+    assert not any(
+        opens(cookie)
+        for cookie in (
+            "",
+            ".",
+            later,
+            of_another,
+            f"{name}.{made}",
+            f"{name}.{made}.",
+            f"{name}.{made}.0",
+        )
+    )
+    assert not AdminToken(TOKEN).authorizes(
+        request(cookie=f"{COOKIE}={good}"), "a"
+    )  # of another start
+    late = time.time() + COOKIE_S + 1
+    monkeypatch.setattr(time, "time", lambda: late)
     assert not opens(good)
 
 
@@ -299,9 +313,9 @@ def test_too_many_wrong_tokens_have_to_wait_and_the_door_says_how_long(by_token)
     door = f"{by_token.url}owner"
     codes = [
         post(door, data={"token": f"guess {n}"}, headers=elsewhere).status_code
-        for n in range(GUESSES + 1)
+        for n in range(MAX_GUESSES + 1)
     ]
-    assert codes == [403] * GUESSES + [429]
+    assert codes == [403] * MAX_GUESSES + [429]
     late = post(door, data={"token": TOKEN}, headers=elsewhere)
     assert (late.status_code, int(late.headers["retry-after"]) > 500) == (429, True)
     assert "Too many wrong tokens: wait" in late.text
@@ -333,15 +347,15 @@ def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
 @pytest.mark.parametrize(
     ("told", "caller", "words"),
     [
-        ({}, Caller(), "**Local**"),
+        ({}, Caller(), ""),
         ({"RESNET_DEMO_PUBLIC": "1"}, Caller("a", False), "no owner is set up"),
         ({"SPACE_ID": "me/demo"}, Caller("a", False), "or duplicate the Space"),
         ({"RESNET_DEMO_ADMIN_TOKEN": TOKEN}, Caller("a", False), "[sign in as its owner](./owner)"),
         ({"RESNET_DEMO_ADMIN_TOKEN": TOKEN}, Caller(), "[Sign out](./owner)"),
         (SPACE, Caller("a", False), "sign in as its owner"),
         (SPACE, Caller("e*e", False, True), r"signed in as **e\*e**, who may not"),
-        (SPACE, Caller("me", True, True), "you are signed in as its owner"),
+        (SPACE, Caller("me", True, True), "You are signed in as its owner"),
     ],
 )
 def test_the_header_says_which_way_it_runs_in(told, caller, words):
-    assert words in way_words(Access.from_environment(told), caller)
+    assert words in access_text(Access.from_environment(told), caller)

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 
 from resnet_demo.hosting.security_headers import (
     SPACES,
-    Guard,
+    SecurityMiddleware,
     host_name,
     same_origin,
     trusted_hosts,
@@ -23,7 +23,7 @@ def asked(method="GET", path="/", host="localhost:7860", origin=None, **options)
 
     async def ask():
         inside = PlainTextResponse("inside")
-        transport = httpx.ASGITransport(Guard(inside, HOSTS, **options))
+        transport = httpx.ASGITransport(SecurityMiddleware(inside, HOSTS, **options))
         async with httpx.AsyncClient(transport=transport, base_url="http://any") as client:
             return await client.request(method, path, headers=headers)
 
@@ -108,7 +108,7 @@ def test_what_is_no_request_goes_through(scope):
     async def inside(scope, receive, send):
         seen.append(scope["type"])
 
-    asyncio.run(Guard(inside, HOSTS)({"type": scope}, None, None))
+    asyncio.run(SecurityMiddleware(inside, HOSTS)({"type": scope}, None, None))
     assert seen == [scope]
 
 

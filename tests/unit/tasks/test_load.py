@@ -100,7 +100,7 @@ async def view(viewer, until, late):
 def hang(app, run_id):
     """A viewer that asks for a look and never reads the answer; its open socket."""
     mute = socket.create_connection(("127.0.0.1", app.port))
-    ask = f"GET /look?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
+    ask = f"GET /poll?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
     mute.sendall(ask.encode())
     return mute
 

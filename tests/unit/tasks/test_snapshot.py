@@ -13,8 +13,8 @@ from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import snapshot as module
 from resnet_demo.tasks.snapshot import States, Watcher, look, summary, summary_text
 from resnet_demo.tasks.status import LOCK, Status, as_json, change, take
-from resnet_demo.ui.train.curves import Curves
-from resnet_demo.ui.train.run_panel import watched
+from resnet_demo.ui.plots import CurveCache
+from resnet_demo.ui.train.run_panel import run_parts
 from tests.unit.runs.test_view import write_log
 
 
@@ -164,16 +164,16 @@ def test_a_tick_on_a_log_of_a_million_events_takes_less_than_50_ms_of_the_proces
     services = SimpleNamespace(
         watcher=Watcher(),
         runs=SimpleNamespace(get=lambda name: run),
-        run_labels=lambda: [("mine", "mine")],
+        run_choices=lambda: [("mine", "mine")],
         slices=None,
-        curves=Curves(),
+        curves=CurveCache(),
     )
     services.watcher.look(run)
     taken = []
     for n in range(50):
         run.log().append(step(1_000_001 + n, 2000.0 + n))
         began = time.thread_time()
-        for _, make in watched(services, "mine", False).values():
+        for _, make in run_parts(services, "mine", False).values():
             make()
         taken.append(time.thread_time() - began)
     assert sorted(taken)[47] < 0.05

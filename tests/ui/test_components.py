@@ -1,11 +1,11 @@
 import gradio as gr
 import pytest
 
-from resnet_demo.ui.train.run_choice import RunChoice
+from resnet_demo.ui.components import RunDropdown
 
 
 def test_a_run_that_came_after_the_page_was_made_can_be_chosen():
-    choice = RunChoice(["older-1"])
+    choice = RunDropdown(["older-1"])
     assert choice.preprocess("newer-1") == "newer-1"
     assert choice.preprocess(None) is None
     assert choice.get_block_name() == "dropdown"  # drawn as one
@@ -14,4 +14,4 @@ def test_a_run_that_came_after_the_page_was_made_can_be_chosen():
 @pytest.mark.parametrize("nonsense", [1, ["older-1"], {"path": "/etc/passwd"}, True], ids=repr)
 def test_what_is_no_id_is_refused(nonsense):
     with pytest.raises(gr.Error, match="run must be an id, got "):
-        RunChoice(["older-1"]).preprocess(nonsense)
+        RunDropdown(["older-1"]).preprocess(nonsense)

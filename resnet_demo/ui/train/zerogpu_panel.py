@@ -8,20 +8,24 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
+from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.quota import used_by
-from resnet_demo.hosting.zerogpu.slices import LEAST_S, MOST_S, USUAL_S, SliceError
+from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
+from resnet_demo.hosting.zerogpu.slices import LEAST_S, MOST_S, USUAL_S, Slice
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import Watcher
 from resnet_demo.tasks.status import read_status
 from resnet_demo.ui.form import Form
-from resnet_demo.ui.services import QUIET, Services, plainly
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 MOST_AT_ONCE = 8  # visitors whose slices run or wait; the next ones wait in the app's own queue
 TELL_EVERY_S = 1.0
@@ -61,23 +65,23 @@ def slices_panel(
     visitor = gr.BrowserState("", storage_key="resnet-demo-visitor")  # a name that says nothing
     turn, slices, run = gr.State(None), services.slices, watched["run"]
 
-    @plainly()
+    @show_errors()
     def on_start(name: str, *values: Any) -> tuple[Any, ...]:
         return begun(services, make_config(form.asked(values)).to_dict(), name)
 
-    @plainly()
+    @show_errors()
     def on_retry(name: str, run_id: str) -> tuple[Any, ...]:
         failed = services.runs.get(run_id)
         proposed = getattr(Watcher().look(failed).view.ended, "retry", {})
         return begun(services, {**failed.config().to_dict(), **proposed}, name)
 
-    @plainly()
+    @show_errors()
     def on_resume(name: str, run_id: str) -> Turn:
         asked = services.runs.get(run_id).config()
         with services.launcher.allowed(services.caller(), asked):
             return Turn(slices.resume(run_id, name).id, time.monotonic())
 
-    @plainly()
+    @show_errors()
     def on_stop(name: str, run_id: str) -> None:
         gr.Info(slices.stop(run_id, name, services.caller()))
 
@@ -85,13 +89,13 @@ def slices_panel(
         yield from sliced(services, now, name, length)
 
     chosen = [run, visitor, turn]
-    pressed = start.click(on_start, [visitor, *form.components()], chosen, **QUIET)
-    watched["retry"].click(on_retry, [visitor, run], chosen, **QUIET)
-    watched["resume"].click(on_resume, [visitor, run], turn, **QUIET)
-    watched["stop"].click(on_stop, [visitor, run], None, **QUIET)
+    pressed = start.click(on_start, [visitor, *form.components()], chosen, **QUIET_EVENT)
+    watched["retry"].click(on_retry, [visitor, run], chosen, **QUIET_EVENT)
+    watched["resume"].click(on_resume, [visitor, run], turn, **QUIET_EVENT)
+    watched["stop"].click(on_stop, [visitor, run], None, **QUIET_EVENT)
     turn.change(
         on_turn, [turn, visitor, seconds], [words, turn],
-        concurrency_limit=MOST_AT_ONCE, trigger_mode="multiple", **QUIET,
+        concurrency_limit=MOST_AT_ONCE, trigger_mode="multiple", **QUIET_EVENT,
     )  # fmt: skip
     return pressed
 
@@ -101,7 +105,7 @@ def begun(services: Services, knobs: dict[str, Any], name: str) -> tuple[Any, ..
     name, config = name or secrets.token_urlsafe(16), make_config(knobs)
     with services.launcher.allowed(services.caller(), config):
         run = services.slices.make(config, name)
-    shown = gr.update(choices=services.run_labels(), value=run.id, visible=True)
+    shown = gr.update(choices=services.run_choices(), value=run.id, visible=True)
     return shown, name, Turn(run.id, time.monotonic())
 
 
@@ -159,3 +163,24 @@ def spent(run: Run) -> str:
     slices = used_by(run)
     total, number = sum(used.used for used in slices), len(slices)
     return f"{number} slice{'s' if number != 1 else ''}, {duration_text(total)} of GPU time so far."
+
+
+def zerogpu_slice() -> Slice:
+    """Return the function that trains on ZeroGPU for one slice.
+
+    Call this before anything touches CUDA: `spaces` replaces CUDA in this process.
+    The function raises SliceError with the platform's own message.
+    """
+    import spaces  # installed on ZeroGPU only
+
+    @spaces.GPU(duration=lambda folder, paths, seconds: round(seconds))
+    def on_gpu(folder: Path, paths: Paths, seconds: float) -> Iterator[Event | str]:
+        yield from train_slice(folder, paths, seconds)
+
+    def run_slice(folder: Path, paths: Paths, seconds: float) -> Iterator[Event | str]:
+        try:
+            yield from on_gpu(folder, paths, seconds)
+        except gr.Error as error:
+            raise SliceError(str(error.message).rstrip(".")) from error
+
+    return run_slice

@@ -8,7 +8,7 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Compiled
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.tasks.status import STATES
-from resnet_demo.ui.train import live
+from resnet_demo.ui.train import run_panel
 
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} &lt;"
 
@@ -19,7 +19,7 @@ def figures(html):
 
 
 def test_the_tiles_tell_where_a_run_is(seen, events):
-    told = figures(live.tiles(seen("running", events())))
+    told = figures(run_panel.figures_html(seen("running", events())))
     assert told == {
         "state": "Training",
         "epoch": "2 / 3",
@@ -30,27 +30,27 @@ def test_the_tiles_tell_where_a_run_is(seen, events):
         "images/s": "1,234",
         "learning rate": "0.0125",
     }
-    assert 'aria-valuenow="42"' in live.tiles(seen("running"))
+    assert 'aria-valuenow="42"' in run_panel.figures_html(seen("running"))
 
 
 def test_a_run_that_keeps_the_last_epoch_tells_the_last_validation(seen, events):
-    told = figures(live.tiles(seen("running", events(keep="last"))))
+    told = figures(run_panel.figures_html(seen("running", events(keep="last"))))
     assert told["last validation"] == "50.00%"
     assert "best validation" not in told
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_run_without_a_word_has_tiles_without_figures(state, seen):
-    told = figures(live.tiles(seen(state)))
-    assert told.pop("state") == live.STATE_WORDS[state]
+    told = figures(run_panel.figures_html(seen(state)))
+    assert told.pop("state") == run_panel.STATE_WORDS[state]
     assert set(told.values()) == {"–"}
-    assert 'aria-valuenow="0"' in live.tiles(seen(state))
+    assert 'aria-valuenow="0"' in run_panel.figures_html(seen(state))
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_nobody_elses_text_gets_into_the_tiles(state, seen, events):
     opening = {"device": HOSTILE, "precision": HOSTILE, "version": HOSTILE}
-    html = live.tiles(seen(state, events(**opening), message=HOSTILE))
+    html = run_panel.figures_html(seen(state, events(**opening), message=HOSTILE))
     assert not re.search(r"img|onerror|alert|[$&{]", html)
     assert set(re.findall(r"<(\w+)", html)) == {"div", "span", "b"}
 
@@ -67,51 +67,53 @@ def test_nobody_elses_text_gets_into_the_tiles(state, seen, events):
     ],
 )
 def test_every_state_has_a_sentence(state, told, seen):
-    assert live.sentence(seen(state, message="the message")) == told
+    assert run_panel.state_text(seen(state, message="the message")) == told
 
 
 def test_a_run_that_came_with_the_app_says_so_and_how_long_it_took(seen, events):
     look = seen("finished", events(ended=True), message="3 epochs done")
     look = replace(look, run=replace(look.run, shipped=True))
-    told = live.sentence(look)
+    told = run_panel.state_text(look)
     assert told.startswith("Came with the app, trained in 50 s: 3 epochs done. 1.65 million")
 
 
 def test_the_wait_for_a_compiler_is_explained_until_it_is_over(seen, events):
     opening = events()[:1]
-    assert "ompiling" not in live.sentence(seen("running", opening))  # nobody asked for it
+    assert "ompiling" not in run_panel.state_text(seen("running", opening))  # nobody asked for it
     look = seen("running")
     (look.run.path / "config.json").write_text(
         to_json(make_config({"compile": True, "grow_from": 1}), "0")
     )
-    assert live.sentence(look).startswith("Compiling the network")
+    assert run_panel.state_text(look).startswith("Compiling the network")
     look.run.log().append(Compiled(step=0, epoch=1, seconds=41.0))
     look.view.refresh()
-    assert "ompiling" not in live.sentence(look)
+    assert "ompiling" not in run_panel.state_text(look)
 
 
 def test_images_that_grow_are_told_until_they_have_grown(seen, events):
-    told = live.sentence(seen("running", events(sides=[20, 24, 28, 32])))  # step 5 of 12
+    told = run_panel.state_text(seen("running", events(sides=[20, 24, 28, 32])))  # step 5 of 12
     assert "images are 28 × 28 pixels by now and will grow; validation is on 32 × 32" in told
-    assert "will grow" not in live.sentence(seen("running", events(sides=[16, 32], epochs=2)))
+    assert "will grow" not in run_panel.state_text(
+        seen("running", events(sides=[16, 32], epochs=2))
+    )
     for sides in ([], [32]):
-        assert "will grow" not in live.sentence(seen("running", events(sides=sides)))
-    assert "will grow" not in live.sentence(seen("stopped", events(sides=[20, 24, 28, 32])))
+        assert "will grow" not in run_panel.state_text(seen("running", events(sides=sides)))
+    assert "will grow" not in run_panel.state_text(seen("stopped", events(sides=[20, 24, 28, 32])))
 
 
 def test_the_sentence_shows_other_peoples_words_to_the_letter(seen, events):
-    told = live.sentence(seen("failed", events(device="a*b*"), message="no <img src=x>"))
+    told = run_panel.state_text(seen("failed", events(device="a*b*"), message="no <img src=x>"))
     assert told.startswith("**Failed:** no \\<img src=x\\>.")
     assert "on a\\*b\\* in float32" in told
 
 
 def test_a_waiting_run_is_told_its_place(seen):
-    assert live.sentence(seen("queued", place=2)) == "Place 2 in the queue."
-    assert live.sentence(seen("queued", place=0)) == "Next in line, starting."
+    assert run_panel.state_text(seen("queued", place=2)) == "Place 2 in the queue."
+    assert run_panel.state_text(seen("queued", place=0)) == "Next in line, starting."
 
 
 def test_a_run_that_started_says_what_computes_what(seen, events):
-    told = live.sentence(seen("finished", events(), message="3 epochs done"))
+    told = run_panel.state_text(seen("finished", events(), message="3 epochs done"))
     assert told == (
         "Finished: 3 epochs done. 1.65 million parameters, 40.6 million multiply-adds an image, "
         "on cpu (2 threads) in float32."
@@ -122,36 +124,30 @@ def test_a_run_that_has_been_silent_for_longer_than_usual_says_so(seen, events):
     opening, *_ = events()
     old = replace(opening, clock=time.monotonic() - 40)
     look = seen("running", [old])
-    assert "No news" not in live.sentence(look)  # it only just became running
+    assert "No news" not in run_panel.state_text(look)  # it only just became running
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
-    assert live.sentence(look).endswith("*No news for 40 s.*")
+    assert run_panel.state_text(look).endswith("*No news for 40 s.*")
     stopped = replace(look, status=replace(look.status, state="stopped"))
-    assert "No news" not in live.sentence(stopped)
+    assert "No news" not in run_panel.state_text(stopped)
 
 
 def test_a_suspended_worker_is_told_at_once_and_since_when(seen, events, monkeypatch):
     monkeypatch.setattr(Look, "frozen", True)
     look = seen("running", events(), message="training")
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
-    said = re.escape(live.FROZEN)
-    assert re.search(rf"\*\*No news for \d+ s: {said}\*\*$", live.sentence(look))
+    said = re.escape(run_panel.FROZEN)
+    assert re.search(rf"\*\*No news for \d+ s: {said}\*\*$", run_panel.state_text(look))
     preparing = replace(look, status=replace(look.status, state="preparing"))
-    assert f"**No news for 40 s: {live.FROZEN}**" in live.sentence(preparing)
+    assert f"**No news for 40 s: {run_panel.FROZEN}**" in run_panel.state_text(preparing)
 
 
 def test_a_slow_run_may_be_silent_for_three_times_its_longest_step(seen, events):
-    assert live.usual_silence(seen("running", events())) == pytest.approx(30, abs=0.1)
-    assert live.usual_silence(seen("running")) >= live.SILENT_S
-
-
-def test_the_table_has_a_row_an_epoch(seen, events):
-    rows = live.epoch_rows(seen("running", events()))
-    assert rows == [[1, "2.0000", "1.5000", "25.00%", "50.00%", "40 s"]]
-    assert len(rows[0]) == len(live.EPOCH_COLUMNS)
+    assert run_panel.usual_silence_s(seen("running", events())) == pytest.approx(30, abs=0.1)
+    assert run_panel.usual_silence_s(seen("running")) >= run_panel.SILENT_S
 
 
 def test_the_log_shows_the_last_lines_and_the_end(seen, events):
-    lines = live.log_tail(seen("finished", events(ended=True)), lines=4).splitlines()
+    lines = run_panel.log_tail(seen("finished", events(ended=True)), lines=4).splitlines()
     assert len(lines) == 4
     assert all(re.match(r"\d\d:\d\d:\d\d  \w", line) for line in lines)
     assert [line.split()[1] for line in lines] == ["step", "epoch", "step", "finished"]

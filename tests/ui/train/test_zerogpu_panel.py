@@ -11,12 +11,11 @@ from resnet_demo.hosting.zerogpu.quota import Cost
 from resnet_demo.hosting.zerogpu.slice import SliceError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import LimitError, Limits, is_zero
-from resnet_demo.ui import zerogpu
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
-from resnet_demo.ui.train import duration_estimate
-from resnet_demo.ui.train.duration_estimate import Asked, follow, told_cost
-from resnet_demo.ui.train.slices_panel import Turn, begun, sliced
+from resnet_demo.ui.train import duration_estimate, zerogpu_panel
+from resnet_demo.ui.train.duration_estimate import EstimateState, told_cost, update_estimate
+from resnet_demo.ui.train.zerogpu_panel import Turn, begun, sliced
 
 KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
 
@@ -98,12 +97,15 @@ def test_another_s_run_is_refused_as_a_mistake(visited):
 
 
 def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
-    told, _, asked = follow(visited, KNOBS, None, 60)
+    told, _, asked = update_estimate(visited, KNOBS, None, 60)
     assert told.endswith(duration_estimate.UNKNOWN_COST)
     assert asked.waits_for == "quiet"
-    assert follow(visited, KNOBS, asked, 7)[0] == "⚠ seconds must be a number from 20 to 120, got 7"
+    assert (
+        update_estimate(visited, KNOBS, asked, 7)[0]
+        == "⚠ seconds must be a number from 20 to 120, got 7"
+    )
     cost = Cost(5, 270.0, 4.4, "a-run", 10.0)
-    words, _ = told_cost(cost, Asked(KNOBS, 0.0, True, slice_s=60))
+    words, _ = told_cost(cost, EstimateState(KNOBS, 0.0, True, slice_s=60))
     assert words == (
         "about **4 min 30 s** of GPU time in **5 slices** of 60 s, as measured in a-run; "
         "one slice is good for 4.4 epochs"
@@ -119,13 +121,13 @@ def test_the_real_package_leaves_a_slice_as_it_is_away_from_the_platform(tmp_pat
         yield "told"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zerogpu, "train_slice", slice_)
-        assert list(zerogpu.on_zero()(tmp_path, paths, 60)) == ["told"]
+        patch.setattr(zerogpu_panel, "train_slice", slice_)
+        assert list(zerogpu_panel.zerogpu_slice()(tmp_path, paths, 60)) == ["told"]
     assert seen == [(tmp_path, paths, 60)]
 
 
 def test_the_real_package_is_loaded_on_zero_gpu_alone():
-    code = "import sys, resnet_demo.ui.app, resnet_demo.ui.zerogpu; print(*sys.modules)"
+    code = "import sys, resnet_demo.ui.app; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"spaces.zero.client", "torch"} & set(loaded)
 

@@ -1,0 +1,83 @@
+"""The page /owner, where the owner of a public app signs in with the admin token."""
+
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from resnet_demo.hosting.access import COOKIE, COOKIE_S, Access, is_secure
+
+LOGIN_PATH = "/owner"
+MAX_BODY_BYTES = 4096
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ResNet Demo: sign in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }}
+main {{ max-width: 24rem; margin: 15vh auto; padding: 0 1rem }}
+input, button {{ font: inherit; padding: .5rem; width: 100%; margin: .5rem 0 }}
+* {{ box-sizing: border-box }}
+</style>
+<main><h1>ResNet Demo</h1><p role="status">{message}</p>
+<form method="post"><label>Admin token
+<input type="password" name="token" autocomplete="current-password" required autofocus></label>
+<button>Sign in as the owner</button></form>
+<form method="post"><button name="leave" value="1">Sign out</button></form>
+<p><a href="./">Back to the app</a></p></main></html>"""
+PROMPT = "With the token you can train, stop, delete and import."
+
+
+class OwnerLogin:
+    """ASGI middleware that serves the login page if there is an admin token."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer requests for the login page and pass on all others."""
+        is_login = scope["type"] == "http" and scope["path"].rstrip("/") == LOGIN_PATH
+        if not is_login or self.access.token is None:
+            await self.app(scope, receive, send)
+            return
+        response = await self.respond(Request(scope, receive))
+        response.headers["cache-control"] = "no-store"
+        await response(scope, receive, send)
+
+    async def respond(self, request: Request) -> Response:
+        """Return the page (GET), or sign the sender in or out (POST)."""
+        if request.method in ("GET", "HEAD"):
+            return HTMLResponse(PAGE.format(message=PROMPT))
+        if request.method != "POST":
+            return Response(status_code=405)
+        form = parse_qs(await read_body(request))
+        if "leave" in form:
+            response = RedirectResponse("./", 303)
+            response.delete_cookie(COOKIE)
+            return response
+        token, address = self.access.token, self.access.address(request)
+        if (seconds := token.wait(address)) > 0:
+            message = f"Too many wrong tokens: wait {int(seconds) + 1} s."
+            headers = {"retry-after": str(int(seconds) + 1)}
+            return HTMLResponse(PAGE.format(message=message), 429, headers)
+        if not token.verify(form.get("token", [""])[0], address):
+            return HTMLResponse(PAGE.format(message="That is not the token."), 403)
+        response = RedirectResponse("./", 303)
+        response.set_cookie(
+            COOKIE,
+            token.cookie(),
+            COOKIE_S,
+            httponly=True,
+            samesite="lax",
+            secure=is_secure(request),
+        )
+        return response
+
+
+async def read_body(request: Request) -> str:
+    """Return a form's body; empty if it is longer than any token."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return ""
+    return body.decode("utf-8", "replace")

@@ -1,0 +1,79 @@
+"""Components that several tabs use: grids of small images, progress bars, a choice of runs."""
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from resnet_demo.runs.text import transfer_text
+from resnet_demo.tasks.status import Status
+
+THUMBNAIL_PX = 128  # images are enlarged up to this side
+
+
+def gallery(elem_id: str, columns: int) -> gr.Gallery:
+    """Return a grid of images and their labels, hidden at first.
+
+    columns: 2, 3, 4, 5, 6 or 8, the counts that page.css knows. Gradio shows labels as plain text.
+    """
+    return gr.Gallery(
+        show_label=False,
+        columns=columns,
+        height="auto",
+        allow_preview=False,
+        format="png",
+        elem_id=elem_id,
+        elem_classes=grid_classes(columns),
+        interactive=False,
+        buttons=[],
+        visible=False,
+    )
+
+
+def grid_classes(columns: int, *more: str) -> list[str]:
+    """Return the CSS classes of a gallery. An update replaces all of them."""
+    return ["grid", f"grid-{columns}", *more]
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Return an image, (H, W, 3) uint8, with each pixel repeated to fill THUMBNAIL_PX.
+
+    An image whose side exceeds half of that is returned as it is.
+    """
+    times = max(1, THUMBNAIL_PX // image.shape[0])
+    return np.kron(image, np.ones((times, times, 1), np.uint8))
+
+
+def progress_bar(share: float) -> str:
+    """Return a progress bar as HTML. share: from 0 to 1."""
+    return (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * share:.0f}"><div style="width:{100 * share:.1f}%"></div></div>'
+    )
+
+
+def progress_share(status: Status) -> float:
+    """Return a task's progress from 0 to 1; 0 if its total is unknown."""
+    return min(1.0, status.done / status.total) if status.total else 0.0
+
+
+def progress_text(status: Status) -> str:
+    """Return the message, amount and rate of a live task."""
+    return transfer_text(
+        status.message, status.done, status.total or None, status.unit, status.rate
+    )
+
+
+class RunDropdown(gr.Dropdown):
+    """A dropdown of runs that accepts runs made after the page was opened.
+
+    gr.Dropdown refuses a value that was not among the choices it last sent to this page.
+    """
+
+    is_template = True  # else Gradio looks for a front end of this class's own name
+
+    def preprocess(self, payload: Any) -> str | None:
+        """Return the chosen run id, whether or not the run exists. Raises gr.Error."""
+        if payload is not None and not isinstance(payload, str):
+            raise gr.Error(f"run must be an id, got {payload!r:.100}", print_exception=False)
+        return payload

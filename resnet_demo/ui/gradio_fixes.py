@@ -1,0 +1,121 @@
+"""Changes to Gradio's internals, and uses of its undocumented parts. Measured on Gradio 6.31.0.
+
+tests/ui/test_gradio_fixes.py fails where a new version of Gradio makes one of them wrong or
+unnecessary.
+"""
+
+import asyncio
+from asyncio import iscoroutinefunction
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+from gradio import state_holder
+from gradio.blocks import Block
+from gradio.components.api_component import Api
+from gradio.context import Context, LocalContext
+from starlette.requests import HTTPConnection
+
+# Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
+QUEUE_SLEEP_S = 0.02
+# Seconds between two looks for progress updates. This app sends none through Gradio.
+PROGRESS_SLEEP_S = 1.0
+
+
+class PageState(state_holder.SessionState):
+    """The state that Gradio keeps for an open page, without what makes it grow.
+
+    Gradio 6.31 makes a component anew at each update, `gr.skip()` included, and stores it under
+    its new id for as long as the page is known: 10 KB a second for an open page. It also stores
+    the configuration of the whole page for each visitor and API call, 0.9 MB each, for links to a
+    state of the page, which this app does not offer.
+    """
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        # No blocks: nothing is copied into `config_values`.
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
+
+    def __setitem__(self, key: int, value: object) -> None:
+        if isinstance(value, Block):
+            value._id = key
+        super().__setitem__(key, value)
+
+
+def use_page_state() -> None:
+    """Have Gradio keep a PageState for each page from now on."""
+    state_holder.SessionState = PageState
+
+
+def slow_down_queue(app: gr.Blocks) -> None:
+    """Let the queue's loops sleep longer while nothing waits. Call it after `app.queue`."""
+    app._queue.sleep_when_free = QUEUE_SLEEP_S
+    app._queue.progress_update_sleep_when_free = PROGRESS_SLEEP_S
+
+
+def mute_progress(app: gr.Blocks, target: gr.State) -> None:
+    """Send the progress of all events without visible progress to one invisible component.
+
+    For each step of any event, Gradio's page copies every component that ever showed progress. The
+    timers alone cause a dozen steps a second.
+    """
+    for event in app.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [target]
+
+
+def building_blocks() -> gr.Blocks:
+    """Return the app whose `with` block is open."""
+    return Context.root_block
+
+
+def forget_session(blocks: gr.Blocks, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an API endpoint so that Gradio's session of the call is removed after it.
+
+    Gradio makes a session for each call and keeps it. Thousands of them would push the sessions
+    of open pages out of its limited store.
+    """
+
+    @wraps(endpoint)
+    async def call(*values: Any, **named: Any) -> Any:
+        try:
+            if iscoroutinefunction(endpoint):
+                return await endpoint(*values, **named)
+            return await asyncio.to_thread(endpoint, *values, **named)
+        finally:
+            blocks.state_holder.session_data.pop(session_hash(), None)
+
+    return call
+
+
+def fill_defaults(blocks: gr.Blocks) -> None:
+    """Let raw API calls leave out arguments that have a default, as Gradio's client may.
+
+    Gradio 6.31 refuses such a call without a message. An argument without default becomes None.
+    """
+    validate = blocks.validate_inputs
+
+    def fill_and_validate(called: Any, values: list[Any]) -> None:
+        if all(isinstance(block, Api) for block in called.inputs):
+            values.extend(block.value for block in called.inputs[len(values) :])
+        validate(called, values)
+
+    blocks.validate_inputs = fill_and_validate
+
+
+def current_request() -> HTTPConnection | None:
+    """Return the request of the event that runs in this context; None outside of an event."""
+    request = getattr(LocalContext.request.get(None), "request", None)
+    return request if isinstance(request, HTTPConnection) else None
+
+
+def session_hash() -> str | None:
+    """Return Gradio's name for the page whose event runs in this context."""
+    return getattr(LocalContext.request.get(None), "session_hash", None)
+
+
+def serve_file(component: Block, file: Path) -> str:
+    """Copy a file to where Gradio serves a component's files and later removes them."""
+    return component.move_resource_to_block_cache(file)

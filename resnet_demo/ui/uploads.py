@@ -1,0 +1,70 @@
+"""Uploaded files: checked before use, and removed when the last page that shows them closes.
+
+Gradio stores a file once, however many pages sent it, and removes it after an hour.
+"""
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.ui.gradio_fixes import session_hash
+
+MAX_PICTURE_BYTES = 20 * 2**20
+MAX_PAGES = 10_000  # a page whose browser never reported its end is forgotten in time
+NOT_UPLOADED = ConfigError(
+    "a file must come through an upload, got a path of this machine", "image"
+)
+
+
+class PageUploads:
+    """The uploads that each open page has shown, by Gradio's session hash. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, set[Path]] = {}
+        self.lock = threading.Lock()
+
+    def add(self, *files: Path) -> None:
+        """Record that the page of the current event shows these files."""
+        page = session_hash()
+        if page is None:
+            return
+        with self.lock:
+            self.files.setdefault(page, set()).update(files)
+            while len(self.files) > MAX_PAGES:
+                self.files.pop(next(iter(self.files)))
+
+    def close_page(self) -> None:
+        """Remove the uploads of the page that was just closed, unless another page shows them."""
+        with self.lock:
+            closed = self.files.pop(session_hash() or "", set())
+            for file in closed.difference(*self.files.values()):
+                file.unlink(missing_ok=True)
+                with suppress(OSError):  # the folder holds other files
+                    file.parent.rmdir()
+
+
+def uploaded_file(path: str | None) -> Path:
+    """Return the resolved path of an upload. Raises ConfigError for any other path."""
+    # A raw request can name any file of this machine: Gradio 6.31 does not check it.
+    folder = Path(get_upload_folder()).resolve()
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError("a file must be uploaded first, got nothing", "image")
+    try:
+        file = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # missing, a link loop, not Unicode
+        raise NOT_UPLOADED from error
+    if not file.is_relative_to(folder) or not file.is_file():
+        raise NOT_UPLOADED
+    return file
+
+
+def uploaded_picture(path: str | None) -> Path:
+    """Return the path of an uploaded picture of at most MAX_PICTURE_BYTES. Raises ConfigError."""
+    file = uploaded_file(path)
+    if (size := file.stat().st_size) > MAX_PICTURE_BYTES:
+        rule = f"a file of at most {MAX_PICTURE_BYTES:,} bytes"
+        raise ConfigError(f"the picture must be {rule}, got {size:,}", "image")
+    return file

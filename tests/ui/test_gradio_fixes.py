@@ -1,0 +1,147 @@
+"""Gradio's internals as this app changes them. A failure here means that Gradio has changed."""
+
+import asyncio
+import inspect
+import tracemalloc
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio import queueing, state_holder
+from gradio.context import LocalContext
+
+from resnet_demo.ui import gradio_fixes
+from resnet_demo.ui.app import build_app, launch
+from resnet_demo.ui.gradio_fixes import PageState
+
+
+def updates(state_class, times=5):
+    """Return the number of stored components before and after updates of a page."""
+    with gr.Blocks() as app:
+        run, plot = gr.Dropdown(["a"]), gr.Textbox()
+        gr.Button().click(lambda run: (gr.skip(), "b"), run, [run, plot])
+    [event] = app.fns.values()
+    page = state_class(app)
+    before = len(page.blocks_config.blocks)
+
+    async def tick():
+        inputs = await app.preprocess_data(event, ["a"], page)
+        return await app.postprocess_data(event, event.fn(*inputs), page)
+
+    for _ in range(times):
+        assert asyncio.run(tick())[1] == "b"
+    assert page[run._id] is not run  # Gradio made it anew
+    return before, len(page.blocks_config.blocks)
+
+
+def test_an_open_page_stores_each_component_once_however_often_it_is_updated():
+    before, after = updates(PageState)
+    assert before == after
+
+
+def test_gradio_itself_still_stores_more_components_with_each_update():
+    before, after = updates(PageState.__base__)
+    assert after > before, "PageState.__setitem__ is no longer needed"
+
+
+def bytes_per_page(app, state_class):
+    """Return the memory that Gradio's state of a new page takes."""
+    state_class(app)
+    tracemalloc.start()
+    pages = [state_class(app) for _ in range(10)]
+    each = tracemalloc.get_traced_memory()[0] / len(pages)
+    tracemalloc.stop()
+    return each
+
+
+def test_a_page_costs_little_memory(services):
+    app = build_app(services.paths)
+    assert bytes_per_page(app, PageState) < 100_000
+    assert bytes_per_page(app, PageState.__base__) > 500_000, "PageState is no longer needed"
+
+
+def test_a_launched_app_uses_page_state_and_a_slow_queue(services, monkeypatch):
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: None)
+    monkeypatch.setattr(state_holder, "SessionState", PageState.__base__)
+    app = build_app(services.paths)
+    launch(app)
+    assert state_holder.SessionState is PageState
+    assert app._queue.sleep_when_free == gradio_fixes.QUEUE_SLEEP_S
+    assert app._queue.progress_update_sleep_when_free == gradio_fixes.PROGRESS_SLEEP_S
+
+
+def test_gradio_makes_sessions_from_the_name_that_is_replaced():
+    assert "SessionState(self.blocks)" in inspect.getsource(state_holder.StateHolder.__getitem__)
+
+
+@pytest.mark.parametrize("name", ["sleep_when_free", "progress_update_sleep_when_free"])
+def test_gradios_queue_still_sleeps_by_the_attributes_that_are_set(name):
+    source = inspect.getsource(queueing.Queue)
+    assert f"asyncio.sleep(self.{name})" in source
+
+
+def test_quiet_events_send_their_progress_to_one_invisible_component(services):
+    config = build_app(services.paths).get_config_file()
+    events = config["dependencies"]
+    quiet = [event["show_progress_on"] for event in events if event["show_progress"] == "hidden"]
+    ticks = [event for event in events if any(kind == "tick" for _, kind in event["targets"])]
+    assert all(event["show_progress"] == "hidden" for event in ticks)
+    [target] = quiet[0]
+    assert all(each == [target] for each in quiet)
+    [kind] = [part["type"] for part in config["components"] if part["id"] == target]
+    assert kind == "state"
+
+
+def greeter():
+    """Return an app with one endpoint that has a default, and Gradio's record of the endpoint."""
+
+    def greet(name: str, greeting: str = "Hello") -> str:
+        return f"{greeting} {name}"
+
+    with gr.Blocks() as app:
+        gr.api(gradio_fixes.forget_session(app, greet), api_name="greet")
+    return app, next(iter(app.fns.values()))
+
+
+def test_a_raw_call_may_leave_out_what_has_a_default():
+    app, event = greeter()
+    values = ["Anna"]
+    with pytest.raises(ValueError, match=r"(?i)enough"):
+        app.validate_inputs(event, values)  # fill_defaults is still needed
+    gradio_fixes.fill_defaults(app)
+    app.validate_inputs(event, values)
+    assert values == ["Anna", "Hello"]
+
+
+def test_an_endpoint_leaves_no_session_behind():
+    app, event = greeter()
+    token = LocalContext.request.set(gr.Request(session_hash="a-call"))
+    try:
+        app.state_holder["a-call"]
+        assert "a-call" in app.state_holder
+        assert asyncio.run(event.fn("Anna")) == "Hello Anna"
+        assert "a-call" not in app.state_holder
+    finally:
+        LocalContext.request.reset(token)
+
+
+def test_the_app_being_built_is_known_inside_its_with_block_only():
+    with gr.Blocks() as app:
+        assert gradio_fixes.building_blocks() is app
+    assert gradio_fixes.building_blocks() is None
+
+
+def test_outside_of_an_event_there_is_no_request_and_no_page():
+    assert gradio_fixes.current_request() is None
+    assert gradio_fixes.session_hash() is None
+
+
+def test_a_served_file_is_a_copy_in_gradios_cache(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("a,b")
+    with gr.Blocks():
+        button = gr.DownloadButton()
+    served = gradio_fixes.serve_file(button, file)
+    assert str(served).startswith(str(button.GRADIO_CACHE))
+    assert Path(served).read_text() == "a,b"
+    assert str(served) in button.temp_files  # Gradio removes it later
