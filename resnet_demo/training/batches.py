@@ -174,5 +174,5 @@ def augment_batch(
         generator_seed=(config.seed, epoch, index),
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
         batch_size=batch_size,
-        places=places,
+        positions=places,
     )
