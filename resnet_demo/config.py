@@ -295,8 +295,15 @@ def to_json(config: TrainConfig, version: str) -> str:
     return json.dumps({**config.to_dict(), "version": version}, indent=2) + "\n"
 
 
-def from_json(text: str) -> TrainConfig:
-    """The config of a run that was written before. Raises ValueError for what is no JSON."""
-    values = json.loads(text)
-    values.pop("version", None)
-    return TrainConfig(**{**BEFORE, **values})
+def from_dict(values: Any) -> TrainConfig:
+    """Return the config that `to_json` wrote, perhaps an older version of it.
+
+    Raises ConfigError for a value outside its rule, ValueError for an unknown name.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+    known = {name: value for name, value in values.items() if name != "version"}
+    try:
+        return TrainConfig(**{**BEFORE, **known})
+    except TypeError as error:
+        raise ValueError("an unknown name") from error

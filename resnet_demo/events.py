@@ -5,10 +5,11 @@ A reader passes over kinds it does not know, so that new ones may be added. No t
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import Any, ClassVar
+
+from resnet_demo.json_files import build, parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +149,6 @@ class Failed(Ended):
     retry: dict = field(default_factory=dict)
 
 
-ABSURD = 1e300  # no run has a number as large: something else wrote that line
-
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
@@ -172,23 +171,7 @@ def to_line(event: Event) -> str:
 def from_line(line: str) -> Event | None:
     """The event of a line; None for a torn or damaged line or a kind this version does not know."""
     try:
-        values = json.loads(line)
-        kind = KINDS[values.pop("event")]
-        known = shape(kind)
-        event = kind(**{"clock": 0.0} | {n: value for n, value in values.items() if n in known})
-        return event if all(fits(getattr(event, n), type_) for n, type_ in known.items()) else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        values = parse_json(line)
+        return build(KINDS[values["event"]], {"clock": 0.0, **values})
+    except (ValueError, TypeError, KeyError):
         return None
-
-
-@cache
-def shape(kind: type[Event]) -> dict[str, Any]:
-    """Name -> what its value may be, for every field; whole numbers are floats too."""
-    return {f.name: (int, float) if f.type is float else f.type for f in fields(kind)}
-
-
-def fits(value: Any, kind: Any) -> bool:
-    """Whether a field of that kind may hold the value; no bool is a number, nor is NaN."""
-    if not isinstance(value, kind) or isinstance(value, bool):
-        return False
-    return not isinstance(value, int | float) or abs(value) < ABSURD

@@ -17,6 +17,7 @@ import numpy as np
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.json_files import read_json
 
 SPLITS = ("train", "test")
 INFO = "dataset.json"
@@ -143,8 +144,8 @@ def write_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
 def read_info(folder: Path) -> DatasetInfo:
     """The dataset in a folder, the shapes of its arrays checked. Raises DamagedError."""
     try:
-        info = DatasetInfo.from_dict(json.loads((folder / INFO).read_bytes()))
-    except (OSError, ValueError, RecursionError, DamagedError) as error:
+        info = DatasetInfo.from_dict(read_json(folder / INFO))
+    except DamagedError as error:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO}") from error
     if info.name != folder.name:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO} is of {info.name!r}")

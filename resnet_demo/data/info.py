@@ -2,12 +2,13 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.json_files import build
 
 Triple = tuple[float, float, float]
 MIN_STD = 1 / 255  # a channel that never varies would else be divided by zero
@@ -43,30 +44,19 @@ class DatasetInfo:
     def from_dict(cls, values: Any) -> "DatasetInfo":
         """The opposite of `to_dict`. Raises DamagedError for what it never wrote."""
         try:
-            given = {field.name: values[field.name] for field in fields(cls)}
-            tuples = {name: tuple(value) for name, value in given.items() if type(value) is list}
-            info = cls(**{**given, **tuples})
-            sound = _is_sound(info)
-        except (KeyError, TypeError, OverflowError) as error:
+            info = build(cls, values, complete=True)
+        except ValueError as error:
             raise DamagedError("the description of the dataset is incomplete") from error
-        if not sound:
+        if not _is_sound(info):
             raise DamagedError("the description of the dataset makes no sense")
         return info
 
 
 def _is_sound(info: DatasetInfo) -> bool:
-    words = (info.name, info.source, *info.classes, *info.skipped)
-    counts = (info.size, info.train, info.test)
-    triples = (info.mean, info.std, info.per_image_std)
     return (
-        type(info.classes) is type(info.skipped) is tuple
-        and all(type(word) is str for word in words)
-        and all(type(count) is int and count > 0 for count in counts)
-        and all(len(triple) == 3 and all(map(math.isfinite, triple)) for triple in triples)
+        min(info.size, info.train, info.test) > 0
         and min(info.mean) >= 0 < min(*info.std, *info.per_image_std)
         and len(set(info.classes)) == len(info.classes) >= 2
-        and type(info.synthetic) is bool
-        and type(info.skipped_count) is int
     )
 
 

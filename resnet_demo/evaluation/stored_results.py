@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import write_atomically
+from resnet_demo.json_files import read_json
 from resnet_demo.models.description import checksum
 
 RESULT, ANSWERS = "result.json", "answers.safetensors"
@@ -52,11 +53,11 @@ def check_answers(folder: Path) -> bytes:
 def _stored(folder: Path) -> dict[str, Any]:
     """All of result.json, checked. Raises DamagedError."""
     try:
-        values = json.loads((folder / RESULT).read_bytes())
+        values = read_json(folder / RESULT)
         if values.pop("checksum") != checksum(values):
             raise ValueError("checksum")
         return values
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (DamagedError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
             f"{RESULT} of {folder.name} is missing or damaged: evaluate again"
         ) from error

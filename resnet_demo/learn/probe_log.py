@@ -1,9 +1,9 @@
 """What the probes of a run told: a grid of layers by steps, read on from where it ended."""
 
-import math
 from dataclasses import dataclass, field
 
-from resnet_demo.events import Event, Probe, Probing, Started, fits
+from resnet_demo.events import Event, Probe, Probing, Started
+from resnet_demo.json_files import is_number
 from resnet_demo.runs.log import CHUNK, EventLog
 
 MOST = 400  # looks that are kept: a screen has no more columns for them
@@ -47,8 +47,7 @@ class Probed:
         """Whether it tells a number, or that there was none, of each layer."""
         both = (probe.gradients, probe.activations)
         return all(
-            len(numbers) == len(self.layers)
-            and all(n is None or (fits(n, float) and math.isfinite(n)) for n in numbers)
+            len(numbers) == len(self.layers) and all(n is None or is_number(n) for n in numbers)
             for numbers in both
         )
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError, NotFoundError
-from resnet_demo.events import fits
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.export.finished import copy_told, finished
 from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.json_files import is_number, read_json
 from resnet_demo.runs.groups import Group, Membership, write
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
@@ -84,11 +84,11 @@ def operated(run: Run, datasets: Datasets) -> dict[str, bytes]:
 def chart_of(run: Run) -> dict[str, Any] | None:
     """What `operated` put down beside a recording; None where nothing sound is there."""
     try:
-        chart = json.loads((run.path / CHART).read_text("utf-8"))
+        chart = read_json(run.path / CHART)
         rows = [*chart["strengths"], *chart["blocks"]]
-        sound = all(fits(row[1], float) and 0 <= row[1] <= 1 for row in rows)
+        sound = all(is_number(row[1]) and 0 <= row[1] <= 1 for row in rows)
         return chart if sound and chart["n"] > 0 else None
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+    except (DamagedError, TypeError, KeyError, IndexError):
         return None
 
 

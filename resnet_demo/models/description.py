@@ -14,9 +14,9 @@ from typing import Any
 from resnet_demo.architectures import check_architecture
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.files import sha256_of
+from resnet_demo.json_files import build, convert, field_types, parse_json
 
 WEIGHTS, DESCRIPTION, PENDING = "model.safetensors", "model.json", "model.json.new"
-KINDS = {"network": dict, "classes": list, "preprocessing": dict, "metrics": dict, "sha256": str}
 NETWORK = {"name", "num_classes", "stem", "batch_norm"}  # the arguments of build_model
 
 
@@ -31,13 +31,10 @@ class Description:
     sha256: str
 
     def __post_init__(self) -> None:
-        for name, kind in KINDS.items():
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"{name} is not a {kind.__name__}")
+        for name, kind in field_types(type(self)).items():
+            convert(getattr(self, name), kind)
         if self.network.keys() != NETWORK or not isinstance(self.network["batch_norm"], bool):
             raise ValueError(f"network does not hold just {', '.join(sorted(NETWORK))}")
-        if not all(isinstance(label, str) for label in self.classes):
-            raise ValueError("a class has no name")
         if self.network["num_classes"] != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes do not fit the network")
         check_architecture(self.network["name"], self.network["stem"])
@@ -84,11 +81,11 @@ def belonging(folder: Path, digest: str | None = None) -> Path:
 def read_description(path: Path) -> Description:
     """Raises DamagedError for a file that is not, to the letter, what was written."""
     try:
-        values = json.loads(read_whole(path))
+        values = parse_json(read_whole(path))
         if values.pop("checksum") != checksum(values):
             raise ValueError("checksum")
-        return Description(**values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
+        return build(Description, values, exact=True)
+    except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
         raise DamagedError(
             f"{path.name} of {path.parent.name} is damaged and is not used: it was altered or torn"
         ) from error

@@ -8,10 +8,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from resnet_demo.errors import NotFoundError
-from resnet_demo.events import fits
+from resnet_demo.errors import DamagedError, NotFoundError
+from resnet_demo.json_files import read_object
 from resnet_demo.runs.store import Run, Runs
 
 FILE = "group.json"
@@ -54,11 +53,9 @@ class Group:
 def membership(run: Run) -> Membership | None:
     """None for a run on its own; also where group.json is damaged, since the run is not."""
     try:
-        values: dict[str, Any] = json.loads((run.path / FILE).read_text("utf-8"))
-        told = Membership(**values)
-    except (OSError, ValueError, TypeError, RecursionError):
+        return read_object(run.path / FILE, Membership, exact=True)
+    except DamagedError:
         return None
-    return told if all(fits(value, str) for value in asdict(told).values()) else None
 
 
 def groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:

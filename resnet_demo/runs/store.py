@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from resnet_demo.config import TrainConfig, from_json
+from resnet_demo.config import TrainConfig, from_dict
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
+from resnet_demo.json_files import read_json
 from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 
@@ -32,8 +33,8 @@ class Run:
     def config(self) -> TrainConfig:
         """What the run was told. Raises DamagedError."""
         try:
-            return from_json((self.path / "config.json").read_text("utf-8"))
-        except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
+            return from_dict(read_json(self.path / "config.json"))
+        except (DamagedError, ValueError, ConfigError) as error:
             raise DamagedError(f"config.json of run {self.id} is damaged") from error
 
     def log(self) -> EventLog:

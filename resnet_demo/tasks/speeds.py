@@ -5,7 +5,6 @@ writes it anew.
 """
 
 import json
-import math
 import os
 import platform
 import time
@@ -15,7 +14,9 @@ from typing import Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo
+from resnet_demo.errors import DamagedError
 from resnet_demo.files import write_atomically
+from resnet_demo.json_files import build, read_json
 
 SAME_WORK = (
     "model", "stem", "batch_norm", "image_size", "precision", "optimizer", "compile",
@@ -53,7 +54,7 @@ def machine() -> str:
 def find(root: Path, work: dict[str, Any]) -> Measured | None:
     """The newest measurement of that work under a root of runs; None where there is none."""
     rows = [row for row in rows_of(root) if row["work"] == work]
-    return max((measured(row) for row in rows), key=lambda one: one.time, default=None)
+    return max((build(Measured, row) for row in rows), key=lambda one: one.time, default=None)
 
 
 def keep(root: Path, work: dict[str, Any], speed: Any) -> None:
@@ -78,21 +79,15 @@ def file_of(root: Path) -> Path:
 def rows_of(root: Path) -> list[dict[str, Any]]:
     """What the file holds; nothing where it is damaged, or is not there."""
     try:
-        rows = json.loads(file_of(root).read_text("utf-8"))
-        return rows if isinstance(rows, list) and all(map(is_sound, rows)) else []
-    except (OSError, ValueError, RecursionError):
+        rows = read_json(file_of(root))
+    except DamagedError:
         return []
+    return rows if isinstance(rows, list) and all(map(is_sound, rows)) else []
 
 
 def is_sound(row: Any) -> bool:
     """Whether a row can be calculated with."""
     try:
-        told = measured(row)
-        return "work" in row and told.train > 0 and math.isfinite(sum(vars(told).values()))
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return build(Measured, row).train > 0 and "work" in row
+    except ValueError:
         return False
-
-
-def measured(row: dict[str, Any]) -> Measured:
-    """A row without what it is about. Raises KeyError, TypeError, ValueError, OverflowError."""
-    return Measured(*(float(row[name]) for name in ("train", "val", "time")))

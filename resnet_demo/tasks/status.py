@@ -22,12 +22,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
 from resnet_demo.files import full_told, mark, write_atomically
+from resnet_demo.json_files import read_object
 
 LEGAL: dict[str, tuple[str, ...]] = {
     "queued": ("preparing", "stopping", "failed"),
@@ -117,15 +118,10 @@ def now_queued() -> dict[str, Any]:
 
 def read_status(folder: Path) -> Status:
     """The status as it stands. Raises DamagedError."""
-    try:
-        values = json.loads((folder / "status.json").read_text("utf-8"))
-        known = {f.name for f in fields(Status)}
-        status = Status(**{name: value for name, value in values.items() if name in known})
-        if status.state not in LEGAL:
-            raise ValueError(status.state)
-        return status
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DamagedError(f"status.json of {folder.name} is damaged") from error
+    status = read_object(folder / "status.json", Status)
+    if status.state not in LEGAL:
+        raise DamagedError(f"status.json of {folder.name} is damaged")
+    return status
 
 
 def change(folder: Path, state: str, *, unless: tuple[str, ...] = (), **values: Any) -> Status:

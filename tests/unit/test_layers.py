@@ -14,7 +14,9 @@ HOUSE = (
     *("ui", "cli", "hosting", "bench", "tasks", "learn", "export", "training"),
     *("evaluation", "inference", "runs", "models", "data"),
 )
-FOUNDATION = ("config", "architectures", "events", "paths", "files", "errors", "lru")
+FOUNDATION = (
+    *("config", "architectures", "events", "json_files", "paths", "files", "errors", "lru"),
+)
 LAYERS = ("__main__", *HOUSE, *FOUNDATION, "__init__")
 HEAVY = {"torch", "torchvision", "numpy", "gradio"}
 SOURCES = sorted((ROOT / "resnet_demo").rglob("*.py"))

@@ -4,7 +4,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from resnet_demo.errors import DamagedError
 from resnet_demo.files import write_atomically
+from resnet_demo.json_files import read_object
 from resnet_demo.runs.store import Run
 
 OWNER = "visitor.json"
@@ -31,7 +33,6 @@ def own(run: Run, owner: Owner) -> None:
 def owner_of(run: Run) -> Owner:
     """What `own` put down; nobody's where nothing sound is there."""
     try:
-        told = json.loads((run.path / OWNER).read_text("utf-8"))
-        return Owner(str(told["visitor"]), told["wanted"] is True)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return read_object(run.path / OWNER, Owner)
+    except DamagedError:
         return Owner()

@@ -12,6 +12,7 @@ from statistics import median
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.hosting.zerogpu.slice import SPARE_S
+from resnet_demo.json_files import build, parse_json
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate_from_runs
 
@@ -61,10 +62,8 @@ def used_by(run: Run) -> list[Used]:
 def from_line(line: str) -> Used | None:
     """What a line tells; None for a torn or damaged one."""
     try:
-        told = json.loads(line)
-        numbers = [float(told[name]) for name in ("asked", "used", "worked")]
-        return Used(*numbers, bool(told["killed"])) if math.isfinite(sum(numbers)) else None
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return build(Used, parse_json(line))
+    except ValueError:
         return None
 
 

@@ -233,7 +233,19 @@ def test_a_status_is_whole_whenever_it_is_read(folder):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "[]", '{"state": "paused"}', '{"state": []}', "{}", "3"]
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '{"state": "paused"}',
+        '{"state": []}',
+        "{}",
+        "3",
+        "[" * 100_000,
+        '{"state": "running", "rate": "fast", "total": 9}',
+    ],
 )
 def test_a_damaged_status_is_said_and_never_guessed(folder, text):
     folder.mkdir()
