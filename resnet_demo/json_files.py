@@ -5,6 +5,7 @@ and its import costs as much as the whole start of the command line.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -27,19 +28,22 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     # What json.loads can just read may still exceed the recursion limit of a later step.
-    level, depth = [value], 0
-    while level := [item for items in map(children, level) for item in items]:
+    containers, depth = nested([value]), 0
+    while containers:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError(f"more than {MAX_DEPTH} levels")
+        containers = [
+            inner
+            for outer in containers
+            for inner in nested(outer.values() if isinstance(outer, dict) else outer)
+        ]
     return value
 
 
-def children(value: Any) -> Any:
-    """Return the items of a list or the values of an object; nothing for other values."""
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def nested(values: Iterable[Any]) -> list[Any]:
+    """Return those values that are lists or objects."""
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def read_json(path: Path) -> Any:
