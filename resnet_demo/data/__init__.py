@@ -1,6 +1,6 @@
-"""Datasets, splits, augmentation and what happens to a picture before a network sees it.
+"""Datasets, splits, augmentation and the preprocessing of pictures.
 
-No torch here: the app lists datasets before torch is wanted.
+The package itself imports no torch, so that the app can list datasets before torch is loaded.
 """
 
 from resnet_demo.data.splits import split_indices

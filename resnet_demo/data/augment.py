@@ -1,26 +1,27 @@
-"""Randomness is a function: what happens to a batch follows from (seed, epoch, step) alone.
+"""Augmentation on the device. What happens to a batch follows from (seed, epoch, step) alone.
 
-Numbers are drawn on the CPU, a handful for each image, and go to the device of the images: a GPU
-and a laptop train on the same pixels, and a resumed run on the ones it would have seen.
+A few numbers per image are drawn on the CPU and sent to the images' device. So a GPU and a laptop
+train on the same pixels, and a resumed run on those it would have seen without the break.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ORDER, AUGMENT, MIRROR = 1, 2, 3  # what a stream is for: equal numbers never mean equal streams
+# One random stream per purpose: equal numbers in two purposes never give equal streams.
+ORDER, AUGMENT, MIRROR = 1, 2, 3
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training images in one epoch: (n,) int64, on the CPU."""
+    """Return the order of the training images in one epoch: (n,) int64, on the CPU."""
     return torch.randperm(n, generator=_generator(ORDER, (seed, epoch)))
 
 
 def mirror_mask(n: int, seed: int, epoch: int) -> Tensor:
-    """Which of the training images an epoch mirrors: (n,) bool, on the CPU.
+    """Return which of the training images an epoch mirrors: (n,) bool, on the CPU.
 
-    A random half, and in the next epoch the other half: every two epochs show each image both ways
-    (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3.6).
+    A random half in one epoch, the other half in the next: every two epochs show each image both
+    ways (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3.6).
     """
     first = torch.randint(2, (n,), generator=_generator(MIRROR, (seed,)))
     return (first + epoch) % 2 == 1
@@ -37,14 +38,15 @@ def augment(
     batch_size: int | None = None,
     positions: Tensor | slice = slice(None),
 ) -> Tensor:
-    """Mirror images, move and blank them at random; (B, H, W, 3) uint8 in and out, same device.
+    """Mirror, shift and blank images at random; (B, H, W, 3) uint8 in and out, same device.
 
-    mirror: (B,) bool, which of them left to right; None: none. crop: move by up to so many pixels
-    each way, edges mirrored without repeating the outermost pixel. cutout: side of a square of
-    the colour `fill`, its centre anywhere, so that some of it may fall outside (DeVries and
-    Taylor 2017).
-    generator_seed: whole numbers from 0, such as (seed, epoch, step). What is drawn for one is
-    the same whether or not the other is on.
+    mirror: (B,) bool, which images to mirror left to right; None: none.
+    crop: shift by up to so many pixels each way; edges are reflected without repeating the
+    outermost pixel.
+    cutout: side of a square filled with the colour `fill`. Its centre lies anywhere in the image,
+    so part of it may fall outside (DeVries and Taylor 2017).
+    generator_seed: non-negative integers, such as (seed, epoch, step). The draws for crop are the
+    same with and without cutout.
     batch_size, positions: the images are those at these positions (from 0) of a batch of that size,
     and each gets the draws of its position. None: they are the whole batch.
     """
@@ -52,11 +54,12 @@ def augment(
         return images
     height, width = images.shape[1:3]
     generator = _generator(AUGMENT, generator_seed)
-    choices, drawn_for = (2 * crop + 1, 2 * crop + 1, height, width), (batch_size or len(images), 1)
-    drawn = torch.stack([torch.randint(n, drawn_for, generator=generator) for n in choices])
-    drawn = drawn[:, positions]
-    # not waiting: a copy that waits would hold the host up until the device has nothing to do
-    down, right, middle_y, middle_x = drawn.to(images.device, non_blocking=True)
+    shape = (batch_size or len(images), 1)
+    ranges = (2 * crop + 1, 2 * crop + 1, height, width)
+    draws = torch.stack([torch.randint(n, shape, generator=generator) for n in ranges])
+    draws = draws[:, positions]
+    # non_blocking: a blocking copy would make the host wait until the device is idle.
+    down, right, middle_y, middle_x = draws.to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
     hole = None
@@ -71,7 +74,7 @@ def augment(
 
 
 def _generator(purpose: int, numbers: tuple[int, ...]) -> torch.Generator:
-    # the length is told too: a SeedSequence takes (1, 2) and (1, 2, 0) for the same
+    # The length is part of the entropy: SeedSequence treats (1, 2) and (1, 2, 0) alike.
     entropy = [purpose, len(numbers), *numbers]
     seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed) >> 1)
@@ -82,7 +85,7 @@ def _within(position: Tensor, start: Tensor, length: int) -> Tensor:
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """An index beyond either edge as its mirror image inside: -1 is 1, size is size - 2."""
+    """Mirror an index beyond either edge back inside: -1 becomes 1, size becomes size - 2."""
     period = max(2 * (size - 1), 1)
     index = index % period
     return torch.where(index < size, index, period - index)
@@ -91,10 +94,11 @@ def _reflect(index: Tensor, size: int) -> Tensor:
 def _gather(
     images: Tensor, rows: Tensor, columns: Tensor, hole: Tensor | None, fill: tuple[int, int, int]
 ) -> Tensor:
-    """images[b, rows[b, y], columns[b, x]], or fill where hole[b, y, x]; hole: (B, H, W) bool.
+    """Return images[b, rows[b, y], columns[b, x]], or fill where hole[b, y, x].
 
-    One gather of whole pixels from a list of all; the colour of holes is the last in the list.
+    hole: (B, H, W) bool.
     """
+    # One gather of whole pixels from a flat list; the fill colour is appended as its last entry.
     batch, height, width = images.shape[:3]
     pixels = images.reshape(-1, 3)
     first = torch.arange(batch, device=images.device)[:, None, None] * (height * width)

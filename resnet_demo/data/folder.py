@@ -1,7 +1,7 @@
 """A dataset on disk: `dataset.json`, and images and labels of both splits as .npy. No torch here.
 
-A dataset is built in a hidden folder beside its place, `dataset.json` last, and then takes its
-name: what is there is complete, and a kill leaves nothing that looks like it.
+A dataset is built in a hidden folder and renamed at the end, `dataset.json` written last. So a
+dataset that has its name is complete, and a killed process leaves nothing that looks like one.
 """
 
 import json
@@ -21,32 +21,33 @@ from resnet_demo.json_files import read_json
 
 SPLITS = ("train", "test")
 INFO = "dataset.json"
-ProgressCallback = Callable[[int, int | None, str], None]  # done, total, what is happening
-NAMED_SKIPPED = 20  # this many unreadable files are named in dataset.json
 FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
+NAMED_SKIPPED = 20  # so many unreadable files are named in dataset.json
+ProgressCallback = Callable[[int, int | None, str], None]  # done, total, message
 
 
 def is_complete(folder: Path) -> bool:
-    """True where a dataset was finished, be it damaged since."""
+    """Return True for a dataset that was finished, even if it is damaged since."""
     return (folder / INFO).exists()
 
 
 @contextmanager
 def new_dataset(root: Path, name: str) -> Iterator[Path]:
-    """A hidden folder to build in; it becomes `root/name` at the end, or vanishes on any error.
+    """Yield a hidden folder to build in; at the end it becomes `root/name`.
 
-    Raises ConfigError where there is already a dataset, DemoError for a full or read-only disk.
+    After any error the folder is removed. Raises ConfigError where there is already a dataset of
+    that name, DemoError for a full or read-only disk.
     """
     target = root / check_name(name, "name")
     partial = root / f".{name}.partial-{os.getpid()}"
     _check_free(target)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(root, name)
+        _remove_abandoned(root, name)
         partial.mkdir()
         yield partial
-        _check_free(target)
-        shutil.rmtree(target, ignore_errors=True)  # only an incomplete one gets here
+        _check_free(target)  # again: another process may have finished meanwhile
+        shutil.rmtree(target, ignore_errors=True)  # only an incomplete dataset gets here
         partial.rename(target)
         sync_folder(root)
     except OSError as error:
@@ -60,12 +61,14 @@ def _check_free(target: Path) -> None:
     if is_complete(target):
         raise ConfigError(f"there is already a dataset named {target.name!r}", "name")
     if target.exists() and not (target.is_dir() and FILES.issuperset(os.listdir(target))):
-        # somebody's own files, perhaps the very pictures to import: never removed
-        raise ConfigError(f"the folder {target} is in the way: choose another name", "name")
+        # Files that are not ours are never removed: they may be the very pictures to import.
+        raise ConfigError(
+            f"the folder {target} exists and holds other files: choose another name", "name"
+        )
 
 
-def _clear_abandoned(root: Path, name: str) -> None:
-    """Remove what builders left that are dead or were this process."""
+def _remove_abandoned(root: Path, name: str) -> None:
+    """Remove the hidden folders of dead processes, and of earlier attempts of this one."""
     for folder in root.glob(f".{name}.partial-*"):
         pid = folder.name.rpartition("-")[2]
         if not pid.isdigit() or int(pid) == os.getpid() or not _is_alive(int(pid)):
@@ -74,35 +77,34 @@ def _clear_abandoned(root: Path, name: str) -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)  # sends nothing
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's
+        pass  # another user's process
     return True
 
 
 def write_split(
     folder: Path, split: str, chunks: Iterable[np.ndarray], labels: np.ndarray, size: int
 ) -> PixelStatistics:
-    """Write one split. chunks: (n, size, size, 3) uint8 in turn, as many images as labels (N,).
-
-    Plain writes, not a memory map: a full disk is then an error and not a signal.
-    """
-    moments, shape = PixelStatistics(), (len(labels), size, size, 3)
-    with _durable(folder / f"{split}-images.npy") as file:
+    """Write one split. chunks: (n, size, size, 3) uint8 in order; labels: (N,) for all of them."""
+    statistics, shape = PixelStatistics(), (len(labels), size, size, 3)
+    # Plain writes instead of a memory map: a full disk then raises OSError and is no SIGBUS.
+    with _open_durable(folder / f"{split}-images.npy") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk).data)
-            moments.add(chunk)
-    with _durable(folder / f"{split}-labels.npy") as file:
+            statistics.add(chunk)
+    with _open_durable(folder / f"{split}-labels.npy") as file:
         np.save(file, labels.astype(np.int64), allow_pickle=False)
-    return moments
+    return statistics
 
 
 @contextmanager
-def _durable(path: Path) -> Iterator[BinaryIO]:
+def _open_durable(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing and sync it to disk at the end."""
     with open(path, "wb") as file:
         yield file
         file.flush()
@@ -113,18 +115,21 @@ def describe(
     name: str,
     classes: tuple[str, ...],
     size: int,
-    moments: dict[str, PixelStatistics],
+    statistics: dict[str, PixelStatistics],
     source: str,
     skipped: Sequence[str] = (),
 ) -> DatasetInfo:
-    """The description of what `write_split` wrote. skipped: all unreadable files."""
-    train = moments["train"]
+    """Return the description of a dataset that `write_split` wrote.
+
+    statistics: of both splits. skipped: the names of all unreadable files.
+    """
+    train = statistics["train"]
     return DatasetInfo(
         name=name,
         classes=classes,
         size=size,
         train=train.images,
-        test=moments["test"].images,
+        test=statistics["test"].images,
         mean=train.mean(),
         std=train.std(),
         per_image_std=train.per_image_std(),
@@ -136,13 +141,13 @@ def describe(
 
 
 def write_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
-    """Write dataset.json, the last file of a dataset. Returns info."""
+    """Write dataset.json, the last file of a dataset, and return info."""
     write_atomically(folder / INFO, (json.dumps(info.to_dict(), indent=2) + "\n").encode())
     return info
 
 
 def read_info(folder: Path) -> DatasetInfo:
-    """The dataset in a folder, the shapes of its arrays checked. Raises DamagedError."""
+    """Read dataset.json and check the shapes of the arrays. Raises DamagedError."""
     try:
         info = DatasetInfo.from_dict(read_json(folder / INFO))
     except DamagedError as error:
@@ -155,19 +160,19 @@ def read_info(folder: Path) -> DatasetInfo:
 
 
 def open_split(folder: Path, info: DatasetInfo, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, size, size, 3) uint8, mapped from disk, and labels (N,) int64, both as written.
+    """Return images (N, size, size, 3) uint8, mapped from disk, and labels (N,) int64.
 
-    Writing to the images changes the caller's view only. Raises DamagedError.
+    Writing to the images changes the caller's copy only. Raises DamagedError.
     """
     count = getattr(info, split)
-    images = _mapped(folder / f"{split}-images.npy", (count, info.size, info.size, 3), np.uint8)
-    labels = _mapped(folder / f"{split}-labels.npy", (count,), np.int64)
+    images = _map_array(folder / f"{split}-images.npy", (count, info.size, info.size, 3), np.uint8)
+    labels = _map_array(folder / f"{split}-labels.npy", (count,), np.int64)
     return images, labels
 
 
-def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        array = np.load(path, mmap_mode="c", allow_pickle=False)  # a pickle could run code
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(f"the dataset {path.parent.name!r} is damaged: {path.name}") from error
     if array.shape != shape or array.dtype != dtype:
@@ -177,9 +182,9 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 def check_labels(info: DatasetInfo, labels: np.ndarray) -> np.ndarray:
-    """The labels in memory. Raises DamagedError for one that is no class."""
+    """Return the labels, copied to memory. Raises DamagedError for a label without a class."""
     labels = np.array(labels)
     if labels.min() < 0 or labels.max() >= len(info.classes):
-        wrong = "its labels name a class that is not there"
-        raise DamagedError(f"the dataset {info.name!r} is damaged: {wrong}")
+        message = f"the dataset {info.name!r} is damaged: its labels name a class that is not there"
+        raise DamagedError(message)
     return labels

@@ -1,7 +1,7 @@
-"""Progressive resizing: training images that are small at first and grow. No torch here.
+"""Progressive resizing: training images that start small and grow during a run. No torch here.
 
-Small images are cheap, and enough for what a network learns first (Tan & Le 2021, "EfficientNetV2",
-section 4, who also cite where it comes from).
+Small images are cheap, and enough for what a network learns first (Tan & Le 2021,
+"EfficientNetV2", section 4, who also cite earlier work).
 """
 
 from collections.abc import Sequence
@@ -10,34 +10,36 @@ from itertools import pairwise
 from resnet_demo.architectures import smallest_image
 from resnet_demo.config import TrainConfig
 
-SIZES = 4  # a few only: for each, a device sets itself up anew
-GROWTH_SHARE = 0.6  # share of the run after which the images have their full size
+SIZES = 4  # few, since a device tunes its kernels anew for each size
+GROWTH_SHARE = 0.6  # share of the run after which images have their full size
 
 
 def image_sizes(config: TrainConfig) -> list[int]:
-    """The sides in pixels that training images have in turn; the last one is image_size.
+    """Return the sides in pixels that training images have in turn; the last is image_size.
 
-    None is smaller than the network takes. One alone where nothing grows.
+    None is below the network's minimum. Where nothing grows, there is one size.
     """
-    last, least = config.image_size, smallest_image(config.model, config.stem)
-    first = max(round(config.grow_from * last), least)
+    last, minimum = config.image_size, smallest_image(config.model, config.stem)
+    first = max(round(config.grow_from * last), minimum)
     return sorted({round(first + (last - first) * i / (SIZES - 1)) for i in range(SIZES)})
 
 
-def image_size_at(sides: Sequence[int], done: float, whole: float = 1.0) -> int:
-    """The side after `done` of `whole`, steps of a run say: even stretches, then the last."""
-    stretch = int(done / whole / GROWTH_SHARE * (len(sides) - 1))
-    return sides[min(max(stretch, 0), len(sides) - 1)]
+def image_size_at(sizes: Sequence[int], done: float, total: float = 1.0) -> int:
+    """Return the side after `done` of `total` steps.
 
-
-def relative_cost(sides: Sequence[int], done: float = 1.0, whole: float = 1.0) -> float:
-    """What the first `done` of `whole` cost, steps of a run say, in such of full-sized images.
-
-    Pixels are counted: convolutions cost so, and the rest follows nearly.
+    The sizes before the last take equal shares of the first 60 % of the run, the last one the rest.
     """
-    starts = [GROWTH_SHARE * i / max(len(sides) - 1, 1) * whole for i in range(len(sides))]
-    stretches = zip(sides, pairwise([*starts, whole]), strict=True)
+    index = int(done / total / GROWTH_SHARE * (len(sizes) - 1))
+    return sizes[min(max(index, 0), len(sizes) - 1)]
+
+
+def relative_cost(sizes: Sequence[int], done: float = 1.0, total: float = 1.0) -> float:
+    """Return the cost of the first `done` of `total` steps, in steps at the full image size.
+
+    Counts pixels: the cost of convolutions is proportional to them, and the rest nearly so.
+    """
+    starts = [GROWTH_SHARE * i / max(len(sizes) - 1, 1) * total for i in range(len(sizes))]
+    phases = zip(sizes, pairwise([*starts, total]), strict=True)
     return sum(
-        (side / sides[-1]) ** 2 * max(0.0, min(end, done) - start)
-        for side, (start, end) in stretches
+        (size / sizes[-1]) ** 2 * max(0.0, min(end, done) - start) for size, (start, end) in phases
     )

@@ -1,6 +1,7 @@
-"""From stored pixels to what a network is shown: one function for training, evaluation, uploads.
+"""Preprocessing from stored pixels to a network's input, for training, evaluation and uploads.
 
-Its parameters travel with the weights: a network sees a picture as it saw those it learned from.
+Its parameters travel with the weights, so that a network sees a picture as it saw those it
+learned from.
 """
 
 import math
@@ -17,14 +18,14 @@ from resnet_demo.data.pictures import fit_to_square
 from resnet_demo.errors import DamagedError
 
 ARTICLE_MEAN = (0.4914, 0.4822, 0.4465)
-ARTICLE_STD = (0.2023, 0.1994, 0.2010)  # the mean of per-image deviations, taken for the pixels'
-CIFAR_STD = (0.2470, 0.2435, 0.2616)
-MAX_SIDE = 4096  # pixels; more is no side of an image that a network here was trained on
+ARTICLE_STD = (0.2023, 0.1994, 0.2010)  # the tutorial's: the mean of per-image deviations
+CIFAR_STD = (0.2470, 0.2435, 0.2616)  # of all training pixels
+MAX_SIDE = 4096  # pixels; no network here was trained on larger images
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """source_size and image_size in pixels, stored and shown; mean and std on the 0..1 scale."""
+    """Sizes in pixels (stored and shown to the network), mean and std on the 0..1 scale."""
 
     source_size: int
     image_size: int
@@ -32,55 +33,61 @@ class Preprocessing:
     std: Triple
 
     def to_dict(self) -> dict[str, Any]:
-        """Field name -> value, ready for JSON."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Return field name -> value, ready for JSON."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: Any) -> "Preprocessing":
-        """The opposite of `to_dict`. Raises DamagedError for what it never wrote."""
+        """Return the preprocessing from `to_dict`'s values. Raises DamagedError for any others."""
         try:
-            sides = [values[name] for name in ("source_size", "image_size")]
+            sizes = [values[name] for name in ("source_size", "image_size")]
             mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedError("the preprocessing is incomplete") from error
-        sound = (
-            all(type(side) is int and 0 < side <= MAX_SIDE for side in sides)
+        valid = (
+            all(type(size) is int and 0 < size <= MAX_SIDE for size in sizes)
             and len(mean) == len(std) == 3
             and all(map(math.isfinite, mean + std))
             and min(std) > 0
         )
-        if not sound:
-            raise DamagedError("the preprocessing makes no sense")
-        return cls(*sides, mean, std)
+        if not valid:
+            raise DamagedError("the preprocessing has invalid values")
+        return cls(*sizes, mean, std)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 -> (B, 3, image_size, image_size) normalized, channels last in memory.
+        """Return images (B, H, W, 3) uint8 resized and normalized: (B, 3, S, S) float32.
 
-        Resized as PIL does, bilinear and antialiased, but for its rounding to whole numbers:
-        from 32 to 224 pixels the two differ by 0.27 of 255 on average over CIFAR-10's test images.
+        S is image_size; memory is channels last. The resize is PIL's, bilinear and antialiased,
+        without its rounding to integers: from 32 to 224 pixels the two differ by 0.27 of 255 on
+        average over CIFAR-10's test images.
         """
         side, shrinks = self.image_size, self.image_size < min(images.shape[1:3])
-        x = self._normalized(images).permute(0, 3, 1, 2)  # a view: channels stay last in memory
+        x = self._normalize(images).permute(0, 3, 1, 2)  # a view: channels stay last in memory
         if x.shape[2:] != (side, side):
-            # after normalizing, which it commutes with: 49 times fewer numbers at 32 to 224.
-            # Antialiasing changes nothing where an image grows, but takes longer.
+            # Resize after normalizing: the two commute, and from 32 to 224 pixels normalizing
+            # first handles 49 times fewer numbers. Antialiasing has no effect where an image
+            # grows, but takes time.
             x = F.interpolate(x, (side, side), mode="bilinear", antialias=shrinks)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _normalized(self, images: Tensor) -> Tensor:
-        """(B, H, W, 3) float32. By whole rows: six times faster than by threes of channels."""
+    def _normalize(self, images: Tensor) -> Tensor:
+        """Return images (B, H, W, 3) as normalized float32."""
+        # Works on whole rows: six times faster than broadcasting over groups of three channels.
         width = images.shape[2]
         std = torch.tensor(self.std)
         affine = torch.stack((1 / (255 * std), torch.tensor(self.mean) / std)).repeat(1, width)
-        # not waiting: a copy that waits would hold the host up until the device has nothing to do
+        # non_blocking: a blocking copy would make the host wait until the device is idle.
         scale, shift = affine.to(images.device, non_blocking=True)
         rows = images.reshape(*images.shape[:2], width * 3).float()
         return rows.mul_(scale).sub_(shift).view(images.shape)
 
     def fit_picture(self, rgb: np.ndarray, fit: str = "crop") -> np.ndarray:
-        """An upload (H, W, 3) uint8 as the dataset would store it: (source_size, source_size, 3).
+        """Return an upload (H, W, 3) uint8 as a dataset stores it: (source_size, source_size, 3).
 
-        fit: one of `data.pictures.FITS`; `crop` is how the dataset's own pictures were made square.
+        fit: one of `data.pictures.FITS`; the dataset's own pictures were made square by `crop`.
         Raises ConfigError for another.
         """
         return fit_to_square(rgb, self.source_size, fit)
@@ -89,16 +96,12 @@ class Preprocessing:
 def preprocessing_for(
     info: DatasetInfo, image_size: int, per_image_std: bool = False
 ) -> Preprocessing:
-    """Published numbers for cifar10, measured ones for any other dataset.
+    """Return the preprocessing of a dataset: published numbers for cifar10, measured for others.
 
-    per_image_std: the tutorial's fault, deviations of single images for those of all pixels.
+    per_image_std: reproduce the tutorial's fault, the mean of per-image deviations as std.
     """
     if info.name == "cifar10":
         mean, std = ARTICLE_MEAN, ARTICLE_STD if per_image_std else CIFAR_STD
     else:
         mean, std = info.mean, info.per_image_std if per_image_std else info.std
     return Preprocessing(info.size, image_size, mean, std)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

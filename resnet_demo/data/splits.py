@@ -1,22 +1,30 @@
-"""Which training images are kept aside for validation, and which are trained on."""
+"""The split of the training images into a part to train on and a part for validation."""
 
 import numpy as np
 
-from resnet_demo.config import TrainConfig
-from resnet_demo.errors import ConfigError, one_of
+from resnet_demo.config import TrainConfig, one_of
+from resnet_demo.errors import ConfigError
 
 SPLITS = ("test", "val", "train")
 
 
-def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shuffled indices 0 to n-1, cut in two: (train, val), int64. No global state is touched.
+def check_split(split: str) -> str:
+    """Return the name of a split. Raises ConfigError for any other."""
+    if split not in SPLITS:
+        raise ConfigError.rule("split", one_of(SPLITS), split)
+    return split
 
-    The tutorial's own split: `np.random.seed(seed)`, `np.random.shuffle(indices)`, and the first
-    floor(val_share * n) are validation. Beyond it, for small n: validation has at least one
-    index where val_share > 0, and train keeps at least one.
+
+def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices 0 to n-1, shuffled and cut in two: (train, val), int64.
+
+    This is the tutorial's split: `np.random.seed(seed)`, `np.random.shuffle(indices)`, and the
+    first floor(val_share * n) are validation. For small n there is one addition: validation has at
+    least one index where val_share > 0, and train keeps at least one.
     """
     indices = np.arange(n, dtype=np.int64)
-    np.random.RandomState(seed).shuffle(indices)  # the legacy generator: its stream never changes
+    # The legacy generator: its stream never changes, and the global one is left alone.
+    np.random.RandomState(seed).shuffle(indices)
     val = int(np.floor(val_share * n))
     if val_share > 0:
         val = max(val, 1)
@@ -25,23 +33,16 @@ def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.n
 
 
 def config_split(n: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """`split_indices` as a config has it: of the training split the first `train_images`."""
+    """Return `split_indices` of a config; train is cut to its first `train_images`."""
     train, val = split_indices(n, config.val_share, config.seed)
     return train[: config.train_images or None], val
 
 
-def check_split(split: str) -> str:
-    """The split, if there is one of that name. Raises ConfigError."""
-    if split not in SPLITS:
-        raise ConfigError.rule("split", one_of(SPLITS), split)
-    return split
-
-
 def split_sizes(config: TrainConfig, images: int) -> tuple[int, int]:
-    """How many of so many training images are trained on, and how many are for validation."""
+    """Return the numbers of images to train on and for validation, out of `images`."""
     val = max(1, int(images * config.val_share))
-    left = images - val
-    return min(left, config.train_images or left), val
+    train = images - val
+    return min(train, config.train_images or train), val
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -1,4 +1,4 @@
-"""The datasets that are here, by name. No torch: a page lists them before torch is wanted."""
+"""The datasets on this machine, by name. No torch: a page lists them before torch is loaded."""
 
 import os
 import shutil
@@ -22,23 +22,23 @@ from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
 from resnet_demo.data.splits import split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
-__all__ = ["DatasetInfo", "Datasets"]
+__all__ = ["DatasetInfo", "Datasets", "check_data"]
 
-GET_CIFAR = "`python -m resnet_demo data get cifar10` fetches it"
+GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
 
 class Datasets:
-    """What lies under the data root, the original CIFAR-10 dropped there, and `shapes10`."""
+    """The datasets under a data root, the original CIFAR-10 if it lies there, and `shapes10`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, name: str) -> Path:
-        """Where a dataset lies or would lie. Raises ConfigError for what is no name."""
+        """Return the folder of a dataset, existing or not. Raises ConfigError for a bad name."""
         return self.root / check_name(name)
 
     def names(self) -> Sequence[str]:
-        """cifar10 first, then shapes10, then the others, damaged ones too; read off the folder."""
+        """Return the names: cifar10, shapes10, then the others sorted; damaged ones too."""
         folders = self.root.iterdir() if self.root.is_dir() else ()
         names = {
             path.name for path in folders if NAME_PATTERN.fullmatch(path.name) and is_complete(path)
@@ -49,100 +49,106 @@ class Datasets:
         return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
 
     def list(self) -> list[DatasetInfo]:
-        """cifar10 first, then shapes10, then the others by name; damaged ones are left out."""
+        """Return the descriptions in the order of `names`, without damaged datasets."""
         infos = []
         for name in self.names():
             try:
                 infos.append(self.get(name))
             except DamagedError:
-                continue  # `get` says what is wrong with it
+                continue  # `get` names the damage
         return infos
 
     def get(self, name: str) -> DatasetInfo:
-        """Raises NotFoundError, or DamagedError where the files are not what was written."""
+        """Return a dataset's description.
+
+        Raises NotFoundError, or DamagedError where the files are not what was written.
+        """
         names = self.names()
         if name not in names:
             rule = "one of " + ", ".join(names)
-            hint = f"; {GET_CIFAR}" if name == "cifar10" else ""
+            hint = f"; {GET_CIFAR10}" if name == "cifar10" else ""
             raise NotFoundError(f"dataset must be {rule}, got {shortened(name)}{hint}", "dataset")
         if name == "shapes10":
             return shapes.INFO
-        return read_info(self.path(name)) if is_complete(self.path(name)) else original_batches.INFO
+        folder = self.path(name)
+        return read_info(folder) if is_complete(folder) else original_batches.INFO
 
     def prepare(self, name: str, progress: ProgressCallback | None = None) -> DatasetInfo:
-        """Convert the original CIFAR-10 archive, once; other datasets are ready as they are.
+        """Convert the original CIFAR-10 archive, once; other datasets need no preparation.
 
         Raises as `get`, and DemoError where the result cannot be written.
         """
         info = self.get(name)
         if name != "cifar10" or is_complete(self.path(name)):
             return info
+        source = original_batches.find_original(self.root)
         try:
-            return original_batches.convert_batches(
-                self.root, original_batches.find_original(self.root), progress
-            )
+            return original_batches.convert_batches(self.root, source, progress)
         except ConfigError:
             if not is_complete(self.path(name)):
                 raise
             return self.get(name)  # another process was faster
 
     def load(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, size, size, 3) uint8 and labels (N,) int64 of `train` or `test`.
+        """Return images (N, size, size, 3) uint8 and labels (N,) int64 of `train` or `test`.
 
-        Images are mapped from disk; writing to them changes the caller's view only. shapes10 is
-        made, which takes seconds the first time. Raises as `prepare`.
+        Images are mapped from disk; writing to them changes the caller's copy only. shapes10 is
+        drawn on first use, which takes about a second. Raises as `prepare`.
         """
         if split not in SPLITS:
             raise ConfigError.rule("split", "one of " + ", ".join(SPLITS), split)
         info = self.prepare(name)
         if name == "shapes10":
             images, labels = shapes.make_shapes10()[split]
-            return images.copy(), labels.copy()  # the ones that are kept stay as they are
+            return images.copy(), labels.copy()  # the cached arrays stay unchanged
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
     def class_counts(self, name: str) -> dict[str, dict[str, int]]:
-        """Images of each class: split -> class -> count. Raises as `load`."""
+        """Return the number of images per class: split -> class -> count. Raises as `load`."""
         classes = self.get(name).classes
-        counted = {
-            split: np.bincount(self.load(name, split)[1], minlength=len(classes))
-            for split in SPLITS
-        }
-        return {
-            split: dict(zip(classes, map(int, of_class), strict=True))
-            for split, of_class in counted.items()
-        }
+        counts = {}
+        for split in SPLITS:
+            _, labels = self.load(name, split)
+            per_class = np.bincount(labels, minlength=len(classes)).tolist()
+            counts[split] = dict(zip(classes, per_class, strict=True))
+        return counts
 
     def delete(self, name: str) -> None:
-        """Delete a dataset from disk: it vanishes at once, its files soon after.
+        """Delete a dataset from disk.
 
-        Raises NotFoundError, ConfigError for what is built in or was put there by hand, OSError.
+        Raises NotFoundError, ConfigError for a dataset that is built in or whose original archive
+        was put there by hand, OSError.
         """
         if name not in self.names():
             raise NotFoundError.rule("dataset", "one of " + ", ".join(self.names()), name)
         if name == "shapes10":
             raise ConfigError("shapes10 is built in and cannot be deleted", "name")
-        if name == "cifar10" and (own := original_batches.find_original(self.root)):
-            raise ConfigError(f"cifar10 would be made again from {own.name}: remove that", "name")
-        away = self.root / f".{name}.partial-{os.getpid()}"  # as what a killed import left
-        self.path(name).rename(away)
-        shutil.rmtree(away)
+        if name == "cifar10" and (original := original_batches.find_original(self.root)):
+            raise ConfigError(
+                f"cifar10 would be converted again from {original.name}: remove that first", "name"
+            )
+        # Renamed first, so that it vanishes at once. The name is that of an unfinished import: if
+        # this process is killed, the next import of the name removes the rest.
+        removed = self.root / f".{name}.partial-{os.getpid()}"
+        self.path(name).rename(removed)
+        shutil.rmtree(removed)
 
 
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
-    """The config's dataset. Raises ConfigError if it is not here, or too small."""
+    """Return the config's dataset. Raises ConfigError if it is absent or too small."""
     info = datasets.get(config.dataset)
-    left, _ = split_sizes(config, info.train)
-    if config.batch_size > left:
-        what = (
-            "train_images" if left == config.train_images else f"{config.dataset}'s training split"
+    train, _ = split_sizes(config, info.train)
+    if config.batch_size > train:
+        limited_by = (
+            "train_images" if train == config.train_images else f"{config.dataset}'s training split"
         )
-        rule = f"at most the {left} images of {what}"
+        rule = f"at most the {train} images of {limited_by}"
         raise ConfigError.rule("batch_size", rule, config.batch_size)
-    if config.cutout > info.size:  # both are done to the images as they are stored
-        rule = f"at most {info.size}, the side of {config.dataset}'s images in pixels"
-        raise ConfigError.rule("cutout", rule, config.cutout)
-    if config.crop >= info.size:  # edges can be mirrored just so far
-        rule = f"less than {info.size}, the side of {config.dataset}'s images in pixels"
-        raise ConfigError.rule("crop", rule, config.crop)
+    # Cutout and crop are applied to the images as stored, before they are resized.
+    side = f"{info.size}, the side of {config.dataset}'s images in pixels"
+    if config.cutout > info.size:
+        raise ConfigError.rule("cutout", f"at most {side}", config.cutout)
+    if config.crop >= info.size:  # an edge can only be mirrored by less than the image's side
+        raise ConfigError.rule("crop", f"less than {side}", config.crop)
     return info

@@ -193,7 +193,7 @@ def test_the_version_is_told(demo):
         ("runs pack mine", ["folder must be a folder that is new or empty", "got nothing"]),
         ("runs pack nope packed", ["run must be the id of a run", "got 'nope'"]),
         ("runs explode", ["choose from", "'explode'"]),
-        ("data import Not_A_Name .", ["name must be", "small letters", "got 'Not_A_Name'"]),
+        ("data import Not_A_Name .", ["name must be", "lowercase letters", "got 'Not_A_Name'"]),
         ("data import new /nowhere/at/all", ["/nowhere/at/all"]),
         ("data import new . --size 7", ["--size", "from 8 to 256 pixels", "got 7"]),
         ("data import new . --size x", ["--size", "a whole number", "got 'x'"]),

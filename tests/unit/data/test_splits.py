@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from resnet_demo.data import split_indices
+from resnet_demo.data.splits import check_split, steps_per_epoch
+from resnet_demo.errors import ConfigError
 
 
 @pytest.mark.parametrize("n", [50_000, 1_001])
@@ -34,3 +36,15 @@ def test_both_parts_have_something_even_of_a_few_images():
 
 def test_another_seed_is_another_split():
     assert split_indices(100, 0.1, 1)[1].tolist() != split_indices(100, 0.1, 2)[1].tolist()
+
+
+def test_there_is_no_fourth_split():
+    with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
+        check_split("all")
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "steps"), [(6, 3, 2), (5, 3, 2), (4, 3, 1), (3, 1, 3), (1, 1, 1)]
+)
+def test_an_epoch_has_a_smaller_last_batch_but_none_of_a_single_image(images, batch_size, steps):
+    assert steps_per_epoch(images, batch_size) == steps

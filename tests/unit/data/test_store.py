@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_demo.config import make_config
 from resnet_demo.data.importer.import_images import import_images
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 
@@ -35,7 +36,7 @@ def test_what_is_not_there_is_named_with_the_rule(datasets):
     with pytest.raises(NotFoundError, match=expected) as caught:
         datasets.get("cats")
     assert caught.value.field == "dataset"
-    with pytest.raises(NotFoundError, match=r"data get cifar10` fetches it$"):
+    with pytest.raises(NotFoundError, match=r"data get cifar10` downloads it$"):
         datasets.get("cifar10")
 
 
@@ -153,7 +154,7 @@ def test_what_is_built_in_or_lies_there_by_hand_is_not_deleted(datasets):
         datasets.delete("shapes10")
     original = datasets.root / "cifar-10-python.tar.gz"
     original.write_bytes(b"")
-    with pytest.raises(ConfigError, match="would be made again from"):
+    with pytest.raises(ConfigError, match="would be converted again from"):
         datasets.delete("cifar10")
     assert original.exists()
 
@@ -164,3 +165,29 @@ def test_a_damaged_dataset_is_named_and_can_be_deleted(datasets):
     assert list(datasets.names()) == ["shapes10", "pets"]
     datasets.delete("pets")
     assert list(datasets.names()) == ["shapes10"]
+
+
+@pytest.fixture
+def check(colours):
+    """Check knobs against `colours`: 150 training images of 12 pixels, 135 after the split."""
+    base = {"dataset": "colours", "batch_size": 16}
+    return lambda **knobs: check_data(make_config({**base, **knobs}), Datasets(colours))
+
+
+def test_a_config_that_fits_gives_its_dataset(check):
+    assert check(batch_size=135, crop=11, cutout=12).name == "colours"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"batch_size": 136}, "batch_size must be at most the 135 images of colours's .* got 136"),
+        ({"crop": 12}, "crop must be less than 12, .* got 12"),
+        ({"cutout": 13}, "cutout must be at most 12, .* got 13"),
+        ({"dataset": "nope"}, "dataset must be one of .*colours.* got 'nope'"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_told_field_rule_and_value(check, knobs, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        check(**knobs)
+    assert error.value.field in knobs

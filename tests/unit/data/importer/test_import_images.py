@@ -94,7 +94,7 @@ def test_a_readme_beside_the_class_folders_is_no_unreadable_picture(root, zip_of
     "name", ["", "Pets", "-pets", "a/b", "../x", ".x", "x" * 65, "ä", "a\n", 7]
 )
 def test_a_name_that_may_not_be_a_folders_is_refused(root, name, folder_of, files):
-    with pytest.raises(ConfigError, match=r"^name must be at most 64 small letters, digits and"):
+    with pytest.raises(ConfigError, match=r"^name must be at most 64 lowercase letters, digits"):
         import_images(root, name, folder_of(files))
     assert left_in(root) == []
 
@@ -130,7 +130,7 @@ def test_a_folder_of_somebodys_own_files_is_never_removed(root, files):
     for name, data in files.items():
         (root / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "pets" / name).write_bytes(data)
-    with pytest.raises(ConfigError, match="is in the way: choose another name"):
+    with pytest.raises(ConfigError, match="exists and holds other files: choose another name"):
         import_images(root, "pets", root / "pets", size=8)
     assert (root / "pets/train/cat/0.png").exists()
     assert import_images(root, "cats", root / "pets", size=8).train == 6
