@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from resnet_demo import __version__
-from resnet_demo.bench.interleaved import Clock, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin
-from resnet_demo.bench.reference_network import Reference
+from resnet_demo.bench.interleaved import Clock, measure_interleaved
+from resnet_demo.bench.loops import ProductLoop, begin_training
+from resnet_demo.bench.reference_network import ReferenceNetwork
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
@@ -36,7 +36,7 @@ VIEWS = {"test_top1_of_six": "flip-and-shift", "test_top1_of_ten": "flip-and-fiv
 SUMMED_UP = ("val_top1", "test_top1", *VIEWS, "train_seconds", "seconds")
 
 
-def accuracy(
+def measure_accuracy(
     config: TrainConfig,
     datasets: Datasets,
     seeds: int = 5,
@@ -50,10 +50,10 @@ def accuracy(
     """
     check_data(config, datasets)
     known = reference(config, datasets)
-    loop, wait = {"reference": OwnLoop(known)}, synchronizer(known.device)
+    loop, wait = {"reference": ProductLoop(known)}, synchronizer(known.device)
     rates, rows = [], []
     for seed in range(seeds):
-        rates += in_turns(loop, 1, seconds, clock, wait)["reference"]
+        rates += measure_interleaved(loop, 1, seconds, clock, wait)["reference"]
         rows.append(one_seed(replace(config, seed=seed), datasets))
         yield rows[-1]
     yield {
@@ -116,8 +116,8 @@ def reference(config: TrainConfig, datasets: Datasets) -> Training:
         "peak_lr": 0.01, "schedule": "constant", "warmup_epochs": 0.0, "flip": True, "crop": 4,
         "cutout": 0,
     }  # fmt: skip
-    training = begin(make_config(knobs), datasets)
-    network = Reference(len(training.batches.classes))
+    training = begin_training(make_config(knobs), datasets)
+    network = ReferenceNetwork(len(training.batches.classes))
     training.model = network.to(training.device).to(memory_format=torch.channels_last)
     training.optimizer = make_optimizer(training.model, training.config)
     return training

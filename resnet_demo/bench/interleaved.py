@@ -41,7 +41,7 @@ class Stopwatch:
         return (images - self.first) / max(self.clock() - self.began, 1e-9)
 
 
-def in_turns(
+def measure_interleaved(
     loops: Mapping[str, Loop],
     rounds: int,
     seconds: float,
@@ -59,7 +59,7 @@ def in_turns(
     return {name: counted[1:] for name, counted in rates.items()}
 
 
-def compare(own: list[float], against: Rates) -> dict[str, Any]:
+def compare_rates(own: list[float], against: Rates) -> dict[str, Any]:
     """Medians over the rounds, ratios own/other within each round, and the spread of both.
 
     Ratios are taken round by round: what slows the machine down for a while slows both.

@@ -36,7 +36,7 @@ WARM_UP = 3  # calls that do not count
 OPACITY = 0.5
 
 
-def latency(
+def measure_latency(
     run: Run, rounds: int = 30, fresh: int = 3, images: int = 100, clock: Clock = time.perf_counter
 ) -> dict[str, Any]:
     """Seconds, each as median, min and max, and what was measured on what.

@@ -10,7 +10,7 @@ from torch import Tensor
 from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
-from resnet_demo.evaluation.evaluate_run import answers
+from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import MAKERS, auroc, energy, outside_metric
 from resnet_demo.inference.predict import batch_size, predict
@@ -18,7 +18,7 @@ from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
 
-def outside(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> dict[str, Any]:
+def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> dict[str, Any]:
     """How the energy tells so many images of each kind from as many of the run's own test images.
 
     kinds: name -> auroc, the chance that an image of that kind has a higher energy than a test
@@ -30,7 +30,7 @@ def outside(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> 
     classifier.check_classes(datasets.get(name))
     own = energies(classifier, some_of(datasets, name, images, seed))
     told = classifier.saved.metrics.get("outside")
-    threshold = told or outside_metric(answers(classifier, datasets, "val", name)[0])
+    threshold = told or outside_metric(predict_split(classifier, datasets, "val", name)[0])
     if threshold is None:
         raise DamagedError("the network's answers are not numbers: its training went astray")
 

@@ -23,7 +23,7 @@ class Residual(nn.Module):
         return x + self.conv2(self.conv1(x))
 
 
-class Reference(Network):
+class ReferenceNetwork(Network):
     """Eight 3x3 convolutions, two pairs of them residual, and a linear layer; He's weights."""
 
     def __init__(self, num_classes: int) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from resnet_demo.bench.interleaved import Clock, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin
+from resnet_demo.bench.interleaved import Clock, measure_interleaved
+from resnet_demo.bench.loops import ProductLoop, begin_training
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets, check_data
@@ -35,7 +35,7 @@ CONVOLUTIONS = (  # (channels in and out, side of the map, images): those of the
 CHUNK_S = 0.02  # least time between two looks at the clock, so that looking costs nothing
 
 
-def roofline(
+def measure_roofline(
     configs: list[TrainConfig], datasets: Datasets, seconds: float = 10.0
 ) -> Iterator[dict[str, Any]]:
     """The machine's best rates, then a row for each config.
@@ -51,7 +51,7 @@ def roofline(
     machine = {"device": device_name(device), "threads": torch.get_num_threads()}
     yield {**best, "precision": precision, **machine}
     for config in configs:
-        yield share(begin(config, datasets), best, seconds)
+        yield share(begin_training(config, datasets), best, seconds)
 
 
 def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def best_rate(
 def share(training: Training, best: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What training reaches of the best rates, and where the time of a step goes."""
     config, wait = training.config, synchronizer(training.device)
-    rate = in_turns({"own": OwnLoop(training)}, 1, seconds, wait=wait)["own"][0]
+    rate = measure_interleaved({"own": ProductLoop(training)}, 1, seconds, wait=wait)["own"][0]
     classes = len(training.batches.classes)
     macs = count(config.model, classes, config.image_size, config.stem, config.batch_norm).macs
     flop_per_s = rate * STEP_PER_FORWARD * FLOP_PER_MAC * macs

@@ -115,7 +115,7 @@ def latency_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{text:<38} {between(took['median'], [took['min'], took['max']], ',.1f', ' ms')}"
 
 
-def outside_lines(result: dict[str, Any]) -> Iterator[str]:
+def ood_lines(result: dict[str, Any]) -> Iterator[str]:
     """A table: a kind a line, the run's own test images first."""
     threshold = result["threshold"]
     where = "now" if result["measured_now"] else "when its weights were saved"

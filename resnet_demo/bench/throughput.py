@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 
-from resnet_demo.bench.article_loop import ArticleLoop
-from resnet_demo.bench.dataloader_loop import LoaderLoop, cores
-from resnet_demo.bench.interleaved import Clock, compare, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin
+from resnet_demo.bench.interleaved import Clock, compare_rates, measure_interleaved
+from resnet_demo.bench.loops import (
+    ArticleLoop,
+    DataLoaderLoop,
+    ProductLoop,
+    available_cores,
+    begin_training,
+)
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.learn.lessons import PROBE_EVERY
@@ -25,7 +29,7 @@ CHANGED = {  # this program again, with knobs of its own
 }
 
 
-def throughput(
+def measure_throughput(
     config: TrainConfig,
     datasets: Datasets,
     against: tuple[str, ...] = AGAINST,
@@ -39,17 +43,17 @@ def throughput(
     seconds: for each loop in each round. workers: of the DataLoader; as many as there are cores
     unless given. Raises ConfigError, DamagedError.
     """
-    own = begin(config, datasets)
-    workers = cores() if workers is None else workers
+    own = begin_training(config, datasets)
+    workers = available_cores() if workers is None else workers
     others = {
         "article": lambda: ArticleLoop(own),
-        "loader": lambda: LoaderLoop(own, workers),
+        "loader": lambda: DataLoaderLoop(own, workers),
         **{name: partial(changed, config, knobs, datasets) for name, knobs in CHANGED.items()},
     }
-    loops = {"own": OwnLoop(own), **{name: others[name]() for name in against}}
-    rates = in_turns(loops, rounds, seconds, clock, synchronizer(own.device))
+    loops = {"own": ProductLoop(own), **{name: others[name]() for name in against}}
+    rates = measure_interleaved(loops, rounds, seconds, clock, synchronizer(own.device))
     return {
-        **compare(rates.pop("own"), rates),
+        **compare_rates(rates.pop("own"), rates),
         **conditions(own),
         "workers": workers if "loader" in against else None,
         "rounds": rounds,
@@ -57,14 +61,14 @@ def throughput(
     }
 
 
-def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> OwnLoop:
+def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> ProductLoop:
     """The same loop with these knobs. Its images do not grow, which compiled ones must not."""
-    training = begin(replace(config, grow_from=1.0, **knobs), datasets)
+    training = begin_training(replace(config, grow_from=1.0, **knobs), datasets)
     if training.config.compile:
         from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
         warm_up(training)
-    return OwnLoop(training)
+    return ProductLoop(training)
 
 
 def conditions(own: Training) -> dict[str, Any]:

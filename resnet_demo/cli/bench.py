@@ -191,7 +191,7 @@ def throughput(args: argparse.Namespace, paths: Paths) -> None:
     datasets = Datasets(paths.data)
     config = make_config(field_values(args, datasets))
     with device_reserved(paths):
-        from resnet_demo.bench.throughput import throughput as measure
+        from resnet_demo.bench.throughput import measure_throughput as measure
 
         result = measure(config, datasets, LOOPS[args.against], args.seconds, args.rounds)
     print_result(result, "\n".join(bench_text.throughput_lines(result)), args.json)
@@ -204,7 +204,7 @@ def accuracy(args: argparse.Namespace, paths: Paths) -> None:
     datasets = Datasets(paths.data)
     config = make_config(field_values(args, datasets))
     with device_reserved(paths):
-        from resnet_demo.bench.accuracy import accuracy as measure
+        from resnet_demo.bench.accuracy import measure_accuracy as measure
 
         for row in measure(config, datasets, args.seeds, args.seconds):
             print_result(row, "\n".join(bench_text.accuracy_lines(row)), args.json)
@@ -218,7 +218,7 @@ def roofline(args: argparse.Namespace, paths: Paths) -> None:
     values = field_values(args, datasets)
     configs = [make_config({**values, "model": model}) for model in args.model]
     with device_reserved(paths):
-        from resnet_demo.bench.roofline import roofline as measure
+        from resnet_demo.bench.roofline import measure_roofline as measure
 
         for row in measure(configs, datasets, args.seconds):
             print_result(row, bench_text.roofline_line(row), args.json)
@@ -230,10 +230,10 @@ def classify(args: argparse.Namespace, paths: Paths) -> None:
 
     run = None if args.run is None else find_run(Runs(paths), args.run)
     with device_reserved(paths):
-        from resnet_demo.bench.latency import latency, untrained
+        from resnet_demo.bench.latency import measure_latency, untrained
 
         with untrained() if run is None else nullcontext(run) as measured:
-            result = latency(measured, args.rounds, args.fresh)
+            result = measure_latency(measured, args.rounds, args.fresh)
     print_result(result, "\n".join(bench_text.latency_lines(result)), args.json)
 
 
@@ -244,10 +244,10 @@ def ood(args: argparse.Namespace, paths: Paths) -> None:
 
     run = find_run(Runs(paths), args.run)
     with device_reserved(paths):
-        from resnet_demo.bench.ood import outside as measure
+        from resnet_demo.bench.ood import measure_ood as measure
 
         result = measure(run, Datasets(paths.data), args.images)
-    print_result(result, "\n".join(bench_text.outside_lines(result)), args.json)
+    print_result(result, "\n".join(bench_text.ood_lines(result)), args.json)
 
 
 def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:

@@ -71,17 +71,17 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
 
 def evaluate_all(args: argparse.Namespace, datasets: Any, run: Any, other: Any) -> tuple[Any, dict]:
     """Return the run's Evaluated, and its result with the parts that were requested."""
-    from resnet_demo.evaluation.comparison import with_against
+    from resnet_demo.evaluation.comparison import with_comparison
     from resnet_demo.evaluation.evaluate_run import evaluate_run
 
     first = evaluate_run(run, datasets, args.split, args.dataset, args.mode, progress_of(run))
     second = other and evaluate_other(other, datasets, first.result)
-    result = with_against(first, second)
+    result = with_comparison(first, second)
     if args.robustness:
-        from resnet_demo.evaluation.robustness import robustness
+        from resnet_demo.evaluation.robustness import measure_robustness
 
         on_batch = progress_of(run, " with corruptions")
-        scores = robustness(run, datasets, args.split, args.dataset, on_batch)
+        scores = measure_robustness(run, datasets, args.split, args.dataset, on_batch)
         result = {**result, "robustness": scores}
     return first, result
 

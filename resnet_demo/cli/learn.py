@@ -15,7 +15,15 @@ from resnet_demo.cli.common import (
 from resnet_demo.cli.train import train_here
 from resnet_demo.config import parse
 from resnet_demo.errors import ConfigError
-from resnet_demo.learn.lessons import BUGS, KINDS, beside_vgg, bugs, duel, gradient, range_of
+from resnet_demo.learn.lessons import (
+    BUGS,
+    KINDS,
+    bug_arms,
+    duel_arms,
+    gradient_arms,
+    range_arms,
+    vgg_arms,
+)
 from resnet_demo.paths import Paths
 
 
@@ -100,11 +108,11 @@ def resume(launcher: Any, group: Any, args: argparse.Namespace) -> int:
 
 def record_group(launcher: Any, group: Any, args: argparse.Namespace) -> int:
     """Copy the configs and the logs of the runs."""
-    from resnet_demo.learn.recording import record
+    from resnet_demo.learn.recording import write_recordings
 
     if args.folder is None:
         raise ConfigError.rule("folder", "the folder that gets the recordings", None)
-    for path in record(group, args.folder, launcher.datasets):
+    for path in write_recordings(group, args.folder, launcher.datasets):
         print_result({"recording": str(path)}, f"recorded {path}", args.json)
     return 0
 
@@ -115,15 +123,15 @@ def lesson_arms(args: argparse.Namespace) -> Any:
     values = {name: parse(name, text) for name, text in given.items() if text is not None}
     depths = [parse("epochs", text) for text in args.depths.split(",")]  # text that is no int stays
     if args.what == "duel":
-        return duel(depths, args.seeds, values)
+        return duel_arms(depths, args.seeds, values)
     if args.what == "gradient":
         if len(depths) > 1:  # the lesson compares three networks of the same depth
             raise ConfigError.rule("depths", "one depth for gradient", args.depths)
-        return gradient(depths[0], args.seeds, values)
+        return gradient_arms(depths[0], args.seeds, values)
     if args.what == "vgg":
-        return beside_vgg(args.seeds, values)
+        return vgg_arms(args.seeds, values)
     if args.what == "bugs":
-        return bugs(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
+        return bug_arms(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
     if args.seeds > 1:
         raise ConfigError.rule("seeds", "1 for range, which trains one run", args.seeds)
-    return range_of(args.steps, values)
+    return range_arms(args.steps, values)

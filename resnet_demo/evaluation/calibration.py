@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resnet_demo.evaluation.predictions import verdicts
+from resnet_demo.evaluation.predictions import Predictions
 
 BINS, HISTOGRAM_BINS = 15, 20  # of equal width, from 0 to 1; 15 as in Guo et al., table 1
 
@@ -69,7 +69,7 @@ def confidence_histogram(logits: Tensor, labels: Tensor) -> ConfidenceHistogram:
 
 def _confidence_and_right(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Of the answers that are numbers: their confidence is more than 0."""
-    said = verdicts(logits)
+    said = Predictions.from_logits(logits)
     known = said.confidence > 0
     return said.confidence[known], (said.predicted == labels.cpu())[known]
 

@@ -62,12 +62,12 @@ def shift(images: Tensor, percent: float, generator: torch.Generator) -> Tensor:
     """By that much of the shorter side, up or down and left or right by chance."""
     pixels = round(percent / 100 * min(images.shape[1:3]))
     down, right = pixels * _signs((2, len(images)), generator)
-    return moved(images, down.to(images.device), right.to(images.device))
+    return translate(images, down.to(images.device), right.to(images.device))
 
 
 def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
     """By that angle, to the left or to the right by chance."""
-    return turned(images, degrees * _signs((len(images),), generator).to(images.device))
+    return rotate(images, degrees * _signs((len(images),), generator).to(images.device))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def corrupt(images: Tensor, name: str, strength: int, seed: int = 0) -> Tensor:
     return kind.apply(images, kind.strengths[strength - 1], *chance)
 
 
-def moved(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Each image by its own whole numbers (B,) of pixels, less than a side; edges mirrored."""
     batch, height, width = images.shape[:3]
     rows, columns = _sources(height, down), _sources(width, right)
@@ -114,7 +114,7 @@ def moved(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     return images[first, rows[:, :, None], columns[:, None]]
 
 
-def turned(images: Tensor, degrees: Tensor) -> Tensor:
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Each image by its own angle (B,), to the left if positive; bilinear, edges mirrored."""
     height, width = images.shape[1:3]
     cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()

@@ -14,13 +14,12 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.calibration import calibration, confidence_histogram
-from resnet_demo.evaluation.intervals import wilson
-from resnet_demo.evaluation.metrics import score
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.metrics import macro_f1, score
 from resnet_demo.evaluation.modes import check_images, check_mode
-from resnet_demo.evaluation.rankings import macro_f1
 from resnet_demo.evaluation.stored_predictions import read_predictions
-from resnet_demo.evaluation.stored_results import ANSWERS, check_answers, read_result, write_result
-from resnet_demo.evaluation.tta import VIEWS, mean_of, view
+from resnet_demo.evaluation.stored_results import ANSWERS, read_answers, read_result, write_result
+from resnet_demo.evaluation.tta import VIEWS, apply_view, mean_logits
 from resnet_demo.files import write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, batch_size, images_of, predict
@@ -33,7 +32,7 @@ SHUFFLE = 42  # the tutorial's seed; another order is another score
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class RunEvaluation:
     """What a run answered on a split. logits: (N, C) float32; labels: (N,) int64, the truth.
 
     result: the numbers counted on them, ready for JSON; its keys are `results.EVALUATION`.
@@ -52,11 +51,11 @@ class Evaluated:
         write_result(folder, {**self.result, "answers": hashlib.sha256(content).hexdigest()})
 
 
-def read_evaluated(folder: Path) -> Evaluated:
+def read_evaluation(folder: Path) -> RunEvaluation:
     """What `save` wrote. Raises DamagedError for files that are missing, altered or older."""
     result = read_result(folder)
-    tensors = safetensors.torch.load(check_answers(folder))
-    return Evaluated(result, tensors["logits"], tensors["labels"])
+    tensors = safetensors.torch.load(read_answers(folder))
+    return RunEvaluation(result, tensors["logits"], tensors["labels"])
 
 
 def evaluate_run(
@@ -66,7 +65,7 @@ def evaluate_run(
     dataset: str | None = None,
     mode: str = "plain",
     on_batch: OnBatch | None = None,
-) -> Evaluated:
+) -> RunEvaluation:
     """Score the run's kept weights on a split, its own dataset's unless another is named.
 
     Where the images are not on this machine, the answers that are kept beside the weights stand in
@@ -85,18 +84,24 @@ def evaluate_run(
         logits, labels = read_predictions(run.path, saved, split, name)
         plain = None
     else:
-        logits, plain, labels = asked(classifier, datasets, split, name, mode, on_batch)
+        logits, plain, labels = predict_mode(classifier, datasets, split, name, mode, on_batch)
     told = {"run": run.id, "dataset": name, "split": split, "weights": saved.sha256}
-    told |= {"mode": mode, "stored": bool(stored), **numbers(logits, labels, saved.classes)}
-    return Evaluated({**told, "beside": beside(plain, labels, saved.classes)}, logits, labels)
+    told |= {"mode": mode, "stored": bool(stored), **result_metrics(logits, labels, saved.classes)}
+    return RunEvaluation(
+        {**told, "beside": plain_baseline(plain, labels, saved.classes)}, logits, labels
+    )
 
 
-def numbers(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+def result_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     """All that is counted on (N, C) logits beside the true labels (N,); N is 1 at least."""
     scores = score(logits, labels, classes).to_dict()
     right = sum(scores["confusion"][number][number] for number in range(len(classes)))
     return {
-        **{"n": scores["n"], "top1": scores["top1"], "interval": [*wilson(right, scores["n"])]},
+        **{
+            "n": scores["n"],
+            "top1": scores["top1"],
+            "interval": [*wilson_interval(right, scores["n"])],
+        },
         **{"top5": scores["top5"], "loss": scores["loss"]},
         "macro_f1": macro_f1(scores["confusion"]),
         **{"confusion": scores["confusion"], "per_class": scores["per_class"]},
@@ -105,7 +110,9 @@ def numbers(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[st
     }
 
 
-def beside(plain: Tensor | None, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any] | None:
+def plain_baseline(
+    plain: Tensor | None, labels: Tensor, classes: tuple[str, ...]
+) -> dict[str, Any] | None:
     """The plain score that another mode's stands beside."""
     if plain is None:
         return None
@@ -113,15 +120,15 @@ def beside(plain: Tensor | None, labels: Tensor, classes: tuple[str, ...]) -> di
     return {"mode": "plain", "top1": scores["top1"], "loss": scores["loss"]}
 
 
-def answers(
+def predict_split(
     classifier: Classifier, datasets: Datasets, split: str, name: str
 ) -> tuple[Tensor, Tensor]:
     """Plain logits (N, C) float32 and the labels (N,) of a split. Raises as `evaluate_run`."""
-    logits, _, labels = asked(classifier, datasets, split, name)
+    logits, _, labels = predict_mode(classifier, datasets, split, name)
     return logits, labels
 
 
-def asked(
+def predict_mode(
     classifier: Classifier,
     datasets: Datasets,
     split: str,
@@ -132,16 +139,18 @@ def asked(
     """Logits (N, C) float32 in that mode, the plain ones if it is another, and labels (N,)."""
     classifier.check_classes(datasets.get(name))
     images, labels = images_of(classifier.run, datasets, split, name)
-    asking = Asking.of(classifier, images, 2 if mode == "article" else len(VIEWS[mode]), on_batch)
+    asking = SplitPredictor.of(
+        classifier, images, 2 if mode == "article" else len(VIEWS[mode]), on_batch
+    )
     if mode == "article":
         plain = asking.plainly(0)
         return asking.as_article(1), plain, labels
     logits = [asking.plainly(turn, steps) for turn, (_, steps) in enumerate(VIEWS[mode])]
-    return mean_of(logits, mode), logits[0] if mode != "plain" else None, labels
+    return mean_logits(logits, mode), logits[0] if mode != "plain" else None, labels
 
 
 @dataclass(frozen=True)
-class Asking:
+class SplitPredictor:
     """A network on its device, asked about the same images `turns` times."""
 
     model: nn.Module
@@ -153,7 +162,7 @@ class Asking:
     @classmethod
     def of(
         cls, classifier: Classifier, images: Tensor, turns: int, on_batch: OnBatch | None
-    ) -> "Asking":
+    ) -> "SplitPredictor":
         """With the images (N, H, W, 3) uint8 on the device that computes."""
         device, saved = pick_device(), classifier.saved
         model = saved.model.to(device, memory_format=torch.channels_last)
@@ -165,7 +174,7 @@ class Asking:
         return self._predict(
             self.model,
             turn,
-            lambda batch: self.preprocessing.prepare(view(batch, steps)),
+            lambda batch: self.preprocessing.prepare(apply_view(batch, steps)),
             batch_size=batch_size(self.preprocessing),
         )
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
-from resnet_demo.evaluation.evaluate_run import Evaluated
+from resnet_demo.evaluation.evaluate_run import RunEvaluation
 from resnet_demo.evaluation.modes import require_images
-from resnet_demo.evaluation.predictions import verdicts
+from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.class_maps import heat, where
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.overlay import overlay
@@ -23,36 +23,36 @@ OPACITY = 0.6
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExampleImage:
     """An image of a split, by its place there, from 0.
 
     picture: (H, W, 3) uint8, each stored pixel a square. overlay: the same under the map of the
-    class `said`. truth, said: labels. confidence: of what was said, from 0 to 1.
+    class `predicted`. truth, predicted: labels. confidence: of the prediction, from 0 to 1.
     """
 
-    place: int
+    index: int
     picture: np.ndarray
     overlay: np.ndarray
     truth: str
-    said: str
+    predicted: str
     confidence: float
 
 
-def pictures_of(
+def load_example_images(
     classifier: Classifier,
     datasets: Datasets,
-    evaluated: Evaluated,
+    evaluated: RunEvaluation,
     places: Sequence[int] | Tensor,
-    most: int = 24,
-) -> list[Shown]:
-    """The images at the first `most` of these places in the evaluated split, in their order.
+    limit: int = 24,
+) -> list[ExampleImage]:
+    """The images at the first `limit` of these places in the evaluated split, in their order.
 
     Raises NotFoundError where the images are not on this machine, ConfigError where the run has
     better weights by now, DamagedError.
     """
     check(classifier, datasets, evaluated)
-    chosen = torch.as_tensor(places, dtype=torch.int64)[:most]
-    said = verdicts(evaluated.logits[chosen])
+    chosen = torch.as_tensor(places, dtype=torch.int64)[:limit]
+    said = Predictions.from_logits(evaluated.logits[chosen])
     truth, classes = evaluated.labels[chosen].tolist(), classifier.saved.classes
     pixels = stored_pixels(classifier, datasets, evaluated, chosen.numpy())
     side = -(-LEAST_SIDE // pixels.shape[1]) * pixels.shape[1]
@@ -60,14 +60,16 @@ def pictures_of(
     large = pixels.repeat(side // pixels.shape[1], axis=1).repeat(side // pixels.shape[2], axis=2)
     covered = overlay(large, heats, OPACITY)
     return [
-        Shown(place, large[i], covered[i], classes[truth[i]], classes[said.predicted[i]], sure)
+        ExampleImage(
+            place, large[i], covered[i], classes[truth[i]], classes[said.predicted[i]], sure
+        )
         for i, (place, sure) in enumerate(
             zip(chosen.tolist(), said.confidence.tolist(), strict=True)
         )
     ]
 
 
-def check(classifier: Classifier, datasets: Datasets, evaluated: Evaluated) -> None:
+def check(classifier: Classifier, datasets: Datasets, evaluated: RunEvaluation) -> None:
     """Raises as `pictures_of`."""
     require_images(evaluated.result["dataset"], datasets)
     if evaluated.result["weights"] != classifier.saved.sha256:
@@ -75,7 +77,7 @@ def check(classifier: Classifier, datasets: Datasets, evaluated: Evaluated) -> N
 
 
 def stored_pixels(
-    classifier: Classifier, datasets: Datasets, evaluated: Evaluated, chosen: np.ndarray
+    classifier: Classifier, datasets: Datasets, evaluated: RunEvaluation, chosen: np.ndarray
 ) -> np.ndarray:
     """(K, size, size, 3) uint8 of these places in the evaluated split; the others stay on disk."""
     name, split = evaluated.result["dataset"], evaluated.result["split"]

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import PercentFormatter
 
-MAP = "cividis"  # reads the same with every kind of colour vision (Nuñez et al. 2018)
+COLOUR_MAP = "cividis"  # reads the same with every kind of colour vision (Nuñez et al. 2018)
 MOST_NUMBERS = 30  # classes; beyond, a number is smaller than can be read
-PHONE = 5.6  # inches wide: on a phone, text shrinks to about two thirds
+PHONE_WIDTH = 5.6  # inches wide: on a phone, text shrinks to about two thirds
 # Okabe and Ito 2008 ("Color Universal Design"): told apart with every kind of colour vision.
 BLUE, SKY, VERMILLION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#808080"
 COLOURS = ("#E69F00", SKY, "#009E73", BLUE, VERMILLION, "#CC79A7", None)  # None: ink
@@ -38,10 +38,10 @@ def confusion_figure(
     """
     counts = np.array(confusion)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    ink, figure = ink_on(dark), page(PHONE)
+    ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     axes = figure.add_subplot(facecolor="none")
     brightness = np.sqrt(share)
-    axes.imshow(brightness, cmap=MAP, vmin=0, vmax=1)
+    axes.imshow(brightness, cmap=COLOUR_MAP, vmin=0, vmax=1)
     label_axes(axes, classes, ink)
     if len(classes) <= MOST_NUMBERS:
         write_numbers(axes, brightness, share * 100 if percent else counts)
@@ -55,14 +55,14 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
     calibration: the fields of `calibration.Calibration`. Below: how many answers each bin has. An
     empty bin has no bar. Otherwise as confusion_figure.
     """
-    ink, figure = ink_on(dark), page(PHONE)
+    ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 2))
     edges, count = np.array(calibration["edges"]), np.array(calibration["count"])
     some = count > 0
     left, width = edges[:-1][some], np.diff(edges)[some]
     right, sure = (np.array(calibration[name])[some] for name in ("accuracy", "confidence"))
     bars = {"align": "edge", "width": width}
-    blue = {"facecolor": (blue_on(dark), 0.55), "edgecolor": ink, "linewidth": 0.5}
+    blue = {"facecolor": (blue_colour(dark), 0.55), "edgecolor": ink, "linewidth": 0.5}
     upper.bar(left, right, label="right answers", **blue, **bars)
     gap = {
         "facecolor": "none",
@@ -75,8 +75,8 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
     upper.set_ylim(0, 1)
     lower.bar(left, count[some], color=GREY, **bars)
     write_counts(lower, left + width / 2, count[some], ink)
-    style(upper, ink, "right answers", percent="y")
-    style(lower, ink, "all answers")
+    style_axes(upper, ink, "right answers", percent="y")
+    style_axes(lower, ink, "all answers")
     lower.set_yticks([])
     lower.set_xlabel("confidence of the answer", color=ink)
     lower.xaxis.set_major_formatter(PERCENT)
@@ -101,17 +101,17 @@ def confidence_figure(histogram: Mapping[str, Any], dark: bool = False) -> Figur
     histogram: the fields of `calibration.ConfidenceHistogram`. Shares, because the wrong answers
     of a good network are too few to be seen beside the right ones.
     """
-    ink, figure = ink_on(dark), page(PHONE * 0.7)
+    ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH * 0.7)
     axes = figure.add_subplot()
     edges = np.array(histogram["edges"])
-    for name, colour, hatch in (("right", blue_on(dark), None), ("wrong", VERMILLION, "////")):
+    for name, colour, hatch in (("right", blue_colour(dark), None), ("wrong", VERMILLION, "////")):
         count = np.array(histogram[name])
         label = f"{name} answers ({count.sum():,})"
         share = count / max(count.sum(), 1)
         axes.stairs(share, edges, color=colour, fill=hatch is None, alpha=0.55, hatch=hatch)
         axes.stairs(share, edges, color=colour, linewidth=1.8, label=label)
     axes.set_xlim(0, 1)
-    style(axes, ink, "share of all right, of all wrong", percent="xy")
+    style_axes(axes, ink, "share of all right, of all wrong", percent="xy")
     axes.set_xlabel("confidence of the answer", color=ink)
     legend(figure, ink, "outside upper center")
     return figure
@@ -122,7 +122,7 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
 
     result: of `runs.robustness`. The band around the clean accuracy is its 95 % interval.
     """
-    ink, figure = ink_on(dark), page(PHONE)
+    ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     axes = figure.add_subplot()
     clean, half = result["top1"], result["interval_half_width"]
     axes.axhspan(
@@ -137,28 +137,28 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
         )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_xticks(strengths, ["none", *map(str, result["strengths"])])
-    style(axes, ink, "right answers", percent="y")
+    style_axes(axes, ink, "right answers", percent="y")
     axes.set_xlabel("strength of the damage", color=ink)
     legend(figure, ink, "outside lower center")
     return figure
 
 
-def ink_on(dark: bool) -> str:
+def ink_colour(dark: bool) -> str:
     """The colour of text and lines."""
     return "#e5e7eb" if dark else "#1f2937"
 
 
-def blue_on(dark: bool) -> str:
+def blue_colour(dark: bool) -> str:
     """The blue that stands out more from the page."""
     return SKY if dark else BLUE
 
 
-def page(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     """An empty figure, as wide as a phone; height in inches."""
-    return Figure(figsize=(PHONE, height), layout="constrained", facecolor="none")
+    return Figure(figsize=(PHONE_WIDTH, height), layout="constrained", facecolor="none")
 
 
-def style(axes: Axes, ink: str, label: str, percent: str = "") -> None:
+def style_axes(axes: Axes, ink: str, label: str, percent: str = "") -> None:
     """The page's own background, its text colour, a faint grid. percent: axes that are shares."""
     axes.set_facecolor("none")
     axes.set_ylabel(label, color=ink)
@@ -183,7 +183,7 @@ def label_axes(axes: Axes, classes: Sequence[str], ink: str) -> None:
     """Names along both sides, smaller and then fewer where there are many."""
     every = -(-len(classes) // MOST_NUMBERS)
     ticks = range(0, len(classes), every)
-    names = [plain(classes[tick]) for tick in ticks]
+    names = [drawable_name(classes[tick]) for tick in ticks]
     size = font_size(len(names), largest=10)
     axes.set_xticks(ticks, names, rotation=90, fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
@@ -201,7 +201,7 @@ def write_numbers(axes: Axes, brightness: np.ndarray, numbers: np.ndarray) -> No
             column,
             row,
             f"{numbers[row, column]:.0f}",
-            color=contrasting(colormaps[MAP], brightness[row, column]),
+            color=text_colour_on(colormaps[COLOUR_MAP], brightness[row, column]),
             fontsize=size,
             ha="center",
             va="center",
@@ -213,14 +213,14 @@ def font_size(cells: int, largest: float) -> float:
     return min(largest, 130 / max(cells, 1))
 
 
-def contrasting(colours: Colormap, value: float) -> str:
+def text_colour_on(colours: Colormap, value: float) -> str:
     """Black or white on that colour, by its luminance (WCAG 2.2: their contrasts meet at 0.179)."""
     channels = np.array(colours(value)[:3])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
-def plain(name: str) -> str:
+def drawable_name(name: str) -> str:
     """A class's name as text: cut if long, and no dollar sign starts a formula.
 
     What the font lacks, it would warn of and draw as a box: a box it is.

@@ -1,20 +1,22 @@
-"""Count metrics on the logits of a split."""
+"""Metrics of a classifier, computed from the logits of a split."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """top1 and top5: shares of n images. loss: mean cross-entropy in nats.
+class Scores:
+    """Metrics over n images.
 
-    confusion: images of the row's class that were taken for the column's. per_class: label,
-    precision, recall, f1 (0 where there is nothing to divide by) and support, in images.
+    top1, top5: fractions. loss: mean cross-entropy in nats. confusion: counts, rows are the true
+    class, columns the predicted one. per_class: label, precision, recall and f1 (0 where undefined)
+    and support (number of images) of each class.
     """
 
     top1: float
@@ -25,19 +27,20 @@ class Evaluation:
     per_class: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, which has no NaN: the loss of a diverged network is null."""
+        """Return the fields ready for JSON; the loss of a diverged network is None, not NaN."""
         return asdict(self) | {"loss": self.loss if math.isfinite(self.loss) else None}
 
 
-def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Evaluation:
-    """What (N, C) logits are worth beside the true labels (N,) int64. N is 1 at least."""
+def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
+    """Score logits (N, C) against the true labels (N,) int64. N ≥ 1."""
     labels = labels.cpu()
-    top5 = logits.topk(min(5, len(classes))).indices  # ties and NaN: by number, never all right
-    right = top5 == labels[:, None]
+    # topk orders ties and NaN by class index, so that a row of equal logits is not always correct.
+    top5 = logits.topk(min(5, len(classes))).indices
+    correct = top5 == labels[:, None]
     confusion = confusion_matrix(labels, top5[:, 0], len(classes))
-    return Evaluation(
-        top1=right[:, 0].double().mean().item(),
-        top5=right.any(1).double().mean().item(),
+    return Scores(
+        top1=correct[:, 0].double().mean().item(),
+        top5=correct.any(1).double().mean().item(),
         loss=F.cross_entropy(logits.double(), labels).item(),
         n=len(labels),
         confusion=confusion.tolist(),
@@ -46,25 +49,33 @@ def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Evaluation:
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """(C, C) int64: rows are the truth, columns what was said."""
+    """Return counts (C, C) int64: rows are the true class, columns the predicted one."""
     cells = labels * num_classes + predicted
     return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def per_class(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision: right among those said to be it. Recall: found among those that are it.
+    """Return precision, recall, f1 and support of each class.
 
-    f1: their harmonic mean, 2 right / (said + support).
+    precision = correct / predicted, recall = correct / support, and f1, their harmonic mean, is
+    2 correct / (predicted + support).
     """
-    right, said, support = confusion.diag(), confusion.sum(0), confusion.sum(1)
+    correct, predicted, support = confusion.diag(), confusion.sum(0), confusion.sum(1)
     columns = {
-        "precision": right / said.clamp(min=1),
-        "recall": right / support.clamp(min=1),
-        "f1": 2 * right / (said + support).clamp(min=1),
+        "precision": correct / predicted.clamp(min=1),
+        "recall": correct / support.clamp(min=1),
+        "f1": 2 * correct / (predicted + support).clamp(min=1),
         "support": support,
     }
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {"label": label, **dict(zip(columns, row, strict=True))}
-        for label, row in zip(classes, values, strict=True)
+        for label, row in zip(classes, rows, strict=True)
     ]
+
+
+def macro_f1(confusion: Tensor | Sequence[Sequence[int]]) -> float:
+    """Return the unweighted mean f1 over the classes of a confusion matrix (C, C)."""
+    counts = torch.as_tensor(confusion).cpu()
+    rows = per_class(counts, [""] * len(counts))
+    return sum(row["f1"] for row in rows) / len(rows)

@@ -27,18 +27,18 @@ def check_images(mode: str, name: str, datasets: Datasets) -> None:
     """
     if mode != "plain" and name not in datasets.names():
         rule = f"plain while the images of {name} are not on this machine"
-        raise NotFoundError(f"mode must be {rule}, got {mode!r}; {how_to_get(name)}", "mode")
+        raise NotFoundError(f"mode must be {rule}, got {mode!r}; {how_to_get_images(name)}", "mode")
 
 
 def require_images(name: str, datasets: Datasets, field: str = "dataset") -> None:
     """Raises NotFoundError for a dataset that is not on this machine. field: what wants it."""
     if name not in datasets.names():
         raise NotFoundError(
-            f"the images of {name} are not on this machine; {how_to_get(name)}", field
+            f"the images of {name} are not on this machine; {how_to_get_images(name)}", field
         )
 
 
-def how_to_get(name: str) -> str:
+def how_to_get_images(name: str) -> str:
     """Where a dataset that is not here comes from, as the end of a sentence."""
     verb = "get cifar10` fetches" if name == "cifar10" else f"import {name} PATH` brings"
     return f"the Data tab or `python -m resnet_demo data {verb} them"

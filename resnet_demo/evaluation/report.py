@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from resnet_demo.evaluation.evaluate_run import Evaluated
+from resnet_demo.evaluation.evaluate_run import RunEvaluation
 from resnet_demo.evaluation.figures import (
     confidence_figure,
     confusion_figure,
@@ -24,7 +24,7 @@ DPI = 150
 
 
 def write_report(
-    evaluated: Evaluated, folder: Path, robustness: Mapping[str, Any] | None = None
+    evaluated: RunEvaluation, folder: Path, robustness: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write an evaluation into a folder, made if need be; the files.
 

@@ -11,21 +11,22 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, corrupt
-from resnet_demo.evaluation.intervals import wilson
+from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.modes import require_images
-from resnet_demo.evaluation.predictions import verdicts
+from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, batch_size, places_of, predict
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
-MOST_IMAGES = 2000  # of a split: enough for half a percent or two, in minutes on a CPU
-AT_ONCE = 100  # images made worse together; fixed, so that every network is shown the same pixels
+MAX_IMAGES = 2000  # of a split: the interval is one or two points wide, in minutes on a CPU
+# Images corrupted in one call. Fixed, so that every network is given the same pixels.
+CORRUPTED_TOGETHER = 100
 SEED = 0
 STRENGTHS = (1, 2, 3, 4, 5)
 
 
-def robustness(
+def measure_robustness(
     run: Run,
     datasets: Datasets,
     split: str = "test",
@@ -43,10 +44,10 @@ def robustness(
     classifier, name = Classifier.of(run), dataset or run.config().dataset
     require_images(name, datasets)
     classifier.check_classes(datasets.get(name))
-    shares = Shares(classifier, *sample(run, datasets, split, name), on_batch)
+    shares = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
     clean = shares.right()
     n = len(shares.labels)
-    low, high = wilson(round(clean * n), n)
+    low, high = wilson_interval(round(clean * n), n)
     return {
         **{"run": run.id, "dataset": name, "split": split, "weights": classifier.saved.sha256},
         **{"n": n, "seed": SEED, "top1": clean, "strengths": [*STRENGTHS]},
@@ -55,8 +56,8 @@ def robustness(
     }
 
 
-def sample(
-    run: Run, datasets: Datasets, split: str, name: str, most: int = MOST_IMAGES
+def sample_split(
+    run: Run, datasets: Datasets, split: str, name: str, limit: int = MAX_IMAGES
 ) -> tuple[Tensor, Tensor]:
     """At most so many images of the split, (N, H, W, 3) uint8, and their labels (N,).
 
@@ -65,11 +66,11 @@ def sample(
     images, labels = datasets.load(name, "test" if split == "test" else "train")
     of_split = np.arange(len(labels))[places_of(run, split, len(labels))]
     order = np.random.RandomState(SEED).permutation(len(of_split))  # its stream never changes
-    chosen = of_split[np.sort(order[:most])]
+    chosen = of_split[np.sort(order[:limit])]
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
 
 
-class Shares:
+class RobustnessScorer:
     """Shares of right answers on the same images, made worse in one way after another."""
 
     def __init__(
@@ -84,7 +85,7 @@ class Shares:
     def right(self, kind: str | None = None, strength: int = 0) -> float:
         """Of images made worse in that way; None: as they are."""
         logits = [self.answers(part, kind, strength, seed) for part, seed in self.parts()]
-        predicted = verdicts(torch.cat(logits)).predicted
+        predicted = Predictions.from_logits(torch.cat(logits)).predicted
         return (predicted == self.labels).double().mean().item()
 
     def parts(self) -> Iterator[tuple[Tensor, int]]:
@@ -92,7 +93,7 @@ class Shares:
 
         The same for every kind and strength: a curve falls by the strength, not by other chances.
         """
-        for number, part in enumerate(self.images.split(AT_ONCE)):
+        for number, part in enumerate(self.images.split(CORRUPTED_TOGETHER)):
             entropy = np.random.SeedSequence((SEED, number))
             yield part.to(self.device), int(entropy.generate_state(1, np.uint64)[0] >> 1)
 

@@ -28,7 +28,7 @@ def predictions_path(folder: Path, split: str) -> Path:
     return folder / f"{split}-predictions.safetensors"
 
 
-def compact(logits: Tensor, labels: Tensor) -> Tensor:
+def compact_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """(N, C) logits in half the bytes, if no answer and no score changes; else as they are.
 
     Each row is taken less its largest value, which no softmax notices: the best answer then stands

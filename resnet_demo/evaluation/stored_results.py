@@ -12,12 +12,24 @@ from resnet_demo.json_files import read_json
 from resnet_demo.models.description import checksum
 
 RESULT, ANSWERS = "result.json", "answers.safetensors"
-WHOSE = ("run", "dataset", "split", "weights")
-EVALUATION = (
-    *WHOSE, "mode", "stored", "n", "top1", "interval", "top5", "loss", "macro_f1", "confusion",
-    "per_class", "calibration", "histogram", "beside",
-)  # fmt: skip
-ROBUSTNESS = (*WHOSE, "n", "seed", "top1", "strengths", "kinds", "interval_half_width")
+IDENTITY_KEYS = ("run", "dataset", "split", "weights")
+EVALUATION_KEYS = (
+    *IDENTITY_KEYS,
+    "mode",
+    "stored",
+    "n",
+    "top1",
+    "interval",
+    "top5",
+    "loss",
+    "macro_f1",
+    "confusion",
+    "per_class",
+    "calibration",
+    "histogram",
+    "beside",
+)
+ROBUSTNESS_KEYS = (*IDENTITY_KEYS, "n", "seed", "top1", "strengths", "kinds", "interval_half_width")
 ONLY_ON_DISK = ("checksum", "answers")  # answers: the sha256 of the file beside it
 
 
@@ -27,7 +39,7 @@ def write_result(folder: Path, values: Mapping[str, Any]) -> None:
     write_atomically(folder / RESULT, content.encode())
 
 
-def read_result(folder: Path, keys: Iterable[str] = EVALUATION) -> dict[str, Any]:
+def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str, Any]:
     """What write_result wrote, with just these keys: EVALUATION or ROBUSTNESS.
 
     Raises DamagedError for a file that is missing, altered, or of an older version of the program.
@@ -39,7 +51,7 @@ def read_result(folder: Path, keys: Iterable[str] = EVALUATION) -> dict[str, Any
     return result
 
 
-def check_answers(folder: Path) -> bytes:
+def read_answers(folder: Path) -> bytes:
     """The content of answers.safetensors. Raises DamagedError where it is not what was written."""
     try:
         content = (folder / ANSWERS).read_bytes()

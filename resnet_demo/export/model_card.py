@@ -4,8 +4,8 @@ from typing import Any
 
 from resnet_demo.config import RECIPES, TrainConfig, defaults
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.evaluation.intervals import wilson
-from resnet_demo.evaluation.metrics import Evaluation
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.metrics import Scores
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.runs.view import RunView
 
@@ -18,19 +18,19 @@ LICENCE = {
 }
 
 
-def card(
+def model_card(
     name: str,
     config: TrainConfig,
     info: DatasetInfo,
     view: RunView,
-    result: Evaluation,
+    result: Scores,
     top1_float32: float,
 ) -> str:
     """The text of README.md (Markdown). result: of the test split, by the weights as stored."""
     best, size, pixels = view.best, count_text(view.started.parameters), square(config.image_size)
     return f"""# {name}
 
-A `{config.model}` of {size} parameters that tells {in_list(info.classes)}
+A `{config.model}` of {size} parameters that tells {join_labels(info.classes)}
 apart in pictures of {pixels}. It was trained on `{info.name}` by this program. Its settings, its
 log, its answers on the test images and its weights, in float16, are all in this folder.
 
@@ -42,7 +42,7 @@ The weights are those of epoch {best.epoch} of {config.epochs}, {CHOSEN[config.k
 ({best.val_top1:.2%}). Precision: the share that was right among those said to be of a class.
 Recall: the share that was found among those that are.
 
-{classes(result)}
+{class_table(result)}
 
 ## How it was trained
 
@@ -70,9 +70,9 @@ The weights, the log and this text have the licence of the code, MIT. {licence(i
 """
 
 
-def scores(result: Evaluation, top1_float32: float) -> dict[str, str]:
+def scores(result: Scores, top1_float32: float) -> dict[str, str]:
     """What was measured on the test split."""
-    low, high = wilson(round(result.top1 * result.n), result.n)
+    low, high = wilson_interval(round(result.top1 * result.n), result.n)
     loss = result.to_dict()["loss"]
     return {
         "images": f"{result.n:,}",
@@ -83,7 +83,7 @@ def scores(result: Evaluation, top1_float32: float) -> dict[str, str]:
     }
 
 
-def classes(result: Evaluation) -> str:
+def class_table(result: Scores) -> str:
     """A row a class."""
     rows = {
         escape_markdown(row["label"]): " | ".join(
@@ -144,7 +144,7 @@ def square(side: int) -> str:
     return f"{side} × {side} pixels"
 
 
-def in_list(labels: tuple[str, ...]) -> str:
+def join_labels(labels: tuple[str, ...]) -> str:
     """airplane, automobile and bird (Markdown)."""
     labels = tuple(map(escape_markdown, labels))
     return f"{', '.join(labels[:-1])} and {labels[-1]}" if len(labels) > 1 else labels[0]

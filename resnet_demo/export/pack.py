@@ -11,11 +11,11 @@ from typing import Any
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.evaluation.evaluate_run import answers
+from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.evaluation.metrics import score
-from resnet_demo.evaluation.stored_predictions import compact, write_predictions
-from resnet_demo.export.finished import copy_told, finished
-from resnet_demo.export.model_card import card
+from resnet_demo.evaluation.stored_predictions import compact_logits, write_predictions
+from resnet_demo.export.finished_run import copy_finished, read_finished
+from resnet_demo.export.model_card import model_card
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import outside_metric
@@ -37,12 +37,12 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     ConfigError for a folder that is taken, a run that has not finished or is too large, and a
     dataset that is not here; DamagedError; DemoError where rounding costs too much; OSError.
     """
-    folder = free(folder.resolve())
-    view = begun(run)
+    folder = check_target(folder.resolve())
+    view = read_log(run)
     making = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     making.mkdir(parents=True)
     try:
-        told = fill(making, run, view, datasets, folder.name)
+        told = write_packed(making, run, view, datasets, folder.name)
         os.rename(making, folder)  # refuses a directory that is not empty
     except BaseException:
         shutil.rmtree(making)
@@ -51,7 +51,7 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     return {"run": folder.name, "folder": str(folder), **told}
 
 
-def free(folder: Path) -> Path:
+def check_target(folder: Path) -> Path:
     """The folder, if a run can be put there: a name for a run, and nothing in it."""
     check_run_id(folder.name)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -59,15 +59,17 @@ def free(folder: Path) -> Path:
     return folder
 
 
-def begun(run: Run) -> RunView:
+def read_log(run: Run) -> RunView:
     """All that a finished run logged. Raises ConfigError for any other, and DamagedError."""
-    view = finished(run, "packed", "run")
+    view = read_finished(run, "packed", "run")
     if not view.started or not view.best:
         raise DamagedError(f"events.jsonl of run {run.id} is damaged: it lacks its beginning")
     return view
 
 
-def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -> dict[str, Any]:
+def write_packed(
+    making: Path, run: Run, view: RunView, datasets: Datasets, name: str
+) -> dict[str, Any]:
     """Put all files into the folder that will have that name; sizes and scores."""
     config, original = run.config(), Classifier.of(run)
     of_other_weights = ("predictions", "outside")
@@ -79,10 +81,12 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
             f"{run.id} have {bytes_text(size)} even in float16",
             "run",
         )
-    before = score(*answers(original, datasets, "test", config.dataset), original.saved.classes)
+    before = score(
+        *predict_split(original, datasets, "test", config.dataset), original.saved.classes
+    )
     half = Classifier(run, load_model(making))  # of that run: its config tells its splits
-    logits, labels = answers(half, datasets, "test", config.dataset)
-    logits = compact(logits, labels)
+    logits, labels = predict_split(half, datasets, "test", config.dataset)
+    logits = compact_logits(logits, labels)
     after = score(logits.float(), labels, half.saved.classes)
     if not before.top1 - after.top1 <= MOST_LOST:
         raise DemoError(
@@ -94,8 +98,8 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
     scores = {"test_top1": after.top1, "test_loss": after.to_dict()["loss"]}
     told = {**metrics, **scores, "predictions": kept, **threshold(half, datasets, config.dataset)}
     save_half(making, original.saved, told)
-    copy_told(run, view, making)
-    text = card(name, config, datasets.get(config.dataset), view, after, before.top1)
+    copy_finished(run, view, making)
+    text = model_card(name, config, datasets.get(config.dataset), view, after, before.top1)
     write_atomically(making / "README.md", text.encode())
     return {
         **{"weights_bytes": size, "bytes": sum(file.stat().st_size for file in making.iterdir())},
@@ -106,7 +110,7 @@ def fill(making: Path, run: Run, view: RunView, datasets: Datasets, name: str) -
 
 def threshold(half: Classifier, datasets: Datasets, name: str) -> dict[str, Any]:
     """The metric `outside` of the weights as stored; nothing for a network that computes NaN."""
-    outside = outside_metric(answers(half, datasets, "val", name)[0])
+    outside = outside_metric(predict_split(half, datasets, "val", name)[0])
     return {"outside": outside} if outside else {}
 
 

@@ -36,10 +36,10 @@ BUGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"report_last_batch": True},
     ),
 }
-AS_IT_SHOULD = "none"  # the arm without a bug
+BASELINE_ARM = "none"  # the arm without a bug
 
 
-def duel(depths: Sequence[int], seeds: int, knobs: Mapping[str, Any]) -> Arms:
+def duel_arms(depths: Sequence[int], seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """A plain and a residual network of each depth."""
     if not depths:
         raise ConfigError("choose a depth at least, got none", "depths")
@@ -47,10 +47,10 @@ def duel(depths: Sequence[int], seeds: int, knobs: Mapping[str, Any]) -> Arms:
         if depth not in CIFAR_DEPTHS:
             raise ConfigError.rule("depths", one_of(map(str, CIFAR_DEPTHS)), depth)
     names = [f"{kind}{depth}" for depth in sorted(depths) for kind in ("plain", "resnet")]
-    return arms({name: {"model": name} for name in names}, seeds, knobs)
+    return make_arms({name: {"model": name} for name in names}, seeds, knobs)
 
 
-def gradient(depth: int, seeds: int, knobs: Mapping[str, Any]) -> Arms:
+def gradient_arms(depth: int, seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """Plain without BatchNorm, plain with it, residual: all looked into every second step."""
     if depth not in CIFAR_DEPTHS:
         raise ConfigError.rule("depth", one_of(map(str, CIFAR_DEPTHS)), depth)
@@ -60,16 +60,16 @@ def gradient(depth: int, seeds: int, knobs: Mapping[str, Any]) -> Arms:
         "plain": {"model": f"plain{depth}"},
         "residual": {"model": f"resnet{depth}"},
     }
-    return arms(told, seeds, same)
+    return make_arms(told, seeds, same)
 
 
-def beside_vgg(seeds: int, knobs: Mapping[str, Any]) -> Arms:
+def vgg_arms(seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """VGG-16 and ResNet-18, all else the same."""
     networks = {"vgg16": {"model": "vgg16"}, "resnet18": {"model": "resnet18"}}
-    return arms(networks, seeds, {"peak_lr": VGG_LR, **knobs})
+    return make_arms(networks, seeds, {"peak_lr": VGG_LR, **knobs})
 
 
-def bugs(chosen: Sequence[str], seeds: int, knobs: Mapping[str, Any]) -> Arms:
+def bug_arms(chosen: Sequence[str], seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """One small training as it should be, and once more with each of the faults by itself.
 
     Of the smallest network: what counts is how many pairs a person can wait for.
@@ -81,10 +81,10 @@ def bugs(chosen: Sequence[str], seeds: int, knobs: Mapping[str, Any]) -> Arms:
             raise ConfigError.rule("bugs", one_of(BUGS), name)
     faults = {name: BUGS[name][1] for name in BUGS if name in chosen}
     same = {**FEW, "model": "resnet8", "epochs": 4, **knobs}
-    return arms({AS_IT_SHOULD: {}, **faults}, seeds, same)
+    return make_arms({BASELINE_ARM: {}, **faults}, seeds, same)
 
 
-def range_of(steps: int, knobs: Mapping[str, Any]) -> Arms:
+def range_arms(steps: int, knobs: Mapping[str, Any]) -> Arms:
     """One run whose learning rate rises from step to step."""
     config = make_config({"recipe": "paper", "epochs": 1, "val_share": 0.01, **knobs})
     rising = replace(
@@ -94,7 +94,7 @@ def range_of(steps: int, knobs: Mapping[str, Any]) -> Arms:
     return [("range test", rising)]
 
 
-def arms(told: Mapping[str, Mapping[str, Any]], seeds: int, knobs: Mapping[str, Any]) -> Arms:
+def make_arms(told: Mapping[str, Mapping[str, Any]], seeds: int, knobs: Mapping[str, Any]) -> Arms:
     """A config for each arm and seed, seed by seed, so that pairs are whole early.
 
     Raises ConfigError, for too many too.

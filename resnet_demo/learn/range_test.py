@@ -24,7 +24,7 @@ class RangeTest:
     diverged: bool
 
 
-def range_test(steps: Sequence[tuple[float, float]]) -> RangeTest:
+def analyze_range_test(steps: Sequence[tuple[float, float]]) -> RangeTest:
     """From (learning rate, loss) of each step, in order."""
     points: list[tuple[float, float]] = []
     running, lowest = 0.0, None
@@ -35,11 +35,11 @@ def range_test(steps: Sequence[tuple[float, float]]) -> RangeTest:
         if n >= FIRST and (lowest is None or smooth < lowest[1]):
             lowest = points[-1]
         if lowest and smooth > DIVERGED * lowest[1]:
-            return RangeTest(points, lowest, suggestion(lowest[0]), True)
-    return RangeTest(points, lowest, lowest and suggestion(lowest[0]), False)
+            return RangeTest(points, lowest, suggest_rate(lowest[0]), True)
+    return RangeTest(points, lowest, lowest and suggest_rate(lowest[0]), False)
 
 
-def suggestion(rate: float) -> float:
+def suggest_rate(rate: float) -> float:
     """A tenth of it, to two digits."""
     value = rate / BELOW
     digits = 1 - math.floor(math.log10(value))

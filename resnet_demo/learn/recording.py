@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
-from resnet_demo.export.finished import copy_told, finished
+from resnet_demo.export.finished_run import copy_finished, read_finished
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.json_files import is_number, read_json
 from resnet_demo.runs.groups import Group, Membership, write
@@ -24,7 +24,7 @@ PREFIX = "learn-"
 CHART = "surgery.json"
 
 
-def record(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
+def write_recordings(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
     """Copy each run of a finished group into `folder`, as `learn-…`; where they lie now.
 
     A duel's networks are operated on too, on the test images where they are on this machine.
@@ -32,8 +32,8 @@ def record(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
     Raises ConfigError for a group with a run that has not finished, and for a name that is taken;
     then nothing was copied.
     """
-    views = {run.id: finished(run, "recorded", "group") for run in group.runs}
-    targets = names(group)
+    views = {run.id: read_finished(run, "recorded", "group") for run in group.runs}
+    targets = recording_names(group)
     for name in targets.values():
         if (folder / name).exists():
             raise ConfigError.rule("folder", f"a folder without {name}", str(folder))
@@ -42,20 +42,20 @@ def record(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
         for run in runs:
             target = folder / targets[run.id]
             told = Membership(group=f"{PREFIX}{group.kind}", kind=group.kind, arm=arm)
-            more = operated(run, datasets) if group.kind == "duel" else {}
-            copy(run, views[run.id], target, told, more)
+            more = surgery_chart_file(run, datasets) if group.kind == "duel" else {}
+            record_run(run, views[run.id], target, told, more)
             made.append(target)
     return made
 
 
-def copy(
+def record_run(
     run: Run, view: RunView, target: Path, told: Membership, more: Mapping[str, bytes]
 ) -> None:
     """One run, whole or not at all; more: other files, by name."""
     making = target.with_name(f".{target.name}.{os.getpid()}.new")
     making.mkdir(parents=True)
     try:
-        copy_told(run, view, making)
+        copy_finished(run, view, making)
         write(making, told)
         for name, content in more.items():
             write_atomically(making / name, content)
@@ -66,22 +66,22 @@ def copy(
     sync_folder(target.parent)
 
 
-def operated(run: Run, datasets: Datasets) -> dict[str, bytes]:
+def surgery_chart_file(run: Run, datasets: Datasets) -> dict[str, bytes]:
     """A file on how the run's network bears weaker branches and missing blocks.
 
     None without its weights, or without the images on this machine.
     """
     from resnet_demo.inference.classifier import Classifier  # torch, which only this needs
-    from resnet_demo.learn.surgery_accuracy import Patient
+    from resnet_demo.learn.surgery import SurgeryEvaluator
 
     try:
-        chart = Patient.of(Classifier.of(run), datasets).chart()
+        chart = SurgeryEvaluator.of(Classifier.of(run), datasets).chart()
     except NotFoundError:
         return {}
     return {CHART: (json.dumps(chart, indent=1) + "\n").encode()}
 
 
-def chart_of(run: Run) -> dict[str, Any] | None:
+def read_surgery_chart(run: Run) -> dict[str, Any] | None:
     """What `operated` put down beside a recording; None where nothing sound is there."""
     try:
         chart = read_json(run.path / CHART)
@@ -92,7 +92,7 @@ def chart_of(run: Run) -> dict[str, Any] | None:
         return None
 
 
-def names(group: Group) -> dict[str, str]:
+def recording_names(group: Group) -> dict[str, str]:
     """Run id -> name of its recording: the arm, for a duel's one seed; else all that tells it."""
     told = {}
     for arm, runs in group.arms.items():

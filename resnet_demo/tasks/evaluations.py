@@ -18,9 +18,9 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.evaluation.modes import check_images, check_mode, require_images
 from resnet_demo.evaluation.stored_results import (
-    EVALUATION,
-    ROBUSTNESS,
-    check_answers,
+    EVALUATION_KEYS,
+    ROBUSTNESS_KEYS,
+    read_answers,
     read_result,
     write_result,
 )
@@ -126,7 +126,7 @@ class Evaluating:
 
 def keys_of(folder: Path) -> tuple[str, ...]:
     """What a result in that folder must hold."""
-    return ROBUSTNESS if folder.name.startswith(f"{ROBUST}-") else EVALUATION
+    return ROBUSTNESS_KEYS if folder.name.startswith(f"{ROBUST}-") else EVALUATION_KEYS
 
 
 def is_useless(folder: Path) -> bool:
@@ -136,8 +136,8 @@ def is_useless(folder: Path) -> bool:
         return False
     try:
         read_result(folder, keys_of(folder))
-        if keys_of(folder) is EVALUATION:
-            check_answers(folder)
+        if keys_of(folder) is EVALUATION_KEYS:
+            read_answers(folder)
     except DamagedError:
         return True
     return state == "damaged"
@@ -174,9 +174,9 @@ def bear(folder: Path, paths: Paths) -> None:
     """Fill a robustness folder with result.json. Raises as `perform`."""
 
     def make(run: Run, told: dict[str, Any], datasets: Datasets, on_batch: OnBatch) -> Made:
-        from resnet_demo.evaluation.robustness import robustness
+        from resnet_demo.evaluation.robustness import measure_robustness
 
-        result = robustness(run, datasets, told["split"], told["dataset"], on_batch)
+        result = measure_robustness(run, datasets, told["split"], told["dataset"], on_batch)
         return result, lambda: write_result(folder, result)
 
     fill(folder, paths, make)

@@ -12,7 +12,7 @@ from resnet_demo.config import make_config
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
-from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.tasks.caller import ForbiddenError
 from resnet_demo.tasks.image_indexes import check_finished, read_index
 from resnet_demo.tasks.status import settle
@@ -198,7 +198,7 @@ async def evaluated(
     if robustness:
         what = "the look at the robustness"
         folder = await finished(what, evaluating.start_robustness, run_id, split, caller)
-        result["robustness"] = await asyncio.to_thread(read_result, folder, ROBUSTNESS)
+        result["robustness"] = await asyncio.to_thread(read_result, folder, ROBUSTNESS_KEYS)
     return result
 
 
@@ -216,7 +216,7 @@ async def finished(what: str, start: Callable[..., Path], *asked: Any) -> Path:
 
 def compared(first: Path, second: Path) -> dict[str, Any]:
     """Two evaluations beside each other. Loads torch, the first time."""
-    from resnet_demo.evaluation.comparison import with_against
-    from resnet_demo.evaluation.evaluate_run import read_evaluated
+    from resnet_demo.evaluation.comparison import with_comparison
+    from resnet_demo.evaluation.evaluate_run import read_evaluation
 
-    return with_against(read_evaluated(first), read_evaluated(second))
+    return with_comparison(read_evaluation(first), read_evaluation(second))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from resnet_demo.export.model_card import classes, in_list
+from resnet_demo.export.model_card import class_table, join_labels
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.tasks.status import Status, as_json, read_status
 
@@ -264,7 +264,7 @@ def test_names_on_a_model_card_are_text(browser):
     figures = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9}
     names = (*HOSTILE, "a | b", "one\n\n# two")
     rows = [{"label": name, **figures} for name in names]
-    card = "\n\n".join([in_list(names), classes(SimpleNamespace(per_class=rows))])
+    card = "\n\n".join([join_labels(names), class_table(SimpleNamespace(per_class=rows))])
     with gr.Blocks() as shown:
         gr.Markdown(card, elem_id="card")
     _, url, _ = shown.launch(prevent_thread_lock=True, quiet=True, footer_links=[])

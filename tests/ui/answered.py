@@ -8,7 +8,7 @@ import torch
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.evaluation.evaluate_run import Evaluated, numbers
+from resnet_demo.evaluation.evaluate_run import RunEvaluation, result_metrics
 from resnet_demo.models import build_model
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import save_model
@@ -56,7 +56,7 @@ def answered(
     seed: int = 0,
     classes: tuple[str, ...] = CLASSES,
     **told: object,
-) -> Evaluated:
+) -> RunEvaluation:
     """A finished evaluation with such answers, as a worker leaves it."""
     folder = standings.folder(asked, other)
     run = standings.services.runs.get(asked.other if other else asked.run)
@@ -64,9 +64,9 @@ def answered(
     result = {
         **{"run": run.id, "dataset": "colours", "split": asked.split, "mode": asked.mode},
         **{"weights": describe(run.path)["sha256"], "stored": False, "beside": None},
-        **numbers(logits, labels, classes),
+        **result_metrics(logits, labels, classes),
     }
-    evaluated = Evaluated({**result, **told}, logits, labels)
+    evaluated = RunEvaluation({**result, **told}, logits, labels)
     folder.mkdir(parents=True)
     evaluated.save(folder)
     (folder / "status.json").write_bytes(as_json(Status(state="finished")))

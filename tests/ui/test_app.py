@@ -27,7 +27,7 @@ def test_it_is_public_on_a_space_and_where_its_owner_says_so(told, public):
 def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
     visited = Services(services.paths, Access("closed"), Limits())
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
-    [(_, config), *_] = arms = lessons.duel([8], 1, knobs)
+    [(_, config), *_] = arms = lessons.duel_arms([8], 1, knobs)
     caller = visited.caller()
     for change in (
         lambda: visited.launcher.start(config, caller),

@@ -67,7 +67,7 @@ LOSSES = {"plain8": 0.8, "resnet8": 0.7, "plain20": 1.0, "resnet20": 0.5}
 def duel(put, seeds=1, guess=""):
     return put(
         "duel",
-        lessons.duel([8, 20], seeds, KNOBS),
+        lessons.duel_arms([8, 20], seeds, KNOBS),
         lambda arm, config: {"train_loss": LOSSES[arm] + 0.01 * (config.seed - 42)},
         guess,
     )
@@ -113,7 +113,7 @@ def test_curves_and_table_have_an_arm_each(put):
 
 
 def test_runs_that_are_not_done_conclude_nothing(put):
-    seen = put("duel", lessons.duel([8], 1, KNOBS), {}, state="stopped")
+    seen = put("duel", lessons.duel_arms([8], 1, KNOBS), {}, state="stopped")
     assert learn_duel.conclusion(seen) == ""
     assert status_text(seen) == "0 of 2 runs finished, 2 stopped."
 
@@ -139,7 +139,7 @@ def test_a_panel_is_told_only_what_changed(services, put):
 def test_the_effects_of_bugs_are_those_of_a_paired_t_test(put):
     top1 = {"none": (0.60, 0.62, 0.61), "decay": (0.55, 0.60, 0.57)}
     told = lambda arm, config: {"val_top1": top1[arm][config.seed - 42], "seconds": 60.0}  # noqa: E731
-    seen = put("bugs", lessons.bugs(["decay"], 3, KNOBS), told, guess="decay")
+    seen = put("bugs", lessons.bug_arms(["decay"], 3, KNOBS), told, guess="decay")
     [row] = bugs.table_rows(seen)
     interval = stats.ttest_rel(top1["decay"], top1["none"]).confidence_interval(0.95)
     low, high = (f"{100 * end:+.2f}" for end in interval)
@@ -150,7 +150,7 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(put):
 
 def test_a_bug_that_stands_out_of_chance_is_named(put):
     told = lambda arm, config: {"val_top1": 0.6 if arm == "none" else 0.5}  # noqa: E731
-    seen = put("bugs", lessons.bugs(["decay"], 2, KNOBS), told)
+    seen = put("bugs", lessons.bug_arms(["decay"], 2, KNOBS), told)
     assert "Clear of chance: weight decay on BatchNorm" in bugs.conclusion(seen)
     assert bugs.table_rows(seen)[0][5] == "–"  # nobody guessed
 
@@ -161,7 +161,7 @@ def test_gradients_are_told_layer_by_layer_at_the_chosen_moment(put):
         Probe(step=1, epoch=1, gradients=[0.1, 1.0, 2.0], activations=[1.0, 1.0, 1.0]),
         Probe(step=2, epoch=1, gradients=[None, 1.0, 2.0], activations=[1e-3, 1.0, 1.0]),
     ]
-    seen = put("gradient", lessons.gradient(8, 1, KNOBS)[2:], {}, events=probes)
+    seen = put("gradient", lessons.gradient_arms(8, 1, KNOBS)[2:], {}, events=probes)
     known = {}
     [look] = seen.all
     probed = {"residual": gradient.read_probes(known, look)}
@@ -181,7 +181,7 @@ def test_a_range_test_offers_its_rate_to_the_train_form(put):
         Step(step=n, epoch=1, **{**STEP, "lr": 1e-4 * 1.1**n, "loss": abs(n - 60) / 30 + 0.5})
         for n in range(1, 100)
     ]
-    arms = lessons.range_of(4, {**KNOBS, "model": "resnet8"})
+    arms = lessons.range_arms(4, {**KNOBS, "model": "resnet8"})
     seen = put("range", arms, {}, events=rising)
     plot, use, knobs = learn_range.draw(seen)
     told = learn_range.range_result(seen)
@@ -195,7 +195,7 @@ def test_a_range_test_offers_its_rate_to_the_train_form(put):
 
 def test_vgg_beside_resnet_is_told_by_the_minute(put):
     told = lambda arm, config: {"val_top1": 0.5, "seconds": 20.0}  # noqa: E731
-    seen = put("vgg", lessons.beside_vgg(1, {**KNOBS, "image_size": 32}), told)
+    seen = put("vgg", lessons.vgg_arms(1, {**KNOBS, "image_size": 32}), told)
     assert [row[:4] for row in learn_vgg.table_rows(seen)] == [
         ["vgg16", "50.00%", "1 min 00 s", "50.0"],
         ["resnet18", "50.00%", "1 min 00 s", "50.0"],
@@ -274,7 +274,7 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
     for arm in ("plain20", "resnet20"):
         folder = services.paths.shipped / f"learn-{arm}"
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(to_json(lessons.duel([20], 1, KNOBS)[0][1], "0"))
+        (folder / "config.json").write_text(to_json(lessons.duel_arms([20], 1, KNOBS)[0][1], "0"))
         write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
     later = Services(services.paths)  # another start of the app
@@ -287,11 +287,11 @@ def test_a_recorded_operation_is_shown_where_one_came_with_the_app(services, put
 
 
 def test_the_cost_is_told_before_and_so_is_a_mistake(services):
-    arms = lambda: lessons.duel([8], 2, KNOBS)  # noqa: E731
+    arms = lambda: lessons.duel_arms([8], 2, KNOBS)  # noqa: E731
     assert cost_text(services, arms).startswith("4 runs, one after the other; how long")
-    wrong = cost_text(services, lambda: lessons.duel([], 1, KNOBS))
+    wrong = cost_text(services, lambda: lessons.duel_arms([], 1, KNOBS))
     assert wrong.startswith("⚠ choose a depth at least")
-    too_large = cost_text(services, lambda: lessons.duel([8], 1, {**KNOBS, "batch_size": 999}))
+    too_large = cost_text(services, lambda: lessons.duel_arms([8], 1, {**KNOBS, "batch_size": 999}))
     assert "at most the 135 images" in too_large
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.ui.gradio_fixes import serve_file
 
 SAVE = """(file) => {
@@ -30,11 +30,11 @@ def classes_csv(folder: Path, robustness: Path | None, where: Path) -> Path:
 
 def report_zip(folder: Path, robustness: Path | None, where: Path) -> Path:
     """All numbers and figures, and the robustness where there is one, in an archive."""
-    from resnet_demo.evaluation.evaluate_run import read_evaluated
+    from resnet_demo.evaluation.evaluate_run import read_evaluation
     from resnet_demo.evaluation.report import write_report
 
-    evaluated = read_evaluated(folder)
-    bent = read_result(robustness, ROBUSTNESS) if robustness else None
+    evaluated = read_evaluation(folder)
+    bent = read_result(robustness, ROBUSTNESS_KEYS) if robustness else None
     name = name_of(evaluated.result)
     with zipfile.ZipFile(where / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in write_report(evaluated, where / name, bent):

@@ -15,8 +15,8 @@ from resnet_demo.ui.evaluate.text import SPLIT_WORDS, images_text
 from resnet_demo.ui.services import Services
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.evaluation.evaluate_run import Evaluated
-    from resnet_demo.evaluation.example_images import Shown
+    from resnet_demo.evaluation.evaluate_run import RunEvaluation
+    from resnet_demo.evaluation.example_images import ExampleImage
 
 PAGE = 12  # images
 GAP = 6  # pixels between a picture and its map, of those that are stored
@@ -105,34 +105,36 @@ def look(services: Services, view: View) -> dict[str, Any]:
     }
 
 
-def page_of(services: Services, view: View) -> "tuple[str, list[Shown], int]":
+def page_of(services: Services, view: View) -> "tuple[str, list[ExampleImage], int]":
     """Words (Markdown), the images of the page, and how many pages there are. Raises DemoError."""
-    from resnet_demo.evaluation.evaluate_run import read_evaluated
-    from resnet_demo.evaluation.example_images import pictures_of
+    from resnet_demo.evaluation.evaluate_run import read_evaluation
+    from resnet_demo.evaluation.example_images import load_example_images
 
-    evaluated = read_evaluated(Path(view.of))
-    other = read_evaluated(Path(view.other)) if view.other else None
+    evaluated = read_evaluation(Path(view.of))
+    other = read_evaluation(Path(view.other)) if view.other else None
     places = places_of(view, evaluated, other)
     # what only the first gets right is seen through the second's eyes: its mistake is the news
     seen = other if view.kind == "first" else evaluated
     start = PAGE * view.page
     here = places[start : start + PAGE]
     classifier = services.classifier(seen.result["run"])
-    shown = pictures_of(classifier, services.datasets, seen, here, most=PAGE) if here else []
+    shown = (
+        load_example_images(classifier, services.datasets, seen, here, limit=PAGE) if here else []
+    )
     words = f"**{escape_markdown(title(view, len(places), evaluated, other))}**"
     if len(places) > PAGE:
         words += f" {start + 1:,} to {start + len(here):,} of {len(places):,}."
     return words, shown, -(-len(places) // PAGE)
 
 
-def places_of(view: View, evaluated: "Evaluated", other: "Evaluated | None") -> list[int]:
+def places_of(view: View, evaluated: "RunEvaluation", other: "RunEvaluation | None") -> list[int]:
     """Places in the split, in the order in which they are shown. Raises ConfigError."""
     from resnet_demo.evaluation.comparison import compare_evaluations
-    from resnet_demo.evaluation.rankings import in_cell, least_certain, worst_mistakes
+    from resnet_demo.evaluation.predictions import confusion_cell, least_certain, worst_mistakes
 
     logits, labels = evaluated.logits, evaluated.labels
     if view.kind == "cell":
-        return in_cell(logits, labels, view.truth, view.said).tolist()
+        return confusion_cell(logits, labels, view.truth, view.said).tolist()
     if view.kind == "worst":
         return worst_mistakes(logits, labels).tolist()
     if view.kind == "unsure":
@@ -144,7 +146,7 @@ def places_of(view: View, evaluated: "Evaluated", other: "Evaluated | None") -> 
     return [place for place in worst_mistakes(wrong.logits, labels).tolist() if place in only]
 
 
-def title(view: View, count: int, evaluated: "Evaluated", other: "Evaluated | None") -> str:
+def title(view: View, count: int, evaluated: "RunEvaluation", other: "RunEvaluation | None") -> str:
     """What the images are, in words."""
     split = SPLIT_WORDS[evaluated.result["split"]]
     if view.kind == "cell":
@@ -163,7 +165,7 @@ def title(view: View, count: int, evaluated: "Evaluated", other: "Evaluated | No
     )
 
 
-def beside(shown: "Shown") -> np.ndarray:
+def beside(shown: "ExampleImage") -> np.ndarray:
     """Picture and map, side by side with nothing between them: (H, 2 W + gap, 4) uint8."""
     height, width = shown.picture.shape[:2]
     gap = max(1, GAP * height // 192)
@@ -173,7 +175,8 @@ def beside(shown: "Shown") -> np.ndarray:
     return both
 
 
-def caption(shown: "Shown") -> str:
+def caption(shown: "ExampleImage") -> str:
     """Truth, answer and confidence."""
-    said = f"{shown.truth} ✓" if shown.truth == shown.said else f"{shown.truth} → {shown.said}"
+    is_correct = shown.truth == shown.predicted
+    said = f"{shown.truth} ✓" if is_correct else f"{shown.truth} → {shown.predicted}"
     return f"{said} · {shown.confidence:.1%}"

@@ -10,7 +10,7 @@ import gradio as gr
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.evaluation.figures import contrasting
+from resnet_demo.evaluation.figures import text_colour_on
 
 MOST_CLASSES = 25  # beyond, a cell is too small to be hit, and the strongest confusions are listed
 MOST_CONFUSIONS = 30
@@ -122,7 +122,7 @@ def paint(step: int) -> str:
     """Background and ink of a shade from 0 to STEPS, on a light page and on a dark one."""
     share = step / STEPS
     return ";".join(
-        f"--cell-{name}:{to_hex(colours(share))};--ink-{name}:{contrasting(colours, share)}"
+        f"--cell-{name}:{to_hex(colours(share))};--ink-{name}:{text_colour_on(colours, share)}"
         for name, colours in (("light", LIGHT), ("dark", DARK))
     )
 

@@ -14,7 +14,7 @@ from resnet_demo.evaluation.figures import (
     reliability_figure,
     robustness_figure,
 )
-from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate import images
 from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
@@ -187,10 +187,10 @@ def compared(pair: dict[str, Any]) -> str:
     if pair["other"] is None:
         return ""
     from resnet_demo.evaluation.comparison import compare_evaluations
-    from resnet_demo.evaluation.evaluate_run import read_evaluated
+    from resnet_demo.evaluation.evaluate_run import read_evaluation
 
     try:
-        first, second = (read_evaluated(Path(pair[which])) for which in ("of", "other"))
+        first, second = (read_evaluation(Path(pair[which])) for which in ("of", "other"))
         told = compare_evaluations(first, second)
     except DemoError as error:
         return f"<p>⚠ {safe(str(error))}</p>"
@@ -204,7 +204,7 @@ def curves(state: tuple[str | None, bool]) -> tuple[Any, Any]:
     if folder is None:
         return hidden, hidden
     try:
-        result = read_result(Path(folder), ROBUSTNESS)
+        result = read_result(Path(folder), ROBUSTNESS_KEYS)
     except DemoError as error:
         return hidden, gr.update(value=f"⚠ {escape_markdown(str(error))}", visible=True)
     return (

@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
-from resnet_demo.learn.effects import Effect, effect
-from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS
+from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
@@ -70,7 +70,7 @@ def bugs_form(services: Services) -> ChapterForm:
 
 def arms(chosen: list[str], dataset: str, epochs: Any, seeds: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    return lessons.bugs(chosen, as_int(seeds), {"dataset": dataset, "epochs": as_int(epochs)})
+    return lessons.bug_arms(chosen, as_int(seeds), {"dataset": dataset, "epochs": as_int(epochs)})
 
 
 def table_rows(seen: GroupSnapshot) -> list[list[str]]:
@@ -78,13 +78,15 @@ def table_rows(seen: GroupSnapshot) -> list[list[str]]:
     guessed = seen.group.guess.split("\n")
     table = []
     for arm in (arm for arm in BUGS if arm in seen.looks):
-        pairs = seen.pairs(arm, AS_IT_SHOULD)
+        pairs = seen.pairs(arm, BASELINE_ARM)
         told = ["–"] * 3
         if pairs:
             told = [
-                effect_text(effect([100 * d for d in differences(pairs, "val_top1")]), "points", 2),
-                effect_text(effect([100 * d for d in slowdowns(pairs)]), "%", 0),
-                effect_text(effect(differences(pairs, "train_loss")), "nats", 3),
+                effect_text(
+                    paired_effect([100 * d for d in differences(pairs, "val_top1")]), "points", 2
+                ),
+                effect_text(paired_effect([100 * d for d in slowdowns(pairs)]), "%", 0),
+                effect_text(paired_effect(differences(pairs, "train_loss")), "nats", 3),
             ]
         table.append([BUGS[arm][0], *told, str(len(pairs)), guess_verdict(arm, pairs, guessed)])
     return table
@@ -115,13 +117,13 @@ def guess_verdict(arm: str, pairs: list[tuple[Look, Look]], guessed: list[str]) 
     said = "matters" if arm in guessed else "does not"
     if not pairs:
         return said
-    found = effect(differences(pairs, "val_top1"))
+    found = paired_effect(differences(pairs, "val_top1"))
     return f"{said}: {'right' if (abs(found.mean) >= MATTERS) == (arm in guessed) else 'wrong'}"
 
 
 def conclusion(seen: GroupSnapshot) -> str:
     """Which effects stand out of the seeds' noise."""
-    base = seen.done(AS_IT_SHOULD)
+    base = seen.done(BASELINE_ARM)
     if not base:
         return ""
     top1 = sum(arm_plots.last_epoch(look, "val_top1") for look in base) / len(base)
@@ -129,8 +131,8 @@ def conclusion(seen: GroupSnapshot) -> str:
         BUGS[arm][0]
         for arm in seen.looks
         if arm in BUGS
-        and (pairs := seen.pairs(arm, AS_IT_SHOULD))
-        and effect(differences(pairs, "val_top1")).is_clear
+        and (pairs := seen.pairs(arm, BASELINE_ARM))
+        and paired_effect(differences(pairs, "val_top1")).is_clear
     ]
     told = f"Without a switch: validation top-1 {top1:.2%}, the mean of {len(base)} runs."
     if not clear:

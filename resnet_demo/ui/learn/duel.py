@@ -5,8 +5,8 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.architectures import CIFAR_DEPTHS
+from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
-from resnet_demo.learn.effects import Effect, effect
 from resnet_demo.runs.text import duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
@@ -78,7 +78,7 @@ def duel_results() -> list[Any]:
 def arms(depths: list[str], dataset: str, images: Any, epochs: Any, seeds: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
     knobs = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
-    return lessons.duel([int(depth) for depth in depths], as_int(seeds), knobs)
+    return lessons.duel_arms([int(depth) for depth in depths], as_int(seeds), knobs)
 
 
 def draw(seen: GroupSnapshot) -> list[Any]:
@@ -165,4 +165,4 @@ def loss_difference(seen: GroupSnapshot, arm: str, other: str) -> Effect | None:
     if not pairs:
         return None
     both = [[arm_plots.last_epoch(look, "train_loss") for look in pair] for pair in pairs]
-    return effect([one - two for one, two in both])
+    return paired_effect([one - two for one, two in both])

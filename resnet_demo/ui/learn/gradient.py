@@ -8,8 +8,7 @@ import numpy as np
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.events import Probe
 from resnet_demo.learn import lessons
-from resnet_demo.learn.gradient_figure import depth_figure
-from resnet_demo.learn.probe_log import Probed
+from resnet_demo.learn.probe_history import ProbeHistory, depth_figure
 from resnet_demo.runs.groups import group_of
 from resnet_demo.tasks.snapshot import Look
 from resnet_demo.ui.learn import arm_plots
@@ -40,7 +39,7 @@ def gradient_chapter(services: Services, tab: gr.Tab, dark: gr.Checkbox) -> None
             panel = group_panel(KIND)
             with panel["results"]:
                 what, at, *results = gradient_results()
-    known: dict[str, Probed] = {}  # read on from where each log ended
+    known: dict[str, ProbeHistory] = {}  # read on from where each log ended
 
     def draw(seen: GroupSnapshot, what: str, at: float, dark: bool) -> list[Any]:
         probed = {arm: read_probes(known, looks[0]) for arm, looks in seen.looks.items() if looks}
@@ -95,17 +94,17 @@ def gradient_results() -> list[Any]:
 
 def arms(depth: Any, dataset: str, epochs: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
-    return lessons.gradient(depth, 1, {"dataset": dataset, "epochs": as_int(epochs)})
+    return lessons.gradient_arms(depth, 1, {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def read_probes(known: dict[str, Probed], look: Look) -> Probed:
+def read_probes(known: dict[str, ProbeHistory], look: Look) -> ProbeHistory:
     """The run's probes, up to date."""
-    probed = known.setdefault(str(look.run.path), Probed(look.run.log()))
+    probed = known.setdefault(str(look.run.path), ProbeHistory(look.run.log()))
     probed.refresh()
     return probed
 
 
-def draw_maps(probed: dict[str, Probed], what: str, dark: bool) -> Any:
+def draw_maps(probed: dict[str, ProbeHistory], what: str, dark: bool) -> Any:
     """The heat maps; None before anything was seen."""
     maps = {
         arm: ([probe.step for probe in one.probes], grid(one.probes, what))
@@ -121,7 +120,7 @@ def grid(probes: list[Probe], what: str) -> np.ndarray:
     return np.array(rows, dtype=float).T
 
 
-def lines(probed: dict[str, Probed], what: str, at: float) -> dict[str, Any] | None:
+def lines(probed: dict[str, ProbeHistory], what: str, at: float) -> dict[str, Any] | None:
     """The profile by depth at a share, in percent, of the steps that were seen."""
     rows = []
     for arm, one in probed.items():
@@ -135,7 +134,7 @@ def lines(probed: dict[str, Probed], what: str, at: float) -> dict[str, Any] | N
     return arm_plots.table_of(rows, ["layer", "size", "arm"]) if rows else None
 
 
-def conclude(known: dict[str, Probed]) -> Any:
+def conclude(known: dict[str, ProbeHistory]) -> Any:
     """The first layer's gradient beside the last but one's, at the first step and at the last."""
 
     def told(seen: GroupSnapshot) -> str:

@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_demo.architectures import MODELS
 from resnet_demo.config import TrainConfig
 from resnet_demo.learn import lessons
-from resnet_demo.learn.range_test import RangeTest, range_test
+from resnet_demo.learn.range_test import RangeTest, analyze_range_test
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -80,7 +80,7 @@ def range_form(services: Services) -> ChapterForm:
 def arms(model: str, optimizer: str, batch: Any, dataset: str) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
     momentum = 0.6 if optimizer == "muon" else 0.9
-    return lessons.range_of(
+    return lessons.range_arms(
         STEPS,
         {
             "model": model,
@@ -95,7 +95,7 @@ def arms(model: str, optimizer: str, batch: Any, dataset: str) -> lessons.Arms:
 def range_result(seen: GroupSnapshot) -> RangeTest:
     """What the group's one run has found so far."""
     look = seen.all[0] if seen.all else None
-    return range_test([(step.lr, step.loss) for step in look.view.steps] if look else [])
+    return analyze_range_test([(step.lr, step.loss) for step in look.view.steps] if look else [])
 
 
 def draw(seen: GroupSnapshot) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_demo.errors import DemoError
-from resnet_demo.learn.recording import chart_of
+from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import escape_markdown
@@ -17,7 +17,7 @@ from resnet_demo.ui.learn.chapter_form import chapter_text
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.learn.surgery_accuracy import Outcome, Patient
+    from resnet_demo.learn.surgery import SurgeryEvaluator, SurgeryScore
 
 COLOURS = {"strength tried": "#0072B2", "guessing": "#808080", "left out": "#0072B2"}
 KEPT = 2  # patients in memory: one network and its images each
@@ -39,7 +39,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
     tried = gr.State({})
     patients = lru_cache(KEPT)(lambda run_id, weights: load_patient(services, run_id))
 
-    def patient_of(run_id: str) -> "Patient":
+    def patient_of(run_id: str) -> "SurgeryEvaluator":
         return patients(run_id, describe(services.runs.get(run_id).path)["sha256"])
 
     def on_run(run_id: str | None) -> list[Any]:
@@ -123,7 +123,7 @@ def show_recordings(services: Services) -> list[Any]:
         arm: chart
         for group in shipped
         for arm, runs in group.arms.items()
-        if (chart := chart_of(runs[0]))
+        if (chart := read_surgery_chart(runs[0]))
     }
     if not charts:
         return [gr.update(visible=False), "", "", None, None]
@@ -146,11 +146,11 @@ def show_recordings(services: Services) -> list[Any]:
     ]
 
 
-def load_patient(services: Services, run_id: str) -> "Patient":
+def load_patient(services: Services, run_id: str) -> "SurgeryEvaluator":
     """Load the run's network and its images. Raises DemoError."""
-    from resnet_demo.learn.surgery_accuracy import Patient
+    from resnet_demo.learn.surgery import SurgeryEvaluator
 
-    return Patient.of(services.classifier(run_id), services.datasets)
+    return SurgeryEvaluator.of(services.classifier(run_id), services.datasets)
 
 
 def open_run(patient_of: Any, run_id: str | None) -> list[Any]:
@@ -160,7 +160,7 @@ def open_run(patient_of: Any, run_id: str | None) -> list[Any]:
         return [none, NO_RUN, None, hidden, {}, gr.skip()]
     try:
         patient = patient_of(run_id)
-        outcome = patient.after()
+        outcome = patient.score()
     except DemoError as error:
         return [none, f"⚠ {escape_markdown(str(error))}.", None, hidden, {}, gr.skip()]
     blocks = [(block_label(name), name) for name in patient.blocks]
@@ -178,7 +178,7 @@ def apply_edit(
     if not run_id:
         return [NO_RUN, None, {}]
     patient = patient_of(run_id)
-    outcome = patient.after(strength, dropped)
+    outcome = patient.score(strength, dropped)
     tried = dict(before)
     if not dropped:
         tried[float(strength)] = 100 * outcome.top1
@@ -191,7 +191,7 @@ def drop_each(patient_of: Any, run_id: str | None) -> dict[str, Any]:
         return gr.update(visible=False)
     rows = [
         [block_label(name), round(100 * outcome.top1, 2), "left out"]
-        for name, outcome in patient_of(run_id).each_dropped()
+        for name, outcome in patient_of(run_id).scores_without_each_block()
     ]
     return gr.update(value=bar_table(rows), visible=True)
 
@@ -205,7 +205,7 @@ def bar_table(rows: list[list[Any]]) -> dict[str, Any]:
 
 
 def outcome_text(
-    patient: "Patient", outcome: "Outcome", strength: float, dropped: list[str]
+    patient: "SurgeryEvaluator", outcome: "SurgeryScore", strength: float, dropped: list[str]
 ) -> str:
     """What came out, in words (Markdown)."""
     low, high = outcome.interval
@@ -221,7 +221,7 @@ def outcome_text(
     )
 
 
-def accuracy_plot(patient: "Patient", tried: dict) -> dict[str, Any]:
+def accuracy_plot(patient: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
     """Accuracy by strength, and the line of guessing."""
     guess = 100 / len(patient.classifier.saved.classes)
     rows = [

@@ -84,7 +84,7 @@ def cost_rows() -> list[list[str]]:
 def arms(dataset: str, images: Any, epochs: Any) -> lessons.Arms:
     """What the form asks for. Raises ConfigError."""
     knobs = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
-    return lessons.beside_vgg(1, knobs)
+    return lessons.vgg_arms(1, knobs)
 
 
 def draw(seen: GroupSnapshot) -> list[Any]:

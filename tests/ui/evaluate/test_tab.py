@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_demo.evaluation.evaluate_run import Evaluated
-from resnet_demo.evaluation.stored_results import ROBUSTNESS, write_result
+from resnet_demo.evaluation.evaluate_run import RunEvaluation
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, write_result
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.status import LOCK, Status, as_json, take
@@ -232,7 +232,7 @@ def test_other_images_are_not_compared(standings):
     made(standings, replace(ASKED, split="val"))
     folder = standings.folder(replace(PAIR, split="val"), other=True)
     evaluated = made(standings, replace(PAIR, split="val"), other=True)
-    Evaluated(evaluated.result, evaluated.logits, evaluated.labels.flip(0)).save(folder)
+    RunEvaluation(evaluated.result, evaluated.logits, evaluated.labels.flip(0)).save(folder)
     shown = compared(changed(standings, replace(PAIR, split="val"))["pair"])
     assert shown.startswith("<p>⚠ against must be a run with the same images")
 
@@ -294,7 +294,7 @@ def test_what_only_one_gets_right_is_seen_through_the_other_ones_eyes(standings)
         assert places_of(view, mine, yours) == order.tolist()
         words, shown, _ = images.page_of(standings.services, view)
         assert words.startswith(f"**{len(only)} images that only {('mine', 'yours')[good]} gets")
-        assert [CLASSES.index(one.said) for one in shown] == [
+        assert [CLASSES.index(one.predicted) for one in shown] == [
             *logits[bad].argmax(1)[order][:PAGE],
         ]
 
@@ -329,7 +329,7 @@ def test_an_answer_is_told_with_its_confidence(standings):
     [one, *_] = images.page_of(
         standings.services, View(str(standings.folder(ASKED)), None, "worst")
     )[1]
-    assert caption(one) == f"{one.truth} → {one.said} · {one.confidence:.1%}"
+    assert caption(one) == f"{one.truth} → {one.predicted} · {one.confidence:.1%}"
 
 
 def test_without_the_images_the_sentence_says_how_to_get_them(standings, tmp_path):
@@ -375,7 +375,7 @@ def test_the_diagrams_are_drawn_and_a_figure_of_the_matrix_only_for_many_classes
 def test_robustness_is_told_in_words(standings):
     folder = standings.robustness_folder(ASKED)
     folder.mkdir(parents=True)
-    values = dict.fromkeys(ROBUSTNESS, "") | {
+    values = dict.fromkeys(ROBUSTNESS_KEYS, "") | {
         **{"n": 30, "top1": 0.9, "interval_half_width": 0.1, "strengths": [1, 2, 3, 4, 5]},
         "kinds": {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]},
     }

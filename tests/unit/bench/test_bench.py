@@ -12,11 +12,17 @@ from torch import nn
 
 from resnet_demo.bench import accuracy, roofline
 from resnet_demo.bench import text as words
-from resnet_demo.bench.article_loop import ArticleLoop, Pictures, as_article
-from resnet_demo.bench.dataloader_loop import LoaderLoop, augmenting
-from resnet_demo.bench.interleaved import compare, in_turns
-from resnet_demo.bench.product_loop import OwnLoop, begin
-from resnet_demo.bench.throughput import throughput
+from resnet_demo.bench.interleaved import compare_rates, measure_interleaved
+from resnet_demo.bench.loops import (
+    ArticleLoop,
+    DataLoaderLoop,
+    ImageDataset,
+    ProductLoop,
+    article_transform,
+    augmenting_transform,
+    begin_training,
+)
+from resnet_demo.bench.throughput import measure_throughput
 from resnet_demo.config import make_config
 from resnet_demo.data.preprocess import preprocessing_for
 from resnet_demo.data.store import Datasets
@@ -44,7 +50,7 @@ def tiny(**knobs):
 
 @pytest.fixture
 def own(datasets):
-    return begin(tiny(), datasets)
+    return begin_training(tiny(), datasets)
 
 
 class FakeTime:
@@ -76,7 +82,7 @@ class FakeTime:
 def test_loops_take_turns_and_the_first_round_does_not_count():
     fake = FakeTime()
     loops = {"a": fake.loop("a", 9.0, 0.5, 0.25), "b": fake.loop("b", 9.0, 1.0, 2.0)}
-    rates = in_turns(loops, rounds=2, seconds=4.0, clock=fake)
+    rates = measure_interleaved(loops, rounds=2, seconds=4.0, clock=fake)
     assert fake.order == ["a", "b"] * 3
     assert rates == {"a": [20.0, 40.0], "b": [10.0, 5.0]}
 
@@ -90,12 +96,14 @@ def test_the_first_step_of_a_turn_is_not_timed():
             if not goes_on(done):
                 return done
 
-    assert in_turns({"a": run}, 1, 2.0, clock=fake) == {"a": [10.0]}
+    assert measure_interleaved({"a": run}, 1, 2.0, clock=fake) == {"a": [10.0]}
 
 
 def test_a_step_longer_than_the_seconds_is_measured_once():
     fake = FakeTime()
-    assert in_turns({"a": fake.loop("a", 50.0, 50.0)}, 1, 0.1, clock=fake) == {"a": [0.2]}
+    assert measure_interleaved({"a": fake.loop("a", 50.0, 50.0)}, 1, 0.1, clock=fake) == {
+        "a": [0.2]
+    }
     assert fake.now == 200.0  # two rounds of one step that does not count and one that does
 
 
@@ -113,11 +121,11 @@ def test_the_device_is_waited_for_before_each_look_at_the_clock():
         fake.now += sum(pending)
         pending.clear()
 
-    assert in_turns({"a": run}, 1, 0.0, clock=fake, wait=wait) == {"a": [5.0]}
+    assert measure_interleaved({"a": run}, 1, 0.0, clock=fake, wait=wait) == {"a": [5.0]}
 
 
 def test_ratios_are_taken_within_each_round():
-    result = compare([20.0, 40.0, 30.0], {"article": [10.0, 40.0, 10.0]})
+    result = compare_rates([20.0, 40.0, 30.0], {"article": [10.0, 40.0, 10.0]})
     assert result["images_per_s"] == 30.0
     assert result["against"] == {"article": 10.0}
     assert result["ratio"] == {"article": 2.0}  # of 2, 1 and 3
@@ -149,13 +157,13 @@ def test_the_products_loop_is_the_code_of_fit(own, monkeypatch):
     real = fit.train_step
     monkeypatch.setattr(fit, "train_step", lambda *told: seen.append(told[0]) or real(*told))
     before = own.model.head.weight.clone()
-    assert steps(OwnLoop(own), 3) == (90, [30, 60, 90])
+    assert steps(ProductLoop(own), 3) == (90, [30, 60, 90])
     assert seen == [own] * 3
     assert not torch.equal(own.model.head.weight, before)
 
 
 def test_the_products_loop_goes_on_over_epochs_and_from_call_to_call(own):
-    loop = OwnLoop(own)  # 135 images: four steps of 30 and one of 15
+    loop = ProductLoop(own)  # 135 images: four steps of 30 and one of 15
     assert steps(loop, 6) == (165, [30, 60, 90, 120, 135, 165])
     assert (own.epochs_done, own.step) == (1, 6)
     assert steps(loop, 5) == (135, [30, 60, 90, 105, 135])
@@ -163,14 +171,14 @@ def test_the_products_loop_goes_on_over_epochs_and_from_call_to_call(own):
 
 def test_the_products_loop_outlives_the_last_epoch(own):
     own.config = replace(own.config, epochs=3)  # the rise of one-cycle takes a part of an epoch
-    assert steps(OwnLoop(own), 16)[0] == 3 * 135 + 30
+    assert steps(ProductLoop(own), 16)[0] == 3 * 135 + 30
     assert own.step == 1
 
 
 @pytest.mark.parametrize("size", [8, 12, 20])
 def test_the_article_prepares_each_image_as_the_product_does_a_batch(datasets, own, size):
     preprocessing = preprocessing_for(datasets.get("colours"), size)
-    pictures = Pictures(own.batches, as_article(preprocessing))
+    pictures = ImageDataset(own.batches, article_transform(preprocessing))
     images = torch.stack([pictures[index][0] for index in range(20)])
     expected = preprocessing.prepare(own.batches.train_images[:20])
     level = 1 / 255 / min(preprocessing.std)  # PIL rounds to whole levels
@@ -194,9 +202,9 @@ def test_the_articles_loop_is_the_tutorials(own, monkeypatch):
     assert told == (0.01, 0.9, 0.001, False)
 
 
-@pytest.mark.parametrize("make", [ArticleLoop, lambda own: LoaderLoop(own, 0)])
+@pytest.mark.parametrize("make", [ArticleLoop, lambda own: DataLoaderLoop(own, 0)])
 def test_the_other_loops_train_the_same_network_in_float32_and_contiguous(datasets, make):
-    own = begin(tiny(precision="bf16"), datasets)
+    own = begin_training(tiny(precision="bf16"), datasets)
     loop, seen = make(own), []
     own_weights = own.model.state_dict()
     for name, tensor in loop.model.state_dict().items():
@@ -212,14 +220,14 @@ def test_the_other_loops_train_the_same_network_in_float32_and_contiguous(datase
 
 
 def test_a_single_image_left_over_is_left_out_as_the_product_does(datasets):
-    own = begin(tiny(batch_size=67), datasets)  # 135 = 2 × 67 + 1
-    for loop in (OwnLoop(own), ArticleLoop(own), LoaderLoop(own, 0)):
+    own = begin_training(tiny(batch_size=67), datasets)  # 135 = 2 × 67 + 1
+    for loop in (ProductLoop(own), ArticleLoop(own), DataLoaderLoop(own, 0)):
         assert steps(loop, 3)[0] == 3 * 67
 
 
 def test_the_usual_loop_moves_and_mirrors_and_normalizes(datasets, own):
     preprocessing = preprocessing_for(datasets.get("colours"), 12)
-    pictures = Pictures(own.batches, augmenting(preprocessing))
+    pictures = ImageDataset(own.batches, augmenting_transform(preprocessing))
     plain = preprocessing.prepare(own.batches.train_images[:1])[0]
     torch.manual_seed(0)
     drawn = torch.stack([pictures[0][0] for _ in range(400)])
@@ -233,7 +241,7 @@ def test_the_usual_loop_moves_and_mirrors_and_normalizes(datasets, own):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_usual_loops_workers_end_with_its_turn(own):
-    loop = LoaderLoop(own, 1)
+    loop = DataLoaderLoop(own, 1)
     alive = []
     assert loop(lambda images: bool(alive.append(multiprocessing.active_children()))) == 30
     assert len(alive[0]) == 1
@@ -244,7 +252,7 @@ def test_the_usual_loops_workers_end_with_its_turn(own):
 
 
 def test_throughput_tells_rates_ratios_and_conditions(datasets):
-    result = throughput(tiny(), datasets, seconds=0.01, rounds=1, workers=0)
+    result = measure_throughput(tiny(), datasets, seconds=0.01, rounds=1, workers=0)
     assert result["images_per_s"] > 0
     assert result["against"].keys() == result["ratio"].keys() == {"article", "loader"}
     for name, ratio in result["ratio"].items():
@@ -261,7 +269,7 @@ def test_throughput_tells_rates_ratios_and_conditions(datasets):
 
 
 def test_throughput_against_one_leaves_the_other_out(datasets):
-    result = throughput(tiny(), datasets, ("article",), seconds=0.01, rounds=1)
+    result = measure_throughput(tiny(), datasets, ("article",), seconds=0.01, rounds=1)
     assert result["ratio"].keys() == {"article"}
     assert result["workers"] is None
 
@@ -270,7 +278,7 @@ def test_throughput_against_itself_with_probes_looks_into_every_second_step(data
     looked, steps, step = [], [], fit.train_step
     monkeypatch.setattr(fit, "StepProbe", lambda model: looked.append(model) or StepProbe(model))
     monkeypatch.setattr(fit, "train_step", lambda *args: steps.append(args[-1]) or step(*args))
-    result = throughput(tiny(), datasets, ("probed",), seconds=0.01, rounds=1)
+    result = measure_throughput(tiny(), datasets, ("probed",), seconds=0.01, rounds=1)
     assert result["ratio"].keys() == {"probed"}
     assert looked
     assert len({id(model) for model in looked}) == 1  # of one of the two loops only
@@ -279,13 +287,15 @@ def test_throughput_against_itself_with_probes_looks_into_every_second_step(data
 
 def test_rates_are_of_full_sized_images_whatever_the_recipe_says(datasets):
     growing = tiny(image_size=16, grow_from=0.5)
-    assert begin(growing, datasets).batches.image_size_at(0) == 16
+    assert begin_training(growing, datasets).batches.image_size_at(0) == 16
 
 
 def test_throughput_against_itself_compiled_compiles_one_of_the_two(datasets, monkeypatch):
     made = []
     monkeypatch.setattr("torch.compile", lambda model, **how: made.append(model) or model)
-    result = throughput(tiny(grow_from=0.5), datasets, ("compiled",), seconds=0.01, rounds=1)
+    result = measure_throughput(
+        tiny(grow_from=0.5), datasets, ("compiled",), seconds=0.01, rounds=1
+    )
     assert result["ratio"].keys() == {"compiled"}
     assert len(made) == 1
 
@@ -300,7 +310,7 @@ def small_reference(monkeypatch):
 
 def test_accuracy_is_a_row_a_seed_and_a_sum(datasets, small_reference):
     config = tiny(epochs=2, peak_lr=0.02)
-    *rows, last = accuracy.accuracy(config, datasets, seeds=2, seconds=0.01)
+    *rows, last = accuracy.measure_accuracy(config, datasets, seeds=2, seconds=0.01)
     assert [row["seed"] for row in rows] == [0, 1]
     for row in rows:
         assert 0 <= row["test_top1"] <= 1
@@ -399,7 +409,7 @@ def test_the_roofline_is_the_machine_and_a_share_for_each_network(datasets, monk
     monkeypatch.setattr(roofline, "MATRICES", (16, 32))
     monkeypatch.setattr(roofline, "CONVOLUTIONS", ((4, 8, 2),))
     configs = [tiny(), tiny(model="plain20")]
-    machine, *rows = roofline.roofline(configs, datasets, seconds=0.05)
+    machine, *rows = roofline.measure_roofline(configs, datasets, seconds=0.05)
     assert machine["gemm_flop_per_s"] == max(machine["gemm"].values())
     assert [row["model"] for row in rows] == ["resnet20", "plain20"]
     for row in rows:
@@ -413,6 +423,6 @@ def test_the_roofline_is_the_machine_and_a_share_for_each_network(datasets, monk
 
 
 def test_every_network_is_checked_before_anything_is_measured(datasets):
-    rows = roofline.roofline([tiny(), tiny(batch_size=136)], datasets, seconds=100)
+    rows = roofline.measure_roofline([tiny(), tiny(batch_size=136)], datasets, seconds=100)
     with pytest.raises(ConfigError, match="at most the 135 images"):
         next(rows)

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from resnet_demo.bench import latency as timing
-from resnet_demo.bench.latency import latency, one_picture, picture, times, untrained
-from resnet_demo.bench.ood import outside
-from resnet_demo.bench.text import latency_lines, outside_lines
+from resnet_demo.bench.latency import measure_latency, one_picture, picture, times, untrained
+from resnet_demo.bench.ood import measure_ood
+from resnet_demo.bench.text import latency_lines, ood_lines
 from resnet_demo.cli import main
 from resnet_demo.config import make_config
 from resnet_demo.data.pictures import crop_to_square
@@ -77,7 +77,7 @@ def test_an_answer_is_timed_from_a_file_s_bytes_to_the_picture_under_its_map(run
     drawn = one_picture(classifier, picture())
     assert (drawn.shape, drawn.dtype) == ((480, 640, 3), np.uint8)
     monkeypatch.setattr(timing, "fresh_process", lambda *_: None)
-    told = latency(run, rounds=2, fresh=2, images=5)
+    told = measure_latency(run, rounds=2, fresh=2, images=5)
     for name in ("picture", "batch", "fresh"):
         assert 0 < told[name]["min"] <= told[name]["median"] <= told[name]["max"]
     assert (told["run"], told["model"], told["image_size"]) == ("mine", "resnet20", 12)
@@ -98,7 +98,7 @@ def test_a_new_process_answers_about_a_network_that_was_never_trained(monkeypatc
 
 
 def test_each_kind_is_told_from_the_test_images_as_scikit_learn_says(run, datasets):
-    told = outside(run, datasets, images=30)
+    told = measure_ood(run, datasets, images=30)
     assert list(told["kinds"]) == [*MAKERS, "shapes10"]
     evaluated = evaluate_run(run, datasets)  # there are just 30 test images
     own = energy(evaluated.logits).numpy()
@@ -117,7 +117,7 @@ def test_each_kind_is_told_from_the_test_images_as_scikit_learn_says(run, datase
         flagged = np.mean(np.array(energies) > threshold["threshold"])
         assert row["flagged"] == pytest.approx(flagged, abs=0.04), kind
         assert row["n"] == 30
-    lines = list(outside_lines(told))
+    lines = list(ood_lines(told))
     assert "set when its weights were saved on 15 validation images" in lines[0]
     assert len(lines) == 3 + 4
 
@@ -127,16 +127,16 @@ def test_a_run_without_a_threshold_has_it_set_on_its_validation_images_now(run, 
     saved = load_model(copied.path)
     about = {"network": saved.network, "preprocessing": saved.preprocessing, "metrics": {}}
     save_model(copied.path, saved.model, classes=saved.classes, **about)
-    told = outside(copied, datasets, images=5)
+    told = measure_ood(copied, datasets, images=5)
     assert told["measured_now"]
-    own = outside(run, datasets, images=5)["threshold"]
+    own = measure_ood(run, datasets, images=5)["threshold"]
     assert told["threshold"] == {**own, "threshold": pytest.approx(own["threshold"], abs=1e-4)}
-    assert "set now on 15" in next(outside_lines(told))
+    assert "set now on 15" in next(ood_lines(told))
 
 
 def test_without_the_dataset_nothing_is_measured(run, tmp_path):
     with pytest.raises(NotFoundError, match="got 'colours'"):
-        outside(run, Datasets(tmp_path))
+        measure_ood(run, Datasets(tmp_path))
 
 
 def test_both_are_told_as_one_object_by_the_command_line(run, colours, monkeypatch, capsys):

@@ -88,7 +88,9 @@ def test_the_dataset_is_shapes10_where_none_is_named_and_cifar10_is_not_here(ben
     from resnet_demo.bench import throughput
 
     asked = []
-    monkeypatch.setattr(throughput, "throughput", lambda config, *_: asked.append(config) or {})
+    monkeypatch.setattr(
+        throughput, "measure_throughput", lambda config, *_: asked.append(config) or {}
+    )
     monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     assert bench("throughput --recipe article --image-size 64")[0] == 0
     (config,) = asked
@@ -115,7 +117,7 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         locks.append(take(tmp_path / "runs" / ".device.lock"))
         return {}
 
-    monkeypatch.setattr(throughput, "throughput", look)
+    monkeypatch.setattr(throughput, "measure_throughput", look)
     monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     bench("throughput")
     assert locks == [None]

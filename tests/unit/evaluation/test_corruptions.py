@@ -14,10 +14,10 @@ from resnet_demo.evaluation.corruptions import (
     contrast,
     corrupt,
     jpeg,
-    moved,
     noise,
+    rotate,
     shift,
-    turned,
+    translate,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -73,7 +73,7 @@ def test_jpeg_is_pil_s(quality):
 
 
 def test_a_shift_moves_each_image_by_its_own_pixels():
-    result = moved(IMAGES, torch.tensor([2, 0, -3]), torch.tensor([0, -5, 1]))
+    result = translate(IMAGES, torch.tensor([2, 0, -3]), torch.tensor([0, -5, 1]))
     assert torch.equal(result[0, 2:], IMAGES[0, :-2])
     assert torch.equal(result[1, :, :-5], IMAGES[1, :, 5:])
     assert torch.equal(result[2, :-3, 1:], IMAGES[2, 3:, :-1])
@@ -91,7 +91,7 @@ def test_shifts_go_all_four_ways_by_a_share_of_the_shorter_side():
 @pytest.mark.parametrize("degrees", [-45, -10, 5, 90])
 def test_a_rotation_is_torchvision_s_where_it_needs_no_edge(degrees):
     angles = torch.tensor([0.0, degrees, 0.0])
-    ours = channels_first(turned(PHOTOS, angles))
+    ours = channels_first(rotate(PHOTOS, angles))
     options = {"angle": degrees, "interpolation": TF.InterpolationMode.BILINEAR}
     theirs = TF.rotate(channels_first(PHOTOS)[1:2], **options)
     inside = TF.rotate(torch.full((1, 3, 24, 36), 255, dtype=torch.uint8), **options) == 255

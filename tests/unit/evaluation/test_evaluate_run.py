@@ -14,11 +14,21 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, StoppedError
-from resnet_demo.evaluation.evaluate_run import asked, evaluate_run, numbers, read_evaluated
-from resnet_demo.evaluation.intervals import wilson
+from resnet_demo.evaluation.evaluate_run import (
+    evaluate_run,
+    predict_mode,
+    read_evaluation,
+    result_metrics,
+)
+from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.modes import MODES
 from resnet_demo.evaluation.stored_predictions import read_predictions, write_predictions
-from resnet_demo.evaluation.stored_results import EVALUATION, ROBUSTNESS, read_result, write_result
+from resnet_demo.evaluation.stored_results import (
+    EVALUATION_KEYS,
+    ROBUSTNESS_KEYS,
+    read_result,
+    write_result,
+)
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import images_of
 from resnet_demo.models.description import checksum
@@ -92,7 +102,7 @@ def shown_to(run, datasets, split):
 
 def test_all_numbers_are_scikit_learn_s(answered):
     logits, labels = answered
-    result = numbers(logits, labels, tuple("abcdefg"))
+    result = result_metrics(logits, labels, tuple("abcdefg"))
     said, shares, classes = logits.argmax(1), logits.double().softmax(1), range(7)
     of_all = {"labels": classes, "zero_division": 0}
     assert result["n"] == 300
@@ -111,9 +121,9 @@ def test_all_numbers_are_scikit_learn_s(answered):
 
 def test_accuracy_has_its_interval_and_confidence_its_bins(answered):
     logits, labels = answered
-    result = numbers(logits, labels, tuple("abcdefg"))
+    result = result_metrics(logits, labels, tuple("abcdefg"))
     right = (logits.argmax(1) == labels).sum().item()
-    assert result["interval"] == [*wilson(right, 300)]
+    assert result["interval"] == [*wilson_interval(right, 300)]
     assert result["interval"][0] < result["top1"] < result["interval"][1]
     found = result["calibration"]
     sure = logits.double().softmax(1).amax(1).numpy()
@@ -130,8 +140,8 @@ def test_accuracy_has_its_interval_and_confidence_its_bins(answered):
 
 def test_a_result_is_what_is_counted_on_the_answers(evaluated, finished):
     result = evaluated.result
-    assert tuple(result) == EVALUATION
-    counted = numbers(evaluated.logits, evaluated.labels, ("blue", "green", "red"))
+    assert tuple(result) == EVALUATION_KEYS
+    counted = result_metrics(evaluated.logits, evaluated.labels, ("blue", "green", "red"))
     assert {key: result[key] for key in counted} == counted
     assert (result["run"], result["dataset"], result["split"]) == ("mine", "colours", "train")
     assert result["weights"] == load_model(finished.path).sha256
@@ -154,7 +164,7 @@ def test_answers_of_a_network_that_went_astray_are_counted_and_kept(finished, da
     assert made.result["beside"]["loss"] is None
     (tmp_path / "kept").mkdir()
     made.save(tmp_path / "kept")
-    assert read_evaluated(tmp_path / "kept").result == made.result
+    assert read_evaluation(tmp_path / "kept").result == made.result
 
 
 # --- modes
@@ -202,7 +212,7 @@ def test_the_article_s_mode_leaves_the_loaded_network_as_it_was(finished, datase
     classifier = Classifier.of(finished)
     model = classifier.saved.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    asked(classifier, datasets, "test", "colours", "article")
+    predict_mode(classifier, datasets, "test", "colours", "article")
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     assert not model.training
 
@@ -242,7 +252,7 @@ def kept(evaluated, tmp_path):
 
 
 def test_what_is_kept_is_read_as_it_was(kept, evaluated):
-    again = read_evaluated(kept)
+    again = read_evaluation(kept)
     assert again.result == read_result(kept) == evaluated.result
     for name in ("logits", "labels"):
         torch.testing.assert_close(getattr(again, name), getattr(evaluated, name), rtol=0, atol=0)
@@ -259,14 +269,14 @@ def test_what_is_damaged_is_named_and_not_used(name, damage, kept):
     damaged = {"flip": content, "cut": content[: len(content) // 2], "empty": b""}
     path.unlink() if damage == "remove" else path.write_bytes(damaged[damage])
     with pytest.raises(DamagedError, match=f"{name} of train-colours is missing or damaged"):
-        read_evaluated(kept)
+        read_evaluation(kept)
 
 
 def test_answers_of_another_evaluation_are_not_used(kept):
     tensors = {"logits": torch.zeros(135, 3), "labels": torch.zeros(135, dtype=torch.int64)}
     (kept / "answers.safetensors").write_bytes(safetensors.torch.save(tensors))
     with pytest.raises(DamagedError, match="evaluate again"):
-        read_evaluated(kept)
+        read_evaluation(kept)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", "[" * 100_000, '{"checksum": 3}', "\0"])
@@ -288,7 +298,7 @@ def test_a_result_of_an_older_version_is_not_used(kept, evaluated):
 
 def test_an_evaluation_is_no_result_of_robustness(kept):
     with pytest.raises(DamagedError):
-        read_result(kept, ROBUSTNESS)
+        read_result(kept, ROBUSTNESS_KEYS)
 
 
 # --- answers that came with the run

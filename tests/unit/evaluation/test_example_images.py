@@ -11,7 +11,7 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
-from resnet_demo.evaluation.example_images import OPACITY, pictures_of
+from resnet_demo.evaluation.example_images import OPACITY, load_example_images
 from resnet_demo.inference.class_maps import class_maps, heat
 from resnet_demo.inference.classifier import Classifier
 
@@ -40,29 +40,29 @@ def stored_val(run, datasets):
 
 def test_a_picture_is_the_stored_one_each_pixel_a_square(finished, classifier, datasets, evaluated):
     images, labels = stored_val(finished, datasets)
-    seen = pictures_of(classifier, datasets, evaluated, [3, 0, 14])
-    assert [one.place for one in seen] == [3, 0, 14]
+    seen = load_example_images(classifier, datasets, evaluated, [3, 0, 14])
+    assert [one.index for one in seen] == [3, 0, 14]
     for one in seen:
         side = len(one.picture)
         assert side >= 96
         assert side % 12 == 0
-        expected = np.kron(images[one.place], np.ones((side // 12, side // 12, 1), np.uint8))
+        expected = np.kron(images[one.index], np.ones((side // 12, side // 12, 1), np.uint8))
         assert np.array_equal(one.picture, expected)
         assert one.overlay.shape == one.picture.shape
         assert one.overlay.dtype == one.picture.dtype == np.uint8
-        assert one.truth == ("blue", "green", "red")[labels[one.place]]
+        assert one.truth == ("blue", "green", "red")[labels[one.index]]
 
 
 def test_what_was_said_and_how_surely_is_what_the_evaluation_has(classifier, datasets, evaluated):
     shares = evaluated.logits.double().softmax(1)
-    for one in pictures_of(classifier, datasets, evaluated, torch.arange(15)):
-        said = evaluated.logits[one.place].argmax().item()
-        assert one.said == ("blue", "green", "red")[said]
-        assert one.confidence == pytest.approx(shares[one.place, said].item())
+    for one in load_example_images(classifier, datasets, evaluated, torch.arange(15)):
+        said = evaluated.logits[one.index].argmax().item()
+        assert one.predicted == ("blue", "green", "red")[said]
+        assert one.confidence == pytest.approx(shares[one.index, said].item())
 
 
 def test_the_overlay_shows_where_the_answer_was_seen(classifier, finished, datasets, evaluated):
-    (one,) = pictures_of(classifier, datasets, evaluated, [2])
+    (one,) = load_example_images(classifier, datasets, evaluated, [2])
     model = classifier.saved.model
     x = Preprocessing.from_dict(classifier.saved.preprocessing).prepare(
         torch.tensor(stored_val(finished, datasets)[0][2:3])
@@ -78,28 +78,32 @@ def test_the_overlay_shows_where_the_answer_was_seen(classifier, finished, datas
 
 def test_the_answer_of_a_wrong_one_is_shown_and_not_the_truth(classifier, datasets, evaluated):
     wrong = replace(evaluated, logits=evaluated.logits.roll(1, 1))
-    right, turned = (pictures_of(classifier, datasets, each, [0])[0] for each in (evaluated, wrong))
+    right, turned = (
+        load_example_images(classifier, datasets, each, [0])[0] for each in (evaluated, wrong)
+    )
     assert right.truth == turned.truth
-    assert right.said != turned.said
+    assert right.predicted != turned.predicted
     assert not np.array_equal(right.overlay, turned.overlay)
 
 
 def test_at_most_so_many_are_shown_in_batches_as_small_as_need_be(
     classifier, datasets, evaluated, monkeypatch
 ):
-    all_at_once = pictures_of(classifier, datasets, evaluated, range(15), most=5)
-    assert [one.place for one in all_at_once] == [0, 1, 2, 3, 4]
+    all_at_once = load_example_images(classifier, datasets, evaluated, range(15), limit=5)
+    assert [one.index for one in all_at_once] == [0, 1, 2, 3, 4]
     monkeypatch.setattr("resnet_demo.evaluation.example_images.batch_size", lambda preprocessing: 2)
     for one, other in zip(
-        pictures_of(classifier, datasets, evaluated, range(15), most=5), all_at_once, strict=True
+        load_example_images(classifier, datasets, evaluated, range(15), limit=5),
+        all_at_once,
+        strict=True,
     ):
         assert np.abs(one.overlay.astype(int) - other.overlay).max() <= 1
-    assert pictures_of(classifier, datasets, evaluated, []) == []
+    assert load_example_images(classifier, datasets, evaluated, []) == []
 
 
 def test_answers_that_are_not_a_number_are_shown_too(classifier, datasets, evaluated):
     astray = replace(evaluated, logits=torch.full_like(evaluated.logits, float("nan")))
-    (one,) = pictures_of(classifier, datasets, astray, [0])
+    (one,) = load_example_images(classifier, datasets, astray, [0])
     assert one.confidence == 0
 
 
@@ -107,7 +111,7 @@ def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
     packed, classifier, evaluated, tmp_path
 ):
     with pytest.raises(NotFoundError) as caught:
-        pictures_of(classifier, Datasets(tmp_path), evaluated, [0])
+        load_example_images(classifier, Datasets(tmp_path), evaluated, [0])
     assert str(caught.value) == (
         "the images of colours are not on this machine; the Data tab or "
         "`python -m resnet_demo data import colours PATH` brings them"
@@ -116,4 +120,4 @@ def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
 
 def test_answers_of_other_weights_are_not_shown(packed, datasets, evaluated):
     with pytest.raises(ConfigError, match="better weights by now: evaluate it again"):
-        pictures_of(Classifier.of(packed[0]), datasets, evaluated, [0])
+        load_example_images(Classifier.of(packed[0]), datasets, evaluated, [0])

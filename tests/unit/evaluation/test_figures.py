@@ -12,12 +12,12 @@ from matplotlib.colors import to_rgb
 from resnet_demo.evaluation.calibration import calibration, confidence_histogram
 from resnet_demo.evaluation.corruptions import CORRUPTIONS
 from resnet_demo.evaluation.figures import (
-    MAP,
+    COLOUR_MAP,
     confidence_figure,
     confusion_figure,
-    contrasting,
     reliability_figure,
     robustness_figure,
+    text_colour_on,
 )
 
 CONFUSION = [[90, 10, 0], [4, 996, 0], [0, 0, 0]]  # the last class never occurs
@@ -85,8 +85,8 @@ def test_it_is_as_wide_as_a_phone_and_all_is_within(name):
 
 def test_every_number_stands_out_from_its_cell():
     for value in np.linspace(0, 1, 101):
-        cell = luminance(colormaps[MAP](value)[:3])
-        text = luminance(to_rgb(contrasting(colormaps[MAP], value)))
+        cell = luminance(colormaps[COLOUR_MAP](value)[:3])
+        text = luminance(to_rgb(text_colour_on(colormaps[COLOUR_MAP], value)))
         low, high = sorted((cell, text))
         assert (high + 0.05) / (low + 0.05) >= 4.5  # WCAG 2.2, AA
 

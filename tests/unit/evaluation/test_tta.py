@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from resnet_demo.evaluation.modes import MODES
-from resnet_demo.evaluation.tta import VIEWS, mean_of, view
+from resnet_demo.evaluation.tta import VIEWS, apply_view, mean_logits
 
 IMAGES = torch.randint(
     0, 256, (3, 6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -34,16 +34,18 @@ def channels_first(images):
 
 
 def test_flip_and_shift_is_airbench_s():
-    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip-and-shift"]]
+    answers = [
+        net(channels_first(apply_view(IMAGES, steps))) for _, steps in VIEWS["flip-and-shift"]
+    ]
     assert len(answers) == 6
     expected = airbench(channels_first(IMAGES), net)
-    torch.testing.assert_close(mean_of(answers, "flip-and-shift"), expected)
+    torch.testing.assert_close(mean_logits(answers, "flip-and-shift"), expected)
 
 
 def test_flip_is_the_mean_of_the_image_and_its_mirror_image():
-    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in VIEWS["flip"]]
+    answers = [net(channels_first(apply_view(IMAGES, steps))) for _, steps in VIEWS["flip"]]
     x = channels_first(IMAGES)
-    torch.testing.assert_close(mean_of(answers, "flip"), (net(x) + net(x.flip(3))) / 2)
+    torch.testing.assert_close(mean_logits(answers, "flip"), (net(x) + net(x.flip(3))) / 2)
 
 
 def test_the_five_shifts_are_each_row_and_column_from_two_up_to_two_down_once_and_mirrored():
@@ -57,15 +59,15 @@ def test_the_five_shifts_are_each_row_and_column_from_two_up_to_two_down_once_an
         x = padded[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
         expected += [net(x), net(x.flip(3))]
     views = VIEWS["flip-and-five-shifts"]
-    answers = [net(channels_first(view(IMAGES, steps))) for _, steps in views]
+    answers = [net(channels_first(apply_view(IMAGES, steps))) for _, steps in views]
     mean = torch.stack(expected).mean(0)
-    torch.testing.assert_close(mean_of(answers, "flip-and-five-shifts"), mean)
+    torch.testing.assert_close(mean_logits(answers, "flip-and-five-shifts"), mean)
 
 
 @pytest.mark.parametrize("mode", VIEWS)
 def test_weights_sum_to_one_and_the_image_as_it_is_comes_first(mode):
     assert sum(weight for weight, _ in VIEWS[mode]) == pytest.approx(1)
-    assert torch.equal(view(IMAGES, VIEWS[mode][0][1]), IMAGES)
+    assert torch.equal(apply_view(IMAGES, VIEWS[mode][0][1]), IMAGES)
 
 
 def test_every_mode_but_the_article_s_has_views():

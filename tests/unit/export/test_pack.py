@@ -13,8 +13,8 @@ from resnet_demo.config import KEEP, RECIPES, defaults, make_config, parse
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
-from resnet_demo.evaluation.intervals import wilson
-from resnet_demo.evaluation.stored_predictions import compact
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.stored_predictions import compact_logits
 from resnet_demo.events import Started
 from resnet_demo.export import pack as packing
 from resnet_demo.export.model_card import CHOSEN, command
@@ -199,7 +199,7 @@ def test_what_fails_on_the_way_leaves_no_folder(finished, tmp_path, datasets, mo
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "card", broken)
+    monkeypatch.setattr(packing, "model_card", broken)
     refusal(KeyboardInterrupt, tmp_path, finished, datasets, tmp_path / "packed")
 
 
@@ -207,7 +207,7 @@ def test_the_card_tells_what_was_measured_and_how_it_was_made(packed, datasets):
     run, told = packed
     text, (started, *_) = (run.path / "README.md").read_text(), run.log()
     assert isinstance(started, Started)
-    low, high = wilson(round(told["top1"] * 30), 30)
+    low, high = wilson_interval(round(told["top1"] * 30), 30)
     assert text.startswith("# cifar10-shipped\n")
     for part in (
         f"| top-1 | **{told['top1']:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%}) |",
@@ -243,7 +243,7 @@ def test_close_answers_stay_apart_in_half_the_bytes():
     logits = 12 + torch.rand(200, 10, generator=random)
     first = logits.topk(2).indices
     logits.scatter_(1, first[:, 1:], logits.gather(1, first[:, :1]) - 1e-5)
-    kept = compact(logits, first[:, 0])
+    kept = compact_logits(logits, first[:, 0])
     assert kept.dtype == torch.float16
     assert torch.equal(kept.argmax(1), logits.argmax(1))
     assert not torch.equal(logits.half().argmax(1), logits.argmax(1))  # as they are, they are not
@@ -253,6 +253,10 @@ def test_logits_that_half_the_bytes_would_change_stay_whole():
     best = [20.0, 19, 18, 17]
     logits = torch.tensor([[*best, 4.99999, 5.00001], [*best, 5.00001, 4.99999]])
     fifth = logits.topk(5).indices[:, 4]
-    assert compact(logits, fifth).dtype == torch.float32  # rounded, fifth and sixth are one number
-    assert compact(logits, fifth * 0).dtype == torch.float16  # which matters to no other label
-    assert compact(logits * float("nan"), fifth).dtype == torch.float32
+    assert (
+        compact_logits(logits, fifth).dtype == torch.float32
+    )  # rounded, fifth and sixth are one number
+    assert (
+        compact_logits(logits, fifth * 0).dtype == torch.float16
+    )  # which matters to no other label
+    assert compact_logits(logits * float("nan"), fifth).dtype == torch.float32

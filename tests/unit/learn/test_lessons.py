@@ -5,7 +5,7 @@ import pytest
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
-from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS, MOST_SEEDS
+from resnet_demo.learn.lessons import BASELINE_ARM, BUGS, MOST_SEEDS
 
 DATA = {"dataset": "shapes10"}
 
@@ -15,7 +15,7 @@ def differing(one, other):
 
 
 def test_a_duel_differs_in_the_network_alone():
-    told = lessons.duel([20, 8], 1, {**DATA, "epochs": 3})
+    told = lessons.duel_arms([20, 8], 1, {**DATA, "epochs": 3})
     assert [arm for arm, _ in told] == ["plain8", "resnet8", "plain20", "resnet20"]
     first = told[0][1]
     for arm, config in told:
@@ -25,22 +25,22 @@ def test_a_duel_differs_in_the_network_alone():
 
 
 def test_seeds_are_the_same_in_every_arm_and_pairs_are_whole_early():
-    told = lessons.duel([8], 3, {**DATA, "seed": 7})
+    told = lessons.duel_arms([8], 3, {**DATA, "seed": 7})
     assert [(arm, config.seed) for arm, config in told] == [
         (arm, seed) for seed in (7, 8, 9) for arm in ("plain8", "resnet8")
     ]
 
 
 def test_each_bug_changes_what_it_says_and_nothing_else():
-    told = dict(lessons.bugs(list(BUGS), 1, DATA))
+    told = dict(lessons.bug_arms(list(BUGS), 1, DATA))
     for name, (_, knobs) in BUGS.items():
-        assert differing(told[AS_IT_SHOULD], told[name]) == set(knobs)
-    assert list(told) == [AS_IT_SHOULD, *BUGS]
-    assert list(dict(lessons.bugs(["decay"], 1, DATA))) == [AS_IT_SHOULD, "decay"]
+        assert differing(told[BASELINE_ARM], told[name]) == set(knobs)
+    assert list(told) == [BASELINE_ARM, *BUGS]
+    assert list(dict(lessons.bug_arms(["decay"], 1, DATA))) == [BASELINE_ARM, "decay"]
 
 
 def test_gradients_are_looked_into_in_three_networks_of_one_depth():
-    told = dict(lessons.gradient(20, 1, DATA))
+    told = dict(lessons.gradient_arms(20, 1, DATA))
     assert {(c.model, c.batch_norm) for c in told.values()} == {
         ("plain20", False), ("plain20", True), ("resnet20", True),
     }  # fmt: skip
@@ -48,12 +48,12 @@ def test_gradients_are_looked_into_in_three_networks_of_one_depth():
 
 
 def test_vgg_and_resnet_have_the_same_recipe():
-    (_, one), (_, other) = lessons.beside_vgg(1, DATA)
+    (_, one), (_, other) = lessons.vgg_arms(1, DATA)
     assert differing(one, other) == {"model"}
 
 
 def test_a_range_test_takes_so_many_steps_up_to_the_largest_rate():
-    [(_, config)] = lessons.range_of(100, {**DATA, "batch_size": 64, "model": "resnet8"})
+    [(_, config)] = lessons.range_arms(100, {**DATA, "batch_size": 64, "model": "resnet8"})
     assert (config.schedule, config.peak_lr, config.epochs) == ("range-test", 10.0, 1)
     assert config.train_images == 100 * 64
 
@@ -61,19 +61,22 @@ def test_a_range_test_takes_so_many_steps_up_to_the_largest_rate():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: lessons.duel([], 1, DATA), "choose a depth at least"),
-        (lambda: lessons.duel([21], 1, DATA), "depths must be one of 8, 14, .*got 21"),
+        (lambda: lessons.duel_arms([], 1, DATA), "choose a depth at least"),
+        (lambda: lessons.duel_arms([21], 1, DATA), "depths must be one of 8, 14, .*got 21"),
         (
-            lambda: lessons.duel([8], 0, DATA),
+            lambda: lessons.duel_arms([8], 0, DATA),
             f"seeds must be a whole number from 1 to {MOST_SEEDS}",
         ),
-        (lambda: lessons.duel([8], 2.5, DATA), "seeds must be a whole number"),
-        (lambda: lessons.duel([8], True, DATA), "seeds must be a whole number"),
-        (lambda: lessons.duel(CIFAR_DEPTHS, 5, DATA), "runs must be at most 40 in a group, got 70"),
-        (lambda: lessons.gradient(9, 1, DATA), "depth must be one of"),
-        (lambda: lessons.bugs([], 1, DATA), "choose a switch at least"),
-        (lambda: lessons.bugs(["typo"], 1, DATA), "bugs must be one of training mode"),
-        (lambda: lessons.bugs(["decay"], 1, {"epochs": 0}), "epochs must be"),
+        (lambda: lessons.duel_arms([8], 2.5, DATA), "seeds must be a whole number"),
+        (lambda: lessons.duel_arms([8], True, DATA), "seeds must be a whole number"),
+        (
+            lambda: lessons.duel_arms(CIFAR_DEPTHS, 5, DATA),
+            "runs must be at most 40 in a group, got 70",
+        ),
+        (lambda: lessons.gradient_arms(9, 1, DATA), "depth must be one of"),
+        (lambda: lessons.bug_arms([], 1, DATA), "choose a switch at least"),
+        (lambda: lessons.bug_arms(["typo"], 1, DATA), "bugs must be one of training mode"),
+        (lambda: lessons.bug_arms(["decay"], 1, {"epochs": 0}), "epochs must be"),
     ],
 )
 def test_what_cannot_be_is_refused(ask, message):

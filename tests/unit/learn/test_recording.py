@@ -7,8 +7,8 @@ import pytest
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.learn.recording import CHART, chart_of, record
-from resnet_demo.learn.surgery_accuracy import Patient
+from resnet_demo.learn.recording import CHART, read_surgery_chart, write_recordings
+from resnet_demo.learn.surgery import SurgeryEvaluator
 from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import Membership, group_of, groups, write
 from resnet_demo.runs.store import Run, Runs
@@ -30,7 +30,7 @@ def runs(tmp_path, finished, colours):
 def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
     runs, tmp_path, finished, colours
 ):
-    made = record(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    made = write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert [path.name for path in made] == ["learn-plain8", "learn-resnet8"]
     for path in made:
         assert sorted(file.name for file in path.iterdir()) == [
@@ -50,7 +50,7 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
 def test_a_name_that_is_taken_is_refused_and_nothing_is_copied(runs, tmp_path, colours):
     (tmp_path / "shipped" / "learn-resnet8").mkdir(parents=True)
     with pytest.raises(ConfigError, match="folder must be a folder without learn-resnet8"):
-        record(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+        write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert [path.name for path in (tmp_path / "shipped").iterdir()] == ["learn-resnet8"]
 
 
@@ -59,21 +59,21 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
     lines = (run.path / "events.jsonl").read_bytes().splitlines(True)
     (run.path / "events.jsonl").write_bytes(b"".join(lines[:-1]))
     with pytest.raises(ConfigError, match="only a finished run can be recorded, and duel-1-plain8"):
-        record(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+        write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert not (tmp_path / "shipped").exists()
 
 
 def test_what_only_weights_could_tell_is_put_down_beside(runs, tmp_path, colours, finished):
-    made = record(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
-    chart = chart_of(Run(made[0]))
-    patient = Patient.of(Classifier.of(finished), Datasets(colours))
+    made = write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    chart = read_surgery_chart(Run(made[0]))
+    patient = SurgeryEvaluator.of(Classifier.of(finished), Datasets(colours))
     assert chart == patient.chart()
-    assert dict(chart["strengths"])[1.0] == patient.after().top1
+    assert dict(chart["strengths"])[1.0] == patient.score().top1
     assert len(chart["blocks"]) == 9
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"n": 1, "strengths": [[0, 2]], "blocks": []}'])
 def test_a_damaged_chart_is_none(finished, tmp_path, text):
     (tmp_path / CHART).write_text(text)
-    assert chart_of(Run(tmp_path)) is None
-    assert chart_of(finished) is None
+    assert read_surgery_chart(Run(tmp_path)) is None
+    assert read_surgery_chart(finished) is None

@@ -6,11 +6,11 @@ from statistics import median
 
 import pytest
 
+from resnet_demo.evaluation.intervals import paired_effect
 from resnet_demo.events import Finished
-from resnet_demo.learn.effects import effect
-from resnet_demo.learn.lessons import AS_IT_SHOULD, BUGS
-from resnet_demo.learn.probe_log import Probed
-from resnet_demo.learn.recording import chart_of
+from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
+from resnet_demo.learn.probe_history import ProbeHistory
+from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.counts import count
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.groups import groups
@@ -68,7 +68,7 @@ def test_a_recording_is_a_whole_run_without_its_weights(run):
 def test_what_is_said_of_the_gradients_is_what_was_logged():
     said, spreads = words_of("3-gradient"), {}
     for arm, run in arms_of("gradient").items():
-        probed = Probed(run.log())
+        probed = ProbeHistory(run.log())
         probed.refresh()
         first, last = (probe.gradients[:-1] for probe in (probed.probes[0], probed.probes[-1]))
         spreads[arm] = max(last) / min(last)
@@ -119,10 +119,12 @@ def test_what_is_said_of_the_bugs_is_what_was_logged():
         "Clear of chance: showing 32 pixels as 64."
     )
     assert "42.6 % are right" in said
-    pairs = {arm: seen.pairs(arm, AS_IT_SHOULD) for arm in BUGS}
+    pairs = {arm: seen.pairs(arm, BASELINE_ARM) for arm in BUGS}
     assert all(len(three) == 3 for three in pairs.values())
-    points = {arm: effect([100 * d for d in differences(pairs[arm], "val_top1")]) for arm in BUGS}
-    longer = {arm: effect(slowdowns(pairs[arm])).mean for arm in BUGS}
+    points = {
+        arm: paired_effect([100 * d for d in differences(pairs[arm], "val_top1")]) for arm in BUGS
+    }
+    longer = {arm: paired_effect(slowdowns(pairs[arm])).mean for arm in BUGS}
     assert f"costs {-points['upsampling'].mean:.1f} points" in said
     assert f"{1 + longer['upsampling']:.1f} times as long" in said
     for arm in ("garbage", "last batch"):
@@ -140,7 +142,7 @@ def test_what_is_said_of_the_bugs_is_what_was_logged():
 def test_what_is_said_of_the_operations_is_what_was_measured():
     said = words_of("6-surgery")
     for arm, run in arms_of("duel").items():
-        chart = chart_of(run)
+        chart = read_surgery_chart(run)
         whole, blocks = dict(chart["strengths"])[1.0], [top1 for _, top1 in chart["blocks"]]
         assert f"n {chart['n']} " in said  # on so many images
         worst, middle, best = (f"{100 * f(blocks):.1f}" for f in (min, median, max))

@@ -2,12 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_demo.errors import ConfigError
-from resnet_demo.learn.surgery import block_names, operated, removable
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.inference.classifier import Classifier
+from resnet_demo.inference.predict import predict
+from resnet_demo.learn.surgery import SurgeryEvaluator, apply_surgery, block_names, removable_blocks
 from resnet_demo.models.blocks import BasicBlock
 from resnet_demo.models.layers import Layers
 from resnet_demo.models.resnet import ResNet
 from resnet_demo.models.zoo import build_model
+from resnet_demo.paths import Paths
 
 
 @pytest.fixture
@@ -27,8 +32,8 @@ def trained(model):
 @pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet18", "resnet50", "resnet9"])
 def test_at_full_strength_nothing_changes(name, images):
     model = trained(build_model(name))
-    torch.testing.assert_close(operated(model)(images), model(images))
-    torch.testing.assert_close(operated(model, 1.0, ())(images), model(images))
+    torch.testing.assert_close(apply_surgery(model)(images), model(images))
+    torch.testing.assert_close(apply_surgery(model, 1.0, ())(images), model(images))
 
 
 @pytest.mark.parametrize("shortcut", ["padding", "projection", "none"])
@@ -44,12 +49,12 @@ def test_without_a_block_it_is_a_network_built_without_that_block(shortcut, imag
         if not name.startswith("stages.1.1.")
     }
     less.load_state_dict(moved)
-    torch.testing.assert_close(operated(whole, dropped=["stages.1.1"])(images), less(images))
+    torch.testing.assert_close(apply_surgery(whole, dropped=["stages.1.1"])(images), less(images))
 
 
 def test_a_block_that_changes_the_shape_leaves_its_shortcut(images):
     model = trained(build_model("resnet20"))
-    cut = operated(model, dropped=["stages.1.0"])
+    cut = apply_surgery(model, dropped=["stages.1.0"])
     entry = model.stages[0](model.stem(images))
     torch.testing.assert_close(cut.stages[1][0](entry), model.stages[1][0].shortcut(entry).relu())
 
@@ -57,13 +62,13 @@ def test_a_block_that_changes_the_shape_leaves_its_shortcut(images):
 def test_strength_scales_the_branch_and_nothing_else(images):
     model = trained(build_model("resnet20"))
     x = torch.rand(2, 16, 8, 8)
-    block, half = model.stages[0][1], operated(model, 0.5).stages[0][1]
+    block, half = model.stages[0][1], apply_surgery(model, 0.5).stages[0][1]
     torch.testing.assert_close(half(x), (0.5 * block.branch(x) + x).relu())
     plain = trained(build_model("plain20"))
-    block, half = plain.stages[0][1], operated(plain, 0.5).stages[0][1]
+    block, half = plain.stages[0][1], apply_surgery(plain, 0.5).stages[0][1]
     torch.testing.assert_close(half(x), (0.5 * block.branch(x)).relu())
     nine = trained(build_model("resnet9"))
-    block, half = nine.stage1[1], operated(nine, 0.5).stage1[1]
+    block, half = nine.stage1[1], apply_surgery(nine, 0.5).stage1[1]
     y = torch.randn(2, 64, 4, 4)
     torch.testing.assert_close(half(y), y + 0.5 * block.branch(y))
 
@@ -72,7 +77,7 @@ def test_the_patient_is_left_as_it_was(images):
     model = trained(build_model("resnet20"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     said = model(images)
-    operated(model, 0.3, ["stages.0.1"])(images)
+    apply_surgery(model, 0.3, ["stages.0.1"])(images)
     torch.testing.assert_close(model(images), said)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(isinstance(module, nn.Identity) for module in model.stages[0])
@@ -81,13 +86,67 @@ def test_the_patient_is_left_as_it_was(images):
 def test_which_blocks_can_go():
     residual, plain = build_model("resnet20"), build_model("plain20")
     assert len(block_names(residual)) == len(block_names(plain)) == 9
-    assert removable(residual) == block_names(residual)
-    assert set(block_names(plain)) - set(removable(plain)) == {"stages.1.0", "stages.2.0"}
-    assert removable(build_model("vgg16")) == []
-    assert removable(build_model("resnet9")) == ["stage1.1", "stage2.1", "stage3.1", "stage3.2"]
+    assert removable_blocks(residual) == block_names(residual)
+    assert set(block_names(plain)) - set(removable_blocks(plain)) == {"stages.1.0", "stages.2.0"}
+    assert removable_blocks(build_model("vgg16")) == []
+    assert removable_blocks(build_model("resnet9")) == [
+        "stage1.1",
+        "stage2.1",
+        "stage3.1",
+        "stage3.2",
+    ]
 
 
 @pytest.mark.parametrize("name", ["stages.1.0", "stem", "nothing", ""])
 def test_what_cannot_go_is_refused(name):
     with pytest.raises(ConfigError, match="dropped must be blocks that can be left out"):
-        operated(build_model("plain20"), dropped=[name])
+        apply_surgery(build_model("plain20"), dropped=[name])
+
+
+@pytest.fixture(scope="module")
+def patient(finished, colours):
+    return SurgeryEvaluator.of(Classifier.of(finished), Datasets(colours))
+
+
+def test_untouched_it_does_as_an_evaluation_says(patient):
+    model, prepare = patient.classifier.saved.model, patient.classifier.preprocessing.prepare
+    right = int((predict(model, prepare, patient.images).argmax(1) == patient.labels).sum())
+    outcome = patient.score()
+    assert (outcome.top1, outcome.n) == (right / 30, 30)  # all there are
+    assert outcome.interval == wilson_interval(right, 30)
+
+
+def test_an_operation_counts_the_operated_networks_answers(patient):
+    model = patient.classifier.saved.model
+    one = patient.score(0.0, ["stages.0.1"])
+    assert one.top1 == patient.score(0.0).top1  # at strength 0 no branch is left to leave out
+    outcomes = dict(patient.scores_without_each_block())
+    assert list(outcomes) == patient.blocks
+    assert len(outcomes) == 9
+    assert outcomes["stages.0.1"] == patient.score(dropped=["stages.0.1"])
+    assert patient.classifier.saved.model is model
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), None, "1", True])
+def test_a_strength_that_cannot_be_is_refused(patient, strength):
+    with pytest.raises(ConfigError, match="strength must be a number from 0 to 2, got"):
+        patient.score(strength)
+
+
+def test_a_network_without_blocks_is_no_patient(patient, colours):
+    classifier = patient.classifier
+    saved = classifier.saved
+    bare = type(saved)(**{**vars(saved), "model": build_model("vgg16", 3)})
+    with pytest.raises(ConfigError, match="has no blocks to operate on"):
+        SurgeryEvaluator.of(Classifier(classifier.run, bare), Datasets(colours))
+
+
+def test_without_the_images_it_says_how_to_get_them(patient, tmp_path):
+    empty = Paths(tmp_path / "runs", tmp_path / "data")
+    with pytest.raises(NotFoundError):
+        SurgeryEvaluator.of(patient.classifier, Datasets(empty.data))
+
+
+def test_images_are_the_same_every_time(patient, colours):
+    again = SurgeryEvaluator.of(patient.classifier, Datasets(colours))
+    assert torch.equal(again.images, patient.images)

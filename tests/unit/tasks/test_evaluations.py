@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
-from resnet_demo.evaluation.stored_results import ROBUSTNESS, read_result
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import describe
 from resnet_demo.paths import Paths
@@ -126,7 +126,7 @@ def test_robustness_is_seen_to_in_a_worker_and_can_be_cancelled(
     assert (status.state, status.done, status.total, status.unit) == (
         *("finished", 15 * 36, 15 * 36, "images"),
     )
-    assert len(read_result(folder, ROBUSTNESS)["kinds"]) == 7
+    assert len(read_result(folder, ROBUSTNESS_KEYS)["kinds"]) == 7
 
 
 # --- in this process

@@ -74,7 +74,7 @@ def test_a_queue_that_is_full_says_so_and_a_group_of_runs_counts_whole(limited, 
     launcher = limited(queue=2)
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
     with pytest.raises(LimitError, match=r"at most 2 runs .* and there would be 4"):
-        Comparing(launcher).start("duel", lessons.duel([8, 14], 1, knobs), owner)
+        Comparing(launcher).start("duel", lessons.duel_arms([8, 14], 1, knobs), owner)
     assert launcher.runs.list() == []
     launcher.start(tiny(), owner)
     launcher.start(tiny(), owner)

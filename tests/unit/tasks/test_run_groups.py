@@ -3,7 +3,7 @@ import os
 import pytest
 
 from resnet_demo.errors import ConfigError, NotFoundError
-from resnet_demo.learn.lessons import duel
+from resnet_demo.learn.lessons import duel_arms
 from resnet_demo.runs.groups import group_of, membership
 from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.queue import ahead
@@ -24,7 +24,7 @@ def release(made):
 
 
 def test_a_group_is_queued_in_its_order(comparing):
-    group, made = comparing.make("duel", duel([8], 2, KNOBS), guess="the plain one")
+    group, made = comparing.make("duel", duel_arms([8], 2, KNOBS), guess="the plain one")
     runs = [run for run, _ in made]
     assert [run.id for run in runs] == [
         "duel-1-1-plain8", "duel-1-2-resnet8", "duel-1-3-plain8", "duel-1-4-resnet8",
@@ -38,8 +38,8 @@ def test_a_group_is_queued_in_its_order(comparing):
 
 
 def test_a_group_that_cannot_be_whole_is_not_there_at_all(comparing):
-    arms = duel([8], 1, KNOBS)
-    arms.append(("too much", duel([8], 1, {**KNOBS, "batch_size": 1000})[0][1]))
+    arms = duel_arms([8], 1, KNOBS)
+    arms.append(("too much", duel_arms([8], 1, {**KNOBS, "batch_size": 1000})[0][1]))
     with pytest.raises(ConfigError, match="batch_size must be at most the 135 images"):
         comparing.make("duel", arms)
     assert comparing.launcher.runs.list() == []
@@ -51,7 +51,7 @@ def test_a_group_that_cannot_be_whole_is_not_there_at_all(comparing):
 def test_only_the_owner_starts_and_stops(comparing):
     stranger = Caller("stranger", is_owner=False)
     with pytest.raises(ForbiddenError, match="only the owner of this app may train"):
-        comparing.start("duel", duel([8], 1, KNOBS), stranger)
+        comparing.start("duel", duel_arms([8], 1, KNOBS), stranger)
     with pytest.raises(ForbiddenError, match="may stop a run"):
         comparing.stop("duel-1", stranger)
 
@@ -62,7 +62,7 @@ def test_a_group_that_is_not_there_cannot_be_stopped(comparing, owner):
 
 
 def test_stopping_takes_what_waits_out_of_the_queue_first(comparing, owner, device, until):
-    group = comparing.start("duel", duel([8], 1, KNOBS), owner)
+    group = comparing.start("duel", duel_arms([8], 1, KNOBS), owner)
     runs = group_of(comparing.launcher.runs, group).runs
     assert comparing.stop(group, owner) == 2
     until(lambda: all(state_of(run.path) == "stopped" for run in runs))
@@ -76,7 +76,7 @@ def test_both_arms_see_the_same_images_in_the_same_order(comparing):
 
     from resnet_demo.training.batches import Batches
 
-    arms = duel([8], 1, {**KNOBS, "seed": 3})
+    arms = duel_arms([8], 1, {**KNOBS, "seed": 3})
     (_, one), (_, other) = arms
     datasets, device = comparing.launcher.datasets, torch.device("cpu")
     first, second = (Batches.load(config, datasets, device) for config in (one, other))

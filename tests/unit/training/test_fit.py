@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.inference.predict import predict
-from resnet_demo.learn.lessons import duel
+from resnet_demo.learn.lessons import duel_arms
 from resnet_demo.models.saved import load_model
 from resnet_demo.training import fit as module
 from resnet_demo.training.batches import Batches
@@ -76,7 +76,7 @@ def test_both_arms_of_a_duel_see_the_same_batches_bit_for_bit_and_begin_alike(
         return step(training, x, labels, *rest)
 
     monkeypatch.setattr(module, "train_step", watched)
-    arms = dict(duel([8], 1, small))
+    arms = dict(duel_arms([8], 1, small))
     for config in arms.values():
         list(fit(config, datasets))
     assert seen["plain8"] == seen["resnet8"]

@@ -15,7 +15,7 @@ from resnet_demo.runs.view import RunView
 COPIED = ("config.json", "events.jsonl")
 
 
-def finished(run: Run, what: str, field: str) -> RunView:
+def read_finished(run: Run, what: str, field: str) -> RunView:
     """All that the run logged. Raises ConfigError for one that has not finished.
 
     what: is to be done with it, in the sentence; field: what named the run.
@@ -27,14 +27,14 @@ def finished(run: Run, what: str, field: str) -> RunView:
     return view
 
 
-def copy_told(run: Run, view: RunView, folder: Path) -> None:
+def copy_finished(run: Run, view: RunView, folder: Path) -> None:
     """Put what it was told and logged, and its state, into a folder that is being made."""
     for file in COPIED:
         write_atomically(folder / file, (run.path / file).read_bytes())
-    write_atomically(folder / "status.json", status(view))
+    write_atomically(folder / "status.json", finished_status(view))
 
 
-def status(view: RunView) -> bytes:
+def finished_status(view: RunView) -> bytes:
     """The status.json of a run at rest, without the ids and the waiting of its machine."""
     end = view.ended
     values = {"state": "finished", "pid": None, "message": end.message, "changed_at": end.time}
