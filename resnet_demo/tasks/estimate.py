@@ -12,6 +12,8 @@ from resnet_demo.data.image_sizes import image_sizes, relative_cost
 from resnet_demo.data.splits import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
+from resnet_demo.files import mark
+from resnet_demo.lru import LRU
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks import speeds
@@ -19,6 +21,7 @@ from resnet_demo.tasks.speeds import SAME_WORK
 
 SAME_SHARES = ("val_share", "train_images")  # an epoch's time has its validation in it
 SAME_BATCH = 2  # a batch up to so many times as large takes about as long an image
+MAX_SPEEDS = 2000  # runs whose speed is remembered
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,46 @@ class Estimate:
     measured_at: float = 0.0
 
 
-def estimate(config: TrainConfig, info: DatasetInfo, runs: Runs) -> Estimate | None:
+class RunSpeeds:
+    """The measured seconds per image of runs, read again only when a log has changed.
+
+    Thread-safe. The page asks at each change of its form: reading every log each time would take
+    seconds on a machine with many long runs.
+    """
+
+    def __init__(self) -> None:
+        self.cached: LRU[str, tuple[object, float | None]] = LRU(MAX_SPEEDS)
+
+    def __call__(self, run: Run) -> float | None:
+        """Return the seconds for each full-sized image. Raises DamagedError."""
+        log, key = run.log(), str(run.path)
+        version = mark(log.path), log.size()
+        entry = self.cached.get(key)
+        if entry is None or entry[0] != version:
+            entry = version, read_speed(run)
+            self.cached[key] = entry
+        return entry[1]
+
+
+def read_speed(run: Run) -> float | None:
+    """Return a run's seconds for each full-sized image, from its whole log. Raises DamagedError."""
+    view = RunView(run.log())
+    view.refresh()
+    return seconds_per_image(view, run.config())
+
+
+def estimate(
+    config: TrainConfig,
+    info: DatasetInfo,
+    runs: Runs,
+    speed_of: Callable[[Run], float | None] = read_speed,
+) -> Estimate | None:
     """From the newest run here of the same work, else from a measurement; None without either.
 
     A run's rate counts validation too: what an epoch took, an image. A run that has no whole epoch
     yet gives its training rate.
     """
-    if known := estimate_from_runs(config, info, runs):
+    if known := estimate_from_runs(config, info, runs, speed_of=speed_of):
         return known
     found = speeds.find(runs.root, speeds.work_of(config, info))
     if found is None:
@@ -56,6 +92,7 @@ def estimate_from_runs(
     info: DatasetInfo,
     runs: Runs,
     counts: Callable[[Run], bool] = lambda run: True,
+    speed_of: Callable[[Run], float | None] = read_speed,
 ) -> Estimate | None:
     """The same from runs alone, of those that count."""
     train, _ = split_sizes(config, info.train)
@@ -65,9 +102,7 @@ def estimate_from_runs(
                 continue
         except DamagedError:
             continue
-        view = RunView(run.log())
-        view.refresh()
-        seconds = seconds_per_image(view, run.config())
+        seconds = speed_of(run)
         if seconds:
             return Estimate(
                 config.epochs * train * seconds * relative_cost(image_sizes(config)), run.id

@@ -19,6 +19,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
+from resnet_demo.tasks.estimate import RunSpeeds
 from resnet_demo.tasks.evaluations import Evaluating
 from resnet_demo.tasks.image_indexes import Indexing
 from resnet_demo.tasks.launcher import Launcher
@@ -66,6 +67,7 @@ class Services:
     slices: Slices | None = field(init=False)
     watcher: Watcher = field(default_factory=Watcher)
     states: States = field(default_factory=States)
+    run_speeds: RunSpeeds = field(default_factory=RunSpeeds)
     curves: CurveCache = field(default_factory=CurveCache)
     classifiers: Classifiers = field(default_factory=Classifiers)
     fair_queue: FairQueue = field(default_factory=FairQueue)

@@ -5,6 +5,7 @@ Known only from slices that ran here: what a visitor has left, ZeroGPU tells nob
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +15,7 @@ from resnet_demo.data.store import DatasetInfo
 from resnet_demo.hosting.zerogpu.slice import SPARE_S
 from resnet_demo.json_files import build, parse_json
 from resnet_demo.runs.store import Run, Runs
-from resnet_demo.tasks.estimate import estimate_from_runs
+from resnet_demo.tasks.estimate import estimate_from_runs, read_speed
 
 FILE = "slices.jsonl"
 
@@ -67,9 +68,15 @@ def from_line(line: str) -> Used | None:
         return None
 
 
-def cost_of(config: TrainConfig, info: DatasetInfo, runs: Runs, slice_s: float) -> Cost | None:
+def cost_of(
+    config: TrainConfig,
+    info: DatasetInfo,
+    runs: Runs,
+    slice_s: float,
+    speed_of: Callable[[Run], float | None] = read_speed,
+) -> Cost | None:
     """What a run would cost in slices of so many seconds; None before such work ran in slices."""
-    known = estimate_from_runs(config, info, runs, lambda run: (run.path / FILE).exists())
+    known = estimate_from_runs(config, info, runs, lambda run: (run.path / FILE).exists(), speed_of)
     if known is None:
         return None
     overhead = overhead_of(runs.get(known.run_id))

@@ -115,7 +115,8 @@ def cost_text(services: Services, arms: Callable[[], Arms]) -> str:
     except DemoError as error:
         return f"⚠ {escape_markdown(str(error))}"
     known = [
-        estimate(config, info, services.runs) for config, info in zip(configs, infos, strict=True)
+        estimate(config, info, services.runs, services.run_speeds)
+        for config, info in zip(configs, infos, strict=True)
     ]
     one = len(configs) == 1
     runs = "1 run" if one else f"{len(configs)} runs, one after the other"

@@ -104,8 +104,11 @@ def told_length(
 ) -> tuple[str, str]:
     """How long it takes, or where the measurement stands; and what is waited for."""
     if services.slices is not None:
-        return told_cost(cost_of(config, info, services.runs, asked.slice_s or USUAL_S), asked)
-    known, caller = estimate(config, info, services.runs), services.caller()
+        return told_cost(
+            cost_of(config, info, services.runs, asked.slice_s or USUAL_S, services.run_speeds),
+            asked,
+        )
+    known, caller = estimate(config, info, services.runs, services.run_speeds), services.caller()
     if known:
         return in_words(known), ""
     if not caller.is_owner:

@@ -68,7 +68,10 @@ def train_tab(services: Services) -> dict[str, Any]:
 
     async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
         *knobs, slice_s = values if in_slices else (*values, None)
-        return update_estimate(services, form.asked(knobs), before, slice_s)
+        # In a thread: a long log that has changed takes its time, and the loop serves all pages.
+        return await asyncio.to_thread(
+            update_estimate, services, form.asked(knobs), before, slice_s
+        )
 
     if in_slices:
         pressed_train = slices_panel(services, form, seconds, told, start, watched)

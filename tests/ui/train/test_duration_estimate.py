@@ -1,18 +1,23 @@
 """The line above Train, by calls that a page would make."""
 
+import asyncio
 import os
+import threading
 import time
 from dataclasses import replace
 
 import gradio as gr
 import pytest
 
-from resnet_demo.config import make_config
+from resnet_demo.config import make_config, to_json
+from resnet_demo.runs.store import Run
+from resnet_demo.runs.view import RunView
 from resnet_demo.tasks import speeds
 from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.estimate import Estimate
-from resnet_demo.tasks.status import close, report
+from resnet_demo.tasks.status import Status, as_json, close, report
 from resnet_demo.training.speed import Speed
+from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train.duration_estimate import (
     BUSY,
@@ -215,3 +220,40 @@ def test_a_page_that_lost_its_memory_with_the_app_goes_on(services, page, spawne
     assert page.ticks
     assert services.measuring.status().state == "queued"
     assert len(spawned) == 1
+
+
+def test_changing_the_form_neither_blocks_the_server_nor_reads_every_log_again(
+    services, events, monkeypatch
+):
+    names = [f"some-run-{number}" for number in range(3)]
+    for name in names:
+        run = Run(services.paths.runs / name)
+        run.path.mkdir(parents=True)
+        (run.path / "config.json").write_text(to_json(make_config(ON_COLOURS), "0"))
+        (run.path / "status.json").write_bytes(as_json(Status(state="stopped")))
+        run.log().append(events()[0])
+    app = build_app(services.paths)
+    [event] = [
+        fn
+        for fn in app.fns.values()
+        if fn.name == "on_change" and any(kind == "tick" for _, kind in fn.targets)
+    ]
+    read, refresh = [], RunView.refresh
+
+    def counted(view):
+        read.append((view.log.path.parent.name, threading.get_ident()))
+        return refresh(view)
+
+    monkeypatch.setattr(RunView, "refresh", counted)
+    values = [part.value for part in event.inputs]
+
+    async def change_form():
+        for epochs in range(1, 6):
+            named = dict(zip([part.elem_id for part in event.inputs], values, strict=True))
+            named |= {**ON_COLOURS, "epochs": epochs}
+            await event.fn(*named.values())
+        return threading.get_ident()
+
+    loop_thread = asyncio.run(change_form())
+    assert sorted(name for name, _ in read) == names
+    assert loop_thread not in {thread for _, thread in read}

@@ -8,7 +8,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.events import Epoch, Started, Step
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
-from resnet_demo.tasks.estimate import estimate
+from resnet_demo.runs.view import RunView
+from resnet_demo.tasks.estimate import RunSpeeds, estimate, read_speed
 
 ASKED = {
     **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "val_share": 0.2, "epochs": 6},
@@ -116,3 +117,27 @@ def test_a_damaged_run_is_passed_over(runs, info, earlier):
     damaged = earlier("resnet20-colours-2", seconds=[9.0])
     (damaged.path / "config.json").write_text("{")
     assert estimate(make_config(ASKED), info, runs).run_id == "resnet20-colours-1"
+
+
+def test_a_log_is_read_once_for_many_estimates_and_again_when_it_has_grown(
+    runs, info, earlier, monkeypatch
+):
+    refreshed, refresh = [], RunView.refresh
+    monkeypatch.setattr(
+        RunView, "refresh", lambda view: refreshed.append(view.log.path) or refresh(view)
+    )
+    names = [f"some-run-{number}" for number in range(3)]  # too few steps for a speed
+    logs = [earlier(name, steps=[64.0] * 5).log() for name in names]
+    speeds = RunSpeeds()
+    for epochs in range(1, 11):
+        assert estimate(make_config({**ASKED, "epochs": epochs}), info, runs, speeds) is None
+    assert sorted(refreshed) == sorted(log.path for log in logs)
+    logs[0].append(Epoch(step=8, epoch=1, seconds=12.8, **EPOCH))
+    found = estimate(make_config(ASKED), info, runs, speeds)
+    assert found == estimate(make_config(ASKED), info, runs)
+    assert found.run_id == names[0]
+
+
+def test_a_cached_speed_is_the_speed_of_the_log(runs, earlier):
+    run = earlier("some-run-1", seconds=[5.0, 6.0])
+    assert RunSpeeds()(run) == read_speed(run) > 0
