@@ -23,7 +23,7 @@ from resnet_demo.data.preprocess import preprocessing_for
 from resnet_demo.data.shapes import INFO
 from resnet_demo.errors import DemoError
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.overlay import overlay
+from resnet_demo.inference.heatmaps import overlay
 from resnet_demo.inference.predict import predict
 from resnet_demo.models.device import device_name
 from resnet_demo.models.saved import save_model
@@ -44,9 +44,9 @@ def measure_latency(
     picture: from the bytes of a JPEG of SHAPE to its labels and the map of the first over it;
     batch: so many stored images at once, labels only, both `rounds` times in a process that is
     warm; fresh: the command line's answer about that picture, torch loaded, `fresh` times.
-    Raises as Classifier.of, and DemoError where a process of its own fails.
+    Raises as Classifier.load, and DemoError where a process of its own fails.
     """
-    classifier = Classifier.of(run)
+    classifier = Classifier.load(run)
     jpeg, saved = picture(), classifier.saved
     return {
         "run": run.id,
@@ -92,7 +92,7 @@ def one_picture(classifier: Classifier, jpeg: bytes) -> np.ndarray:
     """What the page does about a picture: labels, and the first one's map laid over it."""
     rgb = decode_picture(io.BytesIO(jpeg))
     label = classifier.classify(rgb).labels[0]["label"]
-    looked = classifier.looked(rgb, label)
+    looked = classifier.class_map(rgb, label)
     return overlay(looked.picture, looked.heat, OPACITY)
 
 

@@ -12,8 +12,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.ood import MAKERS, auroc, energy, outside_metric
-from resnet_demo.inference.predict import batch_size, predict
+from resnet_demo.inference.ood import OOD_IMAGES, auroc, energy, ood_metric
+from resnet_demo.inference.predict import evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
@@ -26,11 +26,11 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
     where it has none, it is set on its validation split now, and `measured_now` is true.
     Raises NotFoundError, ConfigError, DamagedError.
     """
-    classifier, name = Classifier.of(run), run.config().dataset
+    classifier, name = Classifier.load(run), run.config().dataset
     classifier.check_classes(datasets.get(name))
     own = energies(classifier, some_of(datasets, name, images, seed))
     told = classifier.saved.metrics.get("outside")
-    threshold = told or outside_metric(predict_split(classifier, datasets, "val", name)[0])
+    threshold = told or ood_metric(predict_split(classifier, datasets, "val", name)[0])
     if threshold is None:
         raise DamagedError("the network's answers are not numbers: its training went astray")
 
@@ -58,7 +58,7 @@ def others(
 ) -> Iterator[tuple[str, Tensor]]:
     """Each kind and its images (N, size, size, 3) uint8; shapes10's but for a run that knows it."""
     size = classifier.preprocessing.source_size
-    for kind, make in MAKERS.items():
+    for kind, make in OOD_IMAGES.items():
         yield kind, make(images, size, seed)
     if name != "shapes10":
         shapes = some_of(datasets, "shapes10", images, seed).numpy()
@@ -76,5 +76,5 @@ def energies(classifier: Classifier, images: Tensor) -> Tensor:
     """(N,) float64, of images (N, H, W, 3) uint8."""
     preprocessing, device = classifier.preprocessing, pick_device()
     model = classifier.saved.model.to(device, memory_format=torch.channels_last)
-    few = batch_size(preprocessing)
+    few = evaluation_batch_size(preprocessing)
     return energy(predict(model, preprocessing.prepare, images.to(device), few))

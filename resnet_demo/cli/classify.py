@@ -91,7 +91,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.inference.classification import check_top
     from resnet_demo.inference.classifier import Classifier
 
-    classifiers = [Classifier.of(run) for run in runs]
+    classifiers = [Classifier.load(run) for run in runs]
     for classifier in classifiers:
         check_top(args.top, len(classifier.saved.classes))
     if args.dataset is not None:
@@ -171,14 +171,14 @@ def classify_picture(
     answer = classifier.classify(rgb, args.top, args.fit)
     result = {**answer.to_dict(), "fit": args.fit}
     if args.map is not None:
-        write_map(args.map, classifier.looked(rgb, answer.labels[0]["label"], args.fit), args)
+        write_map(args.map, classifier.class_map(rgb, answer.labels[0]["label"], args.fit), args)
         result["map"] = str(args.map)
     if folder is not None:
-        result["inside"] = write_stages(folder, classifier.inside(rgb, args.fit))
+        result["inside"] = write_stages(folder, classifier.feature_maps(rgb, args.fit))
     if index is not None:
-        from resnet_demo.inference.similar_images import rows
+        from resnet_demo.inference.neighbours import neighbour_rows
 
-        result["similar"] = rows(classifier.similar(rgb, index, args.fit))
+        result["similar"] = neighbour_rows(classifier.similar_images(rgb, index, args.fit))
     if other is not None:
         labels = other.classify(rgb, args.top, args.fit).labels
         result["against"] = {"run": other.run.id, "labels": labels}
@@ -188,10 +188,9 @@ def classify_picture(
 def write_map(path: Path, looked: Any, args: argparse.Namespace) -> None:
     """Write the picture with its class activation map as a PNG. Raises OSError."""
     from resnet_demo.files import write_atomically
-    from resnet_demo.inference.feature_maps import png
-    from resnet_demo.inference.overlay import overlay
+    from resnet_demo.inference.heatmaps import encode_png, overlay
 
-    write_atomically(path, png(overlay(looked.picture, looked.heat, args.opacity)))
+    write_atomically(path, encode_png(overlay(looked.picture, looked.heat, args.opacity)))
 
 
 def write_stages(folder: Path, stages: list[tuple[str, Any]]) -> list[dict[str, str]]:
@@ -200,13 +199,13 @@ def write_stages(folder: Path, stages: list[tuple[str, Any]]) -> list[dict[str, 
     Raises OSError.
     """
     from resnet_demo.files import write_atomically
-    from resnet_demo.inference.feature_maps import png
+    from resnet_demo.inference.heatmaps import encode_png
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, grid in stages:
         path = folder / f"{name.replace(' ', '-')}.png"
-        write_atomically(path, png(grid))
+        write_atomically(path, encode_png(grid))
         written.append({"stage": name, "file": str(path)})
     return written
 

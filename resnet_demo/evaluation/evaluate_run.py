@@ -22,7 +22,7 @@ from resnet_demo.evaluation.stored_results import ANSWERS, read_answers, read_re
 from resnet_demo.evaluation.tta import VIEWS, apply_view, mean_logits
 from resnet_demo.files import write_atomically
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import OnBatch, batch_size, images_of, predict
+from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, load_split, predict
 from resnet_demo.models.description import predictions_sha256
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
@@ -76,7 +76,7 @@ def evaluate_run(
     """
     check_split(split)
     check_mode(mode)
-    classifier, name = Classifier.of(run), dataset or run.config().dataset
+    classifier, name = Classifier.load(run), dataset or run.config().dataset
     check_images(mode, name, datasets)
     saved = classifier.saved
     stored = name not in datasets.names() and predictions_sha256(saved.metrics, split, name)
@@ -138,7 +138,7 @@ def predict_mode(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Logits (N, C) float32 in that mode, the plain ones if it is another, and labels (N,)."""
     classifier.check_classes(datasets.get(name))
-    images, labels = images_of(classifier.run, datasets, split, name)
+    images, labels = load_split(classifier.run, datasets, split, name)
     asking = SplitPredictor.of(
         classifier, images, 2 if mode == "article" else len(VIEWS[mode]), on_batch
     )
@@ -175,7 +175,7 @@ class SplitPredictor:
             self.model,
             turn,
             lambda batch: self.preprocessing.prepare(apply_view(batch, steps)),
-            batch_size=batch_size(self.preprocessing),
+            batch_size=evaluation_batch_size(self.preprocessing),
         )
 
     def as_article(self, turn: int) -> Tensor:

@@ -13,10 +13,10 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.evaluate_run import RunEvaluation
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.predictions import Predictions
-from resnet_demo.inference.class_maps import heat, where
+from resnet_demo.inference.class_maps import class_maps
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.overlay import overlay
-from resnet_demo.inference.predict import batch_size, places_of
+from resnet_demo.inference.heatmaps import heatmap, overlay
+from resnet_demo.inference.predict import evaluation_batch_size, split_positions
 
 LEAST_SIDE = 192  # pixels; smaller, a page would blur a stored pixel into its neighbours
 OPACITY = 0.6
@@ -82,7 +82,7 @@ def stored_pixels(
     """(K, size, size, 3) uint8 of these places in the evaluated split; the others stay on disk."""
     name, split = evaluated.result["dataset"], evaluated.result["split"]
     images, labels = datasets.load(name, "test" if split == "test" else "train")
-    of_split = np.arange(len(labels))[places_of(classifier.run, split, len(labels))]
+    of_split = np.arange(len(labels))[split_positions(classifier.run, split, len(labels))]
     return np.ascontiguousarray(images[of_split[chosen]])
 
 
@@ -91,11 +91,11 @@ def heats_of(classifier: Classifier, pixels: np.ndarray, classes: Tensor, side: 
     """(K, side, side) on the CPU, from 0 to 1: where a class of each image was seen."""
     preprocessing = Preprocessing.from_dict(classifier.saved.preprocessing)
     model = classifier.saved.model
-    device, few = next(model.parameters()).device, batch_size(preprocessing)
+    device, few = next(model.parameters()).device, evaluation_batch_size(preprocessing)
     parts = zip(torch.from_numpy(pixels).split(few), classes.split(few), strict=True)
+    heats = []
     with classifier.lock:
-        heats = [
-            heat(where(model, preprocessing.prepare(part.to(device)), of[:, None]), side)[:, 0]
-            for part, of in parts
-        ]
+        for part, of in parts:
+            maps = class_maps(model, preprocessing.prepare(part.to(device)), of[:, None])
+            heats.append(heatmap(maps, side)[:, 0])
     return torch.cat(heats).cpu()

@@ -15,7 +15,7 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import OnBatch, batch_size, places_of, predict
+from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict, split_positions
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
@@ -41,7 +41,7 @@ def measure_robustness(
     Raises ConfigError, NotFoundError, DamagedError.
     """
     check_split(split)
-    classifier, name = Classifier.of(run), dataset or run.config().dataset
+    classifier, name = Classifier.load(run), dataset or run.config().dataset
     require_images(name, datasets)
     classifier.check_classes(datasets.get(name))
     shares = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
@@ -64,7 +64,7 @@ def sample_split(
     Which ones depends on the number of images in the split alone.
     """
     images, labels = datasets.load(name, "test" if split == "test" else "train")
-    of_split = np.arange(len(labels))[places_of(run, split, len(labels))]
+    of_split = np.arange(len(labels))[split_positions(run, split, len(labels))]
     order = np.random.RandomState(SEED).permutation(len(of_split))  # its stream never changes
     chosen = of_split[np.sort(order[:limit])]
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
@@ -108,5 +108,9 @@ class RobustnessScorer:
                 self.on_batch(self.done, self.total)
 
         return predict(
-            self.model, self.preprocessing.prepare, worse, batch_size(self.preprocessing), tell
+            self.model,
+            self.preprocessing.prepare,
+            worse,
+            evaluation_batch_size(self.preprocessing),
+            tell,
         )

@@ -18,7 +18,7 @@ from resnet_demo.export.finished_run import copy_finished, read_finished
 from resnet_demo.export.model_card import model_card
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.ood import outside_metric
+from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import Saved, load_model, save_model
 from resnet_demo.runs.store import Run, check_run_id
@@ -71,7 +71,7 @@ def write_packed(
     making: Path, run: Run, view: RunView, datasets: Datasets, name: str
 ) -> dict[str, Any]:
     """Put all files into the folder that will have that name; sizes and scores."""
-    config, original = run.config(), Classifier.of(run)
+    config, original = run.config(), Classifier.load(run)
     of_other_weights = ("predictions", "outside")
     metrics = {k: v for k, v in original.saved.metrics.items() if k not in of_other_weights}
     size = save_half(making, load_model(run.path), metrics)  # not the one that is measured whole
@@ -110,7 +110,7 @@ def write_packed(
 
 def threshold(half: Classifier, datasets: Datasets, name: str) -> dict[str, Any]:
     """The metric `outside` of the weights as stored; nothing for a network that computes NaN."""
-    outside = outside_metric(predict_split(half, datasets, "val", name)[0])
+    outside = ood_metric(predict_split(half, datasets, "val", name)[0])
     return {"outside": outside} if outside else {}
 
 

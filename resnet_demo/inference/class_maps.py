@@ -1,93 +1,127 @@
-"""Where in an image a class was seen: maps as coarse as the network's own, and those enlarged."""
+"""Class maps: which parts of a picture raise the logit of a class (CAM and Grad-CAM)."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_demo.inference.hooks import evaluating, outputs_of
+from resnet_demo.data.pictures import shrink_to_side
+from resnet_demo.errors import ConfigError
+from resnet_demo.inference.classification import network_input
+from resnet_demo.inference.feature_maps import record_outputs
+from resnet_demo.inference.heatmaps import heatmap, place_on_picture
+from resnet_demo.inference.predict import model_mode
 from resnet_demo.models.layers import Network
+from resnet_demo.models.saved import Saved
 
-LEAST_SIDE = 3  # pixels of a map; with fewer there is no middle, and hardly a where
+MIN_MAP_SIDE = 3  # pixels; a smaller map hardly locates anything
+MAX_SIDE = 1024  # pixels; a larger picture is reduced before it is shown with its heat
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The map of one class over a picture.
+
+    picture: (h, w, 3) uint8, at most MAX_SIDE a side. heat: (h, w) float32 from 0 to 1. coarse:
+    the map at the network's own resolution, rows of numbers from 0 to 1.
+    """
+
+    picture: np.ndarray
+    heat: Tensor
+    coarse: list[list[float]]
+
+
+def map_classes(
+    saved: Saved, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
+) -> list[ClassMap]:
+    """Return a map for each label, from one forward pass.
+
+    rgb: (H, W, 3) uint8 of any size. The heat is 0 everywhere where nothing raises the class's
+    logit. Raises ConfigError for a label that is not a class of the network, and for an unknown
+    fit.
+    """
+    classes = torch.tensor([[class_index(saved, label) for label in labels]])
+    seen, x = network_input(saved, rgb, fit)
+    maps = class_maps(saved.model, x, classes)[0].cpu()
+    picture = shrink_to_side(rgb, MAX_SIDE)
+    heats = place_on_picture(heatmap(maps, len(seen)), *picture.shape[:2], fit)
+    coarse = heatmap(maps, maps.shape[-1]).tolist()
+    return [ClassMap(picture, heat, numbers) for heat, numbers in zip(heats, coarse, strict=True)]
+
+
+def class_index(saved: Saved, label: str) -> int:
+    """Return a class's index. Raises ConfigError for an unknown label."""
+    if label not in saved.classes:
+        raise ConfigError.rule("label", f"one of {', '.join(saved.classes)}", label)
+    return saved.classes.index(label)
 
 
 @torch.no_grad()
-def class_maps(features: Tensor, head: nn.Linear, classes: Tensor) -> Tensor:
-    """Class activation maps (Zhou et al. 2016, section 2, eq. 2) of a network that ends in a mean.
+def class_maps(model: Network, x: Tensor, classes: Tensor) -> Tensor:
+    """Return maps (B, K, h, w) of any sign, by the method that suits the network.
 
-    features (B, C, H, W), what `Network.features` gave; classes (B, K) int64, those wanted of each
-    image -> (B, K, H, W), of either sign. A map's mean plus the class's bias is its logit.
+    x: (B, 3, H, W), normalized. classes: (B, K) int64. CAM where the network ends in a global mean
+    and a linear layer and its last map has at least MIN_MAP_SIDE pixels a side, else Grad-CAM. Use
+    `heatmap` to scale the result.
+    """
+    # A network with a forward of its own may not end in the mean and linear layer that CAM needs.
+    if type(model).forward is Network.forward:
+        with model_mode(model):
+            features = model.features(x)
+        if min(features.shape[2:]) >= MIN_MAP_SIDE:
+            return cam(features, model.head, classes)
+    return grad_cam(model, x, classes)
+
+
+@torch.no_grad()
+def cam(features: Tensor, head: nn.Linear, classes: Tensor) -> Tensor:
+    """Return class activation maps (Zhou et al. 2016, section 2, eq. 2), of either sign.
+
+    features: (B, C, H, W), the output of `Network.features`. classes: (B, K) int64, the wanted
+    classes of each image. Return (B, K, H, W); a map's mean plus the class's bias is its logit.
     """
     return torch.einsum("bchw,bkc->bkhw", features, head.weight[classes.to(features.device)])
 
 
 def grad_cam(model: Network, x: Tensor, classes: Tensor, stage: str | None = None) -> Tensor:
-    """Grad-CAM (Selvaraju et al. 2017, section 3): of any network, after any stage.
+    """Return Grad-CAM maps (B, K, h, w) after any stage (Selvaraju et al. 2017, section 3).
 
-    x (B, 3, H, W) normalized, classes (B, K) int64 -> (B, K, h, w), before the ReLU of eq. 2, which
-    `heat` has. Each channel is weighed by the mean of the logit's gradient over its pixels (eq. 1).
-    After the last stage, before a mean and a linear layer, these are `class_maps` divided by h w.
-    stage: a name; None: the last one whose map has LEAST_SIDE pixels a side, for vgg16 leaves one
-    pixel of a small image. Needs a network that names its stages.
-    Works within inference_mode too, and leaves no gradients behind.
+    x: (B, 3, H, W), normalized. classes: (B, K) int64. Each channel is weighted by the mean of the
+    logit's gradient over its pixels (eq. 1). The ReLU of eq. 2 is left to `heatmap`. After the last
+    stage of a network that ends in a mean and a linear layer this is `cam` divided by h w.
+    stage: a name; None: the last stage whose map has MIN_MAP_SIDE pixels a side. The network must
+    name its stages. Works inside inference_mode too, and leaves no gradients on the parameters.
     """
     names = model.stage_names if stage is None else (stage,)
-    with torch.inference_mode(False), evaluating(model):
-        with outputs_of(model, names) as outputs:
-            # clones: what inference_mode made outside can have no part in a gradient
+    with torch.inference_mode(False), model_mode(model):
+        with record_outputs(model, names) as outputs:
+            # Autograd refuses tensors made in inference_mode, so it gets clones.
             logits = model(x.clone().requires_grad_())
-        activation = outputs[stage or last_readable(outputs)]
+        activation = outputs[stage or last_large_stage(outputs)]
         weights = _mean_gradients(logits, activation, classes.clone().to(logits.device))
         return torch.einsum("bkc,bchw->bkhw", weights, activation.detach())
 
 
-@torch.no_grad()
-def where(model: Network, x: Tensor, classes: Tensor) -> Tensor:
-    """The sharper way for this network: maps (B, K, h, w) of any sign, for `heat`.
+def last_large_stage(outputs: dict[str, Tensor]) -> str:
+    """Return the last stage with a map of MIN_MAP_SIDE pixels a side, else the first stage.
 
-    x (B, 3, H, W) normalized, classes (B, K) int64. Class activation maps where the network ends in
-    a mean and a linear layer and its last map has LEAST_SIDE pixels a side, else Grad-CAM.
+    `vgg16` leaves one pixel of a small image after its last stage.
     """
-    if type(model).forward is Network.forward:  # the end that class activation maps need
-        with evaluating(model):
-            features = model.features(x)
-        if min(features.shape[2:]) >= LEAST_SIDE:
-            return class_maps(features, model.head, classes)
-    return grad_cam(model, x, classes)
-
-
-def last_readable(outputs: dict[str, Tensor]) -> str:
-    """The last of the stages whose maps are large enough, else the first. One at least."""
-    large = [name for name, maps in outputs.items() if min(maps.shape[2:]) >= LEAST_SIDE]
+    large = [name for name, maps in outputs.items() if min(maps.shape[2:]) >= MIN_MAP_SIDE]
     return large[-1] if large else next(iter(outputs))
 
 
-def enlarged(maps: Tensor, height: int, width: int) -> Tensor:
-    """(…, h, w) -> (…, height, width) float32, bilinear."""
-    flat = maps.float().reshape(-1, 1, *maps.shape[-2:])
-    flat = F.interpolate(flat, (height, width), mode="bilinear", align_corners=False)
-    return flat.reshape(*maps.shape[:-2], height, width)
-
-
-def heat(maps: Tensor, side: int) -> Tensor:
-    """(…, h, w) of any sign -> (…, side, side) from 0 to 1, to lay over the square it is of.
-
-    Enlarged; then what speaks against the class becomes 0, and each map is divided by its own
-    largest number. A map that is 0 or less stays 0 all over; NaN and infinity count as 0.
-    """
-    positive = enlarged(maps.float().nan_to_num(0, 0, 0), side, side).clamp(min=0)
-    largest = positive.amax((-2, -1), keepdim=True)
-    return positive / largest.clamp(min=torch.finfo(torch.float32).tiny)
-
-
 def _mean_gradients(logits: Tensor, activation: Tensor, classes: Tensor) -> Tensor:
-    """(B, K, C): of each wanted logit, by each channel. One way back for each of the K."""
-    return torch.stack(
-        [
-            # the images' logits may be summed: in evaluation mode none depends on another image
-            torch.autograd.grad(
-                logits.gather(1, wanted[:, None]).sum(), activation, retain_graph=True
-            )[0].mean((2, 3))
-            for wanted in classes.unbind(1)
-        ],
-        dim=1,
-    )
+    """Return (B, K, C): the mean gradient of each wanted logit by each channel.
+
+    One backward pass for each of the K classes.
+    """
+    gradients = []
+    for wanted in classes.unbind(1):
+        # The images' logits may be summed: in evaluation mode none depends on another image.
+        total = logits.gather(1, wanted[:, None]).sum()
+        (gradient,) = torch.autograd.grad(total, activation, retain_graph=True)
+        gradients.append(gradient.mean((2, 3)))
+    return torch.stack(gradients, dim=1)

@@ -1,35 +1,34 @@
-"""A run's kept weights in memory, asked about pictures: one way for page, command line and API."""
+"""A run's kept weights in memory, for any number of pictures: shared by page, CLI and API."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import torch
 
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.data.pictures import FITS, decode_picture
+from resnet_demo.data.pictures import FITS
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference.class_map_view import Looked, looked
-from resnet_demo.inference.classification import TOP, Classification, classify, shown
-from resnet_demo.inference.feature_maps import grids
-from resnet_demo.inference.neighbours import Index, features_of, nearest
+from resnet_demo.inference.class_maps import ClassMap, map_classes
+from resnet_demo.inference.classification import TOP, Classification, classify, network_input
+from resnet_demo.inference.feature_maps import stage_grids
+from resnet_demo.inference.neighbours import ImageIndex, embed, nearest
 from resnet_demo.models.saved import Saved, load_model
 from resnet_demo.runs.store import Run
 
-SMALL = 64  # pixels a side
+SINGLE_THREAD_SIZE = 64  # pixels a side; up to this size one thread is faster than several
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A run's kept weights, loaded once for any number of pictures, in any number of threads.
+    """A run's kept weights, loaded once and usable from any thread.
 
-    lock: held while the network works, for whoever looks inside it must not see the work of others.
-    A picture is (H, W, 3) uint8 of any size, and `fit` how a square is made of it: one of FITS.
-    Everything here raises ConfigError for another fit.
+    A picture is (H, W, 3) uint8 of any size; `fit`, one of FITS, is how it is made square. Every
+    method raises ConfigError for another fit.
+    lock: held while the network runs, because hooks see every forward pass.
     """
 
     run: Run
@@ -37,86 +36,94 @@ class Classifier:
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod
-    def of(cls, run: Run) -> "Classifier":
-        """Raises NotFoundError where nothing is saved yet, DamagedError."""
+    def load(cls, run: Run) -> "Classifier":
+        """Load a run's weights. Raises NotFoundError before the first are saved, DamagedError."""
         saved = load_model(run.path)
-        saved.model.to(memory_format=torch.channels_last)  # as pictures come, and faster
+        # Pictures come channels-last, and convolutions on them are faster so.
+        saved.model.to(memory_format=torch.channels_last)
         return cls(run, saved)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How its pictures are made. Raises DamagedError."""
+        """Return how pictures are prepared. Raises DamagedError."""
         return Preprocessing.from_dict(self.saved.preprocessing)
 
     @property
     def size(self) -> int:
-        """Bytes of its numbers in memory."""
+        """Return the bytes that parameters and buffers take in memory."""
         model = self.saved.model
         return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
-        """The network is the caller's alone, and a small picture is one thread's.
-
-        Two would wait for each other longer than they compute: where threads sleep while they
-        wait, ResNet-20 takes 3 ms on one and 11 on two. And a run that trains has its cores.
-        """
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock, and use one thread for a small picture."""
         threads = torch.get_num_threads()
         with self.lock:
-            torch.set_num_threads(1 if self.preprocessing.image_size <= SMALL else threads)
+            # On a small picture threads wait for each other longer than they compute: where they
+            # sleep while waiting, ResNet-20 takes 3 ms on one thread and 11 ms on two. And one
+            # thread leaves the other cores to a run that trains.
+            is_small = self.preprocessing.image_size <= SINGLE_THREAD_SIZE
+            torch.set_num_threads(1 if is_small else threads)
             try:
                 yield
             finally:
                 torch.set_num_threads(threads)
 
     def check_classes(self, info: DatasetInfo) -> None:
-        """Raises ConfigError for a dataset of other classes than the run's."""
+        """Raise ConfigError for a dataset with other classes than the run's."""
         if info.classes != self.saved.classes:
             rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
             raise ConfigError.rule("dataset", rule, info.name)
 
-    def classify_file(self, picture: Path, top: int = TOP, fit: str = "crop") -> Classification:
-        """What the network says of a picture file. Raises DamagedError for what is no picture."""
-        return self.classify(decode_picture(picture), top, fit)
-
     def classify(self, rgb: np.ndarray, top: int = TOP, fit: str = "crop") -> Classification:
-        """What the network says of a picture. top: labels, from 1 to the number of classes."""
-        with self.asking():
+        """Return the picture's `top` labels, from 1 to the number of classes."""
+        with self.exclusive():
             return classify(self.saved, rgb, top, fit)
 
-    def fits(self, rgb: np.ndarray, top: int = 1) -> dict[str, Classification]:
-        """What it says of the picture in each way to make a square of it: fit -> answer."""
-        return {fit: self.classify(rgb, top, fit) for fit in FITS}
+    def classify_each_fit(
+        self, rgb: np.ndarray, known: Mapping[str, Classification] | None = None
+    ) -> dict[str, Classification]:
+        """Return fit -> the most likely label, for each of FITS.
 
-    def looked(self, rgb: np.ndarray, label: str, fit: str = "crop") -> Looked:
-        """Where it saw the class of that label. Raises ConfigError for another label."""
-        return self.looks(rgb, [label], fit)[0]
+        known: answers for this picture that need not be computed again, with any number of labels.
+        """
+        known = known or {}
+        return {fit: known.get(fit) or self.classify(rgb, 1, fit) for fit in FITS}
 
-    def looks(self, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop") -> list[Looked]:
-        """The same of several labels at the cost of one, one at least."""
-        with self.asking():
-            return looked(self.saved, rgb, labels, fit)
+    def class_map(self, rgb: np.ndarray, label: str, fit: str = "crop") -> ClassMap:
+        """Return the map of one class. Raises ConfigError for an unknown label."""
+        return self.class_maps(rgb, [label], fit)[0]
 
-    def inside(self, rgb: np.ndarray, fit: str = "crop") -> list[tuple[str, np.ndarray]]:
-        """What it sees on the way: (stage in words, its strongest maps in a grid, uint8)."""
-        with self.asking():
-            _, x = shown(self.saved, rgb, fit)
-            return grids(self.saved.model, x)
+    def class_maps(
+        self, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
+    ) -> list[ClassMap]:
+        """Return a map for each of one or more labels, from one forward pass.
 
-    def similar(
-        self, rgb: np.ndarray, index: Index, fit: str = "crop", most: int = 5
+        Raises ConfigError for an unknown label.
+        """
+        with self.exclusive():
+            return map_classes(self.saved, rgb, labels, fit)
+
+    def feature_maps(self, rgb: np.ndarray, fit: str = "crop") -> list[tuple[str, np.ndarray]]:
+        """Return for each stage its title and its strongest maps as a grid, (H, W, 3) uint8."""
+        with self.exclusive():
+            _, x = network_input(self.saved, rgb, fit)
+            return stage_grids(self.saved.model, x)
+
+    def similar_images(
+        self, rgb: np.ndarray, index: ImageIndex, fit: str = "crop", limit: int = 5
     ) -> list[tuple[int, float, str]]:
-        """The training images most alike to it: (place in the dataset, cosine, label).
+        """Return the nearest training images: (position, cosine similarity, label).
 
-        place: from 0 in the dataset's own training images. index: of these very weights, else
-        ConfigError.
+        position: in the dataset's training images, from 0. Raises ConfigError for an index made
+        with other weights.
         """
         if index.weights != self.saved.sha256:
-            raise ConfigError("the training images were looked at by other weights: do it again")
-        with self.asking():
-            _, x = shown(self.saved, rgb, fit)
-            query = features_of(self.saved.model, x)
-        cosines, rows = nearest(query, index.features, most)
+            raise ConfigError("the index was made with other weights: build it again")
+        with self.exclusive():
+            _, x = network_input(self.saved, rgb, fit)
+            query = embed(self.saved.model, x)
+        cosines, rows = nearest(query, index.features, limit)
         return [
             (int(index.places[row]), cosine, self.saved.classes[index.labels[row]])
             for cosine, row in zip(cosines[0].tolist(), rows[0].tolist(), strict=True)

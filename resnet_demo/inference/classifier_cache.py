@@ -1,40 +1,35 @@
-"""Networks kept in memory while they are asked for. No torch here until one is."""
+"""Loaded networks, kept in memory for later pictures. Imports torch only when one is loaded."""
 
-from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from resnet_demo.lru import LRU
 from resnet_demo.models.description import describe
 from resnet_demo.runs.store import Run
 
-if TYPE_CHECKING:  # torch, which the page must not wait for
+if TYPE_CHECKING:  # torch: the page starts without it
     from resnet_demo.inference.classifier import Classifier
 
-MOST_BYTES = 256_000_000  # of parameters and buffers
+MAX_BYTES = 256_000_000  # of parameters and buffers
 
 
-class Classifiers:
-    """By run and weights; over `most_bytes`, the one not asked for longest goes first."""
+class ClassifierCache:
+    """Classifiers by run and sha256 of the weights, `max_bytes` in all."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self.most_bytes = most_bytes
-        self.kept: OrderedDict[tuple[str, str], Classifier] = OrderedDict()
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.classifiers: LRU[tuple[str, str], Classifier] = LRU(
+            max_bytes, lambda classifier: classifier.size
+        )
         self.lock = Lock()
 
     def get(self, run: Run) -> "Classifier":
-        """The run's kept weights as they are now, however large. Raises as Classifier.of."""
-        with self.lock:  # while one is loaded too: nobody loads it a second time
-            key = (run.id, describe(run.path)["sha256"])
-            if key in self.kept:
-                self.kept.move_to_end(key)
-                return self.kept[key]
-            return self._load(run)
+        """Return the run's current weights, however large. Raises as `Classifier.load`."""
+        with self.lock:  # also while loading, so that no other thread loads the same weights
+            classifier = self.classifiers.get((run.id, describe(run.path)["sha256"]))
+            if classifier is None:
+                from resnet_demo.inference.classifier import Classifier
 
-    def _load(self, run: Run) -> "Classifier":
-        from resnet_demo.inference.classifier import Classifier
-
-        classifier = Classifier.of(run)
-        self.kept[run.id, classifier.saved.sha256] = classifier  # better by now, maybe
-        while len(self.kept) > 1 and sum(one.size for one in self.kept.values()) > self.most_bytes:
-            self.kept.popitem(last=False)
-        return classifier
+                classifier = Classifier.load(run)
+                # The weights may have been replaced since `describe`: take the loaded sha256.
+                self.classifiers[run.id, classifier.saved.sha256] = classifier
+            return classifier

@@ -1,29 +1,29 @@
-"""What a network sees after each of its stages: the feature maps that answer most."""
+"""Feature maps: record what the stages of a network output, and draw the strongest channels."""
 
-import io
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from resnet_demo.inference.class_maps import heat
-from resnet_demo.inference.hooks import evaluating, outputs_of
-from resnet_demo.inference.overlay import COLOURS
+from resnet_demo.inference.heatmaps import COLOURS, heatmap
+from resnet_demo.inference.predict import model_mode
 from resnet_demo.models.layers import Network
 
 COLUMNS, ROWS = 4, 2  # maps in a grid
-TILE, GAP = 64, 2  # pixels: what a small map is enlarged to at most, and what lies between two
-GREY = 128  # the gap, which is no colour of a map
+TILE, GAP = 64, 2  # pixels: side to which a small map is enlarged, and space between two maps
+GREY = 128  # the gap's colour, which no map has
 
 
 @dataclass(frozen=True)
 class StageMaps:
-    """The strongest maps after one stage: channels (B, k) int64, maps (B, k, h, w) float32.
+    """The strongest maps after one stage, on the model's device.
 
-    name: the submodule's. all_channels: how many there are to choose from. On the model's device.
+    name: the submodule's. all_channels: how many channels the stage has. channels: (B, k) int64.
+    maps: (B, k, h, w) float32.
     """
 
     name: str
@@ -32,54 +32,74 @@ class StageMaps:
     maps: Tensor
 
 
+@contextmanager
+def record_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that each forward pass fills with the outputs of the named submodules.
+
+    Name -> tensor, in the order in which the modules ran. The hooks are removed on exit. Raises
+    AttributeError for a name that the model does not have.
+    """
+    outputs: dict[str, Tensor] = {}
+    modules, handles = [(name, model.get_submodule(name)) for name in names], []
+    try:
+        for name, module in modules:
+            handles.append(module.register_forward_hook(_hook(outputs, name)))
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def strongest_maps(model: Network, x: Tensor, k: int) -> list[StageMaps]:
-    """For each stage, in order, the k channels of the largest mean, the largest first.
+    """Return for each stage, in order, the k channels of the largest mean, the largest first.
 
-    x (B, 3, H, W) normalized, each image for itself. Fewer than k where a stage has not as many; no
-    stage at all of a network that names none. NaN counts as the smallest. `maps.heat` makes the
-    maps fit to be shown.
+    x: (B, 3, H, W), normalized; the channels are chosen for each image separately. Fewer than k
+    where a stage has fewer channels. Empty for a network that names no stages. NaN counts as the
+    smallest value. Use `heatmap` to scale the maps for display.
     """
-    with evaluating(model), outputs_of(model, model.stage_names) as outputs:
+    with model_mode(model), record_outputs(model, model.stage_names) as outputs:
         model.features(x)
     return [_strongest(name, output.float(), k) for name, output in outputs.items()]
 
 
-def grids(model: Network, x: Tensor) -> list[tuple[str, np.ndarray]]:
-    """For each stage its name in words and its strongest maps side by side, (H, W, 3) uint8.
+def stage_grids(model: Network, x: Tensor) -> list[tuple[str, np.ndarray]]:
+    """Return for each stage its title and a grid of its strongest maps, (H, W, 3) uint8.
 
-    x (1, 3, S, S) normalized. Each map is scaled by its own largest number; the strongest comes
-    first, and a pixel of a map is a square.
+    x: (1, 3, S, S), normalized.
     """
     stages = strongest_maps(model, x, COLUMNS * ROWS)
-    return [(stage_in_words(stage.name), grid(stage.maps[0])) for stage in stages]
+    return [(stage_title(stage.name), draw_grid(stage.maps[0])) for stage in stages]
 
 
-def grid(maps: Tensor) -> np.ndarray:
-    """Up to COLUMNS * ROWS maps (k, s, s) of any sign as one picture, row by row."""
+def draw_grid(maps: Tensor) -> np.ndarray:
+    """Draw up to COLUMNS * ROWS maps (k, s, s) of any sign row by row, (H, W, 3) uint8.
+
+    Each map is scaled by its own maximum. Each pixel of a map becomes a square.
+    """
     side = maps.shape[-1]
-    times = max(1, TILE // side)
-    levels = heat(maps, side).mul(255).round().byte().cpu().numpy()
-    step = side * times + GAP
-    whole = np.full((ROWS * step - GAP, COLUMNS * step - GAP, 3), GREY, np.uint8)
-    for place, level in enumerate(levels):
-        top, left = (number * step for number in divmod(place, COLUMNS))
-        tile = COLOURS[level].repeat(times, axis=0).repeat(times, axis=1)
-        whole[top : top + step - GAP, left : left + step - GAP] = tile
-    return whole
+    zoom = max(1, TILE // side)
+    levels = heatmap(maps, side).mul(255).round().byte().cpu().numpy()
+    step = side * zoom + GAP
+    grid = np.full((ROWS * step - GAP, COLUMNS * step - GAP, 3), GREY, np.uint8)
+    for position, level in enumerate(levels):
+        top, left = (number * step for number in divmod(position, COLUMNS))
+        tile = COLOURS[level].repeat(zoom, axis=0).repeat(zoom, axis=1)
+        grid[top : top + step - GAP, left : left + step - GAP] = tile
+    return grid
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as a file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def stage_in_words(name: str) -> str:
-    """`stages.0` and `stage1` are both stage 1; the stem is the stem."""
+def stage_title(name: str) -> str:
+    """Return a stage's title: `stages.0` and `stage1` are both stage 1, the stem is the stem."""
     found = re.fullmatch(r"stage(s\.)?(\d+)", name)
     return f"stage {int(found[2]) + bool(found[1])}" if found else name
+
+
+def _hook(outputs: dict[str, Tensor], name: str) -> object:
+    def keep(module: nn.Module, args: object, output: Tensor) -> None:
+        outputs[name] = output
+
+    return keep
 
 
 def _strongest(name: str, output: Tensor, k: int) -> StageMaps:

@@ -1,24 +1,38 @@
-"""What a network finds alike: images whose features point the same way."""
+"""Nearest training images: embed a run's training split once, then compare pictures with it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_demo.inference.hooks import evaluating
-from resnet_demo.inference.predict import Prepare, batches
+from resnet_demo.data.store import Datasets
+from resnet_demo.inference.predict import (
+    OnBatch,
+    Prepare,
+    batches,
+    evaluation_batch_size,
+    model_mode,
+    split_positions,
+)
+from resnet_demo.models.device import pick_device
 from resnet_demo.models.layers import Network
 
-CHUNK = 8192  # images compared at a time: the whole library in float32 would be twice its size
+if TYPE_CHECKING:  # `classifier` imports this module
+    from resnet_demo.inference.classifier import Classifier
+
+CHUNK = 8192  # images compared at a time: the whole library in float32 would double its memory
 
 
 @dataclass(frozen=True)
-class Index:
-    """What some weights make of the images they learned from.
+class ImageIndex:
+    """Embeddings of the training images by one set of weights.
 
-    features (N, C) float16, each of length 1; places (N,) int64, where in the dataset's own
-    training images they lie; labels (N,) int64; weights: their sha256.
+    features: (N, C) float16, each of length 1. places: (N,) int64, positions in the dataset's
+    training images. labels: (N,) int64. weights: sha256 of the weights.
     """
 
     features: Tensor
@@ -27,33 +41,70 @@ class Index:
     weights: str
 
 
-@torch.no_grad()
-def penultimate(model: Network, prepare: Prepare, images: Tensor, batch_size: int = 500) -> Tensor:
-    """What the head is given: the mean of the features over all pixels.
+def build_index(
+    classifier: "Classifier",
+    datasets: Datasets,
+    on_batch: OnBatch = lambda done, total: None,
+) -> ImageIndex:
+    """Embed the training split of the classifier's run, in the dataset's order.
 
-    images (N, H, W, 3) uint8 on any device, N from 1 -> (N, C) float32 on the CPU.
+    The classifier's network is moved to the accelerator: pass one that nobody else uses.
+    on_batch(done, total) is called after each batch and may raise StoppedError. Raises
+    NotFoundError without the images, ConfigError where the dataset's classes have changed.
     """
+    config = classifier.run.config()
+    classifier.check_classes(datasets.get(config.dataset))
+    images, labels = datasets.load(config.dataset, "train")
+    places = np.sort(split_positions(classifier.run, "train", len(labels)))
+    preprocessing = classifier.preprocessing
+    model = classifier.saved.model.to(pick_device(), memory_format=torch.channels_last)
+    size = evaluation_batch_size(preprocessing)
+    parts = []
+    for start in range(0, len(places), size):
+        # Read from disk batch by batch: a dataset may be larger than the memory.
+        batch = torch.from_numpy(images[places[start : start + size]])
+        parts.append(F.normalize(embed_images(model, preprocessing.prepare, batch), dim=1).half())
+        on_batch(min(start + size, len(places)), len(places))
+    return ImageIndex(
+        torch.cat(parts),
+        torch.from_numpy(places),
+        torch.from_numpy(labels[places]),
+        classifier.saved.sha256,
+    )
+
+
+@torch.no_grad()
+def embed_images(model: Network, prepare: Prepare, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Return embeddings (N, C) float32 on the CPU of images (N, H, W, 3) uint8, N from 1."""
     device = next(model.parameters()).device
     parts = (prepare(batch.to(device)) for batch in batches(images, batch_size))
-    return torch.cat([features_of(model, x) for x in parts])
+    return torch.cat([embed(model, x) for x in parts])
 
 
 @torch.no_grad()
-def features_of(model: Network, x: Tensor) -> Tensor:
-    """What the head is given: x (B, 3, H, W) normalized -> (B, C) float32 on the CPU."""
-    with evaluating(model):
+def embed(model: Network, x: Tensor) -> Tensor:
+    """Return embeddings (B, C) float32 on the CPU: the mean of the features over all pixels.
+
+    x: (B, 3, H, W), normalized.
+    """
+    with model_mode(model):
         return model.features(x).float().mean((2, 3)).cpu()
 
 
 def nearest(queries: Tensor, library: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k of the library (N, C) most alike to each query (M, C), by the cosine of their angle.
+    """Return the k rows of the library with the largest cosine similarity to each query.
 
-    (similarity (M, k) from -1 to 1, place (M, k) int64), the most alike first; all N of them where
-    that is fewer. Features that are all 0 are alike to nothing (0), NaN the opposite of all (-1).
-    A query that is in the library finds itself.
+    queries: (M, C). library: (N, C). Return similarities (M, k) from -1 to 1, the largest first,
+    and rows (M, k) int64; all N where k is larger. The similarity of a zero vector is 0, that of
+    NaN is -1.
     """
     queries = F.normalize(queries.float(), dim=1)
     parts = (F.normalize(part.float(), dim=1) for part in library.split(CHUNK))
     cosines = torch.cat([queries @ part.T for part in parts], dim=1)
     best = cosines.nan_to_num(-1).clamp(-1, 1).topk(min(k, len(library)))
     return best.values, best.indices
+
+
+def neighbour_rows(found: Iterable[tuple[int, float, str]]) -> list[dict[str, Any]]:
+    """Convert the result of `Classifier.similar_images` to rows for JSON."""
+    return [{"place": place, "cosine": cosine, "label": label} for place, cosine, label in found]

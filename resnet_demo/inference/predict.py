@@ -1,6 +1,7 @@
 """Run a network over the images of a split."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.runs.store import Run
 
 Prepare = Callable[[Tensor], Tensor]  # Preprocessing.prepare
-OnBatch = Callable[[int, int], object]  # told (images done, of how many); raises StoppedError
-EVALUATION_PIXELS = 500 * 32 * 32  # a validation batch of 500 small images, or 10 of 224 pixels
+OnBatch = Callable[[int, int], object]  # called with (images done, total); may raise StoppedError
+EVALUATION_PIXELS = 500 * 32 * 32  # in a batch: 500 images of 32 pixels a side, or 10 of 224
 
 
 @torch.inference_mode()
@@ -22,53 +23,62 @@ def predict(
     prepare: Prepare,
     images: Tensor,
     batch_size: int = 500,
-    on_batch: Callable[[int, int], object] | None = None,
+    on_batch: OnBatch | None = None,
     training_mode: bool = False,
 ) -> Tensor:
-    """Logits (N, num_classes) float32 on the CPU, for images (N, H, W, 3) uint8 on any device.
+    """Return logits (N, num_classes) float32 on the CPU.
 
-    on_batch: told (images done, N) after each batch; raises StoppedError to end it.
-    training_mode: the article's fault: BatchNorm normalizes over each batch, and moves its running
-    statistics. The model's own mode is back afterwards, whatever happens.
+    images: (N, H, W, 3) uint8 on any device. on_batch: called after each batch; it raises
+    StoppedError to stop. training_mode: the article's fault, BatchNorm normalizes over each batch
+    and moves its running statistics. The model's mode is restored afterwards.
     """
-    device, was_training = next(model.parameters()).device, model.training
-    model.train(training_mode)
+    device = next(model.parameters()).device
     logits, done = [], 0
-    try:
+    with model_mode(model, training_mode):
         for batch in batches(images, batch_size):
             logits.append(model(prepare(batch.to(device))).float())
             done += len(batch)
             if on_batch is not None:
                 on_batch(done, len(images))
-    finally:
-        model.train(was_training)
     return torch.cat(logits).cpu()
 
 
+@contextmanager
+def model_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """Set evaluation mode (or training mode), and restore the model's mode on exit."""
+    was_training = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """In order. A lone last image joins the batch before: BatchNorm cannot train on one."""
+    """Yield the images in order, batch by batch."""
     start, n = 0, len(images)
     while start < n:
         end = start + batch_size
+        # A lone last image joins the batch before it: BatchNorm cannot train on one image.
         end = n if n - end <= 1 else end
         yield images[start:end]
         start = end
 
 
-def batch_size(preprocessing: Preprocessing) -> int:
-    """How many images are shown at once, as memory allows."""
+def evaluation_batch_size(preprocessing: Preprocessing) -> int:
+    """Return how many images of this size to run at once."""
     return max(1, EVALUATION_PIXELS // preprocessing.image_size**2)
 
 
-def images_of(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
-    """The split's images (N, H, W, 3) uint8 and labels (N,), as the run split them."""
+def load_split(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
+    """Load images (N, H, W, 3) uint8 and labels (N,) of a split, as the run split the dataset."""
     images, labels = datasets.load(name, "test" if split == "test" else "train")
-    chosen = places_of(run, split, len(labels))
+    chosen = split_positions(run, split, len(labels))
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
 
 
-def places_of(run: Run, split: str, n: int) -> np.ndarray | slice:
-    """Where the split's images lie among the n of the dataset's test or training images."""
+def split_positions(run: Run, split: str, n: int) -> np.ndarray | slice:
+    """Return the positions of the split's images among the dataset's n test or training images."""
     if split == "test":
         return slice(None)
     train, val = config_split(n, run.config())

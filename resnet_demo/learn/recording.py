@@ -75,7 +75,7 @@ def surgery_chart_file(run: Run, datasets: Datasets) -> dict[str, bytes]:
     from resnet_demo.learn.surgery import SurgeryEvaluator
 
     try:
-        chart = SurgeryEvaluator.of(Classifier.of(run), datasets).chart()
+        chart = SurgeryEvaluator.of(Classifier.load(run), datasets).chart()
     except NotFoundError:
         return {}
     return {CHART: (json.dumps(chart, indent=1) + "\n").encode()}

@@ -22,7 +22,7 @@ from resnet_demo.tasks.progress import Telling, begin, perform
 from resnet_demo.tasks.status import Status, settle, state_of
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.inference.neighbours import Index
+    from resnet_demo.inference.neighbours import ImageIndex
 
 INDEX, DIGEST = "index.safetensors", "index.safetensors.sha256"
 LOOK_EVERY_S = 0.2
@@ -48,11 +48,11 @@ class Indexing:
         """Where the index for these weights goes, there or not yet. Raises as `describe`."""
         return self.launcher.kept(run) / f"index-{describe(run.path)['sha256'][:12]}"
 
-    def made(self, run: Run, on_batch: OnBatch) -> "Index":
+    def made(self, run: Run, on_batch: OnBatch) -> "ImageIndex":
         """The run's index. What is not there yet is made in this process, or waited for.
 
         run: any, also one of another folder than the launcher's. on_batch(done, total) is told
-        meanwhile. Raises as `start` and `index_of`, StoppedError where somebody stopped it.
+        meanwhile. Raises as `start` and `build_index`, StoppedError where somebody stopped it.
         """
         folder, told = self._asked(run)
         lock = claim(folder, told)
@@ -89,7 +89,8 @@ def fill(
     told = json.loads((folder / "task.json").read_text("utf-8"))
 
     def work(tell: Telling) -> str:
-        from resnet_demo.inference.similar_images import index_of
+        from resnet_demo.inference.classifier import Classifier
+        from resnet_demo.inference.neighbours import build_index
 
         def on_both(done: int, total: int) -> None:
             tell(done, total, unit="images")
@@ -98,7 +99,7 @@ def fill(
         begin(folder, "running", "")
         run = find()
         require_images(run.config().dataset, datasets)
-        made = index_of(run, datasets, on_both)
+        made = build_index(Classifier.load(run), datasets, on_both)
         if not made.weights.startswith(told["weights"]):  # as the folder is named
             raise DemoError("the run has better weights by now: start again")
         write_index(folder, made)
@@ -124,7 +125,7 @@ def check_finished(status: Status, what: str) -> None:
         raise DemoError(status.message)
 
 
-def write_index(folder: Path, made: "Index") -> None:
+def write_index(folder: Path, made: "ImageIndex") -> None:
     """Write INDEX and its sha256 beside it. Raises OSError."""
     import safetensors.torch
 
@@ -161,16 +162,16 @@ def is_useless(folder: Path) -> bool:
     return False
 
 
-def read_index(folder: Path) -> "Index":
+def read_index(folder: Path) -> "ImageIndex":
     """What a finished task put there. Raises as `check_index`."""
     from safetensors import SafetensorError, safe_open
 
-    from resnet_demo.inference.neighbours import Index
+    from resnet_demo.inference.neighbours import ImageIndex
 
     check_index(folder)
     try:
         with safe_open(folder / INDEX, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Index(**tensors, weights=file.metadata()["weights"])
+            return ImageIndex(**tensors, weights=file.metadata()["weights"])
     except (SafetensorError, TypeError, KeyError, OSError) as error:
         raise DamagedError(f"{INDEX} of {folder.name} is damaged and is not used") from error

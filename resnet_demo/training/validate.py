@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 
 from resnet_demo.errors import StoppedError
-from resnet_demo.inference.ood import outside_metric
+from resnet_demo.inference.ood import ood_metric
 from resnet_demo.inference.predict import predict
 from resnet_demo.training.state import Training
 
@@ -67,5 +67,5 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     return Validation(
         loss=F.cross_entropy(logits, labels).item(),
         top1=(logits.argmax(1) == labels).float().mean().item(),
-        outside=None if as_article else outside_metric(logits),
+        outside=None if as_article else ood_metric(logits),
     )

@@ -145,11 +145,12 @@ def answer(
     rgb = decode_picture(uploaded_picture(path))
     said = classifier.classify(rgb, top, fit)
     label = said.labels[0]["label"]
+    fits = classifier.classify_each_fit(rgb, {fit: said})
     return rgb, {
         **said.to_dict(),
         "fit": fit,
-        "fits": {way: one.labels[0] for way, one in classifier.fits(rgb).items()},
-        "map": {"label": label, "values": classifier.looked(rgb, label, fit).coarse},
+        "fits": {way: one.labels[0] for way, one in fits.items()},
+        "map": {"label": label, "values": classifier.class_map(rgb, label, fit).coarse},
         "seen": len(said.seen),
         "against": other and {"run": against, "labels": other.classify(rgb, top, fit).labels},
     }
@@ -157,19 +158,19 @@ def answer(
 
 def stages(services: Services, run_id: str, rgb: "np.ndarray", fit: str) -> list[dict[str, str]]:
     """The strongest maps of each stage, as the page and the command line draw them."""
-    from resnet_demo.inference.feature_maps import png
+    from resnet_demo.inference.heatmaps import encode_png
 
-    grids = services.classifier(run_id).inside(rgb, fit)
-    return [{"stage": name, "png": b64encode(png(grid)).decode()} for name, grid in grids]
+    grids = services.classifier(run_id).feature_maps(rgb, fit)
+    return [{"stage": name, "png": b64encode(encode_png(grid)).decode()} for name, grid in grids]
 
 
 def alike(
     services: Services, run_id: str, rgb: "np.ndarray", fit: str, folder: Path
 ) -> list[dict[str, Any]]:
     """The most similar training images by the index in that folder."""
-    from resnet_demo.inference.similar_images import rows
+    from resnet_demo.inference.neighbours import neighbour_rows
 
-    return rows(services.classifier(run_id).similar(rgb, read_index(folder), fit))
+    return neighbour_rows(services.classifier(run_id).similar_images(rgb, read_index(folder), fit))
 
 
 async def evaluated(

@@ -22,8 +22,7 @@ from starlette.routing import Route
 
 from resnet_demo.evaluation.modes import MODES
 from resnet_demo.ui.data.tab import data_version
-from resnet_demo.ui.evaluate import tick
-from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
+from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache, status_mark
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train.run_panel import Part, run_parts
 
@@ -52,7 +51,7 @@ class Polling:
     """The answers to polling requests. Not thread-safe: they run on the server's event loop."""
 
     def __init__(self, services: Services) -> None:
-        self.services, self.standings = services, Standings(services)
+        self.services, self.statuses = services, StatusCache(services)
         self.cached: dict[Any, tuple[float, dict[str, EncodedPart]]] = {}
         # Changes with a restart of the app: a page that sees another id reloads itself.
         self.app_id = uuid.uuid4().hex[:8]
@@ -83,10 +82,10 @@ class Polling:
             **self.shared("data", self.data),
         }
         if mode in MODES:
-            wanted = Asked.of(evaluated, split or "test", mode, other)
+            wanted = Selection.from_page(evaluated, split or "test", mode, other)
             parts |= self.shared(
                 wanted,
-                lambda: version_part("evaluation", tick.standing(self.standings, wanted)),
+                lambda: version_part("evaluation", status_mark(self.statuses, wanted)),
             )
         return parts
 

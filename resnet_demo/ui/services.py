@@ -13,7 +13,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.slices import Slice, Slices
-from resnet_demo.inference.classifier_cache import Classifiers
+from resnet_demo.inference.classifier_cache import ClassifierCache
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
@@ -69,7 +69,7 @@ class Services:
     states: States = field(default_factory=States)
     run_speeds: RunSpeeds = field(default_factory=RunSpeeds)
     curves: CurveCache = field(default_factory=CurveCache)
-    classifiers: Classifiers = field(default_factory=Classifiers)
+    classifiers: ClassifierCache = field(default_factory=ClassifierCache)
     fair_queue: FairQueue = field(default_factory=FairQueue)
     page_uploads: PageUploads = field(default_factory=PageUploads)
 

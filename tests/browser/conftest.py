@@ -7,9 +7,9 @@ from playwright.sync_api import expect, sync_playwright
 
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.paths import Paths
-from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
+from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.services import Services
-from tests.ui.answered import answered, untrained_runs
+from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 
 HOSTILE = (
     "<img src=x9 onerror=\"document.title='owned'\">",
@@ -72,10 +72,10 @@ def untrained(start_app):
     rewritten(served.runs / "mine", metrics={"outside": threshold})
     rewritten(served.runs / "hostile", classes=[*HOSTILE])
     served.services = Services(Paths(served.runs, served.data, served.runs / "none"))
-    standings = Standings(served.services)
-    served.mine = answered(standings, Asked("mine"))
-    served.yours = answered(standings, Asked("yours"), seed=1)
-    answered(standings, Asked("hostile"), classes=HOSTILE)
+    statuses = StatusCache(served.services)
+    served.mine = save_evaluation(statuses, Selection("mine"))
+    served.yours = save_evaluation(statuses, Selection("yours"), seed=1)
+    save_evaluation(statuses, Selection("hostile"), classes=HOSTILE)
     return served
 
 

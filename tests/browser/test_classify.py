@@ -13,7 +13,7 @@ from playwright.sync_api import TimeoutError, expect
 
 from resnet_demo.tasks.image_indexes import fill
 from resnet_demo.tasks.status import new_task, report
-from tests.ui.answered import CLASSES
+from tests.ui.fake_evaluations import CLASSES
 
 pytestmark = pytest.mark.browser
 

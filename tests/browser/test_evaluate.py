@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.ui.evaluate.images import PAGE
-from tests.ui.answered import CLASSES
+from tests.ui.fake_evaluations import CLASSES
 
 pytestmark = pytest.mark.browser
 

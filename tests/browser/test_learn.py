@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.ui.learn.duel import GUESSES
-from tests.ui.answered import untrained_runs
+from tests.ui.fake_evaluations import untrained_runs
 
 pytestmark = pytest.mark.browser
 

@@ -318,14 +318,14 @@ def test_an_answer_tells_where_it_was_seen_and_what_each_way_to_fit_would_say(
     noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     answers = {fit: ask("classify", handle_file(path), trained, fit, 3) for fit in FITS}
-    classifier = Classifier.of(Run(app.runs / trained))
+    classifier = Classifier.load(Run(app.runs / trained))
     for fit, answer in answers.items():
         said = classifier.classify(noise, 3, fit)
         assert confidences(answer["labels"]) == pytest.approx(confidences(said.labels))
-        assert answer["outside"]["threshold"] == said.outside.threshold
-        assert answer["outside"]["energy"] == pytest.approx(said.outside.energy)
+        assert answer["outside"]["threshold"] == said.ood.threshold
+        assert answer["outside"]["energy"] == pytest.approx(said.ood.energy)
         assert (answer["fit"], answer["seen"], answer["against"]) == (fit, 12, None)
-        looked = classifier.looked(noise, answer["map"]["label"], fit)
+        looked = classifier.class_map(noise, answer["map"]["label"], fit)
         assert answer["map"]["label"] == answer["labels"][0]["label"]
         assert np.array(answer["map"]["values"]) == pytest.approx(np.array(looked.coarse), abs=1e-5)
         assert {way: one["label"] for way, one in answer["fits"].items()} == {

@@ -16,17 +16,16 @@ from resnet_demo.models.description import describe
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.status import Status, as_json, new_task
 from resnet_demo.tasks.worker import evaluate
-from resnet_demo.ui.classify.examples import shown
-from resnet_demo.ui.classify.picture import one
+from resnet_demo.ui.classify.examples import example_updates
+from resnet_demo.ui.classify.picture import classify_picture
 from resnet_demo.ui.evaluate import tab
-from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
-from resnet_demo.ui.evaluate.result import drawings
-from resnet_demo.ui.evaluate.tick import READY
+from resnet_demo.ui.evaluate.evaluation_status import READY, Selection, StatusCache
+from resnet_demo.ui.evaluate.result import figure_updates
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train.run_panel import run_parts
 from resnet_demo.ui.train.tab import on_load
 from tests.tiny import finished_run
-from tests.ui.answered import told_at_once
+from tests.ui.fake_evaluations import page_updates
 
 SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
 
@@ -82,29 +81,29 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
 
 
 def test_it_is_the_first_choice_where_nobody_has_a_finished_run(fresh, own):
-    assert tab.choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
-    assert tab.choices(fresh, None)["value"] == "cifar10-shipped"
+    assert tab.run_choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
+    assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
     own("stopped-1", "stopped")
-    assert tab.choices(fresh, None)["value"] == "cifar10-shipped"
+    assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
 
 
 def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
     own("older-1", at=1)
     own("newer-1", at=2)
     own("stopped-1", "stopped", at=3)
-    told = tab.choices(fresh, None)
+    told = tab.run_choices(fresh, None)
     assert told["value"] == "newer-1"
     assert [run for _, run in told["choices"]] == [
         *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
     ]
-    assert "value" not in tab.choices(fresh, "cifar10-shipped")  # it stays
+    assert "value" not in tab.run_choices(fresh, "cifar10-shipped")  # it stays
     assert fresh.default_run() == "stopped-1"
 
 
 def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):
     own("stopped-1", "stopped")
     alone = Services(Paths(fresh.paths.runs, tmp_path / "data", tmp_path / "none"))
-    assert tab.choices(alone, None)["value"] == "stopped-1"
+    assert tab.run_choices(alone, None)["value"] == "stopped-1"
 
 
 def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
@@ -113,24 +112,24 @@ def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     Image.new("RGB", (20, 20), (200, 20, 20)).save(tmp_path / "red.png")
     asked = (str(tmp_path / "red.png"), "cifar10-shipped", "crop", "")
-    answered, explained = one(fresh, *asked)
+    answered, explained = classify_picture(fresh, *asked)
     assert sum(answered["labels"].values()) == pytest.approx(1)
     assert answered["sure"].startswith("**cifar10-shipped** is ")
     assert explained["ways"]["visible"]
-    classes, hint, own, shipped, _ = shown(fresh, "cifar10-shipped", None)
+    classes, hint, own, shipped, _ = example_updates(fresh, "cifar10-shipped", None)
     assert "*red*" in classes
     assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)
 
 
 def evaluation(fresh, split="test"):
     """What the Evaluate tab tells of it."""
-    return told_at_once(Standings(fresh), Asked("cifar10-shipped", split))
+    return page_updates(StatusCache(fresh), Selection("cifar10-shipped", split))
 
 
 def test_it_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
-    assert evaluation(fresh)["words"] == READY
-    folder = Standings(fresh).folder(Asked("cifar10-shipped"))
+    assert evaluation(fresh)["message"] == READY
+    folder = StatusCache(fresh).folder(Selection("cifar10-shipped"))
     assert folder.is_relative_to(fresh.paths.runs / ".cache")
     told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
     weights = describe(shipped / "cifar10-shipped")["sha256"][:12]
@@ -140,10 +139,10 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
     now = evaluation(fresh)
     top1 = json.loads((folder / "result.json").read_text())["top1"]
     assert f"<b>{top1:.2%}</b>" in now["headline"]
-    words = "on the 30 test images of colours · counted on the answers kept with the run"
+    words = "on the 30 test images of colours · from the predictions stored with the run"
     assert words in now["headline"]
     assert now["matrix"].count("<button") > 0
-    reliability, confidence, _, table = drawings([str(folder), False])
+    reliability, confidence, _, table = figure_updates([str(folder), False])
     assert reliability.axes
     assert confidence.axes
     assert [row[0] for row in table["data"]] == ["blue", "green", "red"]
@@ -151,6 +150,6 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
 
 
 def test_what_needs_the_images_says_how_to_get_them(fresh):
-    assert evaluation(fresh, "val")["words"].startswith(
+    assert evaluation(fresh, "val")["message"].startswith(
         "⚠ dataset must be one of shapes10, got 'colours'"
     )

@@ -26,8 +26,8 @@ from resnet_demo.ui.learn import (
 from resnet_demo.ui.learn.chapter_form import FORMULAS, TEXTS, as_int, cost_text, update_choices
 from resnet_demo.ui.learn.group_panel import NO_RESULTS, panel_update, read_group, status_text
 from resnet_demo.ui.services import Services
-from tests.ui.answered import untrained_runs
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
+from tests.ui.fake_evaluations import untrained_runs
 
 KNOBS = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2, "epochs": 2}
 

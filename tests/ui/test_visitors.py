@@ -18,7 +18,7 @@ from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
 from tests.conftest import AppProcess
 from tests.pages import Page
-from tests.ui.answered import untrained_runs
+from tests.ui.fake_evaluations import untrained_runs
 
 NAMES = {"mine": ("my lion", "my tiger", "my bear"), "yours": ("your oak", "your elm", "your ash")}
 

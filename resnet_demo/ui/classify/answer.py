@@ -9,7 +9,7 @@ from resnet_demo.ui.components import enlarge
 if TYPE_CHECKING:  # torch, which the page must not wait for
     import numpy as np
 
-    from resnet_demo.inference.classification import Classification, Outside
+    from resnet_demo.inference.classification import Classification, OodVerdict
 
 FIT_WORDS = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 BEFORE_GAUGE = (
@@ -37,13 +37,11 @@ def class_list(run_id: str, classes: tuple[str, ...]) -> str:
     return f"{run_id} knows {len(classes)} classes and answers with one of them: {names}"
 
 
-def gauge(outside: "Outside | None", classes: int) -> str:
+def gauge(outside: "OodVerdict | None", classes: int) -> str:
     """How far a picture lies from all that the run knows: HTML, made of numbers of ours only."""
     if outside is None:
         return BEFORE_GAUGE
-    verdict = (
-        "This may be none of the classes." if outside.is_outside else "No alarm, but no promise."
-    )
+    verdict = "This may be none of the classes." if outside.is_ood else "No alarm, but no promise."
     share = needle(outside, classes)
     meter = (
         '<div class="scale" role="meter" aria-valuemin="0" aria-valuemax="100" '
@@ -52,7 +50,7 @@ def gauge(outside: "Outside | None", classes: int) -> str:
         f'<i class="needle" style="left:{share:.1f}%"></i></div>'
     )
     return (
-        f'<div class="gauge{" is-outside" if outside.is_outside else ""}">'
+        f'<div class="gauge{" is-outside" if outside.is_ood else ""}">'
         f"<b>{verdict}</b>{meter}"
         '<div class="ends"><span>like the pictures it learned from</span>'
         "<span>unlike all of them</span></div>"
@@ -60,9 +58,9 @@ def gauge(outside: "Outside | None", classes: int) -> str:
     )
 
 
-def gauge_words(outside: "Outside") -> str:
+def gauge_words(outside: "OodVerdict") -> str:
     """What the gauge measures, and how often it is wrong."""
-    over = "over" if outside.is_outside else "not over"
+    over = "over" if outside.is_ood else "not over"
     told = (
         "Its energy, a number that is high where none of its outputs has much to say, is "
         f"{outside.energy:.2f}: {over} the limit of {outside.threshold:.2f}. The limit is set so "
@@ -72,7 +70,7 @@ def gauge_words(outside: "Outside") -> str:
     return told.replace("-", "−")
 
 
-def needle(outside: "Outside", classes: int) -> float:
+def needle(outside: "OodVerdict", classes: int) -> float:
     """Where the energy stands, in percent of the gauge's length.
 
     The right end is what a network says that has nothing to say: -log of the number of classes,

@@ -14,7 +14,7 @@ from PIL import Image
 from resnet_demo.ui.services import QUIET_EVENT
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.inference.class_map_view import Looked
+    from resnet_demo.inference.class_maps import ClassMap
 
 SMALL = 128  # pixels a side; up to here a stored pixel is shown as a square, and nothing is lossy
 HIGH = 340  # CSS pixels, the most that a picture is shown high
@@ -47,7 +47,7 @@ def looked_panel() -> dict[str, Any]:
     return {"maps": maps, "wanted": wanted}
 
 
-def stack(title: str, looks: "list[Looked | None]") -> str:
+def stack(title: str, looks: "list[ClassMap | None]") -> str:
     """A picture and its maps, the first one seen, as HTML: pictures and a run id, no other text.
 
     looks: one each for the classes to choose from; None where the run does not know the class.
@@ -80,9 +80,9 @@ def side_by_side(figures: list[str]) -> str:
     return f'<div class="stacks">{"".join(figures)}</div>'
 
 
-def coloured(look: "Looked") -> np.ndarray:
+def coloured(look: "ClassMap") -> np.ndarray:
     """The heat in colours, (h, w, 3) uint8: what `analysis.overlay` lays over the picture."""
-    from resnet_demo.inference.overlay import COLOURS
+    from resnet_demo.inference.heatmaps import COLOURS
 
     return COLOURS[np.rint(look.heat.cpu().numpy() * 255).astype(np.uint8)]
 

@@ -18,7 +18,7 @@ from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.uploads import uploaded_picture
 
 if TYPE_CHECKING:  # torch, which the page must not wait for
-    from resnet_demo.inference.neighbours import Index
+    from resnet_demo.inference.neighbours import ImageIndex
 
 CLOSED = {"inside": False, "similar": False}  # which fold is open: a gr.State
 SHOW_FIRST = "Show it a picture first."
@@ -70,7 +70,7 @@ def inside_of(services: Services, path: str | None, run_id: str | None, fit: str
     if not path or not run_id:
         return {"inside_words": shown_words(SHOW_FIRST), "stages": gr.update(visible=False)}
     rgb = decode_picture(uploaded_picture(path))
-    grids = services.classifier(run_id).inside(rgb, fit)
+    grids = services.classifier(run_id).feature_maps(rgb, fit)
     if not grids:
         words = shown_words("This network names no stages to look into.")
         return {"inside_words": words, "stages": gr.update(visible=False)}
@@ -105,12 +105,12 @@ def similar_of(
 
 
 def neighbours(
-    services: Services, path: str, run_id: str, fit: str, index: "Index"
+    services: Services, path: str, run_id: str, fit: str, index: "ImageIndex"
 ) -> tuple[list[tuple[np.ndarray, str]], str]:
     """The five most similar with label and similarity, and what that means. Raises DemoError."""
     run, classifier = services.runs.get(run_id), services.classifier(run_id)
     rgb = decode_picture(uploaded_picture(path))
-    found = classifier.similar(rgb, index, fit)
+    found = classifier.similar_images(rgb, index, fit)
     images, _ = services.datasets.load(run.config().dataset, "train")
     pairs = [
         (enlarge(np.array(images[place])), f"{label} {cosine:.3f}")

@@ -48,7 +48,7 @@ def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> l
     return [own_words, own, shipped]
 
 
-def shown(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
+def example_updates(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
     """Classes, words, own test images, shipped pictures, and what these are of, for `seen`.
 
     seen: what the page shows already. What is not on this machine is hidden.

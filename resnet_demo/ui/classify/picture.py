@@ -60,7 +60,7 @@ def one_panel() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def one(
+def classify_picture(
     services: Services, path: str | None, run_id: str | None, fit: str, other_id: str | None
 ) -> Iterator[dict[str, Any]]:
     """Component's name -> update: the answers first, then all that explains them.
@@ -105,7 +105,7 @@ def answered(asked: "list[Classifier]", said: "list[Classification]") -> dict[st
         updates |= {
             f"{prefix}sure": told.sure_of(classifier.run.id, answer),
             f"{prefix}labels": told.confidences(answer),
-            f"{prefix}gauge": told.gauge(answer.outside, len(classifier.saved.classes)),
+            f"{prefix}gauge": told.gauge(answer.ood, len(classifier.saved.classes)),
         }
     return updates
 
@@ -119,7 +119,7 @@ def explained(
         stack(
             classifier.run.id,
             [
-                classifier.looked(rgb, label, fit) if label in classifier.saved.classes else None
+                classifier.class_map(rgb, label, fit) if label in classifier.saved.classes else None
                 for label in labels
             ],
         )
@@ -128,9 +128,10 @@ def explained(
     choices = [
         (f"{row['label']} {row['confidence']:.1%}", place) for place, row in enumerate(said.labels)
     ]
+    fits = asked[0].classify_each_fit(rgb, {fit: said})
     return {
         "maps": side_by_side(figures),
         "wanted": gr.update(choices=choices, value=0),
-        "ways": gr.update(value=told.ways(asked[0].fits(rgb), fit), visible=True),
+        "ways": gr.update(value=told.ways(fits, fit), visible=True),
         "ways_words": told.ways_words(*rgb.shape[:2], said.seen.shape[0]),
     }

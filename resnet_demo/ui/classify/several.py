@@ -139,7 +139,7 @@ def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
         crop_to_square(rgb, THUMBNAIL_PX),
         said.labels[0]["label"],
         said.labels[0]["confidence"],
-        said.outside and said.outside.is_outside,
+        said.ood and said.ood.is_ood,
     )
 
 

@@ -8,10 +8,10 @@ import gradio as gr
 from resnet_demo.data.pictures import FITS
 from resnet_demo.ui.classify.answer import FIT_WORDS
 from resnet_demo.ui.classify.details import more, start_index, stop_index
-from resnet_demo.ui.classify.examples import chosen, examples_panel, shown
-from resnet_demo.ui.classify.picture import one, one_panel
+from resnet_demo.ui.classify.examples import chosen, example_updates, examples_panel
+from resnet_demo.ui.classify.picture import classify_picture, one_panel
 from resnet_demo.ui.classify.several import Pictures, several, several_panel
-from resnet_demo.ui.evaluate.tab import choices
+from resnet_demo.ui.evaluate.tab import run_choices
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 ALONE = ("nothing", "")
@@ -48,14 +48,14 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
                 results = several_panel()
     run, other, seen = asked["run"], asked["other"], gr.State(None)
     tab.select(
-        lambda *chosen: [choices(services, chosen[0]), others(services, chosen[1])],
+        lambda *chosen: [run_choices(services, chosen[0]), others(services, chosen[1])],
         [run, other],
         [run, other],
         **QUIET_EVENT,
     )
     gr.on(
         [tab.select, run.change],
-        lambda *values: shown(services, *values),
+        lambda *values: example_updates(services, *values),
         [run, seen],
         [asked["classes"], *asked["examples"], seen],
         **QUIET_EVENT,
@@ -105,7 +105,7 @@ def wire_one(services: Services, asked: Parts, parts: Parts) -> None:
     behind = [folds["open"], *inputs]
 
     async def on_picture(*values: Any) -> AsyncIterator[dict[Any, Any]]:
-        async for updates in gathered(services.stream_in_turn(one(services, *values))):
+        async for updates in gathered(services.stream_in_turn(classify_picture(services, *values))):
             yield by_component(parts, updates)
 
     def told_more(*values: Any) -> dict[Any, Any]:

@@ -1,5 +1,7 @@
-"""The images of an evaluation, a page at a time: a cell of the matrix, or the most telling ones."""
+"""The images of an evaluation, page by page: those of a matrix cell, or the worst mistakes."""
 
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,133 +10,195 @@ import gradio as gr
 import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import gallery
-from resnet_demo.ui.evaluate.matrix import said_text
-from resnet_demo.ui.evaluate.text import SPLIT_WORDS, images_text
-from resnet_demo.ui.services import Services
+from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
+from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
+from resnet_demo.ui.evaluate.text import SPLIT_NAMES, images_text
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
-if TYPE_CHECKING:  # torch, which the page must not wait for
+if TYPE_CHECKING:  # torch: the page starts without it
     from resnet_demo.evaluation.evaluate_run import RunEvaluation
     from resnet_demo.evaluation.example_images import ExampleImage
 
 PAGE = 12  # images
-GAP = 6  # pixels between a picture and its map, of those that are stored
-HINT = "Click a number in the matrix to see its images here, or choose some of them above."
+GAP = 6  # pixels between a picture and its map, of a picture 192 pixels high
+HINT = "Click a number in the matrix to see its images here, or choose above."
 NO_IMAGES = (
-    "The pictures themselves are not on this machine. Bring them with the button above or on the "
-    "**Data** tab and evaluate again: then a click on a number shows them here."
+    "The images are not on this machine. Get them with the button above or on the **Data** tab, "
+    "then evaluate again."
 )
 KINDS = {"worst mistakes": "worst", "least certain": "unsure"}
-OF_BOTH = ("first", "second")
-LEGEND = (
-    "Truth → answer, and how sure it was. Beside each image is where the network looked: the "
-    "brighter, the more that place spoke for its answer."
-)
+PAIR_KINDS = ("first", "second")
+LEGEND = "True class → prediction, and its confidence. Beside each image: what the network used."
+LOADING = "Loading the network, a few seconds…"
+# On a phone the images are below the matrix.
+SCROLL_TO_IMAGES = """() => {
+  if (window.innerWidth < 700)
+    document.getElementById('shown-words').scrollIntoView({behavior: 'smooth', block: 'start'});
+}"""
+VIEWER = ("which", "images_message", "pictures", "legend", "pages", "back", "more")
 
 
 @dataclass(frozen=True)
 class View:
-    """Which images are looked at. of: the folder of the run's evaluation, other: of the second's.
+    """The images that are shown.
 
-    kind: `cell` (of truth and said), `worst`, `unsure`, `first` or `second` (only that one right).
+    folder, other_folder: of the run's evaluation, and of the second run's. kind: `cell` (of truth
+    and predicted), `worst`, `unsure`, `first` or `second` (only that run is right).
     """
 
-    of: str
-    other: str | None
+    folder: str
+    other_folder: str | None
     kind: str
     truth: int = 0
-    said: int = 0
+    predicted: int = 0
     page: int = 0
 
     def turned(self, pages: int) -> "View":
-        """So many pages on, or back."""
+        """Return the view this many pages later, or earlier if negative."""
         return replace(self, page=max(0, self.page + pages))
 
 
-def viewer() -> dict[str, Any]:
-    """Build it: its components by name."""
-    parts = {
-        "which": gr.Radio(
-            [*KINDS.items()], show_label=False, container=False, value=None, interactive=True,
-            elem_id="which",
-        ),
-        "shown_words": gr.Markdown(HINT, elem_id="shown-words"),
-        "pictures": gallery("shown", 3),
-        "legend": gr.Markdown(LEGEND, elem_classes="hint", visible=False),
-    }  # fmt: skip
+def image_viewer(parts: dict[str, Any]) -> None:
+    """Build the viewer; its components are VIEWER."""
+    parts["which"] = gr.Radio(
+        [*KINDS.items()],
+        show_label=False,
+        container=False,
+        value=None,
+        interactive=True,
+        elem_id="which",
+    )
+    parts["images_message"] = gr.Markdown(HINT, elem_id="shown-words")
+    parts["pictures"] = gallery("shown", 3)
+    parts["legend"] = gr.Markdown(LEGEND, elem_classes="hint", visible=False)
     with gr.Row(visible=False, elem_classes="buttons") as parts["pages"]:
         parts["back"] = gr.Button("← Back", size="sm", elem_id="shown-back")
-        parts["on"] = gr.Button("More →", size="sm", elem_id="shown-on")
-    return parts
+        parts["more"] = gr.Button("More →", size="sm", elem_id="shown-on")
 
 
-PARTS = ("which", "shown_words", "pictures", "legend", "pages", "back", "on")  # of the viewer
+def connect_images(
+    services: Services, statuses: StatusCache, parts: dict[str, Any], selectors: list[Any]
+) -> None:
+    """Connect the matrix, the choice of images and the page buttons to the viewer."""
+    viewer = [parts[name] for name in (*VIEWER, "view")]
+
+    def show(view: View, **more: Any) -> Iterator[dict[Any, Any]]:
+        if "torch" not in sys.modules:
+            yield {parts["images_message"]: LOADING}
+        updates = {**view_updates(services, view), "view": view, **more}
+        yield {parts[name]: update for name, update in updates.items()}
+
+    def on_cell(event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
+        with show_errors():
+            folder = statuses.folder(Selection.from_page(*values))
+            truth, predicted = clicked_cell(event, len(read_result(folder)["per_class"]))
+        view = View(str(folder), None, "cell", truth, predicted)
+        yield from show(view, which=gr.update(value=None))
+
+    def on_which(kind: str, *values: Any) -> Iterator[dict[Any, Any]]:
+        selection = Selection.from_page(*values)
+        with show_errors():
+            folder = statuses.folder(selection)
+            is_pair = kind in PAIR_KINDS and selection.other
+            other = str(statuses.folder(selection, other=True)) if is_pair else None
+        yield from show(View(str(folder), other, kind))
+
+    def on_page(pages: int) -> Callable[[View | None], Iterator[dict[Any, Any]]]:
+        def turn(view: View | None) -> Iterator[dict[Any, Any]]:
+            if view is not None:
+                yield from show(view.turned(pages))
+
+        return turn
+
+    shows = {
+        "show_progress": "minimal",
+        "show_progress_on": parts["images_message"],
+        "api_visibility": "private",
+    }
+    shown = parts["matrix"].click(on_cell, selectors, viewer, **shows)
+    shown.then(None, None, None, js=SCROLL_TO_IMAGES)
+    parts["which"].input(on_which, [parts["which"], *selectors], viewer, **shows)
+    parts["which"].input(None, None, None, js=UNMARK, **QUIET_EVENT)
+    parts["back"].click(on_page(-1), parts["view"], viewer, **shows)
+    parts["more"].click(on_page(1), parts["view"], viewer, **shows)
 
 
-def choices(first: str | None, second: str | None, keep: bool) -> Any:
-    """What can be chosen: of two runs also what only one of them gets right.
+def viewer_updates(comparison: dict[str, Any], view: View | None) -> dict[str, Any]:
+    """Return component name -> update for another result; images of the same result stay."""
+    first, second = comparison["runs"]
+    kinds = dict(KINDS)
+    if second:
+        names = f"only {first} right", f"only {second} right"
+        kinds |= dict(zip(names, PAIR_KINDS, strict=True))
+    is_same = view and view.folder == comparison["first"]
+    if is_same and view.other_folder in (None, comparison["second"]):
+        return {"which": gr.update(choices=[*kinds.items()])}
+    hint = NO_IMAGES if comparison["stored"] else HINT
+    which = gr.update(choices=[*kinds.items()], value=None)
+    return {"which": which, **empty_viewer(hint), "view": None}
 
-    keep: what is chosen stays so; else nothing is.
-    """
-    both = dict(zip((f"only {first} right", f"only {second} right"), OF_BOTH, strict=True))
-    every = [*(KINDS | both if second else KINDS).items()]
-    return gr.update(choices=every) if keep else gr.update(choices=every, value=None)
 
-
-def nothing(words: str = HINT) -> dict[str, Any]:
-    """Name of a component -> update: no images, and how to get some."""
+def empty_viewer(message: str = HINT) -> dict[str, Any]:
+    """Return component name -> update: no images, and a message (Markdown)."""
     hidden = gr.update(visible=False)
-    return {"shown_words": words, "pictures": hidden, "legend": hidden, "pages": hidden}
+    return {"images_message": message, "pictures": hidden, "legend": hidden, "pages": hidden}
 
 
-def look(services: Services, view: View) -> dict[str, Any]:
-    """Name -> update: the images of that page; the sentence where they cannot be shown."""
+def view_updates(services: Services, view: View) -> dict[str, Any]:
+    """Return component name -> update: the images of the page, or why they cannot be shown."""
     try:
-        words, shown, pages = page_of(services, view)
+        message, shown, pages = load_page(services, view)
     except DemoError as error:
-        return nothing(f"⚠ {escape_markdown(str(error))}")
-    pictures = [(beside(one), caption(one)) for one in shown]
+        return empty_viewer(f"⚠ {escape_markdown(str(error))}")
+    pictures = [(picture_and_map(image), caption(image)) for image in shown]
     return {
-        "shown_words": words,
+        "images_message": message,
         "pictures": gr.update(value=pictures, visible=bool(shown)),
         "legend": gr.update(visible=bool(shown)),
         "pages": gr.update(visible=pages > 1),
         "back": gr.update(interactive=view.page > 0),
-        "on": gr.update(interactive=view.page < pages - 1),
+        "more": gr.update(interactive=view.page < pages - 1),
     }
 
 
-def page_of(services: Services, view: View) -> "tuple[str, list[ExampleImage], int]":
-    """Words (Markdown), the images of the page, and how many pages there are. Raises DemoError."""
+def load_page(services: Services, view: View) -> "tuple[str, list[ExampleImage], int]":
+    """Return a title (Markdown), the images of the page, and the number of pages.
+
+    Raises DemoError.
+    """
     from resnet_demo.evaluation.evaluate_run import read_evaluation
     from resnet_demo.evaluation.example_images import load_example_images
 
-    evaluated = read_evaluation(Path(view.of))
-    other = read_evaluation(Path(view.other)) if view.other else None
-    places = places_of(view, evaluated, other)
-    # what only the first gets right is seen through the second's eyes: its mistake is the news
-    seen = other if view.kind == "first" else evaluated
+    evaluated = read_evaluation(Path(view.folder))
+    other = read_evaluation(Path(view.other_folder)) if view.other_folder else None
+    positions = view_positions(view, evaluated, other)
+    # Images that only the first run gets right are shown with the second run's wrong answers.
+    source = other if view.kind == "first" else evaluated
     start = PAGE * view.page
-    here = places[start : start + PAGE]
-    classifier = services.classifier(seen.result["run"])
-    shown = (
-        load_example_images(classifier, services.datasets, seen, here, limit=PAGE) if here else []
-    )
-    words = f"**{escape_markdown(title(view, len(places), evaluated, other))}**"
-    if len(places) > PAGE:
-        words += f" {start + 1:,} to {start + len(here):,} of {len(places):,}."
-    return words, shown, -(-len(places) // PAGE)
+    on_page = positions[start : start + PAGE]
+    classifier = services.classifier(source.result["run"])
+    shown = []
+    if on_page:
+        shown = load_example_images(classifier, services.datasets, source, on_page, limit=PAGE)
+    text = f"**{escape_markdown(title(view, len(positions), evaluated, other))}**"
+    if len(positions) > PAGE:
+        text += f" {start + 1:,} to {start + len(on_page):,} of {len(positions):,}."
+    return text, shown, -(-len(positions) // PAGE)
 
 
-def places_of(view: View, evaluated: "RunEvaluation", other: "RunEvaluation | None") -> list[int]:
-    """Places in the split, in the order in which they are shown. Raises ConfigError."""
+def view_positions(
+    view: View, evaluated: "RunEvaluation", other: "RunEvaluation | None"
+) -> list[int]:
+    """Return positions in the split, in the order in which they are shown. Raises ConfigError."""
     from resnet_demo.evaluation.comparison import compare_evaluations
     from resnet_demo.evaluation.predictions import confusion_cell, least_certain, worst_mistakes
 
     logits, labels = evaluated.logits, evaluated.labels
     if view.kind == "cell":
-        return confusion_cell(logits, labels, view.truth, view.said).tolist()
+        return confusion_cell(logits, labels, view.truth, view.predicted).tolist()
     if view.kind == "worst":
         return worst_mistakes(logits, labels).tolist()
     if view.kind == "unsure":
@@ -143,40 +207,41 @@ def places_of(view: View, evaluated: "RunEvaluation", other: "RunEvaluation | No
         raise ConfigError("the second run has no result to compare with yet: evaluate it first")
     only = set(compare_evaluations(evaluated, other)[f"only_{view.kind}"])
     wrong = other if view.kind == "first" else evaluated
-    return [place for place in worst_mistakes(wrong.logits, labels).tolist() if place in only]
+    mistakes = worst_mistakes(wrong.logits, labels).tolist()
+    return [position for position in mistakes if position in only]
 
 
 def title(view: View, count: int, evaluated: "RunEvaluation", other: "RunEvaluation | None") -> str:
-    """What the images are, in words."""
-    split = SPLIT_WORDS[evaluated.result["split"]]
+    """Return what the images are."""
     if view.kind == "cell":
         labels = [row["label"] for row in evaluated.result["per_class"]]
-        told = said_text(count, labels[view.truth], labels[view.said])
-        return f"{told}, the surest first." if count > 1 else f"{told}."
+        text = cell_text(count, labels[view.truth], labels[view.predicted])
+        return f"{text}, most confident first." if count > 1 else f"{text}."
     if view.kind == "worst":
-        return f"{images_text(count)} with a wrong answer, the surest first."
+        return f"{images_text(count)} with a wrong prediction, most confident first."
     if view.kind == "unsure":
-        return f"All {count:,} {split} images, those first whose two likeliest classes are closest."
+        split = SPLIT_NAMES[evaluated.result["split"]]
+        return f"All {count:,} {split} images, closest call between two classes first."
     first, second = evaluated.result["run"], other.result["run"]
     right, wrong = (first, second) if view.kind == "first" else (second, first)
     return (
-        f"{images_text(count)} that only {right} gets right. What {wrong} says instead, the surest "
-        "first."
+        f"{images_text(count)} that only {right} gets right, with the predictions of {wrong}, "
+        "most confident first."
     )
 
 
-def beside(shown: "ExampleImage") -> np.ndarray:
-    """Picture and map, side by side with nothing between them: (H, 2 W + gap, 4) uint8."""
+def picture_and_map(shown: "ExampleImage") -> np.ndarray:
+    """Return picture and map side by side on a transparent gap, (H, 2 W + gap, 4) uint8."""
     height, width = shown.picture.shape[:2]
     gap = max(1, GAP * height // 192)
-    both = np.zeros((height, 2 * width + gap, 4), np.uint8)
-    both[:, :width, :3], both[:, width + gap :, :3] = shown.picture, shown.overlay
-    both[:, :width, 3] = both[:, width + gap :, 3] = 255
-    return both
+    pair = np.zeros((height, 2 * width + gap, 4), np.uint8)
+    pair[:, :width, :3], pair[:, width + gap :, :3] = shown.picture, shown.overlay
+    pair[:, :width, 3] = pair[:, width + gap :, 3] = 255
+    return pair
 
 
 def caption(shown: "ExampleImage") -> str:
-    """Truth, answer and confidence."""
-    is_correct = shown.truth == shown.predicted
-    said = f"{shown.truth} ✓" if is_correct else f"{shown.truth} → {shown.predicted}"
-    return f"{said} · {shown.confidence:.1%}"
+    """Return true class, prediction and confidence."""
+    is_right = shown.truth == shown.predicted
+    labels = f"{shown.truth} ✓" if is_right else f"{shown.truth} → {shown.predicted}"
+    return f"{labels} · {shown.confidence:.1%}"

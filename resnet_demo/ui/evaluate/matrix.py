@@ -1,4 +1,4 @@
-"""A confusion matrix that is clicked: an HTML table of buttons, coloured by share of the row."""
+"""A clickable confusion matrix: an HTML table of buttons, coloured by share of the row."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.figures import text_colour_on
 
-MOST_CLASSES = 25  # beyond, a cell is too small to be hit, and the strongest confusions are listed
-MOST_CONFUSIONS = 30
-MOST_LETTERS = 20  # of a class's name that there is room for
-STEPS = 40  # shades from none to all of a row
-# one hue whose lightness goes evenly: any colour vision reads it. Away from the page's own shade
+MAX_CLASSES = 25  # with more, cells are too small to click: the top confusions are listed instead
+MAX_CONFUSIONS = 30
+MAX_LETTERS = 20  # of a class name in a heading
+STEPS = 40  # shades, from 0 to 100 % of a row
+# One hue with evenly changing lightness, readable with any colour vision. The lightest shade of
+# LIGHT and the darkest of DARK differ from the page's background.
 LIGHT = LinearSegmentedColormap.from_list("light", ["#f3f7fd", "#5d9fe8", "#123a7a"])
 DARK = LinearSegmentedColormap.from_list("dark", ["#1f2c44", "#2f6fd6", "#dceafe"])
 
@@ -35,8 +36,8 @@ element.addEventListener('click', (event) => {
   if (!cell) return;
   Object.assign(element.dataset, {at: cell.dataset.cell, of: shown().dataset.of});
   mark();
-  const [truth, said] = cell.dataset.cell.split(' ').map(Number);
-  trigger('click', {truth, said});
+  const [truth, predicted] = cell.dataset.cell.split(' ').map(Number);
+  trigger('click', {truth, predicted});
 });
 element.addEventListener('focusin', (event) => {
   if (!event.target.matches('td button')) return;
@@ -57,7 +58,7 @@ element.addEventListener('keydown', (event) => {
 });
 watch('value', mark);
 """
-# the cell whose images are shown gives way to another choice of images
+# Unmark the cell when other images are chosen.
 UNMARK = """() => {
   for (const marked of document.querySelectorAll('#matrix [data-at]')) delete marked.dataset.at;
   for (const cell of document.querySelectorAll('#matrix [aria-current]'))
@@ -66,29 +67,32 @@ UNMARK = """() => {
 
 
 def matrix_html(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str], percent: bool, of: str
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], percent: bool, source: str
 ) -> str:
-    """The (C, C) counts, truth in rows, as a table; beyond MOST_CLASSES a list of confusions.
+    """Return counts (C, C), true class in rows, as a table; a list beyond MAX_CLASSES.
 
-    percent: of the row's images, else their number. of: names what is shown; while it stays the
-    same, the marked cell does. A click is told as `truth` and `said`, numbers of classes.
+    percent: show percent of the row, else images. source: identifies the evaluation; while it
+    stays the same, the marked cell stays marked. A click sends class indices `truth` and
+    `predicted`.
     """
-    if len(classes) > MOST_CLASSES:
-        return confusions_html(confusion, classes, of)
-    heads = "".join(f'<th scope="col"><span>{name}</span></th>' for name in map(shown, classes))
-    letters = min(MOST_LETTERS, max(map(len, classes)))
+    if len(classes) > MAX_CLASSES:
+        return confusions_html(confusion, classes, source)
+    heads = "".join(f'<th scope="col"><span>{heading(name)}</span></th>' for name in classes)
+    letters = min(MAX_LETTERS, max(map(len, classes)))
+    # The Tab key stops at the first cell only; arrow keys move between cells.
     first = next(((i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n), None)
     rows = []
     for truth, counts in enumerate(confusion):
         cells = "".join(
-            f"<td>{cell(counts, truth, said, classes, percent, first == (truth, said))}</td>"
-            for said in range(len(classes))
+            f"<td>{cell(counts, truth, predicted, classes, percent, first == (truth, predicted))}"
+            "</td>"
+            for predicted in range(len(classes))
         )
-        rows.append(f'<tr><th scope="row">{shown(classes[truth])}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{heading(classes[truth])}</th>{cells}</tr>')
     return (
-        f'<div class="matrix-box"><table class="matrix" data-of="{escape(of)}" '
+        f'<div class="matrix-box"><table class="matrix" data-of="{escape(source)}" '
         f'style="--classes:{len(classes)};--letters:{letters}">'
-        f'<thead><tr><th class="corner"><span>truth ↓ &nbsp;answer →</span></th>{heads}</tr>'
+        f'<thead><tr><th class="corner"><span>true ↓ &nbsp;predicted →</span></th>{heads}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -96,30 +100,32 @@ def matrix_html(
 def cell(
     counts: Sequence[int],
     truth: int,
-    said: int,
+    predicted: int,
     classes: Sequence[str],
     percent: bool,
-    first: bool,
+    in_tab_order: bool,
 ) -> str:
-    """A button, or nothing where no image is. first: the one that the Tab key reaches."""
-    count, total = counts[said], sum(counts)
+    """Return a button, or nothing where the count is 0. counts: the row's."""
+    count, total = counts[predicted], sum(counts)
     if not count:
         return ""
     share = count / total
-    # by the root, or else a few percent could not be told from none
-    shades = paint(round(STEPS * math.sqrt(share)))
+    # The square root, because a few percent would otherwise look like none.
+    shades = cell_colours(round(STEPS * math.sqrt(share)))
     number = percent_text(share) if percent else str(count)
-    kind = ' class="right"' if truth == said else ""
-    told = f"{said_text(count, classes[truth], classes[said])}, {share:.1%} of the row"
+    kind = ' class="right"' if truth == predicted else ""
+    text = cell_text(count, classes[truth], classes[predicted])
+    label = escape_html(f"{text}, {share:.1%} of the row")
     return (
-        f'<button type="button"{kind} data-cell="{truth} {said}" tabindex="{0 if first else -1}" '
-        f'style="{shades}" aria-label="{safe(told)}" title="{safe(told)}">{number}</button>'
+        f'<button type="button"{kind} data-cell="{truth} {predicted}" '
+        f'tabindex="{0 if in_tab_order else -1}" '
+        f'style="{shades}" aria-label="{label}" title="{label}">{number}</button>'
     )
 
 
 @cache
-def paint(step: int) -> str:
-    """Background and ink of a shade from 0 to STEPS, on a light page and on a dark one."""
+def cell_colours(step: int) -> str:
+    """Return background and text colour of a shade from 0 to STEPS, for light and dark pages."""
     share = step / STEPS
     return ";".join(
         f"--cell-{name}:{to_hex(colours(share))};--ink-{name}:{text_colour_on(colours, share)}"
@@ -127,47 +133,47 @@ def paint(step: int) -> str:
     )
 
 
-def confusions_html(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> str:
-    """The commonest mistakes as a list of buttons, the most images first."""
+def confusions_html(confusion: Sequence[Sequence[int]], classes: Sequence[str], source: str) -> str:
+    """Return the most frequent mistakes as a list of buttons, most images first."""
     mistakes = sorted(
-        (-count, truth, said)
+        (-count, truth, predicted)
         for truth, row in enumerate(confusion)
-        for said, count in enumerate(row)
-        if count and truth != said
-    )[:MOST_CONFUSIONS]
+        for predicted, count in enumerate(row)
+        if count and truth != predicted
+    )[:MAX_CONFUSIONS]
     items = "".join(
-        f'<li><button type="button" data-cell="{truth} {said}">'
-        f"{safe(said_text(-minus, classes[truth], classes[said]))}</button></li>"
-        for minus, truth, said in mistakes
+        f'<li><button type="button" data-cell="{truth} {predicted}">'
+        f"{escape_html(cell_text(-minus, classes[truth], classes[predicted]))}</button></li>"
+        for minus, truth, predicted in mistakes
     )
-    none = "" if mistakes else "<p>Not a single mistake.</p>"
-    return f'<ul class="confusions" data-of="{escape(of)}">{items}</ul>{none}'
+    none = "" if mistakes else "<p>No mistakes.</p>"
+    return f'<ul class="confusions" data-of="{escape(source)}">{items}</ul>{none}'
 
 
-def said_text(count: int, truth: str, said: str) -> str:
-    """What a cell counts, in words: `12 images of cat taken for dog`."""
+def cell_text(count: int, truth: str, predicted: str) -> str:
+    """Return what a cell counts: `12 images of cat classified as dog`."""
     images = f"{count:,} image{'' if count == 1 else 's'} of {truth}"
-    return f"{images} recognised" if truth == said else f"{images} taken for {said}"
+    return f"{images} recognized" if truth == predicted else f"{images} classified as {predicted}"
 
 
 def percent_text(share: float) -> str:
-    """Short enough for a cell: 100, 85.3, 0.1."""
+    """Return a percentage short enough for a cell: 100, 85.3, 0.1."""
     return "100" if share == 1 else f"{100 * share:.1f}"
 
 
-def shown(name: str) -> str:
-    """A class's name in a heading; a long one is cut by the page and whole when pointed at."""
-    return f'<b title="{safe(name)}">{safe(name)}</b>'
+def heading(name: str) -> str:
+    """Return a class name for a heading; the page truncates a long one and shows it on hover."""
+    return f'<b title="{escape_html(name)}">{escape_html(name)}</b>'
 
 
-def safe(text: str) -> str:
-    """Text in HTML. A template never gets to see a name's own marks either."""
+def escape_html(text: str) -> str:
+    """Escape text for HTML, and the characters that start code in Gradio's templates."""
     return escape(text).replace("$", "&#36;").replace("{", "&#123;").replace("`", "&#96;")
 
 
-def cell_of(event: gr.EventData, num_classes: int) -> tuple[int, int]:
-    """Truth and answer of the cell that was clicked. Raises ConfigError for what is none."""
-    cell = getattr(event, "truth", None), getattr(event, "said", None)
+def clicked_cell(event: gr.EventData, num_classes: int) -> tuple[int, int]:
+    """Return true and predicted class of the clicked cell. Raises ConfigError for another value."""
+    cell = getattr(event, "truth", None), getattr(event, "predicted", None)
     if not all(is_class(number, num_classes) for number in cell):
         rule = f"two classes, each a whole number from 0 to {num_classes - 1}"
         raise ConfigError.rule("cell", rule, cell)
@@ -175,5 +181,5 @@ def cell_of(event: gr.EventData, num_classes: int) -> tuple[int, int]:
 
 
 def is_class(number: Any, num_classes: int) -> bool:
-    """Whether it is the number of a class; a browser is not trusted."""
+    """Return whether a value from the browser is a class index."""
     return type(number) is int and 0 <= number < num_classes

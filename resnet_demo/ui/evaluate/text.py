@@ -1,85 +1,101 @@
-"""An evaluation's numbers as the page tells them. HTML of ours; other people's words escaped."""
+"""An evaluation's numbers as HTML and Markdown. Text from users is escaped."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from resnet_demo.runs.text import loss_text
-from resnet_demo.ui.evaluate.matrix import safe
+from resnet_demo.ui.evaluate.matrix import escape_html
 
-SPLIT_WORDS = {"test": "test", "val": "validation", "train": "training"}
-MODE_WORDS = {
+SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
+MODE_LABELS = {
     "plain": "plain: each image once",
     "flip": "flip: with its mirror image",
     "flip-and-shift": "flip and shift: six views",
     "flip-and-five-shifts": "flip and five shifts: ten views",
-    "article": "as the article did: in training mode",
+    "article": "article: training mode, as in the tutorial",
 }
-OF_MODE = {
-    "flip": "Each image and its mirror image were asked about",
-    "flip-and-shift": "Six views of each image were asked about, mirrored and shifted by a pixel",
-    "flip-and-five-shifts": "Ten views of each image were asked about, mirrored and shifted by up "
-    "to two pixels",
-    "article": "As the article did, it was asked in training mode, in shuffled batches of 64: each "
-    "answer depends on the other images of its batch",
+MODE_DETAILS = {
+    "flip": "Mean of two views: each image and its mirror image",
+    "flip-and-shift": "Mean of six views: mirrored, and shifted by a pixel",
+    "flip-and-five-shifts": "Mean of ten views: mirrored, and shifted by up to two pixels",
+    "article": "As in the article, the network is in training mode, on shuffled batches of 64: "
+    "each prediction depends on the other images of its batch",
 }
-SURE = 0.05  # a smaller p is hardly luck, as is the custom
+SIGNIFICANT = 0.05  # the usual level: a smaller p is reported as unlikely to be chance
 SMALLEST_P = 0.0001
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """The score with its interval, large; then what else is counted, and on what."""
+    """Return the accuracy with its interval, the other measures, and what was evaluated."""
     low, high = result["interval"]
     tiles = "".join(
-        f'<div class="tile"><span>{name}</span><b>{value}</b><small>{what}</small></div>'
-        for name, value, what in (
-            ("top-5", f"{result['top5']:.2%}", "the truth is among its five likeliest"),
-            ("loss", loss_text(result), "cross-entropy in nats; 0 would be perfect"),
-            ("macro F1", f"{result['macro_f1']:.2%}", "every class counts the same"),
-            ("calibration error", error_text(result), "confidence and accuracy differ by so much"),
+        f'<div class="tile"><span>{name}</span><b>{value}</b><small>{note}</small></div>'
+        for name, value, note in (
+            ("top-5", f"{result['top5']:.2%}", "true class among the five most likely"),
+            ("loss", loss_text(result), "cross-entropy in nats; 0 is perfect"),
+            ("macro F1", f"{result['macro_f1']:.2%}", "mean over the classes"),
+            ("calibration error", error_text(result), calibration_text(result["calibration"])),
         )
     )
     return (
-        f'<div class="score"><div class="score-main"><span>top-1</span>'
+        f'<div class="score"><div class="score-main"><span>accuracy</span>'
         f"<b>{result['top1']:.2%}</b>"
-        f"<small>95% interval <strong>{interval_text(low, high)}</strong>: how far other images "
-        f"of the same kind could have moved it</small></div>{tiles}</div>"
-        f'<p class="score-of">{of_text(result)}</p>{beside_text(result)}'
+        f"<small>95% interval <strong>{interval_text(low, high)}</strong>: likely range on new "
+        f"images</small></div>{tiles}</div>"
+        f'<p class="score-of">{source_text(result)}</p>{mode_difference(result)}'
     )
 
 
-def of_text(result: Mapping[str, Any]) -> str:
-    """What the numbers were counted on."""
-    split = SPLIT_WORDS[result["split"]]
-    stored = " · counted on the answers kept with the run" if result["stored"] else ""
+def source_text(result: Mapping[str, Any]) -> str:
+    """Return which run was evaluated on which images."""
+    split = SPLIT_NAMES[result["split"]]
+    stored = " · from the predictions stored with the run" if result["stored"] else ""
     return (
-        f"{safe(result['run'])} on the {result['n']:,} {split} images of "
-        f"{safe(result['dataset'])}{stored} · weights {safe(result['weights'][:12])}"
+        f"{escape_html(result['run'])} on the {result['n']:,} {split} images of "
+        f"{escape_html(result['dataset'])}{stored} · weights {escape_html(result['weights'][:12])}"
     )
 
 
-def beside_text(result: Mapping[str, Any]) -> str:
-    """What another way of asking changed; nothing for the plain one."""
+def calibration_text(calibration: Mapping[str, Any]) -> str:
+    """Return by how much mean confidence and accuracy differ, and in which direction.
+
+    calibration: the fields of `evaluation.calibration.Calibration`.
+    """
+    bins = zip(
+        calibration["count"], calibration["confidence"], calibration["accuracy"], strict=True
+    )
+    gap = sum(count * (confidence - accuracy) for count, confidence, accuracy in bins)
+    points = 100 * gap / max(sum(calibration["count"]), 1)
+    if abs(points) < 0.05:  # shown as 0.0
+        return "neither over- nor underconfident on average"
+    direction = "overconfident" if points > 0 else "underconfident"
+    return f"on average {abs(points):.1f} points {direction}"
+
+
+def mode_difference(result: Mapping[str, Any]) -> str:
+    """Return how the mode's accuracy differs from the plain one; empty for the plain mode."""
     plain = result["beside"]
     if plain is None:
         return ""
     points = 100 * (result["top1"] - plain["top1"])
     return (
-        f'<p class="score-of"><strong>{signed(points)} points</strong> against the plain way '
-        f"(top-1 {plain['top1']:.2%}, loss {loss_text(plain)}). {OF_MODE[result['mode']]}.</p>"
+        f'<p class="score-of"><strong>{signed(points)} points</strong> against plain '
+        f"(accuracy {plain['top1']:.2%}, loss {loss_text(plain)}). "
+        f"{MODE_DETAILS[result['mode']]}.</p>"
     )
 
 
 def comparison_html(
     compared: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> str:
-    """Two runs' numbers in a table, and in words whether the difference could be luck."""
+    """Return two runs' numbers as a table, below a verdict on their difference."""
     rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{mine}</td><td>{its}</td><td>{difference}</td></tr>'
-        for name, mine, its, difference in measures(first, second)
+        f'<tr><th scope="row">{name}</th><td>{one}</td><td>{other}</td><td>{difference}</td></tr>'
+        for name, one, other, difference in comparison_rows(first, second)
     )
     heads = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("", safe(first["run"]), safe(second["run"]), "difference")
+        for name in ("", escape_html(first["run"]), escape_html(second["run"]), "difference")
     )
     return (
         f'<p>{verdict(compared)}</p><div class="pair-box"><table class="pair">'
@@ -87,79 +103,87 @@ def comparison_html(
     )
 
 
-def measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Name, both values, and the first less the second; shares in percent and points."""
+def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return name, both values, and the first minus the second, in percent and points."""
 
-    def shares(name: str, key: str) -> tuple[str, ...]:
-        mine, its = first[key], second[key]
-        return name, f"{mine:.2%}", f"{its:.2%}", f"{signed(100 * (mine - its))} points"
+    def share_row(name: str, key: str) -> tuple[str, ...]:
+        one, other = first[key], second[key]
+        return name, f"{one:.2%}", f"{other:.2%}", f"{signed(100 * (one - other))} points"
 
-    losses = first["loss"], second["loss"]
-    errors = first["calibration"]["error"], second["calibration"]["error"]
+    intervals = [interval_text(*result["interval"]) for result in (first, second)]
+    loss_gap = difference_text(first["loss"], second["loss"], digits=4)
+    errors = [result["calibration"]["error"] for result in (first, second)]
+    error_gap = difference_text(*errors, factor=100, unit=" points")
     return [
-        shares("top-1", "top1"),
-        ("95% interval", *(interval_text(*each["interval"]) for each in (first, second)), ""),
-        shares("top-5", "top5"),
-        ("loss", loss_text(first), loss_text(second), gap(*losses, 1, 4, "")),
-        shares("macro F1", "macro_f1"),
-        ("calibration error", error_text(first), error_text(second),
-         gap(*errors, 100, 2, " points")),
-    ]  # fmt: skip
+        share_row("accuracy", "top1"),
+        ("95% interval", *intervals, ""),
+        share_row("top-5", "top5"),
+        ("loss", loss_text(first), loss_text(second), loss_gap),
+        share_row("macro F1", "macro_f1"),
+        ("calibration error", error_text(first), error_text(second), error_gap),
+    ]
 
 
 def verdict(compared: Mapping[str, Any]) -> str:
-    """Who is better, on how many images, and McNemar's p in plain words."""
-    first, second = safe(compared["first"]), safe(compared["second"])
+    """Return which run is better, on how many images, and whether it may be chance."""
+    first, second = escape_html(compared["first"]), escape_html(compared["second"])
     only = len(compared["only_first"]), len(compared["only_second"])
-    who = first if only[0] > only[1] else second
+    better = first if only[0] > only[1] else second
     points = abs(100 * compared["difference"])
-    head = f"{who} is {points:.2f} points better" if only[0] != only[1] else "Both score the same"
+    head = f"{better} is {points:.2f} points better" if only[0] != only[1] else "Both score equally"
     p = compared["p"]
-    chance = f"less than {SMALLEST_P}" if p < SMALLEST_P else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
-    luck = "hardly luck" if p < SURE else "could well be luck"
+    p_text = f"< {SMALLEST_P}" if p < SMALLEST_P else f"= {p:.4f}" if p < 0.01 else f"= {p:.2f}"
+    chance = "unlikely to be chance" if p < SIGNIFICANT else "this may be chance"
     return (
-        f"<strong>{head}: {luck}.</strong> Only {first} gets {images_text(only[0])} right, "
-        f"only {second} {images_text(only[1])}. Two equally good networks would differ as much or "
-        f"more with probability {chance} (McNemar's exact test)."
+        f"<strong>{head}: {chance}.</strong> Only {first} gets {images_text(only[0])} right, "
+        f"only {second} {images_text(only[1])}. McNemar's exact test: p "
+        f"{escape_html(p_text)}, the probability of such a difference between two equally good "
+        "networks."
     )
 
 
 def images_text(count: int) -> str:
-    """A number of images."""
+    """Return a number of images."""
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval of shares, in percent."""
+    """Return an interval of shares, in percent."""
     return f"{100 * low:.2f} – {high:.2%}"
 
 
 def error_text(result: Mapping[str, Any]) -> str:
-    """The expected calibration error in percent; a network that went astray may have none."""
+    """Return the expected calibration error in percent; None for a network that diverged."""
     error = result["calibration"]["error"]
     return "not a number" if error is None else f"{error:.2%}"
 
 
-def gap(mine: float | None, its: float | None, times: float, digits: int, unit: str) -> str:
-    """The first less the second, where both are numbers."""
-    if mine is None or its is None:
+def difference_text(
+    first: float | None,
+    second: float | None,
+    factor: float = 1,
+    digits: int = 2,
+    unit: str = "",
+) -> str:
+    """Return the first minus the second, times `factor`; empty where one is missing."""
+    if first is None or second is None:
         return ""
-    return f"{signed(times * (mine - its), digits)}{unit}"
+    return f"{signed(factor * (first - second), digits)}{unit}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """With a sign that is as wide as a digit; no minus before what is shown as nought."""
+    """Format with a sign, and with a true minus; no sign where it rounds to zero."""
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
 
 
-def robustness_words(result: Mapping[str, Any]) -> str:
-    """On what it was measured, and what it bears best and worst (Markdown)."""
+def robustness_text(result: Mapping[str, Any]) -> str:
+    """Return the sample, and the least and most harmful corruption (Markdown)."""
     means = {kind: sum(top1) / len(top1) for kind, top1 in result["kinds"].items()}
     best, worst = max(means, key=means.get), min(means, key=means.get)
     return (
-        f"On {images_text(result['n'])}: {result['top1']:.1%} right (± "
-        f"{100 * result['interval_half_width']:.1f} points) as they are. It bears **{best}** best, "
-        f"{means[best]:.1%} right on average over the five strengths, and **{worst}** worst, "
+        f"Sample of {images_text(result['n'])}: accuracy {result['top1']:.1%} (± "
+        f"{100 * result['interval_half_width']:.1f} points) undamaged. Mean over the five "
+        f"strengths: best with **{best}**, {means[best]:.1%}; worst with **{worst}**, "
         f"{means[worst]:.1%}."
     )

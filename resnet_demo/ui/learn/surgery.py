@@ -10,7 +10,7 @@ from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.ui.evaluate.tab import kept
+from resnet_demo.ui.evaluate.tab import run_choices
 from resnet_demo.ui.learn.arm_plots import arm_plot, legend_of, table_of
 from resnet_demo.ui.learn.block import part_label
 from resnet_demo.ui.learn.chapter_form import chapter_text
@@ -54,9 +54,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
         return drop_each(patient_of, run_id)
 
     tab.select(
-        lambda chosen: kept(
-            services.run_choices(trained=True), chosen, services.default_trained_run()
-        ),
+        lambda chosen: run_choices(services, chosen),
         run, run, **QUIET_EVENT,
     )  # fmt: skip
     gr.on(

@@ -20,9 +20,9 @@ from PIL import Image
 
 from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference.class_map_view import Looked
-from resnet_demo.inference.classification import Outside
-from resnet_demo.inference.overlay import overlay
+from resnet_demo.inference.class_maps import ClassMap
+from resnet_demo.inference.classification import OodVerdict
+from resnet_demo.inference.heatmaps import overlay
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.image_indexes import INDEX, index
@@ -31,13 +31,13 @@ from resnet_demo.ui.classify import several as many
 from resnet_demo.ui.classify.answer import class_list, gauge, needle, ways_words
 from resnet_demo.ui.classify.class_map import SMALL, stack
 from resnet_demo.ui.classify.details import CLOSED, FIRST_TIME, more, start_index
-from resnet_demo.ui.classify.examples import PICTURES, SHIPPED, chosen, shown, thumbnails
-from resnet_demo.ui.classify.picture import GONE, NOTHING, READY, one
+from resnet_demo.ui.classify.examples import PICTURES, SHIPPED, chosen, example_updates, thumbnails
+from resnet_demo.ui.classify.picture import GONE, NOTHING, READY, classify_picture
 from resnet_demo.ui.classify.several import Answer, Pictures, as_csv, several
 from resnet_demo.ui.classify.tab import ALONE, by_component, gathered, others
 from resnet_demo.ui.services import Services
 from tests.conftest import REPOSITORY
-from tests.ui.answered import CLASSES, untrained_runs
+from tests.ui.fake_evaluations import CLASSES, untrained_runs
 
 HOSTILE = "<img src=x onerror=alert(1)> *x* ${1}"
 
@@ -94,7 +94,7 @@ def visible(update):
 
 
 def at(energy, threshold=-3.0):
-    return Outside(energy, threshold, 0.05, 5000)
+    return OodVerdict(energy, threshold, 0.05, 5000)
 
 
 # The answer
@@ -102,7 +102,7 @@ def at(energy, threshold=-3.0):
 
 def test_a_picture_gets_the_labels_of_the_classifier_itself(services, upload):
     path = upload()
-    told = last(one(services, path, "mine", "squash", ""))
+    told = last(classify_picture(services, path, "mine", "squash", ""))
     said = services.classifier("mine").classify_file(Path(path), fit="squash")
     assert told["labels"] == {row["label"]: row["confidence"] for row in said.labels}
     top = said.labels[0]
@@ -117,15 +117,18 @@ def test_a_picture_gets_the_labels_of_the_classifier_itself(services, upload):
 
 def test_another_run_answers_beside_it_and_the_same_one_does_not(services, upload):
     path = upload()
-    told = last(one(services, path, "mine", "crop", "yours"))
+    told = last(classify_picture(services, path, "mine", "crop", "yours"))
     assert told["second"]["elem_classes"] == []
     assert told["other_sure"].startswith("**yours** is ")
     assert told["maps"].count("<figure>") == 2
-    assert last(one(services, path, "mine", "crop", "mine"))["second"]["elem_classes"] == GONE
+    assert (
+        last(classify_picture(services, path, "mine", "crop", "mine"))["second"]["elem_classes"]
+        == GONE
+    )
 
 
 def test_a_class_that_the_other_run_does_not_know_has_no_map_there(services, upload):
-    told = last(one(services, upload(), "mine", "crop", "other"))
+    told = last(classify_picture(services, upload(), "mine", "crop", "other"))
     own, other = told["maps"].split("</figure>")[:2]
     assert (own.count('<img class="map'), other.count('<img class="map')) == (3, 1)
     assert other.count("not one of its classes") == 2
@@ -133,7 +136,7 @@ def test_a_class_that_the_other_run_does_not_know_has_no_map_there(services, upl
 
 @pytest.mark.parametrize(("path", "run", "words"), [(None, "mine", READY), ("x", None, NOTHING)])
 def test_without_a_picture_or_a_run_it_says_what_to_do(services, path, run, words):
-    assert last(one(services, path, run, "crop", ""))["words"]["value"] == words
+    assert last(classify_picture(services, path, run, "crop", ""))["words"]["value"] == words
 
 
 def test_what_is_no_picture_and_no_upload_is_told_in_the_place_of_the_answer(services, upload):
@@ -142,14 +145,14 @@ def test_what_is_no_picture_and_no_upload_is_told_in_the_place_of_the_answer(ser
         ("/etc/passwd", "a file must come through an upload"),
     ):
         with pytest.warns(UserWarning, match=re.escape(words)):
-            told = last(one(services, path, "mine", "crop", ""))
+            told = last(classify_picture(services, path, "mine", "crop", ""))
         assert words.replace("_", r"\_") in told["words"]["value"]
         assert told["answer"]["elem_classes"] == GONE
 
 
 def test_a_fit_that_is_none_is_refused(services, upload):
     with pytest.warns(UserWarning, match="fit must be one of crop, squash, pad"):
-        list(one(services, upload(), "mine", "../x", ""))
+        list(classify_picture(services, upload(), "mine", "../x", ""))
 
 
 # The gauge
@@ -159,7 +162,7 @@ def test_the_needle_passes_the_limit_exactly_when_the_picture_is_outside():
     energies = [-30, -6, -3.001, -3, -2.999, -2.5, 4]
     shares = [needle(at(energy), 10) for energy in energies]
     assert shares == sorted(shares)
-    assert [share > 200 / 3 for share in shares] == [at(energy).is_outside for energy in energies]
+    assert [share > 200 / 3 for share in shares] == [at(energy).is_ood for energy in energies]
     assert (shares[0], shares[-1]) == (1, 99)
     nothing_to_say = needle(at(-math.log(10)), 10)  # all logits 0
     assert nothing_to_say == pytest.approx(99)
@@ -179,10 +182,13 @@ def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
 
 def test_a_run_with_a_threshold_has_a_gauge_and_one_without_says_why_not(services, upload):
     path = upload()
-    assert "before there was a gauge" in last(one(services, path, "mine", "crop", ""))["gauge"]
+    assert (
+        "before there was a gauge"
+        in last(classify_picture(services, path, "mine", "crop", ""))["gauge"]
+    )
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     rewritten(services.paths.runs / "yours", metrics={"outside": threshold})
-    told = last(one(services, path, "yours", "crop", ""))["gauge"]
+    told = last(classify_picture(services, path, "yours", "crop", ""))["gauge"]
     assert "This may be none of the classes." in told
     assert "5% of the 15 validation images" in told
 
@@ -201,7 +207,7 @@ def test_a_map_at_some_opacity_over_the_picture_is_the_overlay(side, kind, most)
     slope = np.linspace(0, 255, shape[0] * shape[1]).reshape(shape)
     picture = np.stack([slope, slope[::-1], slope[:, ::-1]], 2).astype(np.uint8)
     heat = torch.from_numpy(slope / 255).float()
-    html = stack("mine", [Looked(picture, heat, [])])
+    html = stack("mine", [ClassMap(picture, heat, [])])
     (kinds, (photo, colours)) = zip(*pictures_in(html), strict=True)
     assert kinds == (kind, kind)
     assert photo.shape == picture.shape
@@ -213,7 +219,7 @@ def test_a_map_at_some_opacity_over_the_picture_is_the_overlay(side, kind, most)
 
 def test_no_word_of_anybody_else_is_in_the_html(services, upload):
     rewritten(services.paths.runs / "mine", classes=[HOSTILE, "${2}", "<b>"])
-    told = last(one(services, upload(), "mine", "crop", ""))
+    told = last(classify_picture(services, upload(), "mine", "crop", ""))
     for part in ("maps", "gauge"):
         assert not re.search(r"onerror|\$\{|<b>&|alert", told[part])
     assert "<img" not in re.sub(r"\\<", "", told["sure"])
@@ -456,16 +462,16 @@ def test_the_runs_to_compare_with_are_nothing_and_all_that_have_weights(services
 
 
 def test_examples_are_sent_once_for_a_run_and_again_when_its_images_have_come(services, tmp_path):
-    classes, words, own, shipped, seen = shown(services, "mine", None)
+    classes, words, own, shipped, seen = example_updates(services, "mine", None)
     assert "*blue* *green* *red*" in classes
     assert "test image of colours" in words["value"]
     assert [label for _, label in own["value"]] == sorted(CLASSES)
     assert [label for _, label in shipped["value"]] == [*SHIPPED]
-    assert shown(services, "mine", seen) == (gr.skip(),) * 5
+    assert example_updates(services, "mine", seen) == (gr.skip(),) * 5
     away = Services(Paths(services.paths.runs, tmp_path / "no-data", tmp_path / "none"))
-    _, words, own, _, before = shown(away, "mine", seen)
+    _, words, own, _, before = example_updates(away, "mine", seen)
     assert (words["visible"], own["visible"]) == (False, False)
-    assert shown(services, "mine", before)[2]["visible"]
+    assert example_updates(services, "mine", before)[2]["visible"]
 
 
 @pytest.mark.parametrize("index", [-1, 3, None, "0", True, [0, 1], 0.0])

@@ -20,7 +20,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.ood import MAKERS, energy
+from resnet_demo.inference.ood import OOD_IMAGES, energy
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import Paths
@@ -73,7 +73,7 @@ def test_the_first_calls_do_not_count_and_the_median_is_of_the_others():
 
 
 def test_an_answer_is_timed_from_a_file_s_bytes_to_the_picture_under_its_map(run, monkeypatch):
-    classifier = Classifier.of(run)
+    classifier = Classifier.load(run)
     drawn = one_picture(classifier, picture())
     assert (drawn.shape, drawn.dtype) == ((480, 640, 3), np.uint8)
     monkeypatch.setattr(timing, "fresh_process", lambda *_: None)
@@ -99,19 +99,19 @@ def test_a_new_process_answers_about_a_network_that_was_never_trained(monkeypatc
 
 def test_each_kind_is_told_from_the_test_images_as_scikit_learn_says(run, datasets):
     told = measure_ood(run, datasets, images=30)
-    assert list(told["kinds"]) == [*MAKERS, "shapes10"]
+    assert list(told["kinds"]) == [*OOD_IMAGES, "shapes10"]
     evaluated = evaluate_run(run, datasets)  # there are just 30 test images
     own = energy(evaluated.logits).numpy()
-    classifier = Classifier.of(run)
+    classifier = Classifier.load(run)
     threshold = classifier.saved.metrics["outside"]
     assert (told["threshold"], told["measured_now"]) == (threshold, False)
     assert told["own"] == {"n": 30, "flagged": np.mean(own > threshold["threshold"])}
     shapes = datasets.load("shapes10", "test")[0]
     shapes = shapes[np.random.default_rng(0).permutation(len(shapes))[:30]]
-    images = {kind: make(30, 12, 0).numpy() for kind, make in MAKERS.items()}
+    images = {kind: make(30, 12, 0).numpy() for kind, make in OOD_IMAGES.items()}
     images["shapes10"] = [crop_to_square(rgb, 12) for rgb in shapes]
     for kind, row in told["kinds"].items():
-        energies = [classifier.classify(rgb).outside.energy for rgb in images[kind]]
+        energies = [classifier.classify(rgb).ood.energy for rgb in images[kind]]
         expected = roc_auc_score([0] * 30 + [1] * 30, [*own, *energies])
         assert row["auroc"] == pytest.approx(expected, abs=0.01), kind
         flagged = np.mean(np.array(energies) > threshold["threshold"])

@@ -560,10 +560,10 @@ def test_a_line_tells_the_verdict_and_how_the_picture_was_fitted(trained, pictur
 
 
 def test_a_picture_that_is_none_of_the_classes_is_told_of_in_words(trained, picture, monkeypatch):
-    from resnet_demo.inference.classification import Outside
+    from resnet_demo.inference.classification import OodVerdict
 
     for is_outside in (True, False):
-        monkeypatch.setattr(Outside, "is_outside", is_outside)
+        monkeypatch.setattr(OodVerdict, "is_ood", is_outside)
         said = trained[0]("classify", "mine", picture("a.png", "red"))
         assert ("unlike the training images" in said.out) == is_outside
 
@@ -574,7 +574,7 @@ def test_a_map_is_the_picture_under_the_heat_of_its_first_label(trained, picture
 
     from resnet_demo.data.pictures import decode_picture
     from resnet_demo.inference.classifier import Classifier
-    from resnet_demo.inference.overlay import overlay
+    from resnet_demo.inference.heatmaps import overlay
 
     demo, _ = trained
     file = tmp_path / "noise.png"
@@ -583,7 +583,7 @@ def test_a_map_is_the_picture_under_the_heat_of_its_first_label(trained, picture
     words = ["classify", "mine", file, "--fit", "squash", "--opacity", "0.3"]
     (line,) = demo(*words, "--map", tmp_path / "map.png", "--json").objects
     assert line["map"] == str(tmp_path / "map.png")
-    looked = Classifier.of(Run(demo.runs / "mine")).looked(
+    looked = Classifier.load(Run(demo.runs / "mine")).class_map(
         noise, line["labels"][0]["label"], "squash"
     )
     drawn = decode_picture(tmp_path / "map.png")
@@ -603,7 +603,7 @@ def test_what_each_stage_sees_is_a_picture_of_its_own(trained, tmp_path):
     Image.fromarray(noise).save(file)
     words = ["classify", "mine", file, "--fit", "pad", "--inside", folder]
     (line,) = demo(*words, "--json").objects
-    stages = Classifier.of(Run(demo.runs / "mine")).inside(noise, "pad")
+    stages = Classifier.load(Run(demo.runs / "mine")).feature_maps(noise, "pad")
     assert [one["stage"] for one in line["inside"]] == [name for name, _ in stages]
     assert [one["file"] for one in line["inside"]] == [
         str(folder / f"{name}.png") for name in ("stem", "stage-1", "stage-2", "stage-3")
@@ -629,7 +629,7 @@ def test_the_most_similar_training_images_are_those_that_the_page_finds(trained,
     (line,) = demo(*words, "--json").objects
     assert read_status(folder).state == "finished"  # and the page finds it there
     index = read_index(folder)
-    found = Classifier.of(run).similar(images[3], index, "squash")
+    found = Classifier.load(run).similar_images(images[3], index, "squash")
     assert [(one["place"], one["cosine"], one["label"]) for one in line["similar"]] == found
     assert len(found) == 5
     assert 3 in index.places

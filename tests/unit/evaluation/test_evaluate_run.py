@@ -30,7 +30,7 @@ from resnet_demo.evaluation.stored_results import (
     write_result,
 )
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import images_of
+from resnet_demo.inference.predict import load_split
 from resnet_demo.models.description import checksum
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.runs.store import Run
@@ -93,7 +93,7 @@ def shown_to(run, datasets, split):
     """The network, the split's images as it is shown them, and as they are stored."""
     saved = load_model(run.path)
     prepare = Preprocessing.from_dict(saved.preprocessing).prepare
-    images, _ = images_of(run, datasets, split, "colours")
+    images, _ = load_split(run, datasets, split, "colours")
     return saved.model, prepare, images
 
 
@@ -209,7 +209,7 @@ def test_the_article_s_mode_normalizes_over_each_64_images_of_a_shuffled_split(f
 
 
 def test_the_article_s_mode_leaves_the_loaded_network_as_it_was(finished, datasets):
-    classifier = Classifier.of(finished)
+    classifier = Classifier.load(finished)
     model = classifier.saved.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     predict_mode(classifier, datasets, "test", "colours", "article")

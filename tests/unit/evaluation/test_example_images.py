@@ -12,8 +12,9 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.example_images import OPACITY, load_example_images
-from resnet_demo.inference.class_maps import class_maps, heat
+from resnet_demo.inference.class_maps import cam
 from resnet_demo.inference.classifier import Classifier
+from resnet_demo.inference.heatmaps import heatmap
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def datasets(colours):
 
 @pytest.fixture(scope="module")
 def classifier(finished):
-    return Classifier.of(finished)
+    return Classifier.load(finished)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_overlay_shows_where_the_answer_was_seen(classifier, finished, datas
         torch.tensor(stored_val(finished, datasets)[0][2:3])
     )
     said = evaluated.logits[2].argmax().view(1, 1)
-    hot = heat(class_maps(model.features(x), model.head, said), len(one.picture))[0, 0].numpy()
+    hot = heatmap(cam(model.features(x), model.head, said), len(one.picture))[0, 0].numpy()
     hottest, coldest = (np.unravel_index(at, hot.shape) for at in (hot.argmax(), hot.argmin()))
     colour = np.array([252, 255, 164])  # the end of inferno
     mixed = (1 - OPACITY) * one.picture[hottest] + OPACITY * colour
@@ -91,7 +92,9 @@ def test_at_most_so_many_are_shown_in_batches_as_small_as_need_be(
 ):
     all_at_once = load_example_images(classifier, datasets, evaluated, range(15), limit=5)
     assert [one.index for one in all_at_once] == [0, 1, 2, 3, 4]
-    monkeypatch.setattr("resnet_demo.evaluation.example_images.batch_size", lambda preprocessing: 2)
+    monkeypatch.setattr(
+        "resnet_demo.evaluation.example_images.evaluation_batch_size", lambda preprocessing: 2
+    )
     for one, other in zip(
         load_example_images(classifier, datasets, evaluated, range(15), limit=5),
         all_at_once,
@@ -120,4 +123,4 @@ def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
 
 def test_answers_of_other_weights_are_not_shown(packed, datasets, evaluated):
     with pytest.raises(ConfigError, match="better weights by now: evaluate it again"):
-        load_example_images(Classifier.of(packed[0]), datasets, evaluated, [0])
+        load_example_images(Classifier.load(packed[0]), datasets, evaluated, [0])

@@ -12,7 +12,7 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.robustness import RobustnessScorer, measure_robustness, sample_split
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import images_of
+from resnet_demo.inference.predict import load_split
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_every_kind_has_an_accuracy_for_each_strength(borne, finished, datasets)
 
 
 def test_damage_without_chance_is_done_to_the_very_images(borne, finished, datasets):
-    classifier = Classifier.of(finished)
-    images, labels = images_of(finished, datasets, "test", "colours")
+    classifier = Classifier.load(finished)
+    images, labels = load_split(finished, datasets, "test", "colours")
     by_hand = RobustnessScorer(classifier, brightness(images, 2.6), labels, None).right()
     assert borne[0]["kinds"]["brightness"][4] == by_hand
 
@@ -72,7 +72,7 @@ def test_it_is_the_same_each_time_whatever_the_network_s_batches(
 def test_no_two_parts_are_given_the_same_chances(finished, datasets, monkeypatch):
     monkeypatch.setattr(module, "CORRUPTED_TOGETHER", 10)
     images, labels = sample_split(finished, datasets, "test", "colours")
-    shares = RobustnessScorer(Classifier.of(finished), images, labels, None)
+    shares = RobustnessScorer(Classifier.load(finished), images, labels, None)
     seeds = [seed for _, seed in shares.parts()]
     assert len({*seeds}) == 3
     assert seeds == [seed for _, seed in shares.parts()]
@@ -82,7 +82,7 @@ def test_a_sample_is_fixed_and_in_order_and_each_image_has_its_label(finished, d
     images, labels = sample_split(finished, datasets, "train", "colours", limit=12)
     again, _ = sample_split(finished, datasets, "train", "colours", limit=12)
     assert torch.equal(images, again)
-    everything, truths = images_of(finished, datasets, "train", "colours")
+    everything, truths = load_split(finished, datasets, "train", "colours")
     places = [(everything == image).flatten(1).all(1).nonzero().item() for image in images]
     assert places == sorted({*places})
     assert len(places) == 12

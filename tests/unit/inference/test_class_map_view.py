@@ -8,7 +8,7 @@ from torch import nn
 
 from resnet_demo.data.pictures import FITS
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference import class_map_view as module
+from resnet_demo.inference.class_maps import map_classes
 from resnet_demo.models import build_model
 from resnet_demo.models.layers import Network
 from resnet_demo.models.saved import Saved
@@ -45,7 +45,7 @@ def saved(model=None, side=SIDE):
 
 def looked(saved, rgb, label, fit="crop"):
     """Of a single label."""
-    (result,) = module.looked(saved, rgb, [label], fit)
+    (result,) = map_classes(saved, rgb, [label], fit)
     return result
 
 
@@ -103,7 +103,7 @@ def test_a_picture_over_1024_pixels_is_reduced_first_as_pil_does(height, width, 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_several_labels_are_looked_for_at_once(fit):
-    together = module.looked(saved(), spots(), ["green", "blue", "red"], fit)
+    together = map_classes(saved(), spots(), ["green", "blue", "red"], fit)
     for label, result in zip(["green", "blue", "red"], together, strict=True):
         alone = looked(saved(), spots(), label, fit)
         assert result.coarse == alone.coarse

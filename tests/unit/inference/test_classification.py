@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 
 from resnet_demo.data.pictures import FITS, fit_to_square
 from resnet_demo.errors import ConfigError, DamagedError
-from resnet_demo.inference.classification import Outside, classify
+from resnet_demo.inference.classification import OodVerdict, classify
 from resnet_demo.models import build_model
 from resnet_demo.models.saved import load_model, save_model
 
@@ -62,7 +62,7 @@ def test_the_confidences_are_those_of_the_picture_that_was_seen(saved):
 
 def test_a_network_that_computes_nan_has_no_answer(saved):
     torch.nn.init.constant_(saved.model.head.bias, float("nan"))
-    with pytest.raises(DamagedError, match="not a number"):
+    with pytest.raises(DamagedError, match="computes NaN"):
         classify(saved, picture())
 
 
@@ -107,7 +107,7 @@ def logits_of(saved, result):
 
 def test_a_network_without_a_threshold_gives_no_verdict(saved):
     result = classify(saved, picture())
-    assert result.outside is None
+    assert result.ood is None
     assert result.to_dict() == {"labels": result.labels, "outside": None}
 
 
@@ -116,9 +116,9 @@ def test_a_picture_is_outside_when_its_energy_is_over_the_threshold(saved):
     for step, is_outside in ((-0.01, True), (0.01, False)):
         told = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
         saved.metrics["outside"] = told
-        outside = classify(saved, picture()).outside
+        outside = classify(saved, picture()).ood
         assert outside.energy == pytest.approx(energy, abs=1e-4)
-        assert (outside.n, outside.is_outside) == (40, is_outside)
+        assert (outside.n, outside.is_ood) == (40, is_outside)
         assert outside.to_dict() == {
             "energy": outside.energy,
             "threshold": energy + step,
@@ -128,7 +128,7 @@ def test_a_picture_is_outside_when_its_energy_is_over_the_threshold(saved):
 
 
 def test_an_energy_that_is_the_threshold_itself_is_inside():
-    assert not Outside(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_outside
+    assert not OodVerdict(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_ood
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_an_energy_that_is_the_threshold_itself_is_inside():
 )
 def test_a_threshold_that_cannot_be_is_refused(saved, told):
     saved.metrics["outside"] = told
-    with pytest.raises(DamagedError, match=r"^the threshold for pictures of something else "):
+    with pytest.raises(DamagedError, match=r"^the out-of-distribution threshold is "):
         classify(saved, picture())

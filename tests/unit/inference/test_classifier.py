@@ -13,12 +13,11 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, StoppedError
-from resnet_demo.inference.class_map_view import looked
+from resnet_demo.inference.class_maps import map_classes
 from resnet_demo.inference.classification import classify
-from resnet_demo.inference.classifier import SMALL, Classifier
-from resnet_demo.inference.classifier_cache import Classifiers
-from resnet_demo.inference.neighbours import penultimate
-from resnet_demo.inference.similar_images import index_of
+from resnet_demo.inference.classifier import SINGLE_THREAD_SIZE, Classifier
+from resnet_demo.inference.classifier_cache import ClassifierCache
+from resnet_demo.inference.neighbours import build_index, embed_images
 from resnet_demo.runs.store import Run
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -26,7 +25,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def classifier(finished):
-    return Classifier.of(finished)
+    return Classifier.load(finished)
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +35,31 @@ def datasets(colours):
 
 @pytest.fixture(scope="module")
 def index(finished, datasets):
-    return index_of(finished, datasets)
+    return build_index(Classifier.load(finished), datasets)
 
 
 def test_each_way_to_fit_has_the_answer_that_it_alone_would_have(classifier):
-    answers = classifier.fits(PICTURE, top=2)
+    answers = classifier.classify_each_fit(PICTURE)
     assert tuple(answers) == FITS
     for fit, answer in answers.items():
-        alone = classifier.classify(PICTURE, 2, fit)
+        alone = classifier.classify(PICTURE, 1, fit)
         assert answer.labels == alone.labels
-        assert answer.outside == alone.outside
+        assert answer.ood == alone.ood
         np.testing.assert_array_equal(answer.seen, alone.seen)
 
 
 def test_a_run_trained_here_knows_when_not_to_believe_it(classifier, datasets):
-    outside = classifier.classify(PICTURE).outside
+    outside = classifier.classify(PICTURE).ood
     assert (outside.n, outside.false_alarms) == (15, 0.05)
     images, labels = datasets.load("colours", "train")
     config = classifier.run.config()
     _, val = split_indices(len(labels), config.val_share, config.seed)
-    energies = [classifier.classify(image).outside.energy for image in images[val]]
+    energies = [classifier.classify(image).ood.energy for image in images[val]]
     assert max(energies) == pytest.approx(outside.threshold, abs=1e-4)  # of 15 none may be over
 
 
 def test_every_stage_of_the_network_is_shown(classifier):
-    stages = classifier.inside(PICTURE, "pad")
+    stages = classifier.feature_maps(PICTURE, "pad")
     assert [name for name, _ in stages] == ["stem", "stage 1", "stage 2", "stage 3"]
     assert all(picture.dtype == np.uint8 for _, picture in stages)
 
@@ -76,7 +75,7 @@ def test_the_index_holds_the_features_of_the_training_split_and_of_no_other_imag
     assert (index.features.dtype, index.weights) == (torch.float16, classifier.saved.sha256)
     preprocessing = Preprocessing.from_dict(classifier.saved.preprocessing)
     chosen = torch.from_numpy(images[index.places.numpy()])
-    features = penultimate(classifier.saved.model, preprocessing.prepare, chosen).numpy()
+    features = embed_images(classifier.saved.model, preprocessing.prepare, chosen).numpy()
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     np.testing.assert_allclose(index.features.float(), features, atol=2e-3)
 
@@ -85,11 +84,11 @@ def test_the_index_holds_the_features_of_the_training_split_and_of_no_other_imag
 def test_similar_images_are_those_of_the_largest_cosine_by_numpy(classifier, index, datasets, fit):
     seen = classifier.classify(PICTURE, fit=fit).seen
     preprocessing = Preprocessing.from_dict(classifier.saved.preprocessing)
-    query = penultimate(classifier.saved.model, preprocessing.prepare, torch.tensor(seen)[None])
+    query = embed_images(classifier.saved.model, preprocessing.prepare, torch.tensor(seen)[None])
     library, query = index.features.double().numpy(), query[0].double().numpy()
     cosines = library @ query / np.linalg.norm(library, axis=1) / np.linalg.norm(query)
     best = np.argsort(-cosines, kind="stable")[:5]
-    found = classifier.similar(PICTURE, index, fit)
+    found = classifier.similar_images(PICTURE, index, fit)
     assert [cosine for _, cosine, _ in found] == pytest.approx(cosines[best], abs=1e-3)
     classes, labels = classifier.saved.classes, datasets.load("colours", "train")[1]
     for place, cosine, label in found:
@@ -100,18 +99,20 @@ def test_similar_images_are_those_of_the_largest_cosine_by_numpy(classifier, ind
 def test_a_training_image_is_most_alike_to_itself(classifier, index, datasets):
     images, _ = datasets.load("colours", "train")
     for place in index.places[:5].tolist():
-        assert classifier.similar(images[place], index, most=1)[0][1] == pytest.approx(1, abs=1e-3)
+        assert classifier.similar_images(images[place], index, limit=1)[0][1] == pytest.approx(
+            1, abs=1e-3
+        )
 
 
 def test_an_index_of_other_weights_is_refused(classifier, index):
-    with pytest.raises(ConfigError, match="looked at by other weights"):
-        classifier.similar(PICTURE, replace(index, weights="0" * 64))
+    with pytest.raises(ConfigError, match="made with other weights"):
+        classifier.similar_images(PICTURE, replace(index, weights="0" * 64))
 
 
 def test_an_index_is_told_of_after_each_batch_and_can_be_stopped(finished, datasets, monkeypatch):
-    monkeypatch.setattr("resnet_demo.inference.similar_images.batch_size", lambda _: 50)
+    monkeypatch.setattr("resnet_demo.inference.neighbours.evaluation_batch_size", lambda _: 50)
     told = []
-    index = index_of(finished, datasets, lambda *done: told.append(done))
+    index = build_index(Classifier.load(finished), datasets, lambda *done: told.append(done))
     assert told == [(50, 135), (100, 135), (135, 135)]
     assert len(index.features) == 135
 
@@ -119,28 +120,31 @@ def test_an_index_is_told_of_after_each_batch_and_can_be_stopped(finished, datas
         raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        index_of(finished, datasets, stop)
+        build_index(Classifier.load(finished), datasets, stop)
 
 
 def test_an_index_needs_the_images(finished, tmp_path):
     with pytest.raises(NotFoundError, match="got 'colours'"):
-        index_of(finished, Datasets(tmp_path))
+        build_index(Classifier.load(finished), Datasets(tmp_path))
 
 
 def test_threads_that_ask_at_once_do_not_see_each_other_s_work(classifier):
     pictures = [np.roll(PICTURE, shift, 2) for shift in range(3)]
     expected = [
-        (classify(classifier.saved, rgb).labels, looked(classifier.saved, rgb, ["red"])[0].coarse)
+        (
+            classify(classifier.saved, rgb).labels,
+            map_classes(classifier.saved, rgb, ["red"])[0].coarse,
+        )
         for rgb in pictures
     ]
-    stages = [classifier.inside(rgb) for rgb in pictures]
+    stages = [classifier.feature_maps(rgb) for rgb in pictures]
     wrong = []
 
     def ask(number):
         for _ in range(5):
             rgb = pictures[number]
-            said = classifier.classify(rgb).labels, classifier.looked(rgb, "red").coarse
-            grids = zip(classifier.inside(rgb), stages[number], strict=True)
+            said = classifier.classify(rgb).labels, classifier.class_map(rgb, "red").coarse
+            grids = zip(classifier.feature_maps(rgb), stages[number], strict=True)
             same = all(np.array_equal(one[1], other[1]) for one, other in grids)
             if said != expected[number] or not same:
                 wrong.append(number)
@@ -163,11 +167,11 @@ def runs(finished, tmp_path):
 
 
 def kept(classifiers):
-    return [run_id for run_id, _ in classifiers.kept]
+    return [run_id for run_id, _ in classifiers.classifiers]
 
 
 def test_weights_are_loaded_once(runs):
-    classifiers = Classifiers()
+    classifiers = ClassifierCache()
     first = classifiers.get(runs[0])
     assert classifiers.get(runs[0]) is first
     assert classifiers.get(runs[1]) is not first
@@ -180,7 +184,7 @@ def test_a_classifier_s_size_is_that_of_its_numbers(classifier):
 
 
 def test_over_the_limit_the_one_not_asked_for_longest_goes_first(runs, classifier):
-    classifiers = Classifiers(2 * classifier.size)
+    classifiers = ClassifierCache(2 * classifier.size)
     one, two, six = runs
     classifiers.get(one), classifiers.get(two)
     assert kept(classifiers) == ["one", "two"]  # as many bytes as allowed
@@ -191,14 +195,14 @@ def test_over_the_limit_the_one_not_asked_for_longest_goes_first(runs, classifie
 
 
 def test_one_that_alone_is_over_the_limit_is_used_all_the_same(runs, classifier):
-    classifiers = Classifiers(classifier.size - 1)
+    classifiers = ClassifierCache(classifier.size - 1)
     for run in runs[:2]:
         assert classifiers.get(run).classify(PICTURE).labels
         assert kept(classifiers) == [run.id]
 
 
 def test_better_weights_take_the_place_of_those_before(runs, packed):
-    classifiers = Classifiers()
+    classifiers = ClassifierCache()
     before = classifiers.get(runs[0])
     for name in ("model.json", "model.safetensors"):  # a later epoch was better
         shutil.copy(packed[0].path / name, runs[0].path / name)
@@ -210,16 +214,16 @@ def test_better_weights_take_the_place_of_those_before(runs, packed):
 def test_a_run_without_weights_is_not_kept(runs):
     (runs[0].path / "model.json").unlink()
     (runs[0].path / "model.safetensors").unlink()
-    classifiers = Classifiers()
+    classifiers = ClassifierCache()
     with pytest.raises(NotFoundError, match="one has no weights yet"):
         classifiers.get(runs[0])
     assert kept(classifiers) == []
 
 
 def test_threads_that_ask_at_once_load_it_once(runs, monkeypatch):
-    loaded, classifiers, seen = [], Classifiers(), []
-    of = Classifier.of
-    monkeypatch.setattr(Classifier, "of", lambda run: loaded.append(run) or of(run))
+    loaded, classifiers, seen = [], ClassifierCache(), []
+    of = Classifier.load
+    monkeypatch.setattr(Classifier, "load", lambda run: loaded.append(run) or of(run))
     threads = [
         threading.Thread(target=lambda: seen.append(classifiers.get(runs[0]))) for _ in range(8)
     ]
@@ -232,7 +236,9 @@ def test_threads_that_ask_at_once_load_it_once(runs, monkeypatch):
     assert all(one is seen[0] for one in seen)
 
 
-@pytest.mark.parametrize(("image_size", "threads"), [(SMALL, 1), (SMALL + 1, 2)])
+@pytest.mark.parametrize(
+    ("image_size", "threads"), [(SINGLE_THREAD_SIZE, 1), (SINGLE_THREAD_SIZE + 1, 2)]
+)
 def test_a_small_picture_is_one_threads_and_afterwards_all_is_as_before(
     image_size, threads, classifier, monkeypatch
 ):
@@ -241,7 +247,7 @@ def test_a_small_picture_is_one_threads_and_afterwards_all_is_as_before(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with classifier.asking():
+        with classifier.exclusive():
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == 2
     finally:

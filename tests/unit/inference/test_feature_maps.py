@@ -3,7 +3,13 @@ import pytest
 import torch
 from matplotlib import colormaps
 
-from resnet_demo.inference.feature_maps import GREY, grid, grids, stage_in_words, strongest_maps
+from resnet_demo.inference.feature_maps import (
+    GREY,
+    draw_grid,
+    stage_grids,
+    stage_title,
+    strongest_maps,
+)
 from resnet_demo.models import build_model
 from resnet_demo.models.layers import Network
 
@@ -63,7 +69,7 @@ def test_a_network_that_names_no_stages_has_none_to_show():
 
 def test_a_grid_shows_each_map_in_its_place_and_every_pixel_as_a_square():
     maps = torch.tensor([[[0.0, 2.0], [1.0, -3.0]], [[5.0, 0.0], [0.0, 0.0]]])
-    picture = grid(maps)
+    picture = draw_grid(maps)
     assert (picture.shape, picture.dtype) == ((2 * 64 + 2, 4 * 64 + 3 * 2, 3), np.uint8)
     black, middle, top = (colormaps["inferno"](v, bytes=True)[:3] for v in (0.0, 128 / 255, 1.0))
     for row, column, colour in (
@@ -76,21 +82,21 @@ def test_a_grid_shows_each_map_in_its_place_and_every_pixel_as_a_square():
 
 
 def test_maps_larger_than_a_tile_are_shown_as_they_are():
-    assert grid(torch.rand(8, 100, 100)).shape == (202, 406, 3)
+    assert draw_grid(torch.rand(8, 100, 100)).shape == (202, 406, 3)
 
 
 def test_every_stage_has_a_grid_and_a_name_in_words(model):
-    stages = grids(model, X[:1])
+    stages = stage_grids(model, X[:1])
     assert [name for name, _ in stages] == ["stem", "stage 1", "stage 2", "stage 3"]
     shapes = [picture.shape for _, picture in stages]
     assert shapes == [(130, 262, 3)] * 4
     strongest = strongest_maps(model, X[:1], 8)
     for (_, picture), stage in zip(stages, strongest, strict=True):
-        np.testing.assert_array_equal(picture, grid(stage.maps[0]))
+        np.testing.assert_array_equal(picture, draw_grid(stage.maps[0]))
 
 
 @pytest.mark.parametrize(
     ("name", "words"), [("stage1", "stage 1"), ("stages.0", "stage 1"), ("stem", "stem")]
 )
 def test_stages_are_counted_from_one(name, words):
-    assert stage_in_words(name) == words
+    assert stage_title(name) == words

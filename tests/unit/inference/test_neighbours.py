@@ -3,7 +3,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from resnet_demo.inference import neighbours
-from resnet_demo.inference.neighbours import nearest, penultimate
+from resnet_demo.inference.neighbours import embed_images, nearest
 from resnet_demo.models import build_model
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -24,7 +24,7 @@ def model():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 500])
 def test_the_head_makes_logits_of_what_it_is_given(model, batch_size):
-    features = penultimate(model, prepare, IMAGES, batch_size)
+    features = embed_images(model, prepare, IMAGES, batch_size)
     assert model.training
     assert (features.shape, features.requires_grad) == ((7, 64), False)
     logits = model.eval()(prepare(IMAGES))
@@ -32,7 +32,7 @@ def test_the_head_makes_logits_of_what_it_is_given(model, batch_size):
 
 
 def test_features_are_float32_whatever_the_network_computes_in(model):
-    features = penultimate(model.bfloat16(), lambda images: prepare(images).bfloat16(), IMAGES)
+    features = embed_images(model.bfloat16(), lambda images: prepare(images).bfloat16(), IMAGES)
     assert features.dtype == torch.float32
 
 

@@ -5,12 +5,12 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 from resnet_demo.inference.ood import (
-    MAKERS,
+    OOD_IMAGES,
     auroc,
     energy,
     energy_threshold,
     flat_colours,
-    outside_metric,
+    ood_metric,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -42,7 +42,7 @@ def test_the_threshold_is_numpy_s_95th_percentile():
 
 
 def test_what_is_kept_of_a_validation_split_is_its_threshold_and_on_how_many_it_was_set():
-    assert outside_metric(LOGITS) == {
+    assert ood_metric(LOGITS) == {
         "threshold": energy_threshold(LOGITS, 0.05),
         "false_alarms": 0.05,
         "n": 200,
@@ -51,7 +51,7 @@ def test_what_is_kept_of_a_validation_split_is_its_threshold_and_on_how_many_it_
 
 @pytest.mark.parametrize("logits", [torch.zeros(0, 3), LOGITS * NAN, LOGITS * INF, -LOGITS * INF])
 def test_nothing_is_kept_of_no_images_and_of_a_network_that_computes_no_number(logits):
-    assert outside_metric(logits) is None
+    assert ood_metric(logits) is None
 
 
 @pytest.mark.parametrize(("n", "m", "levels"), [(1, 1, 2), (40, 30, 5), (300, 7, 1000)])
@@ -70,10 +70,10 @@ def test_scores_that_are_not_a_number_are_the_highest():
     assert auroc(torch.tensor([NAN]), torch.tensor([INF])) == 0.5
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", OOD_IMAGES)
 @pytest.mark.parametrize("n", [1, 3])
 def test_pictures_of_something_else_follow_from_the_seed(name, n):
-    first, same, other = (MAKERS[name](n, 32, seed) for seed in (0, 0, 1))
+    first, same, other = (OOD_IMAGES[name](n, 32, seed) for seed in (0, 0, 1))
     assert (first.shape, first.dtype) == ((n, 32, 32, 3), torch.uint8)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -81,7 +81,7 @@ def test_pictures_of_something_else_follow_from_the_seed(name, n):
 
 
 def test_noise_is_uniform():
-    counts = MAKERS["uniform noise"](4, 64, 0).flatten().bincount(minlength=256)
+    counts = OOD_IMAGES["uniform noise"](4, 64, 0).flatten().bincount(minlength=256)
     assert ((counts - 192).abs() < 6 * 192**0.5).all()  # six deviations, of 192 each
 
 
@@ -91,7 +91,7 @@ def test_flat_colours_are_flat():
 
 
 def test_screenshots_are_mostly_paper_and_have_text_on_them():
-    for page in MAKERS["screenshots of text"](3, 256, 0):
+    for page in OOD_IMAGES["screenshots of text"](3, 256, 0):
         colours, counts = page.flatten(0, 1).unique(dim=0, return_counts=True)
         paper, ink = colours[counts.topk(2).indices].int()
         assert 0.6 < counts.max() / 256**2 < 0.99

@@ -66,7 +66,7 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
 def test_what_only_weights_could_tell_is_put_down_beside(runs, tmp_path, colours, finished):
     made = write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     chart = read_surgery_chart(Run(made[0]))
-    patient = SurgeryEvaluator.of(Classifier.of(finished), Datasets(colours))
+    patient = SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
     assert chart == patient.chart()
     assert dict(chart["strengths"])[1.0] == patient.score().top1
     assert len(chart["blocks"]) == 9

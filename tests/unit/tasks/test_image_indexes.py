@@ -179,7 +179,7 @@ def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
     assert (status.state, status.done, status.unit) == ("finished", 135, "images")
     assert torch.equal(read_index(folder).features, made.features)
     monkeypatch.setattr(
-        "resnet_demo.inference.similar_images.index_of", None
+        "resnet_demo.inference.neighbours.build_index", None
     )  # it is not made twice
     assert torch.equal(indexing.made(copied, ignored).features, made.features)
 

@@ -1,4 +1,4 @@
-"""Runs of a network that learned nothing, and evaluations of them with made-up answers."""
+"""Runs with untrained networks, and evaluations of them with random logits."""
 
 import os
 import shutil
@@ -13,14 +13,18 @@ from resnet_demo.models import build_model
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import save_model
 from resnet_demo.tasks.status import Status, as_json
-from resnet_demo.ui.evaluate.evaluation_status import Asked, Standings
-from resnet_demo.ui.evaluate.tick import FOLLOWS, tick
+from resnet_demo.ui.evaluate.evaluation_status import (
+    UPDATES,
+    Selection,
+    StatusCache,
+    changed_states,
+)
 
 N, CLASSES = 30, ("blue", "green", "red")  # the test images of `colours`
 
 
 def untrained_runs(root: Path, *names: str) -> Path:
-    """Runs by those names under `root`, which may be there; the last one is the newest."""
+    """Create runs of these names under `root`, the last one the newest; return `root`."""
     first = root / names[0]
     first.mkdir(parents=True)
     config = make_config({"dataset": "colours", "model": "resnet20", "image_size": 12})
@@ -41,45 +45,51 @@ def untrained_runs(root: Path, *names: str) -> Path:
     return root
 
 
-def answers(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, 3) that are right more often than not, and the labels of `colours`."""
+def random_logits(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (N, 3) that are right more often than not, and the labels of `colours`."""
     labels = torch.arange(3).repeat_interleave(N // 3)
     logits = torch.randn(N, 3, generator=torch.Generator().manual_seed(seed))
     logits[torch.arange(N), labels] += 0.8
     return logits, labels
 
 
-def answered(
-    standings: Standings,
-    asked: Asked,
+def save_evaluation(
+    statuses: StatusCache,
+    selection: Selection,
     other: bool = False,
     seed: int = 0,
     classes: tuple[str, ...] = CLASSES,
-    **told: object,
+    **overrides: object,
 ) -> RunEvaluation:
-    """A finished evaluation with such answers, as a worker leaves it."""
-    folder = standings.folder(asked, other)
-    run = standings.services.runs.get(asked.other if other else asked.run)
-    logits, labels = answers(seed)
+    """Save a finished evaluation with random logits, as a worker does. overrides: result fields."""
+    folder = statuses.folder(selection, other)
+    run = statuses.services.runs.get(selection.other if other else selection.run)
+    logits, labels = random_logits(seed)
     result = {
-        **{"run": run.id, "dataset": "colours", "split": asked.split, "mode": asked.mode},
-        **{"weights": describe(run.path)["sha256"], "stored": False, "beside": None},
+        "run": run.id,
+        "dataset": "colours",
+        "split": selection.split,
+        "mode": selection.mode,
+        "weights": describe(run.path)["sha256"],
+        "stored": False,
+        "beside": None,
         **result_metrics(logits, labels, classes),
+        **overrides,
     }
-    evaluated = RunEvaluation({**result, **told}, logits, labels)
+    evaluated = RunEvaluation(result, logits, labels)
     folder.mkdir(parents=True)
     evaluated.save(folder)
     (folder / "status.json").write_bytes(as_json(Status(state="finished")))
     return evaluated
 
 
-def told_at_once(standings: Standings, asked: Asked, before: dict | None = None) -> dict:
-    """What a page is told by a tick: name of a component -> update."""
-    states = tick(standings, asked, True, False, before)
-    told = {}
-    for name, (tell, names) in FOLLOWS.items():
+def page_updates(statuses: StatusCache, selection: Selection, before: dict | None = None) -> dict:
+    """Return component name -> update for the states that a tick changes."""
+    states = changed_states(statuses, selection, True, False, before)
+    updates = {}
+    for name, (update, names) in UPDATES.items():
         if name in states:
-            part = tell(states[name])
+            part = update(states[name])
             assert part.keys() <= {*names}
-            told |= part
-    return told
+            updates |= part
+    return updates

@@ -5,8 +5,7 @@ from matplotlib import colormaps
 
 from resnet_demo.data.pictures import fit_to_square
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference.class_maps import enlarged
-from resnet_demo.inference.overlay import overlay, placed
+from resnet_demo.inference.heatmaps import enlarge, overlay, place_on_picture
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -32,13 +31,13 @@ def test_heat_lies_where_the_square_was_cut_from(fit, upright, side):
     rgb = dot(20, 80)
     rgb = rgb.transpose(1, 0, 2) if upright else rgb
     seen = torch.from_numpy(fit_to_square(rgb, side, fit))[..., 0].float()
-    result = placed(seen, *rgb.shape[:2], fit)
+    result = place_on_picture(seen, *rgb.shape[:2], fit)
     assert result.shape == rgb.shape[:2]
     assert middle(result) == pytest.approx((80, 20) if upright else (20, 80), abs=2)
 
 
 def test_what_a_crop_left_out_is_cold():
-    result = placed(torch.ones(4, 4), 10, 31, "crop")
+    result = place_on_picture(torch.ones(4, 4), 10, 31, "crop")
     torch.testing.assert_close(result[:, 10:20], torch.ones(10, 10))
     assert result[:, :10].max() == result[:, 20:].max() == 0
 
@@ -46,18 +45,18 @@ def test_what_a_crop_left_out_is_cold():
 def test_what_padding_added_is_cut_off():
     square = torch.zeros(4, 8, 8)
     square[:, 2:6] = 0.5  # the picture fills four rows of eight
-    result = placed(square, 20, 40, "pad")
+    result = place_on_picture(square, 20, 40, "pad")
     torch.testing.assert_close(result, torch.full((4, 20, 40), 0.5))
 
 
 def test_a_squashed_heat_is_stretched_again():
     heat = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(placed(heat, 9, 13, "squash"), enlarged(heat, 9, 13))
+    torch.testing.assert_close(place_on_picture(heat, 9, 13, "squash"), enlarge(heat, 9, 13))
 
 
 def test_another_fit_is_refused():
     with pytest.raises(ConfigError, match="fit must be one of crop, squash, pad, got 'fill'"):
-        placed(torch.ones(2, 2), 3, 3, "fill")
+        place_on_picture(torch.ones(2, 2), 3, 3, "fill")
 
 
 def test_an_overlay_is_a_mix_of_the_picture_and_matplotlib_s_colours():

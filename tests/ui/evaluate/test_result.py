@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+from resnet_demo.evaluation.evaluate_run import RunEvaluation
+from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, write_result
+from resnet_demo.ui.evaluate.evaluation_status import Selection, changed_states
+from resnet_demo.ui.evaluate.result import (
+    class_table,
+    compare_runs,
+    curve_updates,
+    figure_updates,
+)
+from tests.ui.fake_evaluations import save_evaluation
+
+MINE = Selection("mine")
+PAIR = Selection("mine", other="yours")
+
+
+def comparison(statuses, selection):
+    return compare_runs(changed_states(statuses, selection, True, False, None)["comparison"])
+
+
+def test_two_runs_are_compared(statuses):
+    save_evaluation(statuses, MINE)
+    assert comparison(statuses, PAIR) == ""
+    save_evaluation(statuses, PAIR, other=True, seed=1)
+    html = comparison(statuses, PAIR)
+    assert ">mine</th>" in html
+    assert ">yours</th>" in html
+    assert "McNemar" in html
+
+
+def test_results_on_different_images_are_not_compared(statuses):
+    pair = replace(PAIR, split="val")
+    save_evaluation(statuses, replace(MINE, split="val"))
+    evaluated = save_evaluation(statuses, pair, other=True)
+    swapped = RunEvaluation(evaluated.result, evaluated.logits, evaluated.labels.flip(0))
+    swapped.save(statuses.folder(pair, other=True))
+    html = comparison(statuses, pair)
+    assert html.startswith("<p>⚠ against must be a run with the same images")
+
+
+def test_the_table_holds_numbers_and_displays_percent(statuses):
+    result = save_evaluation(statuses, MINE).result
+    table = class_table(result["per_class"])
+    [row] = [row for row in result["per_class"] if row["label"] == "red"]
+    shares = [100 * row[key] for key in ("precision", "recall", "f1")]
+    assert table["data"][2] == ["red", *shares, 10]
+    display = ["red", *(f"{share:.1f}" for share in shares), "10"]
+    assert table["metadata"]["display_value"][2] == display
+
+
+def test_the_diagrams_are_drawn_and_few_classes_need_no_figure_of_the_matrix(statuses):
+    save_evaluation(statuses, MINE)
+    state = [str(statuses.folder(MINE)), False]
+    reliability, confidence, matrix, _ = figure_updates(state)
+    assert reliability.axes
+    assert confidence.axes
+    assert not matrix["visible"]
+
+
+def test_measured_robustness_is_shown_as_curves_and_text(statuses):
+    folder = statuses.robustness_folder(MINE)
+    folder.mkdir(parents=True)
+    result = dict.fromkeys(ROBUSTNESS_KEYS, "") | {
+        "n": 30,
+        "top1": 0.9,
+        "interval_half_width": 0.1,
+        "strengths": [1, 2, 3, 4, 5],
+        "kinds": {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]},
+    }
+    write_result(folder, result)
+    figure, text = curve_updates([str(folder), False])
+    assert figure["visible"]
+    assert "**jpeg**" in text["value"]
+    assert not curve_updates([None, False])[0]["visible"]

@@ -1,0 +1,86 @@
+import pytest
+
+from resnet_demo.ui.evaluate.evaluation_status import Selection
+from resnet_demo.ui.evaluate.text import (
+    calibration_text,
+    headline,
+    robustness_text,
+    signed,
+    verdict,
+)
+from tests.ui.fake_evaluations import N, save_evaluation
+
+MINE = Selection("mine")
+
+
+def test_another_mode_shows_its_difference_to_the_plain_one(statuses):
+    result = save_evaluation(statuses, MINE).result
+    beside = {"mode": "plain", "top1": result["top1"] - 0.025, "loss": 0.5}
+    flip = Selection("mine", mode="flip")
+    flipped = save_evaluation(statuses, flip, mode="flip", beside=beside).result
+    html = headline(flipped)
+    assert "<strong>+2.50 points</strong>" in html
+    assert f"accuracy {beside['top1']:.2%}, loss 0.5000" in html
+
+
+def test_a_diverged_network_has_a_headline_too(statuses):
+    result = save_evaluation(statuses, MINE).result
+    result["loss"] = result["calibration"]["error"] = None
+    assert headline(result).count("not a number") == 2
+
+
+@pytest.mark.parametrize(
+    ("confidence", "accuracy", "text"),
+    [
+        ([0.5, 0.9], [0.4, 0.7], "on average 17.5 points overconfident"),
+        ([0.5, 0.9], [0.7, 0.9], "on average 5.0 points underconfident"),
+        ([0.5, 0.9], [0.8, 0.8], "neither over- nor underconfident on average"),
+    ],
+)
+def test_calibration_says_in_which_direction_confidence_is_off(confidence, accuracy, text):
+    bins = {"count": [10, 30], "confidence": confidence, "accuracy": accuracy}
+    assert calibration_text(bins) == text
+
+
+def test_calibration_of_a_diverged_network_is_no_division_by_zero():
+    bins = {"count": [0, 0], "confidence": [0.0, 0.0], "accuracy": [0.0, 0.0]}
+    assert calibration_text(bins) == "neither over- nor underconfident on average"
+
+
+@pytest.mark.parametrize(
+    ("only", "p", "text"),
+    [
+        (
+            (3, 1),
+            0.625,
+            "mine is 6.67 points better: this may be chance.</strong> Only mine gets "
+            "3 images right, only yours 1 image.",
+        ),
+        ((1, 9), 0.0215, "yours is 26.67 points better: unlikely to be chance."),
+        ((4, 4), 1.0, "Both score equally: this may be chance."),
+    ],
+)
+def test_the_verdict_says_whether_a_difference_may_be_chance(only, p, text):
+    first, second = only
+    compared = {
+        "first": "mine",
+        "second": "yours",
+        "p": p,
+        "difference": (first - second) / N,
+        "only_first": [*range(first)],
+        "only_second": [*range(second)],
+    }
+    assert text in verdict(compared)
+
+
+def test_a_difference_of_zero_has_no_sign():
+    values = [signed(value) for value in (0.001, -0.001, 1.5, -1.5)]
+    assert values == ["0.00", "0.00", "+1.50", "−1.50"]
+
+
+def test_robustness_names_the_best_and_the_worst_corruption():
+    kinds = {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]}
+    text = robustness_text({"n": 30, "top1": 0.9, "interval_half_width": 0.1, "kinds": kinds})
+    assert "accuracy 90.0% (± 10.0 points)" in text
+    assert "best with **jpeg**, 82.0%" in text
+    assert "worst with **noise**, 50.0%" in text
