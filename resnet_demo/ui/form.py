@@ -88,7 +88,7 @@ def dataset_dropdown(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
     """The datasets on this machine; the first stands chosen."""
     choices = dataset_choices(datasets)
     return gr.Dropdown(
-        choices, value=choices[0][1], label="Dataset", info="the images to learn from",
+        choices, value=choices[0][1], label="Dataset", info="dataset to train on",
         interactive=True, elem_id="dataset",
     )  # fmt: skip
 

@@ -17,14 +17,14 @@ from resnet_demo.config import (
 )
 from resnet_demo.errors import ConfigError, shortened
 
-KNOBS = {knob.name: knob for knob in fields(TrainConfig)}
-NUMBERS = [knob for knob in KNOBS.values() if knob.type in (int, float)]
-ALLOWING = {  # for their limits
+SETTINGS = {setting.name: setting for setting in fields(TrainConfig)}
+NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
+ALLOWING = {  # other settings that a limit needs
     "cutout": {"image_size": 256},
     "warmup_epochs": {"epochs": 1000},
     "image_size": {"model": "resnet20"},
 }
-THE_ARTICLE = {  # the table of the design, line by line
+THE_ARTICLE = {  # the tutorial's settings
     "recipe": "article",
     "dataset": "cifar10",
     "compile": False,
@@ -62,11 +62,11 @@ THE_ARTICLE = {  # the table of the design, line by line
 }
 
 
-def wrong_values(knob):
-    """What a form, a flag or a request can hand over that is not this knob's."""
-    if knob.type is bool:
+def wrong_values(setting):
+    """Return values from a form, flag or request that this setting must refuse."""
+    if setting.type is bool:
         return [None, 0, 1, "true", 1.0, []]
-    if knob.type is str:
+    if setting.type is str:
         return [
             None,
             "",
@@ -74,51 +74,51 @@ def wrong_values(knob):
             True,
             ["sgd"],
             b"sgd",
-            *(["SGD "] if "choices" in knob.metadata else []),
+            *(["SGD "] if "choices" in setting.metadata else []),
         ]
-    low, high = knob.metadata["low"], knob.metadata["high"]
-    step = 1 if knob.type is int else 1e-7
-    values = [low - step, high + (1 if knob.type is int else 1e-3), -(10**30), 10**30]
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    step = 1 if setting.type is int else 1e-7
+    values = [low - step, high + (1 if setting.type is int else 1e-3), -(10**30), 10**30]
     values += [math.nan, math.inf, -math.inf, None, "", "3", [3], True, False, 1j]
-    return values + [2.5, 3.0] * (knob.type is int)
+    return values + [2.5, 3.0] * (setting.type is int)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(k.name, value) for k in KNOBS.values() for value in wrong_values(k)]
+    ("name", "value"), [(k.name, value) for k in SETTINGS.values() for value in wrong_values(k)]
 )
-def test_a_wrong_value_is_refused_naming_knob_rule_and_value(name, value):
+def test_a_wrong_value_is_refused_naming_setting_rule_and_value(name, value):
     with pytest.raises(ConfigError, match=rf"^{name} must be ") as refused:
         make_config({name: value})
     assert str(refused.value).endswith(f", got {shortened(value)}")
     assert refused.value.field == name
 
 
-@pytest.mark.parametrize("knob", NUMBERS, ids=lambda knob: knob.name)
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
 @pytest.mark.parametrize("end", ["low", "high"])
-def test_both_limits_of_a_number_are_allowed(knob, end):
-    asked = {**ALLOWING.get(knob.name, {}), knob.name: knob.metadata[end]}
-    assert getattr(make_config(asked), knob.name) == knob.metadata[end]
+def test_both_limits_of_a_number_are_allowed(setting, end):
+    values = {**ALLOWING.get(setting.name, {}), setting.name: setting.metadata[end]}
+    assert getattr(make_config(values), setting.name) == setting.metadata[end]
 
 
-@pytest.mark.parametrize("knob", NUMBERS, ids=lambda knob: knob.name)
-def test_a_refused_number_is_told_its_limits(knob):
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
+def test_the_message_of_a_refused_number_has_its_limits(setting):
     with pytest.raises(ConfigError) as refused:
-        make_config({knob.name: None})
-    low, high = f"{knob.metadata['low']:g}", f"{knob.metadata['high']:.10g}"
+        make_config({setting.name: None})
+    low, high = f"{setting.metadata['low']:g}", f"{setting.metadata['high']:.10g}"
     assert f"from {low} to {high}" in str(refused.value)
     assert "got nothing" in str(refused.value)
 
 
-def test_a_whole_number_will_do_for_a_fraction_and_becomes_one():
+def test_a_whole_number_becomes_a_float():
     assert repr(make_config({"peak_lr": 1}).peak_lr) == "1.0"
 
 
 @pytest.mark.parametrize(
-    ("asked", "field", "rule"),
+    ("values", "field", "rule"),
     [
         ({"epochs": 3, "warmup_epochs": 3.5}, "warmup_epochs", r"at most epochs \(3\), got 3.5"),
         ({"image_size": 16, "cutout": 17}, "cutout", r"at most image_size \(16\), got 17"),
-        ({"compile": True, "grow_from": 0.5}, "grow_from", r"1 where compile is on .*, got 0.5"),
+        ({"compile": True, "grow_from": 0.5}, "grow_from", r"1 when compile is on .*, got 0.5"),
         ({"model": "vgg16", "image_size": 31}, "image_size", "at least 32 for vgg16 .*, got 31"),
         (
             {"model": "resnet34-article", "image_size": 31},
@@ -132,9 +132,9 @@ def test_a_whole_number_will_do_for_a_fraction_and_becomes_one():
         ),
     ],
 )
-def test_knobs_that_do_not_fit_together_are_refused(asked, field, rule):
+def test_settings_that_contradict_each_other_are_refused(values, field, rule):
     with pytest.raises(ConfigError, match=f"^{field} must be {rule}") as refused:
-        make_config(asked)
+        make_config(values)
     assert refused.value.field == field
 
 
@@ -148,7 +148,7 @@ def test_the_smallest_image_that_a_network_takes_is_allowed(model):
         assert config.image_size == low
 
 
-def test_an_unknown_recipe_is_refused_naming_those_there_are():
+def test_an_unknown_recipe_is_refused_with_the_list_of_recipes():
     for recipe in ("articel", "", None, ["quick"], {}):
         with pytest.raises(ConfigError, match=r"^recipe must be .*standard, paper, article"):
             make_config({"recipe": recipe})
@@ -156,16 +156,16 @@ def test_an_unknown_recipe_is_refused_naming_those_there_are():
         TrainConfig(recipe="mine")
 
 
-def test_an_unknown_knob_is_refused_naming_those_there_are():
+def test_an_unknown_setting_is_refused_with_the_list_of_settings():
     for name in ("learning_rate", "Epochs", 5, None):
-        with pytest.raises(ConfigError, match=r"no knob is named .*batch_norm, batch_size, .*"):
+        with pytest.raises(ConfigError, match=r"there is no setting .*batch_norm, batch_size, .*"):
             make_config({name: 1})
 
 
-def test_what_is_no_object_is_refused():
-    for asked in (None, [], "quick", 3):
-        with pytest.raises(ConfigError, match="a config must be an object of knobs and values"):
-            make_config(asked)
+def test_a_config_that_is_no_object_is_refused():
+    for values in (None, [], "quick", 3):
+        with pytest.raises(ConfigError, match="config must be an object of settings"):
+            make_config(values)
 
 
 def test_a_long_value_is_cut_in_the_message():
@@ -174,15 +174,15 @@ def test_a_long_value_is_cut_in_the_message():
     assert len(str(refused.value)) < 400
 
 
-def test_the_article_is_the_table_of_the_design_value_by_value():
+def test_the_article_recipe_has_the_values_of_the_tutorial():
     assert make_config({"recipe": "article"}).to_dict() == THE_ARTICLE
 
 
-def test_the_repaired_article_differs_in_the_three_faults_and_in_nothing_else():
+def test_the_fixed_article_differs_in_three_faults_only():
     article, repaired = (make_config({"recipe": name}) for name in ("article", "article-fixed"))
     differing = {
         name: getattr(repaired, name)
-        for name in KNOBS
+        for name in SETTINGS
         if getattr(article, name) != getattr(repaired, name)
     }
     assert differing == {
@@ -193,9 +193,9 @@ def test_the_repaired_article_differs_in_the_three_faults_and_in_nothing_else():
     }
 
 
-def test_what_is_asked_replaces_the_recipe_and_nothing_more():
-    asked = make_config({"recipe": "article", "epochs": 2, "seed": 7})
-    assert asked.to_dict() == {**THE_ARTICLE, "epochs": 2, "seed": 7}
+def test_given_values_replace_those_of_the_recipe_only():
+    values = make_config({"recipe": "article", "epochs": 2, "seed": 7})
+    assert values.to_dict() == {**THE_ARTICLE, "epochs": 2, "seed": 7}
 
 
 def test_the_quick_recipe_is_the_defaults():
@@ -203,10 +203,10 @@ def test_the_quick_recipe_is_the_defaults():
     assert make_config({"recipe": "quick"}) == TrainConfig()
 
 
-def test_a_run_that_is_older_than_growing_images_had_full_sized_ones():
-    told = json.loads(to_json(TrainConfig(), "0.1"))
-    del told["grow_from"]
-    assert from_dict(told).grow_from == 1.0
+def test_a_config_file_from_before_grow_from_means_full_size():
+    stored = json.loads(to_json(TrainConfig(), "0.1"))
+    del stored["grow_from"]
+    assert from_dict(stored).grow_from == 1.0
     assert from_dict(json.loads(to_json(TrainConfig(), "0.1"))).grow_from == 0.625
 
 
@@ -218,7 +218,7 @@ def test_a_config_comes_back_from_its_file(recipe):
     assert json.loads(text) == {**config.to_dict(), "version": "1.2.3"}
 
 
-def test_a_config_file_with_a_wrong_value_or_an_unknown_knob_is_refused():
+def test_a_config_file_with_a_wrong_value_or_an_unknown_name_is_refused():
     values = TrainConfig().to_dict()
     with pytest.raises(ConfigError, match="epochs must be"):
         from_dict({**values, "epochs": 0})
@@ -229,10 +229,10 @@ def test_a_config_file_with_a_wrong_value_or_an_unknown_knob_is_refused():
             from_dict(other)
 
 
-def test_every_knob_tells_what_it_does_and_its_rule():
-    for knob in KNOBS.values():
-        assert len(knob.metadata["help"]) > 10, knob.name
-        assert (knob.type in (int, float)) == ("low" in knob.metadata), knob.name
+def test_every_setting_has_help_and_every_number_a_range():
+    for setting in SETTINGS.values():
+        assert len(setting.metadata["help"]) > 10, setting.name
+        assert (setting.type in (int, float)) == ("low" in setting.metadata), setting.name
     assert RECIPE_HELP.keys() == RECIPES.keys()
 
 
@@ -250,7 +250,7 @@ def test_every_knob_tells_what_it_does_and_its_rule():
         ("dataset", "shapes10", "shapes10"),
     ],
 )
-def test_a_flag_is_read_as_its_knob_is_and_stays_text_where_it_cannot_be(name, text, value):
+def test_a_flag_is_parsed_in_its_settings_type_or_stays_text(name, text, value):
     read = parse(name, text)
     assert read == value
     assert type(read) is type(value)

@@ -96,7 +96,7 @@ def test_what_json_cannot_hold_is_left_open():
 
 
 def test_a_compiled_network_is_not_looked_into(tiny):
-    with pytest.raises(ConfigError, match="probe_every must be 0 where compile is on, got 5"):
+    with pytest.raises(ConfigError, match="probe_every must be 0 when compile is on, got 5"):
         tiny(compile=True, probe_every=5)
 
 
