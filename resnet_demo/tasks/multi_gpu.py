@@ -97,7 +97,7 @@ def join_as_rank(paths: Paths, stop_on_signals: bool = False) -> Event | None:
 
 
 def release_ranks() -> None:
-    """Let the other ranks, if there are any, exit: there is nothing to train."""
+    """Release the other ranks, if there are any: they exit, because there is nothing to train."""
     if torchrun.size() > 1:
         from resnet_demo.training.distributed import join_world
 

@@ -62,7 +62,7 @@ def train(
 
     Waits for the device, trains, logs each event and passes it to `on_event`. Errors of the run
     are recorded (`RunSession`); unforeseen ones are also raised again. on_wait: called with the
-    place in the queue. all_gpus: use every GPU of this machine, each in a process of its own.
+    place in the queue. all_gpus: use every GPU of this machine, in one process each.
     limit_s: seconds of work after which the run is stopped.
     """
     report(run.path, pid=os.getpid())
@@ -117,7 +117,7 @@ def train_rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> Non
 
 @contextmanager
 def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
-    """Request a stop after that many seconds, and name the limit in the status; None: no limit."""
+    """Stop the task after that many seconds, and name the limit in its status; None: no limit."""
     if seconds is None:
         yield
         return
@@ -140,7 +140,7 @@ def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
 
 
 def stop_from_signal(folder: Path) -> None:
-    """Request a stop from a signal handler.
+    """Stop the task, from a signal handler.
 
     In a thread: the code that the signal interrupted may hold the lock of `status.json`.
     """
@@ -163,7 +163,7 @@ def log_queue_place(place: int) -> None:
 
 
 def main(verb: str, folder: Path) -> None:
-    """Do one task. SIGTERM, which a machine sends at shutdown, requests a stop."""
+    """Perform one task. SIGTERM, which a machine sends at shutdown, requests a stop."""
     paths = Paths.from_environment()
     if verb == "rank":
         # SIGTERM ends a rank at once: torchrun sends it when another rank is lost

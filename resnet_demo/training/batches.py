@@ -1,7 +1,8 @@
-"""The images of a run on its device, cut into batches by functions of seed, epoch and step."""
+"""The images of a run on its device, and its batches as a function of seed, epoch and step."""
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +15,12 @@ from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import EVALUATION_PIXELS
 
-MIN_IMAGES_PER_RANK = 2  # images a rank: BatchNorm cannot normalize over one value
+MIN_IMAGES_PER_RANK = 2  # BatchNorm cannot normalize over one value
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """An epoch's order of the training images, (N,) int64, and which it mirrors, (N,) bool."""
+    """An epoch's order of the training images, (N,) int64, and which are mirrored, (N,) bool."""
 
     epoch: int
     order: Tensor
@@ -28,10 +29,9 @@ class EpochPlan:
 
 @dataclass(frozen=True)
 class Batches:
-    """Train and validation images, (N, H, W, 3) uint8, with labels (N,) int64, on one device.
+    """Train and validation images, (N, H, W, 3) uint8, and labels, (N,) int64, on one device.
 
-    Of `ranks` processes that train together each has all the images, and in every step works on
-    its own share of the batch: `rank` says which.
+    With several ranks each one has all the images, and takes its own share of every batch.
     """
 
     config: TrainConfig
@@ -55,91 +55,96 @@ class Batches:
     ) -> "Batches":
         """Split the training images as the config says and put them on the device.
 
-        Raises as `check_data` and `check_shares`.
+        Raises as `check_data` and `check_rank_batches`.
         """
         info = check_data(config, datasets)
         images, labels = datasets.load(config.dataset, "train")
         train, val = config_split(len(labels), config)
         check_rank_batches(len(train), config.batch_size, ranks)
 
-        def on_device(array, indices) -> Tensor:
+        def on_device(array: np.ndarray, indices: np.ndarray) -> Tensor:
             return torch.from_numpy(array[indices]).to(device)
 
         return cls(
-            config,
-            info.classes,
-            preprocessing_for(info, config.image_size, config.per_image_std),
-            on_device(images, train),
-            on_device(labels, train),
-            on_device(images, val),
-            on_device(labels, val),
-            rank,
-            ranks,
+            config=config,
+            classes=info.classes,
+            preprocessing=preprocessing_for(info, config.image_size, config.per_image_std),
+            train_images=on_device(images, train),
+            train_labels=on_device(labels, train),
+            val_images=on_device(images, val),
+            val_labels=on_device(labels, val),
+            rank=rank,
+            ranks=ranks,
         )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates an epoch."""
+        """Return the number of updates in an epoch."""
         return steps_per_epoch(len(self.train_labels), self.config.batch_size)
 
     @property
     def val_batch_size(self) -> int:
-        """As the article validates, in batches of training size; else as memory allows."""
+        """Return the batch size for validation: as memory allows."""
         if self.config.validate_in_training_mode:
-            return self.config.batch_size
+            return self.config.batch_size  # as the tutorial does: here it changes the result
         return max(1, EVALUATION_PIXELS // self.config.image_size**2)
 
     def plan(self, epoch: int) -> EpochPlan:
-        """What the epoch (from 1) does with the training images, on their device."""
+        """Return order and mirroring of the training images in an epoch (from 1), on the device."""
         n, seed = len(self.train_labels), self.config.seed
         order, mirror = permutation(n, seed, epoch), mirror_mask(n, seed, epoch)
         device = self.train_labels.device
         return EpochPlan(epoch, order.to(device), mirror.to(device))
 
     def positions(self, index: int) -> range:
-        """Where in an epoch's order batch number `index` (from 0) lies, over all ranks."""
+        """Return the positions of batch `index` (from 0) in an epoch's order, over all ranks."""
         return batch_positions(index, len(self.train_labels), self.config.batch_size)
 
     def first_images(self, count: int) -> Tensor:
-        """At most so many of the training images, as they are: (b, 3, S, S) float32."""
+        """Return up to `count` training images without augmentation: (b, 3, S, S) float32."""
         return self.preprocessing.prepare(self.train_images[:count])
 
     def train_batch(self, plan: EpochPlan, index: int) -> tuple[Tensor, Tensor]:
-        """This rank's share of batch number `index` (from 0) of an epoch.
+        """Return this rank's share of batch `index` (from 0) of an epoch.
 
-        (b, 3, S, S) float32, S as `side` says, and (b,) labels. It is shown as it would be shown to
-        one rank alone.
+        (b, 3, S, S) float32, S from `image_size_at`, and (b,) labels. The pixels do not depend on
+        the number of ranks.
         """
         batch = self.positions(index)
         mine = rank_share(len(batch), self.rank, self.ranks)
         chosen = plan.order[batch.start : batch.stop][mine]
         images = augment_batch(
-            self.config, self.preprocessing, self.train_images[chosen], plan.mirror[chosen],
-            plan.epoch, index, len(batch), mine,
-        )  # fmt: skip
-        side = self.image_size_at((plan.epoch - 1) * self.steps_per_epoch + index)
-        shown = replace(self.preprocessing, image_size=side)
-        return shown.prepare(images), self.train_labels[chosen]
+            self.config,
+            self.preprocessing,
+            self.train_images[chosen],
+            plan.mirror[chosen],
+            epoch=plan.epoch,
+            index=index,
+            batch_size=len(batch),
+            positions=mine,
+        )
+        size = self.image_size_at((plan.epoch - 1) * self.steps_per_epoch + index)
+        preprocessing = replace(self.preprocessing, image_size=size)
+        return preprocessing.prepare(images), self.train_labels[chosen]
 
     def image_size_at(self, step: int) -> int:
-        """Pixels, the side of the training images in update number `step` (from 0)."""
-        return image_size_at(
-            image_sizes(self.config), step, self.config.epochs * self.steps_per_epoch
-        )
+        """Return the side of the training images in update number `step` (from 0), in pixels."""
+        total = self.config.epochs * self.steps_per_epoch
+        return image_size_at(image_sizes(self.config), step, total)
 
 
 def batch_positions(index: int, images: int, batch_size: int) -> range:
-    """Places, from 0, in an epoch's order of so many images, of batch number `index` (from 0)."""
+    """Return the positions of batch `index` in an epoch's order of `images`; both from 0."""
     return range(index * batch_size, min((index + 1) * batch_size, images))
 
 
-def rank_share(images: int, rank: int, ranks: int) -> slice:
-    """Which of so many images are a rank's: an unbroken part, as long as any other's or by one."""
-    return slice(images * rank // ranks, images * (rank + 1) // ranks)
+def rank_share(n: int, rank: int, ranks: int) -> slice:
+    """Return a rank's part of n items: contiguous; the parts differ by one item at most."""
+    return slice(n * rank // ranks, n * (rank + 1) // ranks)
 
 
 def check_rank_batches(images: int, batch_size: int, ranks: int) -> None:
-    """Raises ConfigError where a step would leave a rank fewer than MIN_SHARE images."""
+    """Raise ConfigError if a step would leave a rank fewer than MIN_IMAGES_PER_RANK images."""
     if ranks == 1:
         return
     last = batch_positions(steps_per_epoch(images, batch_size) - 1, images, batch_size)
@@ -156,15 +161,16 @@ def augment_batch(
     preprocessing: Preprocessing,
     images: Tensor,
     mirror: Tensor,
+    *,
     epoch: int,
     index: int,
     batch_size: int,
-    places: Tensor | slice,
+    positions: Tensor | slice,
 ) -> Tensor:
-    """Images of batch number `index` (from 0) as its epoch draws it; (b, H, W, 3) uint8 in and out.
+    """Augment images of batch `index` (from 0) of an epoch; (b, H, W, 3) uint8 in and out.
 
-    mirror: (b,) bool, of the epoch's `mirrored`. What is drawn for an image depends on its place
-    in the batch, from 0, and on how many the batch has.
+    mirror: (b,) bool. positions: of the images in the batch, from 0. What is drawn for an image
+    depends on its position and on the size of the whole batch.
     """
     return augment(
         images,
@@ -174,5 +180,5 @@ def augment_batch(
         generator_seed=(config.seed, epoch, index),
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
         batch_size=batch_size,
-        positions=places,
+        positions=positions,
     )

@@ -1,10 +1,10 @@
-"""`last.pt`: all that resume needs, so written that a kill at any moment leaves a loadable one.
+"""`last.pt`: everything that resume needs. A kill at any moment leaves a loadable checkpoint.
 
-Order of a save, each step durable before the next:
-1. the new state, whole, under a temporary name;
-2. the checkpoint before it, by link, as `last.before.pt`;
-3. `last.pt.sha256`: the new digest and, below it, the old one;
-4. rename to `last.pt`.
+Order of a save; each step is durable before the next:
+1. write the new state completely, under a temporary name;
+2. link the previous `last.pt` as `last.before.pt`;
+3. write the new digest to `last.pt.sha256`, with the old digest below it;
+4. rename the temporary file to `last.pt`.
 So `last.pt` always matches one of the two digests beside it, unless something else damaged it.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import full_told, sha256_of, sync_folder, write_atomically
 
@@ -24,57 +25,57 @@ LAST, BEFORE = "last.pt", "last.before.pt"
 
 
 def save_last(folder: Path, state: dict[str, Any]) -> None:
-    """Write `last.pt`, keeping the one before. What was there stays where that fails.
+    """Write `last.pt` and keep the previous one. A failure leaves the previous one in place.
 
     Raises DiskFullError, OSError.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    new = folder / f".{LAST}.new"
+    temporary = folder / f".{LAST}.new"
     try:
         with full_told(folder, len(content), "a checkpoint"):
-            write_and_swap(folder, content, new)
+            write_and_swap(folder, content, temporary)
     finally:
-        new.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def write_and_swap(folder: Path, content: memoryview, new: Path) -> None:
-    """All steps of a save; `new` is the temporary name."""
+def write_and_swap(folder: Path, content: memoryview, temporary: Path) -> None:
+    """Perform the steps of a save in the order that the module's docstring gives."""
     last = folder / LAST
-    with open(new, "wb") as file:
+    with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     digests = [hashlib.sha256(content).hexdigest(), *known_digests(last)][:2]
     if last.exists():
         keep_previous(folder)
-    write_atomically(digest_file(last), "".join(f"{d}  {LAST}\n" for d in digests).encode())
-    os.replace(new, last)
+    write_digests(last, digests)
+    os.replace(temporary, last)
     sync_folder(folder)
 
 
 def keep_previous(folder: Path) -> None:
-    """`last.before.pt` becomes today's `last.pt`, unless that one is damaged."""
+    """Make today's `last.pt` the new `last.before.pt`, unless it is damaged."""
     last, before, link = folder / LAST, folder / BEFORE, folder / f".{BEFORE}.link"
     digest = sha256_of(last)
     if digest not in known_digests(last):
         return
-    digests = [digest, *known_digests(before)][:2]
-    write_atomically(digest_file(before), "".join(f"{d}  {BEFORE}\n" for d in digests).encode())
+    write_digests(before, [digest, *known_digests(before)][:2])
     link.unlink(missing_ok=True)
     os.link(last, link)
     os.replace(link, before)
     sync_folder(folder)
 
 
-def digest_file(path: Path) -> Path:
-    """The file beside a checkpoint that holds its digest."""
-    return path.with_name(path.name + ".sha256")
+def write_digests(path: Path, digests: list[str]) -> None:
+    """Write the digest file of a checkpoint, in the format of sha256sum."""
+    text = "".join(f"{digest}  {path.name}\n" for digest in digests)
+    write_atomically(digest_file(path), text.encode())
 
 
 def known_digests(path: Path) -> list[str]:
-    """Digests that the file beside `path` vouches for, newest first."""
+    """Return the digests that the file beside a checkpoint lists, newest first."""
     try:
         lines = digest_file(path).read_text("ascii", errors="replace").splitlines()
     except FileNotFoundError:
@@ -82,10 +83,33 @@ def known_digests(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
-    """The newest undamaged state, and a warning or "". None where nothing was saved yet.
+def digest_file(path: Path) -> Path:
+    """Return the path of the digest file beside a checkpoint."""
+    return path.with_name(path.name + ".sha256")
 
-    Raises DamagedError when there are checkpoints and none is whole.
+
+def load_matching(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str] | None:
+    """Load the checkpoint as `load_last` does, if it was saved under the same config.
+
+    Raises DamagedError if config.json was edited, or the checkpoint is another run's.
+    """
+    loaded, values = load_last(folder), config.to_dict()
+    if loaded is None:
+        return None
+    saved = loaded[0]["config"]
+    for name in values.keys() & saved.keys():  # a later version may have other fields
+        if values[name] != saved[name]:
+            raise DamagedError(
+                f"config.json of {folder.name} does not belong to its checkpoint: {name} is "
+                f"{values[name]!r}, and {saved[name]!r} in the checkpoint"
+            )
+    return loaded
+
+
+def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
+    """Return the newest undamaged state, and a warning or ""; None if nothing was saved yet.
+
+    Raises DamagedError if there are checkpoints and all are damaged.
     """
     last, before = folder / LAST, folder / BEFORE
     if not last.exists() and not before.exists():
@@ -95,16 +119,17 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
         return state, ""
     state = read_verified(before)
     if state is not None:
-        return state, f"{LAST} of {folder.name} is damaged: going on from the checkpoint before it"
+        return state, f"{LAST} of {folder.name} is damaged: resuming from the checkpoint before it"
     raise DamagedError(f"{LAST} of {folder.name} is damaged, and so is the checkpoint before it")
 
 
 def read_verified(path: Path) -> dict[str, Any] | None:
-    """The state of one file, checked against its digest before it is parsed; None if damaged."""
+    """Return the state in a file, or None if it is missing or damaged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    # the digest is checked before anything is parsed
     if hashlib.sha256(content).hexdigest() not in known_digests(path):
         return None
     try:

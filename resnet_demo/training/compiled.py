@@ -1,4 +1,7 @@
-"""Compiling the network before its first step, so that the wait is seen as what it is."""
+"""Compile the network before its first step, so that the wait has its own event.
+
+A separate module: importing torch's compiler takes seconds.
+"""
 
 import time
 from collections.abc import Iterable
@@ -13,10 +16,10 @@ from resnet_demo.training.state import Training
 
 
 def warm_up(training: Training) -> Compiled:
-    """Forward and back once for each size of batch that an epoch has; nothing is learned from it.
+    """Run one forward and backward pass per batch size, which compiles the network.
 
-    BatchNorm's running statistics and the gradients are then as they were. Raises ConfigError
-    where nothing can be compiled, for want of a C++ compiler say.
+    No weight changes; BatchNorm's running statistics and the gradients are reset afterwards.
+    Raises ConfigError if nothing can be compiled, for example without a C++ compiler.
     """
     began = time.monotonic()
     before = [buffer.clone() for buffer in training.model.buffers()]
@@ -41,7 +44,7 @@ def warm_up(training: Training) -> Compiled:
 
 
 def batch_indices_by_size(training: Training) -> Iterable[int]:
-    """Batches of an epoch, one of each size: the last may be smaller."""
+    """Return one batch index for each batch size of an epoch: the last batch may be smaller."""
     last = training.batches.steps_per_epoch - 1
     sizes = {len(training.batches.positions(index)): index for index in (0, last)}
     return sizes.values()

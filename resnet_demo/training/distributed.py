@@ -1,9 +1,9 @@
-"""Several processes, one run: each has a device and a share of every batch, and all have the same
-weights, because each makes the same update from the same gradients, the mean over the batch.
+"""Several processes, one run: each has a device and a share of every batch.
 
-torchrun starts them and says which is which; one process alone needs none of this, and runs the
-same code. What every rank must decide alike is agreed on through gloo, from host to host: a device
-that computes is not waited for.
+All of them have the same weights, because each makes the same update from the same gradients, the
+mean over the batch. torchrun starts them and sets their ranks; a single process runs the same code.
+Decisions that all ranks must share go through gloo, from CPU to CPU, so that no device is waited
+for.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,97 +25,102 @@ from resnet_demo.models.device import pick_device
 from resnet_demo.training import torchrun
 from resnet_demo.training.batches import rank_share
 
-AGREE_EVERY = 4  # steps; asking all hosts costs some 0.1 ms, and a stop comes soon enough
-TIMEOUT = timedelta(hours=1)  # for a rank that says nothing: the first may wait in the queue
+AGREE_EVERY = 4  # steps: an exchange takes about 0.1 ms, and a stop still comes soon enough
+TIMEOUT = timedelta(hours=1)  # for a silent rank: the first one may have to wait in the queue
 
 
 @dataclass(frozen=True)
 class World:
-    """rank: which of `size` processes this is, from 0. The first is the one that writes.
+    """The processes of a run. rank: of this process, from 0 to `size` - 1. Rank 0 writes.
 
-    Methods that say "all ranks" must be called by every rank, in the same order.
+    Methods that exchange data must be called by all ranks, in the same order.
     """
 
     rank: int
     size: int
     device: torch.device
 
-    def broadcast(self, ask: Callable[[], Any]) -> Any:
-        """What the first rank's `ask` returns, on all ranks; its DemoError is raised on all."""
+    def broadcast(self, compute: Callable[[], Any]) -> Any:
+        """Return what `compute` returns on rank 0, on all ranks; a DemoError is raised on all."""
         if self.size == 1:
-            return ask()
-        answer = error = None
+            return compute()
+        value = error = None
         if self.rank == 0:
             try:
-                answer = ask()
+                value = compute()
             except DemoError as raised:
                 error = raised
-        box = [answer, error]
+        box = [value, error]
         dist.broadcast_object_list(box, device=torch.device("cpu"))
         if box[1] is not None:
             raise box[1]
         return box[0]
 
-    def any(self, yes: bool) -> bool:
-        """Whether one of all ranks says yes."""
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is true on any rank."""
         if self.size == 1:
-            return yes
-        flag = torch.tensor(int(yes))
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag)
+            return flag
+        tensor = torch.tensor(int(flag))
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return bool(tensor)
 
-    def any_at_step(self, ask: Callable[[], bool], step: int) -> bool:
-        """The same of `ask`, for before or after each step: alone always, else at fixed steps."""
+    def any_at_step(self, condition: Callable[[], bool], step: int) -> bool:
+        """Return whether the condition holds on any rank.
+
+        A single process checks it at every step, several ranks at every AGREE_EVERY-th.
+        """
         if self.size > 1 and step % AGREE_EVERY:
             return False
-        return self.any(ask())
+        return self.any(condition())
 
-    def sum(self, *numbers: Tensor) -> tuple[Tensor, ...]:
-        """0-d tensors on the device, summed over all ranks in float64; alone as they are."""
+    def sum(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return 0-d tensors on the device, summed over all ranks in float64."""
         if self.size == 1:
-            return numbers
-        sums = torch.stack([number.double() for number in numbers])
+            return values
+        sums = torch.stack([value.double() for value in values])
         dist.all_reduce(sums)
         return tuple(sums)
 
     def average(self, tensors: list[Tensor]) -> None:
-        """Put the mean over all ranks into each tensor of floating point."""
+        """Replace each floating-point tensor by its mean over all ranks, in place."""
         for tensor in tensors if self.size > 1 else []:
             if tensor.is_floating_point():
                 dist.all_reduce(tensor)
                 tensor /= self.size
 
     def share(self, n: int) -> slice:
-        """Which of n things are this rank's."""
+        """Return this rank's part of n items."""
         return rank_share(n, self.rank, self.size)
 
     def concatenate(self, part: Tensor, n: int) -> Tensor:
-        """(n, …) on the CPU, of which each of all ranks gave its share. Exact: to 0 it is added."""
+        """Return (n, …) on the CPU, of which each rank passes its `share`."""
         if self.size == 1:
             return part
         whole = part.new_zeros(n, *part.shape[1:])
         whole[self.share(n)] = part
-        dist.all_reduce(whole)
+        dist.all_reduce(whole)  # exact: every value is added to zeros
         return whole
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, such that a backward pass ends with gradients that are means over all ranks.
+        """Return the model such that a backward pass averages the gradients over all ranks.
 
-        They are summed while the pass still goes on. BatchNorm's running statistics stay apart
-        (`average`): sending them at every step would cost more than they are worth.
+        They are exchanged while the pass is still running.
         """
         if self.size == 1:
             return model
+        # BatchNorm's running statistics are averaged before validation and saving instead
+        # (`average`): an exchange at every step costs more than it is worth.
+        name = "forward_sync_buffers"
+        if name not in signature(DistributedDataParallel).parameters:
+            name = "broadcast_buffers"  # its name before torch 2.14, which warns about the old one
+        sync = {name: False}
         device_ids = None if self.device.type == "cpu" else [self.device]
-        apart = {"forward_sync_buffers": False}
-        if "forward_sync_buffers" not in signature(DistributedDataParallel).parameters:
-            apart = {"broadcast_buffers": False}  # its name before torch 2.14, which warns of it
         return DistributedDataParallel(
-            model, device_ids=device_ids, gradient_as_bucket_view=True, **apart
+            model, device_ids=device_ids, gradient_as_bucket_view=True, **sync
         )
 
     def to_device(self, model: nn.Module, config: TrainConfig) -> nn.Module:
-        """The model on the device, its BatchNorm over the whole batch where that was asked for.
+        """Move the model to the device; with `sync_batch_norm` it normalizes over the whole batch.
 
         PyTorch has that for accelerators only: on a CPU each rank normalizes over its own share.
         """
@@ -125,15 +130,16 @@ class World:
 
 
 def single_process() -> World:
-    """One process, as nearly always."""
+    """Return the world of one process."""
     return World(0, 1, pick_device())
 
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """This process's place among those that torchrun started; `alone` without it.
+    """Join the processes that torchrun started, and wait for all of them.
 
-    Waits for the others. Raises ConfigError where this machine has fewer devices than processes.
+    Without torchrun: `single_process`. Raises ConfigError if this machine has fewer devices than
+    processes.
     """
     if torchrun.size() == 1:
         yield single_process()
@@ -148,16 +154,14 @@ def join_world() -> Iterator[World]:
         backend, store=rendezvous_store(), rank=rank, world_size=size, timeout=TIMEOUT
     )
     yield World(rank, size, device)
-    dist.destroy_process_group()  # not after an error: it might wait for a rank that is gone
+    dist.destroy_process_group()  # not after an error: it could wait for a rank that is gone
 
 
 def rendezvous_store() -> dist.Store:
-    """Where the ranks read each other's addresses, torchrun's own store.
-
-    After a restart it still holds those of the ranks that are gone (torch 2.14). On one machine
-    each start is given a place of its own; on several, restarts are not counted alike, and
-    docs/scaling.md says how torchrun is told to make a new store.
-    """
+    """Return the store through which the ranks exchange their addresses."""
+    # torchrun's store still holds the addresses of lost ranks after a restart (torch 2.14). On one
+    # machine each start gets its own prefix. Several machines may count restarts differently;
+    # docs/scaling.md describes how to make torchrun create a new store there.
     store, _, size = next(rendezvous("env://", timeout=TIMEOUT))
     if torchrun.local_size() < size:
         return store

@@ -1,12 +1,11 @@
-"""The training loop: a generator of events. Who wants a picture, a log or a stop sits outside.
+"""The training loop. `fit` yields the events of a run; `train_step` is one update.
 
     for event in fit(config, datasets):
         print(event)
 
-Everything random is a function of seed, epoch and step, so that a run resumed from `last.pt` goes
-on bit for bit as if it had never stopped (same machine, same number of threads).
-
-Several ranks each run this loop, in step with each other; `training.world` is where they meet.
+Logging, plotting and stopping are the caller's job. A run that resumes from `last.pt` continues bit
+for bit as if it had never stopped (same machine, same number of threads). Several ranks each run
+this loop in step; they exchange data only through `World`.
 """
 
 import gc
@@ -34,11 +33,11 @@ from resnet_demo.training.validate import validate
 FIRST_STEPS = 20  # each is logged, so that a slow machine shows a curve at once
 POINTS_PER_EPOCH = 40
 SAVE_EVERY_S = 60.0  # a kill costs at most this much work, and a step
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"  # how PyTorch's own error on a CPU names what failed
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"  # part of PyTorch's message; on a CPU it has no class
 
 
 class TrainingError(DemoError):
-    """The run cannot go on; the sentence says which knob to try, and `retry` with what."""
+    """The run cannot continue. The message names the field to change; `retry` holds new values."""
 
     def __init__(self, message: str, retry: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -53,108 +52,114 @@ def fit(
     world: World | None = None,
     save_every_s: float = SAVE_EVERY_S,
 ) -> Iterator[Event]:
-    """Train, and tell. With a folder, checkpoints are kept there and an earlier one is resumed.
+    """Train a network and yield the events of the run.
 
-    Each event is handed out before the checkpoint that follows it is saved, so that a log written
-    by the caller is never behind the checkpoint. Raises TrainingError, ConfigError, DamagedError.
+    folder: keeps the checkpoints; if it has one, the run resumes from it. should_stop: called
+    before each step; a stopped run saves a checkpoint first. world: the ranks of a run on several
+    devices. All of them yield the same events, a stop on one stops all, and only the first one is
+    given a folder. save_every_s: seconds between checkpoints within an epoch.
 
-    world: of several ranks, which all tell the same; only the first is given a folder, and a stop
-    asked of one stops all. None: alone. save_every_s: seconds between checkpoints within an epoch.
+    Raises TrainingError, ConfigError, DamagedError, DiskFullError.
     """
     with explain_out_of_memory(config):
         training = Training.begin(config, datasets, folder, world)
-        yield from told(training, should_stop, save_every_s)
+        yield training.start_event()
+        if config.compile:
+            from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
-
-def told(
-    training: Training, should_stop: Callable[[], bool], save_every_s: float
-) -> Iterator[Event]:
-    """All events of a run that begins or goes on."""
-    config = training.config
-    yield training.start_event()
-    if config.compile:
-        from resnet_demo.training.compiled import warm_up  # its imports take seconds
-
-        yield warm_up(training)
-    if config.probe_every:
-        yield Probing(**training.position(), layers=list(probed_layers(training.model)))
-    while training.epochs_done < config.epochs:
-        yield from train_epoch(training, should_stop, save_every_s)
-        stopped = training.world.any(should_stop())
-        validated = None if stopped else validate_epoch(training, should_stop)
-        if validated is None:
+            yield warm_up(training)
+        if config.probe_every:
+            yield Probing(**training.position(), layers=list(probed_layers(training.model)))
+        while training.epochs_done < config.epochs:
+            yield from train_epoch(training, should_stop, save_every_s)
+            validated = validate_epoch(training, should_stop)
+            if validated is None:
+                save(training)
+                message = f"Resume continues from step {training.step}"
+                yield Stopped(**training.position(), **training.end_fields(message))
+                return
+            summary, ood_threshold = validated
+            # Events are yielded before the save: the caller's log is then never behind the
+            # checkpoint, and a kill between the two repeats work instead of losing a line.
+            yield summary
+            training.keep_weights(summary, ood_threshold)
             save(training)
-            yield Stopped(**training.position(), **training.end_fields("Resume goes on from here"))
-            return
-        summary, outside = validated
-        yield summary
-        training.keep_weights(summary, outside)
-        save(training)
-    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-    yield Finished(**training.position(), **training.end_fields(f"{epochs} done"))
+        epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+        yield Finished(**training.position(), **training.end_fields(f"{epochs} done"))
 
 
 def train_epoch(
     training: Training, should_stop: Callable[[], bool], save_every_s: float = SAVE_EVERY_S
 ) -> Iterator[Step | Probe]:
-    """What is left of the current epoch, an event every few steps; ends early on a stop."""
+    """Train the rest of the current epoch; yield an event every few steps. A stop ends it early."""
     config, batches, world = training.config, training.batches, training.world
-    epoch, per_epoch = training.epoch, batches.steps_per_epoch
-    plan = batches.plan(epoch)
+    steps_per_epoch = batches.steps_per_epoch
+    plan = batches.plan(training.epoch)
     training.model.train()
-    clock = StepTimer(training, save_every_s)
-    for index in range(training.step - (epoch - 1) * per_epoch, per_epoch):
+    timer = StepTimer(training, save_every_s)
+    first = training.step - (training.epoch - 1) * steps_per_epoch  # above 0 after a resume
+    for index in range(first, steps_per_epoch):
         if world.any_at_step(should_stop, training.step):
             break
-        lr = learning_rate(config, training.step, per_epoch)
+        # Learning rate, order and augmentation are functions of the step, not of the steps before
+        # it: a resumed run computes what an uninterrupted one does, and no random state is saved.
+        lr = learning_rate(config, training.step, steps_per_epoch)
         set_learning_rate(training.optimizer, lr)
         x, labels = batches.train_batch(plan, index)
-        images = len(batches.positions(index))  # of all ranks; labels are this one's
+        images = len(batches.positions(index))  # of all ranks; `labels` are this rank's
         is_seen = is_probed(training.step + 1, config.probe_every)
-        look = StepProbe(training.model) if is_seen else None
-        loss, correct = train_step(training, x, labels, len(labels) / images, look)
+        probe = StepProbe(training.model) if is_seen else None
+        loss, correct = train_step(training, x, labels, len(labels) / images, probe)
         training.step += 1
+        # Sums stay on the device. Reading the loss would make the CPU wait for the step to end,
+        # and the device would then wait for the CPU to prepare the next one.
         training.tally.add(loss, correct, images)
-        clock.images += images
-        if look:
-            yield look.event(training)
+        timer.images += images
+        if probe:
+            yield probe.event(training)
         if config.collect_garbage:
             collect_garbage()
-        if is_logged(training.step, per_epoch):
+        if is_logged(training.step, steps_per_epoch):
             loss, correct = world.sum(loss, correct)
             yield Step(
                 **training.position(),
                 loss=finite_loss(loss, training.step, config),
                 top1=correct.item() / images,
                 lr=lr,
-                images_per_s=clock.rate(),
+                images_per_s=timer.lap(),
             )
-        if world.any_at_step(clock.save_is_due, training.step):
+        if world.any_at_step(timer.save_is_due, training.step):
             finite_loss(training.tally.over_ranks(world).loss, training.step, config)
             save(training)
-    clock.rate()
+    timer.lap()  # counts the seconds since the last logged step
 
 
 def train_step(
-    training: Training, x: Tensor, labels: Tensor, share: float = 1.0, look: StepProbe | None = None
+    training: Training,
+    x: Tensor,
+    labels: Tensor,
+    share: float = 1.0,
+    probe: StepProbe | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One update. x: (B, 3, S, S) normalized; labels: (B,) int64.
+    """Run one update; return the loss in nats and the number of correct answers.
 
-    Returns the loss in nats and the number of right answers, both 0-d and still on the device:
-    the caller decides when to wait for them. share: of the step's images, how large a part these
-    are; the loss is then what they add to the step's own. look: is shown the step from inside.
+    x: (B, 3, S, S), normalized. labels: (B,) int64. Both results are 0-d and on the device: the
+    caller decides when to synchronize. share: these images' part of the step's batch over all
+    ranks; the loss is multiplied by it, so that the ranks' losses add up to the batch's.
+    probe: measures the step.
     """
     model, optimizer = training.step_model, training.optimizer
-    with training.autocast(), look.forward_pass() if look else nullcontext():
+    with training.autocast(), probe.forward_hooks() if probe else nullcontext():
         logits = model(x)
     logits = logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    # gradients become the mean over the ranks: a share that is larger than others counts for more
+    # DistributedDataParallel takes the plain mean of the ranks' gradients. Weighted by its share, a
+    # rank with one image more counts for more, and the mean is that of the batch.
     weight = share * training.world.size
     (loss if weight == 1 else loss * weight).backward()
-    if look:
-        look.gradients()
+    if probe:
+        probe.record_gradients()
     optimizer.step()
     if training.averaged is not None:
         training.averaged.update_parameters(training.model)
@@ -164,15 +169,17 @@ def train_step(
 def validate_epoch(
     training: Training, should_stop: Callable[[], bool]
 ) -> tuple[Epoch, dict[str, Any] | None] | None:
-    """The epoch's summary, and `Validation.outside`.
+    """Validate and close the epoch; return its summary and `Validation.ood_threshold`.
 
-    None when stopped half-way, the network then as it was before.
+    Returns None if a stop was requested, also half-way; the network is then as it was before.
     """
+    if training.world.any(should_stop()):
+        return None
     began = time.monotonic()
     tally = training.tally.over_ranks(training.world)
     train_loss, train_top1, seen = tally.means()
     finite_loss(train_loss, training.step, training.config)
-    if training.config.report_last_batch:
+    if training.config.report_last_batch:  # the tutorial's fault
         train_loss = tally.last.item()
     try:
         validation = validate(training, should_stop)
@@ -190,53 +197,19 @@ def validate_epoch(
         images_per_s=seen / max(training.tally.seconds, 1e-9),
     )
     training.close_epoch()
-    return summary, validation.outside
-
-
-def collect_garbage() -> None:
-    """What the article does after every step, in the hope of memory. It is there to be measured."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-@contextmanager
-def explain_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """Memory that runs out within becomes a TrainingError that names the batch and half of it."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (
-            isinstance(error, torch.OutOfMemoryError | MemoryError)
-            or CPU_OUT_OF_MEMORY in str(error)
-        ):
-            raise
-        size, half = config.batch_size, config.batch_size // 2
-        what = f"out of memory with batch_size {size} at image_size {config.image_size}: nothing "
-        if half == 0:
-            raise TrainingError(f"{what}was changed; try a smaller network or image") from error
-        retry = {"batch_size": half}
-        raise TrainingError(f"{what}was changed; half, {half}, needs less", retry) from error
-
-
-def is_logged(step: int, steps_per_epoch: int) -> bool:
-    """Fixed step numbers, so that the curve of a resumed run equals an uninterrupted one's."""
-    every = max(1, min(steps_per_epoch // POINTS_PER_EPOCH, 50))
-    return step <= FIRST_STEPS or step % every == 0
+    return summary, validation.ood_threshold
 
 
 def save(training: Training) -> None:
-    """Keep where the run is, unless its weights are no numbers. Raises TrainingError.
-
-    A loss is of the weights before its step: it may be a number still.
-    """
+    """Save a checkpoint, unless a weight is not finite. Raises TrainingError, DiskFullError."""
+    # A finite loss is not enough: it belongs to the weights before its step.
     if not all(bool(weight.isfinite().all()) for weight in training.model.parameters()):
         finite_loss(math.nan, training.step, training.config)
     training.save()
 
 
 def finite_loss(loss: Tensor | float, step: int, config: TrainConfig) -> float:
-    """The loss as a number: this is where the device is waited for. Raises TrainingError."""
+    """Return the loss as a number, which waits for the device. Raises TrainingError."""
     value = float(loss)
     if not math.isfinite(value):
         raise TrainingError(
@@ -245,24 +218,53 @@ def finite_loss(loss: Tensor | float, step: int, config: TrainConfig) -> float:
     return value
 
 
+def is_logged(step: int, steps_per_epoch: int) -> bool:
+    """Return whether a step has an event: at fixed numbers, so that a resumed run has the same."""
+    every = max(1, min(steps_per_epoch // POINTS_PER_EPOCH, 50))
+    return step <= FIRST_STEPS or step % every == 0
+
+
+def collect_garbage() -> None:
+    """Free memory after a step, as the tutorial does. It only costs time, which can be measured."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def explain_out_of_memory(config: TrainConfig) -> Iterator[None]:
+    """Raise a TrainingError that names the batch size, and half of it, if memory runs out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not (is_memory or CPU_OUT_OF_MEMORY in str(error)):
+            raise
+        size, half = config.batch_size, config.batch_size // 2
+        message = f"out of memory with batch_size {size} at image_size {config.image_size}"
+        if half == 0:
+            raise TrainingError(f"{message}; try a smaller network or image") from error
+        raise TrainingError(f"{message}; try batch_size {half}", {"batch_size": half}) from error
+
+
 class StepTimer:
-    """Images a second since the last reading, and when the next checkpoint is due; monotonic."""
+    """Measures the training speed, and when the next checkpoint within the epoch is due."""
 
     def __init__(self, training: Training, save_every_s: float) -> None:
         self.training, self.save_every_s, self.images = training, save_every_s, 0
-        self.read = self.saved = time.monotonic()
+        self.lap_began = self.saved = time.monotonic()
 
-    def rate(self) -> float:
-        """Images a second since the last call; their seconds go to the run's account."""
+    def lap(self) -> float:
+        """Return images per second since the last lap, and add its seconds to the run's."""
         now = time.monotonic()
-        seconds, self.read = max(now - self.read, 1e-9), now
+        seconds, self.lap_began = max(now - self.lap_began, 1e-9), now
         images, self.images = self.images, 0
         self.training.seconds += seconds
         self.training.tally.seconds += seconds
         return images / seconds
 
     def save_is_due(self) -> bool:
-        """True once every `save_every_s`."""
+        """Return True once every `save_every_s`."""
         now = time.monotonic()
         if now - self.saved < self.save_every_s:
             return False

@@ -1,7 +1,7 @@
-"""What a run would show its network, before there is a run: the pictures of a few places.
+"""Training images as a run would show them to its network, before there is a run.
 
-Order, augmentation and resizing are the functions that training calls, at the place where training
-calls them; of the images themselves only the few are read. On the CPU: a GPU is left to the runs.
+Order, augmentation and resizing are the functions that training calls, with the same arguments, for
+the images of one page only. On the CPU: a GPU is left to the runs.
 """
 
 from dataclasses import dataclass, replace
@@ -18,17 +18,17 @@ from resnet_demo.data.splits import config_split, steps_per_epoch
 from resnet_demo.data.store import DatasetInfo, Datasets, check_data
 from resnet_demo.training.batches import augment_batch, batch_positions
 
-PAGE_SIZE = 8  # images on a page
+PAGE_SIZE = 8  # images
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A page of the training images, as they are stored and as one epoch shows them.
+    """A page of training images, as stored and as one epoch shows them.
 
-    stored: (n, H, W, 3) uint8; shown: n of (S, S, 3) uint8, normalization undone, S growing with
-    the steps where the run says so. steps: where in the epoch each image comes, from 1; None for
-    the one that the epoch leaves out. first: the page's first place, from 0, in the order of
-    epoch 1.
+    stored: (n, H, W, 3) uint8. shown: n of (S, S, 3) uint8, augmented and resized, not normalized;
+    S depends on the step if the images grow. steps: the step of each image in the epoch, from 1;
+    None for an image that the epoch leaves out. first: position of the page in the order of epoch
+    1, from 0.
     """
 
     info: DatasetInfo
@@ -41,36 +41,40 @@ class Preview:
 
 
 def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int = 0) -> Preview:
-    """Page number `page` (from 0) of epoch 1's order, as epoch number `epoch` (from 1) shows it.
+    """Return a page (from 0) of epoch 1's order, as epoch number `epoch` (from 1) shows it.
 
-    Beyond the last page or epoch, counting starts again at the first. Raises as `check_data`, and
-    DamagedError.
+    After the last page or epoch the first one follows. Raises as `check_data`, and DamagedError.
     """
     info = check_data(config, datasets)
     images, labels = datasets.load(config.dataset, "train")
     train, _ = config_split(len(labels), config)
+    n = len(train)
     epoch = (epoch - 1) % config.epochs + 1
-    first = PAGE_SIZE * (page % -(-len(train) // PAGE_SIZE))
-    chosen = permutation(len(train), config.seed, 1)[first : first + PAGE_SIZE].numpy()
-    places = permutation(len(train), config.seed, epoch).argsort().numpy()[chosen]
+    pages = -(-n // PAGE_SIZE)  # rounded up
+    first = PAGE_SIZE * (page % pages)
+    chosen = permutation(n, config.seed, 1)[first : first + PAGE_SIZE].numpy()
+    # the inverse permutation: position of each image in this epoch's order
+    positions = permutation(n, config.seed, epoch).argsort().numpy()[chosen]
+    mirror = mirror_mask(n, config.seed, epoch)[chosen]
     stored = np.array(images[train[chosen]])
     preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
-    mirror = mirror_mask(len(train), config.seed, epoch)[chosen]
-    drawn = augment_at_positions(config, preprocessing, stored, mirror, epoch, places, len(train))
-    indices, last = places // config.batch_size, steps_per_epoch(len(train), config.batch_size)
-    before, whole = (epoch - 1) * last, config.epochs * last
-    sized = [image_size_at(image_sizes(config), before + index, whole) for index in indices]
+    augmented = augment_at_positions(config, preprocessing, stored, mirror, epoch, positions, n)
+
+    per_epoch = steps_per_epoch(n, config.batch_size)
+    indices = positions // config.batch_size  # of batches in the epoch, from 0
+    done, total = (epoch - 1) * per_epoch, config.epochs * per_epoch
+    sizes = [image_size_at(image_sizes(config), done + index, total) for index in indices]
     return Preview(
-        info,
-        stored,
-        [
-            to_pixels(replace(preprocessing, image_size=side), one)
-            for side, one in zip(sized, drawn.split(1), strict=True)
+        info=info,
+        stored=stored,
+        shown=[
+            to_pixels(replace(preprocessing, image_size=size), image)
+            for size, image in zip(sizes, augmented.split(1), strict=True)
         ],
-        tuple(info.classes[label] for label in labels[train[chosen]]),
-        tuple(int(index) + 1 if index < last else None for index in indices),
-        epoch,
-        first,
+        labels=tuple(info.classes[label] for label in labels[train[chosen]]),
+        steps=tuple(int(index) + 1 if index < per_epoch else None for index in indices),
+        epoch=epoch,
+        first=first,
     )
 
 
@@ -80,26 +84,36 @@ def augment_at_positions(
     images: np.ndarray,
     mirror: Tensor,
     epoch: int,
-    places: np.ndarray,
+    positions: np.ndarray,
     n: int,
 ) -> Tensor:
-    """Images (B, H, W, 3) uint8, each augmented as at its place in the epoch's order of n images.
+    """Augment each image as at its position in the epoch's order of n images.
 
-    The rest of each one's batch is not needed: only how many there are has a say in what is drawn.
+    (B, H, W, 3) uint8 in and out. The other images of a batch are not needed: augmentation depends
+    on their number only.
     """
-    drawn, indices = torch.from_numpy(images.copy()), places // config.batch_size
+    augmented, indices = torch.from_numpy(images.copy()), positions // config.batch_size
     for index in set(indices.tolist()):
-        here = np.flatnonzero(indices == index)
+        in_batch = np.flatnonzero(indices == index)
         batch = batch_positions(index, n, config.batch_size)
-        drawn[here] = augment_batch(
-            config, preprocessing, drawn[here], mirror[here], epoch, index,
-            len(batch), torch.from_numpy(places[here] - batch.start),
-        )  # fmt: skip
-    return drawn
+        augmented[in_batch] = augment_batch(
+            config,
+            preprocessing,
+            augmented[in_batch],
+            mirror[in_batch],
+            epoch=epoch,
+            index=index,
+            batch_size=len(batch),
+            positions=torch.from_numpy(positions[in_batch] - batch.start),
+        )
+    return augmented
 
 
 def to_pixels(preprocessing: Preprocessing, image: Tensor) -> np.ndarray:
-    """What `prepare` makes of it, normalization undone: (1, H, W, 3) -> (S, S, 3), both uint8."""
+    """Return what `prepare` makes of an image, with normalization undone.
+
+    (1, H, W, 3) -> (S, S, 3), both uint8.
+    """
     [x] = preprocessing.prepare(image)
     mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
     pixels = (x.permute(1, 2, 0) * std + mean) * 255

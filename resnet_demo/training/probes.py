@@ -1,7 +1,7 @@
-"""Looking into a training step, layer by layer: how large the gradient is, and the signal.
+"""Measure single training steps layer by layer: gradient norms and activation sizes.
 
-Hooks are there only while a step is looked into: a run without probes pays nothing, one with them
-a pass over what each layer put out, in those steps alone. Nothing that is computed changes.
+Hooks exist only during a probed step, so a run without probes pays nothing. A probed step pays one
+pass over each layer's output. Probes do not change what is computed.
 """
 
 import math
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from resnet_demo.events import Probe
 from resnet_demo.training.state import Training
 
-DIGITS = 4  # that a plot could ever show; the log stays small
+DIGITS = 4  # enough for a plot, and the log stays small
 
 
 def probed_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Name -> layer, in the order of the network: what has weights that are learned.
+    """Return the trained convolution and linear layers by name, in the order of the network.
 
-    Shortcuts are left out: the layers that remain stand one behind the other, as depth counts.
+    Shortcuts are left out: the remaining layers follow one another, and count as depth.
     """
     return {
         name: module
@@ -32,23 +32,23 @@ def probed_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
 
 def is_probed(step: int, every: int) -> bool:
-    """Whether update number `step` (from 1) is looked into; every: 0 for none."""
+    """Return whether update number `step` (from 1) is probed; every: 0 for never."""
     return every > 0 and (step == 1 or step % every == 0)
 
 
 class StepProbe:
-    """One step of a network: the passes tell, `event` reads the numbers when the step is done."""
+    """Measurements of one step: collected during its passes, read by `event` afterwards."""
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = probed_layers(model)
-        self.scales: dict[str, Tensor] = {}  # 0-d each, on the device
-        self.lengths: list[Tensor] = []
+        self.activation_rms: dict[str, Tensor] = {}  # 0-d each, on the device
+        self.gradient_norms: list[Tensor] = []  # 0-d each, on the device
 
     @contextmanager
-    def forward_pass(self) -> Iterator[None]:
-        """Hooks on every layer while the network runs within; none is left behind."""
+    def forward_hooks(self) -> Iterator[None]:
+        """Hook every layer during the forward pass, and remove the hooks afterwards."""
         handles = [
-            layer.register_forward_hook(self._scale_of(name)) for name, layer in self.layers.items()
+            layer.register_forward_hook(self._rms_hook(name)) for name, layer in self.layers.items()
         ]
         try:
             yield
@@ -56,27 +56,29 @@ class StepProbe:
             for handle in handles:
                 handle.remove()
 
-    def gradients(self) -> None:
-        """Between the backward pass and the update, which may change them in place."""
-        self.lengths = torch._foreach_norm([layer.weight.grad for layer in self.layers.values()])
+    def record_gradients(self) -> None:
+        """Record the gradient norms. Call it before the update, which may change gradients."""
+        gradients = [layer.weight.grad for layer in self.layers.values()]
+        self.gradient_norms = torch._foreach_norm(gradients)
 
     def event(self, training: Training) -> Probe:
-        """The numbers; this is where the device is waited for."""
-        scales = [self.scales[name] for name in self.layers]
-        both = torch.stack([*self.lengths, *scales]).double().tolist()
+        """Return the measurements as an event, which waits for the device."""
+        activations = [self.activation_rms[name] for name in self.layers]
+        # one stack, so that the device is waited for once
+        values = torch.stack([*self.gradient_norms, *activations]).double().tolist()
+        numbers = [round_digits(value) for value in values]
         count = len(self.layers)
-        numbers = [round_off(value) for value in both]
         return Probe(**training.position(), gradients=numbers[:count], activations=numbers[count:])
 
-    def _scale_of(self, name: str) -> object:
+    def _rms_hook(self, name: str) -> object:
         def hook(module: nn.Module, arguments: object, output: Tensor) -> None:
-            # one pass in float32, whatever the precision, and no copy of the map
-            length = torch.linalg.vector_norm(output.detach(), dtype=torch.float32)
-            self.scales[name] = length / math.sqrt(output.numel())
+            # one pass in float32, whatever the precision, without a copy of the feature map
+            norm = torch.linalg.vector_norm(output.detach(), dtype=torch.float32)
+            self.activation_rms[name] = norm / math.sqrt(output.numel())
 
         return hook
 
 
-def round_off(value: float) -> float | None:
-    """To the digits that count; None for what JSON has no number for."""
+def round_digits(value: float) -> float | None:
+    """Return the value rounded to DIGITS significant digits; None for NaN and infinity."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""All that changes while a run trains, how it is saved and how it comes back."""
+"""A run in progress: network, optimizer, position and sums, and how they are saved and restored."""
 
 import time
 from dataclasses import dataclass, field
@@ -22,30 +22,30 @@ from resnet_demo.models.measure import measure
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
-from resnet_demo.training.checkpoint import load_last, save_last
+from resnet_demo.training.checkpoint import load_matching, save_last
 from resnet_demo.training.distributed import World, single_process
 from resnet_demo.training.optimizers import CombinedOptimizer, exponential_average, make_optimizer
 
-ADAPT_IMAGES = 500  # images that a network is shown before its first step
+ADAPT_IMAGES = 500  # training images that a network may adapt to before its first step
 
 
 @dataclass
 class Tally:
-    """Sums over the epoch so far; loss and correct stay on the device until somebody asks.
+    """Sums over the current epoch. Tensors stay on the device until they are read.
 
-    Of several ranks each has a part of loss and correct; `seen` and seconds are of the whole.
+    With several ranks each one holds its part of loss and correct; `seen` and `seconds` are of all.
     """
 
-    loss: Tensor  # 0-d float64 or float32: sum over images of their batch's loss, nats
+    loss: Tensor  # 0-d float64, float32 on MPS: batch loss times batch size, summed, in nats
     correct: Tensor  # 0-d int64
     last: Tensor  # 0-d: the last batch's loss, nats
-    seen: int = 0
+    seen: int = 0  # images
     seconds: float = 0.0
 
     @classmethod
     def zeros(cls, device: torch.device) -> "Tally":
-        """All zero. MPS has no float64."""
-        kind = torch.float32 if device.type == "mps" else torch.float64
+        """Return an empty tally on the device."""
+        kind = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return cls(
             torch.zeros((), dtype=kind, device=device),
             torch.zeros((), dtype=torch.int64, device=device),
@@ -53,28 +53,31 @@ class Tally:
         )
 
     def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
-        """One batch of so many images over all ranks; does not wait for the device."""
+        """Add a batch of that many images over all ranks, without waiting for the device."""
         self.loss += loss * images
         self.correct += correct
         self.last = loss
         self.seen += images
 
     def over_ranks(self, world: World) -> "Tally":
-        """The same with the sums of all ranks."""
+        """Return the tally of all ranks. All ranks call this."""
         loss, correct, last = world.sum(self.loss, self.correct, self.last)
         return Tally(loss, correct.to(self.correct.dtype), last, self.seen, self.seconds)
 
     def means(self) -> tuple[float, float, int]:
-        """Mean loss, top-1 as a fraction, and over how many images."""
+        """Return mean loss, top-1 as a fraction, and the number of images."""
         return self.loss.item() / self.seen, self.correct.item() / self.seen, self.seen
 
 
 @dataclass
 class Training:
-    """A run in progress. `step` counts updates done, `validated` the epochs that are complete.
+    """A run in progress.
 
-    replica: the model as several ranks train it, or compiled; None where it trains as it is.
-    averaged: the running mean of the model's weights, where `ema_decay` asks for one.
+    step: updates done. epochs_done: epochs trained and validated. seconds: of work in all sessions;
+    epoch_began: `seconds` when the current epoch began. best: epoch, val_top1 and val_loss of the
+    kept weights; empty before the first validation. wrapped: the model in DistributedDataParallel,
+    compiled, or both; None if it trains as it is. averaged: the exponential moving average of the
+    weights, if `ema_decay` is set. warning: names a damaged checkpoint.
     """
 
     config: TrainConfig
@@ -89,7 +92,7 @@ class Training:
     epochs_done: int = 0
     seconds: float = 0.0
     epoch_began: float = 0.0
-    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss
+    best: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
     warning: str = ""
     wrapped: nn.Module | None = None
@@ -103,13 +106,15 @@ class Training:
         folder: Path | None,
         world: World | None = None,
     ) -> "Training":
-        """Network, optimizer and data on the device, as the folder's checkpoint has them.
+        """Build network, optimizer and data on the device, and load the folder's checkpoint.
 
-        Only the first rank needs the folder: it tells the others what was saved.
+        Only the first rank needs the folder: it sends the checkpoint to the others. Raises
+        ConfigError, DamagedError.
         """
         world = world or single_process()
-        loaded = world.broadcast(lambda: load_own(folder, config) if folder else None)
-        if loaded:  # another number of threads adds in another order
+        loaded = world.broadcast(lambda: load_matching(folder, config) if folder else None)
+        if loaded:
+            # another number of threads adds floating-point numbers in another order
             torch.set_num_threads(loaded[0]["threads"])
         batches = Batches.load(config, datasets, world.device, world.rank, world.size)
         model = world.to_device(initial_model(config, len(batches.classes)), config)
@@ -126,45 +131,45 @@ class Training:
         if config.ema_decay:
             training.averaged = exponential_average(model, config.ema_decay)
         if loaded:
-            training.restore(*loaded)
+            training.load_state_dict(*loaded)
         else:
             model.adapt(batches.first_images(ADAPT_IMAGES))
         if world.size > 1:
             training.wrapped = world.wrap(model)
-        if config.compile:  # by the first step, which `compiled.warm_up` takes
+        if config.compile:  # lazily, in the first pass: `compiled.warm_up`
             training.wrapped = torch.compile(training.step_model, dynamic=False)
         return training
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """Return the device of this process."""
         return self.world.device
 
     @property
     def step_model(self) -> nn.Module:
-        """What a step goes through: the replica, where there is one."""
+        """Return the module that a training step calls."""
         return self.model if self.wrapped is None else self.wrapped
 
     @property
     def kept_model(self) -> nn.Module:
-        """What is validated and kept for classifying: the running mean, where there is one."""
+        """Return the model that is validated and kept: the moving average, if there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
     @property
     def epoch(self) -> int:
-        """The epoch being trained, from 1."""
+        """Return the number of the current epoch, from 1."""
         return min(self.epochs_done + 1, self.config.epochs)
 
     def position(self) -> dict[str, int]:
-        """Where the run is, for an event."""
+        """Return the fields `step` and `epoch` of an event."""
         return {"step": self.step, "epoch": self.epoch}
 
     def autocast(self) -> torch.autocast:
-        """The context of a forward pass."""
+        """Return the context of a forward pass."""
         return autocast(self.device, self.precision)
 
     def start_event(self) -> Started | Resumed:
-        """What this run is, told once at the start of each stretch."""
+        """Return the event that opens a session."""
         counts = measure(self.model, self.config.image_size)
         ranks = f"{self.world.size} × " if self.world.size > 1 else ""
         facts = {
@@ -184,7 +189,7 @@ class Training:
         return Resumed(**facts, message=self.warning) if self.resumed else Started(**facts)
 
     def end_fields(self, message: str) -> dict[str, Any]:
-        """What the last event of a stretch says of the run as a whole."""
+        """Return the fields of the event that ends a session, but for `position`."""
         return {
             "best_epoch": self.best.get("epoch"),
             "best_val_top1": self.best.get("val_top1"),
@@ -193,19 +198,19 @@ class Training:
         }
 
     def close_epoch(self) -> None:
-        """The epoch is trained and validated: the next one starts from empty sums."""
+        """Move on to the next epoch, with empty sums."""
         self.epochs_done += 1
         self.epoch_began = self.seconds
         self.tally = Tally.zeros(self.device)
 
-    def keep_weights(self, summary: Epoch, outside: dict[str, Any] | None = None) -> None:
-        """Save the weights for classifying: those of the last epoch, or of the best so far.
+    def keep_weights(self, summary: Epoch, ood_threshold: dict[str, Any] | None = None) -> None:
+        """Save the weights for classifying: of the last epoch, or of the best one so far.
 
-        The config's `keep` decides; best is the first of the highest validation top-1.
-        outside: `Validation.outside` of the same epoch, for model.json's metrics.
+        The config's `keep` decides; the best epoch is the first with the highest validation top-1.
+        ood_threshold: of the same epoch, for the metrics in model.json. Raises DiskFullError.
         """
-        by_validation = self.config.keep == "best"
-        if by_validation and self.best and summary.val_top1 <= self.best["val_top1"]:
+        keeps_best = self.config.keep == "best"
+        if keeps_best and self.best and summary.val_top1 <= self.best["val_top1"]:
             return
         self.best = {
             "epoch": summary.epoch,
@@ -214,33 +219,37 @@ class Training:
         }
         if not self.folder:
             return
-        weights = sum(value.nbytes for value in self.kept_model.state_dict().values())
-        with full_told(self.folder, weights, "the kept weights"):
+        metrics = {**self.best, "outside": ood_threshold} if ood_threshold else self.best
+        size = sum(value.nbytes for value in self.kept_model.state_dict().values())
+        with full_told(self.folder, size, "the kept weights"):
             save_model(
                 self.folder,
                 self.kept_model,
                 network=model_arguments(self.config, len(self.batches.classes)),
                 classes=list(self.batches.classes),
                 preprocessing=self.batches.preprocessing.to_dict(),
-                metrics={**self.best, **({"outside": outside} if outside else {})},
+                metrics=metrics,
             )
 
     def average_batch_norm(self) -> None:
-        """Make BatchNorm's running statistics those of all ranks: their mean.
+        """Replace BatchNorm's running statistics by their mean over all ranks.
 
-        They are means themselves, so that it does not matter when or how often this is done.
+        They are running means themselves, so it does not matter when or how often this is done.
         """
         self.world.average(list(self.model.buffers()))
         if self.averaged is not None:
             self.world.average(list(self.averaged.module.buffers()))
 
     def save(self) -> None:
-        """Write `last.pt`: tensors and plain values only. All ranks call; the first one writes."""
+        """Write `last.pt`. All ranks call this; the first one writes. Raises DiskFullError."""
         self.average_batch_norm()
         tally = self.tally.over_ranks(self.world)
-        if not self.folder:
-            return
-        state = {
+        if self.folder:
+            save_last(self.folder, self.state_dict(tally))
+
+    def state_dict(self, tally: Tally) -> dict[str, Any]:
+        """Return the content of `last.pt`: tensors and plain values only. tally: of all ranks."""
+        return {
             "config": self.config.to_dict(),
             "threads": torch.get_num_threads(),
             "step": self.step,
@@ -254,17 +263,16 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "saved_at": time.time(),
         }
-        save_last(self.folder, state)
 
-    def restore(self, state: dict[str, Any], warning: str) -> None:
-        """Become what was saved."""
+    def load_state_dict(self, state: dict[str, Any], warning: str) -> None:
+        """Restore what `state_dict` returned; warning: from `load_last`. Raises DamagedError."""
         self.model.load_state_dict(state["model"])
         try:
             self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:  # of other weights: PyTorch's own words name none
+        except ValueError as error:  # another set of parameters; PyTorch's message names none
             raise DamagedError(
-                f"the checkpoint was written by another version of this program, which learned "
-                f"other weights of {self.config.model}: train it anew"
+                f"the checkpoint was written by another version of this program, which trained "
+                f"other weights of {self.config.model}: start a new run"
             ) from error
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -272,41 +280,23 @@ class Training:
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
         tally = state["tally"]
-        if self.world.rank == 0:  # the sums go on in one place, to be counted once
+        if self.world.rank == 0:  # the saved sums are of all ranks, and must count once
             self.tally.loss += tally["loss"].to(self.device)
             self.tally.correct += tally["correct"].to(self.device)
             self.tally.last = tally["last"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
 
 
-def load_own(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str] | None:
-    """As `load_last`, where the checkpoint is of a run that was told the same. Raises DamagedError.
-
-    A config.json that was altered, or a checkpoint of another run, would go on as neither.
-    """
-    loaded, told = load_last(folder), config.to_dict()
-    if loaded is None:
-        return None
-    saved = loaded[0]["config"]
-    for name in told.keys() & saved.keys():  # a later version may know other knobs
-        if told[name] != saved[name]:
-            raise DamagedError(
-                f"config.json of {folder.name} does not belong to its checkpoint: {name} is "
-                f"{told[name]!r}, and {saved[name]!r} there"
-            )
-    return loaded
-
-
 def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:
-    """The network at step 0: a function of the config, whatever was drawn before."""
+    """Return the network before its first step, on the CPU; it depends on the config alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = model_arguments(config, num_classes)
-        return build_model(network.pop("name"), **network)
+        arguments = model_arguments(config, num_classes)
+        return build_model(arguments.pop("name"), **arguments)
 
 
 def model_arguments(config: TrainConfig, num_classes: int) -> dict[str, Any]:
-    """The arguments of build_model, as model.json keeps them."""
+    """Return the arguments of build_model, as model.json keeps them."""
     return {
         "name": config.model,
         "num_classes": num_classes,

@@ -1,38 +1,41 @@
-"""What torchrun tells the processes it starts, in their environment. No torch here."""
+"""The environment variables that torchrun sets for the processes it starts. No torch here.
+
+Without torchrun every function returns what is true of a single process.
+"""
 
 import os
 
 
 def rank() -> int:
-    """Which of all processes this one is, from 0. The first also writes; alone, this is it."""
+    """Return the number of this process among all, from 0. The first one writes."""
     return env_int("RANK", 0)
 
 
 def size() -> int:
-    """How many processes train together, over all machines; 1 without torchrun."""
+    """Return how many processes train together, over all machines."""
     return env_int("WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
-    """Which of this machine's processes this one is, from 0: the number of its device."""
+    """Return the number of this process on this machine, from 0: the index of its device."""
     return env_int("LOCAL_RANK", 0)
 
 
 def local_size() -> int:
-    """How many of the processes are on this machine."""
+    """Return how many of the processes run on this machine."""
     return env_int("LOCAL_WORLD_SIZE", 1)
 
 
 def restarts() -> int:
-    """How often all of them were started again, because one was lost."""
+    """Return how often all processes were restarted because one was lost."""
     return env_int("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def restarts_left() -> int:
-    """How often that may happen from now on."""
+    """Return how many restarts remain."""
     return env_int("TORCHELASTIC_MAX_RESTARTS", 0) - restarts()
 
 
 def env_int(name: str, default: int) -> int:
-    """A number of the environment, or the default where torchrun did not start this process."""
+    """Return an environment variable as a number, or the default if it is not set."""
     return int(os.environ.get(name) or default)

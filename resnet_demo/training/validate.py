@@ -1,4 +1,4 @@
-"""Loss and accuracy on the validation split, during training."""
+"""Loss and accuracy on the validation split during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,37 +14,40 @@ from resnet_demo.training.state import Training
 
 @dataclass(frozen=True)
 class Validation:
-    """loss in nats, top1 as a fraction.
+    """Results on the validation split: loss in nats, top1 as a fraction.
 
-    outside: the threshold for pictures of something else, as model.json keeps it. None for a
-    network that computes NaN, and for one that answered on batch statistics: asked about a single
-    picture it answers otherwise, and its energies are others.
+    ood_threshold: the energy threshold for out-of-distribution images, in the form of model.json.
+    None if the network computes NaN, and None for validation in training mode: the energies of a
+    single image differ from those under batch statistics.
     """
 
     loss: float
     top1: float
-    outside: dict[str, Any] | None
+    ood_threshold: dict[str, Any] | None
 
 
 def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
-    """How good the network is by now, on batch statistics if the config has that fault.
+    """Evaluate the kept model on the validation split.
 
-    Each rank looks at its share of the images; with that fault at all of them, since batches then
-    have a say in the result. Raises StoppedError between two batches, or on all ranks when one was
-    stopped; the network is then as it was before.
+    Each rank evaluates its share of the images. With `validate_in_training_mode`, the tutorial's
+    fault, each rank evaluates all of them, because the result depends on the batches.
+
+    Raises StoppedError between two batches, on all ranks; the network is then as it was before.
     """
-    batches, as_article = training.batches, training.config.validate_in_training_mode
+    batches, in_training_mode = training.batches, training.config.validate_in_training_mode
     world, n = training.world, len(training.batches.val_labels)
-    shared = not as_article and n >= world.size
-    mine, stopped = world.share(n) if shared else slice(n), False
+    is_shared = not in_training_mode and n >= world.size
+    mine, stopped = world.share(n) if is_shared else slice(n), False
     training.average_batch_norm()
 
-    def between_batches(done: int, total: int) -> None:
-        # not where BatchNorm waits for all ranks, in each batch
-        if (shared or world.size == 1) and should_stop():
+    def on_batch(done: int, total: int) -> None:
+        # Unless it is shared, SyncBatchNorm makes the ranks wait for each other in every batch: one
+        # that stopped alone would leave the others waiting.
+        if (is_shared or world.size == 1) and should_stop():
             raise StoppedError("stopped during validation")
 
-    before = [b.clone() for b in training.kept_model.buffers()] if as_article else []
+    buffers = list(training.kept_model.buffers()) if in_training_mode else []
+    before = [buffer.clone() for buffer in buffers]
     try:
         with training.autocast():
             logits = predict(
@@ -52,20 +55,20 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
                 batches.preprocessing.prepare,
                 batches.val_images[mine],
                 batch_size=batches.val_batch_size,
-                training_mode=as_article,
-                on_batch=between_batches,
+                training_mode=in_training_mode,
+                on_batch=on_batch,
             )
     except StoppedError:
         stopped = True
     if world.any(stopped):
-        for buffer, old in zip(training.kept_model.buffers(), before, strict=as_article):
+        for buffer, old in zip(buffers, before, strict=True):
             buffer.copy_(old)
         raise StoppedError("stopped during validation")
-    if shared:
+    if is_shared:
         logits = world.concatenate(logits, n)
     labels = batches.val_labels.cpu()
     return Validation(
         loss=F.cross_entropy(logits, labels).item(),
         top1=(logits.argmax(1) == labels).float().mean().item(),
-        outside=None if as_article else ood_metric(logits),
+        ood_threshold=None if in_training_mode else ood_metric(logits),
     )

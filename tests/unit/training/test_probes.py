@@ -10,7 +10,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Probe, Probing, Resumed, from_line, to_dict, to_line
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.fit import fit, train_step
-from resnet_demo.training.probes import StepProbe, is_probed, probed_layers, round_off
+from resnet_demo.training.probes import StepProbe, is_probed, probed_layers, round_digits
 from resnet_demo.training.state import Training
 
 
@@ -40,7 +40,7 @@ def test_numbers_are_those_that_autograd_gives_by_hand(datasets, tiny, knobs):
 
     model.train()
     look = StepProbe(model)
-    train_step(training, x, labels, look=look)
+    train_step(training, x, labels, probe=look)
     seen = look.event(training)
     by_hand = [layer.weight.grad.norm().item() for layer in probed_layers(twin).values()]
     scales = [outputs[name].square().mean().sqrt().item() for name in probed_layers(twin)]
@@ -54,7 +54,7 @@ def test_looking_changes_nothing_and_leaves_no_hook(datasets, tiny):
     assert curve(seen) == curve(fit(plain, datasets))
     assert not told(fit(plain, datasets), Probe)
     model = nn.Sequential(nn.Conv2d(3, 2, 1))
-    with StepProbe(model).forward_pass():
+    with StepProbe(model).forward_hooks():
         pass
     assert not model[0]._forward_hooks
 
@@ -88,7 +88,7 @@ def test_which_steps_are_looked_into(step, every, seen):
 
 
 def test_what_json_cannot_hold_is_left_open():
-    assert [round_off(value) for value in (math.nan, math.inf, 0.123456)] == [None, None, 0.1235]
+    assert [round_digits(value) for value in (math.nan, math.inf, 0.123456)] == [None, None, 0.1235]
     probe = Probe(step=1, epoch=1, gradients=[1.5, None], activations=[0.0, 2e-9])
     line = to_line(probe)
     assert from_line(line) == probe
@@ -114,6 +114,6 @@ def test_no_gradient_is_kept_beyond_the_step(datasets, tiny):
     training = Training.begin(tiny(), datasets, None)
     x, labels = training.batches.train_batch(training.batches.plan(1), 0)
     look = StepProbe(training.model.train())
-    train_step(training, x, labels, look=look)
-    assert not any(length.requires_grad for length in look.lengths)
-    assert all(torch.is_tensor(scale) and scale.ndim == 0 for scale in look.scales.values())
+    train_step(training, x, labels, probe=look)
+    assert not any(length.requires_grad for length in look.gradient_norms)
+    assert all(torch.is_tensor(scale) and scale.ndim == 0 for scale in look.activation_rms.values())

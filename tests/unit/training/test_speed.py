@@ -77,17 +77,17 @@ def costs(monkeypatch, time):
 
 
 def test_a_quarter_of_the_calls_may_be_faster_and_the_first_does_not_count(watch, time):
-    assert watch.typical(time.work(90.0, 3.0, 1.0, 2.0, 50.0), 55.0, 2) == 2.0
+    assert watch.lower_quartile(time.work(90.0, 3.0, 1.0, 2.0, 50.0), 55.0, 2) == 2.0
     assert time.now == 146.0
 
 
 def test_as_many_calls_as_asked_for_are_timed_however_long_they_take(watch, time):
-    assert watch.typical(time.work(9.0, 5.0, 7.0, 1.0), 1.0, 2) == 5.0
-    assert watch.typical(time.work(9.0, 5.0, 7.0), 1.0, 1) == 5.0
+    assert watch.lower_quartile(time.work(9.0, 5.0, 7.0, 1.0), 1.0, 2) == 5.0
+    assert watch.lower_quartile(time.work(9.0, 5.0, 7.0), 1.0, 1) == 5.0
 
 
 def test_short_calls_are_timed_many_together_so_that_a_device_is_seldom_waited_for(watch, time):
-    assert watch.typical(time.work(0.001), 1.0, 2) == pytest.approx(0.001)
+    assert watch.lower_quartile(time.work(0.001), 1.0, 2) == pytest.approx(0.001)
     assert time.now == pytest.approx(1.0, abs=0.1)
     assert time.waits < 40
 
