@@ -8,7 +8,7 @@ import sys
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.limits import is_zero
+from resnet_demo.tasks.limits import is_zerogpu
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",  # nothing is told to anybody
@@ -28,7 +28,7 @@ def main() -> None:
         from resnet_demo.ui.train.zerogpu_panel import zerogpu_slice
 
         # Before anything else can touch CUDA.
-        gpu = zerogpu_slice() if is_zero(os.environ) else None
+        gpu = zerogpu_slice() if is_zerogpu(os.environ) else None
         access = Access.from_environment(os.environ)
         limits = Limits.from_environment(os.environ)
     except ConfigError as error:

@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from app import QUIET
-from resnet_demo.tasks.status import has_worker, request_stop, settle
+from resnet_demo.tasks.locks import has_worker
+from resnet_demo.tasks.status import reconcile_status, request_stop
 from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
@@ -177,7 +178,7 @@ class AppProcess:
         statuses = [*self.runs.rglob("status.json"), *self.data.glob(".tasks/*/status.json")]
         tasks = [path.parent for path in statuses]
         for folder in tasks:
-            status = settle(folder)
+            status = reconcile_status(folder)
             if status.is_live:
                 request_stop(folder)
                 if status.pid:

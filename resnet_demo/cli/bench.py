@@ -20,8 +20,8 @@ from resnet_demo.cli.common import (
 )
 from resnet_demo.config import TrainConfig, make_config, parse
 from resnet_demo.paths import Paths
+from resnet_demo.tasks.locks import DEVICE_LOCK
 from resnet_demo.tasks.process_setup import configure_process
-from resnet_demo.tasks.queue import DEVICE_LOCK
 
 STEP_FIELDS = (  # the fields that decide what a training step costs
     "recipe",
@@ -262,10 +262,10 @@ def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 def device_reserved(paths: Paths) -> Iterator[None]:
     """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
     configure_process()  # a benchmark must use the threads and the memory as a worker does
-    from resnet_demo.tasks.status import take
+    from resnet_demo.tasks.locks import try_lock
 
     paths.runs.mkdir(parents=True, exist_ok=True)
-    lock = take(paths.runs / DEVICE_LOCK)
+    lock = try_lock(paths.runs / DEVICE_LOCK)
     if lock is None:
         message = "a run is training on this device, so the results will be slower"
         print(f"resnet_demo bench: {message}", file=sys.stderr)

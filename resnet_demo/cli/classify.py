@@ -135,7 +135,7 @@ def check_one_file(field: str, files: list[str]) -> None:
 
 def load_index(run: Any, paths: Paths) -> Any:
     """Return the run's index of training images; make and store it first if there is none."""
-    from resnet_demo.tasks.image_indexes import Indexing
+    from resnet_demo.tasks.image_indexes import ImageIndexes
     from resnet_demo.tasks.launcher import Launcher
 
     has_progress = False
@@ -146,7 +146,7 @@ def load_index(run: Any, paths: Paths) -> Any:
         show_progress(f"{run.id}: {done:,} of {total:,} training images")
 
     try:
-        return Indexing(Launcher(paths)).made(run, on_batch)
+        return ImageIndexes(Launcher(paths)).get_or_build(run, on_batch)
     finally:
         if has_progress:
             end_progress()

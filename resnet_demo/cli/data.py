@@ -73,14 +73,13 @@ def show(args: argparse.Namespace, paths: Paths) -> None:
 def get(args: argparse.Namespace, paths: Paths) -> None:
     """Download a dataset; Ctrl-C stops, and the next call continues the download."""
     from resnet_demo.data.store import Datasets
-    from resnet_demo.tasks import data_work
-    from resnet_demo.tasks.datasets import DataTasks
+    from resnet_demo.tasks.datasets import DataTasks, run_download
     from resnet_demo.tasks.launcher import Launcher
 
     folder, lock = DataTasks(Launcher(paths)).make_get(args.name)
     try:
         with signals_stop(folder):
-            data_work.get(folder, paths, show_transfer)
+            run_download(folder, paths, show_transfer)
     finally:
         os.close(lock)
         end_progress()
@@ -107,9 +106,9 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
 
 def delete(args: argparse.Namespace, paths: Paths) -> None:
     """Delete a dataset that no live run uses."""
-    from resnet_demo.tasks.caller import Caller
     from resnet_demo.tasks.datasets import DataTasks
     from resnet_demo.tasks.launcher import Launcher
+    from resnet_demo.tasks.limits import Caller
 
     DataTasks(Launcher(paths)).delete(args.name, Caller())
     print_result({"name": args.name, "deleted": True}, f"{args.name} is deleted", args.json)

@@ -72,14 +72,14 @@ def run_learn(args: argparse.Namespace, paths: Paths) -> int:
     """Train the runs one after the other; a stop ends all, and `learn resume` continues them."""
     from resnet_demo.runs.groups import group_of
     from resnet_demo.tasks.launcher import Launcher
-    from resnet_demo.tasks.run_groups import Comparing
+    from resnet_demo.tasks.run_groups import RunGroups
 
     launcher = Launcher(paths)
     if args.what == "resume":
         return resume(launcher, group_of(launcher.runs, args.group), args)
     if args.what == "record":
         return record_group(launcher, group_of(launcher.runs, args.group), args)
-    name, made = Comparing(launcher).make(args.what, lesson_arms(args))
+    name, made = RunGroups(launcher).make(args.what, lesson_arms(args))
     print_result({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", args.json)
     return train_all(launcher, made, args.json)
 
@@ -100,9 +100,9 @@ def train_all(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
 
 def resume(launcher: Any, group: Any, args: argparse.Namespace) -> int:
     """Continue the runs of the group that have not finished."""
-    from resnet_demo.tasks.status import settle
+    from resnet_demo.tasks.status import reconcile_status
 
-    rest = [run for run in group.runs if settle(run.path).state != "finished"]
+    rest = [run for run in group.runs if reconcile_status(run.path).state != "finished"]
     return train_all(launcher, [(run, launcher.requeue(run)) for run in rest], args.json)
 
 

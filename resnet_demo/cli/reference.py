@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields
 from resnet_demo.cli import make_parser
 from resnet_demo.cli.common import FIELD_OPTIONS
 from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig
-from resnet_demo.tasks.limits import Limits, variable
+from resnet_demo.tasks.limits import Limits, limit_variable
 
 COMMAND = "python -m resnet_demo.cli.reference > docs/reference.md"
 PROGRAM = "python -m resnet_demo"
@@ -263,7 +263,7 @@ def environment() -> Iterator[str]:
     """Yield the table of environment variables."""
     yield "## Environment variables"
     limits = [
-        (variable(limit.name), f"{limit.default:,}", f"public app: {limit.metadata['help']}")
+        (limit_variable(limit.name), f"{limit.default:,}", f"public app: {limit.metadata['help']}")
         for limit in fields(Limits)
     ]
     rows = [[code(name), default, text] for name, default, text in (*ENVIRONMENT, *limits)]

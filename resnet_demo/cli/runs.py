@@ -28,8 +28,8 @@ def add(verbs: Any) -> None:
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     """List, show, delete or pack runs."""
     from resnet_demo.runs.store import Runs
-    from resnet_demo.tasks.launcher import discard
-    from resnet_demo.tasks.snapshot import look, summary, summary_text
+    from resnet_demo.tasks.launcher import move_to_trash
+    from resnet_demo.tasks.snapshot import snapshot_dict, summary, summary_text
 
     if args.folder is not None and args.what != "pack":
         raise ConfigError(f"runs {args.what} takes no folder, got {str(args.folder)!r}")
@@ -45,11 +45,11 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     if args.what == "pack":
         pack_run(run, args, paths)
     elif args.what == "delete":
-        discard(run)
+        move_to_trash(run)
         text = f"{run.id} is in the trash folder"
         print_result({"run": run.id, "deleted": True}, text, args.json)
     else:
-        snapshot = look(run)
+        snapshot = snapshot_dict(run)
         text = "\n".join([summary_text(summary(run)), *epoch_lines(snapshot)])
         print_result(snapshot, text, args.json)
 

@@ -69,10 +69,10 @@ def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | 
 
 def resume(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
     """Return the requeued run and its lock; the lock is None if the run has finished."""
-    from resnet_demo.tasks.status import settle
+    from resnet_demo.tasks.status import reconcile_status
 
     run = find_run(launcher.runs, name)
-    if settle(run.path).state == "finished":
+    if reconcile_status(run.path).state == "finished":
         values = {"run": run.id, "state": "finished"}
         print_result(values, f"run {run.id} is finished", as_json)
         return run, None

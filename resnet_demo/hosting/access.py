@@ -17,9 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.limits import is_public
-from resnet_demo.tasks.throttle import Throttle
+from resnet_demo.tasks.limits import Caller, Throttle, is_public
 
 OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 MIN_TOKEN_LENGTH = 16

@@ -55,7 +55,7 @@ class OwnerLogin:
             response.delete_cookie(COOKIE)
             return response
         token, address = self.access.token, self.access.address(request)
-        if (seconds := token.wait(address)) > 0:
+        if (seconds := token.wait_s(address)) > 0:
             message = f"Too many wrong tokens: wait {int(seconds) + 1} s."
             headers = {"retry-after": str(int(seconds) + 1)}
             return HTMLResponse(PAGE.format(message=message), 429, headers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.paths import REPOSITORY
-from resnet_demo.tasks.limits import Limits, variable
+from resnet_demo.tasks.limits import Limits, limit_variable
 
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE = "resnet_demo"
@@ -37,7 +37,10 @@ STRAY = ("last*.pt*", "worker.log", "*.lock", ".env", ".cache", ".tasks", ".tras
 VARIABLES = {
     "RESNET_DEMO_OWNERS": "who may train beside its author: names at Hugging Face, by commas",
     "RESNET_DEMO_HOSTS": "other names under which the app may be asked, where a proxy gives it one",
-    **{variable(one.name): f"{one.metadata['help']} ({one.default:,})" for one in fields(Limits)},
+    **{
+        limit_variable(one.name): f"{one.metadata['help']} ({one.default:,})"
+        for one in fields(Limits)
+    },
 }
 SECRETS_GIVEN = {
     "OAUTH_CLIENT_SECRET": "the Space makes it for `hf_oauth: true`; there is nothing to be set",

@@ -8,8 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resnet_demo.hosting.access import Access
-from resnet_demo.tasks.limits import Limits
-from resnet_demo.tasks.throttle import Throttle
+from resnet_demo.tasks.limits import Limits, Throttle
 
 PATHS = ("/gradio_api/upload", "/upload")
 MB = 10**6
@@ -41,14 +40,14 @@ class UploadLimits:
         if not (told.isascii() and told.isdigit()):  # else nobody knows how much will come
             return PlainTextResponse("an upload must say how long it is\n", 411)
         size = -(-int(told[:20]) // MB)
-        wait = self.megabytes.wait(caller.name, size)
+        wait = self.megabytes.wait_s(caller.name, size)
         if size > limits.uploads or wait > 0:
             later = "" if size > limits.uploads else f": try again in {int(wait) + 1} s"
             most = f"at most {limits.uploads} MB may be uploaded within 10 minutes"
             return PlainTextResponse(f"{most}{later}\n", 413 if not later else 429)
         if shutil.disk_usage(existing(self.folder)).free < FREE + size * MB:
             return PlainTextResponse("there is no room for uploads at the moment\n", 507)
-        self.megabytes.note(caller.name, size)
+        self.megabytes.record(caller.name, size)
         return None
 
 

@@ -1,136 +1,144 @@
-"""Fetching, surveying, importing and deleting datasets. What the page, the API and the command
-line call alike.
+"""Downloading, surveying, importing and deleting datasets, for the page, the API and the CLI.
 
-Their tasks lie in a hidden folder of the data root, one of a kind: a new one takes the place of
-the one before, once that has ended.
+Their tasks are in a hidden folder of the data root, one of each kind: a new one replaces the last,
+once that has ended.
 """
 
-import json
 import os
 import shutil
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from resnet_demo.data.importer.import_images import check_import
+from resnet_demo.data.cifar10.get import DownloadProgress, get_cifar10
+from resnet_demo.data.cifar10.sources import cifar10_sources
+from resnet_demo.data.importer.import_images import check_import, import_images
+from resnet_demo.data.importer.scan import scan_source
+from resnet_demo.data.importer.survey import write_survey
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.base import (
+    Progress,
+    create_request,
+    enter_state,
+    read_request,
+    remove_locked,
+    run_task,
+)
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.snapshot import status_of
-from resnet_demo.tasks.status import Status, new_task, settle, take_over
+from resnet_demo.tasks.limits import Caller, is_live
+from resnet_demo.tasks.status import Status, acquire_worker_lock, read_status, reconcile_status
 
-KINDS = {"get": "a download", "survey": "a look into images", "import": "an import"}
+KINDS = {"get": "a download", "survey": "a scan of images", "import": "an import"}
 
 
 class DataTasks:
-    """What may be done to the datasets of a launcher's paths."""
+    """The tasks that change the datasets of a launcher's data root."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher, self.datasets = launcher, launcher.datasets
         self.root = launcher.paths.data / ".tasks"
 
     def folder(self, kind: str) -> Path:
-        """Where the task of a kind lies, there or not."""
+        """Return the folder of the task of a kind, which may be missing."""
         return self.root / kind
 
     def status(self, kind: str) -> Status | None:
-        """How the latest task of a kind stands; None where there was none.
-
-        One whose status is damaged has failed: a new one takes its place.
-        """
+        """Return the status of the latest task of a kind, or None; a damaged one has failed."""
         folder = self.folder(kind)
         try:
-            return settle(folder) if folder.exists() else None
+            return reconcile_status(folder) if folder.exists() else None
         except DamagedError as error:
             return Status(state="failed", message=str(error))
 
-    def told(self, kind: str) -> dict:
-        """What the latest task of a kind was asked; empty where there was none."""
+    def request(self, kind: str) -> dict[str, Any]:
+        """Return the request of the latest task of a kind; empty if there was none."""
         try:
-            return json.loads((self.folder(kind) / "task.json").read_text("utf-8"))
+            return read_request(self.folder(kind))
         except FileNotFoundError:
             return {}
 
     def get(self, name: str, caller: Caller) -> Path:
-        """Start fetching a dataset; the task's folder. Raises ConfigError."""
-        caller.must_own("fetch a dataset")
+        """Start to download a dataset; return the task's folder. Raises ConfigError."""
+        caller.require_owner("download a dataset")
         return self._spawn("get", *self.make_get(name))
 
     def make_get(self, name: str) -> tuple[Path, int]:
-        """A queued download, and the lock of its worker to come."""
+        """Queue a download; return its folder and the lock for its worker. Raises ConfigError."""
         if name != "cifar10":
-            raise ConfigError.rule("name", "cifar10, the only one that is fetched", name)
+            raise ConfigError.rule("name", "cifar10, the only dataset to download", name)
         if name in self.datasets.names():
             raise ConfigError(f"{name} is on this machine already", "name")
         return self._make("get", {"name": name})
 
     def survey(self, source: Path, caller: Caller, *, keep: bool = False) -> Path:
-        """Start looking into a folder or an archive of images; the task's folder.
+        """Start to scan a folder or an archive of images; return the task's folder.
 
-        keep: the file is an upload that will not stay where it is: it is kept with the task.
-        Raises ConfigError, NotFoundError.
+        keep: the file is an upload that will be removed elsewhere; it is stored with the task.
+        Raises: ConfigError, NotFoundError.
         """
-        caller.must_own("bring images")
+        caller.require_owner("import images")
         if not source.exists():
             raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
-        self._must_be_over("import")  # which may read what the last survey kept
+        self._check_ended("import")  # it may read the upload of the last survey
         folder = self.folder("survey")
-        kept = folder / "source" / source.name if keep else source.absolute()
-        _, lock = self._make("survey", {"source": str(kept)})
+        stored = folder / "source" / source.name if keep else source.absolute()
+        _, lock = self._make("survey", {"source": str(stored)})
         if keep:
-            keep_upload(source, kept, folder, lock)
+            store_upload(source, stored, folder, lock)
         return self._spawn("survey", folder, lock)
 
     def import_surveyed(self, name: str, size: int, caller: Caller) -> Path:
-        """Start importing what was looked into; the task's folder. Raises ConfigError."""
-        caller.must_own("import a dataset")
+        """Start to import what was surveyed; return the task's folder. Raises ConfigError."""
+        caller.require_owner("import a dataset")
         status = self.status("survey")
         if status is None or status.state != "finished":
-            raise ConfigError("choose images and look into them first", "source")
-        source = Path(self.told("survey")["source"])
+            raise ConfigError("choose images and scan them first", "source")
+        source = Path(self.request("survey")["source"])
         return self._spawn("import", *self.make_import(name, source, size, surveyed=True))
 
     def make_import(
         self, name: str, source: Path, size: int, *, surveyed: bool = False
     ) -> tuple[Path, int]:
-        """A queued import, and the lock of its worker to come. Raises ConfigError."""
+        """Queue an import; return its folder and the lock for its worker. Raises ConfigError."""
         check_import(name, size)
         if name in self.datasets.names():
             raise ConfigError(f"there is already a dataset named {name!r}", "name")
-        told = {"name": name, "size": size, "source": str(source), "surveyed": surveyed}
-        return self._make("import", told)
+        request = {"name": name, "size": size, "source": str(source), "surveyed": surveyed}
+        return self._make("import", request)
 
     def cancel(self, kind: str, caller: Caller) -> None:
-        """Ask the task of a kind to end; what it has downloaded so far is kept."""
-        caller.must_own("cancel")
+        """Ask the task of a kind to stop; a download keeps what it has for the next time."""
+        caller.require_owner("cancel")
         if self.status(kind) is not None:
             self.launcher.stop_task(self.folder(kind))
 
-    def forget(self, kind: str, caller: Caller) -> None:
-        """Remove what an ended task left, an upload say. Raises ConfigError while it is live."""
-        caller.must_own("remove")
+    def discard(self, kind: str, caller: Caller) -> None:
+        """Remove an ended task and its files. Raises ConfigError if it is live."""
+        caller.require_owner("remove")
         self._remove(kind)
 
     def delete(self, name: str, caller: Caller) -> None:
-        """Delete a dataset from disk. Raises ConfigError where a live run uses it."""
-        caller.must_own("delete a dataset")
-        users = [run.id for run in self.users(name) if is_live(run)]
+        """Delete a dataset from disk. Raises ConfigError if a live run uses it."""
+        caller.require_owner("delete a dataset")
+        users = [run.id for run in self.runs_using(name) if not run.shipped and is_live(run.path)]
         if users:
             raise ConfigError(f"{name} is used by {users[0]}: stop that run first", "name")
         self.datasets.delete(name)
-        bring = self.status("import")
-        if bring and not bring.is_live and self.told("import").get("name") == name:
-            self._remove("import")  # it says that the dataset can be chosen
+        status = self.status("import")
+        if status and not status.is_live and self.request("import").get("name") == name:
+            self._remove("import")  # its message says that the dataset is ready
 
-    def users(self, name: str) -> list[Run]:
-        """The runs that were told to train on a dataset."""
+    def runs_using(self, name: str) -> list[Run]:
+        """Return the runs whose config names the dataset."""
         return [run for run in self.launcher.runs.list() if dataset_of(run) == name]
 
-    def _make(self, kind: str, told: dict) -> tuple[Path, int]:
+    def _make(self, kind: str, request: dict[str, Any]) -> tuple[Path, int]:
         self._remove(kind)
         try:
-            lock = new_task(self.folder(kind), {"task.json": json.dumps(told, indent=2).encode()})
-        except ConfigError as error:  # somebody else asked a moment ago
+            lock = create_request(self.folder(kind), request)
+        except ConfigError as error:  # another process was faster
             raise busy(kind) from error
         return self.folder(kind), lock
 
@@ -138,39 +146,92 @@ class DataTasks:
         self.launcher.spawn(kind, folder, lock)
         return folder
 
-    def _must_be_over(self, kind: str) -> None:
+    def _check_ended(self, kind: str) -> None:
         status = self.status(kind)
         if status is not None and status.is_live:
             raise busy(kind)
 
     def _remove(self, kind: str) -> None:
-        folder = self.folder(kind)
-        if not folder.exists():
-            return
-        if self.status(kind).is_live:
-            raise busy(kind)
-        lock = take_over(folder)  # waits for a worker on its way out
-        try:
-            away = folder.with_name(f".{kind}-{time.monotonic_ns()}")
-            folder.rename(away)
-            shutil.rmtree(away)
-        finally:
-            os.close(lock)
+        self._check_ended(kind)
+        if (folder := self.folder(kind)).exists():
+            remove_locked(folder, acquire_worker_lock(folder))
 
 
-def keep_upload(source: Path, kept: Path, folder: Path, lock: int) -> None:
-    """Put the file into the task's folder, or take the task back. Raises DemoError."""
+def run_download(
+    folder: Path, paths: Paths, on_progress: Callable[[DownloadProgress], None] | None = None
+) -> None:
+    """Download CIFAR-10 from the first source that delivers it. Raises as `run_task`."""
+
+    def work(progress: Progress) -> str:
+        def report(now: DownloadProgress) -> None:
+            progress(now.done, now.total, unit=now.unit, rate=now.rate, message=now.message)
+            if on_progress:
+                on_progress(now)
+
+        enter_state(folder, "running", "looking for a copy")
+        sources = cifar10_sources(paths.cifar10_copy)
+        info = get_cifar10(paths.data, sources, report=report, should_stop=progress.should_stop)
+        return f"{info.train + info.test:,} images: {info.source}"
+
+    run_task(folder, "looking for a copy", work)
+
+
+def run_survey(folder: Path, paths: Paths) -> None:
+    """Scan the requested source and write the survey into the folder. Raises as `run_task`.
+
+    An upload that cannot be imported afterwards, because the scan failed or stopped, is removed.
+    """
+    source = Path(read_request(folder)["source"])
+
+    def work(progress: Progress) -> str:
+        enter_state(folder, "running", "scanning the images")
+        write_survey(folder, scan_source(source, progress=without_unit(progress)))
+        return ""
+
     try:
-        kept.parent.mkdir()
-        link_or_copy(source, kept)
+        run_task(folder, "opening the images", work)
+    finally:
+        if read_status(folder).state != "finished":
+            shutil.rmtree(folder / "source", ignore_errors=True)
+
+
+def run_import(folder: Path, paths: Paths) -> None:
+    """Import the requested source and remove an upload made for it. Raises as `run_task`."""
+    request = read_request(folder)
+
+    def work(progress: Progress) -> str:
+        enter_state(folder, "running", "reading the images")
+        info = import_images(
+            paths.data,
+            request["name"],
+            Path(request["source"]),
+            size=request["size"],
+            progress=without_unit(progress),
+        )
+        if request["surveyed"]:
+            shutil.rmtree(folder.with_name("survey"), ignore_errors=True)
+        return f"{info.train:,} training and {info.test:,} test images in {info.name}"
+
+    run_task(folder, "opening the images", work)
+
+
+def without_unit(progress: Progress) -> Callable[[int, int | None, str], None]:
+    """Return a callback for imports, whose packed bytes or files mean nothing to a person."""
+    return lambda done, total, message: progress(done, total, message=message)
+
+
+def store_upload(source: Path, target: Path, folder: Path, lock: int) -> None:
+    """Put an upload into the task's folder, or remove the task. Raises DemoError."""
+    try:
+        target.parent.mkdir()
+        link_or_copy(source, target)
     except OSError as error:
-        os.close(lock)
-        shutil.rmtree(folder)
-        raise DemoError(f"the upload could not be kept: {error.strerror or error}") from error
+        remove_locked(folder, lock)
+        raise DemoError(f"the upload could not be stored: {error.strerror or error}") from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name, at once where both are on one disk."""
+    """Give a file a second name, at once if both are on one disk, else copy it."""
     try:
         os.link(source, target)
     except OSError:
@@ -178,20 +239,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def busy(kind: str) -> ConfigError:
-    """The error for a second task of a kind."""
-    return ConfigError(f"{KINDS[kind]} is going on already: wait for it, or cancel it", "task")
-
-
-def is_live(run: Run) -> bool:
-    """Whether a run waits or trains; a damaged one does not."""
-    try:
-        return status_of(run).is_live
-    except DamagedError:
-        return False
+    """Return the error for a second task of a kind."""
+    return ConfigError(f"{KINDS[kind]} is running already: wait for it, or cancel it", "task")
 
 
 def dataset_of(run: Run) -> str | None:
-    """The dataset a run was told to train on; None where that is damaged."""
+    """Return the dataset of a run; None if its config is damaged."""
     try:
         return run.config().dataset
     except DamagedError:

@@ -1,4 +1,4 @@
-"""Room on the disk: looked for before a run starts, and some kept back to tell that it ran out.
+"""Disk space: checked before a run starts, with a reserve that lets a full disk be reported.
 
 No torch here.
 """
@@ -11,23 +11,23 @@ from resnet_demo.files import free_bytes, full_told
 from resnet_demo.models.counts import count
 
 RESERVE = ".reserve"
-RESERVE_BYTES = 128 * 1024  # what status.json and the last lines of a log need, many times over
-FLOAT = 4  # bytes
-SLOTS = {"sgd": 1, "muon": 1, "adamw": 2}  # numbers that an optimizer keeps for each weight
-COPIES = 3  # last.pt, the one before, and the one that is being written
-REST = 5_000_000  # bytes: log, counters, small files
+RESERVE_BYTES = 128 * 1024  # many times what status.json and the last lines of a log need
+FLOAT_BYTES = 4
+OPTIMIZER_SLOTS = {"sgd": 1, "muon": 1, "adamw": 2}  # numbers that it stores for each weight
+CHECKPOINTS = 3  # last.pt, the one before, and the one that is being written
+OTHER_BYTES = 5_000_000  # log, buffers, small files
 
 
 def needed_bytes(config: TrainConfig, num_classes: int) -> int:
-    """What a run may put on the disk at once."""
+    """Return the most bytes that a run has on the disk at once."""
     parameters = count(config.model, num_classes, config.image_size, config.stem).parameters
-    checkpoint = FLOAT * parameters * (1 + SLOTS[config.optimizer])
-    weights = 2 * FLOAT * parameters  # the best ones, and those that replace them
-    return COPIES * checkpoint + weights + REST
+    checkpoint = FLOAT_BYTES * parameters * (1 + OPTIMIZER_SLOTS[config.optimizer])
+    weights = 2 * FLOAT_BYTES * parameters  # the kept ones, and those that replace them
+    return CHECKPOINTS * checkpoint + weights + OTHER_BYTES
 
 
-def check_room(config: TrainConfig, num_classes: int, folder: Path) -> None:
-    """Before a run of that config starts or goes on in the folder. Raises DiskFullError."""
+def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> None:
+    """Raise DiskFullError unless a run of that config can start or continue in the folder."""
     needed, free = needed_bytes(config, num_classes), free_bytes(folder)
     if folder.is_dir():
         free += sum(file.stat().st_size for file in folder.glob("*last*.pt"))  # replaced one by one
@@ -35,22 +35,22 @@ def check_room(config: TrainConfig, num_classes: int, folder: Path) -> None:
         raise DiskFullError.needing(needed, free, f"the checkpoints of {config.model}")
 
 
-def keep_back(folder: Path) -> None:
-    """Take the reserve, for `give_back`. Raises DiskFullError."""
+def create_reserve(folder: Path) -> None:
+    """Occupy space that `release_reserve` frees. Raises DiskFullError."""
     with full_told(folder, RESERVE_BYTES, "the log"):
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a kill left half-written, of the files that a worker alone writes. For a worker.
-
-    A checkpoint's own temporary file has one name, and the next save takes it.
-    """
-    for what in (".last*.tmp", ".model*.tmp"):
-        for file in folder.glob(what):
-            file.unlink(missing_ok=True)
-
-
-def give_back(folder: Path) -> None:
-    """Let go of the reserve: there is room now for a few lines."""
+def release_reserve(folder: Path) -> None:
+    """Free the reserve, for the last lines of the log and the status."""
     (folder / RESERVE).unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove half-written files that only a worker writes; for a worker that starts.
+
+    A checkpoint's temporary file has a fixed name: the next save replaces it.
+    """
+    for pattern in (".last*.tmp", ".model*.tmp"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)

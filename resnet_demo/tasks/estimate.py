@@ -1,34 +1,56 @@
-"""How long a run would take, from what was measured on this machine. No torch here.
+"""How long a run would take, from measurements on this machine. No torch here.
 
-An earlier run is the best measurement; where there is none of the same work, a few steps of that
-network on noise tell (`measuring`).
+An earlier run is the best measurement; where none did the same work, a speed test is (a few steps
+of that network on noise: `speed_tests`). Results of speed tests are stored in a file beside the
+runs. A damaged file counts as empty, and the next speed test rewrites it.
 """
 
+import json
+import os
+import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.image_sizes import image_sizes, relative_cost
 from resnet_demo.data.splits import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import mark
+from resnet_demo.files import mark, write_atomically
+from resnet_demo.json_files import build, read_json
 from resnet_demo.lru import LRU
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks import speeds
-from resnet_demo.tasks.speeds import SAME_WORK
 
-SAME_SHARES = ("val_share", "train_images")  # an epoch's time has its validation in it
-SAME_BATCH = 2  # a batch up to so many times as large takes about as long an image
-MAX_SPEEDS = 2000  # runs whose speed is remembered
+if TYPE_CHECKING:  # torch
+    from resnet_demo.training.speed import Speed
+
+SAME_WORK = (  # fields on which the time of an image depends, besides the batch size
+    "model",
+    "stem",
+    "batch_norm",
+    "image_size",
+    "precision",
+    "optimizer",
+    "compile",
+    "collect_garbage",
+)
+SAME_SHARES = ("val_share", "train_images")  # an epoch's time includes its validation
+MAX_BATCH_RATIO = 2  # up to which two batch sizes take about the same time an image
+HIDDEN_FOLDER = ".tasks"  # under the root of runs; no run
+MAX_STORED = 500  # results of speed tests; the oldest goes
+MAX_SPEEDS = 2000  # runs whose speed is cached
+SPEED_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # they change the speed
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected seconds; the run that they were measured in, or when a measurement was made.
+    """An expected duration in seconds, and its source: a run, or else a speed test.
 
-    run_id: empty where it was no run. measured_at: Unix seconds, 0 where it was one.
+    run_id: empty for a speed test. measured_at: Unix seconds of the speed test, 0 for a run.
     """
 
     seconds: float
@@ -36,18 +58,27 @@ class Estimate:
     measured_at: float = 0.0
 
 
-class RunSpeeds:
-    """The measured seconds per image of runs, read again only when a log has changed.
+@dataclass(frozen=True)
+class StoredSpeed:
+    """Seconds for a training image and for a validation image; time: Unix seconds."""
 
-    Thread-safe. The page asks at each change of its form: reading every log each time would take
-    seconds on a machine with many long runs.
+    train: float
+    val: float
+    time: float
+
+
+class RunSpeeds:
+    """The measured seconds for an image of runs, read again only when a log has changed.
+
+    Thread-safe. The page needs them at each change of its form, and reading every log each time
+    would take seconds on a machine with many long runs.
     """
 
     def __init__(self) -> None:
         self.cached: LRU[str, tuple[object, float | None]] = LRU(MAX_SPEEDS)
 
     def __call__(self, run: Run) -> float | None:
-        """Return the seconds for each full-sized image. Raises DamagedError."""
+        """Return the seconds for a full-sized image. Raises DamagedError."""
         log, key = run.log(), str(run.path)
         version = mark(log.path), log.size()
         entry = self.cached.get(key)
@@ -58,7 +89,7 @@ class RunSpeeds:
 
 
 def read_speed(run: Run) -> float | None:
-    """Return a run's seconds for each full-sized image, from its whole log. Raises DamagedError."""
+    """Return a run's seconds for a full-sized image, from its whole log. Raises DamagedError."""
     view = RunView(run.log())
     view.refresh()
     return seconds_per_image(view, run.config())
@@ -70,62 +101,122 @@ def estimate(
     runs: Runs,
     speed_of: Callable[[Run], float | None] = read_speed,
 ) -> Estimate | None:
-    """From the newest run here of the same work, else from a measurement; None without either.
+    """Return the duration of a run, from the newest run of the same work, else a speed test.
 
-    A run's rate counts validation too: what an epoch took, an image. A run that has no whole epoch
-    yet gives its training rate.
+    Return None without either. A run's speed includes validation: what an epoch took, per training
+    image. A run without a whole epoch gives its training speed.
     """
-    if known := estimate_from_runs(config, info, runs, speed_of=speed_of):
-        return known
-    found = speeds.find(runs.root, speeds.work_of(config, info))
-    if found is None:
+    if found := estimate_from_runs(config, info, runs, speed_of=speed_of):
+        return found
+    speed = find_speed(runs.root, workload(config, info))
+    if speed is None:
         return None
     train, val = split_sizes(config, info.train)
-    seconds = config.epochs * (
-        train * found.train * relative_cost(image_sizes(config)) + val * found.val
-    )
-    return Estimate(seconds, measured_at=found.time)
+    cost = relative_cost(image_sizes(config))
+    seconds = config.epochs * (train * speed.train * cost + val * speed.val)
+    return Estimate(seconds, measured_at=speed.time)
 
 
 def estimate_from_runs(
     config: TrainConfig,
     info: DatasetInfo,
     runs: Runs,
-    counts: Callable[[Run], bool] = lambda run: True,
+    accept: Callable[[Run], bool] = lambda run: True,
     speed_of: Callable[[Run], float | None] = read_speed,
 ) -> Estimate | None:
-    """The same from runs alone, of those that count."""
+    """Return the duration according to the newest accepted run of the same work, or None."""
     train, _ = split_sizes(config, info.train)
+    full_sized = config.epochs * train * relative_cost(image_sizes(config))  # images
     for run in runs.list():
         try:
-            if run.shipped or not counts(run) or not same_work(run.config(), config):
+            if run.shipped or not accept(run) or not is_same_work(run.config(), config):
                 continue
         except DamagedError:
             continue
         seconds = speed_of(run)
         if seconds:
-            return Estimate(
-                config.epochs * train * seconds * relative_cost(image_sizes(config)), run.id
-            )
+            return Estimate(full_sized * seconds, run.id)
     return None
 
 
-def same_work(one: TrainConfig, other: TrainConfig) -> bool:
-    """Whether an image costs about the same in both."""
-    batches = one.batch_size, other.batch_size
-    alike = max(batches) <= SAME_BATCH * min(batches)
-    names = (*SAME_WORK, *SAME_SHARES)
-    return alike and all(getattr(one, name) == getattr(other, name) for name in names)
+def is_same_work(a: TrainConfig, b: TrainConfig) -> bool:
+    """Return whether an image takes about the same time with both configs."""
+    batches = a.batch_size, b.batch_size
+    if max(batches) > MAX_BATCH_RATIO * min(batches):
+        return False
+    return all(getattr(a, name) == getattr(b, name) for name in (*SAME_WORK, *SAME_SHARES))
 
 
 def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
-    """Seconds of the median epoch for each full-sized image trained on, or of recent steps."""
+    """Return the seconds for a full-sized training image: of the median epoch, or recent steps."""
     if view.started and view.epochs:
-        images, each = config.batch_size, view.started.steps_per_epoch
-        done = [(e.seconds, images * view.work(e.step - each, e.step)) for e in view.epochs]
-        costs = sorted(seconds / work for seconds, work in done if work > 0)
+        images, steps = config.batch_size, view.started.steps_per_epoch
+        epochs = [(e.seconds, images * view.work(e.step - steps, e.step)) for e in view.epochs]
+        costs = sorted(seconds / images for seconds, images in epochs if images > 0)
         return costs[len(costs) // 2] if costs else None
     rate = view.images_per_s() if len(view.steps) > 5 else None
     if not rate:
         return None
     return (config.image_size / (view.side or config.image_size)) ** 2 / rate
+
+
+def workload(config: TrainConfig, info: DatasetInfo) -> dict[str, Any]:
+    """Return what the time of an image depends on, ready for JSON.
+
+    stored_size: pixels, before resizing.
+    """
+    fields = {name: getattr(config, name) for name in (*SAME_WORK, "batch_size")}
+    return {**fields, "stored_size": info.size, "machine": machine_name()}
+
+
+def machine_name() -> str:
+    """Return a name of this machine with what changes its speed, found without torch."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    variables = [f"{name}={os.environ[name]}" for name in SPEED_VARIABLES if name in os.environ]
+    return " ".join([platform.node(), platform.machine(), f"{cores} cores", *gpus, *variables])
+
+
+def find_speed(root: Path, work: dict[str, Any]) -> StoredSpeed | None:
+    """Return the newest speed of that workload under a root of runs, or None."""
+    rows = [row for row in read_speeds(root) if row["work"] == work]
+    return max(
+        (build(StoredSpeed, row) for row in rows), key=lambda speed: speed.time, default=None
+    )
+
+
+def store_speed(root: Path, work: dict[str, Any], speed: "Speed") -> None:
+    """Store a speed, replacing the older one of that workload. For the speed test's worker only."""
+    others = [row for row in read_speeds(root) if row["work"] != work]
+    row = {"work": work, "time": time.time(), **vars(speed)}
+    rows = sorted([*others, row], key=lambda row: row["time"])[-MAX_STORED:]
+    speeds_file(root).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(speeds_file(root), (json.dumps(rows, indent=1) + "\n").encode())
+
+
+def speed_test_folder(root: Path) -> Path:
+    """Return the folder of the speed test's task, under a root of runs."""
+    return root / HIDDEN_FOLDER / "measure"
+
+
+def speeds_file(root: Path) -> Path:
+    """Return the file of stored speeds, under a root of runs."""
+    return root / HIDDEN_FOLDER / "speeds.json"
+
+
+def read_speeds(root: Path) -> list[dict[str, Any]]:
+    """Return the rows of the file; an empty list if it is damaged or missing."""
+    try:
+        rows = read_json(speeds_file(root))
+    except DamagedError:
+        return []
+    return rows if isinstance(rows, list) and all(map(is_valid_row, rows)) else []
+
+
+def is_valid_row(row: Any) -> bool:
+    """Return whether a row has a workload and a speed."""
+    try:
+        return build(StoredSpeed, row).train > 0 and "work" in row
+    except ValueError:
+        return False

@@ -1,11 +1,13 @@
-"""What a public app allows, read from the environment in one place; a person's own has no limits.
+"""Who may do what, and how often: the caller of a request, and the limits of a public app.
 
-A limit is written once: its default and what it is of stand beside the field, its variable is
-RESNET_DEMO_MAX_ and its name.
+Limits are read from the environment; a person's own app has none. Each is written once, as a field
+of `Limits` with its default; its variable is RESNET_DEMO_MAX_ and the field's name.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,89 +15,146 @@ from typing import Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.lru import LRU
 from resnet_demo.models.counts import count
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.status import LIVE, settle
-from resnet_demo.tasks.throttle import Throttle
+from resnet_demo.tasks.status import reconcile_status
 
 DAY_S = 24 * 3600.0
 MINUTE_S = 60.0
-ZERO_TRUE = ("1", "t", "true")  # as the package `spaces` reads it
+MAX_NAMES = 10_000  # remembered by a throttle
+ZEROGPU_VALUES = ("1", "t", "true")  # as the package `spaces` reads SPACES_ZERO_GPU
 
 
 class LimitError(DemoError):
-    """More than this public app allows, or sooner."""
+    """The request exceeds a limit of this public app."""
 
 
-def limit(default: int, what: str) -> Any:
-    """A field of Limits."""
-    return field(default=default, metadata={"help": what})
+class ForbiddenError(DemoError):
+    """The caller may not do that here."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request. On a person's own machine: the owner, who may do everything.
+
+    signed_in: the name is one of Hugging Face; else it is where the visitor comes from.
+    """
+
+    name: str = "owner"
+    is_owner: bool = True
+    signed_in: bool = False
+
+    def require_owner(self, action: str) -> None:
+        """Raise ForbiddenError for anyone but the owner."""
+        if not self.is_owner:
+            raise ForbiddenError(f"only the owner of this app may {action}")
+
+
+class Throttle:
+    """At most `limit` times within the last `seconds` for each name. Thread-safe.
+
+    In memory; of many names the one that was idle for longest is forgotten.
+    """
+
+    def __init__(
+        self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit, self.seconds, self.clock = limit, seconds, clock
+        self.times: LRU[str, deque[float]] = LRU(MAX_NAMES)
+        self.lock = threading.Lock()
+
+    def wait_s(self, name: str, times: int = 1) -> float:
+        """Return the seconds until the name may do it that many times more; 0 if it may now."""
+        with self.lock:
+            past = self._recent(name)
+            excess = len(past) + min(times, self.limit) - self.limit
+            return past[excess - 1] + self.seconds - self.clock() if excess > 0 else 0.0
+
+    def record(self, name: str, times: int = 1) -> None:
+        """Count what the name has done."""
+        with self.lock:
+            past = self._recent(name)
+            past.extend([self.clock()] * times)
+            self.times[name] = past
+
+    def _recent(self, name: str) -> deque[float]:
+        past = self.times.get(name) or deque(maxlen=self.limit)
+        while past and past[0] <= self.clock() - self.seconds:
+            past.popleft()
+        return past
+
+
+def limit_field(default: int, description: str) -> Any:
+    """Return a field of Limits."""
+    return field(default=default, metadata={"help": description})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much of each; whole numbers of at least 1."""
+    """Limits of a public app; whole numbers of at least 1."""
 
-    epochs: int = limit(30, "epochs of a run")
-    parameters: int = limit(12_000_000, "parameters of a network that is trained")
-    minutes: int = limit(60, "minutes that a run works before it is stopped, its checkpoint kept")
-    queue: int = limit(5, "runs that train or wait at once")
-    runs: int = limit(20, "runs that one person starts or resumes within 24 hours")
-    evaluations: int = limit(20, "evaluations that one visitor starts within 24 hours")
-    tasks: int = limit(2, "evaluations of visitors under way at once")
-    pictures: int = limit(240, "pictures that one visitor has classified within a minute")
-    uploads: int = limit(300, "megabytes that one visitor uploads within 10 minutes")
+    epochs: int = limit_field(30, "epochs of a run")
+    parameters: int = limit_field(12_000_000, "parameters of a network that is trained")
+    minutes: int = limit_field(60, "minutes of training before a run is stopped and kept")
+    queue: int = limit_field(5, "runs that train or wait at once")
+    runs: int = limit_field(20, "runs that one person starts or resumes within 24 hours")
+    evaluations: int = limit_field(20, "evaluations that one visitor starts within 24 hours")
+    tasks: int = limit_field(2, "evaluations of visitors at once")
+    pictures: int = limit_field(240, "pictures that one visitor classifies within a minute")
+    uploads: int = limit_field(300, "megabytes that one visitor uploads within 10 minutes")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Limits | None":
-        """None where the app is not public. Raises ConfigError."""
+        """Return the limits, or None if the app is not public. Raises ConfigError."""
         if not is_public(environment):
             return None
-        told = {one.name: environment.get(variable(one.name), "") for one in fields(cls)}
-        return cls(**{name: whole(name, text) for name, text in told.items() if text.strip()})
+        texts = {f.name: environment.get(limit_variable(f.name), "") for f in fields(cls)}
+        given = {name: text for name, text in texts.items() if text.strip()}
+        return cls(**{name: parse_limit(name, text) for name, text in given.items()})
 
 
 def is_public(environment: Mapping[str, str]) -> bool:
-    """Whether strangers may reach the app: on a Space, and where its owner says so."""
-    told = environment.get("RESNET_DEMO_PUBLIC") == "1"
-    named = any(name in environment for name in ("SPACE_ID", "RESNET_DEMO_ADMIN_TOKEN"))
-    return told or named or is_zero(environment)
+    """Return whether strangers may reach the app: on a Space, or if its owner declares it."""
+    declared = environment.get("RESNET_DEMO_PUBLIC") == "1"
+    implied = any(name in environment for name in ("SPACE_ID", "RESNET_DEMO_ADMIN_TOKEN"))
+    return declared or implied or is_zerogpu(environment)
 
 
-def is_zero(environment: Mapping[str, str]) -> bool:
-    """Whether the app runs on ZeroGPU, which lends a GPU for seconds."""
-    return environment.get("SPACES_ZERO_GPU", "").lower() in ZERO_TRUE
+def is_zerogpu(environment: Mapping[str, str]) -> bool:
+    """Return whether the app runs on ZeroGPU, which lends a GPU for seconds."""
+    return environment.get("SPACES_ZERO_GPU", "").lower() in ZEROGPU_VALUES
 
 
-def variable(name: str) -> str:
-    """The environment variable of a limit."""
+def limit_variable(name: str) -> str:
+    """Return the environment variable of a limit."""
     return f"RESNET_DEMO_MAX_{name.upper()}"
 
 
-def whole(name: str, text: str) -> int:
-    """What a variable says. Raises ConfigError."""
+def parse_limit(name: str, text: str) -> int:
+    """Return the value of a limit's variable. Raises ConfigError."""
     if not text.strip().isascii() or not text.strip().isdigit() or int(text[:20]) < 1:
-        raise ConfigError.rule(variable(name), "a whole number of at least 1", text)
+        raise ConfigError.rule(limit_variable(name), "a whole number of at least 1", text)
     return int(text[:20])
 
 
 class Allowance:
-    """What has been used of the limits, counted in memory; without limits nothing is refused."""
+    """Checks requests against the limits and counts them in memory; a no-op without limits."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits, self.lock, self.tasks = limits, threading.Lock(), list[Path]()
-        most = limits or Limits()
-        self.runs = Throttle(most.runs, DAY_S)
-        self.evaluations = Throttle(most.evaluations, DAY_S)
-        self.pictures = Throttle(most.pictures, MINUTE_S)
+        self.limits, self.lock = limits, threading.Lock()
+        self.tasks: list[Path] = []  # evaluations of visitors
+        values = limits or Limits()
+        self.runs = Throttle(values.runs, DAY_S)
+        self.evaluations = Throttle(values.evaluations, DAY_S)
+        self.pictures = Throttle(values.pictures, MINUTE_S)
 
     @contextmanager
-    def training(
-        self, caller: Caller, configs: Sequence[TrainConfig], classes: int, alive: int
+    def start_training(
+        self, caller: Caller, configs: Sequence[TrainConfig], classes: int, live: int
     ) -> Iterator[None]:
-        """Around the start of runs; counted where it succeeds. Raises LimitError.
+        """Check, and count if the body succeeds, the start of runs. Raises LimitError.
 
-        classes: that the networks tell apart; alive: runs that train or wait.
+        classes: outputs of the networks. live: runs that train or wait already.
         """
         if self.limits is None:
             yield
@@ -103,56 +162,59 @@ class Allowance:
         with self.lock:
             for config in configs:
                 check_size(config, classes, self.limits)
-            most, here = self.limits.queue, alive + len(configs)
-            if here > most:
+            limit, total = self.limits.queue, live + len(configs)
+            if total > limit:
                 raise LimitError(
-                    f"at most {most} runs may train or wait here at once, and there would be {here}"
+                    f"at most {limit} runs may train or wait here at once, got {total}"
                 )
-            most = self.limits.runs
-            if self.runs.wait(caller.name, len(configs)) > 0 or len(configs) > most:
-                raise LimitError(f"at most {most} runs may be started by one person in 24 hours")
+            limit = self.limits.runs
+            if self.runs.wait_s(caller.name, len(configs)) > 0 or len(configs) > limit:
+                raise LimitError(f"at most {limit} runs may be started by one person in 24 hours")
             yield
-            self.runs.note(caller.name, len(configs))
+            self.runs.record(caller.name, len(configs))
 
     @contextmanager
-    def evaluating(self, caller: Caller, folder: Path) -> Iterator[None]:
-        """Around the start of a task over a run; counted where it succeeds. Raises LimitError."""
+    def start_evaluation(self, caller: Caller, folder: Path) -> Iterator[None]:
+        """Check, and count if the body succeeds, the start of a task that evaluates a run.
+
+        Raises: LimitError.
+        """
         if self.limits is None or caller.is_owner:
             yield
             return
         with self.lock:
             self.tasks = [task for task in self.tasks if is_live(task)]
-            most = self.limits.tasks
-            if len(self.tasks) >= most:
+            limit = self.limits.tasks
+            if len(self.tasks) >= limit:
                 raise LimitError(
-                    f"at most {most} evaluations may be under way here at once: try again when one "
-                    "has ended"
+                    f"at most {limit} evaluations may run here at once: try again when one has "
+                    "ended"
                 )
-            most = self.limits.evaluations
-            if self.evaluations.wait(caller.name) > 0:
-                raise LimitError(f"at most {most} evaluations may be started in 24 hours")
+            limit = self.limits.evaluations
+            if self.evaluations.wait_s(caller.name) > 0:
+                raise LimitError(f"at most {limit} evaluations may be started in 24 hours")
             yield
-            self.evaluations.note(caller.name)
+            self.evaluations.record(caller.name)
             self.tasks.append(folder)
 
-    def classify(self, caller: Caller, pictures: int = 1) -> None:
-        """Count pictures that are to be classified. Raises LimitError."""
+    def count_pictures(self, caller: Caller, pictures: int = 1) -> None:
+        """Check and count pictures before they are classified. Raises LimitError."""
         if self.limits is None or caller.is_owner:
             return
         with self.lock:
-            most, seconds = self.limits.pictures, self.pictures.wait(caller.name, pictures)
-            if pictures > most or seconds > 0:
-                later = "" if pictures > most else f": try again in {int(seconds) + 1} s"
-                raise LimitError(f"at most {most} pictures a minute may be classified here{later}")
-            self.pictures.note(caller.name, pictures)
+            limit, seconds = self.limits.pictures, self.pictures.wait_s(caller.name, pictures)
+            if pictures > limit or seconds > 0:
+                retry = "" if pictures > limit else f": try again in {int(seconds) + 1} s"
+                raise LimitError(f"at most {limit} pictures a minute may be classified here{retry}")
+            self.pictures.record(caller.name, pictures)
 
     def environment(self) -> dict[str, str]:
-        """What tells a worker that it has limits, which is not told how the owner is known."""
+        """Return the variables that give a worker the limits, without the owner's token."""
         return {} if self.limits is None else {"RESNET_DEMO_PUBLIC": "1"}
 
 
 def check_size(config: TrainConfig, classes: int, limits: Limits) -> None:
-    """Raises LimitError for more epochs, or a larger network, than is allowed."""
+    """Raise LimitError for too many epochs or too large a network."""
     if config.epochs > limits.epochs:
         raise LimitError(f"epochs must be at most {limits.epochs} here, got {config.epochs}")
     size = count(config.model, classes, config.image_size, config.stem, config.batch_norm)
@@ -164,8 +226,8 @@ def check_size(config: TrainConfig, classes: int, limits: Limits) -> None:
 
 
 def is_live(folder: Path) -> bool:
-    """Whether a task is under way."""
+    """Return whether a task is live; a damaged or removed one is not."""
     try:
-        return settle(folder).state in LIVE
-    except (DemoError, FileNotFoundError):  # damaged, or removed meanwhile
+        return reconcile_status(folder).is_live
+    except (DemoError, FileNotFoundError):
         return False

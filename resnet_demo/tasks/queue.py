@@ -1,85 +1,84 @@
-"""One run trains at a time on a device: waiting for one's turn, and telling the place."""
+"""The queue: one run trains at a time on a device."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
-from resnet_demo.tasks.status import Status, has_worker, read_status, take
+from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker, release_lock, try_lock
+from resnet_demo.tasks.status import Status, read_status
 
-LOOK_EVERY_S = 0.3
-DEVICE_LOCK = ".device.lock"
-
-
-def ahead(folder: Path) -> list[Path]:
-    """Live runs beside this one that were queued before it, first in line first."""
-    own = key(folder, read_status(folder))
-    return [other for place, other in sorted(waiting(folder.parent)) if place < own]
+POLL_S = 0.3
 
 
-def in_line(root: Path) -> list[Path]:
-    """All live runs under a root, first in line first."""
-    return [folder for _, folder in sorted(waiting(root))]
+def runs_ahead(folder: Path) -> list[Path]:
+    """Return the live runs that were queued before this one, the next one first."""
+    own = queue_key(folder, read_status(folder))
+    return [other for key, other in sorted(live_runs_with_keys(folder.parent)) if key < own]
 
 
-def waiting(root: Path) -> Iterator[tuple[tuple[float, str], Path]]:
-    """Live runs under a root, each with its place in the order of the queue."""
+def live_runs(root: Path) -> list[Path]:
+    """Return all live runs under a root, the one that is or will be next first."""
+    return [folder for _, folder in sorted(live_runs_with_keys(root))]
+
+
+def live_runs_with_keys(root: Path) -> Iterator[tuple[tuple[float, str], Path]]:
+    """Yield the live runs under a root, each with its sort key in the queue."""
     for folder in root.iterdir() if root.is_dir() else ():
         if folder.name.startswith(".") or not (folder / "status.json").is_file():
             continue
         try:
             status = read_status(folder)
-        except DamagedError:  # no state, no turn
+        except DamagedError:
             continue
         if status.is_live and has_worker(folder):
-            yield key(folder, status), folder
+            yield queue_key(folder, status), folder
 
 
-def key(folder: Path, status: Status) -> tuple[float, str]:
-    """The order of the queue, which a clock that is set does not change."""
+def queue_key(folder: Path, status: Status) -> tuple[float, str]:
+    """Return the sort key in the queue; a wall clock that is set does not change it."""
     return status.queued_clock, folder.name
 
 
-def wait_for_turn(
+def wait_for_device(
     folder: Path,
     should_stop: Callable[[], bool],
     on_wait: Callable[[int], None] = lambda place: None,
 ) -> int | None:
-    """Block until no earlier live run is left; the device's lock, or None when stopped.
+    """Block until no live run is ahead; return the device's lock, or None when stopped.
 
-    on_wait is told the place in line (1: next) whenever it changes. The kernel frees the lock when
-    its holder ends, however it ends.
+    on_wait: called with the place in the queue (1: next) whenever it changes. The kernel releases
+    the lock when its holder ends, however it ends.
     """
-    told = 0
+    last_place = 0
     while not should_stop():
-        earlier = ahead(folder)
-        if not earlier:
-            lock = take(folder.parent / DEVICE_LOCK)
+        ahead = runs_ahead(folder)
+        if not ahead:
+            lock = try_lock(folder.parent / DEVICE_LOCK)
             if lock is not None:
                 return lock
-        place = max(1, len(earlier))
-        if place != told:
+        place = max(1, len(ahead))
+        if place != last_place:
             on_wait(place)
-            told = place
-        time.sleep(LOOK_EVERY_S)
+            last_place = place
+        time.sleep(POLL_S)
     return None
 
 
 @contextmanager
-def between_runs(root: Path) -> Iterator[None]:
-    """The device, where no run wants it; one that comes meanwhile waits.
+def idle_device(root: Path) -> Iterator[None]:
+    """Hold the device while no run wants it; a run that comes meanwhile waits.
 
-    Raises StoppedError where a run is live, DemoError where something else has the device.
+    Raises: StoppedError if a run is live, DemoError if something else uses the device.
     """
-    lock = take(root / DEVICE_LOCK)
+    lock = try_lock(root / DEVICE_LOCK)
     try:
-        if runs := in_line(root):
+        if runs := live_runs(root):
             raise StoppedError(f"{runs[0].name} is training")
         if lock is None:
             raise DemoError("the device is busy")
         yield
     finally:
         if lock is not None:
-            os.close(lock)
+            release_lock(lock)

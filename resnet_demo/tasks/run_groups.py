@@ -1,20 +1,19 @@
-"""Starting runs that belong together: one after the other in the queue, known as a group."""
+"""Groups of runs: created together, queued one after the other, and stopped together."""
 
-import os
 import re
-import shutil
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.groups import Membership, group_of, new_group_id, write
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.base import remove_locked
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import state_of
+from resnet_demo.tasks.limits import Caller
+from resnet_demo.tasks.status import LIVE, state_of
 
 
-class Comparing:
-    """Groups of runs, made whole or not at all."""
+class RunGroups:
+    """The groups among a launcher's runs."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
@@ -22,9 +21,10 @@ class Comparing:
     def make(
         self, kind: str, arms: list[tuple[str, TrainConfig]], guess: str = ""
     ) -> tuple[str, list[tuple[Run, int]]]:
-        """A new group's id, and its queued runs, each with the lock of its worker to come.
+        """Create all runs of a new group, queued, or none of them.
 
-        Raises ConfigError; then none of them is there.
+        Return the group's id and the runs, each with the lock for its worker. Raises: ConfigError,
+        DiskFullError.
         """
         group = new_group_id(self.launcher.runs, kind)
         made: list[tuple[Run, int]] = []
@@ -32,38 +32,35 @@ class Comparing:
             for number, (arm, config) in enumerate(arms, start=1):
                 name = f"{group}-{number}-{re.sub('[^a-z0-9]+', '-', arm.lower())}"[:60].strip("-")
                 made.append(self.launcher.make(config, name))
-                told = Membership(group=group, kind=kind, arm=arm, guess=guess)
-                write(made[-1][0].path, told)
+                membership = Membership(group=group, kind=kind, arm=arm, guess=guess)
+                write(made[-1][0].path, membership)
         except DemoError:
-            for run, lock in made:  # not one of them has begun
-                os.close(lock)
-                shutil.rmtree(run.path)
+            for run, lock in made:  # no worker was started
+                remove_locked(run.path, lock)
             raise
         return group, made
 
     def start(
         self, kind: str, arms: list[tuple[str, TrainConfig]], caller: Caller, guess: str = ""
     ) -> str:
-        """Queue them all and start their workers; the group's id.
+        """Queue the runs of a new group and start their workers; return the group's id.
 
-        Raises ConfigError, ForbiddenError, LimitError.
+        Raises: ConfigError, DiskFullError, ForbiddenError, LimitError.
         """
-        caller.must_own("train")
-        with self.launcher.allowed(caller, *(config for _, config in arms)):
+        caller.require_owner("train")
+        with self.launcher.within_limits(caller, *(config for _, config in arms)):
             group, made = self.make(kind, arms, guess)
             for run, lock in made:
                 self.launcher.spawn("train", run.path, lock)
         return group
 
     def stop(self, group: str, caller: Caller) -> int:
-        """Ask all of a group's runs to end, those that wait first; how many were still alive."""
-        caller.must_own("stop a run")
+        """Ask all runs of a group to stop; return how many were live."""
+        caller.require_owner("stop a run")
         runs = [run for run in group_of(self.launcher.runs, group).runs if not run.shipped]
-        waiting = [run for run in runs if state_of(run.path) == "queued"]
-        others = [run for run in runs if run not in waiting and state_of(run.path) in ALIVE]
-        for run in [*waiting, *others]:  # else the next one would begin
+        queued = [run for run in runs if state_of(run.path) == "queued"]
+        others = [run for run in runs if run not in queued and state_of(run.path) in LIVE]
+        # The queued ones first, else the next one would begin.
+        for run in [*queued, *others]:
             self.launcher.stop_task(run.path)
-        return len(waiting) + len(others)
-
-
-ALIVE = ("preparing", "running", "stopping")
+        return len(queued) + len(others)

@@ -13,9 +13,9 @@ from resnet_demo.errors import DemoError, DiskFullError
 from resnet_demo.events import Ended, Event, Failed, Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks.disk_space import give_back, keep_back, sweep
-from resnet_demo.tasks.progress import begin, in_short
-from resnet_demo.tasks.status import change, close, read_status, request_stop
+from resnet_demo.tasks.base import enter_state, short_error
+from resnet_demo.tasks.disk_space import create_reserve, release_reserve, remove_partial_files
+from resnet_demo.tasks.status import change_state, end_task, read_status, request_stop
 from resnet_demo.training import torchrun
 
 OnEvent = Callable[[Event], None]
@@ -54,11 +54,11 @@ class RunSession:
         message: for the status. Without one the state stays as it is: the process of a rank finds
         it set by its worker. Raises DiskFullError.
         """
-        sweep(self.run.path)
-        keep_back(self.run.path)
+        remove_partial_files(self.run.path)
+        create_reserve(self.run.path)
         self.run.log().mend()
         if message:
-            begin(self.run.path, "preparing", message)
+            enter_state(self.run.path, "preparing", message)
 
     def record(self, event: Event) -> None:
         """Append an event to the log and notify the listener; the first one means `running`."""
@@ -68,7 +68,7 @@ class RunSession:
         if event.kind in ("started", "resumed"):
             warning = getattr(event, "message", "")  # names a damaged checkpoint
             # it is running already where torchrun has replaced a lost rank
-            change(self.run.path, "running", unless=("stopping", "running"), message=warning)
+            change_state(self.run.path, "running", unless=("stopping", "running"), message=warning)
 
     def __exit__(
         self,
@@ -77,18 +77,18 @@ class RunSession:
         traceback: TracebackType | None,
     ) -> bool:
         if error is None:
-            give_back(self.run.path)
+            release_reserve(self.run.path)
             if read_status(self.run.path).is_live:  # with several ranks the first one has closed it
-                close(self.run.path, self.last.kind, self.last.message)
+                end_task(self.run.path, self.last.kind, self.last.message)
         elif isinstance(error, DiskFullError):
-            give_back(self.run.path)  # before the next line, which writes status.json
+            release_reserve(self.run.path)  # before the next line, which writes status.json
             request_stop(self.run.path, str(error))
             self._fail("stopped", f"{error}; make room, then Resume continues")
         elif isinstance(error, DemoError):
             self._fail("failed", str(error), getattr(error, "retry", {}))
         elif isinstance(error, Exception) and not torchrun.restarts_left():
             # raised again for worker.log; the page sees only the run's directory
-            self._fail("failed", in_short(error))
+            self._fail("failed", short_error(error))
         return isinstance(error, DemoError)
 
     def _fail(self, kind: str, message: str, retry: Mapping[str, Any] | None = None) -> None:
@@ -102,7 +102,7 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
     Returns the event. kind: `failed` or `stopped`. retry: as in Failed. The event's other fields
     come from the log.
     """
-    give_back(run.path)
+    release_reserve(run.path)
     view = RunView(run.log())
     run.log().mend()
     view.refresh()
@@ -116,5 +116,5 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
     }
     event = Failed(**fields, retry=dict(retry or {})) if kind == "failed" else Stopped(**fields)
     run.log().append(event)
-    close(run.path, kind, message)
+    end_task(run.path, kind, message)
     return event

@@ -1,39 +1,44 @@
-"""What there is to see of a run, for the page, the command line and the API alike."""
+"""A run at one moment, for the page, the command line and the API alike."""
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import Mark, mark
+from resnet_demo.learn.lessons import MOST_RUNS
+from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import Run, made_at
 from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, elapsed
-from resnet_demo.tasks.queue import ahead
-from resnet_demo.tasks.status import Status, is_frozen, read_status, settle
+from resnet_demo.tasks.locks import is_suspended
+from resnet_demo.tasks.queue import runs_ahead
+from resnet_demo.tasks.status import Status, read_status, reconcile_status
 
-STOP_S = 10.0  # a stop is heard between two steps, and between two batches of validation
-MOST_VIEWS = 32  # kept in memory
+STOP_S = 10.0  # a worker checks for a stop between two steps, or two batches of validation
+MAX_VIEWS = 32 + MOST_RUNS  # in memory: a page that shows a whole group, and other runs
+
+RunKey = tuple[str, float]  # path and time of creation: an id may come again after a deletion
 
 
 @dataclass(frozen=True)
-class Look:
-    """A run at one moment: its state, what its log told, its place in the queue (1: next).
+class RunSnapshot:
+    """A run at one moment: its status, what its log holds, its place in the queue (1: next).
 
-    reading: its log is long, and is being read: the view is empty as yet.
+    is_loading: the log is long and is being read in a thread; the view is still empty.
     """
 
     run: Run
     status: Status
     view: RunView
     place: int | None
-    reading: bool = False
+    is_loading: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """State, progress and history, ready for JSON."""
+        """Return state, progress and history, ready for JSON."""
         best = self.view.best
         return {
             "run": self.run.id,
@@ -43,11 +48,11 @@ class Look:
             "progress": self.progress(),
             "best": {"epoch": best.epoch, "val_top1": best.val_top1} if best else None,
             "history": self.view.history(),
-            "config": config_of(self.run),
+            "config": config_or_none(self.run),
         }
 
     def progress(self) -> dict[str, Any]:
-        """Where it is, how fast, and how long to go; seconds_left is None where nobody knows."""
+        """Return the position, the speed and the remaining time; None for unknown values."""
         view, started = self.view, self.view.started
         return {
             "step": view.step,
@@ -68,141 +73,136 @@ class Look:
 
     @property
     def ignores_stop(self) -> bool:
-        """Whether it was asked to stop a while ago, longer than a step takes, and still runs."""
+        """Return whether the run is stopping for longer than its steps take."""
         usual = max([STOP_S, *(3 * pause for pause in self.view.pauses())])
-        return self.status.state == "stopping" and (self.waited_s() > usual or self.frozen)
+        return self.status.state == "stopping" and (self.state_age_s() > usual or self.is_suspended)
 
     @property
-    def frozen(self) -> bool:
-        """Whether a signal has suspended its process."""
-        return is_frozen(self.status)
+    def is_suspended(self) -> bool:
+        """Return whether a signal has suspended the run's process."""
+        return self.status.is_live and is_suspended(self.status.pid)
 
     def silent_s(self) -> float | None:
-        """Seconds since the last word of a run that trains; None for any other."""
+        """Return the seconds since a training run's last event; None for any other run."""
         if self.status.state not in ("running", "stopping") or not self.view.last:
             return None
-        return min(elapsed(self.view.last), self.waited_s())
+        return min(elapsed(self.view.last), self.state_age_s())
 
-    def waited_s(self) -> float:
-        """Seconds since the state changed, by the steady clock."""
+    def state_age_s(self) -> float:
+        """Return the seconds since the state changed, by the monotonic clock."""
         return max(0.0, time.monotonic() - self.status.changed_clock)
 
 
-@dataclass
-class Watcher:
-    """Looks at runs again and again, reading only what is new in their logs. For one thread."""
+class Snapshots:
+    """Takes snapshots of runs, reading only what is new in their logs. For one thread."""
 
-    views: dict[tuple[str, float], RunView] = field(default_factory=dict)
-    reading: set[tuple[str, float]] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.views: LRU[RunKey, RunView] = LRU(MAX_VIEWS)
+        self.loading: set[RunKey] = set()
 
-    def look(self, run: Run) -> Look:
-        """The run as it is now, however long that takes. Raises DamagedError."""
-        key, status = key_of(run), status_of(run)  # before the log, which then tells no less
+    def get(self, run: Run) -> RunSnapshot:
+        """Return the run as it is now, however long that takes. Raises DamagedError."""
+        key = run_key(run)
+        status = run_status(run)  # before the log, which is then at least as new
         view = self.views.pop(key, None) or RunView(run.log())
         view.refresh()
-        self.keep(key, view)
-        return look_at(run, status, view)
+        self.views[key] = view
+        return RunSnapshot(run, status, view, queue_place(run, status))
 
-    def glance(self, run: Run) -> Look:
-        """The same at once: a long log is read in a thread meanwhile. Raises DamagedError."""
-        key = key_of(run)
+    def get_nowait(self, run: Run) -> RunSnapshot:
+        """Return the run at once; a long log is read in a thread meanwhile. Raises DamagedError."""
+        key = run_key(run)
         view = self.views.get(key)
         unread = run.log().size() - (view.offset if view else 0)
-        if key not in self.reading and unread <= CHUNK:
-            return self.look(run)
-        if key not in self.reading:
-            self.reading.add(key)
-            threading.Thread(target=self.read, args=(run, key), daemon=True).start()
-        return look_at(run, status_of(run), RunView(run.log()), reading=True)
+        if key not in self.loading and unread <= CHUNK:
+            return self.get(run)
+        if key not in self.loading:
+            self.loading.add(key)
+            threading.Thread(target=self._load, args=(run, key), daemon=True).start()
+        status, empty = run_status(run), RunView(run.log())
+        return RunSnapshot(run, status, empty, queue_place(run, status), is_loading=True)
 
-    def read(self, run: Run, key: tuple[str, float]) -> None:
-        """Read a whole log; the view is there for others when it is complete."""
+    def _load(self, run: Run, key: RunKey) -> None:
+        """Read a whole log, and publish its view when it is complete."""
         view = RunView(run.log())
         try:
             view.refresh()
-            self.keep(key, view)
+            self.views[key] = view
         finally:
-            self.reading.discard(key)
-
-    def keep(self, key: tuple[str, float], view: RunView) -> None:
-        """Have the view at hand for the next look; the one that nobody asked for longest goes."""
-        self.views[key] = view
-        while len(self.views) > MOST_VIEWS:
-            self.views.pop(next(iter(self.views)), None)
+            self.loading.discard(key)
 
 
-class States:
-    """The state of each of many runs, which every page asks for every second.
+class RunStates:
+    """The states of many runs, for a page that needs them every second.
 
-    A run at rest is read again only when its status was replaced; one that came with the app, once.
+    An ended run is read again only when its status was replaced, a shipped run only once.
     """
 
     def __init__(self) -> None:
-        self.known: dict[Path, tuple[Mark, str]] = {}  # of runs at rest
+        self.ended: dict[Path, tuple[Mark, str]] = {}
 
     def __call__(self, run: Run) -> str:
-        """The state in a word. Raises DamagedError."""
+        """Return the run's state. Raises DamagedError."""
         now = None if run.shipped else mark(run.path / "status.json")
-        if run.path in self.known and self.known[run.path][0] == now:
-            return self.known[run.path][1]
-        status = status_of(run)
+        if run.path in self.ended and self.ended[run.path][0] == now:
+            return self.ended[run.path][1]
+        status = run_status(run)
         if not status.is_live:
-            self.known[run.path] = now, status.state
+            self.ended[run.path] = now, status.state
         return status.state
 
 
-def key_of(run: Run) -> tuple[str, float]:
-    """What tells a run apart: an id may come again after a deletion."""
+def run_key(run: Run) -> RunKey:
+    """Return the key of a run among views."""
     return str(run.path), made_at(run.path)
 
 
-def look_at(run: Run, status: Status, view: RunView, reading: bool = False) -> Look:
-    """The run with what its log told and its place in the queue."""
-    place = len(ahead(run.path)) if status.state == "queued" else None
-    return Look(run, status, view, place, reading)
+def run_status(run: Run) -> Status:
+    """Return a run's status; a shipped run is finished and never written to."""
+    return read_status(run.path) if run.shipped else reconcile_status(run.path)
 
 
-def look(run: Run) -> dict[str, Any]:
-    """State, progress and history of a run, once."""
-    return Watcher().look(run).to_dict()
+def queue_place(run: Run, status: Status) -> int | None:
+    """Return a queued run's place in the queue; None for any other."""
+    return len(runs_ahead(run.path)) if status.state == "queued" else None
 
 
-def status_of(run: Run) -> Status:
-    """A run's status; what came with the repository is finished and is never written to."""
-    return read_status(run.path) if run.shipped else settle(run.path)
-
-
-def config_of(run: Run) -> dict[str, Any] | None:
-    """What the run was told; None if that file is damaged, and a look at the rest still helps."""
+def config_or_none(run: Run) -> dict[str, Any] | None:
+    """Return the run's config; None if it is damaged, since the rest is still of use."""
     try:
         return run.config().to_dict()
     except DamagedError:
         return None
 
 
+def snapshot_dict(run: Run) -> dict[str, Any]:
+    """Return state, progress and history of a run, ready for JSON. Raises DamagedError."""
+    return Snapshots().get(run).to_dict()
+
+
 def summary(run: Run) -> dict[str, Any]:
-    """A row of the list of runs; a damaged one is listed too, and says so."""
+    """Return a row of the list of runs; a damaged run has one too, with the state `damaged`."""
     try:
-        seen, config = Watcher().look(run), run.config()
+        snapshot, config = Snapshots().get(run), run.config()
     except DamagedError as error:
         return {"run": run.id, "state": "damaged", "message": str(error)}
-    best = seen.view.best
+    best = snapshot.view.best
     return {
         "run": run.id,
-        "state": seen.status.state,
+        "state": snapshot.status.state,
         "model": config.model,
         "dataset": config.dataset,
         "recipe": config.recipe,
-        "epoch": len(seen.view.epochs),
+        "epoch": len(snapshot.view.epochs),
         "epochs": config.epochs,
         "best_val_top1": best.val_top1 if best else None,
-        "seconds": seen.progress()["seconds"],
-        "message": seen.status.message,
+        "seconds": snapshot.progress()["seconds"],
+        "message": snapshot.status.message,
     }
 
 
 def summary_text(row: dict[str, Any]) -> str:
-    """A summary as a line."""
+    """Return a summary as a line of text."""
     if row["state"] == "damaged":
         return f"{row['run']}: {row['message']}"
     top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""

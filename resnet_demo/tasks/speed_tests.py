@@ -1,13 +1,9 @@
-"""Measuring how long a run would take, before there is one: the task, and what its worker does.
+"""Speed tests: a task that measures how long a run would take before there is one.
 
-One measurement at a time, in a hidden folder of the runs. It is never beside a run, which would
-spoil both: a run that comes stops it (`Launcher`), and it does not begin where one is live.
+There is one speed test at a time, in a hidden folder of the runs. It never runs beside a run, which
+would spoil both: it ends when a run is queued (`Launcher`), and does not begin while one is live.
 """
 
-import json
-import os
-import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,37 +12,44 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo, Datasets, check_data
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
 from resnet_demo.paths import Paths
-from resnet_demo.tasks import speeds
-from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.base import (
+    Progress,
+    create_request,
+    enter_state,
+    read_request,
+    remove_task,
+    run_task,
+)
+from resnet_demo.tasks.estimate import find_speed, speed_test_folder, store_speed, workload
 from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.process_setup import configure_process
-from resnet_demo.tasks.progress import Telling, begin, perform
-from resnet_demo.tasks.queue import between_runs
-from resnet_demo.tasks.status import LOCK, Status, new_task, request_stop, settle, take
+from resnet_demo.tasks.queue import idle_device
+from resnet_demo.tasks.status import Status, reconcile_status, request_stop
 
 
-class Measuring:
-    """The measurement of a launcher's runs, which all pages share."""
+class SpeedTests:
+    """The speed test of a launcher's runs, which all pages share."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher, self.root = launcher, launcher.paths.runs
-        self.folder = speeds.task_of(self.root)
+        self.folder = speed_test_folder(self.root)
 
     def status(self) -> Status | None:
-        """How the latest one stands; None where there was none, or where that is damaged."""
+        """Return the status of the latest speed test; None if missing or damaged."""
         try:
-            return settle(self.folder) if self.folder.exists() else None
-        except (DamagedError, FileNotFoundError):  # replaced by another at this moment
+            return reconcile_status(self.folder) if self.folder.exists() else None
+        except (DamagedError, FileNotFoundError):  # being replaced
             return None
 
-    def told(self) -> dict[str, Any]:
-        """What the latest one was asked; empty where nobody knows."""
+    def request(self) -> dict[str, Any]:
+        """Return the request of the latest speed test; empty if missing or damaged."""
         try:
-            return json.loads((self.folder / "task.json").read_text("utf-8"))
+            return read_request(self.folder)
         except (OSError, ValueError):
             return {}
 
-    def see_to(
+    def ensure_measured(
         self,
         config: TrainConfig,
         info: DatasetInfo,
@@ -54,24 +57,25 @@ class Measuring:
         wanted_at: float,
         insists: bool = False,
     ) -> str | None:
-        """Have this measured, if it is not under way: to be called until there is a result.
+        """Start a speed test unless it is under way; to be called until there is a speed.
 
-        Returns why there will be none, in words. wanted_at: when it was first wanted, Unix
-        seconds: what failed after that is not tried again. insists: a person asked for something
-        new just then, so that an older measurement of other work is stopped, a newer one waited
-        for, and what failed before is tried again. Raises ForbiddenError.
+        Return None, or a message that says why there will be no speed.
+
+        wanted_at: when the speed was first wanted, Unix seconds; what failed later is not retried.
+        insists: a person changed the form at `wanted_at`: stop an older test of another workload,
+        wait for a newer one, and retry what failed before. Raises: ForbiddenError.
         """
-        caller.must_own("measure")
-        work, status = speeds.work_of(config, info), self.status()
-        same = status is not None and self.told().get("work") == work
+        caller.require_owner("measure")
+        work, status = workload(config, info), self.status()
+        same = status is not None and self.request().get("work") == work
         if status is not None and status.is_live:
             if not same and insists and status.queued_at < wanted_at:
-                request_stop(self.folder, "something else is to be measured")
+                request_stop(self.folder, "another speed test was requested")
             return None
         if same and status.state == "failed" and (status.changed_at >= wanted_at or not insists):
             return status.message
-        if same and status.state == "finished" and speeds.find(self.root, work):
-            return None  # it ended since the caller looked
+        if same and status.state == "finished" and find_speed(self.root, work):
+            return None  # it ended since the caller last read the speed
         if same and status.state == "finished" and status.changed_at >= wanted_at:
             return "the result was lost"
         try:
@@ -80,57 +84,42 @@ class Measuring:
             return f"{error.strerror or error}"
         return None
 
-    def _start(self, told: dict[str, Any]) -> None:
-        """A new one in the place of the last, unless that has a worker still. Raises OSError."""
+    def _start(self, request: dict[str, Any]) -> None:
+        """Replace the last speed test, unless its worker is still exiting. Raises OSError."""
         with suppress(ConfigError, FileNotFoundError):  # another app was faster
-            if self._clear():
-                asked = json.dumps(told, indent=2).encode()
-                lock = new_task(self.folder, {"task.json": asked})
+            if remove_task(self.folder):
+                lock = create_request(self.folder, request)
                 self.launcher.spawn("measure", self.folder, lock)
 
-    def _clear(self) -> bool:
-        """Remove what the last one left; False while its worker is on its way out."""
-        if not self.folder.exists():
-            return True
-        lock = take(self.folder / LOCK)
-        if lock is None:
-            return False
-        try:
-            away = self.folder.with_name(f".measure-{time.monotonic_ns()}")
-            self.folder.rename(away)
-            shutil.rmtree(away)
-        finally:
-            os.close(lock)
-        return True
 
+def run_speed_test(folder: Path, paths: Paths) -> None:
+    """Measure the requested config and store its speed. Raises as `run_task`."""
+    request = read_request(folder)
+    configure_process()
 
-def measure(folder: Path, paths: Paths) -> None:
-    """Do what `task.json` asks, and put the result beside the others. Raises as `perform`."""
-    told = json.loads((folder / "task.json").read_text("utf-8"))
-    configure_process()  # as where a run trains
-
-    def work(tell: Telling) -> str:
+    def work(progress: Progress) -> str:
         from resnet_demo.training.speed import measure_speed
 
-        config = TrainConfig(**told["config"])
+        config = TrainConfig(**request["config"])
         info = check_data(config, Datasets(paths.data))
         check_one_device()
         try:
-            with between_runs(paths.runs):
-                begin(folder, "running", "training a few steps on noise")
-                speed = measure_speed(config, info, tell.should_stop)
+            with idle_device(paths.runs):
+                enter_state(folder, "running", "training a few steps on noise")
+                speed = measure_speed(config, info, progress.should_stop)
         except StoppedError as error:
-            request_stop(folder, str(error))  # if nobody has: a run has come
+            # A run came: `stopped` can only follow `stopping`.
+            request_stop(folder, str(error))
             raise
-        speeds.keep(paths.runs, told["work"], speed)
+        store_speed(paths.runs, request["work"], speed)
         return f"{1 / speed.train:.0f} training images/s on {speed.device}"
 
-    perform(folder, "loading torch", work)
+    run_task(folder, "loading torch", work)
 
 
 def check_one_device() -> None:
-    """Raises DemoError where a run has several: what one does alone says little about them all."""
+    """Raise DemoError if a run would use several GPUs: the speed of one says little about it."""
     from resnet_demo.tasks.multi_gpu import process_count
 
-    if (count := process_count()) > 1:
-        raise DemoError(f"a run trains on {count} GPUs here, about which one alone says little")
+    if (number := process_count()) > 1:
+        raise DemoError(f"a run uses {number} GPUs here, and a speed test only one")

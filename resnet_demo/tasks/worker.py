@@ -21,10 +21,11 @@ from resnet_demo.events import Ended, Event
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import event_text
-from resnet_demo.tasks import data_work
-from resnet_demo.tasks.evaluations import bear, evaluate
-from resnet_demo.tasks.image_indexes import index
+from resnet_demo.tasks.datasets import run_download, run_import, run_survey
+from resnet_demo.tasks.evaluations import run_evaluation, run_robustness
+from resnet_demo.tasks.image_indexes import run_indexing
 from resnet_demo.tasks.limits import Limits
+from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.multi_gpu import (
     exit_with_parent,
     join_as_rank,
@@ -33,20 +34,20 @@ from resnet_demo.tasks.multi_gpu import (
     train_in_ranks,
 )
 from resnet_demo.tasks.process_setup import configure_process
-from resnet_demo.tasks.queue import wait_for_turn
+from resnet_demo.tasks.queue import wait_for_device
 from resnet_demo.tasks.run_session import RunSession, noop, record_end
-from resnet_demo.tasks.speed_tests import measure
-from resnet_demo.tasks.status import StopSignal, let_go, read_status, report, request_stop
+from resnet_demo.tasks.speed_tests import run_speed_test
+from resnet_demo.tasks.status import StopSignal, read_status, request_stop, update_status
 from resnet_demo.training import torchrun
 
 TASKS = {
-    "get": data_work.get,
-    "survey": data_work.survey,
-    "import": data_work.bring,
-    "measure": measure,
-    "evaluate": evaluate,
-    "robustness": bear,
-    "index": index,
+    "get": run_download,
+    "survey": run_survey,
+    "import": run_import,
+    "measure": run_speed_test,
+    "evaluate": run_evaluation,
+    "robustness": run_robustness,
+    "index": run_indexing,
 }
 
 
@@ -65,9 +66,9 @@ def train(
     place in the queue. all_gpus: use every GPU of this machine, in one process each.
     limit_s: seconds of work after which the run is stopped.
     """
-    report(run.path, pid=os.getpid())
+    update_status(run.path, pid=os.getpid())
     should_stop = StopSignal(run.path)
-    device_lock = wait_for_turn(run.path, should_stop, on_wait)
+    device_lock = wait_for_device(run.path, should_stop, on_wait)
     if device_lock is None:
         release_ranks()
         last = record_end(run, "stopped", "removed from the queue before it started")
@@ -91,7 +92,7 @@ def train(
         return session.last
     finally:
         # not by os.close alone: a process that was forked meanwhile has a copy of the descriptor
-        let_go(device_lock)
+        release_lock(device_lock)
 
 
 def train_rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> None:
@@ -136,7 +137,7 @@ def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
     finally:
         timer.cancel()
     if fired.is_set() and read_status(folder).state == "stopped":
-        report(folder, message=f"{message}; Resume continues")
+        update_status(folder, message=f"{message}; Resume continues")
 
 
 def stop_from_signal(folder: Path) -> None:

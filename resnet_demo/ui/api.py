@@ -13,9 +13,10 @@ from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
-from resnet_demo.tasks.caller import ForbiddenError
-from resnet_demo.tasks.image_indexes import check_finished, read_index
-from resnet_demo.tasks.status import settle
+from resnet_demo.tasks.base import check_finished
+from resnet_demo.tasks.image_indexes import read_index
+from resnet_demo.tasks.limits import ForbiddenError
+from resnet_demo.tasks.status import reconcile_status
 from resnet_demo.ui.gradio_fixes import building_blocks, fill_defaults, forget_session
 from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.uploads import uploaded_picture
@@ -45,7 +46,7 @@ def api(services: Services) -> None:
         """State, progress and history of a run."""
         with show_errors():
             asked = services.runs.get(run_id)
-            while (seen := services.watcher.glance(asked)).reading:
+            while (seen := services.snapshots.get_nowait(asked)).is_loading:
                 await asyncio.sleep(LOOK_EVERY_S)
             return seen.to_dict()
 
@@ -118,14 +119,14 @@ async def classified(
     dataset = services.runs.get(run_id).config().dataset if similar else None
     if dataset is not None:
         require_images(dataset, services.datasets)  # a mistake is told before anything is computed
-    services.allowance.classify(services.caller())
+    services.allowance.count_pictures(services.caller())
     rgb, told = await services.run_in_turn(answer, services, image, run_id, fit, top, against)
     told |= {"similar": None, "inside": None}
     if inside:
         told["inside"] = await services.run_in_turn(stages, services, run_id, rgb, fit)
     if similar:
         what = "the look at the training images"
-        folder = await finished(what, services.indexing.start, run_id, services.caller())
+        folder = await finished(what, services.image_indexes.start, run_id, services.caller())
         told["similar"] = await services.run_in_turn(alike, services, run_id, rgb, fit, folder)
     return told
 
@@ -185,7 +186,7 @@ async def evaluated(
 
     Raises DemoError where one failed, StoppedError where one was stopped.
     """
-    caller, evaluating = services.caller(), services.evaluating
+    caller, evaluating = services.caller(), services.evaluations
     pair = against not in ("", None)
     if check_flag("robustness", robustness):  # a mistake is told before anything is computed
         await asyncio.to_thread(evaluating.robustness_folder, services.runs.get(run_id), split)
@@ -209,7 +210,7 @@ async def finished(what: str, start: Callable[..., Path], *asked: Any) -> Path:
     Nothing here keeps others waiting: files are read and workers started in a thread.
     """
     folder = await asyncio.to_thread(start, *asked)
-    while (status := await asyncio.to_thread(settle, folder)).is_live:
+    while (status := await asyncio.to_thread(reconcile_status, folder)).is_live:
         await asyncio.sleep(LOOK_EVERY_S)
     check_finished(status, what)
     return folder

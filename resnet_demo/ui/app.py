@@ -15,8 +15,7 @@ from resnet_demo.hosting.upload_limits import UploadLimits
 from resnet_demo.hosting.zerogpu.slices import Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.limits import Limits
+from resnet_demo.tasks.limits import Caller, Limits
 from resnet_demo.ui import polling
 from resnet_demo.ui.api import api
 from resnet_demo.ui.classify.tab import classify_tab

@@ -17,16 +17,15 @@ from resnet_demo.inference.classifier_cache import ClassifierCache
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
-from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.estimate import RunSpeeds
-from resnet_demo.tasks.evaluations import Evaluating
-from resnet_demo.tasks.image_indexes import Indexing
+from resnet_demo.tasks.evaluations import Evaluations
+from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.limits import Allowance, Limits
-from resnet_demo.tasks.run_groups import Comparing
-from resnet_demo.tasks.snapshot import States, Watcher
-from resnet_demo.tasks.speed_tests import Measuring
+from resnet_demo.tasks.limits import Allowance, Caller, Limits
+from resnet_demo.tasks.run_groups import RunGroups
+from resnet_demo.tasks.snapshot import RunStates, Snapshots
+from resnet_demo.tasks.speed_tests import SpeedTests
 from resnet_demo.ui.fair_queue import FairQueue
 from resnet_demo.ui.gradio_fixes import current_request
 from resnet_demo.ui.plots import CurveCache
@@ -60,13 +59,13 @@ class Services:
     allowance: Allowance = field(init=False)
     launcher: Launcher = field(init=False)
     data: DataTasks = field(init=False)
-    measuring: Measuring = field(init=False)
-    evaluating: Evaluating = field(init=False)
-    indexing: Indexing = field(init=False)
-    comparing: Comparing = field(init=False)
+    speed_tests: SpeedTests = field(init=False)
+    evaluations: Evaluations = field(init=False)
+    image_indexes: ImageIndexes = field(init=False)
+    run_groups: RunGroups = field(init=False)
     slices: Slices | None = field(init=False)
-    watcher: Watcher = field(default_factory=Watcher)
-    states: States = field(default_factory=States)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    states: RunStates = field(default_factory=RunStates)
     run_speeds: RunSpeeds = field(default_factory=RunSpeeds)
     curves: CurveCache = field(default_factory=CurveCache)
     classifiers: ClassifierCache = field(default_factory=ClassifierCache)
@@ -77,10 +76,10 @@ class Services:
         self.allowance = Allowance(self.limits)
         self.launcher = Launcher(self.paths, self.allowance)
         self.data = DataTasks(self.launcher)
-        self.measuring = Measuring(self.launcher)
-        self.evaluating = Evaluating(self.launcher)
-        self.indexing = Indexing(self.launcher)
-        self.comparing = Comparing(self.launcher)
+        self.speed_tests = SpeedTests(self.launcher)
+        self.evaluations = Evaluations(self.launcher)
+        self.image_indexes = ImageIndexes(self.launcher)
+        self.run_groups = RunGroups(self.launcher)
         self.slices = Slices(self.launcher, self.gpu) if self.gpu else None
 
     @property

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import TimeoutError, expect
 
-from resnet_demo.tasks.image_indexes import fill
-from resnet_demo.tasks.status import new_task, report
+from resnet_demo.tasks.image_indexes import build_index
+from resnet_demo.tasks.status import create_task, update_status
 from tests.ui.fake_evaluations import CLASSES
 
 pytestmark = pytest.mark.browser
@@ -145,11 +145,11 @@ def looking(app):
     This process stands in for one of its own.
     """
     services, run = app.services, app.services.runs.get("mine")
-    folder = services.indexing.folder(run)
+    folder = services.image_indexes.folder(run)
     asked = {"run": "mine", "weights": folder.name.rpartition("-")[2]}
-    lock = new_task(folder, {"task.json": json.dumps(asked).encode()})
-    report(folder, done=30, total=135, unit="images")
-    yield lambda: fill(folder, lambda: run, services.datasets)
+    lock = create_task(folder, {"task.json": json.dumps(asked).encode()})
+    update_status(folder, done=30, total=135, unit="images")
+    yield lambda: build_index(folder, lambda: run, services.datasets)
     os.close(lock)
 
 

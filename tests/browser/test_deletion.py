@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.config import make_config, to_json
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, status_json
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,7 @@ def runs(app):
         folder = app.runs / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(make_config({}), "0"))
-        (folder / "status.json").write_bytes(as_json(Status(state="stopped")))
+        (folder / "status.json").write_bytes(status_json(Status(state="stopped")))
     return app.runs
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from resnet_demo.export.model_card import class_table, join_labels
 from resnet_demo.models.description import Description, describe, encode
-from resnet_demo.tasks.status import Status, as_json, read_status
+from resnet_demo.tasks.status import Status, read_status, status_json
 
 pytestmark = pytest.mark.browser
 
@@ -243,7 +243,7 @@ def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, t
     described = describe(hostile)
     (hostile / "model.json").write_bytes(encode(Description(**{**described, "classes": HOSTILE})))
     status = Status(state="failed", message=" ".join(HOSTILE))
-    (hostile / "status.json").write_bytes(as_json(status))
+    (hostile / "status.json").write_bytes(status_json(status))
     page = visit(f"{app.url}?run=hostile-1")
     expect(page.locator("#words")).to_contain_text("Failed")
     tab(page, "Classify")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.events import Finished, Resumed, Started
-from resnet_demo.hosting.zerogpu.quota import used_by
+from resnet_demo.hosting.zerogpu.quota import recorded_slices
 from resnet_demo.runs.store import Run
 from tests.conftest import REPOSITORY
 
@@ -63,4 +63,4 @@ def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
     assert [kind for kind in kinds if issubclass(kind, Started | Finished)] == [
         *(Started, Resumed, Finished)
     ]
-    assert [used.killed for used in used_by(run)] == [True, False]
+    assert [used.killed for used in recorded_slices(run)] == [True, False]

@@ -25,7 +25,7 @@ from typing import Any
 
 from resnet_demo.events import Step
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import read_status, settle
+from resnet_demo.tasks.status import read_status, reconcile_status
 from tests.conftest import AppProcess
 from tests.pages import Page, Viewer
 from tests.unit.tasks.test_load import processor_s
@@ -90,7 +90,7 @@ class Soak:
         while not self.over.is_set():
             began = self.now()
             try:
-                await viewer.look()
+                await viewer.get()
                 self.looks.append((began, self.now() - began))
             except (OSError, EOFError, AssertionError):
                 self.failed_looks += 1
@@ -227,7 +227,7 @@ def soaked(
         soak.go(minutes, viewers, kills)
         told = summary(soak, minutes, viewers)
         app.call("stop", soak.run.id)
-        until(lambda: not settle(soak.run.path).is_live)
+        until(lambda: not reconcile_status(soak.run.path).is_live)
     finally:
         app.end()
     return {"summary": told, "samples": soak.samples, "looks": soak.looks, "kills": soak.kills}

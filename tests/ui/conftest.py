@@ -10,7 +10,7 @@ from resnet_demo.events import Epoch, Finished, Started, Step
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.services import Services
 
@@ -45,7 +45,7 @@ def seen(tmp_path):
         view = RunView(run.log())
         view.refresh()
         status = Status(state=state, message=message, changed_clock=time.monotonic())
-        return Look(run, status, view, place)
+        return RunSnapshot(run, status, view, place)
 
     return look
 

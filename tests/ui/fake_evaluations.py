@@ -12,7 +12,7 @@ from resnet_demo.evaluation.evaluate_run import RunEvaluation, result_metrics
 from resnet_demo.models import build_model
 from resnet_demo.models.description import describe
 from resnet_demo.models.saved import save_model
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.evaluation_status import (
     UPDATES,
     Selection,
@@ -29,7 +29,7 @@ def untrained_runs(root: Path, *names: str) -> Path:
     first.mkdir(parents=True)
     config = make_config({"dataset": "colours", "model": "resnet20", "image_size": 12})
     (first / "config.json").write_text(to_json(config, "0"))
-    (first / "status.json").write_bytes(as_json(Status(state="finished")))
+    (first / "status.json").write_bytes(status_json(Status(state="finished")))
     save_model(
         first,
         build_model("resnet20", 3),
@@ -79,7 +79,7 @@ def save_evaluation(
     evaluated = RunEvaluation(result, logits, labels)
     folder.mkdir(parents=True)
     evaluated.save(folder)
-    (folder / "status.json").write_bytes(as_json(Status(state="finished")))
+    (folder / "status.json").write_bytes(status_json(Status(state="finished")))
     return evaluated
 
 

@@ -31,7 +31,7 @@ from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import new_task
+from resnet_demo.tasks.status import create_task
 from resnet_demo.tasks.worker import TASKS
 from resnet_demo.ui.api import classified, evaluated
 from resnet_demo.ui.services import Services
@@ -221,13 +221,13 @@ def test_a_mode_another_run_and_robustness_answer_what_the_command_line_answers(
 
 def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up(tmp_path):
     folder, served = tmp_path / "task", threading.Event()
-    lock = new_task(folder, {"task.json": b"{}"})  # its worker is at it, for ever
+    lock = create_task(folder, {"task.json": b"{}"})  # its worker is at it, for ever
 
     def start(*_):
         assert served.wait(60)  # the page is served meanwhile, or else this never ends
         return folder
 
-    services = SimpleNamespace(caller=lambda: None, evaluating=SimpleNamespace(start=start))
+    services = SimpleNamespace(caller=lambda: None, evaluations=SimpleNamespace(start=start))
 
     async def both():
         waiting = asyncio.create_task(evaluated(services, "some-1", "test"))
@@ -279,7 +279,7 @@ def test_stages_and_similar_training_images_are_those_of_the_command_line(
     picture = tmp_path / "wide.png"
     noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
-    here.indexing.start(trained, here.caller())
+    here.image_indexes.start(trained, here.caller())
     answer = ask("classify", handle_file(picture), trained, "pad", 1, "", True, True)
     words = ("--fit", "pad", "--similar", "--inside", tmp_path / "inside")
     line = command("classify", trained, picture, *words)

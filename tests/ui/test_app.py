@@ -3,8 +3,7 @@ import pytest
 
 from resnet_demo.hosting.access import Access
 from resnet_demo.learn import lessons
-from resnet_demo.tasks.caller import ForbiddenError
-from resnet_demo.tasks.limits import Limits, is_public
+from resnet_demo.tasks.limits import ForbiddenError, Limits, is_public
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.services import Services
 
@@ -35,8 +34,8 @@ def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
         lambda: visited.launcher.kill("a", caller),
         lambda: visited.launcher.resume("a", caller),
         lambda: visited.launcher.delete("a", caller),
-        lambda: visited.comparing.start("duel", arms, caller),
-        lambda: visited.comparing.stop("a", caller),
+        lambda: visited.run_groups.start("duel", arms, caller),
+        lambda: visited.run_groups.stop("a", caller),
         lambda: visited.data.get("cifar10", caller),
         lambda: visited.data.delete("colours", caller),
     ):

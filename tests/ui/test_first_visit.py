@@ -14,8 +14,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import describe
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.status import Status, as_json, new_task
-from resnet_demo.tasks.worker import evaluate
+from resnet_demo.tasks.evaluations import run_evaluation
+from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.classify.examples import example_updates
 from resnet_demo.ui.classify.picture import classify_picture
 from resnet_demo.ui.evaluate import tab
@@ -59,7 +59,7 @@ def own(fresh, shipped):
         shutil.copytree(shipped / "cifar10-shipped", folder)
         (folder / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
         os.utime(folder / "config.json", (at, at))
-        (folder / "status.json").write_bytes(as_json(Status(state=state)))
+        (folder / "status.json").write_bytes(status_json(Status(state=state)))
 
     return make
 
@@ -134,8 +134,8 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
     told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
     weights = describe(shipped / "cifar10-shipped")["sha256"][:12]
     task = json.dumps({**told, "weights": weights, "stored": True}).encode()
-    os.close(new_task(folder, {"task.json": task}))
-    evaluate(folder, fresh.paths)
+    os.close(create_task(folder, {"task.json": task}))
+    run_evaluation(folder, fresh.paths)
     now = evaluation(fresh)
     top1 = json.loads((folder / "result.json").read_text())["top1"]
     assert f"<b>{top1:.2%}</b>" in now["headline"]

@@ -22,7 +22,7 @@ from resnet_demo.config import RECIPES, TrainConfig, make_config, to_json
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.api import api
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
@@ -57,7 +57,7 @@ def site(tmp_path_factory, colours):
         folder.mkdir(parents=True)
         config = make_config({"dataset": "colours", "image_size": 12, "batch_size": 16})
         (folder / "config.json").write_text(to_json(config, "0"))
-        (folder / "status.json").write_bytes(as_json(Status(state="stopped", message="secret")))
+        (folder / "status.json").write_bytes(status_json(Status(state="stopped", message="secret")))
         (folder / "events.jsonl").write_text("secret\n")
     (paths.runs / "link-1").symlink_to(secret)
     with pytest.MonkeyPatch.context() as patch:

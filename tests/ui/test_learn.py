@@ -14,7 +14,7 @@ from resnet_demo.events import Epoch, Finished, Probe, Probing, Started, Step
 from resnet_demo.learn import lessons
 from resnet_demo.runs.groups import Membership, group_of, write
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.learn import arm_plots, block, bugs, gradient, surgery
 from resnet_demo.ui.learn import (
     duel as learn_duel,
@@ -43,7 +43,7 @@ def put(services):
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(to_json(config, __version__))
             os.utime(folder / "config.json", (made + number, made + number))
-            (folder / "status.json").write_bytes(as_json(Status(state=state)))
+            (folder / "status.json").write_bytes(status_json(Status(state=state)))
             write(folder, Membership(group=f"{kind}-1", kind=kind, arm=arm, guess=guess))
             told = {**EPOCH, **(last(arm, config) if callable(last) else last)}
             log = Run(folder).log()

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Step
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import Status, as_json
+from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui import polling
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, Polling
@@ -28,7 +28,7 @@ def run(services, events):
     run = Run(services.paths.runs / "some-run-1")
     run.path.mkdir(parents=True)
     (run.path / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
-    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", message="the end")))
+    (run.path / "status.json").write_bytes(status_json(Status(state="stopped", message="the end")))
     for event in events():
         run.log().append(event)
     return run
@@ -64,7 +64,7 @@ def test_a_further_step_changes_no_choice_and_no_button(client, run):
 
 def test_a_run_that_ends_changes_its_label_and_its_buttons(client, run):
     first = poll(client)
-    (run.path / "status.json").write_bytes(as_json(Status(state="failed", message="too bad")))
+    (run.path / "status.json").write_bytes(status_json(Status(state="failed", message="too bad")))
     now = poll(client, known=first)
     assert now["run"][1]["choices"] == [["some-run-1 · failed", "some-run-1"]]
     assert {"stop", "resume", "retry", "delete", "words", "figures"} < set(now)

@@ -1,4 +1,4 @@
-"""Whose run it is, where visitors train: a digest beside the run, never a name. No torch here."""
+"""Which visitor a run belongs to: a digest of the name beside the run. No torch here."""
 
 import hashlib
 import json
@@ -6,33 +6,38 @@ from dataclasses import dataclass
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import write_atomically
-from resnet_demo.json_files import read_object
+from resnet_demo.json_files import read_json
 from resnet_demo.runs.store import Run
 
 OWNER = "visitor.json"
 
 
 @dataclass(frozen=True)
-class Owner:
-    """visitor: digest of a name, "" for nobody's. wanted: whether the run is to go on."""
+class RunOwner:
+    """The visitor that a run belongs to, as a digest; empty for no visitor.
+
+    should_continue: whether the run goes on when its next slice of GPU time is due.
+    """
 
     visitor: str = ""
-    wanted: bool = False
+    should_continue: bool = False
 
 
-def digest(visitor: str) -> str:
-    """What is kept of a visitor's name: whoever reads it cannot pass for the visitor."""
+def visitor_digest(visitor: str) -> str:
+    """Return what is stored of a visitor's name: its reader cannot pass for the visitor."""
     return hashlib.sha256(visitor.encode("utf-8", "replace")).hexdigest()
 
 
-def own(run: Run, owner: Owner) -> None:
-    """Put down whose run it is, and whether it is to go on."""
-    write_atomically(run.path / OWNER, (json.dumps(vars(owner)) + "\n").encode())
+def write_owner(run: Run, owner: RunOwner) -> None:
+    """Store the run's owner."""
+    content = {"visitor": owner.visitor, "wanted": owner.should_continue}
+    write_atomically(run.path / OWNER, (json.dumps(content) + "\n").encode())
 
 
-def owner_of(run: Run) -> Owner:
-    """What `own` put down; nobody's where nothing sound is there."""
+def read_owner(run: Run) -> RunOwner:
+    """Return the run's owner; no visitor if the file is missing or damaged."""
     try:
-        return read_object(run.path / OWNER, Owner)
-    except DamagedError:
-        return Owner()
+        content = read_json(run.path / OWNER)
+        return RunOwner(str(content["visitor"]), content["wanted"] is True)
+    except (DamagedError, TypeError, KeyError):
+        return RunOwner()

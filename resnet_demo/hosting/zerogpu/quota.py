@@ -1,102 +1,109 @@
-"""What a run costs of a visitor's GPU time: what its slices used, and what another would. No torch.
+"""The GPU time that a run's slices used, and an estimate of what another run would need. No torch.
 
-Known only from slices that ran here: what a visitor has left, ZeroGPU tells nobody beforehand.
+ZeroGPU does not report what a visitor has left: everything comes from slices that ran here.
 """
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.hosting.zerogpu.slice import SPARE_S
-from resnet_demo.json_files import build, parse_json
+from resnet_demo.json_files import parse_json
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate_from_runs, read_speed
 
-FILE = "slices.jsonl"
+SLICES_FILE = "slices.jsonl"
 
 
 @dataclass(frozen=True)
-class Used:
-    """A slice that is over: seconds asked for, used, and of these trained; killed: cut off."""
+class SliceUse:
+    """The seconds that a slice requested, used and trained. killed: the platform cut it off."""
 
-    asked: float
-    used: float
-    worked: float
+    requested_s: float
+    used_s: float
+    trained_s: float
     killed: bool
 
 
 @dataclass(frozen=True)
 class Cost:
-    """slices, seconds of GPU time in all, epochs that one slice is good for; known from a run.
+    """An estimate of the GPU time that a run needs, from an earlier run.
 
-    overhead_s: what a slice spends on beginning and ending; None where no slice of that run is over
-    yet, and the cost is then the least that it can be.
+    seconds: over all slices. overhead_s: seconds of a slice without training; None if no slice of
+    the earlier run has ended, and the cost is then a lower bound.
     """
 
     slices: int
     seconds: float
-    epochs_a_slice: float
+    epochs_per_slice: float
     run_id: str
     overhead_s: float | None
 
 
-def put_down(folder: Path, used: Used) -> None:
-    """Keep what a slice used, beside its run."""
-    with open(folder / FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(used)) + "\n")
+def record_slice(folder: Path, use: SliceUse) -> None:
+    """Append what a slice used to a file beside its run."""
+    row = {
+        "asked": use.requested_s,
+        "used": use.used_s,
+        "worked": use.trained_s,
+        "killed": use.killed,
+    }
+    with open(folder / SLICES_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
-def used_by(run: Run) -> list[Used]:
-    """The slices of a run that are over; a damaged line is passed over."""
+def recorded_slices(run: Run) -> list[SliceUse]:
+    """Return the slices of a run that have ended, without damaged lines."""
     try:
-        lines = (run.path / FILE).read_text("utf-8", "replace").splitlines()
+        lines = (run.path / SLICES_FILE).read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return []
-    return [used for used in map(from_line, lines) if used is not None]
+    return [use for use in map(parse_slice, lines) if use is not None]
 
 
-def from_line(line: str) -> Used | None:
-    """What a line tells; None for a torn or damaged one."""
+def parse_slice(line: str) -> SliceUse | None:
+    """Return the slice of a line; None if the line is torn or damaged."""
     try:
-        return build(Used, parse_json(line))
-    except ValueError:
+        row = parse_json(line)
+        seconds = [float(row[name]) for name in ("asked", "used", "worked")]
+        return SliceUse(*seconds, bool(row["killed"])) if math.isfinite(sum(seconds)) else None
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
-def cost_of(
+def estimate_cost(
     config: TrainConfig,
     info: DatasetInfo,
     runs: Runs,
     slice_s: float,
     speed_of: Callable[[Run], float | None] = read_speed,
 ) -> Cost | None:
-    """What a run would cost in slices of so many seconds; None before such work ran in slices."""
-    known = estimate_from_runs(config, info, runs, lambda run: (run.path / FILE).exists(), speed_of)
+    """Return the cost of a run in slices of so many seconds; None before such a run had slices."""
+
+    def has_slices(run: Run) -> bool:
+        return (run.path / SLICES_FILE).exists()
+
+    known = estimate_from_runs(config, info, runs, has_slices, speed_of)
     if known is None:
         return None
-    overhead = overhead_of(runs.get(known.run_id))
-    each = useful_s(slice_s, overhead)
-    slices = max(1, math.ceil(known.seconds / each))
+    overhead = median_overhead(runs.get(known.run_id))
+    training_s = max(1.0, slice_s - SPARE_S - (overhead or 0.0))  # in a slice
+    slices = max(1, math.ceil(known.seconds / training_s))
     return Cost(
         slices=slices,
         seconds=known.seconds + slices * (overhead or 0.0),
-        epochs_a_slice=each * config.epochs / known.seconds,
+        epochs_per_slice=training_s * config.epochs / known.seconds,
         run_id=known.run_id,
         overhead_s=overhead,
     )
 
 
-def useful_s(slice_s: float, overhead: float | None) -> float:
-    """Seconds of a slice in which it trains, 1 at least."""
-    return max(1.0, slice_s - SPARE_S - (overhead or 0.0))
-
-
-def overhead_of(run: Run) -> float | None:
-    """Seconds that the median slice did not train; None where none ended by itself."""
-    spent = [used.used - used.worked for used in used_by(run) if not used.killed]
+def median_overhead(run: Run) -> float | None:
+    """Return the seconds that the median slice did not train; None if all were killed."""
+    spent = [use.used_s - use.trained_s for use in recorded_slices(run) if not use.killed]
     return max(0.0, median(spent)) if spent else None

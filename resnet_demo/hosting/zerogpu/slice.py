@@ -14,12 +14,13 @@ from pathlib import Path
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event
-from resnet_demo.hosting.zerogpu.owners import owner_of
+from resnet_demo.hosting.zerogpu.owners import read_owner
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.launcher import queue_again
+from resnet_demo.tasks.base import requeue_task
+from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.run_session import RunSession
-from resnet_demo.tasks.status import StopSignal, let_go, report, request_stop
+from resnet_demo.tasks.status import StopSignal, request_stop, update_status
 
 SPARE_S = 6.0  # of a slice, for what comes before its first event and after its last step
 SAVE_EVERY_S = 10.0  # a kill costs at most this much work, and a step
@@ -50,7 +51,7 @@ class SliceStopSignal(StopSignal):
         if self.calls > 1:
             self.longest = max(self.longest, now - self.last)
         self.calls, self.last = self.calls + 1, now
-        if not self.asked and now + 2 * self.longest > self.end:
+        if not self.requested and now + 2 * self.longest > self.end:
             request_stop(self.file.parent, TIME_IS_UP)
         return super().__call__()
 
@@ -67,17 +68,17 @@ def train_slice(
     Runs in the process with the GPU. A caller that closes it early gets a checkpoint first.
     """
     run, should_stop = Run(folder), SliceStopSignal(folder, time.monotonic() + seconds - spare_s)
-    if not owner_of(run).wanted:
+    if not read_owner(run).should_continue:
         yield f"{run.id} was stopped before its slice began"
         return
     try:
-        lock = queue_again(folder)
+        lock = requeue_task(folder)
     except ConfigError as error:
         yield str(error)
         return
     try:
         with RunSession(run) as session:
-            report(folder, pid=os.getpid())
+            update_status(folder, pid=os.getpid())
             session.prepare("a GPU is ready: loading the images")
             from resnet_demo.training.fit import fit
 
@@ -95,4 +96,4 @@ def train_slice(
         if session.failure and is_page_open:
             yield session.failure
     finally:
-        let_go(lock)
+        release_lock(lock)

@@ -12,7 +12,7 @@ from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
-from resnet_demo.tasks.status import Status, settle
+from resnet_demo.tasks.status import Status, reconcile_status
 from resnet_demo.ui.components import enlarge, gallery, progress_bar
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.uploads import uploaded_picture
@@ -31,7 +31,6 @@ FIRST_TIME = (
     "To find them, the network has to look at all the training images once. That takes a minute or "
     "so, and is kept for the next time."
 )
-UNTOLD = "its worker ended without a word"
 
 
 def more_panel() -> dict[str, Any]:
@@ -87,9 +86,9 @@ def similar_of(
     """Component's name -> update: similar images, or how far the look at all of them is."""
     if not path or not run_id:
         return similar_told(SHOW_FIRST)
-    folder = services.indexing.folder(services.runs.get(run_id))
+    folder = services.image_indexes.folder(services.runs.get(run_id))
     try:
-        status = settle(folder, UNTOLD) if folder.exists() else None
+        status = reconcile_status(folder) if folder.exists() else None
         index = read_index(folder) if status and status.state == "finished" else None
     except (DamagedError, NotFoundError) as error:  # named, and then as if there were none
         return similar_told(f"{warned(error)} {FIRST_TIME}", start=True)
@@ -187,10 +186,10 @@ def warned(error: DemoError) -> str:
 
 def start_index(services: Services, run_id: str | None) -> None:
     """Begin to look at all training images. Raises DemoError."""
-    services.indexing.start(run_id, services.caller())
+    services.image_indexes.start(run_id, services.caller())
 
 
 def stop_index(services: Services, run_id: str | None) -> None:
     """Ask it to stop. Raises DemoError."""
-    services.caller().must_own("cancel a look at the training images")
-    services.launcher.stop_task(services.indexing.folder(services.runs.get(run_id)))
+    services.caller().require_owner("cancel a look at the training images")
+    services.launcher.stop_task(services.image_indexes.folder(services.runs.get(run_id)))

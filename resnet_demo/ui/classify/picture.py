@@ -71,7 +71,7 @@ def classify_picture(
         yield unanswered(READY if run_id else NOTHING)
         return
     try:
-        services.allowance.classify(services.caller())
+        services.allowance.count_pictures(services.caller())
         rgb = decode_picture(services.picture(path))
         if "torch" not in sys.modules:
             yield unanswered(WAIT)

@@ -89,7 +89,7 @@ def several(
         return
     try:
         check_count(files)
-        services.allowance.classify(services.caller(), len(files))
+        services.allowance.count_pictures(services.caller(), len(files))
         answers: list[Answer] = []
         told = 0.0
         for file in files:

@@ -61,12 +61,12 @@ def bring_panel(services: Services) -> dict[str, Any]:
 
     @show_errors()
     def on_upload(path: str | None) -> None:
-        services.caller().must_own("bring images")
+        services.caller().require_owner("bring images")
         services.data.survey(uploaded_file(path), services.caller(), keep=True)
 
     @show_errors()
     def on_look(path: str | None) -> None:
-        services.caller().must_own("bring images")  # before anything is said of a path
+        services.caller().require_owner("bring images")  # before anything is said of a path
         services.data.survey(named_folder(path), services.caller())
 
     @show_errors()
@@ -81,7 +81,7 @@ def bring_panel(services: Services) -> dict[str, Any]:
     @show_errors()
     def on_clear() -> tuple[None, str]:
         for kind in ("survey", "import"):
-            services.data.forget(kind, services.caller())
+            services.data.discard(kind, services.caller())
         return None, ""
 
     file.upload(on_upload, file, None, **QUIET_EVENT)
@@ -157,7 +157,7 @@ def report(services: Services, parts: dict[str, Any], survey: Status | None) -> 
         return hidden | {
             parts["found"]: gr.update(value=f"⚠ {escape_markdown(str(error))}", visible=True)
         }
-    source = Path(services.data.told("survey")["source"])
+    source = Path(services.data.request("survey")["source"])
     rows = [list(row) for row in found.classes]
     pictures = [(image, label) for label, some in found.samples.items() for image in some]
     return {

@@ -105,7 +105,7 @@ def images_of(services: Services, info: DatasetInfo, page: int) -> list[tuple[np
 
 def ask(services: Services, name: str) -> tuple[Any, str]:
     """The question before a deletion."""
-    users = len(services.data.users(name))
+    users = len(services.data.runs_using(name))
     runs = "1 run was" if users == 1 else f"{users} runs were"
     told = f" {runs} trained on it and could then not be evaluated or resumed." if users else ""
     return gr.update(visible=True), f"Delete **{escape_markdown(name)}**? {DELETE_HELP}{told}"

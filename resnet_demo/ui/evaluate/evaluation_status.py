@@ -88,7 +88,7 @@ class StatusCache:
 
         other: that of the run to compare with, on the first run's dataset.
         """
-        runs, evaluating = self.services.runs, self.services.evaluating
+        runs, evaluating = self.services.runs, self.services.evaluations
         run = runs.get(selection.other if other else selection.run)
         base = runs.get(selection.run) if other else run
         split, mode = selection.split, selection.mode
@@ -99,7 +99,7 @@ class StatusCache:
 
     def robustness_folder(self, selection: Selection) -> Path:
         """Return the folder of the run's robustness. Raises DemoError."""
-        run, evaluating = self.services.runs.get(selection.run), self.services.evaluating
+        run, evaluating = self.services.runs.get(selection.run), self.services.evaluations
         return self._cached_folder(
             (run.path, selection.split),
             lambda: evaluating.robustness_folder(run, selection.split),
@@ -134,7 +134,7 @@ class StatusCache:
             now = mark(folder / "status.json")
             if folder in self.finished and self.finished[folder][0] == now:
                 return self.finished[folder][1]
-            task = self.services.evaluating.status(folder) if now else None
+            task = self.services.evaluations.status(folder) if now else None
         except DemoError as error:
             return EvaluationStatus("wrong", f"⚠ {escape_markdown(str(error))}")
         if task is None:

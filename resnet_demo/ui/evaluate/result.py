@@ -125,11 +125,11 @@ def connect_result(
 
     @show_errors()
     def on_start(run: str | None, split: str) -> None:
-        services.evaluating.start_robustness(run, split, services.caller())
+        services.evaluations.start_robustness(run, split, services.caller())
 
     @show_errors()
     def on_cancel(run: str | None, split: str) -> None:
-        services.caller().must_own("cancel a measurement")
+        services.caller().require_owner("cancel a measurement")
         services.launcher.stop_task(statuses.robustness_folder(Selection(run, split)))
 
     run_and_split = selectors[:2]

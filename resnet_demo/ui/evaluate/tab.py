@@ -131,7 +131,7 @@ def start_evaluations(services: Services, selection: Selection) -> None:
     """Start evaluating the run, and the other one on the same images. Raises DemoError."""
     if selection.run is None:
         raise ConfigError("there is no run to evaluate yet: train a network first", "run")
-    evaluating, caller, split = services.evaluating, services.caller(), selection.split
+    evaluating, caller, split = services.evaluations, services.caller(), selection.split
     evaluating.start(selection.run, split, caller, mode=selection.mode)
     if selection.other:
         dataset = services.runs.get(selection.run).config().dataset
@@ -140,7 +140,7 @@ def start_evaluations(services: Services, selection: Selection) -> None:
 
 def cancel_evaluations(statuses: StatusCache, selection: Selection) -> None:
     """Stop the selected runs' evaluations. Raises DemoError."""
-    statuses.services.caller().must_own("cancel an evaluation")
+    statuses.services.caller().require_owner("cancel an evaluation")
     for status in statuses.evaluations(selection):
         if status.is_live:
             statuses.services.launcher.stop_task(Path(status.folder))

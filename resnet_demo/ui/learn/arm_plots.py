@@ -9,7 +9,7 @@ import gradio as gr
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.learn.group_panel import GroupSnapshot
 from resnet_demo.ui.plots import running_mean, step_positions
 
@@ -58,7 +58,7 @@ def loss_lines(seen: GroupSnapshot) -> dict[str, Any] | None:
     return table("loss", {arm: loss_of(looks) for arm, looks in seen.looks.items()})
 
 
-def loss_of(looks: list[Look]) -> list[tuple[float, float]]:
+def loss_of(looks: list[RunSnapshot]) -> list[tuple[float, float]]:
     """One arm's curve."""
     if len(looks) == 1:
         view = looks[0].view
@@ -93,7 +93,7 @@ def by_minutes(view: RunView) -> list[tuple[float, float]]:
     return points
 
 
-def means(looks: list[Look], value: Any) -> list[tuple[float, float]]:
+def means(looks: list[RunSnapshot], value: Any) -> list[tuple[float, float]]:
     """(epoch, mean over the runs that are so far)."""
     by_epoch: dict[int, list[float]] = {}
     for look in looks:
@@ -126,7 +126,7 @@ def table_of(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
     }
 
 
-def last_epoch(look: Look, name: str) -> float:
+def last_epoch(look: RunSnapshot, name: str) -> float:
     """A number of a run's last epoch."""
     return getattr(look.view.epochs[-1], name)
 

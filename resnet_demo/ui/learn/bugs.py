@@ -7,7 +7,7 @@ import gradio as gr
 from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -92,12 +92,12 @@ def table_rows(seen: GroupSnapshot) -> list[list[str]]:
     return table
 
 
-def differences(pairs: list[tuple[Look, Look]], name: str) -> list[float]:
+def differences(pairs: list[tuple[RunSnapshot, RunSnapshot]], name: str) -> list[float]:
     """A number of the last epoch, with the switch minus without it."""
     return [arm_plots.last_epoch(one, name) - arm_plots.last_epoch(two, name) for one, two in pairs]
 
 
-def slowdowns(pairs: list[tuple[Look, Look]]) -> list[float]:
+def slowdowns(pairs: list[tuple[RunSnapshot, RunSnapshot]]) -> list[float]:
     """How much longer the run took, as a share."""
     return [one.view.worked() / max(two.view.worked(), 1e-9) - 1 for one, two in pairs]
 
@@ -110,7 +110,9 @@ def effect_text(found: Effect, unit: str, digits: int) -> str:
     return f"{told} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
 
 
-def guess_verdict(arm: str, pairs: list[tuple[Look, Look]], guessed: list[str]) -> str:
+def guess_verdict(
+    arm: str, pairs: list[tuple[RunSnapshot, RunSnapshot]], guessed: list[str]
+) -> str:
     """The guess beside what came out; nothing where nobody guessed."""
     if not any(guessed):
         return "–"

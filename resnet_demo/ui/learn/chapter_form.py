@@ -82,7 +82,7 @@ def connect_form(
 
     @show_errors()
     def on_start(guess: Any, *values: Any) -> dict[str, Any]:
-        group = services.comparing.start(kind, arms(*values), services.caller(), guess_text(guess))
+        group = services.run_groups.start(kind, arms(*values), services.caller(), guess_text(guess))
         labels = [(group_label(one), one.id) for one in groups(services.runs.list(), kind)]
         return gr.update(choices=labels, value=group, visible=True)
 

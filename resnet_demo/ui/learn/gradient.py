@@ -10,7 +10,7 @@ from resnet_demo.events import Probe
 from resnet_demo.learn import lessons
 from resnet_demo.learn.probe_history import ProbeHistory, depth_figure
 from resnet_demo.runs.groups import group_of
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -97,7 +97,7 @@ def arms(depth: Any, dataset: str, epochs: Any) -> lessons.Arms:
     return lessons.gradient_arms(depth, 1, {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def read_probes(known: dict[str, ProbeHistory], look: Look) -> ProbeHistory:
+def read_probes(known: dict[str, ProbeHistory], look: RunSnapshot) -> ProbeHistory:
     """The run's probes, up to date."""
     probed = known.setdefault(str(look.run.path), ProbeHistory(look.run.log()))
     probed.refresh()

@@ -9,7 +9,7 @@ import gradio as gr
 from resnet_demo.errors import DamagedError
 from resnet_demo.runs.groups import Group, groups
 from resnet_demo.runs.text import duration_text, escape_markdown
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 TICK_S = 2.0
@@ -23,10 +23,10 @@ class GroupSnapshot:
     """A group at one moment: its runs by arm, in the order of their seeds."""
 
     group: Group
-    looks: dict[str, list[Look]]
+    looks: dict[str, list[RunSnapshot]]
 
     @property
-    def all(self) -> list[Look]:
+    def all(self) -> list[RunSnapshot]:
         """Every run."""
         return [look for looks in self.looks.values() for look in looks]
 
@@ -35,11 +35,11 @@ class GroupSnapshot:
         """Whether anything may still change."""
         return any(look.status.is_live for look in self.all)
 
-    def done(self, arm: str) -> list[Look]:
+    def done(self, arm: str) -> list[RunSnapshot]:
         """The arm's runs that are finished."""
         return [look for look in self.looks.get(arm, []) if look.status.state == "finished"]
 
-    def pairs(self, arm: str, other: str) -> list[tuple[Look, Look]]:
+    def pairs(self, arm: str, other: str) -> list[tuple[RunSnapshot, RunSnapshot]]:
         """The finished runs of two arms that had the same seed."""
         by_seed = {look.run.config().seed: look for look in self.done(other)}
         both = [(look, by_seed.get(look.run.config().seed)) for look in self.done(arm)]
@@ -51,7 +51,7 @@ def read_group(services: Services, group: Group) -> GroupSnapshot:
     return GroupSnapshot(
         group,
         {
-            arm: [services.watcher.glance(run) for run in runs if not is_damaged(run)]
+            arm: [services.snapshots.get_nowait(run) for run in runs if not is_damaged(run)]
             for arm, runs in group.arms.items()
         },
     )
@@ -187,12 +187,12 @@ def status_text(seen: GroupSnapshot) -> str:
     )
 
 
-def arm_of(seen: GroupSnapshot, look: Look) -> str:
+def arm_of(seen: GroupSnapshot, look: RunSnapshot) -> str:
     """The arm that a run belongs to."""
     return next(arm for arm, looks in seen.looks.items() if look in looks)
 
 
 def stop(services: Services, group: str) -> None:
     """End all that is alive of it."""
-    count = services.comparing.stop(group, services.caller())
+    count = services.run_groups.stop(group, services.caller())
     gr.Info(f"{count} runs stop; each can be resumed on the Train tab")

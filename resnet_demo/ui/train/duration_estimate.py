@@ -14,12 +14,12 @@ from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.data.store import DatasetInfo, check_data
 from resnet_demo.errors import DemoError
-from resnet_demo.hosting.zerogpu.quota import Cost, cost_of
-from resnet_demo.hosting.zerogpu.slices import USUAL_S, check_seconds
+from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
+from resnet_demo.hosting.zerogpu.slices import DEFAULT_SLICE_S, check_seconds
 from resnet_demo.models.counts import count
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.tasks.estimate import Estimate, estimate
-from resnet_demo.tasks.queue import in_line
+from resnet_demo.tasks.queue import live_runs
 from resnet_demo.ui.services import Services
 
 TICK_S = 2.0
@@ -105,7 +105,9 @@ def told_length(
     """How long it takes, or where the measurement stands; and what is waited for."""
     if services.slices is not None:
         return told_cost(
-            cost_of(config, info, services.runs, asked.slice_s or USUAL_S, services.run_speeds),
+            estimate_cost(
+                config, info, services.runs, asked.slice_s or DEFAULT_SLICE_S, services.run_speeds
+            ),
             asked,
         )
     known, caller = estimate(config, info, services.runs, services.run_speeds), services.caller()
@@ -113,10 +115,12 @@ def told_length(
         return in_words(known), ""
     if not caller.is_owner:
         return UNKNOWN, ""
-    if in_line(services.paths.runs):
+    if live_runs(services.paths.runs):
         return BUSY, "quiet"
     if time.time() >= asked.since + LEFT_ALONE_S:
-        problem = services.measuring.see_to(config, info, caller, asked.since, asked.changed)
+        problem = services.speed_tests.ensure_measured(
+            config, info, caller, asked.since, asked.changed
+        )
         if problem is not None:
             return f"{FAILED}: {escape_markdown(problem)}", ""
     return MEASURING, "result"
@@ -130,8 +134,8 @@ def told_cost(cost: Cost | None, asked: EstimateState) -> tuple[str, str]:
     number = f"{cost.slices} slice{'s' if cost.slices != 1 else ''}"
     return (
         f"{least}**{duration_text(cost.seconds)}** of GPU time in **{number}** of "
-        f"{asked.slice_s or USUAL_S:.0f} s, as measured in {cost.run_id}; "
-        f"one slice is good for {cost.epochs_a_slice:.1f} epochs"
+        f"{asked.slice_s or DEFAULT_SLICE_S:.0f} s, as measured in {cost.run_id}; "
+        f"one slice is good for {cost.epochs_per_slice:.1f} epochs"
     ), "quiet"
 
 

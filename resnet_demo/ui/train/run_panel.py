@@ -8,7 +8,7 @@ import gradio as gr
 
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown, event_text
-from resnet_demo.tasks.snapshot import Look, config_of
+from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.ui.components import progress_bar
 from resnet_demo.ui.plots import curve_version, epoch_table
 from resnet_demo.ui.services import Services
@@ -57,7 +57,7 @@ def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[st
         other = [choices, run_id], lambda: update_choice(value=services.default_run())
         return {"run": other, **parts_of("nothing", EMPTY_PANEL)}
     try:
-        seen = services.watcher.glance(services.runs.get(run_id))
+        seen = services.snapshots.get_nowait(services.runs.get(run_id))
     except DemoError as error:
         damaged = {"words": f"**{error}.**", **DAMAGED_BUTTONS}
         return {"run": (choices, update_choice), **parts_of([run_id, str(error)], damaged)}
@@ -69,10 +69,10 @@ def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
     return {name: (version, lambda value=value: value) for name, value in updates.items()}
 
 
-def snapshot_parts(services: Services, seen: Look, log_loss: bool) -> dict[str, Part]:
+def snapshot_parts(services: Services, seen: RunSnapshot, log_loss: bool) -> dict[str, Part]:
     """Return the parts below the choice of a run."""
     run_id, figures, text = seen.run.id, figures_html(seen), state_text(seen)
-    continues = services.slices is not None and services.slices.goes_on(run_id)
+    continues = services.slices is not None and services.slices.is_active(run_id)
     state = [run_id, seen.status.state, seen.ignores_stop, continues]
     curves = [run_id, *curve_version(seen.view), log_loss]
 
@@ -90,7 +90,7 @@ def snapshot_parts(services: Services, seen: Look, log_loss: bool) -> dict[str, 
     }
 
 
-def button_updates(seen: Look, continues: bool = False) -> dict[str, Any]:
+def button_updates(seen: RunSnapshot, continues: bool = False) -> dict[str, Any]:
     """Return the updates of Stop, Resume, Retry and Delete.
 
     continues: the run is stopped only until its next slice of GPU time.
@@ -107,12 +107,12 @@ def button_updates(seen: Look, continues: bool = False) -> dict[str, Any]:
     }
 
 
-def retry_settings(seen: Look) -> dict[str, Any]:
+def retry_settings(seen: RunSnapshot) -> dict[str, Any]:
     """Return the settings that a failed run proposes for another try; empty if there are none."""
     return getattr(seen.view.ended, "retry", {}) if seen.status.state == "failed" else {}
 
 
-def figures_html(seen: Look) -> str:
+def figures_html(seen: RunSnapshot) -> str:
     """Return the run's figures and progress bar as HTML.
 
     Only this program's own words and numbers go in: Gradio would execute other people's text.
@@ -139,16 +139,16 @@ def figures_html(seen: Look) -> str:
     return f'<div class="tiles state-{seen.status.state}">{cells}</div>' + progress_bar(share)
 
 
-def state_text(seen: Look) -> str:
+def state_text(seen: RunSnapshot) -> str:
     """Return the run's state, network and problems in sentences (Markdown)."""
     sentences = [state_sentence(seen), network_sentence(seen), growth_sentence(seen)]
-    if seen.reading:
+    if seen.is_loading:
         sentences.append(READING)
     sentences.append(silence_sentence(seen))
     return " ".join(filter(None, sentences))
 
 
-def state_sentence(seen: Look) -> str:
+def state_sentence(seen: RunSnapshot) -> str:
     """Return what the run is doing."""
     state, message = seen.status.state, escape_markdown(seen.status.message)
     if state == "queued":
@@ -166,7 +166,7 @@ def state_sentence(seen: Look) -> str:
     return message
 
 
-def network_sentence(seen: Look) -> str:
+def network_sentence(seen: RunSnapshot) -> str:
     """Return the network's size and device; empty before the run has started."""
     at = seen.progress()
     if not at["device"]:
@@ -178,7 +178,7 @@ def network_sentence(seen: Look) -> str:
     )
 
 
-def growth_sentence(seen: Look) -> str:
+def growth_sentence(seen: RunSnapshot) -> str:
     """Return how large the training images are while they grow; else an empty text."""
     side = seen.view.side
     if seen.status.state != "running" or not side:
@@ -192,31 +192,31 @@ def growth_sentence(seen: Look) -> str:
     )
 
 
-def silence_sentence(seen: Look) -> str:
+def silence_sentence(seen: RunSnapshot) -> str:
     """Return how long the run has been silent, if it is suspended or longer silent than usual."""
     silent_s = seen.progress()["silent_s"] or 0
-    if seen.frozen:
-        return f"**No news for {duration_text(silent_s or seen.waited_s())}: {FROZEN}**"
+    if seen.is_suspended:
+        return f"**No news for {duration_text(silent_s or seen.state_age_s())}: {FROZEN}**"
     if silent_s > usual_silence_s(seen):
         return f"*No news for {duration_text(silent_s)}.*"
     return ""
 
 
-def usual_silence_s(seen: Look) -> float:
+def usual_silence_s(seen: RunSnapshot) -> float:
     """Return how long a silence is normal, in seconds. A slow network logs seldom."""
     return max([SILENT_S, *(3 * pause for pause in seen.view.pauses())])
 
 
-def is_compiling(seen: Look) -> bool:
+def is_compiling(seen: RunSnapshot) -> bool:
     """Return whether the run compiles its network: nothing was logged since its start."""
     view = seen.view
     if view.started is None or view.last is not view.started:
         return False
-    config = config_of(seen.run)
+    config = config_or_none(seen.run)
     return bool(config and config["compile"])
 
 
-def log_tail(seen: Look, lines: int = 12) -> str:
+def log_tail(seen: RunSnapshot, lines: int = 12) -> str:
     """Return the last events as lines of text with their time, newest last."""
     view = seen.view
     latest = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]

@@ -156,7 +156,7 @@ def started(services: Services, asked: dict[str, Any], before: Pressed | None) -
 async def stopped(services: Services, run_id: str) -> None:
     """Stop the run, or kill it where it does not listen, and say what happens now."""
     with show_errors():
-        look, launcher = services.watcher.glance(services.runs.get(run_id)), services.launcher
+        look, launcher = services.snapshots.get_nowait(services.runs.get(run_id)), services.launcher
         end = launcher.kill if look.ignores_stop else launcher.stop
         gr.Info(await asyncio.to_thread(end, run_id, services.caller()))
 
@@ -165,7 +165,7 @@ async def retried(services: Services, run_id: str) -> dict[str, Any]:
     """Train again with the knobs that the failure proposes; the choice of runs, at the new one."""
     with show_errors():
         run = services.runs.get(run_id)
-        knobs = {**run.config().to_dict(), **retry_settings(services.watcher.glance(run))}
+        knobs = {**run.config().to_dict(), **retry_settings(services.snapshots.get_nowait(run))}
         config, launcher = make_config(knobs), services.launcher
         started = await asyncio.to_thread(launcher.start, config, services.caller())
         return gr.update(choices=services.run_choices(), value=started)

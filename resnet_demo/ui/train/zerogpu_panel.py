@@ -16,13 +16,13 @@ import gradio as gr
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
-from resnet_demo.hosting.zerogpu.quota import used_by
+from resnet_demo.hosting.zerogpu.quota import recorded_slices
 from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
-from resnet_demo.hosting.zerogpu.slices import LEAST_S, MOST_S, USUAL_S, Slice
+from resnet_demo.hosting.zerogpu.slices import DEFAULT_SLICE_S, MAX_SLICE_S, MIN_SLICE_S, Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import duration_text, escape_markdown
-from resnet_demo.tasks.snapshot import Watcher
+from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.tasks.status import read_status
 from resnet_demo.ui.form import Form
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
@@ -47,9 +47,9 @@ class Turn:
 def seconds_field() -> gr.Number:
     """How long a slice is; enforced where a slice is started."""
     return gr.Number(
-        USUAL_S, label="Seconds a slice", elem_id="slice-seconds", interactive=True,
-        info=f"of GPU time that are asked for at once: {LEAST_S} to {MOST_S}, and no more than you "
-        "have left; shorter ones wait less",
+        DEFAULT_SLICE_S, label="Seconds a slice", elem_id="slice-seconds", interactive=True,
+        info=f"of GPU time that are asked for at once: {MIN_SLICE_S} to {MAX_SLICE_S}, and no more "
+        "than you have left; shorter ones wait less",
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def slices_panel(
     @show_errors()
     def on_retry(name: str, run_id: str) -> tuple[Any, ...]:
         failed = services.runs.get(run_id)
-        proposed = getattr(Watcher().look(failed).view.ended, "retry", {})
+        proposed = getattr(Snapshots().get(failed).view.ended, "retry", {})
         return begun(services, {**failed.config().to_dict(), **proposed}, name)
 
     @show_errors()
@@ -117,8 +117,8 @@ def sliced(
         return
     going = None
     try:
-        run, watcher = services.runs.get(turn.run_id), Watcher()  # its own: this is no tick
-        going, told_at, due = services.slices.go_on(turn.run_id, name, length), 0.0, False
+        run, watcher = services.runs.get(turn.run_id), Snapshots()  # its own: this is no tick
+        going, told_at, due = services.slices.run_slice(turn.run_id, name, length), 0.0, False
         yield f"Waiting for a GPU. {OPEN}.", gr.skip()
         while True:
             try:
@@ -147,11 +147,11 @@ def sliced(
         yield told, gr.skip()
 
 
-def in_words(run: Run, watcher: Watcher, length: float) -> str:
+def in_words(run: Run, watcher: Snapshots, length: float) -> str:
     """How far the slice is, and what the run needs after it."""
-    status, look = read_status(run.path), watcher.look(run)
+    status, look = read_status(run.path), watcher.get(run)
     gone = time.monotonic() - status.queued_clock
-    told = f"Slice {len(used_by(run)) + 1}: {gone:.0f} of {length:.0f} s. {OPEN}"
+    told = f"Slice {len(recorded_slices(run)) + 1}: {gone:.0f} of {length:.0f} s. {OPEN}"
     left = look.progress()["seconds_left"]
     if left is None:
         return f"{told}; what is left is known in some seconds."
@@ -160,7 +160,7 @@ def in_words(run: Run, watcher: Watcher, length: float) -> str:
 
 def spent(run: Run) -> str:
     """What the run has used so far."""
-    slices = used_by(run)
+    slices = recorded_slices(run)
     total, number = sum(used.used for used in slices), len(slices)
     return f"{number} slice{'s' if number != 1 else ''}, {duration_text(total)} of GPU time so far."
 

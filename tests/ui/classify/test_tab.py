@@ -25,8 +25,9 @@ from resnet_demo.inference.classification import OodVerdict
 from resnet_demo.inference.heatmaps import overlay
 from resnet_demo.models.description import Description, describe, encode
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.image_indexes import INDEX, index
-from resnet_demo.tasks.status import LOCK, Status, as_json, new_task, take
+from resnet_demo.tasks.image_indexes import INDEX, run_indexing
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.classify import several as many
 from resnet_demo.ui.classify.answer import class_list, gauge, needle, ways_words
 from resnet_demo.ui.classify.class_map import SMALL, stack
@@ -284,7 +285,7 @@ def test_what_fails_behind_a_fold_says_so_there(services):
 def test_the_first_time_a_button_is_offered_and_then_the_most_similar_images(services, colours):
     similar = {**CLOSED, "similar": True}
     images, labels = services.datasets.load("colours", "train")
-    folder = services.indexing.folder(services.runs.get("mine"))
+    folder = services.image_indexes.folder(services.runs.get("mine"))
     asked = json.dumps({"run": "mine", "weights": folder.name.rpartition("-")[2]}).encode()
     config = services.runs.get("mine").config()
     place = int(split_indices(len(labels), config.val_share, config.seed)[0][7])
@@ -296,8 +297,8 @@ def test_the_first_time_a_button_is_offered_and_then_the_most_similar_images(ser
     assert (told["start"]["visible"], visible(told["nearest"])) == (True, False)
     assert told["timer"].active is False
 
-    os.close(new_task(folder, {"task.json": asked}))
-    index(folder, services.paths)
+    os.close(create_task(folder, {"task.json": asked}))
+    run_indexing(folder, services.paths)
     told = more(services, similar, str(path), "mine", "crop")
     pairs = told["nearest"]["value"]
     assert len(pairs) == 5
@@ -319,10 +320,10 @@ def test_the_first_time_a_button_is_offered_and_then_the_most_similar_images(ser
 )
 def test_a_damaged_index_is_named_and_the_button_makes_it_anew(services, upload, name, words):
     run, similar = services.runs.get("mine"), {**CLOSED, "similar": True}
-    services.indexing.made(run, lambda done, total: None)
-    file = services.indexing.folder(run) / name
+    services.image_indexes.get_or_build(run, lambda done, total: None)
+    file = services.image_indexes.folder(run) / name
     file.write_bytes(file.read_bytes()[:-9])
-    services.launcher.spawn = lambda verb, folder, lock: (index(folder, services.paths),
+    services.launcher.spawn = lambda verb, folder, lock: (run_indexing(folder, services.paths),
                                                           os.close(lock))  # fmt: skip
     told = more(services, similar, upload(), "mine", "crop")
     assert re.fullmatch(words + FIRST_TIME, told["similar_words"]["value"])
@@ -334,18 +335,18 @@ def test_a_damaged_index_is_named_and_the_button_makes_it_anew(services, upload,
 
 
 def test_a_damaged_picture_does_not_offer_to_look_at_the_training_images_again(services, upload):
-    services.indexing.made(services.runs.get("mine"), lambda done, total: None)
+    services.image_indexes.get_or_build(services.runs.get("mine"), lambda done, total: None)
     told = more(services, {**CLOSED, "similar": True}, upload("a.png", b"no"), "mine", "crop")
     assert told["similar_words"]["value"].startswith("⚠ 'a.png' is not a PNG")
     assert told["start"]["visible"] is False
 
 
 def test_while_the_training_images_are_looked_at_the_page_asks_again(services, upload):
-    folder = services.indexing.folder(services.runs.get("mine"))
+    folder = services.image_indexes.folder(services.runs.get("mine"))
     folder.mkdir(parents=True)
     status = Status(state="running", done=30, total=120, unit="images")
-    (folder / "status.json").write_bytes(as_json(status))
-    lock = take(folder / LOCK)
+    (folder / "status.json").write_bytes(status_json(status))
+    lock = try_lock(folder / WORKER_LOCK)
     told = more(services, {**CLOSED, "similar": True}, upload(), "mine", "crop")
     os.close(lock)
     assert told["similar_words"]["value"] == "Looking at the training images: 30 of 120."

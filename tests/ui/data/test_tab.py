@@ -8,7 +8,7 @@ import pytest
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.importer.survey import Survey, write_survey
 from resnet_demo.errors import ConfigError
-from resnet_demo.tasks.status import Status, as_json, new_task
+from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.data import download_banner, import_panel, tab
 
 NAMES = (
@@ -47,8 +47,8 @@ def task(own):
 
     def make(kind, told=None, **status):
         folder = own.data.folder(kind)
-        os.close(new_task(folder, {"task.json": json.dumps(told or {}).encode()}))
-        (folder / "status.json").write_bytes(as_json(Status(**status)))
+        os.close(create_task(folder, {"task.json": json.dumps(told or {}).encode()}))
+        (folder / "status.json").write_bytes(status_json(Status(**status)))
         return folder
 
     return make

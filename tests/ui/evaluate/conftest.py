@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.status import LOCK, Status, as_json, take
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.evaluation_status import StatusCache
 from resnet_demo.ui.services import Services
 from tests.ui.fake_evaluations import untrained_runs
@@ -40,8 +41,8 @@ def put_task():
 
     def put(folder, **status):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "status.json").write_bytes(as_json(Status(**status)))
-        locks.append(take(folder / LOCK))  # None where the test holds it already
+        (folder / "status.json").write_bytes(status_json(Status(**status)))
+        locks.append(try_lock(folder / WORKER_LOCK))  # None where the test holds it already
 
     yield put
     for lock in filter(None, locks):

@@ -93,7 +93,7 @@ def test_an_unchanged_page_gets_no_update_and_reads_no_file(statuses, monkeypatc
         raise AssertionError("read")
 
     for name in ("status", "folder", "robustness_folder"):
-        monkeypatch.setattr(statuses.services.evaluating, name, fail)
+        monkeypatch.setattr(statuses.services.evaluations, name, fail)
     assert changes(statuses, PAIR, before) == {}
     assert changes(statuses, PAIR, before, percent=False).keys() == {"now", "result"}
     assert changes(statuses, PAIR, before, dark=True).keys() == {"now", "figures", "curve"}

@@ -8,7 +8,7 @@ def test_both_runs_are_evaluated_on_the_images_of_the_first(statuses, monkeypatc
     def start(run, split, caller, dataset=None, mode="plain"):
         started.append((run, split, dataset, mode))
 
-    monkeypatch.setattr(statuses.services.evaluating, "start", start)
+    monkeypatch.setattr(statuses.services.evaluations, "start", start)
     tab.start_evaluations(statuses.services, Selection("mine", "val", "flip", "yours"))
     assert started == [("mine", "val", None, "flip"), ("yours", "val", "colours", "flip")]
 

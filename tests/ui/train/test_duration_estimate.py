@@ -12,10 +12,9 @@ import pytest
 from resnet_demo.config import make_config, to_json
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks import speeds
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.estimate import Estimate
-from resnet_demo.tasks.status import Status, as_json, close, report
+from resnet_demo.tasks.estimate import Estimate, store_speed, workload
+from resnet_demo.tasks.limits import Caller
+from resnet_demo.tasks.status import Status, end_task, status_json, update_status
 from resnet_demo.training.speed import Speed
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
@@ -70,8 +69,8 @@ def put_down(services):
     """Puts down that this was measured."""
 
     def put(values):
-        work = speeds.work_of(make_config(values), services.datasets.get("colours"))
-        speeds.keep(services.paths.runs, work, Speed(train=0.5, val=0.25, device="cpu"))
+        work = workload(make_config(values), services.datasets.get("colours"))
+        store_speed(services.paths.runs, work, Speed(train=0.5, val=0.25, device="cpu"))
 
     return put
 
@@ -122,12 +121,12 @@ def test_many_pages_share_one_measurement_and_another_waits_for_its_own(
     for one in pages:
         one.follow(ON_COLOURS)
         one.follow(ON_COLOURS, passed=3.0)
-    report(services.measuring.folder, queued_at=time.time() - 60)
+    update_status(services.speed_tests.folder, queued_at=time.time() - 60)
     other = Page(services)
     other.follow(OTHER)
     other.follow(OTHER, passed=3.0)
     assert len(spawned) == 1
-    assert services.measuring.status().state == "queued"
+    assert services.speed_tests.status().state == "queued"
     put_down(ON_COLOURS)
     for one in pages:
         one.follow(ON_COLOURS)
@@ -137,13 +136,13 @@ def test_many_pages_share_one_measurement_and_another_waits_for_its_own(
 def test_a_change_to_other_work_stops_what_is_measured(services, page, spawned):
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
-    report(services.measuring.folder, queued_at=time.time() - 60)
+    update_status(services.speed_tests.folder, queued_at=time.time() - 60)
     page.follow({**ON_COLOURS, "epochs": 3})
     page.follow({**ON_COLOURS, "epochs": 3}, passed=3.0)  # which takes as long an image
     page.follow(OTHER)
-    assert services.measuring.status().state == "queued"
+    assert services.speed_tests.status().state == "queued"
     page.follow(OTHER, passed=3.0)
-    assert services.measuring.status().state == "stopping"
+    assert services.speed_tests.status().state == "stopping"
     assert page.line.endswith(MEASURING)
     assert page.ticks
 
@@ -154,7 +153,7 @@ def test_while_a_run_is_live_nothing_is_measured_and_afterwards_it_is(services, 
     assert page.line.endswith(BUSY)
     assert not page.ticks
     assert page.follow(ON_COLOURS, passed=3.0) == [False] * 3
-    close(run.path, "failed")
+    end_task(run.path, "failed")
     os.close(lock)
     page.follow(ON_COLOURS)
     assert page.line.endswith(MEASURING)
@@ -165,12 +164,12 @@ def test_while_a_run_is_live_nothing_is_measured_and_afterwards_it_is(services, 
 def test_a_measurement_that_failed_is_told_and_the_timer_rests(services, page, spawned):
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
-    close(services.measuring.folder, "failed", "out of *memory*")
+    end_task(services.speed_tests.folder, "failed", "out of *memory*")
     page.follow(ON_COLOURS, passed=1.0)
     assert page.line.endswith(rf"{FAILED}: out of \*memory\*")
     assert not page.ticks
     assert page.follow(ON_COLOURS, passed=9.0) == [False] * 3
-    report(services.measuring.folder, changed_at=time.time() - 60)
+    update_status(services.speed_tests.folder, changed_at=time.time() - 60)
     fresh = Page(services)
     fresh.follow(ON_COLOURS)
     fresh.follow(ON_COLOURS, passed=3.0)
@@ -179,7 +178,7 @@ def test_a_measurement_that_failed_is_told_and_the_timer_rests(services, page, s
     os.close(spawned.pop()[2])
     fresh.follow(OTHER)
     fresh.follow(OTHER, passed=3.0)
-    close(services.measuring.folder, "failed", "again")
+    end_task(services.speed_tests.folder, "failed", "again")
     assert page.follow(ON_COLOURS, passed=9.0) == [False] * 3
     assert len(spawned) == 1
 
@@ -218,7 +217,7 @@ def test_a_page_that_lost_its_memory_with_the_app_goes_on(services, page, spawne
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
     assert page.ticks
-    assert services.measuring.status().state == "queued"
+    assert services.speed_tests.status().state == "queued"
     assert len(spawned) == 1
 
 
@@ -230,7 +229,7 @@ def test_changing_the_form_neither_blocks_the_server_nor_reads_every_log_again(
         run = Run(services.paths.runs / name)
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config(ON_COLOURS), "0"))
-        (run.path / "status.json").write_bytes(as_json(Status(state="stopped")))
+        (run.path / "status.json").write_bytes(status_json(Status(state="stopped")))
         run.log().append(events()[0])
     app = build_app(services.paths)
     [event] = [

@@ -6,7 +6,7 @@ import pytest
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Compiled
-from resnet_demo.tasks.snapshot import Look
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.tasks.status import STATES
 from resnet_demo.ui.train import run_panel
 
@@ -132,7 +132,7 @@ def test_a_run_that_has_been_silent_for_longer_than_usual_says_so(seen, events):
 
 
 def test_a_suspended_worker_is_told_at_once_and_since_when(seen, events, monkeypatch):
-    monkeypatch.setattr(Look, "frozen", True)
+    monkeypatch.setattr(RunSnapshot, "frozen", True)
     look = seen("running", events(), message="training")
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
     said = re.escape(run_panel.FROZEN)

@@ -16,7 +16,8 @@ from resnet_demo.events import Failed
 from resnet_demo.models.counts import count
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
-from resnet_demo.tasks.status import LIVE, LOCK, STATES, Status, as_json, take
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
 from resnet_demo.ui.train.tab import delete_run, on_load, retried, started
@@ -76,7 +77,7 @@ def runs(services, events):
         run = Run(services.paths.runs / name)
         run.path.mkdir(parents=True)
         (run.path / "config.json").write_text(to_json(make_config(ON_COLOURS), "0"))
-        (run.path / "status.json").write_bytes(as_json(Status(state=state, message="the end")))
+        (run.path / "status.json").write_bytes(status_json(Status(state=state, message="the end")))
         for event in events():
             run.log().append(event)
         return run
@@ -202,7 +203,7 @@ def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs
 @pytest.mark.parametrize("state", STATES)
 def test_delete_is_alive_where_nothing_lives(state, services, runs):
     folder = runs("some-run-1", state).path
-    lock = take(folder / LOCK) if state in LIVE else None
+    lock = try_lock(folder / WORKER_LOCK) if state in LIVE else None
     delete = shown(services, "some-run-1")["delete"]
     assert delete["interactive"] == (state not in LIVE)
     if lock:
@@ -225,7 +226,7 @@ def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, ru
 
 def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs):
     folder = runs("some-run-1", "running").path
-    lock = take(folder / LOCK)
+    lock = try_lock(folder / WORKER_LOCK)
     with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
         delete_run(services, "some-run-1")
     assert folder.exists()

@@ -10,7 +10,7 @@ from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.quota import Cost
 from resnet_demo.hosting.zerogpu.slice import SliceError
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.limits import LimitError, Limits, is_zero
+from resnet_demo.tasks.limits import LimitError, Limits, is_zerogpu
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train import duration_estimate, zerogpu_panel
@@ -42,7 +42,7 @@ def visited(at):
     [("1", True), ("true", True), ("True", True), ("0", False), ("", False), (None, False)],
 )
 def test_it_is_zero_gpu_where_the_platform_says_so(told, is_there):
-    assert is_zero({} if told is None else {"SPACES_ZERO_GPU": told}) == is_there
+    assert is_zerogpu({} if told is None else {"SPACES_ZERO_GPU": told}) == is_there
 
 
 def elements(paths, gpu):
@@ -81,7 +81,7 @@ def test_a_slice_that_is_over_asks_for_the_next_until_the_run_is(visited):
         yield object()
         return dues.pop(0)
 
-    visited.slices.go_on = go_on
+    visited.slices.run_slice = go_on
     *_, (words, following) = sliced(visited, turn, name, 60)
     assert (following.run_id, following == turn) == (turn.run_id, False)
     assert words.endswith("**Keep this page open**: the next slice starts from it.")

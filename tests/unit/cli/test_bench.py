@@ -12,7 +12,7 @@ import torch
 
 from resnet_demo.bench import accuracy, roofline
 from resnet_demo.cli import main, make_parser
-from resnet_demo.tasks.status import take
+from resnet_demo.tasks.locks import try_lock
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "performance.md"
 TINY = "--dataset colours --model resnet20 --image-size 8 --batch-size 30 --crop 2 --seconds 0.01"
@@ -100,7 +100,7 @@ def test_the_dataset_is_shapes10_where_none_is_named_and_cifar10_is_not_here(ben
 
 def test_a_run_that_trains_meanwhile_is_told_of(bench, tmp_path):
     (tmp_path / "runs").mkdir()
-    lock = take(tmp_path / "runs" / ".device.lock")
+    lock = try_lock(tmp_path / "runs" / ".device.lock")
     code, _, err = bench(f"throughput {TINY} --rounds 1 --against article")
     os.close(lock)
     assert code == 0
@@ -114,14 +114,14 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
     locks = []
 
     def look(*_):
-        locks.append(take(tmp_path / "runs" / ".device.lock"))
+        locks.append(try_lock(tmp_path / "runs" / ".device.lock"))
         return {}
 
     monkeypatch.setattr(throughput, "measure_throughput", look)
     monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     bench("throughput")
     assert locks == [None]
-    os.close(take(tmp_path / "runs" / ".device.lock"))
+    os.close(try_lock(tmp_path / "runs" / ".device.lock"))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from resnet_demo.cli import main
 from resnet_demo.config import RECIPES, TrainConfig
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import Status, as_json, read_status, take
+from resnet_demo.tasks.locks import try_lock
+from resnet_demo.tasks.status import Status, read_status, status_json
 from resnet_demo.training.checkpoint import load_last, save_last
 from tests.loopback import cifar_zip
 
@@ -270,7 +271,7 @@ def test_a_run_that_diverges_fails_with_one_line(demo):
 
 def test_a_run_that_waits_says_so_on_standard_error(demo):
     demo.runs.mkdir()
-    lock = take(demo.runs / ".device.lock")
+    lock = try_lock(demo.runs / ".device.lock")
     threading.Timer(0.5, os.close, [lock]).start()
     answer = demo(*TINY, "--epochs", 1, "--json")
     assert answer.code == 0
@@ -340,7 +341,9 @@ def until(question):
 def test_a_run_that_never_began_is_resumed_from_its_config(demo, trained):
     (demo.runs / "new").mkdir(parents=True)
     shutil.copy(trained[0].runs / "mine" / "config.json", demo.runs / "new")
-    (demo.runs / "new" / "status.json").write_bytes(as_json(Status(state="running")))  # and died
+    (demo.runs / "new" / "status.json").write_bytes(
+        status_json(Status(state="running"))
+    )  # and died
     answer = demo("train", "--resume", demo.runs / "new", "--json")
     assert answer.code == 0, answer.err
     told = [{**event, "time": 0} for event in answer.objects if event["event"] == "step"]
@@ -354,7 +357,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, tmp_p
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
-    (demo.runs / "mine" / "status.json").write_bytes(as_json(Status(state="failed")))
+    (demo.runs / "mine" / "status.json").write_bytes(status_json(Status(state="failed")))
     answer = demo("train", "--resume", "mine", "--json")
     assert answer.code == 0
     assert answer.objects[0]["step"] == 9  # the end of the first epoch
@@ -365,7 +368,7 @@ def test_a_run_without_a_whole_checkpoint_fails_and_trains_nothing(trained, tmp_
     demo = trained[0].copy(tmp_path)
     for name in ("last.pt", "last.before.pt"):
         (demo.runs / "mine" / name).write_bytes(b"")
-    (demo.runs / "mine" / "status.json").write_bytes(as_json(Status(state="failed")))
+    (demo.runs / "mine" / "status.json").write_bytes(status_json(Status(state="failed")))
     answer = demo("train", "--resume", "mine", "--json")
     assert answer.code == 1
     assert [event["event"] for event in answer.objects] == ["failed"]
@@ -618,12 +621,12 @@ def test_the_most_similar_training_images_are_those_that_the_page_finds(trained,
 
     from resnet_demo.data.store import Datasets
     from resnet_demo.inference.classifier import Classifier
-    from resnet_demo.tasks.image_indexes import Indexing, read_index
+    from resnet_demo.tasks.image_indexes import ImageIndexes, read_index
     from resnet_demo.tasks.launcher import Launcher
 
     demo, file = trained[0].copy(tmp_path), tmp_path / "known.png"
     run, images = Run(demo.runs / "mine"), Datasets(demo.data).load("colours", "train")[0]
-    folder = Indexing(Launcher(Paths(demo.runs, demo.data))).folder(run)
+    folder = ImageIndexes(Launcher(Paths(demo.runs, demo.data))).folder(run)
     words = ["classify", "mine", file, "--fit", "squash", "--similar"]
     Image.fromarray(images[3]).save(file)
     (line,) = demo(*words, "--json").objects
@@ -701,8 +704,8 @@ def test_a_run_named_by_its_path_is_deleted_and_not_its_namesake(trained, tmp_pa
 
 def test_a_live_run_is_not_deleted(trained, tmp_path):
     demo = trained[0].copy(tmp_path)
-    (demo.runs / "mine" / "status.json").write_bytes(as_json(Status(state="running")))
-    lock = take(demo.runs / "mine" / "worker.lock")
+    (demo.runs / "mine" / "status.json").write_bytes(status_json(Status(state="running")))
+    lock = try_lock(demo.runs / "mine" / "worker.lock")
     answer = demo("runs", "delete", "mine")
     os.close(lock)
     assert answer.code == 2

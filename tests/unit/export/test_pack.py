@@ -23,7 +23,7 @@ from resnet_demo.models.description import describe
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.snapshot import look, summary
+from resnet_demo.tasks.snapshot import snapshot_dict, summary
 
 FILES = {
     *("config.json", "events.jsonl", "status.json", "model.safetensors", "model.json"),
@@ -46,7 +46,7 @@ def test_all_that_is_shown_of_a_run_is_packed_and_nothing_else(packed, finished)
     run, told = packed
     assert {file.name for file in run.path.iterdir()} == FILES
     assert told["bytes"] == sum(file.stat().st_size for file in run.path.iterdir())
-    before, after = look(finished), look(run)
+    before, after = snapshot_dict(finished), snapshot_dict(run)
     assert {**before, "run": run.id} == after
     assert after["state"] == "finished"
     assert summary(run)["state"] == "finished"

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.hosting.access import COOKIE, COOKIE_S, MAX_GUESSES, Access, AdminToken
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.status import Status, as_json, settle
+from resnet_demo.tasks.limits import Caller
+from resnet_demo.tasks.status import Status, reconcile_status, status_json
 from resnet_demo.ui.app import access_text
 from tests.pages import Page
 
@@ -118,7 +118,7 @@ def test_a_visitor_is_known_by_the_last_public_address_before_the_platform():
 def test_a_thousand_guesses_are_not_looked_at_and_the_right_one_among_them_neither():
     key = AdminToken(TOKEN)
     looked = []
-    key.guesses.note = lambda name, note=key.guesses.note: (looked.append(name), note(name))
+    key.guesses.record = lambda name, note=key.guesses.record: (looked.append(name), note(name))
     guesses = [f"guess number {number:04}" for number in range(1000)]
     assert not any(key.verify(guess, "a") for guess in [*guesses, TOKEN])
     assert len(looked) == MAX_GUESSES
@@ -133,7 +133,7 @@ def test_the_owner_may_come_as_often_as_he_likes_and_again_after_the_wait():
     assert all(key.verify(TOKEN, "a") for _ in range(50))
     for _ in range(MAX_GUESSES):
         key.verify("wrong", "a")
-    assert key.wait("a") == pytest.approx(600.0)
+    assert key.wait_s("a") == pytest.approx(600.0)
     now[0] = 601.0
     assert key.verify(TOKEN, "a")
 
@@ -179,7 +179,7 @@ def stopped_run(runs):
     folder = runs / "stopped-1"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(to_json(make_config(TINY), "0"))
-    (folder / "status.json").write_bytes(as_json(Status(state="stopped")))
+    (folder / "status.json").write_bytes(status_json(Status(state="stopped")))
     (folder / "events.jsonl").touch()
 
 
@@ -291,7 +291,7 @@ def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, t
     event, answer = owner.call("train", {**TINY, "epochs": 1})
     assert event == "complete", answer
     run, folder = answer[0], by_token.runs / answer[0]
-    until(lambda: settle(folder).state == "finished")
+    until(lambda: reconcile_status(folder).state == "finished")
     assert by_token.call("evaluate", run, "test")[0] == "complete"
     wrong = post(f"{by_token.url}owner", data={"token": f"{TOKEN}!"})
     packed = by_token.command("runs", "pack", run, str(tmp_path / "packed"))

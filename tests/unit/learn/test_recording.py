@@ -12,7 +12,7 @@ from resnet_demo.learn.surgery import SurgeryEvaluator
 from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import Membership, group_of, groups, write
 from resnet_demo.runs.store import Run, Runs
-from resnet_demo.tasks.snapshot import Watcher
+from resnet_demo.tasks.snapshot import Snapshots
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
     assert (shipped.id, list(shipped.arms), shipped.guess) == (
         "learn-duel", ["plain8", "resnet8"], "",
     )  # fmt: skip
-    look = Watcher().look(shipped.runs[0])
+    look = Snapshots().get(shipped.runs[0])
     assert (look.status.state, len(look.view.epochs)) == ("finished", 2)
 
 

@@ -16,7 +16,7 @@ from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks.snapshot import Watcher
+from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.ui.learn import bugs, vgg
 from resnet_demo.ui.learn.bugs import differences, slowdowns
 from resnet_demo.ui.learn.chapter_form import TEXTS
@@ -43,9 +43,9 @@ def arms_of(kind):
 
 def seen_of(kind):
     """As the chapter sees it."""
-    group, watcher = group_of(kind), Watcher()
+    group, watcher = group_of(kind), Snapshots()
     return GroupSnapshot(
-        group, {arm: [*map(watcher.look, runs)] for arm, runs in group.arms.items()}
+        group, {arm: [*map(watcher.get, runs)] for arm, runs in group.arms.items()}
     )
 
 

@@ -11,8 +11,8 @@ from resnet_demo.models.description import describe
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.snapshot import Watcher, summary
-from resnet_demo.tasks.status import Status, as_json, read_status
+from resnet_demo.tasks.snapshot import Snapshots, summary
+from resnet_demo.tasks.status import Status, read_status, status_json
 from resnet_demo.training.checkpoint import load_last, save_last
 
 REGIONS = 12
@@ -113,7 +113,7 @@ def test_json_that_makes_no_sense_is_a_sentence_and_nothing_else(network, tmp_pa
     run.path.mkdir()
     texts = {
         "config.json": to_json(make_config({}), "0"),
-        "status.json": as_json(Status(state="stopped")).decode(),
+        "status.json": status_json(Status(state="stopped")).decode(),
         "model.json": (network / "model.json").read_text(),
     }
     (run.path / "model.safetensors").write_bytes((network / "model.safetensors").read_bytes())
@@ -143,11 +143,11 @@ def test_lines_of_a_log_that_make_no_sense_are_passed_over(tmp_path):
                        "top1": 0.1, "lr": 0.1, "images_per_s": 5.0})  # fmt: skip
     lines = [altered(line, rng).replace("\n", " ") for _ in range(300)]
     (run.path / "events.jsonl").write_text("\n".join([*lines, line, ""]), "utf-8")
-    (run.path / "status.json").write_bytes(as_json(Status(state="stopped")))
+    (run.path / "status.json").write_bytes(status_json(Status(state="stopped")))
     events = list(run.log())
     assert events[-1].loss == 2.0
     assert 1 < len(events) < 200
     assert {type(event.loss) for event in events} <= {float, int}
-    look = Watcher().look(run)
+    look = Snapshots().get(run)
     assert look.view.steps
     assert look.to_dict()["progress"]["loss"] == 2.0

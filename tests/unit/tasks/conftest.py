@@ -9,9 +9,10 @@ import torch
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.caller import Caller
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import read_status, settle, take
+from resnet_demo.tasks.limits import Caller
+from resnet_demo.tasks.locks import try_lock
+from resnet_demo.tasks.status import read_status, reconcile_status
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +43,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def ended(until):
     """Waits for a task's end; its status."""
-    return lambda folder: until(lambda: (s := settle(folder)) and not s.is_live and s)
+    return lambda folder: until(lambda: (s := reconcile_status(folder)) and not s.is_live and s)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,7 @@ def launcher(launchers, tmp_path):
 def device(launcher):
     """The device is taken: workers wait, and have no reason to load torch."""
     launcher.paths.runs.mkdir()
-    lock = take(launcher.paths.runs / ".device.lock")
+    lock = try_lock(launcher.paths.runs / ".device.lock")
     yield lock
     for run in launcher.runs.list():
         with suppress(DemoError):

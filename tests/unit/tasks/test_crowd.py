@@ -14,8 +14,9 @@ import pytest
 
 from resnet_demo.events import Stopped
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.queue import in_line
-from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
+from resnet_demo.tasks.locks import has_worker, try_lock
+from resnet_demo.tasks.queue import live_runs
+from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from tests.conftest import AppProcess
 from tests.pages import Page
 
@@ -103,13 +104,13 @@ def in_order(folders):
 
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.soak)])
 def test_of_many_who_press_train_at_once_one_trains_and_the_rest_queue_in_order(app, count, until):
-    device = take(app.runs / ".device.lock")  # until all have come
+    device = try_lock(app.runs / ".device.lock")  # until all have come
     before = set(runs_of(app))
     folders = in_order(at_once(count, lambda number: train(app)))
     assert len(set(folders)) == count
     assert set(runs_of(app)) == before | set(folders)  # none was made twice or half
     assert [told(app, folder)["place"] for folder in folders] == list(range(count))
-    assert in_line(app.runs) == folders
+    assert live_runs(app.runs) == folders
 
     last = folders[-1]  # two presses on Stop at once, and a third
     words = at_once(2, lambda number: app.call("stop", last.name))
@@ -125,8 +126,8 @@ def test_of_many_who_press_train_at_once_one_trains_and_the_rest_queue_in_order(
 
     os.close(device)
     for number, folder in enumerate(folders[: 1 if count < 10 else count]):
-        until(lambda folder=folder: settle(folder).state == "running")
-        states = [settle(other).state for other in folders]
+        until(lambda folder=folder: reconcile_status(folder).state == "running")
+        states = [reconcile_status(other).state for other in folders]
         after = count - number - 1
         assert states == ["stopped"] * number + ["running"] + ["queued"] * after
         app.call("stop", folder.name)
@@ -154,14 +155,14 @@ def test_a_run_and_the_queue_behind_it_outlive_the_app_however_often_it_is_kille
         assert all(map(has_worker, folders))
         for folder in set(runs_of(app)) - set(folders):  # whatever became of the request
             app.call("stop", folder.name)
-            until(lambda folder=folder: not settle(folder).is_live)
+            until(lambda folder=folder: not reconcile_status(folder).is_live)
             assert told(app, folder)["state"] in ("stopped", "failed")
             until(lambda folder=folder: not has_worker(folder))
-        assert in_line(app.runs) == folders
+        assert live_runs(app.runs) == folders
         until(lambda: workers_of(app) == sorted(pids))  # no orphan, none twice
     app.call("stop", folders[0].name)
-    until(lambda: settle(folders[1]).state in ("preparing", "running"))  # no stale lock
-    assert settle(folders[2]).state == "queued"
+    until(lambda: reconcile_status(folders[1]).state in ("preparing", "running"))  # no stale lock
+    assert reconcile_status(folders[2]).state == "queued"
 
 
 def asked_in_vain(app):

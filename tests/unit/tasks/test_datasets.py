@@ -13,10 +13,11 @@ from PIL import Image
 
 from resnet_demo.data.importer.survey import read_survey
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
-from resnet_demo.tasks.caller import Caller, ForbiddenError
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import has_worker, read_status
+from resnet_demo.tasks.limits import Caller, ForbiddenError
+from resnet_demo.tasks.locks import has_worker
+from resnet_demo.tasks.status import read_status
 from tests.loopback import cifar_zip, serve, serve_slowly
 
 NOWHERE = "http://127.0.0.1:9"  # where nobody listens
@@ -192,16 +193,16 @@ def test_a_second_look_takes_the_place_of_the_first(tasks, pictures, tmp_path, o
     ended(tasks.survey(pictures, owner, keep=True))
     (tmp_path / "empty").mkdir()
     assert ended(tasks.survey(tmp_path / "empty", owner)).state == "failed"
-    assert tasks.told("survey") == {"source": str(tmp_path / "empty")}
-    tasks.forget("survey", owner)
-    assert tasks.told("survey") == {}
+    assert tasks.request("survey") == {"source": str(tmp_path / "empty")}
+    tasks.discard("survey", owner)
+    assert tasks.request("survey") == {}
     assert list(tasks.root.iterdir()) == []
 
 
 def test_a_dataset_of_a_live_run_is_not_deleted(launcher, device, tiny, owner, until):
     tasks = DataTasks(launcher)
     run_id = launcher.start(tiny(), owner)  # it waits: the device is taken
-    assert [run.id for run in tasks.users("colours")] == [run_id]
+    assert [run.id for run in tasks.runs_using("colours")] == [run_id]
     with pytest.raises(ConfigError, match=f"colours is used by {run_id}: stop that run first"):
         tasks.delete("colours", owner)
     assert tasks.datasets.get("colours").train == 150
@@ -227,7 +228,7 @@ def test_a_stranger_may_do_nothing_to_the_data(tasks, pictures):
         lambda: tasks.survey(pictures, stranger),
         lambda: tasks.import_surveyed("pets", 32, stranger),
         lambda: tasks.cancel("get", stranger),
-        lambda: tasks.forget("survey", stranger),
+        lambda: tasks.discard("survey", stranger),
         lambda: tasks.delete("shapes10", stranger),
     ]
     for deed in deeds:

@@ -8,7 +8,13 @@ from resnet_demo.config import make_config
 from resnet_demo.errors import DiskFullError
 from resnet_demo.files import free_bytes
 from resnet_demo.tasks import disk_space
-from resnet_demo.tasks.disk_space import RESERVE, RESERVE_BYTES, check_room, give_back, keep_back
+from resnet_demo.tasks.disk_space import (
+    RESERVE,
+    RESERVE_BYTES,
+    check_disk_space,
+    create_reserve,
+    release_reserve,
+)
 from resnet_demo.tasks.status import read_status
 from resnet_demo.tasks.worker import train
 from resnet_demo.training.checkpoint import load_last
@@ -49,9 +55,9 @@ def test_the_checkpoints_that_are_replaced_count_as_room(tmp_path, monkeypatch):
     needed = disk_space.needed_bytes(config, 10)
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: needed - 1000)
     with pytest.raises(DiskFullError):
-        check_room(config, 10, tmp_path)
+        check_disk_space(config, 10, tmp_path)
     (tmp_path / "last.pt").write_bytes(bytes(1000))
-    check_room(config, 10, tmp_path)
+    check_disk_space(config, 10, tmp_path)
 
 
 def test_room_is_that_of_the_disk_even_of_a_folder_to_come(tmp_path):
@@ -61,10 +67,10 @@ def test_room_is_that_of_the_disk_even_of_a_folder_to_come(tmp_path):
 
 
 def test_the_reserve_is_real_and_is_let_go_of(tmp_path):
-    keep_back(tmp_path)
+    create_reserve(tmp_path)
     assert (tmp_path / RESERVE).stat().st_blocks * 512 >= RESERVE_BYTES  # no hole
-    give_back(tmp_path)
-    give_back(tmp_path)
+    release_reserve(tmp_path)
+    release_reserve(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -15,9 +15,10 @@ from resnet_demo.models.description import describe
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
-from resnet_demo.tasks.evaluations import Evaluating, bear, evaluate
+from resnet_demo.tasks.evaluations import Evaluations, run_evaluation, run_robustness
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.status import Status, as_json, change, has_worker, new_task, read_status
+from resnet_demo.tasks.locks import has_worker
+from resnet_demo.tasks.status import Status, change_state, create_task, read_status, status_json
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def copied(launcher, trained):
 
 @pytest.fixture
 def evaluating(launcher, copied):
-    return Evaluating(launcher)
+    return Evaluations(launcher)
 
 
 @pytest.fixture
@@ -203,14 +204,14 @@ def test_the_status_is_none_where_there_is_nothing_of_use(evaluating, copied, ow
     evaluating.start("trained", "test", owner)
     (folder / "result.json").write_text(json.dumps(OLDER))
     assert evaluating.status(folder) is None
-    (folder / "status.json").write_bytes(as_json(Status(state="running")))  # its worker is gone
+    (folder / "status.json").write_bytes(status_json(Status(state="running")))  # its worker is gone
     status = evaluating.status(folder)
     assert (status.state, status.message) == ("failed", "its worker ended without a word")
 
 
 def test_somebody_who_is_at_it_is_not_disturbed(evaluating, copied, owner, at_once):
     folder = evaluating.folder(copied, "test", "colours")
-    lock = new_task(folder, {"task.json": b"{}"})
+    lock = create_task(folder, {"task.json": b"{}"})
     try:
         (folder / "status.json").write_text("{")  # unreadable, and yet a worker holds it
         with suppress(DemoError):
@@ -242,7 +243,7 @@ def test_mistakes_are_told_before_anything_is_made(asked, error, sentence, evalu
 def test_a_run_without_weights_says_so(launcher, tiny, owner):
     _, lock = launcher.make(tiny(), "mine")
     os.close(lock)
-    for start in (Evaluating(launcher).start, Evaluating(launcher).start_robustness):
+    for start in (Evaluations(launcher).start, Evaluations(launcher).start_robustness):
         with pytest.raises(NotFoundError, match=r"mine .* yet"):
             start("mine", "test", owner)
 
@@ -254,9 +255,9 @@ def test_an_evaluation_tells_how_it_ends(launcher, copied, monkeypatch):
 
     def outcome(name, task=told):
         folder = copied.path / "evaluations" / name
-        os.close(new_task(folder, {"task.json": task}))
+        os.close(create_task(folder, {"task.json": task}))
         with suppress(DemoError):  # told in the status, which is looked at
-            evaluate(folder, launcher.paths)
+            run_evaluation(folder, launcher.paths)
         return read_status(folder).state, read_status(folder).message
 
     assert outcome("good") == ("finished", "")
@@ -276,12 +277,12 @@ def test_an_evaluation_tells_how_it_ends(launcher, copied, monkeypatch):
     assert (status.state, status.message) == ("failed", "RuntimeError: out of order")
 
 
-@pytest.mark.parametrize("deed", [evaluate, bear])
+@pytest.mark.parametrize("deed", [run_evaluation, run_robustness])
 def test_a_stop_ends_it_and_leaves_no_result(deed, launcher, copied):
     told = {"run": "trained", "split": "val", "dataset": "colours", "weights": ""}
     folder = copied.path / "evaluations" / "some"
-    os.close(new_task(folder, {"task.json": json.dumps(told).encode()}))
-    change(folder, "stopping")
+    os.close(create_task(folder, {"task.json": json.dumps(told).encode()}))
+    change_state(folder, "stopping")
     with pytest.raises(DemoError):
         deed(folder, launcher.paths)
     assert read_status(folder).state == "stopped"
@@ -303,7 +304,7 @@ def test_nothing_of_the_run_is_touched_but_its_own_folder(evaluating, copied, ow
 def test_results_about_a_shipped_run_go_to_the_cache(launcher, packed, owner, at_once):
     shutil.copytree(packed, launcher.paths.shipped)
     before = content(launcher.paths.shipped)
-    folder = Evaluating(launcher).start("cifar10-shipped", "test", owner)
+    folder = Evaluations(launcher).start("cifar10-shipped", "test", owner)
     assert folder.parent == launcher.paths.runs / ".cache" / "evaluations" / "cifar10-shipped"
     assert read_result(folder)["stored"] is False
     assert content(launcher.paths.shipped) == before
@@ -326,7 +327,7 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
                 worker.TASKS[verb](folder, paths), os.close(lock)
             ),
         )  # fmt: skip
-        folders.append(Evaluating(launcher).start("cifar10-shipped", "test", owner))
+        folders.append(Evaluations(launcher).start("cifar10-shipped", "test", owner))
     assert [folder.name for folder in folders] == [
         *(f"test-colours-{weights}-stored", f"test-colours-{weights}")
     ]
@@ -334,7 +335,7 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
 
 
 def test_what_needs_the_images_says_how_to_get_them(launchers, packed, tmp_path, owner):
-    evaluating = Evaluating(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
+    evaluating = Evaluations(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
     way = "the Data tab or `python -m resnet_demo data import colours PATH` brings them"
     with pytest.raises(NotFoundError, match=f"mode must be plain while .*, got 'flip'; {way}"):
         evaluating.start("cifar10-shipped", "test", owner, mode="flip")

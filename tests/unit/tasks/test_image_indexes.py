@@ -12,16 +12,16 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models.description import describe
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.image_indexes import DIGEST, INDEX, Indexing, index, read_index
+from resnet_demo.tasks.image_indexes import DIGEST, INDEX, ImageIndexes, read_index, run_indexing
 from resnet_demo.tasks.launcher import Launcher
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import (
-    change,
-    close,
-    has_worker,
-    new_task,
+    change_state,
+    create_task,
+    end_task,
     read_status,
-    report,
     request_stop,
+    update_status,
 )
 
 
@@ -50,11 +50,11 @@ def done(launcher, copied):
     def do(name="index", weights="", stopped=False):
         folder = copied.path / "evaluations" / name
         task = json.dumps({"run": "trained", "weights": weights}).encode()
-        os.close(new_task(folder, {"task.json": task}))
+        os.close(create_task(folder, {"task.json": task}))
         if stopped:
             request_stop(folder)
         with suppress(DemoError):  # told in the status, which is looked at
-            index(folder, launcher.paths)
+            run_indexing(folder, launcher.paths)
         return folder
 
     return do
@@ -63,7 +63,7 @@ def done(launcher, copied):
 def test_an_index_is_made_once_in_a_worker_and_kept_for_these_weights(
     launcher, copied, owner, ended, until
 ):
-    indexing = Indexing(launcher)
+    indexing = ImageIndexes(launcher)
     folder = indexing.start("trained", owner)
     assert folder == indexing.folder(copied)
     sha256 = describe(copied.path)["sha256"]
@@ -85,7 +85,7 @@ def test_an_index_is_made_once_in_a_worker_and_kept_for_these_weights(
 def test_the_index_of_a_shipped_run_is_kept_in_the_cache(launcher, trained):
     shipped = Run(launcher.paths.shipped / "learn-some", shipped=True)
     shutil.copytree(trained.path, shipped.path)
-    folder = Indexing(launcher).folder(shipped)
+    folder = ImageIndexes(launcher).folder(shipped)
     assert folder.parent == launcher.paths.runs / ".cache" / "evaluations" / "learn-some"
 
 
@@ -95,7 +95,7 @@ def test_without_its_images_nothing_is_started_and_it_is_said_how_to_get_them(
     elsewhere = Launcher(launcher.paths)
     elsewhere.datasets.root = tmp_path / "empty"
     with pytest.raises(NotFoundError) as caught:
-        Indexing(elsewhere).start("trained", owner)
+        ImageIndexes(elsewhere).start("trained", owner)
     assert str(caught.value).startswith("the images of colours are not on this machine; ")
     assert not (copied.path / "evaluations").exists()
 
@@ -150,8 +150,8 @@ def spawned(launcher, monkeypatch):
 def test_what_is_damaged_is_made_anew_when_it_is_asked_for_again(
     file, launcher, copied, owner, spawned
 ):
-    indexing = Indexing(launcher)
-    indexing.made(copied, ignored)
+    indexing = ImageIndexes(launcher)
+    indexing.get_or_build(copied, ignored)
     folder = indexing.folder(copied)
     assert indexing.start("trained", owner) == folder
     assert spawned == []
@@ -170,8 +170,8 @@ def ignored(done, total):
 def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
     launcher, copied, owner, spawned, monkeypatch
 ):
-    indexing, told = Indexing(launcher), []
-    made = indexing.made(copied, lambda *progress: told.append(progress))
+    indexing, told = ImageIndexes(launcher), []
+    made = indexing.get_or_build(copied, lambda *progress: told.append(progress))
     assert told[-1] == (135, 135)
     folder = indexing.start("trained", owner)
     assert spawned == []
@@ -181,14 +181,14 @@ def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
     monkeypatch.setattr(
         "resnet_demo.inference.neighbours.build_index", None
     )  # it is not made twice
-    assert torch.equal(indexing.made(copied, ignored).features, made.features)
+    assert torch.equal(indexing.get_or_build(copied, ignored).features, made.features)
 
 
 def test_a_run_of_another_folder_keeps_its_own(launcher, trained, tmp_path):
     run = Run(shutil.copytree(trained.path, tmp_path / "elsewhere" / "A Copy"))
-    made = Indexing(launcher).made(run, ignored)
+    made = ImageIndexes(launcher).get_or_build(run, ignored)
     assert made.weights == describe(run.path)["sha256"]
-    assert Indexing(launcher).folder(run).parent == run.path / "evaluations"
+    assert ImageIndexes(launcher).folder(run).parent == run.path / "evaluations"
 
 
 @pytest.fixture
@@ -196,22 +196,22 @@ def at_work(launcher, copied, done, monkeypatch):
     """Another process is at it, and ends it in this way at the first look; what was seen of it."""
 
     def ends(state, message=""):
-        indexing = Indexing(launcher)
+        indexing = ImageIndexes(launcher)
         folder, ready = indexing.folder(copied), done("ready")
-        lock = new_task(folder, {})
-        report(folder, done=30, total=135)
-        change(folder, "preparing")
+        lock = create_task(folder, {})
+        update_status(folder, done=30, total=135)
+        change_state(folder, "preparing")
 
         def sleep(_):
             for name in (INDEX, DIGEST):
                 shutil.copy(ready / name, folder)
-            change(folder, "stopping" if state == "stopped" else "running")
-            close(folder, state, message)
+            change_state(folder, "stopping" if state == "stopped" else "running")
+            end_task(folder, state, message)
             os.close(lock)
 
         monkeypatch.setattr("resnet_demo.tasks.image_indexes.time.sleep", sleep)
         seen = []
-        return seen, lambda: indexing.made(copied, lambda *progress: seen.append(progress))
+        return seen, lambda: indexing.get_or_build(copied, lambda *progress: seen.append(progress))
 
     return ends
 

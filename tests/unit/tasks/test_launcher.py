@@ -14,19 +14,17 @@ from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.events import Started, Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import launcher as module
-from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.launcher import discard, queue_again
-from resnet_demo.tasks.snapshot import Watcher, look, summary
+from resnet_demo.tasks.base import requeue_task
+from resnet_demo.tasks.launcher import move_to_trash
+from resnet_demo.tasks.limits import Caller, ForbiddenError
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, is_worker, try_lock
+from resnet_demo.tasks.snapshot import Snapshots, snapshot_dict, summary
 from resnet_demo.tasks.status import (
-    LOCK,
     Status,
-    as_json,
-    has_worker,
-    holder,
     read_status,
-    report,
-    settle,
-    take,
+    reconcile_status,
+    status_json,
+    update_status,
 )
 
 
@@ -38,7 +36,7 @@ def at_rest(launcher, tiny):
         folder = (root or launcher.paths.runs) / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(tiny(), "0.1.0"))
-        (folder / "status.json").write_bytes(as_json(Status(state=state)))
+        (folder / "status.json").write_bytes(status_json(Status(state=state)))
         return Run(folder, shipped=root is not None)
 
     return make
@@ -144,17 +142,17 @@ def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
 ):
     run = launcher.runs.get(launcher.start(tiny(), owner))
     until(lambda: "waiting" in (run.path / "worker.log").read_text())
-    assert not Watcher().look(run).frozen
+    assert not Snapshots().get(run).is_suspended
     pid = read_status(run.path).pid
-    assert holder(run.path) == pid
+    assert is_worker(pid, run.path)
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: Watcher().look(run).frozen)
-    assert not Watcher().look(run).ignores_stop  # nobody has asked
-    with pytest.raises(ConfigError, match=r"is queued: only what is stopping is killed"):
+    until(lambda: Snapshots().get(run).is_suspended)
+    assert not Snapshots().get(run).ignores_stop  # nobody has asked
+    with pytest.raises(ConfigError, match=r"is queued: only a stopping run can be killed"):
         launcher.kill(run.id, owner)
     launcher.stop(run.id, owner)
-    until(lambda: Watcher().look(run).ignores_stop)
-    assert launcher.kill(run.id, owner).endswith("Resume goes on from its last checkpoint")
+    until(lambda: Snapshots().get(run).ignores_stop)
+    assert launcher.kill(run.id, owner).endswith("Resume continues from its last checkpoint")
     assert ended(run.path).state == "stopped"
     told = "the worker was killed by signal 9 after it was asked to stop"
     until(lambda: read_status(run.path).message == told)
@@ -164,10 +162,10 @@ def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
 
 def test_only_a_process_that_holds_the_lock_is_taken_for_the_worker(launcher, at_rest):
     folder = at_rest("mine", "failed").path
-    report(folder, pid=os.getpid())  # a number that another process has by now
-    assert holder(folder) is None
-    lock = take(folder / LOCK)
-    assert holder(folder) == os.getpid()
+    update_status(folder, pid=os.getpid())  # a number that another process has by now
+    assert not is_worker(os.getpid(), folder)
+    lock = try_lock(folder / WORKER_LOCK)
+    assert is_worker(os.getpid(), folder)
     os.close(lock)
 
 
@@ -194,7 +192,7 @@ print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Call
     command = [sys.executable, "-c", code, launcher.paths.runs, launcher.paths.data]
     run_id = subprocess.check_output(command, text=True).strip()
     run = launcher.runs.get(run_id)
-    assert look(run)["state"] == "queued"
+    assert snapshot_dict(run)["state"] == "queued"
     assert has_worker(run.path)
     launcher.stop(run_id, owner)
     assert ended(run.path).state == "stopped"
@@ -219,21 +217,21 @@ def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, sta
         thread.join()
     assert resumed == ["mine"]
     assert refused == ["mine is queued: it has a worker"] * 3
-    assert settle(run.path).state == "queued"
+    assert reconcile_status(run.path).state == "queued"
 
 
 def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, tiny, owner):
     run = at_rest("early")
-    (run.path / "status.json").write_bytes(as_json(Status(state="stopped", queued_clock=1.0)))
+    (run.path / "status.json").write_bytes(status_json(Status(state="stopped", queued_clock=1.0)))
     waiting = launcher.runs.get(launcher.start(tiny(), owner))
     launcher.resume("early", owner)
-    assert (look(waiting)["place"], look(run)["place"]) == (0, 1)
+    assert (snapshot_dict(waiting)["place"], snapshot_dict(run)["place"]) == (0, 1)
 
 
 @pytest.mark.parametrize("state", ["finished", "queued"])
 def test_only_what_stopped_or_failed_goes_on(launcher, at_rest, owner, state):
     run = at_rest("mine", state)
-    lock = take(run.path / LOCK) if state == "queued" else None
+    lock = try_lock(run.path / WORKER_LOCK) if state == "queued" else None
     with pytest.raises(ConfigError, match=f"mine is {state}: it (has a worker|cannot become que)"):
         launcher.resume("mine", owner)
     assert read_status(run.path).state == state
@@ -254,7 +252,7 @@ def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
 @pytest.mark.parametrize("state", ["queued", "preparing", "running", "stopping"])
 def test_a_live_run_is_not_deleted(launcher, at_rest, owner, state):
     run = at_rest("mine", state)
-    lock = take(run.path / LOCK)
+    lock = try_lock(run.path / WORKER_LOCK)
     before = content(launcher.paths.runs)
     with pytest.raises(ConfigError, match=f"run mine is {state}: stop it before you delete it"):
         launcher.delete("mine", owner)
@@ -286,26 +284,26 @@ def test_a_damaged_run_can_be_deleted(launcher, at_rest, owner):
 
 def test_a_run_that_is_being_resumed_is_not_deleted(launcher, at_rest, owner):
     run = at_rest("mine")
-    lock = queue_again(run.path)
+    lock = requeue_task(run.path)
     with pytest.raises(ConfigError, match="run mine is queued: stop it"):
         launcher.delete("mine", owner)
     os.close(lock)
 
 
 def test_a_new_run_under_an_old_id_is_seen_afresh(launcher, at_rest, owner):
-    watcher, started = Watcher(), Started(
+    watcher, started = Snapshots(), Started(
         step=0, epoch=1, device="old", precision="float32", threads=1, parameters=1, macs=1,
         steps_per_epoch=1, epochs=1, version="0",
     )  # fmt: skip
     run = at_rest("mine")
     for _ in range(3):
         run.log().append(started)
-    assert watcher.look(run).view.started.device == "old"
+    assert watcher.get(run).view.started.device == "old"
     launcher.delete("mine", owner)
     run = at_rest("mine")
-    assert watcher.look(run).view.started is None
+    assert watcher.get(run).view.started is None
     run.log().append(replace(started, device="new"))
-    assert watcher.look(run).view.started.device == "new"
+    assert watcher.get(run).view.started.device == "new"
 
 
 def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
@@ -315,9 +313,9 @@ def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
         with pytest.raises(ConfigError, match="run learn-plain56 came with the app and cannot be"):
             ask("learn-plain56", owner)
     with pytest.raises(ConfigError, match="came with the app"):
-        discard(run)
+        move_to_trash(run)
     assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
-    assert look(run)["state"] == summary(run)["state"] == "finished"
+    assert snapshot_dict(run)["state"] == summary(run)["state"] == "finished"
     assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
     assert content(launcher.paths.shipped) == before
 
@@ -325,7 +323,7 @@ def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
 def test_a_shipped_run_that_says_it_runs_is_not_corrected(launcher, at_rest):
     run = at_rest("learn-plain56", "running", root=launcher.paths.shipped)
     before = content(launcher.paths.shipped)
-    assert look(run)["state"] == "running"
+    assert snapshot_dict(run)["state"] == "running"
     assert content(launcher.paths.shipped) == before
 
 
@@ -337,8 +335,8 @@ def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):
         row = summary(run)
         assert row["state"] == "damaged"
         assert f"{name} of" in row["message"]
-    assert look(config)["config"] is None  # the rest can still be looked at
-    assert look(config)["state"] == "stopped"
+    assert snapshot_dict(config)["config"] is None  # the rest can still be looked at
+    assert snapshot_dict(config)["state"] == "stopped"
 
 
 def test_unknown_runs_are_named(launcher, at_rest, owner):

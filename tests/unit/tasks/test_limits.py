@@ -11,13 +11,18 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.caller import Caller
-from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.limits import Allowance, LimitError, Limits, variable
-from resnet_demo.tasks.run_groups import Comparing
-from resnet_demo.tasks.secrets import without_secrets
-from resnet_demo.tasks.status import Status, as_json, read_status
-from resnet_demo.tasks.throttle import MOST_NAMES, Throttle
+from resnet_demo.tasks.launcher import Launcher, without_secrets
+from resnet_demo.tasks.limits import (
+    MAX_NAMES,
+    Allowance,
+    Caller,
+    LimitError,
+    Limits,
+    Throttle,
+    limit_variable,
+)
+from resnet_demo.tasks.run_groups import RunGroups
+from resnet_demo.tasks.status import Status, read_status, status_json
 from resnet_demo.tasks.worker import time_limit, train
 
 VISITOR, OTHER = Caller("203.0.113.1", is_owner=False), Caller("203.0.113.2", is_owner=False)
@@ -46,7 +51,9 @@ def test_a_persons_own_app_has_no_limits():
 
 
 def test_each_limit_is_read_from_its_variable():
-    told = {variable(one.name): str(place) for place, one in enumerate(fields(Limits), start=7)}
+    told = {
+        limit_variable(one.name): str(place) for place, one in enumerate(fields(Limits), start=7)
+    }
     limits = Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **told})
     assert [getattr(limits, one.name) for one in fields(Limits)] == [*range(7, 7 + len(told))]
     blank = dict.fromkeys(told, " ")
@@ -74,7 +81,7 @@ def test_a_queue_that_is_full_says_so_and_a_group_of_runs_counts_whole(limited, 
     launcher = limited(queue=2)
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
     with pytest.raises(LimitError, match=r"at most 2 runs .* and there would be 4"):
-        Comparing(launcher).start("duel", lessons.duel_arms([8, 14], 1, knobs), owner)
+        RunGroups(launcher).start("duel", lessons.duel_arms([8, 14], 1, knobs), owner)
     assert launcher.runs.list() == []
     launcher.start(tiny(), owner)
     launcher.start(tiny(), owner)
@@ -92,7 +99,7 @@ def test_runs_are_counted_by_person_and_day_and_a_resume_is_one(limited, owner, 
     stopped = launcher.paths.runs / "stopped-1"
     stopped.mkdir()
     (stopped / "config.json").write_text(to_json(tiny(), "0"))
-    (stopped / "status.json").write_bytes(as_json(Status(state="stopped")))
+    (stopped / "status.json").write_bytes(status_json(Status(state="stopped")))
     launcher.resume("stopped-1", owner)
     words = "^at most 2 runs may be started by one person in 24 hours$"
     with pytest.raises(LimitError, match=words):
@@ -108,7 +115,7 @@ def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_not
     launcher = limited(tasks=2, evaluations=3)
 
     def once(name, caller):
-        return launcher.once("evaluate", tmp_path / name, {}, caller)
+        return launcher.start_once("evaluate", tmp_path / name, {}, caller)
 
     once("a", VISITOR), once("b", OTHER)
     once("a", OTHER)  # is under way
@@ -117,9 +124,9 @@ def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_not
     assert not (tmp_path / "c").exists()
     once("c", owner)  # is not a visitor
     for name in "ab":
-        (tmp_path / name / "status.json").write_bytes(as_json(Status(state="finished")))
+        (tmp_path / name / "status.json").write_bytes(status_json(Status(state="finished")))
     once("d", VISITOR)
-    (tmp_path / "d" / "status.json").write_bytes(as_json(Status(state="failed")))
+    (tmp_path / "d" / "status.json").write_bytes(status_json(Status(state="failed")))
     once("e", VISITOR)
     with pytest.raises(LimitError, match="at most 3 evaluations may be started in 24 hours"):
         once("f", VISITOR)
@@ -130,24 +137,24 @@ def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_not
 def test_pictures_are_counted_by_visitor_and_minute(owner):
     allowance, now = Allowance(Limits(pictures=3)), [0.0]
     allowance.pictures.clock = lambda: now[0]
-    allowance.classify(VISITOR), allowance.classify(VISITOR)
+    allowance.count_pictures(VISITOR), allowance.count_pictures(VISITOR)
     with pytest.raises(LimitError, match=r"^at most 3 pictures a minute .*: try again in 61 s$"):
-        allowance.classify(VISITOR, 2)
+        allowance.count_pictures(VISITOR, 2)
     with pytest.raises(LimitError, match=r"^at most 3 pictures a minute may be classified here$"):
-        allowance.classify(OTHER, 4)
-    allowance.classify(OTHER, 3)
+        allowance.count_pictures(OTHER, 4)
+    allowance.count_pictures(OTHER, 3)
     for _ in range(50):
-        allowance.classify(owner)
+        allowance.count_pictures(owner)
     now[0] = 60.0
-    allowance.classify(VISITOR, 3)
+    allowance.count_pictures(VISITOR, 3)
 
 
 def test_what_is_remembered_of_visitors_does_not_grow_without_end():
     throttle = Throttle(2, 10.0)
-    for number in range(MOST_NAMES + 50):
-        throttle.note(f"visitor {number}", 5)
-    assert len(throttle.noted) == MOST_NAMES
-    assert {len(past) for past in throttle.noted.values()} == {2}
+    for number in range(MAX_NAMES + 50):
+        throttle.record(f"visitor {number}", 5)
+    assert len(throttle.times) == MAX_NAMES
+    assert {len(past) for past in throttle.times.values()} == {2}
 
 
 def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
@@ -201,5 +208,5 @@ def test_a_worker_holds_no_secret_and_knows_its_limits(launcher, tiny, owner, de
 def test_the_table_in_the_docs_has_each_limit_with_its_default():
     table = (REPOSITORY / "docs" / "hosting.md").read_text("utf-8")
     for one in fields(Limits):
-        row = f"| `{variable(one.name)}` | {one.default:,} | {one.metadata['help']} |"
+        row = f"| `{limit_variable(one.name)}` | {one.default:,} | {one.metadata['help']} |"
         assert row in table, f"put this into docs/hosting.md:\n{row}"

@@ -20,7 +20,8 @@ import pytest
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Started, Step, to_line
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import LOCK, Status, as_json, read_status, take
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.status import Status, read_status, status_json
 from tests.pages import Viewer
 
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12}
@@ -56,8 +57,10 @@ def growing(app, run_id, before):
     folder.mkdir()
     (folder / "config.json").write_text(to_json(make_config(TINY), "0"))
     clock = {"changed_clock": time.monotonic(), "queued_clock": 1.0}
-    (folder / "status.json").write_bytes(as_json(Status(state="running", pid=os.getpid(), **clock)))
-    lock, log = take(folder / LOCK), Run(folder).log()
+    (folder / "status.json").write_bytes(
+        status_json(Status(state="running", pid=os.getpid(), **clock))
+    )
+    lock, log = try_lock(folder / WORKER_LOCK), Run(folder).log()
     log.append(Started(step=0, epoch=1, **OPENING))
     with open(log.path, "a") as file:
         file.writelines(to_line(step(number)) for number in range(1, before))
@@ -90,7 +93,7 @@ async def view(viewer, until, late):
     await asyncio.sleep(late)  # not all in the same instant
     while time.monotonic() < until:
         began = time.monotonic()
-        curves += "loss" in await viewer.look()
+        curves += "loss" in await viewer.get()
         took.append(time.monotonic() - began)
         await asyncio.sleep(max(0.0, 1.0 - took[-1]))
     viewer.close()

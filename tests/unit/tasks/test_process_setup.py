@@ -8,9 +8,9 @@ import pytest
 from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.evaluations import fill
+from resnet_demo.tasks.evaluations import run_on_weights
 from resnet_demo.tasks.process_setup import SPIN_COUNT, limit_spinning
-from resnet_demo.tasks.speed_tests import measure
+from resnet_demo.tasks.speed_tests import run_speed_test
 from tests.tiny import finished_run
 
 
@@ -72,8 +72,8 @@ def task(do):
     "work",
     [
         lambda folder, data: finished_run(folder, data, epochs=1),
-        task(lambda folder: fill(folder, None, None)),
-        task(lambda folder: measure(folder, None)),
+        task(lambda folder: run_on_weights(folder, None, None)),
+        task(lambda folder: run_speed_test(folder, None)),
         benchmark,
     ],
     ids=["a run", "an evaluation", "a measurement", "a benchmark"],

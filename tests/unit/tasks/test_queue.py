@@ -7,8 +7,9 @@ import time
 import pytest
 
 from resnet_demo.tasks import queue as turns
-from resnet_demo.tasks.queue import ahead, wait_for_turn
-from resnet_demo.tasks.status import LOCK, Status, as_json, new_task, take
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.queue import runs_ahead, wait_for_device
+from resnet_demo.tasks.status import Status, create_task, status_json
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def queue(tmp_path):
     def make(name, at, state="queued", alive=True):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "status.json").write_bytes(as_json(Status(state=state, queued_clock=at)))
+        (folder / "status.json").write_bytes(status_json(Status(state=state, queued_clock=at)))
         if alive:
-            locks.append(take(folder / LOCK))
+            locks.append(try_lock(folder / WORKER_LOCK))
         return folder
 
     yield make
@@ -40,13 +41,13 @@ def test_ahead_are_the_live_runs_that_were_queued_before_first_in_line_first(que
     queue("d", 1, "running")
     queue("e", 3, "preparing")
     queue("late", 6)
-    assert names(ahead(own)) == ["d", "c", "e", "b"]
+    assert names(runs_ahead(own)) == ["d", "c", "e", "b"]
 
 
 def test_two_that_were_queued_at_once_are_in_order_of_their_names(queue):
     one, two = queue("a", 5), queue("b", 5)
-    assert names(ahead(one)) == []
-    assert names(ahead(two)) == ["a"]
+    assert names(runs_ahead(one)) == []
+    assert names(runs_ahead(two)) == ["a"]
 
 
 def test_who_is_dead_damaged_or_at_rest_is_not_waited_for(queue, tmp_path):
@@ -58,19 +59,19 @@ def test_who_is_dead_damaged_or_at_rest_is_not_waited_for(queue, tmp_path):
     queue(".half-made.new", 1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    assert ahead(own) == []
+    assert runs_ahead(own) == []
 
 
 def test_a_turn_comes_with_the_lock_of_the_device(queue, tmp_path):
     own = queue("own", 5)
-    lock = wait_for_turn(own, lambda: False)
-    assert take(tmp_path / ".device.lock") is None
+    lock = wait_for_device(own, lambda: False)
+    assert try_lock(tmp_path / ".device.lock") is None
     os.close(lock)
-    os.close(take(tmp_path / ".device.lock"))
+    os.close(try_lock(tmp_path / ".device.lock"))
 
 
 def test_who_waits_is_told_the_place_when_it_changes_and_can_be_stopped(queue, monkeypatch):
-    monkeypatch.setattr(turns, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(turns, "POLL_S", 0.01)
     own = queue("own", 5)
     first, second = queue("first", 1), queue("second", 2)
     places, looks = [], 0
@@ -79,20 +80,20 @@ def test_who_waits_is_told_the_place_when_it_changes_and_can_be_stopped(queue, m
         nonlocal looks
         looks += 1
         if looks == 5:
-            (second / "status.json").write_bytes(as_json(Status(state="finished")))
+            (second / "status.json").write_bytes(status_json(Status(state="finished")))
         return looks > 10
 
-    assert wait_for_turn(own, should_stop, places.append) is None
+    assert wait_for_device(own, should_stop, places.append) is None
     assert places == [2, 1]
-    assert names(ahead(own)) == [first.name]
+    assert names(runs_ahead(own)) == [first.name]
 
 
 def test_a_worker_that_ends_slowly_still_holds_the_device(queue, tmp_path, monkeypatch):
-    monkeypatch.setattr(turns, "LOOK_EVERY_S", 0.01)
-    own, lock, places = queue("own", 5), take(tmp_path / ".device.lock"), []
+    monkeypatch.setattr(turns, "POLL_S", 0.01)
+    own, lock, places = queue("own", 5), try_lock(tmp_path / ".device.lock"), []
     threading.Timer(0.1, os.close, [lock]).start()
     began = time.monotonic()
-    os.close(wait_for_turn(own, lambda: False, places.append))
+    os.close(wait_for_device(own, lambda: False, places.append))
     assert time.monotonic() - began >= 0.09
     assert places == [1]
 
@@ -113,7 +114,7 @@ def note(word):
         file.write(f"{folder.name} {word}\\n")
 
 lock = new_task(folder, {})
-device = turns.wait_for_turn(folder, lambda: False)
+device = turns.wait_for_device(folder, lambda: False)
 note("in")
 change(folder, "preparing")
 live = [p for p in folder.parent.glob("run-*/status.json")]
@@ -141,9 +142,9 @@ def test_the_kernel_frees_the_device_of_a_process_that_is_killed(queue, tmp_path
 import sys, time
 from pathlib import Path
 from resnet_demo.tasks.status import new_task
-from resnet_demo.tasks.turns import wait_for_turn
+from resnet_demo.tasks.queue import wait_for_device
 folder = Path(sys.argv[1])
-locks = new_task(folder, {}), wait_for_turn(folder, lambda: False)
+locks = new_task(folder, {}), wait_for_device(folder, lambda: False)
 print("in", flush=True)
 time.sleep(60)
 """
@@ -151,9 +152,9 @@ time.sleep(60)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         own = tmp_path / "own"
-        lock = new_task(own, {})
-        assert names(ahead(own)) == ["first"]
+        lock = create_task(own, {})
+        assert names(runs_ahead(own)) == ["first"]
         child.kill()
         child.wait()
-        os.close(wait_for_turn(own, lambda: False))
+        os.close(wait_for_device(own, lambda: False))
         os.close(lock)

@@ -5,9 +5,9 @@ import pytest
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.learn.lessons import duel_arms
 from resnet_demo.runs.groups import group_of, membership
-from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.queue import ahead
-from resnet_demo.tasks.run_groups import Comparing
+from resnet_demo.tasks.limits import Caller, ForbiddenError
+from resnet_demo.tasks.queue import runs_ahead
+from resnet_demo.tasks.run_groups import RunGroups
 from resnet_demo.tasks.status import state_of
 
 KNOBS = {"dataset": "colours", "image_size": 12, "batch_size": 16, "epochs": 1, "crop": 2}
@@ -15,7 +15,7 @@ KNOBS = {"dataset": "colours", "image_size": 12, "batch_size": 16, "epochs": 1, 
 
 @pytest.fixture
 def comparing(launcher):
-    return Comparing(launcher)
+    return RunGroups(launcher)
 
 
 def release(made):
@@ -29,7 +29,7 @@ def test_a_group_is_queued_in_its_order(comparing):
     assert [run.id for run in runs] == [
         "duel-1-1-plain8", "duel-1-2-resnet8", "duel-1-3-plain8", "duel-1-4-resnet8",
     ]  # fmt: skip
-    assert [len(ahead(run.path)) for run in runs] == [0, 1, 2, 3]
+    assert [len(runs_ahead(run.path)) for run in runs] == [0, 1, 2, 3]
     found = group_of(comparing.launcher.runs, group)
     assert {arm: len(of) for arm, of in found.arms.items()} == {"plain8": 2, "resnet8": 2}
     assert found.guess == "the plain one"

@@ -11,8 +11,9 @@ from resnet_demo.events import Epoch, Finished, Started, Step
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import snapshot as module
-from resnet_demo.tasks.snapshot import States, Watcher, look, summary, summary_text
-from resnet_demo.tasks.status import LOCK, Status, as_json, change, take
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.snapshot import RunStates, Snapshots, snapshot_dict, summary, summary_text
+from resnet_demo.tasks.status import Status, change_state, status_json
 from resnet_demo.ui.plots import CurveCache
 from resnet_demo.ui.train.run_panel import run_parts
 from tests.unit.runs.test_view import write_log
@@ -32,7 +33,7 @@ def make(runs):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(TrainConfig(**knobs), "0"))
         status = Status(state=state, message="as it was", changed_clock=time.monotonic())
-        (folder / "status.json").write_bytes(as_json(status))
+        (folder / "status.json").write_bytes(status_json(status))
         run = Run(folder, shipped=root is not None)
         for event in events:
             run.log().append(event)
@@ -65,9 +66,9 @@ def epoch(number, at, seconds=20.0, val_top1=0.5):
 def test_a_run_that_trains_tells_where_it_is_and_how_long_it_takes(make):
     now = time.monotonic()
     run = make("mine", "running", started(now - 30), epoch(1, now - 10), step(15, now), epochs=3)
-    lock = take(run.path / LOCK)
+    lock = try_lock(run.path / WORKER_LOCK)
     assert lock is not None
-    seen = look(run)
+    seen = snapshot_dict(run)
     assert (seen["run"], seen["state"], seen["message"]) == ("mine", "running", "as it was")
     assert seen["place"] is None
     progress = seen["progress"]
@@ -85,30 +86,30 @@ def test_a_run_that_trains_tells_where_it_is_and_how_long_it_takes(make):
 
 def test_a_run_at_rest_has_no_time_left_and_stays_as_long_as_it_was(make):
     run = make("mine", "stopped", started(1000.0), epoch(1, 1020.0), step(12, 1024.0))
-    progress = look(run)["progress"]
+    progress = snapshot_dict(run)["progress"]
     assert progress["seconds"] == 20.0 + 4.0
     assert (progress["seconds_left"], progress["silent_s"]) == (None, None)
 
 
 def test_a_look_at_a_run_whose_worker_is_gone_says_so(make):
     run = make("mine", "running", started(1000.0), step(3, 1006.0))
-    assert look(run)["state"] == "failed"
-    assert look(run)["progress"]["seconds"] == 6.0
+    assert snapshot_dict(run)["state"] == "failed"
+    assert snapshot_dict(run)["progress"]["seconds"] == 6.0
 
 
 def test_a_run_without_a_word_can_be_looked_at(make):
-    seen = look(make("mine", "failed"))
+    seen = snapshot_dict(make("mine", "failed"))
     assert (seen["history"], seen["best"]) == ([], None)
     assert (seen["progress"]["step"], seen["progress"]["total_steps"]) == (0, 0)
 
 
 def test_a_watcher_reads_only_what_is_new(make):
-    run, watcher = make("mine", "stopped", started(1000.0)), Watcher()
-    assert watcher.look(run).view.steps == []
-    offset = watcher.look(run).view.offset
+    run, watcher = make("mine", "stopped", started(1000.0)), Snapshots()
+    assert watcher.get(run).view.steps == []
+    offset = watcher.get(run).view.offset
     assert offset == (run.path / "events.jsonl").stat().st_size
     run.log().append(step(1, 1001.0))
-    assert [s.step for s in watcher.look(run).view.steps] == [1]
+    assert [s.step for s in watcher.get(run).view.steps] == [1]
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 86_400.0])
@@ -116,10 +117,10 @@ def test_a_clock_that_is_set_makes_no_run_silent_deaf_or_old(make, monkeypatch, 
     now = time.monotonic()
     events = [started(now - 30), epoch(1, now - 10), step(11, now - 2), step(12, now)]
     run = make("mine", "stopping", *events, epochs=3)
-    lock = take(run.path / LOCK)
+    lock = try_lock(run.path / WORKER_LOCK)
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump)
-    seen = Watcher().look(run)
+    seen = Snapshots().get(run)
     assert not seen.ignores_stop
     assert 0 <= seen.silent_s() < 60  # what the test itself takes
     assert 30 <= seen.progress()["seconds"] < 90
@@ -128,32 +129,32 @@ def test_a_clock_that_is_set_makes_no_run_silent_deaf_or_old(make, monkeypatch, 
 
 def test_a_long_log_is_read_by_a_thread_and_nobody_waits(make, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1000)
-    run, watcher = make("mine", "stopped", started(1000.0)), Watcher()
-    assert not watcher.glance(run).reading
+    run, watcher = make("mine", "stopped", started(1000.0)), Snapshots()
+    assert not watcher.get_nowait(run).is_loading
     whole = [step(n, 1000.0 + n) for n in range(1, 101)]
     for event in whole:
         run.log().append(event)
     go, refresh = threading.Event(), module.RunView.refresh
     monkeypatch.setattr(module.RunView, "refresh", lambda view: go.wait() and refresh(view))
     for _ in range(3):  # of many who look, one reads
-        seen = watcher.glance(run)
-        assert (seen.reading, seen.view.steps, seen.status.state) == (True, [], "stopped")
-    assert len(watcher.reading) == 1
+        seen = watcher.get_nowait(run)
+        assert (seen.is_loading, seen.view.steps, seen.status.state) == (True, [], "stopped")
+    assert len(watcher.is_loading) == 1
     go.set()
     deadline = time.monotonic() + 60
-    while (seen := watcher.glance(run)).reading and time.monotonic() < deadline:
+    while (seen := watcher.get_nowait(run)).is_loading and time.monotonic() < deadline:
         time.sleep(0.01)
     assert seen.view.steps == whole
     whole.append(step(101, 1101.0))
     run.log().append(whole[-1])
-    assert watcher.glance(run).view.steps == whole
+    assert watcher.get_nowait(run).view.steps == whole
 
 
 def test_a_watcher_keeps_the_views_that_were_asked_for_last(make, monkeypatch):
-    monkeypatch.setattr(module, "MOST_VIEWS", 2)
-    runs, watcher = [make(f"run-{n}", "stopped", started(1000.0)) for n in range(3)], Watcher()
+    monkeypatch.setattr(module, "MAX_VIEWS", 2)
+    runs, watcher = [make(f"run-{n}", "stopped", started(1000.0)) for n in range(3)], Snapshots()
     for run in (runs[0], runs[1], runs[0], runs[2]):
-        watcher.look(run)
+        watcher.get(run)
     assert [path for path, _ in watcher.views] == [str(runs[n].path) for n in (0, 2)]
 
 
@@ -162,13 +163,13 @@ def test_a_tick_on_a_log_of_a_million_events_takes_less_than_50_ms_of_the_proces
     run = make("mine", "stopped", started(1000.0))
     write_log(run.log().path, 1_000_000)
     services = SimpleNamespace(
-        watcher=Watcher(),
+        snapshots=Snapshots(),
         runs=SimpleNamespace(get=lambda name: run),
         run_choices=lambda: [("mine", "mine")],
         slices=None,
         curves=CurveCache(),
     )
-    services.watcher.look(run)
+    services.snapshots.get(run)
     taken = []
     for n in range(50):
         run.log().append(step(1_000_001 + n, 2000.0 + n))
@@ -196,36 +197,36 @@ def test_a_summary_is_a_line(make):
 @pytest.fixture
 def reads(monkeypatch):
     """Counts how often a status is read, by run."""
-    read, counted = module.status_of, []
-    monkeypatch.setattr(module, "status_of", lambda run: counted.append(run.id) or read(run))
+    read, counted = module.run_status, []
+    monkeypatch.setattr(module, "run_status", lambda run: counted.append(run.id) or read(run))
     return counted
 
 
 def test_a_run_at_rest_is_read_again_only_when_its_status_was_replaced(make, reads):
-    states, run = States(), make("a-1", "stopped")
+    states, run = RunStates(), make("a-1", "stopped")
     assert [states(run) for _ in range(3)] == ["stopped"] * 3
     assert reads == ["a-1"]
-    change(run.path, "queued")
-    os.close(take(run.path / LOCK))
+    change_state(run.path, "queued")
+    os.close(try_lock(run.path / WORKER_LOCK))
     assert states(run) == "failed"  # nobody works on it
 
 
 def test_a_live_run_is_looked_at_each_time(make):
-    states, run = States(), make("a-1", "running")
-    lock = take(run.path / LOCK)
+    states, run = RunStates(), make("a-1", "running")
+    lock = try_lock(run.path / WORKER_LOCK)
     assert states(run) == "running"
     os.close(lock)  # as the kernel does for a worker that is killed
     assert states(run) == "failed"
 
 
 def test_a_run_that_came_with_the_app_is_read_once(make, runs, reads):
-    states, run = States(), make("learn-a", "finished", root=runs.shipped_root)
+    states, run = RunStates(), make("learn-a", "finished", root=runs.shipped_root)
     assert [states(run) for _ in range(3)] == ["finished"] * 3
     assert reads == ["learn-a"]
 
 
 def test_a_run_whose_status_is_gone_is_damaged_again_and_again(make):
-    states, run = States(), make("a-1", "finished")
+    states, run = RunStates(), make("a-1", "finished")
     assert states(run) == "finished"
     (run.path / "status.json").unlink()
     for _ in range(2):

@@ -8,11 +8,19 @@ from functools import partial
 import pytest
 
 from resnet_demo.errors import DemoError, StoppedError
-from resnet_demo.tasks import multi_gpu, speeds
-from resnet_demo.tasks.caller import Caller, ForbiddenError
-from resnet_demo.tasks.estimate import estimate
-from resnet_demo.tasks.speed_tests import Measuring, measure
-from resnet_demo.tasks.status import change, close, read_status, request_stop, take
+from resnet_demo.tasks import multi_gpu
+from resnet_demo.tasks.estimate import (
+    estimate,
+    find_speed,
+    read_speeds,
+    speeds_file,
+    store_speed,
+    workload,
+)
+from resnet_demo.tasks.limits import Caller, ForbiddenError
+from resnet_demo.tasks.locks import try_lock
+from resnet_demo.tasks.speed_tests import SpeedTests, run_speed_test
+from resnet_demo.tasks.status import change_state, end_task, read_status, request_stop
 from resnet_demo.training import speed
 from resnet_demo.training.speed import Speed
 
@@ -24,7 +32,7 @@ LONG_AGO, LATER = 1.0, 4e9
 def measuring(launcher, monkeypatch):
     """Measurements whose workers are put down in a list, and never start."""
     monkeypatch.setattr(launcher, "spawn", lambda *worker: measuring.spawned.append(worker))
-    measuring = Measuring(launcher)
+    measuring = SpeedTests(launcher)
     measuring.spawned = []
     yield measuring
     for _, _, lock in measuring.spawned:
@@ -41,7 +49,7 @@ def asked(measuring, info, tiny, owner):
     """Asks for a measurement, now or at another time; why there will be none."""
 
     def ask(wanted_at=LATER, insists=True, **knobs):
-        return measuring.see_to(tiny(**knobs), info, owner, wanted_at, insists)
+        return measuring.ensure_measured(tiny(**knobs), info, owner, wanted_at, insists)
 
     return ask
 
@@ -63,9 +71,9 @@ def let_go(lock):
 def end(measuring, state, message=""):
     """The worker's end, in that state."""
     if state != "failed":
-        change(measuring.folder, "preparing")
-        change(measuring.folder, "running" if state == "finished" else "stopping")
-    close(measuring.folder, state, message)
+        change_state(measuring.folder, "preparing")
+        change_state(measuring.folder, "running" if state == "finished" else "stopping")
+    end_task(measuring.folder, state, message)
     let_go(measuring.spawned[-1][2])
 
 
@@ -75,11 +83,11 @@ def test_a_measurement_tells_how_long_a_run_would_take(
     config = tiny(epochs=7)
     assert estimate(config, info, launcher.runs) is None
     assert asked() is None
-    measure(measuring.folder, launcher.paths)
+    run_speed_test(measuring.folder, launcher.paths)
     status = read_status(measuring.folder)
     assert status.state == "finished"
     assert "training images/s on cpu" in status.message
-    [row] = json.loads(speeds.file_of(launcher.paths.runs).read_text())
+    [row] = json.loads(speeds_file(launcher.paths.runs).read_text())
     found = estimate(config, info, launcher.runs)
     assert found.seconds == pytest.approx(7 * (135 * row["train"] + 15 * row["val"]))
     assert (found.run_id, found.measured_at) == ("", row["time"])
@@ -95,7 +103,7 @@ def test_a_measurement_tells_how_long_a_run_would_take(
     ids=str,
 )
 def test_a_measurement_of_other_work_tells_nothing(other, launcher, tiny, info):
-    speeds.keep(launcher.paths.runs, speeds.work_of(tiny(), info), SPEED)
+    store_speed(launcher.paths.runs, workload(tiny(), info), SPEED)
     assert estimate(tiny(peak_lr=0.5, seed=1), info, launcher.runs)
     assert estimate(tiny(**other), info, launcher.runs) is None
     assert estimate(tiny(), replace(info, size=200), launcher.runs) is None
@@ -104,7 +112,7 @@ def test_a_measurement_of_other_work_tells_nothing(other, launcher, tiny, info):
 def test_what_was_measured_with_other_threads_or_gpus_tells_nothing(
     launcher, tiny, info, monkeypatch
 ):
-    speeds.keep(launcher.paths.runs, speeds.work_of(tiny(), info), SPEED)
+    store_speed(launcher.paths.runs, workload(tiny(), info), SPEED)
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "7")
@@ -122,21 +130,21 @@ def test_what_was_measured_with_other_threads_or_gpus_tells_nothing(
     ids=range(12),
 )  # fmt: skip
 def test_a_damaged_file_of_measurements_is_none_and_is_replaced(damage, launcher, tiny, info):
-    root, work = launcher.paths.runs, speeds.work_of(tiny(), info)
-    speeds.keep(root, work, SPEED)
-    speeds.file_of(root).write_bytes(damage.encode("utf-8", "surrogateescape"))
+    root, work = launcher.paths.runs, workload(tiny(), info)
+    store_speed(root, work, SPEED)
+    speeds_file(root).write_bytes(damage.encode("utf-8", "surrogateescape"))
     assert estimate(tiny(), info, launcher.runs) is None
-    speeds.keep(root, work, SPEED)
+    store_speed(root, work, SPEED)
     assert estimate(tiny(), info, launcher.runs).seconds == pytest.approx(135 * 0.01 + 15 * 0.004)
 
 
 def test_a_newer_measurement_takes_the_place_of_an_older_one(launcher, tiny, info):
-    root, work = launcher.paths.runs, speeds.work_of(tiny(), info)
-    speeds.keep(root, {**work, "model": "vgg16"}, SPEED)
+    root, work = launcher.paths.runs, workload(tiny(), info)
+    store_speed(root, {**work, "model": "vgg16"}, SPEED)
     for train in (0.5, 0.25):
-        speeds.keep(root, work, replace(SPEED, train=train))
-    assert speeds.find(root, work).train == 0.25
-    assert len(speeds.rows_of(root)) == 2
+        store_speed(root, work, replace(SPEED, train=train))
+    assert find_speed(root, work).train == 0.25
+    assert len(read_speeds(root)) == 2
 
 
 def test_all_who_ask_share_one_measurement(asked, measuring):
@@ -149,7 +157,7 @@ def test_all_who_ask_share_one_measurement(asked, measuring):
 def test_only_the_owner_starts_a_measurement(measuring, tiny, info, launcher):
     stranger = Caller("stranger", is_owner=False)
     with pytest.raises(ForbiddenError, match="only the owner of this app may measure"):
-        measuring.see_to(tiny(), info, stranger, LATER)
+        measuring.ensure_measured(tiny(), info, stranger, LATER)
     assert not launcher.paths.runs.exists()
 
 
@@ -161,12 +169,12 @@ def test_who_asks_for_something_new_stops_the_older_measurement_and_then_gets_an
     assert read_status(measuring.folder).state == "stopping"
     assert asked(LATER) is None
     assert len(measuring.spawned) == 1  # it has a worker still
-    close(measuring.folder, "stopped")
+    end_task(measuring.folder, "stopped")
     assert asked(LATER) is None
     assert len(measuring.spawned) == 1
     let_go(measuring.spawned[0][2])
     assert asked(LATER) is None
-    assert measuring.told()["config"]["model"] == "resnet20"
+    assert measuring.request()["config"]["model"] == "resnet20"
     assert measuring.status().state == "queued"
     assert len(measuring.spawned) == 2
 
@@ -229,14 +237,14 @@ def test_a_folder_that_cannot_be_written_to_is_told(asked, launcher):
 def test_a_run_that_is_started_or_resumed_stops_the_measurement(
     launcher, device, monkeypatch, tiny, owner, ended, info
 ):
-    measuring, spawned, spawn = Measuring(launcher), [], launcher.spawn
+    measuring, spawned, spawn = SpeedTests(launcher), [], launcher.spawn
     monkeypatch.setattr(launcher, "spawn", lambda *worker: spawned.append(worker))
-    start = partial(measuring.see_to, tiny(), info, owner, LATER)
+    start = partial(measuring.ensure_measured, tiny(), info, owner, LATER)
     start()
     monkeypatch.setattr(launcher, "spawn", spawn)
     run_id = launcher.start(tiny(), owner)
     assert read_status(measuring.folder).state == "stopping"
-    close(measuring.folder, "stopped")
+    end_task(measuring.folder, "stopped")
     let_go(spawned[-1][2])
     launcher.stop(run_id, owner)
     ended(launcher.runs.get(run_id).path)
@@ -252,7 +260,7 @@ def test_a_measurement_does_not_begin_beside_a_run(asked, measuring, launcher, t
     run, lock = launcher.make(tiny())
     asked()
     with pytest.raises(StoppedError, match=f"{run.id} is training"):
-        measure(measuring.folder, launcher.paths)
+        run_speed_test(measuring.folder, launcher.paths)
     assert measuring.status().state == "stopped"  # and not failed: it may be begun again
     os.close(lock)
 
@@ -262,9 +270,9 @@ def test_a_measurement_does_not_begin_where_the_device_is_taken(
 ):
     asked()
     with pytest.raises(DemoError, match="the device is busy"):
-        measure(measuring.folder, launcher.paths)
+        run_speed_test(measuring.folder, launcher.paths)
     assert measuring.status().state == "failed"  # or the next one would begin at once
-    assert speeds.rows_of(launcher.paths.runs) == []
+    assert read_speeds(launcher.paths.runs) == []
 
 
 def test_while_it_is_measured_no_run_begins_and_afterwards_one_may(
@@ -273,14 +281,14 @@ def test_while_it_is_measured_no_run_begins_and_afterwards_one_may(
     lock_file = launcher.paths.runs / ".device.lock"
 
     def looks(*_):
-        assert take(lock_file) is None
+        assert try_lock(lock_file) is None
         assert read_status(measuring.folder).state == "running"
         return SPEED
 
     monkeypatch.setattr(speed, "measure_speed", looks)
     asked()
-    measure(measuring.folder, launcher.paths)
-    os.close(take(lock_file))
+    run_speed_test(measuring.folder, launcher.paths)
+    os.close(try_lock(lock_file))
 
 
 def test_a_stopped_measurement_ends_after_its_step_and_leaves_nothing(
@@ -296,19 +304,19 @@ def test_a_stopped_measurement_ends_after_its_step_and_leaves_nothing(
     monkeypatch.setattr(speed, "train_step", last)
     asked()
     with pytest.raises(StoppedError):
-        measure(measuring.folder, launcher.paths)
+        run_speed_test(measuring.folder, launcher.paths)
     assert measuring.status().state == "stopped"
     assert len(steps) == 1
-    assert speeds.rows_of(launcher.paths.runs) == []
-    os.close(take(launcher.paths.runs / ".device.lock"))
+    assert read_speeds(launcher.paths.runs) == []
+    os.close(try_lock(launcher.paths.runs / ".device.lock"))
 
 
 def test_of_several_gpus_nothing_is_said(asked, measuring, launcher, monkeypatch, quick):
     monkeypatch.setattr(multi_gpu, "process_count", lambda: 4)
     asked()
     with pytest.raises(DemoError, match="a run trains on 4 GPUs here"):
-        measure(measuring.folder, launcher.paths)
-    assert speeds.rows_of(launcher.paths.runs) == []
+        run_speed_test(measuring.folder, launcher.paths)
+    assert read_speeds(launcher.paths.runs) == []
 
 
 def test_a_measurement_is_no_run(asked, measuring, launcher):

@@ -13,16 +13,8 @@ import pytest
 
 from resnet_demo.config import to_json
 from resnet_demo.errors import DemoError
-from resnet_demo.tasks.status import (
-    LIVE,
-    LOCK,
-    STATES,
-    Status,
-    as_json,
-    read_status,
-    state_of,
-    take,
-)
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.status import LIVE, STATES, Status, read_status, state_of, status_json
 
 ASKED = ("stop", "resume", "delete", "kill")
 GONE = "gone"  # to the trash
@@ -51,15 +43,15 @@ def run(launcher, tiny, monkeypatch):
     """Makes a run in some state; `worker` takes its lock. Workers to come are its lock, held."""
     locks = []
     monkeypatch.setattr(launcher, "spawn", lambda verb, folder, lock: locks.append(lock))
-    monkeypatch.setattr("resnet_demo.tasks.launcher.take_over.__defaults__", (0.05,))
+    monkeypatch.setattr("resnet_demo.tasks.status.acquire_worker_lock.__defaults__", (0.05,))
 
     def make(state, worker):
         folder = launcher.paths.runs / "mine"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(tiny(), "0"))
-        (folder / "status.json").write_bytes(as_json(Status(state=state, pid=os.getpid())))
+        (folder / "status.json").write_bytes(status_json(Status(state=state, pid=os.getpid())))
         if worker:
-            locks.append(take(folder / LOCK))
+            locks.append(try_lock(folder / WORKER_LOCK))
         return folder
 
     yield make

@@ -11,26 +11,24 @@ import pytest
 
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.tasks import status as module
-from resnet_demo.tasks.queue import ahead, in_line
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, try_lock
+from resnet_demo.tasks.queue import live_runs, runs_ahead
 from resnet_demo.tasks.status import (
     LIVE,
-    LOCK,
     STATES,
-    UNTOLD,
+    UNEXPECTED_EXIT,
     Status,
     StopSignal,
-    as_json,
-    change,
-    close,
-    has_worker,
-    new_task,
+    acquire_worker_lock,
+    change_state,
+    create_task,
+    end_task,
     read_status,
-    report,
+    reconcile_status,
     request_stop,
-    settle,
     state_of,
-    take,
-    take_over,
+    status_json,
+    update_status,
 )
 
 ALLOWED = {  # the contract: every other move is refused
@@ -86,7 +84,7 @@ def worker(folder):
 def put(folder, state, **values):
     """A task without a worker in some state."""
     folder.mkdir(exist_ok=True)
-    (folder / "status.json").write_bytes(as_json(Status(state=state, **values)))
+    (folder / "status.json").write_bytes(status_json(Status(state=state, **values)))
 
 
 def test_the_states_are_the_contracts():
@@ -100,13 +98,13 @@ def test_the_states_are_the_contracts():
 def test_a_move_is_made_exactly_if_the_table_has_it(folder, old, new):
     put(folder, old, message="before", done=3)
     if (old, new) in ALLOWED:
-        moved = change(folder, new, message="after")
+        moved = change_state(folder, new, message="after")
         assert moved == read_status(folder)
         assert (moved.state, moved.message, moved.done) == (new, "after", 3)
         assert moved.changed_at > 0
     else:
         with pytest.raises(ConfigError, match=f"task is {old}: it cannot become {new}") as refused:
-            change(folder, new)
+            change_state(folder, new)
         assert refused.value.field == "run"
         assert read_status(folder) == Status(state=old, message="before", done=3)
 
@@ -116,23 +114,23 @@ def test_an_end_is_put_down_exactly_if_the_table_has_it(folder, old, new):
     put(folder, old, pid=17)
     instead = "stopped" if (old, new) == ("stopping", "finished") else new
     if (old, instead) in ALLOWED:
-        assert close(folder, new, "why").state == instead
+        assert end_task(folder, new, "why").state == instead
         assert (read_status(folder).message, read_status(folder).pid) == ("why", None)
     else:
         with pytest.raises(ConfigError):
-            close(folder, new)
+            end_task(folder, new)
         assert read_status(folder) == Status(state=old, pid=17)
 
 
 def test_a_state_that_is_none_is_refused(folder):
     put(folder, "queued")
     with pytest.raises(ConfigError):
-        change(folder, "paused")
+        change_state(folder, "paused")
 
 
 def test_in_a_state_that_is_excepted_nothing_is_done(folder):
     put(folder, "stopping", message="asked to stop")
-    assert change(folder, "running", unless=("stopping",)).state == "stopping"
+    assert change_state(folder, "running", unless=("stopping",)).state == "stopping"
     assert read_status(folder).message == "asked to stop"
 
 
@@ -142,7 +140,7 @@ def test_a_stop_is_asked_for_once_and_only_of_what_lives(folder, state):
     asked = request_stop(folder)
     assert asked == read_status(folder)
     if state in ("queued", "preparing", "running"):
-        assert (asked.state, asked.message) == ("stopping", "asked to stop")
+        assert (asked.state, asked.message) == ("stopping", "stopping")
     else:
         assert asked == Status(state=state, message="before")
 
@@ -154,7 +152,7 @@ def test_of_many_threads_that_want_the_same_move_one_wins(folder):
     def race(number):
         barrier.wait()
         try:
-            won.append(change(folder, "preparing", message=str(number)))
+            won.append(change_state(folder, "preparing", message=str(number)))
         except ConfigError as error:
             lost.append(str(error))
 
@@ -201,7 +199,7 @@ def test_progress_and_a_stop_at_once_lose_neither(folder):
     def tell():
         barrier.wait()
         for number in range(1, 101):
-            report(folder, done=number, total=100, unit="images")
+            update_status(folder, done=number, total=100, unit="images")
 
     thread = threading.Thread(target=tell)
     thread.start()
@@ -220,7 +218,7 @@ def test_a_status_is_whole_whenever_it_is_read(folder):
         number = 0
         while not over.is_set():
             number += 1
-            report(folder, done=number)
+            update_status(folder, done=number)
 
     thread = threading.Thread(target=tell)
     thread.start()
@@ -250,7 +248,12 @@ def test_a_status_is_whole_whenever_it_is_read(folder):
 def test_a_damaged_status_is_said_and_never_guessed(folder, text):
     folder.mkdir()
     (folder / "status.json").write_text(text)
-    for ask in (read_status, settle, request_stop, lambda path: change(path, "failed")):
+    for ask in (
+        read_status,
+        reconcile_status,
+        request_stop,
+        lambda path: change_state(path, "failed"),
+    ):
         with pytest.raises(DamagedError, match=r"status\.json of task is damaged"):
             ask(folder)
     assert state_of(folder) == "damaged"
@@ -264,7 +267,7 @@ def test_a_status_from_the_future_is_read(folder):
 
 
 def test_status_json_is_what_the_contract_names(folder):
-    os.close(new_task(folder, {}))
+    os.close(create_task(folder, {}))
     values = json.loads((folder / "status.json").read_text())
     assert {"state", "pid", "message"} <= values.keys()
     assert values["state"] == "queued"
@@ -272,18 +275,23 @@ def test_status_json_is_what_the_contract_names(folder):
 
 def test_a_new_task_is_whole_queued_and_has_an_owner(folder):
     before = time.time()
-    lock = new_task(folder, {"config.json": b"{}", "more": b"1"})
-    assert {path.name for path in folder.iterdir()} == {"config.json", "more", "status.json", LOCK}
+    lock = create_task(folder, {"config.json": b"{}", "more": b"1"})
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "more",
+        "status.json",
+        WORKER_LOCK,
+    }
     assert before <= read_status(folder).queued_at <= time.time()
-    assert settle(folder).state == "queued"  # nobody finds it orphaned
+    assert reconcile_status(folder).state == "queued"  # nobody finds it orphaned
     os.close(lock)
-    assert settle(folder).state == "failed"
+    assert reconcile_status(folder).state == "failed"
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(folder):
-    os.close(new_task(folder, {"config.json": b"mine"}))
+    os.close(create_task(folder, {"config.json": b"mine"}))
     with pytest.raises(ConfigError, match="run_id must be new, or resumed, got 'task'"):
-        new_task(folder, {"config.json": b"yours"})
+        create_task(folder, {"config.json": b"yours"})
     assert (folder / "config.json").read_bytes() == b"mine"
     assert [path.name for path in folder.parent.iterdir()] == ["task"]
     assert not has_worker(folder)
@@ -302,7 +310,7 @@ def test_a_task_that_cannot_be_made_leaves_nothing(folder, monkeypatch, fails_at
 
     monkeypatch.setattr(module, "write_atomically", failing)
     with pytest.raises(type(error)):
-        new_task(folder, {"config.json": b"{}", "more": b"1"})
+        create_task(folder, {"config.json": b"{}", "more": b"1"})
     assert list(folder.parent.iterdir()) == []
 
 
@@ -312,7 +320,7 @@ def test_of_many_who_make_the_same_task_one_wins(folder):
     def race(number):
         barrier.wait()
         try:
-            locks.append((new_task(folder, {"who": str(number).encode()}), number))
+            locks.append((create_task(folder, {"who": str(number).encode()}), number))
         except ConfigError as error:
             refused.append(error)
 
@@ -333,11 +341,11 @@ def test_of_many_who_make_the_same_task_one_wins(folder):
 def test_a_task_has_a_worker_as_long_as_a_process_holds_its_lock(folder, worker):
     put(folder, "running")
     assert not has_worker(folder)
-    assert not (folder / LOCK).exists()  # looking makes nothing
+    assert not (folder / WORKER_LOCK).exists()  # looking makes nothing
     child = worker()
     assert has_worker(folder)
     assert has_worker(folder)
-    assert take(folder / LOCK) is None
+    assert try_lock(folder / WORKER_LOCK) is None
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not has_worker(folder)
@@ -346,17 +354,17 @@ def test_a_task_has_a_worker_as_long_as_a_process_holds_its_lock(folder, worker)
 def test_a_live_worker_is_left_alone_and_a_dead_one_is_settled(folder, worker):
     put(folder, "running", pid=1)
     child = worker()
-    assert settle(folder) == Status(state="running", pid=1)
+    assert reconcile_status(folder) == Status(state="running", pid=1)
     child.kill()
     child.wait()
-    assert settle(folder).state == "failed"
-    assert (read_status(folder).message, read_status(folder).pid) == (UNTOLD, None)
+    assert reconcile_status(folder).state == "failed"
+    assert (read_status(folder).message, read_status(folder).pid) == (UNEXPECTED_EXIT, None)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_task_whose_worker_is_gone_has_failed_or_was_stopped(folder, state):
     put(folder, state, message="before")
-    settled = settle(folder, "its worker was killed")
+    settled = reconcile_status(folder, "its worker was killed")
     assert settled == read_status(folder)
     if state not in LIVE:
         assert settled == Status(state=state, message="before")
@@ -371,40 +379,43 @@ def test_a_clock_that_is_set_changes_no_place_in_the_queue(tmp_path, monkeypatch
     locks = []
     for number, folder in enumerate(folders):
         monkeypatch.setattr(time, "time", lambda number=number: wall + number * jump)
-        locks.append(new_task(folder, {}))
-    assert in_line(tmp_path) == folders
-    assert ahead(folders[2]) == folders[:2]
+        locks.append(create_task(folder, {}))
+    assert live_runs(tmp_path) == folders
+    assert runs_ahead(folders[2]) == folders[:2]
     for lock in locks:
         os.close(lock)
 
 
 def test_who_waited_for_the_worker_is_heard_even_after_somebody_came_by(folder):
     put(folder, "running")
-    assert settle(folder).message == UNTOLD
-    assert settle(folder, "killed by signal 9").message == "killed by signal 9"
-    assert settle(folder, "and again").message == "killed by signal 9"
-    assert settle(folder).state == "failed"
+    assert reconcile_status(folder).message == UNEXPECTED_EXIT
+    assert reconcile_status(folder, "killed by signal 9").message == "killed by signal 9"
+    assert reconcile_status(folder, "and again").message == "killed by signal 9"
+    assert reconcile_status(folder).state == "failed"
 
 
 def test_what_a_worker_said_itself_is_not_replaced(folder):
     put(folder, "failed", message="the loss became nan")
-    assert settle(folder, "the worker ended with exit code 1").message == "the loss became nan"
+    assert (
+        reconcile_status(folder, "the worker ended with exit code 1").message
+        == "the loss became nan"
+    )
 
 
 def test_a_task_at_rest_can_be_taken_over_once(folder):
     put(folder, "stopped")
-    lock = take_over(folder)
+    lock = acquire_worker_lock(folder)
     with pytest.raises(ConfigError, match="task is stopped: it has a worker"):
-        take_over(folder, patience_s=0.05)
+        acquire_worker_lock(folder, patience_s=0.05)
     os.close(lock)
-    os.close(take_over(folder))
+    os.close(acquire_worker_lock(folder))
 
 
 def test_taking_over_waits_for_a_worker_on_its_way_out(folder, worker):
     put(folder, "finished")
     child = worker()
     threading.Timer(0.2, child.kill).start()
-    os.close(take_over(folder))
+    os.close(acquire_worker_lock(folder))
 
 
 def test_taking_over_does_not_wait_for_a_live_task(folder, worker):
@@ -412,7 +423,7 @@ def test_taking_over_does_not_wait_for_a_live_task(folder, worker):
     worker()
     began = time.monotonic()
     with pytest.raises(ConfigError, match="task is running: it has a worker"):
-        take_over(folder)
+        acquire_worker_lock(folder)
     assert time.monotonic() - began < 1
 
 

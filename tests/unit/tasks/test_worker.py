@@ -19,8 +19,9 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.snapshot import Watcher, look
-from resnet_demo.tasks.status import has_worker, read_status, request_stop, settle, take
+from resnet_demo.tasks.locks import has_worker, try_lock
+from resnet_demo.tasks.snapshot import Snapshots, snapshot_dict
+from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from resnet_demo.tasks.worker import train
 
 LONG, ENDLESS = {"epochs": 6}, {"epochs": 1000}
@@ -37,7 +38,7 @@ def uninterrupted(launchers, tmp_path_factory, tiny, owner, ended):
 
 def curve(run):
     """What happened step by step and epoch by epoch, without the clock."""
-    view = Watcher().look(run).view
+    view = Snapshots().get(run).view
     steps = [(s.step, s.epoch, s.loss, s.top1, s.lr) for s in view.steps]
     return steps, [replace(epoch, time=0, seconds=0, images_per_s=0) for epoch in view.epochs]
 
@@ -88,7 +89,7 @@ def test_the_events_of_a_run_come_in_order(uninterrupted):
 
 
 def test_the_end_of_a_run_names_its_best_epoch(uninterrupted):
-    seen = look(uninterrupted)
+    seen = snapshot_dict(uninterrupted)
     *_, last = uninterrupted.log()
     assert seen["best"] == {"epoch": last.best_epoch, "val_top1": last.best_val_top1}
     assert seen["best"]["val_top1"] == max(row["val_top1"] for row in seen["history"])
@@ -165,8 +166,8 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
     watching.start()
     at_step(first, 3)
     until(lambda: "place 2" in (third.path / "worker.log").read_text())
-    assert [look(run)["place"] for run in (first, second, third)] == [None, 1, 2]
-    states = [settle(run.path).state for run in (first, second, third)]
+    assert [snapshot_dict(run)["place"] for run in (first, second, third)] == [None, 1, 2]
+    states = [reconcile_status(run.path).state for run in (first, second, third)]
     assert states == ["running", "queued", "queued"]
 
     # a worker that waits has not loaded torch; one that trains has
@@ -177,7 +178,7 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
     anew = Launcher(launcher.paths)
     del launcher
     launcher = anew
-    assert {run.id: look(run)["state"] for run in launcher.runs.list()} == {
+    assert {run.id: snapshot_dict(run)["state"] for run in launcher.runs.list()} == {
         **{first.id: "running", second.id: "queued", third.id: "queued"}
     }
 
@@ -275,7 +276,7 @@ def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
 @pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "peak_lr": 10.0}])
 def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
     train(queued(**knobs), launcher.paths)
-    os.close(take(launcher.paths.runs / ".device.lock"))
+    os.close(try_lock(launcher.paths.runs / ".device.lock"))
 
 
 def test_a_copy_of_the_device_lock_does_not_keep_the_device(launcher, queued, monkeypatch):
@@ -289,7 +290,7 @@ def test_a_copy_of_the_device_lock_does_not_keep_the_device(launcher, queued, mo
 
     monkeypatch.setattr(worker, "wait_for_turn", wait_and_copy)
     train(queued(), launcher.paths)
-    lock = take(launcher.paths.runs / ".device.lock")
+    lock = try_lock(launcher.paths.runs / ".device.lock")
     assert lock is not None
     for descriptor in (lock, *copies):
         os.close(descriptor)

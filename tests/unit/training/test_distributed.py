@@ -27,7 +27,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.snapshot import Watcher
+from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.tasks.status import read_status
 from resnet_demo.training import torchrun
 from resnet_demo.training.batches import Batches, check_rank_batches, rank_share
@@ -351,7 +351,7 @@ def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
     assert (watched["state"], last.kind) == ("running", "finished")
     assert read_status(run.path).state == "finished"
     assert read_status(run.path).pid is None
-    events, view = list(run.log()), Watcher().look(run).view
+    events, view = list(run.log()), Snapshots().get(run).view
     assert starts_of(run) == [Started, Resumed]
     assert events[0].device.startswith("2 × cpu")
     assert [step.step for step in view.steps] == list(range(1, 43))

@@ -7,7 +7,7 @@ import pytest
 from resnet_demo import __version__
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Epoch, Started
-from resnet_demo.hosting.zerogpu.quota import Used, cost_of, put_down, used_by
+from resnet_demo.hosting.zerogpu.quota import SliceUse, estimate_cost, record_slice, recorded_slices
 from resnet_demo.runs.store import Run
 
 KNOBS = {
@@ -38,7 +38,7 @@ def sliced(launcher):
         run.log().append(Started(step=0, epoch=1, **OPENING))
         run.log().append(Epoch(step=9, epoch=1, seconds=10.0, **EPOCH))
         for used in slices:
-            put_down(run.path, used)
+            record_slice(run.path, used)
         return run
 
     return make
@@ -46,7 +46,7 @@ def sliced(launcher):
 
 def cost(launcher, slice_s=60, **knobs):
     config = make_config({**KNOBS, **knobs})
-    return cost_of(config, launcher.datasets.get("colours"), launcher.runs, slice_s)
+    return estimate_cost(config, launcher.datasets.get("colours"), launcher.runs, slice_s)
 
 
 def test_before_such_work_ran_in_slices_nobody_knows_what_it_costs(sliced, launcher):
@@ -55,31 +55,31 @@ def test_before_such_work_ran_in_slices_nobody_knows_what_it_costs(sliced, launc
 
 
 def test_slices_and_seconds_are_those_that_were_measured(sliced, launcher):
-    sliced(Used(60, 54, 44, False), Used(60, 54, 44, False), Used(60, 60, 1, True))
+    sliced(SliceUse(60, 54, 44, False), SliceUse(60, 54, 44, False), SliceUse(60, 60, 1, True))
     told = cost(launcher, epochs=22)  # 220 s, of which a slice trains 60 - 6 - 10
     assert (told.slices, told.seconds) == (5, 220 + 5 * 10)
-    assert told.epochs_a_slice == pytest.approx(4.4)
+    assert told.epochs_per_slice == pytest.approx(4.4)
     assert (told.run_id, told.overhead_s) == ("a-run", 10)
     assert cost(launcher, slice_s=120, epochs=22).slices == 3
     assert cost(launcher, epochs=1).slices == 1
 
 
 def test_other_work_costs_something_else(sliced, launcher):
-    sliced(Used(60, 54, 44, False))
+    sliced(SliceUse(60, 54, 44, False))
     assert cost(launcher, model="resnet14") is None
 
 
 def test_what_a_slice_spends_beside_training_is_not_known_from_killed_ones(sliced, launcher):
-    sliced(Used(60, 60, 30, True))
+    sliced(SliceUse(60, 60, 30, True))
     told = cost(launcher, epochs=22)
     assert (told.slices, told.seconds, told.overhead_s) == (5, 220, None)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "null", json.dumps({"asked": 1}), '{"asked": NaN}'])
 def test_a_damaged_line_is_passed_over(sliced, line):
-    good = Used(60.0, 54.0, 44.0, False)
+    good = SliceUse(60.0, 54.0, 44.0, False)
     run = sliced(good)
     with open(run.path / "slices.jsonl", "a") as file:
         file.write(f"{line}\n")
-    put_down(run.path, good)
-    assert used_by(run) == [good, good]
+    record_slice(run.path, good)
+    assert recorded_slices(run) == [good, good]

@@ -12,21 +12,19 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
 from resnet_demo.hosting.zerogpu import slice as slice_module
 from resnet_demo.hosting.zerogpu import slices as slices_module
-from resnet_demo.hosting.zerogpu.owners import OWNER, owner_of
-from resnet_demo.hosting.zerogpu.quota import used_by
+from resnet_demo.hosting.zerogpu.owners import OWNER, read_owner
+from resnet_demo.hosting.zerogpu.quota import recorded_slices
 from resnet_demo.hosting.zerogpu.slice import SliceError, SliceStopSignal, train_slice
 from resnet_demo.hosting.zerogpu.slices import Slices
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.caller import Caller, ForbiddenError
+from resnet_demo.tasks.limits import Caller, ForbiddenError
+from resnet_demo.tasks.locks import has_worker, release_lock, try_lock
 from resnet_demo.tasks.run_session import record_end
 from resnet_demo.tasks.status import (
-    change,
-    has_worker,
-    let_go,
+    acquire_worker_lock,
+    change_state,
     read_status,
-    settle,
-    take,
-    take_over,
+    reconcile_status,
 )
 from tests.standin import ZeroGPU
 from tests.unit.tasks.test_worker import assert_same_as
@@ -90,7 +88,7 @@ def is_at_the_edge_of_an_epoch(folder, paths, seconds):
 def taken_to_its_end(slices, run, visitor=VISITOR, most=30):
     """Slice after slice, as an open page has it; how many."""
     for number in range(1, most):
-        going = slices.go_on(run.id, visitor, SECONDS)
+        going = slices.run_slice(run.id, visitor, SECONDS)
         try:
             while True:
                 next(going)
@@ -120,9 +118,12 @@ def test_a_run_over_five_killed_slices_equals_one_that_nobody_disturbed(
     )
     undisturbed = whole.make(tiny(epochs=EPOCHS), VISITOR)
     assert taken_to_its_end(whole, undisturbed) == 1
-    assert (settle(run.path).state, settle(undisturbed.path).state) == ("finished", "finished")
+    assert (reconcile_status(run.path).state, reconcile_status(undisturbed.path).state) == (
+        "finished",
+        "finished",
+    )
     assert_same_as(run, undisturbed)
-    assert [used.killed for used in used_by(run)] == [True] * 5 + [False]
+    assert [used.killed for used in recorded_slices(run)] == [True] * 5 + [False]
 
 
 def asked(**knobs):
@@ -149,19 +150,19 @@ def due(going):
 
 def idle(folder, paths, seconds):
     """A slice that begins, and is killed."""
-    let_go(take_over(folder))
-    change(folder, "queued")
+    release_lock(acquire_worker_lock(folder))
+    change_state(folder, "queued")
     raise SliceError("GPU task aborted")
     yield
 
 
 def failing(folder, paths, seconds):
     """A slice in which the run fails by itself."""
-    lock = take_over(folder)
+    lock = acquire_worker_lock(folder)
     for state in ("queued", "preparing", "running"):
-        change(folder, state)
+        change_state(folder, state)
     yield record_end(Run(folder), "failed", "the loss became nan")
-    let_go(lock)
+    release_lock(lock)
 
 
 def refused(folder, paths, seconds):
@@ -173,7 +174,7 @@ def refused(folder, paths, seconds):
 def test_a_new_run_rests_until_its_first_slice_and_keeps_no_name_of_its_visitor(launcher):
     slices = slices_of(launcher, refused)
     run = slices.make(asked(), VISITOR)
-    assert (settle(run.path).state, has_worker(run.path)) == ("stopped", False)
+    assert (reconcile_status(run.path).state, has_worker(run.path)) == ("stopped", False)
     assert VISITOR not in "".join(file.read_text() for file in run.path.iterdir())
 
 
@@ -182,74 +183,74 @@ def test_where_no_gpu_is_to_be_had_the_platform_s_sentence_is_told_and_the_run_r
     run = slices.make(asked(), VISITOR)
     before = read_status(run.path)
     with pytest.raises(SliceError, match=r"60s requested vs\. 12s left"):
-        due(slices.go_on(run.id, VISITOR, SECONDS))
-    assert settle(run.path) == before
-    assert used_by(run) == []
+        due(slices.run_slice(run.id, VISITOR, SECONDS))
+    assert reconcile_status(run.path) == before
+    assert recorded_slices(run) == []
     slices.resume(run.id, VISITOR)  # and may be tried again
 
 
 def test_slices_that_bring_no_checkpoint_are_not_asked_for_for_ever(launcher):
     slices = slices_of(launcher, idle)
     run = slices.make(asked(), VISITOR)
-    assert due(slices.go_on(run.id, VISITOR, SECONDS))
+    assert due(slices.run_slice(run.id, VISITOR, SECONDS))
     with pytest.raises(SliceError, match="2 slices brought resnet8-colours-1 no further"):
-        due(slices.go_on(run.id, VISITOR, SECONDS))
-    status = settle(run.path)
+        due(slices.run_slice(run.id, VISITOR, SECONDS))
+    status = reconcile_status(run.path)
     assert (status.state, status.message[:34]) == ("failed", "its slice of GPU time was cut off;")
-    assert [used.killed for used in used_by(run)] == [True, True]
+    assert [used.killed for used in recorded_slices(run)] == [True, True]
 
 
 def test_a_run_goes_on_while_its_next_slice_is_due_or_under_way(launcher, monkeypatch):
     slices = slices_of(launcher, idle)
     run = slices.make(asked(), VISITOR)
-    assert slices.goes_on(run.id)
-    assert not slices.goes_on("resnet8-colours-9")
-    going = slices.go_on(run.id, VISITOR, SECONDS)
+    assert slices.is_active(run.id)
+    assert not slices.is_active("resnet8-colours-9")
+    going = slices.run_slice(run.id, VISITOR, SECONDS)
     monkeypatch.setattr(slices_module, "SOON_S", 0)
-    assert not slices.goes_on(run.id)  # its page did not ask in time: it may be resumed
+    assert not slices.is_active(run.id)  # its page did not ask in time: it may be resumed
     monkeypatch.setattr(slices, "gpu", lambda *_: iter([object()]))
     next(going)
-    assert slices.goes_on(run.id)
+    assert slices.is_active(run.id)
     going.close()
     monkeypatch.setattr(slices, "gpu", idle)
     monkeypatch.setattr(slices_module, "SOON_S", 60)
-    assert due(slices.go_on(run.id, VISITOR, SECONDS))
-    assert slices.goes_on(run.id)
+    assert due(slices.run_slice(run.id, VISITOR, SECONDS))
+    assert slices.is_active(run.id)
     monkeypatch.setattr(slices, "gpu", failing)
-    assert not due(slices.go_on(run.id, VISITOR, SECONDS))
-    assert not slices.goes_on(run.id)
+    assert not due(slices.run_slice(run.id, VISITOR, SECONDS))
+    assert not slices.is_active(run.id)
 
 
 def test_a_run_that_fails_by_itself_gets_no_other_slice(launcher):
     slices = slices_of(launcher, failing)
     run = slices.make(asked(), VISITOR)
-    assert not due(slices.go_on(run.id, VISITOR, SECONDS))
+    assert not due(slices.run_slice(run.id, VISITOR, SECONDS))
     assert isinstance(last_event(run.path), Failed)
 
 
 def test_a_visitor_trains_one_run_at_a_time_and_others_theirs(launcher):
     slices = slices_of(launcher, lambda *_: iter([object()]))
     run = slices.make(asked(), VISITOR)
-    going = slices.go_on(run.id, VISITOR, SECONDS)
+    going = slices.run_slice(run.id, VISITOR, SECONDS)
     next(going)
     with pytest.raises(ConfigError, match=f"one run at a time: {run.id} trains, stop it first"):
         slices.make(asked(), VISITOR)
     with pytest.raises(ConfigError, match="one run at a time"):
-        due(slices.go_on(run.id, VISITOR, SECONDS))
+        due(slices.run_slice(run.id, VISITOR, SECONDS))
     assert slices.make(asked(), OTHER).id != run.id
     going.close()
     slices.make(asked(), VISITOR)
-    assert not due(slices.go_on(run.id, VISITOR, SECONDS))  # its turn went to the newer one
+    assert not due(slices.run_slice(run.id, VISITOR, SECONDS))  # its turn went to the newer one
 
 
 def test_a_run_is_its_visitor_s_alone(launcher):
     slices = slices_of(launcher, refused)
     run = slices.make(asked(), VISITOR)
-    for name in (OTHER, "", owner_of(run).visitor, None, ["x"], 7):
+    for name in (OTHER, "", read_owner(run).visitor, None, ["x"], 7):
         for what in (
             lambda name=name: slices.stop(run.id, name, STRANGER),
             lambda name=name: slices.resume(run.id, name),
-            lambda name=name: due(slices.go_on(run.id, name, SECONDS)),
+            lambda name=name: due(slices.run_slice(run.id, name, SECONDS)),
         ):
             with pytest.raises(ForbiddenError, match=f"only the visitor who started {run.id}"):
                 what()
@@ -266,7 +267,7 @@ def test_a_run_stopped_before_its_slice_does_not_begin(launcher):
     slices = slices_of(launcher, late)
     run = slices.make(asked(), VISITOR)
     with pytest.raises(SliceError, match=f"{run.id} was stopped before its slice began"):
-        due(slices.go_on(run.id, VISITOR, SECONDS))
+        due(slices.run_slice(run.id, VISITOR, SECONDS))
     assert list(run.log()) == []
 
 
@@ -281,11 +282,11 @@ def test_so_many_visitors_are_remembered_and_the_one_who_trains_is(launcher, mon
     monkeypatch.setattr(slices_module, "MOST_VISITORS", 2)
     slices = slices_of(launcher, lambda *_: iter([object()]))
     run = slices.make(asked(), "first")
-    going = slices.go_on(run.id, "first", SECONDS)
+    going = slices.run_slice(run.id, "first", SECONDS)
     next(going)
     for name in ("second", "third", "fourth"):
         slices.make(asked(), name)
-    assert [*slices.turns] == ["first", "fourth"]
+    assert [*slices.active] == ["first", "fourth"]
     going.close()
 
 
@@ -294,7 +295,7 @@ def test_a_slice_of_another_length_is_refused(launcher, seconds):
     slices = slices_of(launcher, refused)
     run = slices.make(asked(), VISITOR)
     with pytest.raises(ConfigError, match="seconds must be a number from 20 to 120"):
-        due(slices.go_on(run.id, VISITOR, seconds))
+        due(slices.run_slice(run.id, VISITOR, seconds))
 
 
 def test_what_a_slice_cannot_do_is_refused_before(launcher):
@@ -306,10 +307,10 @@ def test_what_a_slice_cannot_do_is_refused_before(launcher):
 def test_a_slice_whose_page_is_closed_saves_where_it_is(launcher, tiny):
     slices = Slices(launcher, train_slice)
     run = slices.make(tiny(epochs=1000), VISITOR)
-    going = slices.go_on(run.id, VISITOR, 120)
+    going = slices.run_slice(run.id, VISITOR, 120)
     assert any(isinstance(event, Step) and event.step == 3 for event in going)
     going.close()
-    status = settle(run.path)
+    status = reconcile_status(run.path)
     assert (status.state, has_worker(run.path)) == ("stopped", False)
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last_event(run.path).step
 
@@ -318,28 +319,28 @@ def test_a_slice_ends_before_what_took_longest_would_run_into_its_end(
     launcher, monkeypatch, tmp_path
 ):
     run = slices_of(launcher, refused).make(asked(), VISITOR)
-    lock = take_over(run.path)
-    change(run.path, "queued")
+    lock = acquire_worker_lock(run.path)
+    change_state(run.path, "queued")
     now = 0.0
     monkeypatch.setattr(slice_module.time, "monotonic", lambda: now)
     until, answers = SliceStopSignal(run.path, end=50.0), []
     for now in (9.0, *range(20, 45, 3), 44.1):  # noqa: B007 - the clock
         answers.append(until())
     assert answers == [False] * 10 + [True]
-    let_go(lock)
+    release_lock(lock)
 
 
 def test_what_a_forked_process_inherits_keeps_no_lock(launcher):
     """The platform forks while pages look at runs: a copy of their locks goes along."""
     run = slices_of(launcher, refused).make(asked(), VISITOR)
-    lock = take(run.path / "worker.lock")
+    lock = try_lock(run.path / "worker.lock")
     stay = multiprocessing.get_context("fork").Event()
     forked = multiprocessing.get_context("fork").Process(target=stay.wait, daemon=True)
     forked.start()
-    let_go(lock)
-    again = take(run.path / "worker.lock")
+    release_lock(lock)
+    again = try_lock(run.path / "worker.lock")
     assert again is not None
-    let_go(again)
+    release_lock(again)
     stay.set()
     forked.join()
 
