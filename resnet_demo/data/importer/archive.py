@@ -1,7 +1,7 @@
-"""The files in a folder, a zip or a tar, read in memory one after another. No torch here.
+"""Reading the files of a folder, a zip or a tar into memory, one after another. No torch here.
 
-Nothing is ever extracted: a member's name is only looked at, its bytes only handed on. What
-could do harm (a way out of the folder, a link, a bomb) ends the reading with one sentence.
+Nothing is ever extracted to disk: a member's name is only inspected, and its bytes are handed on.
+A source that could do harm (a path outside it, a link, a decompression bomb) is refused.
 """
 
 import lzma
@@ -26,8 +26,8 @@ from resnet_demo.data.importer.tar import NoTarError, files_in_tar
 from resnet_demo.data.importer.zip import files_in_zip
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
-# What the standard library raises on foreign bytes.
-BROKEN = (
+# The standard library raises these on foreign bytes.
+ARCHIVE_ERRORS = (
     tarfile.TarError,
     zipfile.BadZipFile,
     lzma.LZMAError,
@@ -40,70 +40,71 @@ BROKEN = (
 
 
 def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[Member]:
-    """Every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), hidden ones passed over.
+    """Yield every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), without hidden ones.
 
-    A tar is unpacked by a thread of its own, which ends when the iterator does or is closed.
-    Raises NotFoundError, ConfigError for what is no archive, DamagedError for one that is cut
-    short, damaged, beyond the limits, or holds links, devices or paths that lead out of it.
+    A tar is unpacked in a thread, which ends with the iterator, also when that is closed early.
+    Raises NotFoundError, ConfigError for a file that is no archive, DamagedError for one that is
+    cut short, damaged, beyond the limits, or that holds links, devices or paths outside it.
     """
     if not source.exists():
         raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
-    name, budget = shortened(source.name), LimitChecker(limits or ArchiveLimits())
+    name, checker = shortened(source.name), LimitChecker(limits or ArchiveLimits())
     try:
         if source.is_dir():
-            yield from _in_folder(source, budget)
+            yield from _read_folder(source, checker)
         else:
             with open(source, "rb") as file:
-                yield from _in_file(file, budget)
+                yield from _read_archive(file, checker)
     except NoTarError:
         raise ConfigError(f"{name} is not a folder, a zip or a tar of images") from None
-    except BROKEN as error:
+    except ARCHIVE_ERRORS as error:
         raise DamagedError(f"{name} is cut short or damaged") from error
     except OSError as error:
         reason = error.strerror or "it is cut short or damaged"
         raise DamagedError(f"{name} cannot be read: {reason}") from error
 
 
-def _in_folder(folder: Path, budget: LimitChecker) -> Iterator[Member]:
-    paths = list(_walk(folder, (), budget))
+def _read_folder(folder: Path, checker: LimitChecker) -> Iterator[Member]:
+    paths = list(_walk(folder, (), checker))
     for done, parts in enumerate(paths, 1):
         path = folder.joinpath(*parts)
         size = path.stat().st_size
-        budget.file("/".join(parts), size)
-        budget.bytes(size)
+        checker.check_file_size("/".join(parts), size)
+        checker.add_bytes(size)
         yield Member(parts, path.read_bytes(), done, len(paths))
 
 
-def _walk(folder: Path, above: Parts, budget: LimitChecker) -> Iterator[Parts]:
-    for entry in sorted(_listed(folder, above, budget), key=lambda entry: entry.name):
+def _walk(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[Parts]:
+    """Yield the paths of a folder's files, sorted by name. Raises DamagedError for a link."""
+    for entry in sorted(_list_entries(folder, above, checker), key=lambda entry: entry.name):
         parts = (*above, entry.name)
         if is_hidden(parts):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), parts, budget)
+            yield from _walk(Path(entry.path), parts, checker)
         elif entry.is_file(follow_symlinks=False):
             yield parts
         else:
             raise not_a_file_error("/".join(parts))
 
 
-def _listed(folder: Path, above: Parts, budget: LimitChecker) -> Iterator[os.DirEntry]:
+def _list_entries(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[os.DirEntry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             size = entry.stat(follow_symlinks=False).st_size
-            budget.member("/".join((*above, entry.name)), size)
+            checker.add_member("/".join((*above, entry.name)), size)
             yield entry
 
 
-def _in_file(file: BinaryIO, budget: LimitChecker) -> Iterator[Member]:
+def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
     start = file.read(2)
     file.seek(0)
     if start == b"PK":
-        yield from files_in_zip(file, budget)
+        yield from files_in_zip(file, checker)
         return
     total = os.fstat(file.fileno()).st_size
     with read_ahead(decompress(file)) as tar:
-        for parts, data in files_in_tar(tar, budget):
-            # the system's place in the file: the file object's own is the thread's to touch
+        for parts, data in files_in_tar(tar, checker):
+            # The kernel's position, not file.tell(): the thread is using the file object.
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR)
             yield Member(parts, data, done, total)

@@ -1,7 +1,6 @@
-"""The bytes inside a .gz, .xz or .bz2, block by block.
+"""Decompressing a .gz, .xz or .bz2 in a background thread, as one file to read from.
 
-In larger blocks than gzip, lzma and bz2 read by themselves: a thread that unpacks asks for the
-interpreter's lock after each, and whoever works beside it waits.
+Decompressors release the interpreter's lock, so two cores work: one unpacks, one decodes pictures.
 """
 
 import bz2
@@ -15,14 +14,16 @@ from queue import SimpleQueue
 from threading import Semaphore, Thread
 from typing import Any, BinaryIO
 
-PACKED = 2**17  # bytes read at once
-BLOCK = 2**18  # bytes unpacked at once, whatever they were packed in
-BLOCKS = 32  # at most so many wait to be used
-MOST_MEMORY = 2**28  # bytes that an .xz may ask for; its highest level asks for 65 MiB
+# Larger blocks than gzip, lzma and bz2 use by themselves: after each block the thread waits for the
+# interpreter's lock, and so does the thread beside it.
+PACKED_BYTES = 2**17  # read at once
+BLOCK_BYTES = 2**18  # unpacked at once, however strongly they are compressed
+MAX_XZ_MEMORY = 2**28  # bytes; an .xz of the highest level asks for 65 MiB
+MAX_WAITING_BLOCKS = 32
 
 
 class _Gunzip:
-    """One member of a .gz, read in the manner of bz2's and lzma's decompressors."""
+    """One gzip member, with the interface of bz2's and lzma's decompressors."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: header and checksum
@@ -31,51 +32,54 @@ class _Gunzip:
     unused_data = property(lambda self: self._zlib.unused_data)
     needs_input = property(lambda self: not self._zlib.unconsumed_tail)
 
-    def decompress(self, packed: bytes, most: int) -> bytes:
-        return self._zlib.decompress(self._zlib.unconsumed_tail + packed, most)
+    def decompress(self, packed: bytes, max_length: int) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail + packed, max_length)
 
 
-UNPACKERS: dict[bytes, Callable[[], Any]] = {
+DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {  # by the first bytes of the file
     b"\x1f\x8b": _Gunzip,
     b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": partial(lzma.LZMADecompressor, memlimit=MOST_MEMORY),
+    b"\xfd7zXZ\0": partial(lzma.LZMADecompressor, memlimit=MAX_XZ_MEMORY),
 }
 
 
 def decompress(file: BinaryIO) -> Iterator[bytes]:
-    """Blocks of at most BLOCK bytes; a file that is not packed is given as it is.
+    """Yield blocks of at most BLOCK_BYTES; a file that is not compressed is yielded unchanged.
 
-    Raises EOFError, lzma.LZMAError, zlib.error or OSError for what is torn, after all before it.
+    Raises EOFError, lzma.LZMAError, zlib.error or OSError for a torn file, after all blocks before
+    the tear.
     """
-    packed = file.read(PACKED)
-    unpacker = next((UNPACKERS[magic] for magic in UNPACKERS if packed.startswith(magic)), None)
+    packed = file.read(PACKED_BYTES)
+    decompressor = next(
+        (DECOMPRESSORS[magic] for magic in DECOMPRESSORS if packed.startswith(magic)), None
+    )
     while packed:
-        if not unpacker:
+        if not decompressor:
             yield packed
-            packed = file.read(PACKED)
+            packed = file.read(PACKED_BYTES)
             continue
-        stream = unpacker()
-        yield from _stream(stream, packed, file)
-        packed = stream.unused_data.lstrip(b"\0")  # another may follow, zeros between them
-        while not packed and (more := file.read(PACKED)):
+        stream = decompressor()
+        yield from _decompress_stream(stream, packed, file)
+        packed = stream.unused_data.lstrip(b"\0")  # another stream may follow, after zeros
+        while not packed and (more := file.read(PACKED_BYTES)):
             packed = more.lstrip(b"\0")
 
 
-def _stream(stream: Any, packed: bytes, file: BinaryIO) -> Iterator[bytes]:
-    """One stream, whose first bytes are `packed`; the stream keeps what it has not used."""
+def _decompress_stream(stream: Any, packed: bytes, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the blocks of one stream that begins with `packed`; it keeps its unused bytes."""
     while True:
-        if block := stream.decompress(packed, BLOCK):
+        if block := stream.decompress(packed, BLOCK_BYTES):
             yield block
         if stream.eof:
             return
-        packed = file.read(PACKED) if stream.needs_input else b""
+        packed = file.read(PACKED_BYTES) if stream.needs_input else b""
         if stream.needs_input and not packed:
             raise EOFError("the end of the stream is missing")
 
 
 @contextmanager
 def read_ahead(blocks: Iterable[bytes]) -> Iterator["ReadAhead"]:
-    """The blocks, made by a thread, to be read as one file; the thread ends with the `with`."""
+    """Yield a file to read the blocks from; a thread produces them and ends with the `with`."""
     ahead = ReadAhead(blocks)
     try:
         yield ahead
@@ -84,46 +88,47 @@ def read_ahead(blocks: Iterable[bytes]) -> Iterator["ReadAhead"]:
 
 
 class ReadAhead:
-    """Blocks of bytes, none of them empty, as a file. Made up to BLOCKS ahead of who reads them.
+    """Blocks of bytes, none of them empty, as a file. A thread produces them ahead of the reader.
 
-    What making them raises is raised by `read`, after the bytes that came before it.
+    At most MAX_WAITING_BLOCKS wait. An error of the producer is raised by `read`, after the bytes
+    that came before it.
     """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._made: SimpleQueue[bytes | BaseException] = SimpleQueue()
-        self._room = Semaphore(BLOCKS)
+        self._ready: SimpleQueue[bytes | BaseException] = SimpleQueue()
+        self._free = Semaphore(MAX_WAITING_BLOCKS)
         self._stopped = False
         self._block = io.BytesIO()
-        self._thread = Thread(target=self._make, args=(blocks,), name="read ahead", daemon=True)
+        self._thread = Thread(target=self._produce, args=(blocks,), name="read ahead", daemon=True)
         self._thread.start()
 
     def read(self, size: int) -> bytes:
-        """From one to `size` bytes, b"" at the end."""
+        """Return one to `size` bytes, b"" at the end."""
         while not (data := self._block.read(size)):
-            made = self._made.get()
-            self._room.release()
-            if isinstance(made, BaseException):
-                self._made.put(made)  # again, for whoever asks again
-                raise made
-            if not made:
-                self._made.put(made)
+            block = self._ready.get()
+            self._free.release()
+            if isinstance(block, BaseException):
+                self._ready.put(block)  # for the next call
+                raise block
+            if not block:
+                self._ready.put(block)
                 return b""
-            self._block = io.BytesIO(made)
+            self._block = io.BytesIO(block)
         return data
 
     def stop(self) -> None:
-        """End the thread: it finishes the block it is at, and no more."""
+        """End the thread; it finishes its current block first."""
         self._stopped = True
-        self._room.release()
+        self._free.release()
         self._thread.join()
 
-    def _make(self, blocks: Iterable[bytes]) -> None:
+    def _produce(self, blocks: Iterable[bytes]) -> None:
         try:
             for block in blocks:
-                self._made.put(block)
-                self._room.acquire()
+                self._ready.put(block)
+                self._free.acquire()
                 if self._stopped:
                     return
-            self._made.put(b"")
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            self._made.put(error)
+            self._ready.put(b"")
+        except BaseException as error:  # noqa: BLE001 - `read` raises it in the reader's thread
+            self._ready.put(error)

@@ -1,4 +1,7 @@
-"""Which picture belongs to which split and class, told by the paths in a folder or an archive."""
+"""Splits and classes of the pictures of a source, found from their paths.
+
+`locate_pictures` reads the folder layout; `assign_splits` makes a dataset of what it found.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,14 +16,17 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DemoError, shortened
 
 TEST_SHARE, TEST_SEED = 0.2, 42
-MOST_LABEL = 255  # characters, as in a folder's name
-UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line ends
-TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # writing directions
+MAX_LABEL = 255  # characters, as in a folder's name
+# Characters that a class name must not have: control characters, halves of surrogate pairs and line
+# ends; and marks of writing direction, which would reorder the text after them.
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+DIRECTION_MARKS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+RowsAndLabels = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class PictureLocation:
-    """Where one picture belongs. `split` is empty where the source has class folders alone."""
+    """Split, class and name of one picture. `split` is empty where there are only class folders."""
 
     split: str
     label: str
@@ -29,33 +35,35 @@ class PictureLocation:
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """Class names in label order; for train and test, (rows, labels): int64, same length.
+    """Class names in label order, and for train and test (rows, labels), int64, same length.
 
-    Rows number the pictures as they came; their order is by class, then by name.
+    A row is a picture's number in the order of reading. Within a split the rows are ordered by
+    class, then by name.
     """
 
     classes: tuple[str, ...]
-    train: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
+    train: RowsAndLabels
+    test: RowsAndLabels
 
 
 def locate_pictures(paths: Sequence[Parts]) -> list[PictureLocation | None]:
-    """The place of each path: `train/<class>/*` and `test/<class>/*`, or `<class>/*`.
+    """Return the location of each path: `train/<class>/*` and `test/<class>/*`, or `<class>/*`.
 
-    A common top folder is passed over, and so is a file outside every class folder (None).
+    Common top folders are passed over. A file outside every class folder gives None.
     Raises DemoError for a third folder beside train and test.
     """
-    depth = _common_folders(paths)
+    depth = _common_depth(paths)
     tops = {path[depth] for path in paths if len(path) > depth + 1}
+    # Only a `train` that holds folders is a split: there may be a class called train.
     if not any(path[depth] == "train" for path in paths if len(path) > depth + 2):
-        return [_place("", path[depth:]) for path in paths]  # "train" may well be a class
+        return [_location("", path[depth:]) for path in paths]
     if others := sorted(tops - {"train", "test"}):
-        raise DemoError(f"beside train and test there is a folder {shortened(others[0])}")
-    return [_place(path[depth], path[depth + 1 :]) for path in paths]
+        raise DemoError(f"beside train and test there is another folder, {shortened(others[0])}")
+    return [_location(path[depth], path[depth + 1 :]) for path in paths]
 
 
-def _common_folders(paths: Sequence[Parts]) -> int:
-    """How many folders all pictures share above their classes."""
+def _common_depth(paths: Sequence[Parts]) -> int:
+    """Return the number of folders that all pictures share above their class folders."""
     depth = 0
     while True:
         below = [path for path in paths if len(path) > depth + 2]
@@ -64,24 +72,28 @@ def _common_folders(paths: Sequence[Parts]) -> int:
         depth += 1
 
 
-def _place(split: str, parts: Parts) -> PictureLocation | None:
+def _location(split: str, parts: Parts) -> PictureLocation | None:
     return PictureLocation(split, parts[0], "/".join(parts[1:])) if len(parts) > 1 else None
 
 
-def assign_splits(found: Sequence[PictureLocation | None]) -> SplitAssignment:
-    """Classes, rows and labels of the pictures. Raises DemoError for what is no dataset."""
+def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignment:
+    """Return classes, rows and labels of the pictures.
+
+    Where the source has no splits, a fifth of each class becomes the test split.
+    Raises DemoError for pictures that cannot make a dataset.
+    """
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, place in enumerate(found):
-        if place:
-            rows[place.split, place.label].append(row)
+    for row, location in enumerate(locations):
+        if location:
+            rows[location.split, location.label].append(row)
     classes = tuple(sorted({label for split, label in rows if split != "test"}))
     _check_classes(classes, {label for split, label in rows if split == "test"})
-    ordered = {key: _by_name(found, members) for key, members in rows.items()}
+    ordered = {key: _sort_by_name(locations, members) for key, members in rows.items()}
     if any(split == "" for split, _ in rows):
-        ordered = _cut(ordered)
-    train, test = _joined(ordered, "train", classes), _joined(ordered, "test", classes)
+        ordered = _hold_out_test(ordered)
+    train, test = (_concatenate(ordered, split, classes) for split in ("train", "test"))
     if not len(test[0]):
-        raise DemoError("there are too few pictures to keep some aside for the test")
+        raise DemoError("there are too few pictures to hold some out for testing")
     return SplitAssignment(classes, train, test)
 
 
@@ -91,55 +103,63 @@ def _check_classes(train: tuple[str, ...], test: set[str]) -> None:
             f"a dataset needs at least two class folders with pictures, found {len(train)}"
         )
     for label in sorted({*train, *test}):
-        if not _can_be_shown(label):
-            raise DemoError(f"the class {shortened(label)} has a name that cannot be shown")
-    _check_lookalikes(sorted({*train, *test}))
+        if not _is_displayable(label):
+            raise DemoError(
+                f"a class name must have at most {MAX_LABEL} characters and no control "
+                f"characters, got {shortened(label)}"
+            )
+    _check_encodings(sorted({*train, *test}))
     if unknown := sorted(test.difference(train)):
         raise DemoError(f"the class {shortened(unknown[0])} is in test but not in train")
 
 
-def _can_be_shown(label: str) -> bool:
-    """False for what would steer a terminal or turn the text after it round, or is no Unicode.
-
-    Not `isprintable`: it refuses joined emoji, wide spaces, and letters newer than Python's tables.
-    """
-    return len(label) <= MOST_LABEL and not any(
-        category(char) in UNSHOWN or bidirectional(char) in TURNING for char in label
+def _is_displayable(label: str) -> bool:
+    # Not `isprintable`: it refuses joined emoji, wide spaces, and letters newer than Python's
+    # tables. Refused is only what could control a terminal, reorder text, or is not Unicode.
+    return len(label) <= MAX_LABEL and not any(
+        category(char) in UNPRINTABLE or bidirectional(char) in DIRECTION_MARKS for char in label
     )
 
 
-def _check_lookalikes(labels: list[str]) -> None:
-    """One letter in two encodings (é, or e and an accent, as macOS has it) is not two classes."""
+def _check_encodings(labels: list[str]) -> None:
+    """Raise DemoError for two labels that are one text in two encodings.
+
+    macOS writes é as e and an accent, other systems as one character.
+    """
     seen: dict[str, str] = {}
     for label in labels:
         other = seen.setdefault(normalize("NFC", label), label)
         if other != label:
-            pair = f"{other!a} and {label!a}"  # the letters would tell nothing
-            raise DemoError(f"the classes {pair} look the same: give them one name")
+            # !a shows the code points, since the two look the same.
+            raise DemoError(
+                f"the class names {other!a} and {label!a} are one name in two encodings: "
+                "rename one folder"
+            )
 
 
-def _by_name(found: Sequence[PictureLocation | None], rows: list[int]) -> np.ndarray:
-    """Rows of one class by member name. Raises DemoError where a name comes twice."""
-    rows = sorted(rows, key=lambda row: found[row].name)
-    for one, next_one in pairwise(rows):
-        if found[one].name == found[next_one].name:
-            place = found[one]
-            raise DemoError(f"{shortened(place.label + '/' + place.name)} is there twice")
+def _sort_by_name(locations: Sequence[PictureLocation | None], rows: list[int]) -> np.ndarray:
+    """Return the rows of one class by picture name. Raises DemoError for a name that repeats."""
+    rows = sorted(rows, key=lambda row: locations[row].name)
+    for row, next_row in pairwise(rows):
+        if locations[row].name == locations[next_row].name:
+            location = locations[row]
+            raise DemoError(f"{shortened(location.label + '/' + location.name)} occurs twice")
     return np.array(rows, dtype=np.int64)
 
 
-def _cut(ordered: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """A fifth of each class to test, always the same ones."""
-    cut = {}
+def _hold_out_test(ordered: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """Move a fifth of each class to test, the same pictures in every import."""
+    split_rows = {}
     for (_, label), rows in ordered.items():
         train, test = split_indices(len(rows), TEST_SHARE, TEST_SEED)
-        cut["train", label], cut["test", label] = rows[np.sort(train)], rows[np.sort(test)]
-    return cut
+        split_rows["train", label] = rows[np.sort(train)]
+        split_rows["test", label] = rows[np.sort(test)]
+    return split_rows
 
 
-def _joined(
+def _concatenate(
     ordered: dict[tuple[str, str], np.ndarray], split: str, classes: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> RowsAndLabels:
     empty = np.empty(0, np.int64)
     rows = [ordered.get((split, label), empty) for label in classes]
     labels = np.repeat(np.arange(len(classes)), [len(part) for part in rows])

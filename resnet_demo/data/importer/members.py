@@ -1,30 +1,31 @@
-"""The files inside a source of images, what their names may be, and how much there may be of it."""
+"""The files inside a source of images, the rules for their names, and the limits of a source."""
 
 import re
 from dataclasses import dataclass
 
 from resnet_demo.errors import DamagedError, shortened
 
-CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # and whatever starts with a dot
+CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # besides names that start with a dot
 Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much one source may hold before it is taken for an attack or a mistake."""
+    """How much one source may hold. A source beyond a limit is taken for an attack or a mistake."""
 
     members: int = 250_000  # files and folders, hidden ones too
-    empty: int = 25_000  # of them without a byte: no picture is, and millions fit into a small file
-    path: int = 1024  # characters, the whole path of one member
-    paths: int = 64 * 2**20  # characters, all paths together: they are held in memory
-    unpacked: int = 20 * 2**30  # bytes, all members together
-    member: int = 256 * 2**20  # bytes, one member: it is held in memory
+    # Members of zero bytes. They are no pictures, and millions of them fit into a small archive.
+    empty_members: int = 25_000
+    path_length: int = 1024  # characters of one member's path
+    total_path_length: int = 64 * 2**20  # characters of all paths, which are held in memory
+    member_bytes: int = 256 * 2**20  # of one member, which is held in memory
+    total_bytes: int = 20 * 2**30  # of all members, unpacked
     ratio: int = 1000  # unpacked to packed bytes of a zip member
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file: its path in the source, its bytes, and how far the reading is."""
+    """One file: its path in the source, its bytes, and the progress of the reading."""
 
     parts: Parts
     data: bytes
@@ -33,59 +34,78 @@ class Member:
 
 
 class LimitChecker:
-    """Counts what was read against the limits; beyond them it raises DamagedError."""
+    """Counts what was read. Its methods raise DamagedError beyond the limits."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self.limits = limits
-        self.members = self.empty = self.paths = self.unpacked = 0
+        self.members = self.empty_members = self.total_path_length = self.total_bytes = 0
 
-    def member(self, path: str, size: int) -> None:
-        """One more file or folder of `size` bytes, whether or not it will be read."""
+    def add_member(self, path: str, size: int) -> None:
+        """Count a file or folder of `size` bytes, whether or not it will be read."""
+        limits = self.limits
         self.members += 1
-        self.empty += size == 0
-        self.paths += len(path)
-        if self.members > self.limits.members:
-            raise too_many_files_error(self.limits)
-        if self.empty > self.limits.empty:
-            raise DamagedError(f"there are more than {self.limits.empty:,} empty files and folders")
-        if len(path) > self.limits.path:
-            most = f"the most is {self.limits.path:,}"
-            raise DamagedError(f"{shortened(path)} is a path of {len(path):,} characters, {most}")
-        if self.paths > self.limits.paths:
-            raise DamagedError("the paths of all files are too long to be held in memory")
+        self.empty_members += size == 0
+        self.total_path_length += len(path)
+        if self.members > limits.members:
+            raise too_many_files_error(limits)
+        if self.empty_members > limits.empty_members:
+            raise DamagedError(
+                f"there are more than {limits.empty_members:,} empty files and folders"
+            )
+        if len(path) > limits.path_length:
+            raise DamagedError(
+                f"{shortened(path)} is a path of {len(path):,} characters, the most is "
+                f"{limits.path_length:,}"
+            )
+        if self.total_path_length > limits.total_path_length:
+            raise DamagedError(
+                f"the paths of all files have more than {limits.total_path_length:,} characters"
+            )
 
-    def file(self, path: str, size: int) -> None:
-        """A file of `size` bytes is about to be read at once."""
-        if size > self.limits.member:
-            most = f"the most for one file is {self.limits.member:,}"
-            raise DamagedError(f"{shortened(path)} has {size:,} bytes, {most}")
+    def check_file_size(self, path: str, size: int) -> None:
+        """Check a file of `size` bytes before it is read into memory."""
+        if size > self.limits.member_bytes:
+            raise DamagedError(
+                f"{shortened(path)} has {size:,} bytes, the most for one file is "
+                f"{self.limits.member_bytes:,}"
+            )
 
-    def bytes(self, count: int) -> None:
-        """So many more unpacked bytes."""
-        self.unpacked += count
-        if self.unpacked > self.limits.unpacked:
-            raise DamagedError(f"it unpacks to more than {self.limits.unpacked:,} bytes")
+    def add_bytes(self, count: int) -> None:
+        """Count unpacked bytes."""
+        self.total_bytes += count
+        if self.total_bytes > self.limits.total_bytes:
+            raise DamagedError(f"it unpacks to more than {self.limits.total_bytes:,} bytes")
 
 
 def too_many_files_error(limits: ArchiveLimits) -> DamagedError:
-    """The error for what exceeds the number of members."""
+    """Return the error for a source with too many members."""
     return DamagedError(f"there are more than {limits.members:,} files and folders")
 
 
+def not_a_file_error(name: str) -> DamagedError:
+    """Return the error for a link or a device.
+
+    Following one could read any file of this machine into a dataset, or wait for ever.
+    """
+    return DamagedError(f"{shortened(name)} is a link or a device, not a file")
+
+
 def safe_parts(name: str) -> Parts:
-    """A member's name cut at its slashes. Raises DamagedError for one that leads elsewhere."""
-    name = name.replace("\\", "/")  # as some Windows programs write them
+    """Return a member's name cut at its slashes.
+
+    Raises DamagedError for a name that points outside the archive. Nothing is extracted by these
+    names, but an archive that has one was made to attack a program that does.
+    """
+    name = name.replace("\\", "/")  # some Windows programs write backslashes
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
-        raise DamagedError(f"the archive holds a path that leads out of it: {shortened(name)}")
+        raise DamagedError(f"the archive holds a path that points outside it: {shortened(name)}")
     return parts
 
 
 def is_hidden(parts: Parts) -> bool:
-    """True for what systems leave behind unseen, or has no name: it is no picture of anybody's."""
+    """Return True for files that an operating system leaves behind, and for a member with no name.
+
+    They are passed over.
+    """
     return not parts or any(part.startswith(".") or part in CLUTTER for part in parts)
-
-
-def not_a_file_error(name: str) -> DamagedError:
-    """The error for a link or a device, which are never followed."""
-    return DamagedError(f"{shortened(name)} is a link or a device, not a file")

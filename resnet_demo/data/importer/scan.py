@@ -1,139 +1,163 @@
-"""What is in a person's folder or archive, before it is imported. Nothing is written. No torch."""
+"""Scanning a folder or an archive before it is imported. Nothing is written. No torch here."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from resnet_demo.data.cifar10 import original_batches
-from resnet_demo.data.folder import NAMED_SKIPPED, SPLITS, ProgressCallback
+from resnet_demo.data.folder import NAMED_SKIPPED, ProgressCallback
 from resnet_demo.data.importer.layout import SplitAssignment
 from resnet_demo.data.importer.members import Member, Parts
 from resnet_demo.data.importer.read_pictures import plan_dataset, read_pictures
 from resnet_demo.data.importer.survey import SAMPLE_SIDE, Survey
 from resnet_demo.data.pictures import crop_to_square
 
-SAMPLED, SAMPLED_CLASSES = 4, 24  # pictures of a class, classes
-SAMPLED_FOLDERS = 512  # whose first pictures are kept until their classes are known: 25 MB
+SAMPLES_PER_CLASS, SAMPLED_CLASSES = 4, 24
+# Which classes are the first is known only at the end. Until then the first pictures of so many
+# folders are kept, 25 MB.
+SAMPLED_FOLDERS = 512
 NAMED_PAIRS = 5
-Nameable = Callable[[int], str]  # the name of the picture in a row
 
 
 def scan_source(source: Path, *, progress: ProgressCallback | None = None) -> Survey:
-    """Look through a source as `import_images` would read it, once.
+    """Read a source once, as `import_images` would, and return what it holds.
 
-    Memory is bounded by the limits of `members.Limits`. progress: called now and then; what it
-    raises ends the survey. Raises what an import of the same source would raise, but for
-    unreadable pictures: they are told.
+    Memory is bounded by `members.ArchiveLimits`. progress: called now and then; an error from it
+    ends the scan. Raises what an import of the same source would raise, except for too many
+    unreadable pictures, which the survey reports.
     """
     source = source.resolve()
     progress = progress or (lambda done, total, message: None)
     if original_batches.is_original(source):
-        return _of_batches(source, progress)
-    seen = _Seen()
-    found = read_pictures(source, seen.see, progress)
-    progress(0, None, "comparing the pictures")
-    ordered = plan_dataset(found)
-    readable = [parts for parts, good in zip(found.paths, found.readable, strict=True) if good]
-    return Survey(
-        kind="images",
-        own_split=ordered.own_split,
-        unreadable=len(ordered.skipped),
-        unreadable_names=tuple(ordered.skipped[:NAMED_SKIPPED]),
-        passed_over=found.loose + len(found.paths) - ordered.pictures,
-        bytes=found.bytes,
-        **_told(ordered.arrangement, seen, lambda row: "/".join(readable[row])),
+        return _scan_batches(source, progress)
+    pictures = _Pictures()
+    files = read_pictures(source, pictures.on_picture, progress)
+    progress(0, None, "looking for duplicates")
+    plan = plan_dataset(files)
+    readable = [parts for parts, good in zip(files.paths, files.readable, strict=True) if good]
+    return _make_survey(
+        "images",
+        plan.assignment,
+        pictures,
+        lambda row: "/".join(readable[row]),
+        own_split=plan.own_split,
+        skipped=plan.skipped,
+        passed_over=files.loose + len(files.paths) - plan.pictures,
+        total_bytes=files.total_bytes,
     )
 
 
-class _Seen:
-    """What is kept of each readable picture, by its row; of a few, what they look like."""
+class _Pictures:
+    """Digest and size of each readable picture, by row; small squares of a few."""
 
     def __init__(self) -> None:
         self.digests: list[bytes] = []
         self.sizes: list[tuple[int, int]] = []  # width, height
-        self.squares: dict[int, np.ndarray] = {}
-        self._sampled: Counter[Parts] = Counter()
+        self.squares: dict[int, np.ndarray] = {}  # row -> (64, 64, 3) uint8
+        self._sampled: Counter[Parts] = Counter()  # folder -> squares
 
-    def see(self, member: Member, pixels: np.ndarray | None) -> None:
-        """The next file of a source."""
+    def on_picture(self, member: Member, pixels: np.ndarray | None) -> None:
+        """Add the next file of a source, unless it is unreadable."""
         if pixels is not None:
             self.add(member.data, pixels, member.parts[:-1])
 
     def add(self, data: bytes, pixels: np.ndarray, folder: Parts) -> None:
-        """pixels: (H, W, 3) uint8. folder: of which the first few pictures are kept."""
+        """Add a picture. data: its file, to compare; pixels: (H, W, 3) uint8."""
         known = folder in self._sampled or len(self._sampled) < SAMPLED_FOLDERS
-        if known and self._sampled[folder] < SAMPLED:
+        if known and self._sampled[folder] < SAMPLES_PER_CLASS:
             self._sampled[folder] += 1
             self.squares[len(self.digests)] = crop_to_square(pixels, SAMPLE_SIDE)
         self.digests.append(blake2b(data, digest_size=16).digest())
         self.sizes.append((pixels.shape[1], pixels.shape[0]))
 
 
-def _told(arrangement: SplitAssignment, seen: _Seen, name: Nameable) -> dict:
-    """Fields of a Survey that follow from the rows of both splits."""
-    train, test = arrangement.train[0].tolist(), arrangement.test[0].tolist()
-    sizes = sorted((seen.sizes[row] for row in train + test), key=lambda size: sorted(size))
-    pairs = _pairs(seen.digests, train, test)
-    distinct = (len({seen.digests[row] for row in rows}) for rows in (train, test))
-    return {
-        "classes": _counts(arrangement),
-        "sizes": (sizes[0], sizes[len(sizes) // 2], sizes[-1]),
-        "duplicates": len(pairs),
-        "duplicate_pairs": tuple((name(one), name(two)) for one, two in pairs[:NAMED_PAIRS]),
-        "repeated": len(train) + len(test) - sum(distinct),
-        "samples": _samples(arrangement, seen.squares),
-    }
+def _make_survey(
+    kind: str,
+    assignment: SplitAssignment,
+    pictures: _Pictures,
+    name_of: Callable[[int], str],
+    *,
+    own_split: bool,
+    skipped: Sequence[str],
+    passed_over: int,
+    total_bytes: int,
+) -> Survey:
+    """Return the survey of pictures in two splits. name_of: the name of a row's picture."""
+    train, test = assignment.train[0].tolist(), assignment.test[0].tolist()
+    sizes = sorted((pictures.sizes[row] for row in train + test), key=lambda size: sorted(size))
+    pairs = _duplicate_pairs(pictures.digests, train, test)
+    distinct = sum(len({pictures.digests[row] for row in rows}) for rows in (train, test))
+    return Survey(
+        kind=kind,
+        own_split=own_split,
+        classes=_count_classes(assignment),
+        sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]),
+        unreadable=len(skipped),
+        unreadable_names=tuple(skipped[:NAMED_SKIPPED]),
+        duplicates=len(pairs),
+        duplicate_pairs=tuple((name_of(one), name_of(two)) for one, two in pairs[:NAMED_PAIRS]),
+        repeated=len(train) + len(test) - distinct,
+        passed_over=passed_over,
+        bytes=total_bytes,
+        samples=_choose_samples(assignment, pictures.squares),
+    )
 
 
-def _counts(arrangement: SplitAssignment) -> tuple[tuple[str, int, int], ...]:
-    n = len(arrangement.classes)
-    train, test = (np.bincount(getattr(arrangement, s)[1], minlength=n).tolist() for s in SPLITS)
-    return tuple(zip(arrangement.classes, train, test, strict=True))
+def _count_classes(assignment: SplitAssignment) -> tuple[tuple[str, int, int], ...]:
+    n = len(assignment.classes)
+    train, test = (
+        np.bincount(labels, minlength=n).tolist()
+        for _, labels in (assignment.train, assignment.test)
+    )
+    return tuple(zip(assignment.classes, train, test, strict=True))
 
 
-def _pairs(digests: list[bytes], train: list[int], test: list[int]) -> list[tuple[int, int]]:
-    """Each test row whose content is in train, and the first such row there."""
+def _duplicate_pairs(
+    digests: list[bytes], train: list[int], test: list[int]
+) -> list[tuple[int, int]]:
+    """Return (train row, test row) for each test picture that is in train, its first copy there."""
     first: dict[bytes, int] = {}
     for row in train:
         first.setdefault(digests[row], row)
     return [(first[digests[row]], row) for row in test if digests[row] in first]
 
 
-def _samples(arrangement: SplitAssignment, squares: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
-    """Class -> (n, 64, 64, 3): of training pictures first."""
-    some = defaultdict(list)
-    for rows, labels in (arrangement.train, arrangement.test):
+def _choose_samples(
+    assignment: SplitAssignment, squares: dict[int, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return class -> (n, 64, 64, 3) of the first classes, training pictures first."""
+    samples = defaultdict(list)
+    for rows, labels in (assignment.train, assignment.test):
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
-            if row in squares and len(some[label]) < SAMPLED:
-                some[label].append(squares[row])
-    chosen = sorted(some)[:SAMPLED_CLASSES]
-    return {arrangement.classes[label]: np.stack(some[label]) for label in chosen}
+            if row in squares and len(samples[label]) < SAMPLES_PER_CLASS:
+                samples[label].append(squares[row])
+    chosen = sorted(samples)[:SAMPLED_CLASSES]
+    return {assignment.classes[label]: np.stack(samples[label]) for label in chosen}
 
 
-def _of_batches(source: Path, progress: ProgressCallback) -> Survey:
-    """The original CIFAR-10: read by the unpickler that trusts nothing, so that it is told what
-    the import will find, and what it will refuse.
-    """
+def _scan_batches(source: Path, progress: ProgressCallback) -> Survey:
+    """Return the survey of the original CIFAR-10 batches, read by the importer's own unpickler."""
     classes, batches = original_batches.read_batches(source, progress)
-    seen, names, parts = _Seen(), [], {}
-    for split, wanted in original_batches.BATCHES.items():
-        start, labels = len(names), []
-        for batch in wanted:
-            images, of_batch = batches[batch]
-            labels.append(of_batch)
-            for number, (pixels, label) in enumerate(zip(images, of_batch.tolist(), strict=True)):
-                seen.add(pixels.tobytes(), pixels, (split, classes[label]))
+    pictures, names, splits = _Pictures(), [], {}
+    for split, batch_names in original_batches.BATCHES.items():
+        start, split_labels = len(names), []
+        for batch in batch_names:
+            images, labels = batches[batch]
+            split_labels.append(labels)
+            for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+                pictures.add(pixels.tobytes(), pixels, (split, classes[label]))
                 names.append(f"{batch}/{number}")
-        parts[split] = np.arange(start, len(names)), np.concatenate(labels)
-    return Survey(
-        kind="cifar10",
+        splits[split] = np.arange(start, len(names)), np.concatenate(split_labels)
+    return _make_survey(
+        "cifar10",
+        SplitAssignment(classes, splits["train"], splits["test"]),
+        pictures,
+        names.__getitem__,
         own_split=True,
-        unreadable=0,
-        unreadable_names=(),
+        skipped=(),
         passed_over=0,
-        bytes=sum(images.nbytes for images, _ in batches.values()),
-        **_told(SplitAssignment(classes, parts["train"], parts["test"]), seen, names.__getitem__),
+        total_bytes=sum(images.nbytes for images, _ in batches.values()),
     )

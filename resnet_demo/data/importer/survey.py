@@ -1,4 +1,4 @@
-"""What a survey found in a person's pictures, what to mind about it, and its files. No torch."""
+"""The result of scanning a person's pictures: counts, warnings, and its files. No torch here."""
 
 import json
 import zipfile
@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from resnet_demo.data.importer.read_pictures import MOST_UNREADABLE
+from resnet_demo.data.importer.read_pictures import MAX_UNREADABLE
 from resnet_demo.errors import DamagedError, shortened
 from resnet_demo.files import write_atomically
 from resnet_demo.json_files import build, read_json
 
 KINDS = ("images", "cifar10")  # cifar10: the original batches
 SAMPLE_SIDE = 64  # pixels
-FEW = 20  # pictures; a class of fewer is little to learn from
-UNEVEN = 10  # times as many pictures in one class as in another
-NAMED = 3  # classes or files in one sentence
+FEW = 20  # pictures; a class with fewer gets a warning
+UNEVEN = 10  # times as many pictures in one class as in another: a warning
+NAMED = 3  # classes or files named in one sentence
 SURVEY, SAMPLES = "survey.json", "samples.npz"
-# What numpy raises on foreign bytes, and a damaged JSON file.
-UNREADABLE = (
+# numpy raises these on foreign bytes, and `read_json` the first.
+DAMAGE_ERRORS = (
     DamagedError,
     OSError,
     ValueError,
@@ -34,138 +34,144 @@ UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Counts are of readable pictures, in the splits that an import would make."""
+    """What a source holds. Counts are of readable pictures, in the splits an import would make."""
 
     kind: str
-    own_split: bool  # false: a fifth of each class becomes the test
+    own_split: bool  # False: a fifth of each class becomes the test split
     classes: tuple[tuple[str, int, int], ...]  # name, train, test, in label order
-    # Width and height of the smallest, the median and the largest by their shorter side, which
-    # the square that is cut out has.
+    # Width and height of the smallest, the median and the largest picture, by the shorter side,
+    # since an import cuts out a square of that side.
     sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     unreadable: int  # files in class folders
     unreadable_names: tuple[str, ...]  # the first of them
     duplicates: int  # test pictures that are in train too, byte for byte
     duplicate_pairs: tuple[tuple[str, str], ...]  # the first of them: names in train and in test
-    repeated: int  # pictures that are in their own split already
+    repeated: int  # pictures that occur again in their own split
     passed_over: int  # files outside the class folders
     bytes: int  # of all files, unpacked
     # class -> (n, 64, 64, 3) uint8, the first pictures of the first classes
     samples: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def warnings(self, size: int = 32) -> list[str]:
-        """What to mind before importing at `size` pixels: a plain sentence each, without a stop."""
+        """Return warnings for an import at `size` pixels, each a sentence without a full stop."""
         parts = (
-            _few(self),
-            _uneven(self),
-            _duplicated(self),
-            _unreadable(self),
-            _small(self, size),
+            _few_pictures(self),
+            _uneven_classes(self),
+            _duplicates(self),
+            _unreadable_pictures(self),
+            _small_pictures(self, size),
         )
         return [sentence for part in parts for sentence in part]
 
     def to_dict(self) -> dict[str, Any]:
-        """Field name -> value, ready for JSON; without the samples."""
+        """Return field name -> value, ready for JSON, without the samples."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "samples"}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Survey":
-        """The opposite of `to_dict`. Raises DamagedError for what it never wrote."""
+        """Return the survey from the JSON of `to_dict`. Raises DamagedError for anything else."""
         try:
-            found = build(cls, values)
+            survey = build(cls, values)
         except ValueError as error:
             raise DamagedError("the survey is incomplete") from error
-        if not _is_sound(found):
-            raise DamagedError("the survey makes no sense")
-        return found
+        if not _is_valid(survey):
+            raise DamagedError("the survey has invalid values")
+        return survey
 
 
-def write_survey(folder: Path, found: Survey) -> None:
-    """`samples.npz` and then `survey.json`: where this is, both are. Raises OSError."""
+def write_survey(folder: Path, survey: Survey) -> None:
+    """Write samples.npz and then survey.json: where the second exists, both are whole.
+
+    Raises OSError.
+    """
     (folder / SURVEY).unlink(missing_ok=True)
-    names = [name for name, _, _ in found.classes]
-    labels = [names.index(name) for name, some in found.samples.items() for _ in some]
+    names = [name for name, _, _ in survey.classes]
+    labels = [names.index(name) for name, images in survey.samples.items() for _ in images]
     empty = np.empty((0, SAMPLE_SIDE, SAMPLE_SIDE, 3), np.uint8)
-    pictures = np.concatenate([empty, *found.samples.values()])
+    pictures = np.concatenate([empty, *survey.samples.values()])
     write_atomically(
         folder / SAMPLES,
         lambda file: np.savez(file, pictures=pictures, labels=np.array(labels, np.int64)),
     )
-    write_atomically(folder / SURVEY, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
+    write_atomically(folder / SURVEY, (json.dumps(survey.to_dict(), indent=2) + "\n").encode())
 
 
 def read_survey(folder: Path) -> Survey:
-    """What `write_survey` wrote, samples too. Raises DamagedError."""
+    """Read the files of `write_survey`. Raises DamagedError."""
     try:
-        found = Survey.from_dict(read_json(folder / SURVEY))
-        with np.load(folder / SAMPLES, allow_pickle=False) as arrays:
+        survey = Survey.from_dict(read_json(folder / SURVEY))
+        with np.load(folder / SAMPLES, allow_pickle=False) as arrays:  # a pickle could run code
             pictures, labels = arrays["pictures"], arrays["labels"]
-        sound = pictures.shape == (len(labels), SAMPLE_SIDE, SAMPLE_SIDE, 3)
+        valid = pictures.shape == (len(labels), SAMPLE_SIDE, SAMPLE_SIDE, 3)
         for label in dict.fromkeys(labels.tolist()):
-            found.samples[found.classes[label][0]] = pictures[labels == label]
-    except UNREADABLE as error:
+            survey.samples[survey.classes[label][0]] = pictures[labels == label]
+    except DAMAGE_ERRORS as error:
         raise DamagedError("the survey is damaged") from error
-    if not sound:
+    if not valid:
         raise DamagedError("the survey is damaged")
-    return found
+    return survey
 
 
-def _is_sound(found: Survey) -> bool:
-    counts = [found.unreadable, found.duplicates, found.repeated, found.passed_over, found.bytes]
-    counts += [count for _, train, test in found.classes for count in (train, test)]
+def _is_valid(survey: Survey) -> bool:
+    counts = [survey.unreadable, survey.duplicates, survey.repeated]
+    counts += [survey.passed_over, survey.bytes]
+    counts += [count for _, train, test in survey.classes for count in (train, test)]
     return (
-        found.kind in KINDS
-        and len(found.classes) >= 2
+        survey.kind in KINDS
+        and len(survey.classes) >= 2
         and min(counts) >= 0
-        and min(side for size in found.sizes for side in size) > 0
+        and min(side for size in survey.sizes for side in size) > 0
     )
 
 
-def _few(found: Survey) -> Iterator[str]:
-    few = [(name, a + b) for name, a, b in found.classes if a + b < FEW]
-    named = _such_as([f"{shortened(name)} ({count})" for name, count in few])
+def _few_pictures(survey: Survey) -> Iterator[str]:
+    few = [(name, train + test) for name, train, test in survey.classes if train + test < FEW]
+    names = _examples([f"{shortened(name)} ({count})" for name, count in few])
     if few:
-        who = "one class has" if len(few) == 1 else f"{len(few):,} classes have"
-        yield f"{who} fewer than {FEW} pictures{named}"
+        subject = "one class has" if len(few) == 1 else f"{len(few):,} classes have"
+        yield f"{subject} fewer than {FEW} pictures{names}"
 
 
-def _uneven(found: Survey) -> Iterator[str]:
-    counts = [(a + b, name) for name, a, b in found.classes]
-    (least, small), (most, large) = min(counts), max(counts)
-    if most > UNEVEN * least:
+def _uneven_classes(survey: Survey) -> Iterator[str]:
+    counts = [(train + test, name) for name, train, test in survey.classes]
+    (fewest, small), (most, large) = min(counts), max(counts)
+    if most > UNEVEN * fewest:
         yield (
             f"the classes are uneven: {shortened(large)} has {most:,} pictures, "
-            f"{shortened(small)} {least:,}"
+            f"{shortened(small)} {fewest:,}"
         )
 
 
-def _duplicated(found: Survey) -> Iterator[str]:
-    if found.duplicates == 1:
-        yield "one test picture is also in train: the test score will flatter"
-    elif found.duplicates:
-        yield f"{found.duplicates:,} test pictures are also in train: the test score will flatter"
+def _duplicates(survey: Survey) -> Iterator[str]:
+    effect = "the test accuracy will be too high"
+    if survey.duplicates == 1:
+        yield f"one test picture is also in train: {effect}"
+    elif survey.duplicates:
+        yield f"{survey.duplicates:,} test pictures are also in train: {effect}"
 
 
-def _unreadable(found: Survey) -> Iterator[str]:
-    if not found.unreadable:
+def _unreadable_pictures(survey: Survey) -> Iterator[str]:
+    if not survey.unreadable:
         return
-    total = found.unreadable + sum(a + b for _, a, b in found.classes)
-    named = _such_as([shortened(name) for name in found.unreadable_names], found.unreadable)
-    what = f"{found.unreadable:,} of {total:,} pictures cannot be read"
-    if found.unreadable > MOST_UNREADABLE * total:
-        yield f"{what}, more than a tenth: the import will refuse{named}"
+    total = survey.unreadable + sum(train + test for _, train, test in survey.classes)
+    names = _examples([shortened(name) for name in survey.unreadable_names], survey.unreadable)
+    fact = f"{survey.unreadable:,} of {total:,} pictures cannot be read"
+    if survey.unreadable > MAX_UNREADABLE * total:
+        yield f"{fact}, more than a tenth, so the import will fail{names}"
     else:
-        yield f"{what} and will be left out{named}"
+        yield f"{fact} and will be left out{names}"
 
 
-def _small(found: Survey, size: int) -> Iterator[str]:
-    width, height = found.sizes[0]
+def _small_pictures(survey: Survey, size: int) -> Iterator[str]:
+    width, height = survey.sizes[0]
     if min(width, height) < size:
         yield (
-            f"pictures smaller than {size} pixels are enlarged: the smallest has {width} × {height}"
+            f"pictures smaller than {size} pixels will be enlarged: the smallest is "
+            f"{width} × {height}"
         )
 
 
-def _such_as(names: list[str], count: int | None = None) -> str:
-    """`: a, b` for a few names, `, such as a, b, c` for the first of many."""
+def _examples(names: list[str], count: int | None = None) -> str:
+    """Return `: a, b` for a few names, `, such as a, b, c` for the first of `count`."""
     count = len(names) if count is None else count
     return (": " if count <= NAMED else ", such as ") + ", ".join(names[:NAMED])

@@ -1,5 +1,6 @@
-"""The files in a tar, read as a stream, and strictly: tarfile forgives what may be an attack or a
-torn download.
+"""Reading the files in a tar as a stream, more strictly than tarfile does.
+
+tarfile accepts headers that may be an attack or a torn download.
 """
 
 import tarfile
@@ -14,10 +15,10 @@ from resnet_demo.data.importer.members import (
     safe_parts,
 )
 
-MOST_HEADER = 64 * 1024  # bytes of a long name or of attributes, held in memory
-MOST_GLOBAL = 100  # attributes of all members, which every one is given a copy of
-# Members that are not files but say more about the next one; tarfile reads them whole.
-HEADERS = (
+MAX_HEADER_BYTES = 64 * 1024  # of a long name or of attributes, which are held in memory
+MAX_GLOBAL_HEADERS = 100  # attributes of all members; tarfile copies them to each member
+# Members that describe the next member. tarfile reads them into memory at once.
+HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
     tarfile.XHDTYPE,
@@ -27,80 +28,82 @@ HEADERS = (
 
 
 class NoTarError(Exception):
-    """The very first block is no tar header."""
+    """The first block is not a tar header."""
 
 
-class Unpacked(Protocol):
-    """The tar itself, decompressed."""
+class Stream(Protocol):
+    """A decompressed tar."""
 
     def read(self, size: int) -> bytes:
-        """From one to `size` bytes, b"" at the end."""
+        """Return one to `size` bytes, b"" at the end."""
 
 
-def files_in_tar(unpacked: Unpacked, budget: LimitChecker) -> Iterator[tuple[Parts, bytes]]:
-    """Path and bytes of each regular file, in their order.
+def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts, bytes]]:
+    """Yield path and bytes of each regular file, in their order.
 
-    Raises NoTarError, DamagedError for links, devices and what is beyond the budget,
-    tarfile.TarError and the decompressor's own errors for what is torn.
+    Raises NoTarError, DamagedError for links, devices and members beyond the limits,
+    tarfile.TarError and the decompressor's own errors for a torn archive.
     """
-    counted = _Counted(unpacked, budget)
+    counted = _CountedStream(stream, checker)
     try:
         archive = tarfile.open(  # noqa: SIM115
-            fileobj=counted, mode="r|", tarinfo=_StrictInfo, encoding="utf-8"
+            fileobj=counted, mode="r|", tarinfo=_StrictTarInfo, encoding="utf-8"
         )
     except tarfile.ReadError as error:
         raise NoTarError from error
     with archive:
         while (info := archive.next()) is not None:
-            archive.members.clear()  # tarfile keeps all it has seen
-            if len(archive.pax_headers) > MOST_GLOBAL:
-                raise tarfile.ReadError("attributes that no program writes")
+            archive.members.clear()  # tarfile keeps every member it has seen
+            if len(archive.pax_headers) > MAX_GLOBAL_HEADERS:
+                raise tarfile.ReadError("more global attributes than any program writes")
             parts = safe_parts(info.name)
-            budget.member(info.name, info.size)
+            checker.add_member(info.name, info.size)
             if info.isdir():
                 continue
+            # Sparse files too: a few bytes may describe a file of many gigabytes.
             if not info.isreg() or info.issparse():
                 raise not_a_file_error(info.name)
             if not is_hidden(parts):
-                budget.file(info.name, info.size)
+                checker.check_file_size(info.name, info.size)
                 yield parts, archive.extractfile(info).read()
-    while counted.read(2**20):  # to the end: a torn compressed file shows only there
+    while counted.read(2**20):  # to the end: only there does a torn compressed file show
         pass
 
 
-class _Counted:
-    """Unpacked bytes on their way to tarfile, counted."""
+class _CountedStream:
+    """The unpacked bytes on their way to tarfile, counted against the limits."""
 
-    def __init__(self, file: Unpacked, budget: LimitChecker) -> None:
-        self.file, self.budget = file, budget
+    def __init__(self, stream: Stream, checker: LimitChecker) -> None:
+        self.stream, self.checker = stream, checker
 
     def read(self, size: int) -> bytes:
-        data = self.file.read(size)
-        self.budget.bytes(len(data))
+        data = self.stream.read(size)
+        self.checker.add_bytes(len(data))
         return data
 
 
-class _StrictInfo(tarfile.TarInfo):
-    """A header that must be one: tarfile takes a torn or an altered header for the end."""
+class _StrictTarInfo(tarfile.TarInfo):
+    """A header that must be valid: tarfile takes a torn or altered one for the end of the tar."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictInfo":
+    def frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictTarInfo":
         return cls._strict("frombuf", buf, encoding, errors, **rule)
 
     @classmethod
-    def _frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictInfo":
-        """What newer Pythons (and Debian's updated 3.11.2) call instead; older ones have none."""
+    def _frombuf(cls, buf: bytes, encoding: str, errors: str, **rule: bool) -> "_StrictTarInfo":
+        """Parse a header; newer Pythons (and Debian's updated 3.11.2) call this method instead."""
         return cls._strict("_frombuf", buf, encoding, errors, **rule)
 
     @classmethod
-    def _strict(cls, name: str, buf: bytes, *rest: str, **rule: bool) -> "_StrictInfo":
-        read = getattr(super(), name)
+    def _strict(cls, method: str, buf: bytes, *rest: str, **rule: bool) -> "_StrictTarInfo":
+        parse = getattr(super(), method)
         if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-            return read(buf, *rest, **rule)  # the proper end: raises its own sign
+            return parse(buf, *rest, **rule)  # the proper end: raises tarfile's own signal for it
         try:
-            info = read(buf, *rest, **rule)
+            info = parse(buf, *rest, **rule)
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
-        if info.size < 0 or (info.type in HEADERS and info.size > MOST_HEADER):
-            raise tarfile.ReadError("a size that cannot be")
+        # With a negative size tarfile would never reach the end.
+        if info.size < 0 or (info.type in HEADER_TYPES and info.size > MAX_HEADER_BYTES):
+            raise tarfile.ReadError("a header with an impossible size")
         return info

@@ -1,7 +1,4 @@
-"""The files in a zip, whose table of contents is bounded before it is taken apart.
-
-zipfile makes an object of every entry before anybody can count them: of a million, 600 MB.
-"""
+"""Reading the files in a zip, whose table of contents is bounded before it is parsed."""
 
 import stat
 import zipfile
@@ -19,45 +16,48 @@ from resnet_demo.data.importer.members import (
 )
 from resnet_demo.errors import DamagedError, shortened
 
-ENTRY = b"PK\1\2"  # how each entry of the table starts
-MOST_TABLE = 128 * 2**20  # bytes
+ENTRY = b"PK\1\2"  # the signature of an entry in the table of contents
+MAX_TABLE_BYTES = 128 * 2**20
 ENCRYPTED, UTF8 = 1, 0x800  # flags
 
 
-def files_in_zip(file: BinaryIO, budget: LimitChecker) -> Iterator[Member]:
-    """Each regular file in the order of the table of contents.
+def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
+    """Yield each regular file in the order of the table of contents.
 
-    Raises DamagedError for links, devices and what is beyond the budget, and what zipfile raises.
+    Raises DamagedError for links, devices and members beyond the limits, and zipfile's own errors.
     """
-    table = _Table(file, budget.limits)
+    table = _BoundedTable(file, checker.limits)
     with zipfile.ZipFile(table) as archive:
-        table.read = file.read  # the table is read; from here on members are bounded one by one
+        table.read = file.read  # the table is parsed; from here on each member is bounded
         infos = archive.infolist()
         for done, info in enumerate(infos, 1):
-            name = _name(info)
+            name = _decode_name(info)
             parts = safe_parts(name)
-            budget.member(name, info.file_size)
-            _check(info, name, budget.limits)
+            checker.add_member(name, info.file_size)
+            _check_member(info, name, checker.limits)
             if is_hidden(parts) or info.is_dir():
                 continue
-            budget.file(name, info.file_size)
-            budget.bytes(info.file_size)
-            with archive.open(info) as member:  # never gives more than the size it declares
+            checker.check_file_size(name, info.file_size)
+            checker.add_bytes(info.file_size)
+            # zipfile never returns more than the declared size, so a wrong one is no danger.
+            with archive.open(info) as member:
                 yield Member(parts, member.read(info.file_size), done, len(infos))
 
 
-class _Table:
-    """A zip while zipfile opens it: counted is what it reads, whatever the file says of itself.
+class _BoundedTable:
+    """A zip file while zipfile parses its table of contents; bounds what is read.
 
-    So it holds for zip64, for a wrong number of entries, for a record hidden behind another.
+    zipfile makes an object of every entry before anyone can count them: 600 MB for a million.
+    The entries are counted in the bytes themselves, whatever the file declares. So it holds for
+    zip64, for a wrong number of entries, and for a table hidden behind another.
     """
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         self.file, self.limits = file, limits
 
     def read(self, size: int = -1) -> bytes:
-        if size > MOST_TABLE:
-            raise DamagedError(f"its table of contents has more than {MOST_TABLE:,} bytes")
+        if size > MAX_TABLE_BYTES:
+            raise DamagedError(f"its table of contents has more than {MAX_TABLE_BYTES:,} bytes")
         data = self.file.read(size)
         if data.count(ENTRY) > self.limits.members:
             raise too_many_files_error(self.limits)
@@ -67,8 +67,12 @@ class _Table:
         return getattr(self.file, name)
 
 
-def _name(info: zipfile.ZipInfo) -> str:
-    """Many programs, the Finder's too, write UTF-8 without saying so; cp437 is seldom valid."""
+def _decode_name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name, read as UTF-8 where that is valid.
+
+    Many programs, macOS's Finder too, write UTF-8 without setting its flag, and names in cp437 are
+    seldom valid UTF-8.
+    """
     if info.flag_bits & UTF8:
         return info.filename
     try:
@@ -77,14 +81,15 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _check(info: zipfile.ZipInfo, path: str, limits: ArchiveLimits) -> None:
+def _check_member(info: zipfile.ZipInfo, path: str, limits: ArchiveLimits) -> None:
     name, kind = shortened(path), stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise not_a_file_error(path)
     if info.flag_bits & ENCRYPTED:
         raise DamagedError(f"{name} is encrypted")
-    # bzip2 and xz inside a zip unpack without a bound in the standard library
+    # The standard library unpacks bzip2 and lzma inside a zip without a bound on memory.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DamagedError(f"{name} is packed by a method other than deflate")
+        raise DamagedError(f"{name} is compressed by a method other than deflate")
+    # A bomb: a real picture is compressed already, so deflate hardly makes it smaller.
     if info.file_size > limits.ratio * max(info.compress_size, 1):
         raise DamagedError(f"{name} unpacks to more than {limits.ratio:,} times its size")

@@ -23,8 +23,10 @@ def images() -> np.ndarray:
     """(20, 32, 32, 3): soft and hard edges and some noise, as photographs have."""
     random = np.random.RandomState(0)
     coarse = random.randint(0, 256, (20, 8, 8, 3)).astype(np.uint8)
-    soft = [np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC))
-            for one in coarse]  # fmt: skip
+    soft = [
+        np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC))
+        for one in coarse
+    ]
     return np.clip(np.array(soft) + random.normal(0, 8, (20, 32, 32, 3)), 0, 255).astype(np.uint8)
 
 
@@ -105,13 +107,25 @@ GOOD = Preprocessing(32, 64, *PLAIN).to_dict()
 @pytest.mark.parametrize(
     "values",
     [
-        None, [], {}, 3, "text", {**GOOD, "source_size": 0}, {**GOOD, "image_size": 10**9},
-        {**GOOD, "image_size": 32.5}, {**GOOD, "image_size": "32"}, {**GOOD, "image_size": True},
-        {**GOOD, "std": [1.0, 1.0, 0.0]}, {**GOOD, "std": [1.0, 1.0]}, {**GOOD, "std": 1.0},
-        {**GOOD, "mean": [0.0, 0.0, float("nan")]}, {**GOOD, "mean": ["a", "b", "c"]},
-        {**GOOD, "mean": [0, 0, 10**400]}, {**GOOD, "mean": None},
+        None,
+        [],
+        {},
+        3,
+        "text",
+        {**GOOD, "source_size": 0},
+        {**GOOD, "image_size": 10**9},
+        {**GOOD, "image_size": 32.5},
+        {**GOOD, "image_size": "32"},
+        {**GOOD, "image_size": True},
+        {**GOOD, "std": [1.0, 1.0, 0.0]},
+        {**GOOD, "std": [1.0, 1.0]},
+        {**GOOD, "std": 1.0},
+        {**GOOD, "mean": [0.0, 0.0, float("nan")]},
+        {**GOOD, "mean": ["a", "b", "c"]},
+        {**GOOD, "mean": [0, 0, 10**400]},
+        {**GOOD, "mean": None},
     ],
-)  # fmt: skip
+)
 def test_nonsense_is_damaged(values):
     with pytest.raises(DamagedError, match=r"^the preprocessing "):
         Preprocessing.from_dict(values)

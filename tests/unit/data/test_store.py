@@ -74,14 +74,31 @@ def test_a_folder_without_its_description_is_no_dataset(datasets):
 @pytest.mark.parametrize(
     "change",
     [
-        {"classes": ["cat"]}, {"classes": ["cat", "cat"]}, {"classes": "cd"}, {"classes": [1, 2]},
-        {"size": 0}, {"size": 8.0}, {"train": -6}, {"train": True}, {"test": None},
-        {"mean": [0.1, 0.2]}, {"mean": [0.1, 0.2, "x"]}, {"std": [0.1, 0.0, 0.1]},
-        {"std": [0.1, float("nan"), 0.1]}, {"per_image_std": None}, {"synthetic": "no"},
-        {"name": "dogs"}, {"source": None}, {"skipped": [1]}, {"skipped_count": "0"},
-        {"size": 16}, {"train": 5}, {"test": 3}, {"mean": [10**400, 0, 0]},
+        {"classes": ["cat"]},
+        {"classes": ["cat", "cat"]},
+        {"classes": "cd"},
+        {"classes": [1, 2]},
+        {"size": 0},
+        {"size": 8.0},
+        {"train": -6},
+        {"train": True},
+        {"test": None},
+        {"mean": [0.1, 0.2]},
+        {"mean": [0.1, 0.2, "x"]},
+        {"std": [0.1, 0.0, 0.1]},
+        {"std": [0.1, float("nan"), 0.1]},
+        {"per_image_std": None},
+        {"synthetic": "no"},
+        {"name": "dogs"},
+        {"source": None},
+        {"skipped": [1]},
+        {"skipped_count": "0"},
+        {"size": 16},
+        {"train": 5},
+        {"test": 3},
+        {"mean": [10**400, 0, 0]},
     ],
-)  # fmt: skip
+)
 def test_a_description_that_makes_no_sense_is_damaged(datasets, change):
     path = datasets.root / "pets/dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

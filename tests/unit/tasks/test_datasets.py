@@ -155,7 +155,7 @@ def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
     ("name", "size", "words"),
     [
         ("Pets!", 32, "name must be at most 64 lowercase letters"),
-        ("shapes10", 32, "belongs to the dataset that is built in"),
+        ("shapes10", 32, "taken by the built-in dataset"),
         ("pets", 7, "size must be a whole number from 8 to 256 pixels, got 7"),
         ("pets", 32.5, "size must be a whole number"),
         ("here", 32, "there is already a dataset named 'here'"),

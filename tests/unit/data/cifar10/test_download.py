@@ -109,11 +109,16 @@ def test_a_server_that_ignores_the_range_starts_from_zero(loopback, part):
 @pytest.mark.parametrize(
     "told",
     [
-        "bytes 199999-299999/300000", "bytes 200001-299999/300000", "bytes 200000-299998/300000",
-        "bytes 200000-299999/299999", "bytes 200000-300000/300001", "bytes 200000-299999/*",
-        "lines 200000-299999/300000", "",
+        "bytes 199999-299999/300000",
+        "bytes 200001-299999/300000",
+        "bytes 200000-299998/300000",
+        "bytes 200000-299999/299999",
+        "bytes 200000-300000/300001",
+        "bytes 200000-299999/*",
+        "lines 200000-299999/300000",
+        "",
     ],
-)  # fmt: skip
+)
 def test_another_range_than_the_one_asked_for_is_never_appended(loopback, part, told):
     part.write_bytes(DATA[:200_000])
     other = respond(206, bytes(100_000), Content_Range=told)

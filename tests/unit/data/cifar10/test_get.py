@@ -176,9 +176,11 @@ def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
     seconds = time.monotonic() - begun
     words = list(dict.fromkeys(now.message for now in told))
     assert words == [
-        "downloading from Bad", "Bad failed: it answered 503 Service Unavailable",
-        "downloading from Zenodo", "unpacking what Zenodo had",
-    ]  # fmt: skip
+        "downloading from Bad",
+        "Bad failed: it answered 503 Service Unavailable",
+        "downloading from Zenodo",
+        "unpacking what Zenodo had",
+    ]
     coming = [now for now in told if now.message == words[2]]
     assert {(now.source, now.unit, now.total) for now in coming} == {
         ("Zenodo", "bytes", len(ARCHIVE))

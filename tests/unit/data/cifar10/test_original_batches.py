@@ -74,8 +74,10 @@ def test_the_archive_is_read_without_unpacking_it(tmp_path, batches):
         archive.add(folder, cifar.FOLDER)
     assert len(Datasets(tmp_path).load("cifar10", "train")[0]) == 5 * EACH
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        cifar.ARCHIVE, "cifar10", "elsewhere",
-    ]  # fmt: skip
+        cifar.ARCHIVE,
+        "cifar10",
+        "elsewhere",
+    ]
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -94,12 +96,24 @@ def test_the_original_can_be_imported_as_any_archive(tmp_path, batches, packed):
 
 def test_a_pickle_of_python_2_is_read():
     raw = bytes(range(6))
-    array = b"".join([
-        b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n", b"K\0\x85", b"U\x01b",
-        b"\x87R", b"(", b"K\x01", b"K\x02K\x03\x86", b"cnumpy\ndtype\n", b"U\x02u1K\0K\x01\x87R",
-        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb", b"I00\n",
-        b"U" + struct.pack("B", len(raw)) + raw, b"tb",
-    ])  # fmt: skip
+    array = b"".join(
+        [
+            b"cnumpy.core.multiarray\n_reconstruct\n",
+            b"cnumpy\nndarray\n",
+            b"K\0\x85",
+            b"U\x01b",
+            b"\x87R",
+            b"(",
+            b"K\x01",
+            b"K\x02K\x03\x86",
+            b"cnumpy\ndtype\n",
+            b"U\x02u1K\0K\x01\x87R",
+            b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb",
+            b"I00\n",
+            b"U" + struct.pack("B", len(raw)) + raw,
+            b"tb",
+        ]
+    )
     values = load_untrusted_pickle(b"\x80\x02}U\x04data" + array + b"s.", "data_batch_1")
     assert values["data"].tolist() == [[0, 1, 2], [3, 4, 5]]
 

@@ -25,8 +25,11 @@ def command(tmp_path_factory):
     def run(*words):
         done = subprocess.run(
             [sys.executable, "-m", "resnet_demo", *words, "--json"],
-            cwd=Path(__file__).parents[4], env=environment, capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=Path(__file__).parents[4],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

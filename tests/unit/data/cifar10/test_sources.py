@@ -18,8 +18,10 @@ def copy_of(text: str) -> Source:
 def test_the_places_are_hugging_face_then_zenodo_then_home():
     face, zenodo, home = cifar10_sources(None)
     assert [source.name for source in (face, zenodo, home)] == [
-        "Hugging Face", "Zenodo", "its home server",
-    ]  # fmt: skip
+        "Hugging Face",
+        "Zenodo",
+        "its home server",
+    ]
     assert (face.kind, zenodo.kind, home.kind) == ("parquet", "archive", "archive")
     assert [file.size for file in face.files] == [119_705_255, 23_940_850]
     assert [file.name.split("-")[0] for file in face.files] == ["train", "test"]
@@ -68,10 +70,17 @@ def test_a_path_may_begin_at_home_or_here():
 @pytest.mark.parametrize(
     "text",
     [
-        "ftp://my.example/x", "file:///x", "https://", "https:///x", "http://a b/", "http://a:x/",
-        "http://[::1/x", "http://a/\tb", "HTTPS+x://a/",
+        "ftp://my.example/x",
+        "file:///x",
+        "https://",
+        "https:///x",
+        "http://a b/",
+        "http://a:x/",
+        "http://[::1/x",
+        "http://a/\tb",
+        "HTTPS+x://a/",
     ],
-)  # fmt: skip
+)
 def test_another_address_than_one_of_the_web_is_a_mistake(text):
     rule = "RESNET_DEMO_CIFAR10 must be an address that begins with https:// or http://, or a path"
     with pytest.raises(ConfigError, match=f"^{rule}, got ") as caught:

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from resnet_demo.data.importer.decompress import BLOCK, BLOCKS, decompress, read_ahead
+from resnet_demo.data.importer.decompress import (
+    BLOCK_BYTES,
+    MAX_WAITING_BLOCKS,
+    decompress,
+    read_ahead,
+)
 
 PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
 TEXT = os.urandom(300_000) + bytes(2_000_000)
@@ -24,7 +29,7 @@ def readers() -> list[threading.Thread]:
 def test_a_packed_file_gives_its_bytes_in_bounded_blocks(kind: str):
     blocks = list(decompress(io.BytesIO(PACKERS[kind](TEXT))))
     assert b"".join(blocks) == TEXT
-    assert max(map(len, blocks)) <= BLOCK
+    assert max(map(len, blocks)) <= BLOCK_BYTES
 
 
 @pytest.mark.parametrize("kind", PACKERS)
@@ -100,9 +105,9 @@ def test_a_bounded_number_of_blocks_is_made_ahead_and_no_more_once_it_is_left():
 
     with read_ahead(endless()):
         deadline = time.monotonic() + 5
-        while len(made) <= BLOCKS and time.monotonic() < deadline:
+        while len(made) <= MAX_WAITING_BLOCKS and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.02)
-        assert len(made) == BLOCKS + 1
+        assert len(made) == MAX_WAITING_BLOCKS + 1
     assert not readers()
-    assert len(made) == BLOCKS + 1
+    assert len(made) == MAX_WAITING_BLOCKS + 1

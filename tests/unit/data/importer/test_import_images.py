@@ -42,8 +42,11 @@ def test_an_import_keeps_every_pixel_of_pictures_of_the_right_size(kind, root, f
     assert left_in(root) == ["pets"]
     assert left_in(root / "pets") == [
         "dataset.json",
-        "test-images.npy", "test-labels.npy", "train-images.npy", "train-labels.npy",
-    ]  # fmt: skip
+        "test-images.npy",
+        "test-labels.npy",
+        "train-images.npy",
+        "train-labels.npy",
+    ]
 
 
 def test_mean_and_deviations_are_those_of_the_training_pixels(root, files, zip_of):
@@ -100,7 +103,7 @@ def test_a_name_that_may_not_be_a_folders_is_refused(root, name, folder_of, file
 
 
 def test_the_built_in_name_is_refused(root, folder_of, files):
-    with pytest.raises(ConfigError, match="'shapes10' belongs to the dataset that is built in"):
+    with pytest.raises(ConfigError, match="'shapes10' is taken by the built-in dataset"):
         import_images(root, "shapes10", folder_of(files))
 
 
@@ -139,7 +142,7 @@ def test_a_folder_of_somebodys_own_files_is_never_removed(root, files):
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_harmful_archive_leaves_nothing_behind(kind, root, files, source_of, tmp_path):
     source = source_of(kind, {**files, "../evil.png": b"x"})
-    with pytest.raises(DamagedError, match="leads out of it"):
+    with pytest.raises(DamagedError, match="points outside it"):
         import_images(root, "pets", source, size=8)
     assert left_in(root) == []
     assert left_in(tmp_path) == ["data", source.name]
@@ -202,8 +205,13 @@ def test_a_torn_archive_leaves_nothing_behind(root, tmp_path, source_of, files, 
 def test_progress_tells_how_far_it_is(root, zip_of, files):
     told = []
     many = {f"train/cat/{n}.png": files["train/cat/0.png"] for n in range(600)}
-    import_images(root, "pets", zip_of({**files, **many}), size=8,
-                  progress=lambda *report: told.append(report))  # fmt: skip
+    import_images(
+        root,
+        "pets",
+        zip_of({**files, **many}),
+        size=8,
+        progress=lambda *report: told.append(report),
+    )
     assert told[:2] == [(250, 605, "250 pictures read"), (500, 605, "500 pictures read")]
 
 

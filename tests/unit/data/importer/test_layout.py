@@ -67,18 +67,21 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "a/2"), "at least two class folders with pictures, found 1"),
         (("top/a/1", "top/a/2"), "found 1"),
         (("train/a/1", "train/b/1", "test/c/1"), "the class 'c' is in test but not in train"),
-        (("train/a/1", "train/b/1", "val/a/1"), "beside train and test there is a folder 'val'"),
-        (("a/1", "b/1"), "too few pictures to keep some aside for the test"),
-        (("a/1", "b/1", "b/1"), "'b/1' is there twice"),
-        (("a/1", "b\x1b[31m/1"), r"the class 'b\\x1b\[31m' has a name that cannot be shown"),
-        (("a/1", "b\n/1"), r"the class 'b\\n' has a name that cannot be shown"),
-        (("a/1", "b\0c/1"), r"the class 'b\\x00c' has a name that cannot be shown"),
-        (("a/1", "b\u202egnp/1"), "has a name that cannot be shown"),  # turns what follows round
-        (("a/1", "b\udcff/1"), r"the class 'b\\udcff' has a name that cannot be shown"),
-        (("a/1", "b" * 256 + "/1"), r"the class 'bbb.*…? has a name that cannot be shown"),
+        (
+            ("train/a/1", "train/b/1", "val/a/1"),
+            "beside train and test .* another folder, 'val'",
+        ),
+        (("a/1", "b/1"), "too few pictures to hold some out for testing"),
+        (("a/1", "b/1", "b/1"), "'b/1' occurs twice"),
+        (("a/1", "b\x1b[31m/1"), r"no control characters, got 'b\\x1b\[31m'"),
+        (("a/1", "b\n/1"), r"no control characters, got 'b\\n'"),
+        (("a/1", "b\0c/1"), r"no control characters, got 'b\\x00c'"),
+        (("a/1", "b\u202egnp/1"), "no control characters, got "),  # reverses the text after it
+        (("a/1", "b\udcff/1"), r"no control characters, got 'b\\udcff'"),
+        (("a/1", "b" * 256 + "/1"), r"no control characters, got 'bbb.*…?"),
         (
             ("train/caf\xe9/1", "train/b/1", "test/cafe\u0301/1"),
-            r"the classes 'cafe\\u0301' and 'caf\\xe9' look the same: give them one name",
+            r"the class names 'cafe\\u0301' and 'caf\\xe9' are one name in two encodings",
         ),
     ],
 )
