@@ -1,22 +1,25 @@
-"""Groups of runs as the tables that gr.LinePlot takes, an arm a colour."""
+"""Line plots of a group of runs, one line and one colour per arm, as tables for gr.LinePlot."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import mean
 from typing import Any
 
 import gradio as gr
 
 from resnet_demo.architectures import CIFAR_DEPTHS
+from resnet_demo.events import Epoch
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thinned
 from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.learn.group_panel import GroupSnapshot
 from resnet_demo.ui.plots import running_mean, step_positions
 
-MAX_POINTS = 500  # points in all: the browser stalls above some 600
+Points = list[tuple[float, float]]
+
+MAX_POINTS = 500  # in all lines; the browser stalls above some 600
 SMOOTH = 20  # logged steps
-# Blues for residual, oranges for plain networks, the darker the deeper; the others after Okabe and
-# Ito 2008. Depths that are compared lie far apart.
+# Residual networks are blue and plain ones orange, darker with depth; the other colours are from
+# Okabe and Ito 2008.
 RESIDUAL = ("#7db8e0", "#5fa8d8", "#56B4E9", "#3a96d0", "#0072B2", "#08519c", "#08306b")
 PLAIN = ("#f2b56b", "#eda13f", "#E69F00", "#e0811a", "#D55E00", "#a63603", "#6b2a04")
 COLOURS = {
@@ -33,19 +36,21 @@ COLOURS = {
 def arm_plot(
     elem_id: str, title: str, x: str = "epoch", y: str = "top-1", **options: Any
 ) -> gr.LinePlot:
-    """A line an arm; `legend` says which is which. options: of gr.LinePlot, in place of ours."""
-    same = {"color": "arm", "color_map": COLOURS, "colors_in_legend": [], "color_title": " "}
-    same |= {"y_title": " ", "height": 280}
-    return gr.LinePlot(x=x, y=y, title=title, elem_id=elem_id, **{**same, **options})
+    """Build a plot with one line per arm. options: of gr.LinePlot, they replace the defaults."""
+    defaults = {
+        "color": "arm",
+        "color_map": COLOURS,
+        "colors_in_legend": [],  # the chapter shows `legend` instead
+        "color_title": " ",
+        "y_title": " ",
+        "height": 280,
+    }
+    return gr.LinePlot(x=x, y=y, title=title, elem_id=elem_id, **(defaults | options))
 
 
-def legend(seen: GroupSnapshot) -> str:
-    """What the colours of its arms mean."""
-    return legend_of(seen.looks)
-
-
-def legend_of(arms: Iterable[str]) -> str:
-    """What the colours mean. Only names of ours: nothing here is a person's text."""
+def legend(arms: Iterable[str]) -> str:
+    """Return the legend of these arms as HTML."""
+    # Names that are not in COLOURS could come from a file: they must not reach HTML.
     return "".join(
         f'<span><i style="background:{COLOURS[arm]}"></i>{arm}</span>'
         for arm in arms
@@ -53,39 +58,37 @@ def legend_of(arms: Iterable[str]) -> str:
     )
 
 
-def loss_lines(seen: GroupSnapshot) -> dict[str, Any] | None:
-    """Training loss in nats against epochs: batch by batch of one seed, epoch by epoch of more."""
-    return table("loss", {arm: loss_of(looks) for arm, looks in seen.looks.items()})
+def loss_lines(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+    """Return the training loss by epoch: per step for one seed, per epoch for several."""
+    return lines_table("loss", {arm: loss_points(runs) for arm, runs in snapshot.arms.items()})
 
 
-def loss_of(looks: list[RunSnapshot]) -> list[tuple[float, float]]:
-    """One arm's curve."""
-    if len(looks) == 1:
-        view = looks[0].view
+def loss_points(runs: list[RunSnapshot]) -> Points:
+    """Return the loss curve of one arm."""
+    if len(runs) == 1:
+        view = runs[0].view
         steps = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
         return running_mean(steps, over=SMOOTH)
-    return means(looks, lambda epoch: epoch.train_loss)
+    return epoch_means(runs, lambda epoch: epoch.train_loss)
 
 
-def accuracy_lines(seen: GroupSnapshot) -> dict[str, Any] | None:
-    """Validation top-1 in percent against epochs, the mean over the seeds."""
-    return table(
-        "top-1",
-        {
-            arm: means(looks, lambda epoch: 100 * epoch.val_top1)
-            for arm, looks in seen.looks.items()
-        },
-    )
+def accuracy_lines(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+    """Return the validation accuracy in percent by epoch, the mean over the seeds."""
+    lines = {
+        arm: epoch_means(runs, lambda epoch: 100 * epoch.val_top1)
+        for arm, runs in snapshot.arms.items()
+    }
+    return lines_table("top-1", lines)
 
 
-def accuracy_by_minutes(seen: GroupSnapshot) -> dict[str, Any] | None:
-    """Validation top-1 in percent against minutes of training, of each arm's first seed."""
-    lines = {arm: by_minutes(looks[0].view) for arm, looks in seen.looks.items() if looks}
-    return table("top-1", lines, x="minutes")
+def accuracy_by_minutes(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+    """Return the validation accuracy in percent by minutes, of the first seed of each arm."""
+    lines = {arm: points_by_minutes(runs[0].view) for arm, runs in snapshot.arms.items() if runs}
+    return lines_table("top-1", lines, x="minutes")
 
 
-def by_minutes(view: RunView) -> list[tuple[float, float]]:
-    """(minutes since the start, percent) after each epoch."""
+def points_by_minutes(view: RunView) -> Points:
+    """Return (minutes of training, accuracy in percent) after each epoch."""
     points, seconds = [], 0.0
     for epoch in view.epochs:
         seconds += epoch.seconds
@@ -93,30 +96,28 @@ def by_minutes(view: RunView) -> list[tuple[float, float]]:
     return points
 
 
-def means(looks: list[RunSnapshot], value: Any) -> list[tuple[float, float]]:
-    """(epoch, mean over the runs that are so far)."""
+def epoch_means(runs: list[RunSnapshot], value: Callable[[Epoch], float]) -> Points:
+    """Return (epoch, mean over the runs that have reached it)."""
     by_epoch: dict[int, list[float]] = {}
-    for look in looks:
-        for epoch in look.view.epochs:
+    for run in runs:
+        for epoch in run.view.epochs:
             by_epoch.setdefault(epoch.epoch, []).append(value(epoch))
     return [(float(epoch), mean(values)) for epoch, values in sorted(by_epoch.items())]
 
 
-def table(
-    name: str, lines: dict[str, list[tuple[float, float]]], x: str = "epoch"
-) -> dict[str, Any] | None:
-    """The lines as one long table of x, value and arm; None before there is a point."""
-    most = max(8, MAX_POINTS // max(1, len(lines)))
+def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str, Any] | None:
+    """Return the lines, thinned, as one table of x, y and arm; None without any point."""
+    limit = max(8, MAX_POINTS // max(1, len(lines)))
     rows = [
-        [round(at, 4), round(y, 5), arm]
+        [round(x_value, 4), round(y_value, 5), arm]
         for arm, points in lines.items()
-        for at, y in thinned(points, most)
+        for x_value, y_value in thinned(points, limit)
     ]
-    return table_of(rows, [x, name, "arm"]) if rows else None
+    return line_table(rows, [x, y, "arm"]) if rows else None
 
 
-def table_of(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
-    """Rows as gr.LinePlot takes them; the last column says which line."""
+def line_table(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
+    """Return rows of x, y and line name in the form that gr.LinePlot takes."""
     kinds = ["quantitative", "quantitative", "nominal"]
     return {
         "columns": columns,
@@ -126,11 +127,11 @@ def table_of(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
     }
 
 
-def last_epoch(look: RunSnapshot, name: str) -> float:
-    """A number of a run's last epoch."""
-    return getattr(look.view.epochs[-1], name)
+def last_epoch(run: RunSnapshot, name: str) -> float:
+    """Return a number of a run's last epoch."""
+    return getattr(run.view.epochs[-1], name)
 
 
 def bold_arm(arm: str) -> str:
-    """An arm in a sentence (Markdown)."""
+    """Return the name of an arm for a sentence (Markdown)."""
     return f"**{escape_markdown(arm)}**"

@@ -1,4 +1,4 @@
-"""Chapter 5: the tutorial's faults and choices as switches, each measured against none."""
+"""Chapter 5: the tutorial's faults and choices as switches, each compared with runs without it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
 from resnet_demo.tasks.snapshot import RunSnapshot
-from resnet_demo.ui.learn import arm_plots
+from resnet_demo.ui.learn.arm_plots import last_epoch
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
     as_int,
@@ -18,44 +18,59 @@ from resnet_demo.ui.learn.chapter_form import (
     number_field,
     seeds_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import Services
 
 KIND = "bugs"
-MATTERS = 0.01  # of validation top-1: what a guess is scored by
-COLUMNS = ["switch", "validation top-1", "time", "loss told", "pairs", "your guess"]
+MATTERS = 0.01  # difference of validation accuracy from which a guess "it matters" is right
+COLUMNS = ["switch", "validation accuracy", "time", "reported loss", "pairs", "your guess"]
 WIDTHS = [150, 118, 100, 118, 62, 90]  # pixels
-WORDS = [(BUGS[name][0], name) for name in BUGS]
+SWITCHES = [(BUGS[name][0], name) for name in BUGS]  # label, value
+
+Pairs = list[tuple[RunSnapshot, RunSnapshot]]  # with the switch, without it
 
 
-def bugs_chapter(services: Services, tab: gr.Tab) -> None:
-    """Words, the switches and a guess; the table of effects."""
+def bugs_chapter(reader: GroupReader, tab: gr.Tab) -> None:
+    """Build the chapter: text and switches on the left, effects on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
             chapter_text("5-bugs")
-            form = bugs_form(services)
+            form = bugs_form(reader.services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
                 table = gr.Dataframe(
-                    headers=COLUMNS, interactive=False, elem_id="bugs-table", wrap=True,
-                    column_widths=WIDTHS, max_height=1000,
-                    label="With the switch minus without it: mean, and its 95% interval",
-                )  # fmt: skip
-    connect_form(services, KIND, tab, form, arms, panel["choice"])
-    watch_group(services, KIND, tab, panel, [table], lambda seen: [table_rows(seen)], conclusion)
+                    headers=COLUMNS,
+                    interactive=False,
+                    elem_id="bugs-table",
+                    wrap=True,
+                    column_widths=WIDTHS,
+                    max_height=1000,
+                    label="Difference with the switch: mean and 95% interval",
+                )
+
+    def draw(snapshot: GroupSnapshot) -> list[Any]:
+        return [table_rows(snapshot)]
+
+    connect_form(reader, KIND, tab, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, panel, [table], draw, conclusion)
 
 
 def bugs_form(services: Services) -> ChapterForm:
-    """The switches, a guess, epochs and seeds."""
+    """Build the switches, the guess, and the fields for epochs and seeds."""
     chosen = gr.CheckboxGroup(
-        WORDS, value=["training mode", "no augmentation"], interactive=True,
-        label="Switches to try, each by itself", elem_id="bugs-chosen",
-    )  # fmt: skip
+        SWITCHES,
+        value=["training mode", "no augmentation"],
+        interactive=True,
+        label="Switches to test, one at a time",
+        elem_id="bugs-chosen",
+    )
     guess = gr.CheckboxGroup(
-        WORDS, label="Your guess first: which move the validation accuracy by a point or more?",
-        interactive=True, elem_id="bugs-guess",
-    )  # fmt: skip
+        SWITCHES,
+        label="Guess first: which change the validation accuracy by a point or more?",
+        interactive=True,
+        elem_id="bugs-guess",
+    )
     with gr.Group(), gr.Row():
         dataset = dataset_field(services, KIND)
         epochs = number_field(KIND, "epochs", 4, "Epochs", "of 5,000 images")
@@ -63,80 +78,81 @@ def bugs_form(services: Services) -> ChapterForm:
     return ChapterForm(
         inputs=[chosen, dataset, epochs, seeds],
         dataset=dataset,
-        start=gr.Button("Run the pairs", variant="primary", elem_id="bugs-start"),
+        start=gr.Button("Train", variant="primary", elem_id="bugs-start"),
         guess=guess,
     )
 
 
 def arms(chosen: list[str], dataset: str, epochs: Any, seeds: Any) -> lessons.Arms:
-    """What the form asks for. Raises ConfigError."""
+    """Return the arms for the values of the form. Raises ConfigError."""
     return lessons.bug_arms(chosen, as_int(seeds), {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def table_rows(seen: GroupSnapshot) -> list[list[str]]:
-    """A switch a row; a dash where no pair is done."""
-    guessed = seen.group.guess.split("\n")
-    table = []
-    for arm in (arm for arm in BUGS if arm in seen.looks):
-        pairs = seen.pairs(arm, BASELINE_ARM)
-        told = ["–"] * 3
+def table_rows(snapshot: GroupSnapshot) -> list[list[str]]:
+    """Return a row for each switch, with dashes before a pair has finished."""
+    guesses = snapshot.group.guess.split("\n")
+    rows = []
+    for arm in BUGS:
+        if arm not in snapshot.arms:
+            continue
+        pairs = snapshot.pairs(arm, BASELINE_ARM)
+        effects = ["–"] * 3
         if pairs:
-            told = [
-                effect_text(
-                    paired_effect([100 * d for d in differences(pairs, "val_top1")]), "points", 2
-                ),
-                effect_text(paired_effect([100 * d for d in slowdowns(pairs)]), "%", 0),
-                effect_text(paired_effect(differences(pairs, "train_loss")), "nats", 3),
+            points = [100 * difference for difference in differences(pairs, "val_top1")]
+            percent = [100 * slowdown for slowdown in slowdowns(pairs)]
+            effects = [
+                effect_text(paired_effect(points), " points", 2),
+                effect_text(paired_effect(percent), " %", 0),
+                effect_text(paired_effect(differences(pairs, "train_loss")), "", 3),
             ]
-        table.append([BUGS[arm][0], *told, str(len(pairs)), guess_verdict(arm, pairs, guessed)])
-    return table
+        rows.append([BUGS[arm][0], *effects, str(len(pairs)), guess_verdict(arm, pairs, guesses)])
+    return rows
 
 
-def differences(pairs: list[tuple[RunSnapshot, RunSnapshot]], name: str) -> list[float]:
-    """A number of the last epoch, with the switch minus without it."""
-    return [arm_plots.last_epoch(one, name) - arm_plots.last_epoch(two, name) for one, two in pairs]
+def differences(pairs: Pairs, name: str) -> list[float]:
+    """Return a number of the last epoch with the switch minus without it, for each pair."""
+    return [last_epoch(bug, name) - last_epoch(base, name) for bug, base in pairs]
 
 
-def slowdowns(pairs: list[tuple[RunSnapshot, RunSnapshot]]) -> list[float]:
-    """How much longer the run took, as a share."""
-    return [one.view.worked() / max(two.view.worked(), 1e-9) - 1 for one, two in pairs]
+def slowdowns(pairs: Pairs) -> list[float]:
+    """Return how much longer the run with the switch took, as a share, for each pair."""
+    return [bug.view.worked() / max(base.view.worked(), 1e-9) - 1 for bug, base in pairs]
 
 
 def effect_text(found: Effect, unit: str, digits: int) -> str:
-    """A mean and its interval."""
-    told = f"{found.mean:+.{digits}f} {unit}"
+    """Return a mean and its interval."""
+    text = f"{found.mean:+.{digits}f}{unit}"
     if found.low is None:
-        return told
-    return f"{told} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
+        return text
+    return f"{text} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
 
 
-def guess_verdict(
-    arm: str, pairs: list[tuple[RunSnapshot, RunSnapshot]], guessed: list[str]
-) -> str:
-    """The guess beside what came out; nothing where nobody guessed."""
-    if not any(guessed):
+def guess_verdict(arm: str, pairs: Pairs, guesses: list[str]) -> str:
+    """Return the guess about a switch and whether it was right; a dash without any guess."""
+    if not any(guesses):
         return "–"
-    said = "matters" if arm in guessed else "does not"
+    guess = "matters" if arm in guesses else "no effect"
     if not pairs:
-        return said
-    found = paired_effect(differences(pairs, "val_top1"))
-    return f"{said}: {'right' if (abs(found.mean) >= MATTERS) == (arm in guessed) else 'wrong'}"
+        return guess
+    matters = abs(paired_effect(differences(pairs, "val_top1")).mean) >= MATTERS
+    return f"{guess}: {'right' if matters == (arm in guesses) else 'wrong'}"
 
 
-def conclusion(seen: GroupSnapshot) -> str:
-    """Which effects stand out of the seeds' noise."""
-    base = seen.done(BASELINE_ARM)
+def conclusion(snapshot: GroupSnapshot) -> str:
+    """Return the accuracy without a switch, and the switches whose interval excludes zero."""
+    base = snapshot.finished(BASELINE_ARM)
     if not base:
         return ""
-    top1 = sum(arm_plots.last_epoch(look, "val_top1") for look in base) / len(base)
+    top1 = sum(last_epoch(run, "val_top1") for run in base) / len(base)
     clear = [
         BUGS[arm][0]
-        for arm in seen.looks
+        for arm in snapshot.arms
         if arm in BUGS
-        and (pairs := seen.pairs(arm, BASELINE_ARM))
+        and (pairs := snapshot.pairs(arm, BASELINE_ARM))
         and paired_effect(differences(pairs, "val_top1")).is_clear
     ]
-    told = f"Without a switch: validation top-1 {top1:.2%}, the mean of {len(base)} runs."
+    runs = "1 run" if len(base) == 1 else f"the mean of {len(base)} runs"
+    text = f"Without a switch: validation accuracy {top1:.2%}, {runs}. "
     if not clear:
-        return told + " No effect on it is clear of chance yet."
-    return told + f" Clear of chance: {'; '.join(clear)}."
+        return text + "No switch has a clear effect on it so far."
+    return text + f"Clear effect: {'; '.join(clear)}."

@@ -19,150 +19,174 @@ from resnet_demo.ui.learn.chapter_form import (
     number_field,
     seeds_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import Services
 
 KIND = "duel"
-GUESSES = ("the plain one", "the residual one", "neither: they differ by less than 0.02")
-SAME = 0.02  # nats
-COLUMNS = ["network", "runs", "train loss", "train top-1", "val top-1", "time a run"]
+TIE = 0.02  # nats of training loss
+PLAIN, RESIDUAL, NEITHER = (  # guesses, as group.json stores them
+    "the plain one",
+    "the residual one",
+    "neither: they differ by less than 0.02",
+)
+GUESSES = {PLAIN: "plain", RESIDUAL: "residual", NEITHER: f"a tie: less than {TIE} apart"}
+COLUMNS = ["network", "runs", "train loss", "train accuracy", "val accuracy", "time per run"]
 
 
-def duel_chapter(services: Services, tab: gr.Tab) -> None:
-    """Words and form on one side, curves on the other."""
+def duel_chapter(reader: GroupReader, tab: gr.Tab) -> None:
+    """Build the chapter: text and form on the left, curves on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
             chapter_text("2-duel")
-            form = duel_form(services)
+            form = duel_form(reader.services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
                 results = duel_results()
-    connect_form(services, KIND, tab, form, arms, panel["choice"])
-    watch_group(services, KIND, tab, panel, results, draw, conclusion)
+    connect_form(reader, KIND, tab, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, panel, results, draw, conclusion)
 
 
 def duel_form(services: Services) -> ChapterForm:
-    """Depths, images, epochs, seeds, and a guess."""
+    """Build the fields for depths, images, epochs and seeds, and the guess."""
     with gr.Group():
-        info = "layers with weights: a plain and a residual network of each"
         depths = gr.CheckboxGroup(
-            [str(depth) for depth in CIFAR_DEPTHS], value=["20"], label="Depth", info=info,
-            interactive=True, elem_id="duel-depths",
-        )  # fmt: skip
+            [str(depth) for depth in CIFAR_DEPTHS],
+            value=["20"],
+            label="Depth",
+            info="Layers with weights. Each depth trains a plain and a residual network.",
+            interactive=True,
+            elem_id="duel-depths",
+        )
         with gr.Row():
             dataset, images = dataset_field(services, KIND), images_field(KIND)
         with gr.Row():
             epochs, seeds = number_field(KIND, "epochs", 10, "Epochs"), seeds_field(KIND, 1)
-    ask = "Your guess first: which ends with the lower training loss?"
-    guess = gr.Radio(GUESSES, label=ask, interactive=True, elem_id="duel-guess")
+    guess = gr.Radio(
+        [(label, guess) for guess, label in GUESSES.items()],
+        label="Guess first: which network ends with the lower training loss?",
+        interactive=True,
+        elem_id="duel-guess",
+    )
     return ChapterForm(
         inputs=[depths, dataset, images, epochs, seeds],
         dataset=dataset,
-        start=gr.Button("Train them", variant="primary", elem_id="duel-start"),
+        start=gr.Button("Train", variant="primary", elem_id="duel-start"),
         guess=guess,
     )
 
 
 def duel_results() -> list[Any]:
-    """Legend, both plots and the table."""
+    """Build the legend, both plots and the table."""
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    loss = arm_plots.arm_plot("duel-loss", "Training loss (nats)", y="loss")
-    accuracy = arm_plots.arm_plot("duel-accuracy", "Validation top-1 (%)")
+    loss = arm_plots.arm_plot("duel-loss", "Training loss", y="loss")
+    accuracy = arm_plots.arm_plot("duel-accuracy", "Validation accuracy (%)")
     table = gr.Dataframe(
-        headers=COLUMNS, interactive=False, elem_id="duel-table", label="At the end"
+        headers=COLUMNS, interactive=False, elem_id="duel-table", label="After the last epoch"
     )
     return [legend, loss, accuracy, table]
 
 
 def arms(depths: list[str], dataset: str, images: Any, epochs: Any, seeds: Any) -> lessons.Arms:
-    """What the form asks for. Raises ConfigError."""
-    knobs = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
-    return lessons.duel_arms([int(depth) for depth in depths], as_int(seeds), knobs)
+    """Return the arms for the values of the form. Raises ConfigError."""
+    values = {"dataset": dataset, "train_images": as_int(images), "epochs": as_int(epochs)}
+    return lessons.duel_arms([int(depth) for depth in depths], as_int(seeds), values)
 
 
-def draw(seen: GroupSnapshot) -> list[Any]:
-    """Legend, both plots and the table."""
+def draw(snapshot: GroupSnapshot) -> list[Any]:
+    """Return the values of legend, both plots and table."""
     return [
-        arm_plots.legend(seen),
-        arm_plots.loss_lines(seen),
-        arm_plots.accuracy_lines(seen),
-        table_rows(seen),
+        arm_plots.legend(snapshot.arms),
+        arm_plots.loss_lines(snapshot),
+        arm_plots.accuracy_lines(snapshot),
+        table_rows(snapshot),
     ]
 
 
-def table_rows(seen: GroupSnapshot) -> list[list[Any]]:
-    """An arm a row: means over its runs' last epochs."""
-    table = []
-    for arm, looks in seen.looks.items():
-        begun = [look for look in looks if look.view.epochs]
-        if begun:
-            means = {
-                name: sum(arm_plots.last_epoch(look, name) for look in begun) / len(begun)
-                for name in ("train_loss", "train_top1", "val_top1")
-            }
-            seconds = sum(look.view.worked() for look in begun) / len(begun)
-            table.append([
-                arm, len(begun), f"{means['train_loss']:.4f}", f"{means['train_top1']:.2%}",
-                f"{means['val_top1']:.2%}", duration_text(seconds),
-            ])  # fmt: skip
-    return table
+def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
+    """Return a row for each arm: means over its runs after their last epoch."""
+    rows = []
+    for arm, all_runs in snapshot.arms.items():
+        runs = [run for run in all_runs if run.view.epochs]
+        if not runs:
+            continue
+        loss, train_top1, val_top1 = (
+            sum(arm_plots.last_epoch(run, name) for run in runs) / len(runs)
+            for name in ("train_loss", "train_top1", "val_top1")
+        )
+        seconds = sum(run.view.worked() for run in runs) / len(runs)
+        row = [arm, len(runs), f"{loss:.4f}", f"{train_top1:.2%}", f"{val_top1:.2%}"]
+        rows.append([*row, duration_text(seconds)])
+    return rows
 
 
-def conclusion(seen: GroupSnapshot) -> str:
-    """The gap at each depth, what depth did to the plain ones, and the guess beside it."""
-    depths = sorted({int(arm[5:]) for arm in seen.looks if arm.startswith("plain")})
-    told = [gap_sentence(seen, depth) for depth in depths]
-    done = [depth for depth in depths if seen.done(f"plain{depth}") and seen.done(f"resnet{depth}")]
-    if len(done) > 1:
-        told += [depth_sentence(seen, kind, done[0], done[-1]) for kind in ("plain", "resnet")]
-    if done and seen.group.guess and not seen.is_live:
-        told.append(guess_sentence(seen, done[-1]))
-    return "\n".join(f"- {sentence}" for sentence in told if sentence)
+def conclusion(snapshot: GroupSnapshot) -> str:
+    """Return the difference at each depth, the effect of depth, and the result of the guess."""
+    depths = sorted({int(arm[5:]) for arm in snapshot.arms if arm.startswith("plain")})
+    sentences = [difference_sentence(snapshot, depth) for depth in depths]
+    finished = [
+        depth
+        for depth in depths
+        if snapshot.finished(f"plain{depth}") and snapshot.finished(f"resnet{depth}")
+    ]
+    if len(finished) > 1:
+        for kind in ("plain", "resnet"):
+            sentences.append(depth_sentence(snapshot, kind, finished[0], finished[-1]))
+    if finished and snapshot.group.guess and not snapshot.is_live:
+        sentences.append(guess_sentence(snapshot, finished[-1]))
+    return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
-def gap_sentence(seen: GroupSnapshot, depth: int) -> str:
-    """Plain minus residual, in training loss, over the pairs that are finished."""
-    found = loss_difference(seen, f"plain{depth}", f"resnet{depth}")
+def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
+    """Return the training loss of plain minus residual; "" before a pair has finished."""
+    found = loss_difference(snapshot, f"plain{depth}", f"resnet{depth}")
     if not found:
         return ""
-    more = "more" if found.mean > 0 else "less"
+    direction = "higher" if found.mean > 0 else "lower"
     spread = "one seed: another may differ"
     if found.low is not None:
         spread = f"{found.n} seeds, 95% interval {found.low:+.3f} to {found.high:+.3f}"
     return (
-        f"{depth} layers: without shortcuts the training loss ends **{abs(found.mean):.3f} nats "
-        f"{more}** ({spread})."
+        f"{depth} layers: the plain network's training loss is **{abs(found.mean):.3f} "
+        f"{direction}** than the residual network's ({spread})."
     )
 
 
-def depth_sentence(seen: GroupSnapshot, kind: str, shallow: int, deep: int) -> str:
-    """What more layers did to the training loss of one kind."""
-    found = loss_difference(seen, f"{kind}{deep}", f"{kind}{shallow}")
+def depth_sentence(snapshot: GroupSnapshot, kind: str, shallow: int, deep: int) -> str:
+    """Return how more layers changed the training loss of one kind of network."""
+    found = loss_difference(snapshot, f"{kind}{deep}", f"{kind}{shallow}")
     if not found:
         return ""
-    how = "worse" if found.mean > 0 else "better"
+    effect_word = "worse" if found.mean > 0 else "better"
     name = "residual" if kind == "resnet" else kind
     return (
-        f"{deep} layers instead of {shallow} make the **{name}** network **{how} on the images it "
-        f"trains on**, by {abs(found.mean):.3f} nats."
+        f"{deep} layers instead of {shallow}: the **{name}** network gets **{effect_word} on its "
+        f"training images** (loss {found.mean:+.3f})."
     )
 
 
-def guess_sentence(seen: GroupSnapshot, depth: int) -> str:
-    """A person's guess, and what came out at the greatest depth."""
-    found = loss_difference(seen, f"plain{depth}", f"resnet{depth}")
-    if not found or seen.group.guess not in GUESSES:
+def guess_sentence(snapshot: GroupSnapshot, depth: int) -> str:
+    """Return the guess and the result at this depth; "" for a guess that is none of GUESSES."""
+    found = loss_difference(snapshot, f"plain{depth}", f"resnet{depth}")
+    guess = snapshot.group.guess
+    if not found or guess not in GUESSES:
         return ""
-    truth = GUESSES[2] if abs(found.mean) < SAME else GUESSES[1] if found.mean > 0 else GUESSES[0]
-    verdict = "and so it is" if seen.group.guess == truth else f"it was {truth}"
-    return f"Your guess for {depth} layers was {seen.group.guess}: {verdict}."
+    result = RESIDUAL if found.mean > 0 else PLAIN
+    if abs(found.mean) < TIE:
+        result = NEITHER
+    if guess == result:
+        outcome = "Correct."
+    elif result == NEITHER:
+        outcome = f"Too close to call: less than {TIE} apart."
+    else:
+        outcome = f"It was {GUESSES[result]}."
+    return f"You guessed {GUESSES[guess].partition(':')[0]} at {depth} layers. {outcome}"
 
 
-def loss_difference(seen: GroupSnapshot, arm: str, other: str) -> Effect | None:
-    """The last epoch's training loss of one arm minus the other's; None before a pair is done."""
-    pairs = seen.pairs(arm, other)
+def loss_difference(snapshot: GroupSnapshot, arm: str, other: str) -> Effect | None:
+    """Return the last training loss of an arm minus the other's; None before a pair is done."""
+    pairs = snapshot.pairs(arm, other)
     if not pairs:
         return None
-    both = [[arm_plots.last_epoch(look, "train_loss") for look in pair] for pair in pairs]
-    return paired_effect([one - two for one, two in both])
+    losses = [[arm_plots.last_epoch(run, "train_loss") for run in pair] for pair in pairs]
+    return paired_effect([first - second for first, second in losses])

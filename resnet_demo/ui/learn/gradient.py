@@ -1,16 +1,18 @@
-"""Chapter 3: how large the gradient is in each layer, over training."""
+"""Chapter 3: the size of gradients and signals in each layer, over training."""
 
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.plot import PlotData
+from gradio.processing_utils import encode_plot_to_base64
 
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.events import Probe
 from resnet_demo.learn import lessons
 from resnet_demo.learn.probe_history import ProbeHistory, depth_figure
-from resnet_demo.runs.groups import group_of
-from resnet_demo.tasks.snapshot import RunSnapshot
+from resnet_demo.lru import LRU
+from resnet_demo.tasks.snapshot import RunSnapshot, run_key
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -20,50 +22,85 @@ from resnet_demo.ui.learn.chapter_form import (
     dataset_field,
     number_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, read_group, watch_group
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "gradient"
-SHOWN = {"gradients": "length of the gradient", "activations": "size of the signal"}
-QUESTIONS = [("gradients", "gradients"), ("signals", "activations")]
-LEAST = 1e-12  # what has no logarithm is drawn at the bottom
+QUANTITIES = [("gradients", "gradients"), ("signals", "activations")]
+UNITS = {"gradients": "length of the gradient", "activations": "size of the signal"}
+MIN_SIZE = 1e-12  # smaller sizes, and zero, are drawn here: zero has no logarithm
+MAX_LOGS = 12  # four groups; the log of a deep network takes some megabytes
 
 
-def gradient_chapter(services: Services, tab: gr.Tab, dark: gr.Checkbox) -> None:
-    """Words and form on one side; heat maps, and one step of them as a line, on the other."""
+class ProbeLogs:
+    """The probe logs of the runs shown last; each is read on from where it ended."""
+
+    def __init__(self) -> None:
+        self._logs: LRU[tuple[str, float], ProbeHistory] = LRU(MAX_LOGS)
+
+    def read(self, run: RunSnapshot) -> ProbeHistory:
+        """Return the probes of a run, up to date."""
+        key = run_key(run.run)
+        log = self._logs.get(key) or ProbeHistory(run.run.log())
+        log.refresh()
+        self._logs[key] = log
+        return log
+
+    def read_arms(self, snapshot: GroupSnapshot) -> dict[str, ProbeHistory]:
+        """Return the probes of the first run of each arm."""
+        return {arm: self.read(runs[0]) for arm, runs in snapshot.arms.items() if runs}
+
+
+def gradient_chapter(reader: GroupReader, tab: gr.Tab, dark: gr.Checkbox) -> None:
+    """Build the chapter: text and form on the left, heat maps and one step on the right.
+
+    dark: on if the page is dark.
+    """
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
             chapter_text("3-gradient")
-            form = gradient_form(services)
+            form = gradient_form(reader.services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
-                what, at, *results = gradient_results()
-    known: dict[str, ProbeHistory] = {}  # read on from where each log ended
+                quantity, moment, *results = gradient_results()
+    logs = ProbeLogs()
 
-    def draw(seen: GroupSnapshot, what: str, at: float, dark: bool) -> list[Any]:
-        probed = {arm: read_probes(known, looks[0]) for arm, looks in seen.looks.items() if looks}
-        return [arm_plots.legend(seen), draw_maps(probed, what, dark), lines(probed, what, at)]
+    def draw(snapshot: GroupSnapshot, quantity: str, moment: float, dark: bool) -> list[Any]:
+        probed = logs.read_arms(snapshot)
+        maps = draw_maps(probed, quantity, dark)
+        return [arm_plots.legend(snapshot.arms), maps, profile_lines(probed, quantity, moment)]
 
-    async def again(group: str | None, what: str, at: float, dark: bool) -> list[Any]:
-        if not group:
-            return [gr.skip()] * 3
-        return draw(read_group(services, group_of(services.runs, group)), what, at, dark)
+    def draw_group(group_id: str, *values: Any) -> list[Any]:
+        return draw(reader.snapshot_of(group_id), *values)
 
-    choices = [what, at, dark]
-    connect_form(services, KIND, tab, form, arms, panel["choice"])
-    watch_group(services, KIND, tab, panel, results, draw, conclude(known), choices)
-    latest = {**QUIET_EVENT, "trigger_mode": "always_last"}
-    gr.on([what.change, at.change], again, [panel["choice"], *choices], results, **latest)
+    async def on_change(group_id: str | None, *values: Any) -> list[Any]:
+        if not group_id:
+            return [gr.skip()] * len(results)
+        return await reader.run(draw_group, group_id, *values)
+
+    def conclude(snapshot: GroupSnapshot) -> str:
+        return conclusion(snapshot, logs.read_arms(snapshot))
+
+    controls = [quantity, moment, dark]
+    connect_form(reader, KIND, tab, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, panel, results, draw, conclude, controls)
+    latest = QUIET_EVENT | {"trigger_mode": "always_last"}
+    inputs = [panel["choice"], *controls]
+    gr.on([quantity.change, moment.change], on_change, inputs, results, **latest)
 
 
 def gradient_form(services: Services) -> ChapterForm:
-    """Depth and length."""
+    """Build the fields for depth and length."""
     with gr.Group(), gr.Row():
         depth = gr.Dropdown(
-            [(str(depth), depth) for depth in CIFAR_DEPTHS], value=20, label="Depth",
-            interactive=True, elem_id="gradient-depth", min_width=110,
-        )  # fmt: skip
+            [(str(depth), depth) for depth in CIFAR_DEPTHS],
+            value=20,
+            label="Depth",
+            interactive=True,
+            elem_id="gradient-depth",
+            min_width=110,
+        )
         dataset = dataset_field(services, KIND)
         epochs = number_field(KIND, "epochs", 2, "Epochs", "of 5,000 images")
     return ChapterForm(
@@ -74,90 +111,104 @@ def gradient_form(services: Services) -> ChapterForm:
 
 
 def gradient_results() -> list[Any]:
-    """What is shown and at which moment; legend, heat maps, profile."""
+    """Build the controls (quantity, moment), and legend, heat maps and profile."""
     with gr.Row():
-        what = gr.Radio(
-            QUESTIONS, value="gradients", label="Show", interactive=True,
-            elem_id="gradient-what", min_width=200,
-        )  # fmt: skip
-        at = gr.Slider(
-            0, 100, value=100, step=1, label="Moment (% of the steps so far)", interactive=True,
-            elem_id="gradient-at", min_width=200,
-        )  # fmt: skip
+        quantity = gr.Radio(
+            QUANTITIES,
+            value="gradients",
+            label="Show",
+            interactive=True,
+            elem_id="gradient-what",
+            min_width=200,
+        )
+        moment = gr.Slider(
+            0,
+            100,
+            value=100,
+            step=1,
+            label="Moment (% of the steps so far)",
+            interactive=True,
+            elem_id="gradient-at",
+            min_width=200,
+        )
     legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    profile = arm_plots.arm_plot(
-        "gradient-profile", "By layer, at that moment", x="layer", y="size", y_title="log10"
-    )
     maps = gr.Plot(show_label=False, elem_id="gradient-maps")
-    return [what, at, legend, maps, profile]
+    title = "By layer, at that moment (log10)"
+    profile = arm_plots.arm_plot("gradient-profile", title, x="layer", y="size")
+    return [quantity, moment, legend, maps, profile]
 
 
 def arms(depth: Any, dataset: str, epochs: Any) -> lessons.Arms:
-    """What the form asks for. Raises ConfigError."""
+    """Return the arms for the values of the form. Raises ConfigError."""
     return lessons.gradient_arms(depth, 1, {"dataset": dataset, "epochs": as_int(epochs)})
 
 
-def read_probes(known: dict[str, ProbeHistory], look: RunSnapshot) -> ProbeHistory:
-    """The run's probes, up to date."""
-    probed = known.setdefault(str(look.run.path), ProbeHistory(look.run.log()))
-    probed.refresh()
-    return probed
-
-
-def draw_maps(probed: dict[str, ProbeHistory], what: str, dark: bool) -> Any:
-    """The heat maps; None before anything was seen."""
+def draw_maps(probed: dict[str, ProbeHistory], quantity: str, dark: bool) -> PlotData | None:
+    """Return the heat maps as an image; None before there is a probe."""
     maps = {
-        arm: ([probe.step for probe in one.probes], grid(one.probes, what))
-        for arm, one in probed.items()
-        if one.probes
+        arm: ([probe.step for probe in log.probes], probe_grid(log.probes, quantity))
+        for arm, log in probed.items()
+        if log.probes
     }
-    return depth_figure(maps, SHOWN[what], dark) if maps else None
+    if not maps:
+        return None
+    # Given a figure, gr.Plot would draw it on the event loop: it gets the finished image instead.
+    image = encode_plot_to_base64(depth_figure(maps, UNITS[quantity], dark), "webp")
+    return PlotData(type="matplotlib", plot=image)
 
 
-def grid(probes: list[Probe], what: str) -> np.ndarray:
-    """(layers, T); NaN where there was no number."""
-    rows = [[np.nan if value is None else value for value in getattr(p, what)] for p in probes]
+def probe_grid(probes: list[Probe], quantity: str) -> np.ndarray:
+    """Return a quantity as (layers, steps), with NaN for values that are not finite."""
+    rows = [
+        [np.nan if value is None else value for value in getattr(probe, quantity)]
+        for probe in probes
+    ]
     return np.array(rows, dtype=float).T
 
 
-def lines(probed: dict[str, ProbeHistory], what: str, at: float) -> dict[str, Any] | None:
-    """The profile by depth at a share, in percent, of the steps that were seen."""
+def profile_lines(
+    probed: dict[str, ProbeHistory], quantity: str, moment: float
+) -> dict[str, Any] | None:
+    """Return log10 of a quantity by layer; moment: in percent of the steps so far."""
     rows = []
-    for arm, one in probed.items():
-        if one.probes:
-            probe = one.probes[round((len(one.probes) - 1) * at / 100)]
-            rows += [
-                [number, round(float(np.log10(max(value, LEAST))), 3), arm]
-                for number, value in enumerate(getattr(probe, what), start=1)
-                if value is not None
-            ]
-    return arm_plots.table_of(rows, ["layer", "size", "arm"]) if rows else None
+    for arm, log in probed.items():
+        if not log.probes:
+            continue
+        probe = log.probes[round((len(log.probes) - 1) * moment / 100)]
+        rows += [
+            [layer, round(float(np.log10(max(value, MIN_SIZE))), 3), arm]
+            for layer, value in enumerate(getattr(probe, quantity), start=1)
+            if value is not None
+        ]
+    return arm_plots.line_table(rows, ["layer", "size", "arm"]) if rows else None
 
 
-def conclude(known: dict[str, ProbeHistory]) -> Any:
-    """The first layer's gradient beside the last but one's, at the first step and at the last."""
-
-    def told(seen: GroupSnapshot) -> str:
-        sentences = []
-        for arm, looks in seen.looks.items():
-            probes = read_probes(known, looks[0]).probes if looks else []
-            if probes:
-                first, last = (ratio(probe) for probe in (probes[0], probes[-1]))
-                val = looks[0].view.best
-                best = f"; best validation top-1 {val.val_top1:.1%}" if val else ""
-                sentences.append(
-                    f"- {arm_plots.bold_arm(arm)}: the first layer's gradient is {first} times the "
-                    f"last convolution's at step {probes[0].step}, {last} times at step "
-                    f"{probes[-1].step}{best}."
-                )
-        return "\n".join(sentences)
-
-    return told
+def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
+    """Return how the gradient of the first layer compares with the last convolution's."""
+    sentences = []
+    for arm, log in probed.items():
+        if not log.probes:
+            continue
+        moments = " and ".join(
+            f"{ratio_text(probe)} at step {probe.step}" for probe in (log.probes[0], log.probes[-1])
+        )
+        best = snapshot.arms[arm][0].view.best
+        accuracy = f" Best validation accuracy: {best.val_top1:.1%}." if best else ""
+        sentences.append(f"- {arm_plots.bold_arm(arm)}: {moments}.{accuracy}")
+    if not sentences:
+        return ""
+    return "\n".join(
+        ["Gradient of the first layer, compared with the last convolution's:", "", *sentences]
+    )
 
 
-def ratio(probe: Probe) -> str:
-    """The first convolution's gradient over the last convolution's, in words."""
-    first, last = probe.gradients[0], probe.gradients[-2]
-    if first is None or not last:
-        return "no number of"
-    return f"{first / last:,.0f}" if first >= 100 * last else f"{first / last:.2g}"
+def ratio_text(probe: Probe) -> str:
+    """Return the ratio of both gradients: `50 times smaller`."""
+    first, last = probe.gradients[0], probe.gradients[-2]  # the last layer is the linear head
+    if not first or not last:
+        return "zero or not a number"
+    ratio = max(first, last) / min(first, last)
+    if ratio < 1.05:
+        return "equal"
+    number = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
+    return f"{number} times {'larger' if first > last else 'smaller'}"

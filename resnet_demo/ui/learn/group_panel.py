@@ -1,64 +1,90 @@
-"""A group of runs on a page: chosen, watched while it trains, stopped. All chapters share it."""
+"""The panel of a chapter that shows a group of runs: choice, status, stop button, results."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.runs.groups import Group, groups
+from resnet_demo.runs.groups import Group, group_of, groups
 from resnet_demo.runs.text import duration_text, escape_markdown
-from resnet_demo.tasks.snapshot import RunSnapshot
+from resnet_demo.tasks.snapshot import RunSnapshot, Snapshots
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 TICK_S = 2.0
-NO_RESULTS = "Nothing has run here yet: what comes out will stand here."
-Parts = dict[str, Any]  # components by name
-MAX_NAMED_ARMS = 4  # arms, in a choice of groups
+NO_RESULTS = "No results yet: they appear here once a training has started."
+MAX_NAMED_ARMS = 4  # in the choice of groups
 
 
 @dataclass(frozen=True)
 class GroupSnapshot:
-    """A group at one moment: its runs by arm, in the order of their seeds."""
+    """A group at one moment: snapshots of its runs by arm, in the order of their seeds."""
 
     group: Group
-    looks: dict[str, list[RunSnapshot]]
+    arms: dict[str, list[RunSnapshot]]
 
     @property
-    def all(self) -> list[RunSnapshot]:
-        """Every run."""
-        return [look for looks in self.looks.values() for look in looks]
+    def runs(self) -> list[RunSnapshot]:
+        """Return the snapshots of all runs."""
+        return [run for runs in self.arms.values() for run in runs]
 
     @property
     def is_live(self) -> bool:
-        """Whether anything may still change."""
-        return any(look.status.is_live for look in self.all)
+        """Return True while a run waits or trains."""
+        return any(run.status.is_live for run in self.runs)
 
-    def done(self, arm: str) -> list[RunSnapshot]:
-        """The arm's runs that are finished."""
-        return [look for look in self.looks.get(arm, []) if look.status.state == "finished"]
+    def finished(self, arm: str) -> list[RunSnapshot]:
+        """Return the finished runs of an arm."""
+        return [run for run in self.arms.get(arm, []) if run.status.state == "finished"]
 
     def pairs(self, arm: str, other: str) -> list[tuple[RunSnapshot, RunSnapshot]]:
-        """The finished runs of two arms that had the same seed."""
-        by_seed = {look.run.config().seed: look for look in self.done(other)}
-        both = [(look, by_seed.get(look.run.config().seed)) for look in self.done(arm)]
-        return [(one, two) for one, two in both if two is not None]
+        """Return the finished runs of two arms in pairs of the same seed."""
+        by_seed = {run.run.config().seed: run for run in self.finished(other)}
+        pairs = [(run, by_seed.get(run.run.config().seed)) for run in self.finished(arm)]
+        return [(first, second) for first, second in pairs if second is not None]
 
 
-def read_group(services: Services, group: Group) -> GroupSnapshot:
-    """The group as it is now. Raises DamagedError."""
-    return GroupSnapshot(
-        group,
-        {
-            arm: [services.snapshots.get_nowait(run) for run in runs if not is_damaged(run)]
+class GroupReader:
+    """Reads groups of runs and draws their results in one thread, off the event loop.
+
+    One thread, because Snapshots and its views are not thread-safe.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.snapshots = Snapshots()
+        self._executor = ThreadPoolExecutor(1, "learn")
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in the reader's thread and return its result."""
+        # Gradio keeps the current event in context variables, which a thread does not inherit.
+        call = partial(copy_context().run, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    def groups(self, kind: str) -> list[Group]:
+        """Return the groups of a kind, the newest first."""
+        return groups(self.services.runs.list(), kind)
+
+    def snapshot(self, group: Group) -> GroupSnapshot:
+        """Return the group as it is now, without runs whose config is damaged."""
+        arms = {
+            arm: [self.snapshots.get_nowait(run) for run in runs if not is_damaged(run)]
             for arm, runs in group.arms.items()
-        },
-    )
+        }
+        return GroupSnapshot(group, arms)
+
+    def snapshot_of(self, group_id: str) -> GroupSnapshot:
+        """Return the group of this id as it is now. Raises NotFoundError."""
+        return self.snapshot(group_of(self.services.runs, group_id))
 
 
 def is_damaged(run: Any) -> bool:
-    """Whether a run cannot be told of: the others still can."""
+    """Return True for a run whose config cannot be read."""
     try:
         run.config()
     except DamagedError:
@@ -66,133 +92,150 @@ def is_damaged(run: Any) -> bool:
     return False
 
 
-def group_panel(kind: str) -> Parts:
-    """Which group is shown, how it stands, the button that stops it, and a place for the rest."""
+def group_panel(kind: str) -> dict[str, Any]:
+    """Build the panel and return its components by name; results go into the last one."""
     with gr.Row(elem_classes="learn-controls"):
         choice = gr.Dropdown(
-            [], label="Shown", interactive=True, visible=False, elem_id=f"{kind}-group",
+            [],
+            label="Shown",
+            interactive=True,
+            visible=False,
+            elem_id=f"{kind}-group",
             min_width=220,
-        )  # fmt: skip
+        )
         stop = gr.Button(
-            "Stop", visible=False, variant="stop", size="sm", elem_id=f"{kind}-stop", scale=0,
+            "Stop",
+            visible=False,
+            variant="stop",
+            size="sm",
+            elem_id=f"{kind}-stop",
+            scale=0,
             min_width=90,
-        )  # fmt: skip
-    words = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-words")
+        )
+    text = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-words")
     results = gr.Column(visible=False)
-    return {"choice": choice, "stop": stop, "words": words, "results": results}
+    return {"choice": choice, "stop": stop, "text": text, "results": results}
 
 
 def watch_group(
-    services: Services,
+    reader: GroupReader,
     kind: str,
     tab: gr.Tab,
-    panel: Parts,
+    panel: dict[str, Any],
     outputs: Sequence[Any],
     draw: Callable[..., Sequence[Any]],
-    conclude: Callable[[GroupSnapshot], str] = lambda seen: "",
-    told: Sequence[Any] = (),
+    conclusion: Callable[[GroupSnapshot], str] = lambda snapshot: "",
+    controls: Sequence[Any] = (),
 ) -> None:
-    """Keep the panel and these outputs up to date while the chapter is looked at.
+    """Keep the panel and these outputs up to date while the chapter is open.
 
-    draw: the outputs' values for a group, and for what the components of `told` hold; asked only
-    when something has changed. conclude: what is to be learned from it by now, in a sentence or
-    more (Markdown).
+    draw: returns the outputs' values for a group and for the values of the controls. conclusion:
+    returns what can be learned from the group so far (Markdown). Both run in the reader's thread,
+    and only after something has changed.
     """
     timer, before = gr.Timer(TICK_S, active=False), gr.State(None)
 
-    async def on_tick(chosen: str | None, seen_before: Any, *values: Any) -> Any:
-        def drawn(seen: GroupSnapshot) -> Sequence[Any]:
-            return draw(seen, *values)
+    async def on_tick(chosen: str | None, shown_before: Any, *values: Any) -> Any:
+        def draw_results(snapshot: GroupSnapshot) -> Sequence[Any]:
+            return draw(snapshot, *values)
 
-        return panel_update(services, kind, chosen, seen_before, drawn, conclude, len(outputs))
+        args = (reader, kind, chosen, shown_before, draw_results, conclusion, len(outputs))
+        return await reader.run(panel_update, *args)
 
     gr.on(
         [tab.select, panel["choice"].change, timer.tick],
         on_tick,
-        [panel["choice"], before, *told],
+        [panel["choice"], before, *controls],
         [*panel.values(), timer, before, *outputs],
         **TICK_EVENT,
     )
-    panel["stop"].click(
-        show_errors()(lambda group: stop(services, group)), panel["choice"], None, **QUIET_EVENT
-    )
+
+    @show_errors()
+    def on_stop(group: str) -> None:
+        count = reader.services.run_groups.stop(group, reader.services.caller())
+        gr.Info(f"Stopping {count} runs. Each can be resumed on the Train tab.")
+
+    panel["stop"].click(on_stop, panel["choice"], None, **QUIET_EVENT)
 
 
 def panel_update(
-    services: Services,
+    reader: GroupReader,
     kind: str,
     chosen: str | None,
     before: Any,
     draw: Callable[[GroupSnapshot], Sequence[Any]],
-    conclude: Callable[[GroupSnapshot], str],
+    conclusion: Callable[[GroupSnapshot], str],
     count: int,
 ) -> tuple[Any, ...]:
-    """What changed: the panel's parts, the timer, what was seen, the outputs."""
+    """Return updates of the panel's parts, the timer, what is shown now, and `count` outputs.
+
+    before: what was shown; if it is the same now, every update is a skip.
+    """
     skip = gr.skip()
-    found = groups(services.runs.list(), kind)
-    labels = [(group_label(group), group.id) for group in found]
+    found = reader.groups(kind)
     if not found:
         hidden = gr.update(visible=False)
         return (hidden, hidden, NO_RESULTS, hidden, skip, None, *[skip] * count)
+    labels = [(group_label(group), group.id) for group in found]
     group = next((group for group in found if group.id == chosen), found[0])
-    seen = read_group(services, group)
-    now = [group.id, labels, [[look.status.state, look.view.offset] for look in seen.all]]
+    snapshot = reader.snapshot(group)
+    now = [group.id, labels, [[run.status.state, run.view.offset] for run in snapshot.runs]]
     if now == before:
         return (*[skip] * 6, *[skip] * count)
-    own = not group.shipped and seen.is_live
+    can_stop = not group.shipped and snapshot.is_live
     return (
         gr.update(choices=labels, value=group.id, visible=True),
-        gr.update(visible=own, interactive=own),
-        "\n\n".join(filter(None, (status_text(seen), conclude(seen)))),
+        gr.update(visible=can_stop, interactive=can_stop),
+        "\n\n".join(filter(None, (status_text(snapshot), conclusion(snapshot)))),
         gr.update(visible=True),
-        gr.Timer(active=seen.is_live),
+        gr.Timer(active=snapshot.is_live),
         now,
-        *draw(seen),
+        *draw(snapshot),
     )
 
 
 def group_label(group: Group) -> str:
-    """A group in the choice of groups."""
+    """Return the label of a group in the choice of groups."""
     many = len(group.arms) > MAX_NAMED_ARMS
-    arms = f"{len(group.arms)} arms" if many else ", ".join(group.arms)
-    return f"{arms} · came with the app" if group.shipped else f"{group.id} · {arms}"
+    arms = f"{len(group.arms)} variants" if many else ", ".join(group.arms)
+    return f"{arms} · recording" if group.shipped else f"{group.id} · {arms}"
 
 
-def status_text(seen: GroupSnapshot) -> str:
-    """How far it is, in words (Markdown)."""
-    looks, total = seen.all, len(seen.all)
-    done = [look for look in looks if look.status.state == "finished"]
-    wrong = [look for look in looks if look.status.state == "failed"]
-    told = "".join(
-        f" **{look.run.id}** failed: {escape_markdown(look.status.message)}." for look in wrong
+def status_text(snapshot: GroupSnapshot) -> str:
+    """Return how far the group is (Markdown)."""
+    runs, total = snapshot.runs, len(snapshot.runs)
+    if snapshot.group.shipped:
+        return recording_text(runs)
+    finished = sum(run.status.state == "finished" for run in runs)
+    failed = [run for run in runs if run.status.state == "failed"]
+    failures = "".join(
+        f" **{run.run.id}** failed: {escape_markdown(run.status.message)}." for run in failed
     )
-    if seen.group.shipped:
-        worked = duration_text(sum(look.view.worked() for look in looks))
-        device = next((look.view.started.device for look in looks if look.view.started), "")
-        return f"A recording, trained for {worked} in all, on {escape_markdown(device)}."
-    if not seen.is_live:
-        stopped = sum(look.status.state == "stopped" for look in looks)
+    if not snapshot.is_live:
+        stopped = sum(run.status.state == "stopped" for run in runs)
         rest = f", {stopped} stopped" if stopped else ""
-        return f"{len(done)} of {total} runs finished{rest}.{told}"
-    at = next((look for look in looks if look.status.state in ("running", "stopping")), None)
-    if at is None:
-        return f"{len(done)} of {total} runs done. The next one starts: some seconds.{told}"
-    progress = at.progress()
+        return f"{finished} of {total} runs finished{rest}.{failures}"
+    active = next((run for run in runs if run.status.state in ("running", "stopping")), None)
+    if active is None:
+        return f"{finished} of {total} runs finished. The next run is starting.{failures}"
+    number = finished + len(failed) + 1
+    return f"Run {number} of {total}, {progress_text(snapshot, active)}.{failures}"
+
+
+def recording_text(runs: Sequence[RunSnapshot]) -> str:
+    """Return how long a recorded group trained, and on what (Markdown)."""
+    seconds = sum(run.view.worked() for run in runs)
+    device = next((run.view.started.device for run in runs if run.view.started), "")
+    device = device.replace("(1 threads)", "(1 thread)")  # as older recordings have it
+    return f"A recording: {duration_text(seconds)} of training on {escape_markdown(device)}."
+
+
+def progress_text(snapshot: GroupSnapshot, run: RunSnapshot) -> str:
+    """Return the arm, the epoch and the time left of the run that trains (Markdown)."""
+    arm = next(arm for arm, runs in snapshot.arms.items() if run in runs)
+    progress = run.progress()
     left = progress["seconds_left"]
-    time_left = f", about {duration_text(left)} of it left" if left is not None else ""
+    time_left = "" if left is None else f", ≈ {duration_text(left)} left"
     return (
-        f"Run {len(done) + len(wrong) + 1} of {total}: **{escape_markdown(arm_of(seen, at))}**, "
-        f"epoch {progress['epoch']} of {progress['epochs']}{time_left}. The runs go one after the "
-        f"other.{told}"
+        f"**{escape_markdown(arm)}**: epoch {progress['epoch']} of {progress['epochs']}{time_left}"
     )
-
-
-def arm_of(seen: GroupSnapshot, look: RunSnapshot) -> str:
-    """The arm that a run belongs to."""
-    return next(arm for arm, looks in seen.looks.items() if look in looks)
-
-
-def stop(services: Services, group: str) -> None:
-    """End all that is alive of it."""
-    count = services.run_groups.stop(group, services.caller())
-    gr.Info(f"{count} runs stop; each can be resumed on the Train tab")

@@ -1,4 +1,4 @@
-"""Chapter 7: the learning rate finder, whose answer can fill the Train form."""
+"""Chapter 7: a learning rate range test, whose result can fill the Train form."""
 
 import math
 from typing import Any
@@ -18,116 +18,122 @@ from resnet_demo.ui.learn.chapter_form import (
     dataset_field,
     number_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "range"
 STEPS = 100
 COLOURS = {"range test": "#0072B2", "lowest": "#D55E00"}
-FILLED = ("peak_lr", "model", "optimizer", "batch_size", "dataset")  # knobs of the Train form
+FILLED = ("peak_lr", "model", "optimizer", "batch_size", "dataset")  # fields of the Train form
 OPTIMIZERS = TrainConfig.__dataclass_fields__["optimizer"].metadata["choices"]
 
 
-def range_chapter(services: Services, tab: gr.Tab, form: dict[str, Any], tabs: gr.Tabs) -> None:
-    """Words, the form, the plot, and the button that takes its answer to the Train form.
+def range_chapter(reader: GroupReader, tab: gr.Tab, form: dict[str, Any], tabs: gr.Tabs) -> None:
+    """Build the chapter: text and form on the left, the plot on the right.
 
-    form: the Train tab's components, by knob; tabs: those of the page.
+    form: the components of the Train form by field. tabs: of the page, to go to the Train tab.
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
             chapter_text("7-range")
-            asked = range_form(services)
+            chapter_form = range_form(reader.services)
         with gr.Column(scale=7, min_width=330):
             panel = group_panel(KIND)
             with panel["results"]:
                 plot = arm_plots.arm_plot(
-                    "range-plot", "Loss (nats) by log10 of the rate",
-                    x="rate", y="loss", color_map=COLOURS,
-                )  # fmt: skip
+                    "range-plot",
+                    "Loss by log10 of the learning rate",
+                    x="rate",
+                    y="loss",
+                    color_map=COLOURS,
+                )
                 use = gr.Button(visible=False, elem_id="range-use", size="sm")
     found = gr.State(None)
-    connect_form(services, KIND, tab, asked, arms, panel["choice"])
-    watch_group(services, KIND, tab, panel, [plot, use, found], draw, conclusion)
-    filled = [tabs, *(form[name] for name in FILLED)]
-    use.click(
-        lambda told: [gr.Tabs(selected="train"), *(told[name] for name in FILLED)],
-        found, filled, **QUIET_EVENT,
-    )  # fmt: skip
+    connect_form(reader, KIND, tab, chapter_form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, panel, [plot, use, found], draw, conclusion)
+
+    def on_use(values: dict[str, Any]) -> list[Any]:
+        return [gr.Tabs(selected="train"), *(values[name] for name in FILLED)]
+
+    use.click(on_use, found, [tabs, *(form[name] for name in FILLED)], **QUIET_EVENT)
 
 
 def range_form(services: Services) -> ChapterForm:
-    """What the answer depends on."""
+    """Build the fields that the best learning rate depends on."""
     with gr.Group():
         with gr.Row():
             model = gr.Dropdown(
-                list(MODELS), value="resnet20", label="Network", interactive=True,
-                elem_id="range-model", min_width=150,
-            )  # fmt: skip
+                list(MODELS),
+                value="resnet20",
+                label="Network",
+                interactive=True,
+                elem_id="range-model",
+                min_width=150,
+            )
             optimizer = gr.Dropdown(
-                list(OPTIMIZERS), value="sgd", label="Optimizer", interactive=True,
-                elem_id="range-optimizer", min_width=110,
-            )  # fmt: skip
+                list(OPTIMIZERS),
+                value="sgd",
+                label="Optimizer",
+                interactive=True,
+                elem_id="range-optimizer",
+                min_width=110,
+            )
         with gr.Row():
-            batch = number_field(KIND, "batch", 128, "Batch size", low=2)
+            batch_size = number_field(KIND, "batch", 128, "Batch size", low=2)
             dataset = dataset_field(services, KIND)
     return ChapterForm(
-        inputs=[model, optimizer, batch, dataset],
+        inputs=[model, optimizer, batch_size, dataset],
         dataset=dataset,
-        start=gr.Button("Find it", variant="primary", elem_id="range-start"),
+        start=gr.Button("Start the test", variant="primary", elem_id="range-start"),
     )
 
 
-def arms(model: str, optimizer: str, batch: Any, dataset: str) -> lessons.Arms:
-    """What the form asks for. Raises ConfigError."""
-    momentum = 0.6 if optimizer == "muon" else 0.9
-    return lessons.range_arms(
-        STEPS,
-        {
-            "model": model,
-            "optimizer": optimizer,
-            "batch_size": as_int(batch),
-            "dataset": dataset,
-            "momentum": momentum,
-        },
-    )
+def arms(model: str, optimizer: str, batch_size: Any, dataset: str) -> lessons.Arms:
+    """Return the one arm for the values of the form. Raises ConfigError."""
+    values = {
+        "model": model,
+        "optimizer": optimizer,
+        "batch_size": as_int(batch_size),
+        "dataset": dataset,
+        "momentum": 0.6 if optimizer == "muon" else 0.9,
+    }
+    return lessons.range_arms(STEPS, values)
 
 
-def range_result(seen: GroupSnapshot) -> RangeTest:
-    """What the group's one run has found so far."""
-    look = seen.all[0] if seen.all else None
-    return analyze_range_test([(step.lr, step.loss) for step in look.view.steps] if look else [])
+def range_result(snapshot: GroupSnapshot) -> RangeTest:
+    """Return the result so far of the group's one run."""
+    run = snapshot.runs[0] if snapshot.runs else None
+    return analyze_range_test([(step.lr, step.loss) for step in run.view.steps] if run else [])
 
 
-def draw(seen: GroupSnapshot) -> list[Any]:
-    """The plot, the button, and what it would fill in."""
-    told = range_result(seen)
+def draw(snapshot: GroupSnapshot) -> list[Any]:
+    """Return the values of plot and button, and the fields that the button fills in."""
+    result = range_result(snapshot)
     rows = [
-        [round(math.log10(rate), 4), round(loss, 4), "range test"] for rate, loss in told.points
+        [round(math.log10(rate), 4), round(loss, 4), "range test"] for rate, loss in result.points
     ]
-    if told.lowest:
-        rate, loss = told.lowest
-        top = max(loss for _, loss in told.points)
-        rows += [[round(math.log10(rate), 4), level, "lowest"] for level in (loss, top)]
-    ready = told.suggested is not None and not seen.is_live
-    knobs = None
-    if ready:
-        knobs = {**seen.all[0].run.config().to_dict(), "peak_lr": told.suggested}
-    return [
-        arm_plots.table_of(rows, ["rate", "loss", "arm"]) if rows else None,
-        gr.update(visible=ready, value=f"Use {told.suggested:g} on the Train tab" if ready else ""),
-        knobs,
-    ]
+    if result.lowest:
+        rate, loss = result.lowest
+        highest = max(loss for _, loss in result.points)
+        # A vertical line at the lowest loss.
+        rows += [[round(math.log10(rate), 4), y, "lowest"] for y in (loss, highest)]
+    table = arm_plots.line_table(rows, ["rate", "loss", "arm"]) if rows else None
+    if result.suggested is None or snapshot.is_live:
+        return [table, gr.update(visible=False, value=""), None]
+    values = {**snapshot.runs[0].run.config().to_dict(), "peak_lr": result.suggested}
+    label = f"Use {result.suggested:g} on the Train tab"
+    return [table, gr.update(visible=True, value=label), values]
 
 
-def conclusion(seen: GroupSnapshot) -> str:
-    """The rate to try, and how it was read off."""
-    told = range_result(seen)
-    if told.suggested is None:
+def conclusion(snapshot: GroupSnapshot) -> str:
+    """Return the suggested learning rate, and what it follows from."""
+    result = range_result(snapshot)
+    if result.suggested is None:
         return ""
-    rate, loss = told.lowest
-    end = " Beyond it the loss blows up." if told.diverged else ""
+    rate, loss = result.lowest
+    diverged = " Above that rate the loss diverges." if result.diverged else ""
     return (
-        f"The smoothed loss is lowest, {loss:.3f} nats, at a learning rate of {rate:.3g}.{end} A "
-        f"tenth of that is a rate to train with: **{told.suggested:g}**. It is a start, not the "
-        f"best one: that is what validation is for."
+        f"The smoothed loss is lowest ({loss:.3f}) at a learning rate of {rate:.3g}.{diverged} "
+        f"A tenth of it is a good start: **{result.suggested:g}**. To find the best rate, compare "
+        f"a few by validation accuracy."
     )

@@ -1,4 +1,4 @@
-"""Chapter 6: branches made weaker and blocks left out of a trained network, and what is left."""
+"""Chapter 6: weaken or remove blocks of a trained network and measure its accuracy."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,227 +11,243 @@ from resnet_demo.models.description import describe
 from resnet_demo.runs.groups import groups
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate.tab import run_choices
-from resnet_demo.ui.learn.arm_plots import arm_plot, legend_of, table_of
+from resnet_demo.ui.learn.arm_plots import arm_plot, legend, line_table
 from resnet_demo.ui.learn.block import part_label
 from resnet_demo.ui.learn.chapter_form import chapter_text
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
-if TYPE_CHECKING:  # torch, which the page must not wait for
+if TYPE_CHECKING:  # needs torch, which the app does not load at start
     from resnet_demo.learn.surgery import SurgeryEvaluator, SurgeryScore
 
-COLOURS = {"strength tried": "#0072B2", "guessing": "#808080", "left out": "#0072B2"}
-KEPT = 2  # patients in memory: one network and its images each
-WAIT = "Loading the network: the first time this takes some seconds …"
-NO_RUN = "No trained network yet: train one on the Train tab, `resnet20` and `plain20` say."
-WORKING = {"show_progress": "minimal", "api_visibility": "private", "trigger_mode": "always_last"}
+COLOURS = {"strength tried": "#0072B2", "chance": "#808080", "removed": "#0072B2"}
+CACHED = 2  # networks in memory, each with its images
+LOADING_TEXT = "Loading the network, a few seconds…"
+NO_RUN = "No trained network yet. Train `resnet20` and `plain20` on the Train tab."
+WORKING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
 
 
 def surgery_chapter(services: Services, tab: gr.Tab) -> None:
-    """Words, the choice of a run, strength and blocks, what came out."""
+    """Build the chapter: text and controls on the left, results on the right, recordings below."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=330):
             chapter_text("6-surgery")
             run, strength, dropped = surgery_form()
         with gr.Column(scale=7, min_width=330):
-            words, plot, each, bars = surgery_results()
+            text, plot, each, bars = surgery_results()
     recorded = recorded_results()
     tab.select(lambda: show_recordings(services), None, recorded, **QUIET_EVENT)
     tried = gr.State({})
-    patients = lru_cache(KEPT)(lambda run_id, weights: load_patient(services, run_id))
+    evaluators = lru_cache(CACHED)(lambda run_id, weights: load_evaluator(services, run_id))
 
-    def patient_of(run_id: str) -> "SurgeryEvaluator":
-        return patients(run_id, describe(services.runs.get(run_id).path)["sha256"])
+    def evaluator_of(run_id: str) -> "SurgeryEvaluator":
+        # The checksum is part of the key, because a run that trains changes its weights.
+        return evaluators(run_id, describe(services.runs.get(run_id).path)["sha256"])
 
     def on_run(run_id: str | None) -> list[Any]:
-        return open_run(patient_of, run_id)
+        return open_run(evaluator_of, run_id)
 
     @show_errors()
     def on_change(run_id: str | None, by: float, out: list[str], before: dict) -> list[Any]:
-        return apply_edit(patient_of, run_id, by, out, before)
+        return apply_edit(evaluator_of, run_id, by, out, before)
 
     @show_errors()
     def on_each(run_id: str | None) -> dict[str, Any]:
-        return drop_each(patient_of, run_id)
+        return drop_each(evaluator_of, run_id)
 
-    tab.select(
-        lambda chosen: run_choices(services, chosen),
-        run, run, **QUIET_EVENT,
-    )  # fmt: skip
-    gr.on(
-        [tab.select, run.change], on_run, run, [dropped, words, plot, bars, tried, strength],
-        **WORKING,
-    )  # fmt: skip
-    gr.on(
-        [strength.release, strength.input, dropped.input], on_change,
-        [run, strength, dropped, tried], [words, plot, tried], **WORKING,
-    )  # fmt: skip
+    def on_select(chosen: str | None) -> dict[str, Any]:
+        return run_choices(services, chosen)
+
+    tab.select(on_select, run, run, **QUIET_EVENT)
+    opened = [dropped, text, plot, bars, tried, strength]
+    gr.on([tab.select, run.change], on_run, run, opened, **WORKING)
+    edits = [strength.release, strength.input, dropped.input]
+    gr.on(edits, on_change, [run, strength, dropped, tried], [text, plot, tried], **WORKING)
     each.click(on_each, run, bars, **WORKING)
 
 
 def surgery_form() -> list[Any]:
-    """Whom to operate on, and how."""
-    return [
-        gr.Dropdown([], label="Run", interactive=True, elem_id="surgery-run"),
-        gr.Slider(
-            0, 2, value=1, step=0.05, label="Strength of every branch", interactive=True,
-            info="1 is as it was trained; at 0 only the shortcuts are left",
-            elem_id="surgery-strength",
-        ),
-        gr.CheckboxGroup(
-            [], label="Leave out whole blocks", interactive=True, elem_id="surgery-dropped"
-        ),
-    ]  # fmt: skip
+    """Build the choices of run, strength and removed blocks."""
+    run = gr.Dropdown([], label="Run", interactive=True, elem_id="surgery-run")
+    strength = gr.Slider(
+        0,
+        2,
+        value=1,
+        step=0.05,
+        label="Strength of every residual branch",
+        info="1 = as trained, 0 = shortcuts only",
+        interactive=True,
+        elem_id="surgery-strength",
+    )
+    dropped = gr.CheckboxGroup(
+        [], label="Remove whole blocks", interactive=True, elem_id="surgery-dropped"
+    )
+    return [run, strength, dropped]
 
 
 def surgery_results() -> list[Any]:
-    """Words, accuracy by strength, and what each block alone is worth."""
-    words = gr.Markdown(WAIT, elem_id="surgery-words")
+    """Build text, plot of accuracy by strength, and the button and bars for single blocks."""
+    text = gr.Markdown(LOADING_TEXT, elem_id="surgery-words")
     plot = arm_plot(
-        "surgery-plot", "Test top-1 (%) at strengths tried",
-        x="strength", color="what", color_map=COLOURS,
-    )  # fmt: skip
-    each = gr.Button("Leave out each block, one at a time", elem_id="surgery-each", size="sm")
+        "surgery-plot",
+        "Test accuracy (%) by strength",
+        x="strength",
+        color="what",
+        color_map=COLOURS,
+    )
+    each = gr.Button("Remove each block in turn", elem_id="surgery-each", size="sm")
     bars = gr.BarPlot(
-        x="block", y="top-1", color="what", color_map=COLOURS, colors_in_legend=[],
-        color_title=" ", y_title=" ", x_title=" ", height=280, visible=False, sort=None,
-        title="Test top-1 (%) without that block", elem_id="surgery-bars",
-    )  # fmt: skip
-    return [words, plot, each, bars]
+        x="block",
+        y="top-1",
+        color="what",
+        color_map=COLOURS,
+        colors_in_legend=[],
+        color_title=" ",
+        x_title=" ",
+        y_title=" ",
+        height=280,
+        visible=False,
+        sort=None,
+        title="Test accuracy (%) without that block",
+        elem_id="surgery-bars",
+    )
+    return [text, plot, each, bars]
 
 
 def recorded_results() -> list[Any]:
-    """What came of operating on the networks of the recorded duel: words, legend, both plots."""
+    """Build the results of the recorded networks: box, text, legend and two plots."""
     with gr.Column(visible=False) as box:
-        words = gr.Markdown(elem_id="surgery-recorded")
-        legend = gr.HTML(elem_classes="learn-legend", padding=False)
+        text = gr.Markdown(elem_id="surgery-recorded")
+        legend_html = gr.HTML(elem_classes="learn-legend", padding=False)
         with gr.Row():
-            strengths = arm_plot(
-                "surgery-recorded-strengths", "Test top-1 (%) by strength", x="strength"
-            )
-            blocks = arm_plot(
-                "surgery-recorded-blocks", "Test top-1 (%) without one block", x="block"
-            )
-    return [box, words, legend, strengths, blocks]
+            title = "Test accuracy (%) by strength"
+            strengths = arm_plot("surgery-recorded-strengths", title, x="strength")
+            title = "Test accuracy (%) without one block"
+            blocks = arm_plot("surgery-recorded-blocks", title, x="block")
+    return [box, text, legend_html, strengths, blocks]
 
 
 def show_recordings(services: Services) -> list[Any]:
-    """Those outputs; hidden where no recording came with the app."""
-    shipped = [group for group in groups(services.runs.list(), "duel") if group.shipped]
+    """Return the values of `recorded_results`, hidden without a recording."""
     charts = {
         arm: chart
-        for group in shipped
+        for group in groups(services.runs.list(), "duel")
+        if group.shipped
         for arm, runs in group.arms.items()
         if (chart := read_surgery_chart(runs[0]))
     }
     if not charts:
         return [gr.update(visible=False), "", "", None, None]
     n = min(chart["n"] for chart in charts.values())
-    words = f"### Recorded\nNetworks of the recorded duel, on {n} or more test images each."
-    rows = {
-        name: [
-            [x if name == "strengths" else number, round(100 * top1, 2), arm]
-            for arm, chart in charts.items()
-            for number, (x, top1) in enumerate(chart[name], start=1)
-        ]
-        for name in ("strengths", "blocks")
-    }
+    text = f"### Recording\nThe networks of the recorded duel, on at least {n} test images each."
+    strengths = [
+        [strength, round(100 * top1, 2), arm]
+        for arm, chart in charts.items()
+        for strength, top1 in chart["strengths"]
+    ]
+    blocks = [
+        [number, round(100 * top1, 2), arm]
+        for arm, chart in charts.items()
+        for number, (_, top1) in enumerate(chart["blocks"], start=1)
+    ]
     return [
         gr.update(visible=True),
-        words,
-        legend_of(charts),
-        table_of(rows["strengths"], ["strength", "top-1", "arm"]),
-        table_of(rows["blocks"], ["block", "top-1", "arm"]),
+        text,
+        legend(charts),
+        line_table(strengths, ["strength", "top-1", "arm"]),
+        line_table(blocks, ["block", "top-1", "arm"]),
     ]
 
 
-def load_patient(services: Services, run_id: str) -> "SurgeryEvaluator":
-    """Load the run's network and its images. Raises DemoError."""
+def load_evaluator(services: Services, run_id: str) -> "SurgeryEvaluator":
+    """Load the run's network and its test images. Raises DemoError."""
     from resnet_demo.learn.surgery import SurgeryEvaluator
 
     return SurgeryEvaluator.of(services.classifier(run_id), services.datasets)
 
 
-def open_run(patient_of: Any, run_id: str | None) -> list[Any]:
-    """A run was chosen: its blocks, and how it does untouched. What cannot be is said."""
-    hidden, none = gr.update(visible=False, value=None), gr.update(choices=[], value=[])
+def open_run(evaluator_of: Any, run_id: str | None) -> list[Any]:
+    """Return the blocks and the unchanged accuracy of a run; a failure becomes a text."""
+    hidden, no_blocks = gr.update(visible=False, value=None), gr.update(choices=[], value=[])
     if not run_id:
-        return [none, NO_RUN, None, hidden, {}, gr.skip()]
+        return [no_blocks, NO_RUN, None, hidden, {}, gr.skip()]
     try:
-        patient = patient_of(run_id)
-        outcome = patient.score()
+        evaluator = evaluator_of(run_id)
+        outcome = evaluator.score()
     except DemoError as error:
-        return [none, f"⚠ {escape_markdown(str(error))}.", None, hidden, {}, gr.skip()]
-    blocks = [(block_label(name), name) for name in patient.blocks]
+        text = f"⚠ {escape_markdown(str(error))}."
+        return [no_blocks, text, None, hidden, {}, gr.skip()]
+    blocks = [(block_label(name), name) for name in evaluator.blocks]
     tried = {1.0: 100 * outcome.top1}
     return [
-        gr.update(choices=blocks, value=[]), outcome_text(patient, outcome, 1.0, []),
-        accuracy_plot(patient, tried), hidden, tried, 1.0,
-    ]  # fmt: skip
+        gr.update(choices=blocks, value=[]),
+        outcome_text(evaluator, outcome, 1.0, []),
+        accuracy_plot(evaluator, tried),
+        hidden,
+        tried,
+        1.0,
+    ]
 
 
 def apply_edit(
-    patient_of: Any, run_id: str | None, strength: float, dropped: list[str], before: dict
+    evaluator_of: Any, run_id: str | None, strength: float, dropped: list[str], before: dict
 ) -> list[Any]:
-    """After a change: the words, the plot, and what was tried. Raises DemoError."""
+    """Return text, plot, and the strengths tried, after a change. Raises DemoError."""
     if not run_id:
         return [NO_RUN, None, {}]
-    patient = patient_of(run_id)
-    outcome = patient.score(strength, dropped)
+    evaluator = evaluator_of(run_id)
+    outcome = evaluator.score(strength, dropped)
     tried = dict(before)
     if not dropped:
         tried[float(strength)] = 100 * outcome.top1
-    return [outcome_text(patient, outcome, strength, dropped), accuracy_plot(patient, tried), tried]
+    text = outcome_text(evaluator, outcome, strength, dropped)
+    return [text, accuracy_plot(evaluator, tried), tried]
 
 
-def drop_each(patient_of: Any, run_id: str | None) -> dict[str, Any]:
-    """Each block left out alone, as bars. Raises DemoError."""
+def drop_each(evaluator_of: Any, run_id: str | None) -> dict[str, Any]:
+    """Return the accuracy without each single block, as bars. Raises DemoError."""
     if not run_id:
         return gr.update(visible=False)
     rows = [
-        [block_label(name), round(100 * outcome.top1, 2), "left out"]
-        for name, outcome in patient_of(run_id).scores_without_each_block()
+        [block_label(name), round(100 * outcome.top1, 2), "removed"]
+        for name, outcome in evaluator_of(run_id).scores_without_each_block()
     ]
-    return gr.update(value=bar_table(rows), visible=True)
-
-
-def bar_table(rows: list[list[Any]]) -> dict[str, Any]:
-    """Rows as gr.BarPlot takes them."""
-    return {
-        "columns": ["block", "top-1", "what"], "data": rows, "mark": "bar",
+    table = {
+        "columns": ["block", "top-1", "what"],
+        "data": rows,
         "datatypes": {"block": "nominal", "top-1": "quantitative", "what": "nominal"},
-    }  # fmt: skip
+        "mark": "bar",
+    }
+    return gr.update(value=table, visible=True)
 
 
 def outcome_text(
-    patient: "SurgeryEvaluator", outcome: "SurgeryScore", strength: float, dropped: list[str]
+    evaluator: "SurgeryEvaluator", outcome: "SurgeryScore", strength: float, dropped: list[str]
 ) -> str:
-    """What came out, in words (Markdown)."""
+    """Return the accuracy after a change (Markdown)."""
     low, high = outcome.interval
-    what = [f"every branch at {strength:g}"] if strength != 1 else []
+    changes = [f"all branches at {strength:g}"] if strength != 1 else []
     if dropped:
-        what.append(f"{len(dropped)} of {len(patient.blocks)} blocks left out")
-    how = f"With {' and '.join(what)}" if what else "Untouched"
-    name = escape_markdown(patient.classifier.saved.network["name"])
+        changes.append(f"{len(dropped)} of {len(evaluator.blocks)} blocks removed")
+    change = f"With {' and '.join(changes)}" if changes else "Unchanged"
+    name = escape_markdown(evaluator.classifier.saved.network["name"])
+    chance = 1 / len(evaluator.classifier.saved.classes)
     return (
-        f"{how}, {name} gets **{outcome.top1:.1%}** of {outcome.n} test images right "
-        f"(95% interval {low:.1%} to {high:.1%}). Guessing gets "
-        f"{1 / len(patient.classifier.saved.classes):.0%}."
+        f"{change}, {name} classifies **{outcome.top1:.1%}** of {outcome.n} test images correctly "
+        f"(95% interval {low:.1%} to {high:.1%}). Chance: {chance:.0%}."
     )
 
 
-def accuracy_plot(patient: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
-    """Accuracy by strength, and the line of guessing."""
-    guess = 100 / len(patient.classifier.saved.classes)
-    rows = [
-        [float(by), round(top1, 2), "strength tried"]
-        for by, top1 in sorted((float(by), top1) for by, top1 in tried.items())
-    ]
-    rows += [[by, guess, "guessing"] for by in (0.0, 2.0)]
-    return table_of(rows, ["strength", "top-1", "what"])
+def accuracy_plot(evaluator: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
+    """Return accuracy by strength, with the line of chance."""
+    chance = 100 / len(evaluator.classifier.saved.classes)
+    by_strength = sorted((float(strength), top1) for strength, top1 in tried.items())
+    rows = [[strength, round(top1, 2), "strength tried"] for strength, top1 in by_strength]
+    rows += [[strength, chance, "chance"] for strength in (0.0, 2.0)]
+    return line_table(rows, ["strength", "top-1", "what"])
 
 
 def block_label(name: str) -> str:
-    """`stages.1.0` and `stage2.1`: the stage from 1, and which block of it."""
+    """Return the label of a block: `stages.1.0` and `stage2.1` are stage 2, block 1."""
     stage, _, block = name.rpartition(".")
     number = int(block) + (1 if stage.startswith("stages.") else 0)
     return f"{part_label(stage)}, block {number}"

@@ -1,4 +1,4 @@
-"""The recordings that come with the app, and what the chapters say of them: the same numbers."""
+"""The recordings that come with the app, and the chapters' texts: both have the same numbers."""
 
 import re
 from dataclasses import replace
@@ -20,7 +20,7 @@ from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.ui.learn import bugs, vgg
 from resnet_demo.ui.learn.bugs import differences, slowdowns
 from resnet_demo.ui.learn.chapter_form import TEXTS
-from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_label
+from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_label, recording_text
 
 SHIPPED = Runs(Paths(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
@@ -41,22 +41,21 @@ def arms_of(kind):
     return {arm: runs[0] for arm, runs in group_of(kind).arms.items()}
 
 
-def seen_of(kind):
-    """As the chapter sees it."""
-    group, watcher = group_of(kind), Snapshots()
-    return GroupSnapshot(
-        group, {arm: [*map(watcher.get, runs)] for arm, runs in group.arms.items()}
-    )
+def snapshot_of(kind):
+    """Return the recorded group as its chapter reads it."""
+    group, snapshots = group_of(kind), Snapshots()
+    arms = {arm: [snapshots.get(run) for run in runs] for arm, runs in group.arms.items()}
+    return GroupSnapshot(group, arms)
 
 
-def words_of(name):
-    """What a chapter says of its recording."""
+def recording_part(name):
+    """Return the part of a chapter's text that is about its recording."""
     text = (TEXTS / f"{name}.md").read_text("utf-8")
     return text[text.index("**The recording**") :]
 
 
 @pytest.mark.parametrize("run", RECORDINGS, ids=lambda run: run.id)
-def test_a_recording_is_a_whole_run_without_its_weights(run):
+def test_a_recording_is_a_complete_run_without_its_weights(run):
     view = view_of(run)
     assert isinstance(view.ended, Finished)
     assert len(view.epochs) == run.config().epochs
@@ -65,90 +64,96 @@ def test_a_recording_is_a_whole_run_without_its_weights(run):
     assert names == {"config.json", "events.jsonl", "group.json", "status.json"}
 
 
-def test_what_is_said_of_the_gradients_is_what_was_logged():
-    said, spreads = words_of("3-gradient"), {}
+def test_the_text_on_gradients_has_the_numbers_of_the_log():
+    text, spreads = recording_part("3-gradient"), {}
     for arm, run in arms_of("gradient").items():
         probed = ProbeHistory(run.log())
         probed.refresh()
         first, last = (probe.gradients[:-1] for probe in (probed.probes[0], probed.probes[-1]))
         spreads[arm] = max(last) / min(last)
-        assert f"{view_of(run).best.val_top1:.1%}".replace("%", " %") in said
+        assert f"{view_of(run).best.val_top1:.1%}".replace("%", " %") in text
         assert len(first) == 55
         if arm == "plain":
-            assert f"{round(first[0] / first[-1], -2):,.0f} times" in said
-    assert f"{round(spreads['plain without BatchNorm'], -2):,.0f} times" in said
+            assert f"{round(first[0] / first[-1], -2):,.0f} times *larger*" in text
+    assert f"{round(spreads['plain without BatchNorm'], -2):,.0f} times the smallest" in text
     assert 54 < spreads["plain"] < 55
-    assert "further apart than 55 times" in said
+    assert "differ by more than 55 times" in text
     assert 4 < spreads["residual"] < 5
-    assert "at most 5 times" in said
+    assert "at most 5 times" in text
 
 
-def test_what_is_said_of_the_duel_is_what_was_logged():
-    said, arms = words_of("2-duel"), arms_of("duel")
+def test_the_text_on_the_duel_has_the_numbers_of_the_log():
+    text, arms = recording_part("2-duel"), arms_of("duel")
     assert [*arms] == ["plain20", "plain56", "resnet20", "resnet56"]
     ends = {arm: view_of(run).epochs[-1] for arm, run in arms.items()}
     configs = [replace(run.config(), model="resnet20") for run in arms.values()]
     assert all(config == configs[0] for config in configs)  # only the network differs
-    assert all(end.step == 1408 and "1,408" in said for end in ends.values())
+    assert all(end.step == 1408 and "1,408" in text for end in ends.values())
     for kind in ("plain", "resnet"):
         shallow, deep = (f"{ends[f'{kind}{depth}'].train_loss:.2f}" for depth in (20, 56))
-        assert f"from {shallow} to {deep}" in said
+        assert f"from {shallow} to {deep}" in text
     assert ends["plain56"].train_loss > ends["plain20"].train_loss + 0.5
 
 
-def test_a_recording_of_many_arms_is_named_by_their_number():
-    assert group_label(group_of("bugs")) == "8 arms · came with the app"
-    assert group_label(group_of("vgg")) == "resnet18, vgg16 · came with the app"
+def test_a_recording_of_many_arms_is_labelled_by_their_number():
+    assert group_label(group_of("bugs")) == "8 variants · recording"
+    assert group_label(group_of("vgg")) == "resnet18, vgg16 · recording"
 
 
-def test_what_is_said_of_vgg_is_what_was_logged():
-    said, seen = words_of("4-vgg"), seen_of("vgg")
-    for arm, top1, minutes, *_ in vgg.table_rows(seen):
-        assert f"{float(top1.rstrip('%')):.1f} % in {minutes.removesuffix(' min')}" in said, arm
-        assert f"{count(arm).macs / 1e6:.0f}" in said
+@pytest.mark.parametrize("kind", ["duel", "gradient", "vgg", "bugs"])
+def test_the_device_of_a_recording_is_one_thread(kind):
+    text = recording_text(snapshot_of(kind).runs)
+    assert text.startswith("A recording: ")
+    assert text.endswith("of training on cpu (1 thread).")
+
+
+def test_the_text_on_vgg_has_the_numbers_of_the_log():
+    text, snapshot = recording_part("4-vgg"), snapshot_of("vgg")
+    for arm, top1, minutes, *_ in vgg.table_rows(snapshot):
+        assert f"{float(top1.rstrip('%')):.1f} % in {minutes.removesuffix(' min')}" in text, arm
+        assert f"{count(arm).macs / 1e6:.0f}" in text
     configs = [replace(run.config(), model="vgg16") for run in arms_of("vgg").values()]
     assert configs[0] == configs[1]
     assert (configs[0].train_images, configs[0].peak_lr) == (5000, 0.02)
-    assert all(look.view.epochs[-1].step == 160 for look in seen.all)
+    assert all(run.view.epochs[-1].step == 160 for run in snapshot.runs)
 
 
-def test_what_is_said_of_the_bugs_is_what_was_logged():
-    said, seen = words_of("5-bugs"), seen_of("bugs")
-    assert bugs.conclusion(seen) == (
-        "Without a switch: validation top-1 42.60%, the mean of 3 runs. "
-        "Clear of chance: showing 32 pixels as 64."
+def test_the_text_on_bugs_has_the_numbers_of_the_log():
+    text, snapshot = recording_part("5-bugs"), snapshot_of("bugs")
+    assert bugs.conclusion(snapshot) == (
+        "Without a switch: validation accuracy 42.60%, the mean of 3 runs. "
+        f"Clear effect: {BUGS['upsampling'][0]}."
     )
-    assert "42.6 % are right" in said
-    pairs = {arm: seen.pairs(arm, BASELINE_ARM) for arm in BUGS}
-    assert all(len(three) == 3 for three in pairs.values())
+    assert "the accuracy is 42.6 %" in text
+    pairs = {arm: snapshot.pairs(arm, BASELINE_ARM) for arm in BUGS}
+    assert all(len(seeds) == 3 for seeds in pairs.values())
     points = {
         arm: paired_effect([100 * d for d in differences(pairs[arm], "val_top1")]) for arm in BUGS
     }
     longer = {arm: paired_effect(slowdowns(pairs[arm])).mean for arm in BUGS}
-    assert f"costs {-points['upsampling'].mean:.1f} points" in said
-    assert f"{1 + longer['upsampling']:.1f} times as long" in said
+    assert f"costs {-points['upsampling'].mean:.1f} points" in text
+    assert f"{1 + longer['upsampling']:.1f} times as long" in text
     for arm in ("garbage", "last batch"):
-        assert (
-            differences(pairs[arm], "val_top1") == differences(pairs[arm], "val_loss") == [0, 0, 0]
-        )
-    assert f"{longer['garbage']:.0%} more".replace("%", " %") in said
-    off = differences(pairs["last batch"], "train_loss")
-    assert f"by {min(off):.2f} to {max(off):.2f} nats" in said
+        assert differences(pairs[arm], "val_top1") == [0, 0, 0]
+        assert differences(pairs[arm], "val_loss") == [0, 0, 0]
+    assert f"{longer['garbage']:.0%} more".replace("%", " %") in text
+    errors = differences(pairs["last batch"], "train_loss")
+    assert f"by {min(errors):.2f} to {max(errors):.2f}" in text
     others = set(BUGS) - {"upsampling", "garbage", "last batch"}
     widths = [points[arm].high - points[arm].low for arm in others]
-    assert f"{min(widths):.0f} to {max(widths):.0f} points wide" in said
+    assert f"{min(widths):.0f} to {max(widths):.0f} points wide" in text
 
 
-def test_what_is_said_of_the_operations_is_what_was_measured():
-    said = words_of("6-surgery")
+def test_the_text_on_surgery_has_the_numbers_that_were_measured():
+    text = recording_part("6-surgery")
     for arm, run in arms_of("duel").items():
         chart = read_surgery_chart(run)
         whole, blocks = dict(chart["strengths"])[1.0], [top1 for _, top1 in chart["blocks"]]
-        assert f"n {chart['n']} " in said  # on so many images
+        assert re.search(rf"\b[Oo]n {chart['n']} (test )?images", text)
         worst, middle, best = (f"{100 * f(blocks):.1f}" for f in (min, median, max))
-        told = {
+        result = {
             "plain20": f"{best} % at best",
             "resnet20": f"between {worst} and {best} %",
         }.get(arm, f"{middle} %")
-        assert re.search(f"`{arm}` (falls )?from {100 * whole:.1f} % to {told}", said), arm
+        assert re.search(f"`{arm}` (falls )?from {100 * whole:.1f} % to {result}", text), arm
     assert len(blocks) == 27  # of resnet56, the last
