@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from resnet_demo.errors import DiskFullError
 
-Mark = tuple[int, int] | None
+FileVersion = tuple[int, int] | None
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none for this user, none for this file
 
 
@@ -33,7 +33,7 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
 
 
 @contextmanager
-def full_told(folder: Path, needed: int, what: str) -> Iterator[None]:
+def reporting_disk_full(folder: Path, needed: int, what: str) -> Iterator[None]:
     """A disk that runs full within is told as DiskFullError; any other OSError goes through.
 
     needed: bytes, for what, in words.
@@ -61,7 +61,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def mark(path: Path) -> Mark:
+def file_version(path: Path) -> FileVersion:
     """Differs as soon as a file was replaced or a folder has other entries; None: not there.
 
     Cheaper to ask than a file is to read.

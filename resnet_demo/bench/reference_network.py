@@ -5,7 +5,7 @@ Of cifar10-fast's shape (David Page, 2018), with the pools right after the convo
 
 from torch import Tensor, nn
 
-from resnet_demo.models.layers import Layers, Network, he_init
+from resnet_demo.models.layers import LayerOptions, Network, he_init
 
 WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three pools
 
@@ -13,7 +13,7 @@ WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three poo
 class Residual(nn.Module):
     """x plus two convolutions of it. (B, C, H, W) -> (B, C, H, W)"""
 
-    def __init__(self, channels: int, layers: Layers) -> None:
+    def __init__(self, channels: int, layers: LayerOptions) -> None:
         super().__init__()
         self.conv1 = conv_norm(channels, channels, layers)
         self.conv2 = conv_norm(channels, channels, layers)
@@ -28,7 +28,7 @@ class ReferenceNetwork(Network):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        layers, (first, second, third, fourth) = Layers(), WIDTHS
+        layers, (first, second, third, fourth) = LayerOptions(), WIDTHS
         self.body = nn.Sequential(
             conv_norm(3, first, layers),
             conv_norm(first, second, layers, pool=True),
@@ -49,7 +49,7 @@ class ReferenceNetwork(Network):
         return self.head(self.features(x).mean(dim=(2, 3)))
 
 
-def conv_norm(c_in: int, c_out: int, layers: Layers, pool: bool = False) -> nn.Sequential:
+def conv_norm(c_in: int, c_out: int, layers: LayerOptions, pool: bool = False) -> nn.Sequential:
     """3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W), or halved by a pool.
 
     The rate of this very order of layers is what REFERENCE_RATE was measured with.

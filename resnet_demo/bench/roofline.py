@@ -18,7 +18,7 @@ from resnet_demo.bench.loops import ProductLoop, begin_training
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets, check_data
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.models.device import device_name, pick_device, pick_precision
 from resnet_demo.training.fit import train_step
 from resnet_demo.training.speed import synchronizer
@@ -121,7 +121,9 @@ def share(training: Training, best: dict[str, Any], seconds: float) -> dict[str,
     config, wait = training.config, synchronizer(training.device)
     rate = measure_interleaved({"own": ProductLoop(training)}, 1, seconds, wait=wait)["own"][0]
     classes = len(training.batches.classes)
-    macs = count(config.model, classes, config.image_size, config.stem, config.batch_norm).macs
+    macs = model_counts(
+        config.model, classes, config.image_size, config.stem, config.batch_norm
+    ).macs
     flop_per_s = rate * STEP_PER_FORWARD * FLOP_PER_MAC * macs
     return {
         **conditions(training),

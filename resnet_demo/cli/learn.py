@@ -70,15 +70,15 @@ def add(verbs: Any) -> None:
 
 def run_learn(args: argparse.Namespace, paths: Paths) -> int:
     """Train the runs one after the other; a stop ends all, and `learn resume` continues them."""
-    from resnet_demo.runs.groups import group_of
+    from resnet_demo.runs.groups import get_group
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.run_groups import RunGroups
 
     launcher = Launcher(paths)
     if args.what == "resume":
-        return resume(launcher, group_of(launcher.runs, args.group), args)
+        return resume(launcher, get_group(launcher.runs, args.group), args)
     if args.what == "record":
-        return record_group(launcher, group_of(launcher.runs, args.group), args)
+        return record_group(launcher, get_group(launcher.runs, args.group), args)
     name, made = RunGroups(launcher).make(args.what, lesson_arms(args))
     print_result({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", args.json)
     return train_all(launcher, made, args.json)

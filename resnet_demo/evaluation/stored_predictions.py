@@ -17,8 +17,8 @@ from torch import Tensor
 from resnet_demo.errors import DamagedError
 from resnet_demo.evaluation.metrics import score
 from resnet_demo.files import write_atomically
-from resnet_demo.models.description import DESCRIPTION, predictions_sha256, read_whole
-from resnet_demo.models.saved import Saved
+from resnet_demo.models.description import DESCRIPTION, predictions_sha256, read_required
+from resnet_demo.models.saved import SavedModel
 
 SAME_LOSS = 1e-4  # nats; finer than anybody is told
 
@@ -61,13 +61,15 @@ def write_predictions(
     return {"split": split, "dataset": dataset, "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def read_predictions(folder: Path, saved: Saved, split: str, dataset: str) -> tuple[Tensor, Tensor]:
+def read_predictions(
+    folder: Path, saved: SavedModel, split: str, dataset: str
+) -> tuple[Tensor, Tensor]:
     """Logits (N, C) float32, each row's largest 0 or all as they were; labels (N,) int64.
 
     For a split and a dataset of which model.json tells. Raises DamagedError.
     """
     path = predictions_path(folder, split)
-    digest = hashlib.sha256(read_whole(path)).hexdigest()
+    digest = hashlib.sha256(read_required(path)).hexdigest()
     if digest != predictions_sha256(saved.metrics, split, dataset):
         raise damaged(path, f"it is not the file that {DESCRIPTION} describes (its sha256 differs)")
     with safe_open(path, "pt") as file:

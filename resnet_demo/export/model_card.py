@@ -105,7 +105,7 @@ def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",
         "machine": f"{started.device}, arithmetic in {started.precision}",
-        "time": duration_text(view.worked()),
+        "time": duration_text(view.total_seconds()),
         "program": f"version {started.version}",
     }
     return table("what", "", rows)

@@ -20,7 +20,7 @@ from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
-from resnet_demo.models.saved import Saved, load_model, save_model
+from resnet_demo.models.saved import SavedModel, load_model, save_model
 from resnet_demo.runs.store import Run, check_run_id
 from resnet_demo.runs.text import bytes_text
 from resnet_demo.runs.view import RunView
@@ -114,7 +114,7 @@ def threshold(half: Classifier, datasets: Datasets, name: str) -> dict[str, Any]
     return {"outside": outside} if outside else {}
 
 
-def save_half(folder: Path, saved: Saved, metrics: Mapping[str, Any]) -> int:
+def save_half(folder: Path, saved: SavedModel, metrics: Mapping[str, Any]) -> int:
     """Write the network with its numbers in float16, but not its counters; the weights' bytes."""
     save_model(
         folder,

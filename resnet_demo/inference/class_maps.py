@@ -14,7 +14,7 @@ from resnet_demo.inference.feature_maps import record_outputs
 from resnet_demo.inference.heatmaps import heatmap, place_on_picture
 from resnet_demo.inference.predict import model_mode
 from resnet_demo.models.layers import Network
-from resnet_demo.models.saved import Saved
+from resnet_demo.models.saved import SavedModel
 
 MIN_MAP_SIDE = 3  # pixels; a smaller map hardly locates anything
 MAX_SIDE = 1024  # pixels; a larger picture is reduced before it is shown with its heat
@@ -34,7 +34,7 @@ class ClassMap:
 
 
 def map_classes(
-    saved: Saved, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
+    saved: SavedModel, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
 ) -> list[ClassMap]:
     """Return a map for each label, from one forward pass.
 
@@ -51,7 +51,7 @@ def map_classes(
     return [ClassMap(picture, heat, numbers) for heat, numbers in zip(heats, coarse, strict=True)]
 
 
-def class_index(saved: Saved, label: str) -> int:
+def class_index(saved: SavedModel, label: str) -> int:
     """Return a class's index. Raises ConfigError for an unknown label."""
     if label not in saved.classes:
         raise ConfigError.rule("label", f"one of {', '.join(saved.classes)}", label)

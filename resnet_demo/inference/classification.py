@@ -11,7 +11,7 @@ from torch import Tensor
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.inference.ood import energy
-from resnet_demo.models.saved import Saved
+from resnet_demo.models.saved import SavedModel
 
 TOP = 5  # labels by default
 
@@ -62,7 +62,9 @@ class Classification:
 
 
 @torch.inference_mode()
-def classify(saved: Saved, rgb: np.ndarray, top: int = TOP, fit: str = "crop") -> Classification:
+def classify(
+    saved: SavedModel, rgb: np.ndarray, top: int = TOP, fit: str = "crop"
+) -> Classification:
     """Return the `top` most likely classes of a picture (H, W, 3) uint8 of any size.
 
     fit: how the picture is made square. Confidences are softmax's and sum to 1 over all classes,
@@ -83,7 +85,7 @@ def classify(saved: Saved, rgb: np.ndarray, top: int = TOP, fit: str = "crop") -
     return Classification(labels, seen, ood_verdict(saved.metrics, logits))
 
 
-def network_input(saved: Saved, rgb: np.ndarray, fit: str) -> tuple[np.ndarray, Tensor]:
+def network_input(saved: SavedModel, rgb: np.ndarray, fit: str) -> tuple[np.ndarray, Tensor]:
     """Return a picture as `Classification.seen`, and as (1, 3, S, S) on the network's device."""
     preprocessing = Preprocessing.from_dict(saved.preprocessing)
     seen = preprocessing.fit_picture(rgb, fit)

@@ -16,7 +16,7 @@ from resnet_demo.inference.class_maps import ClassMap, map_classes
 from resnet_demo.inference.classification import TOP, Classification, classify, network_input
 from resnet_demo.inference.feature_maps import stage_grids
 from resnet_demo.inference.neighbours import ImageIndex, embed, nearest
-from resnet_demo.models.saved import Saved, load_model
+from resnet_demo.models.saved import SavedModel, load_model
 from resnet_demo.runs.store import Run
 
 SINGLE_THREAD_SIZE = 64  # pixels a side; up to this size one thread is faster than several
@@ -32,7 +32,7 @@ class Classifier:
     """
 
     run: Run
-    saved: Saved
+    saved: SavedModel
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @classmethod

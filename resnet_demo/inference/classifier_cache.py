@@ -4,7 +4,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from resnet_demo.lru import LRU
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.runs.store import Run
 
 if TYPE_CHECKING:  # torch: the page starts without it
@@ -25,7 +25,7 @@ class ClassifierCache:
     def get(self, run: Run) -> "Classifier":
         """Return the run's current weights, however large. Raises as `Classifier.load`."""
         with self.lock:  # also while loading, so that no other thread loads the same weights
-            classifier = self.classifiers.get((run.id, describe(run.path)["sha256"]))
+            classifier = self.classifiers.get((run.id, model_description(run.path)["sha256"]))
             if classifier is None:
                 from resnet_demo.inference.classifier import Classifier
 

@@ -16,7 +16,7 @@ from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.export.finished_run import copy_finished, read_finished
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.json_files import is_number, read_json
-from resnet_demo.runs.groups import Group, Membership, write
+from resnet_demo.runs.groups import Group, Membership, write_membership
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 
@@ -56,7 +56,7 @@ def record_run(
     making.mkdir(parents=True)
     try:
         copy_finished(run, view, making)
-        write(making, told)
+        write_membership(making, told)
         for name, content in more.items():
             write_atomically(making / name, content)
         os.rename(making, target)

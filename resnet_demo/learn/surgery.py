@@ -21,7 +21,7 @@ from resnet_demo.evaluation.robustness import sample_split
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import predict
 from resnet_demo.models.layers import Network
-from resnet_demo.models.measure import measure
+from resnet_demo.models.measure import count_model
 
 MAX_IMAGES = 500  # of the test split
 MAX_MACS = 4e10  # multiply-adds of one score: about a second on two cores
@@ -133,7 +133,7 @@ class SurgeryEvaluator:
             raise ConfigError(f"{name} has no blocks to operate on: choose a run of another", "run")
         dataset = run.config().dataset
         require_images(dataset, datasets)
-        macs = measure(model, classifier.preprocessing.image_size).macs
+        macs = count_model(model, classifier.preprocessing.image_size).macs
         limit = max(BATCH_SIZE, min(MAX_IMAGES, int(MAX_MACS / macs)))
         return cls(classifier, *sample_split(run, datasets, "test", dataset, limit))
 

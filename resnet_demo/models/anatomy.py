@@ -12,8 +12,8 @@ from torch import nn
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.blocks import BasicBlock, Block, Bottleneck
-from resnet_demo.models.layers import Layers, Padding
-from resnet_demo.models.measure import parameters
+from resnet_demo.models.layers import LayerOptions, Padding
+from resnet_demo.models.measure import count_parameters
 from resnet_demo.models.zoo import build_model
 
 BLOCKS: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -44,7 +44,7 @@ class BlockAnatomy:
 
     entry: Shape
     branch: list[Layer]
-    around: list[Layer] | None
+    shortcut: list[Layer] | None
     sum: Shape
     parameters: int
     macs: int
@@ -89,7 +89,7 @@ def block_anatomy(
         )
     way = "padding" if shortcut == "identity" else shortcut
     with torch.device("meta"):
-        block = block_type(c_in, width, stride, Layers(shortcut=way))
+        block = block_type(c_in, width, stride, LayerOptions(shortcut=way))
     outputs, exit_shape = run(block, block, entry)
     layers = {
         name: layer(name, module, outputs[name])
@@ -104,7 +104,7 @@ def block_anatomy(
     ]
     macs = sum(one.macs for one in layers.values())
     around = None if block.shortcut is None else outside
-    return BlockAnatomy(entry, inside, around, exit_shape, parameters(block), macs)
+    return BlockAnatomy(entry, inside, around, exit_shape, count_parameters(block), macs)
 
 
 def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[Part]:
@@ -115,10 +115,18 @@ def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[P
     outputs, _ = run(model, model.features, (3, image_size, image_size))
     named = [(part, model.get_submodule(part)) for part in model.stage_names]
     rows = [
-        (part, blocks_in(module), outputs[part], parameters(module), macs_of(part, module, outputs))
+        (
+            part,
+            blocks_in(module),
+            outputs[part],
+            count_parameters(module),
+            macs_of(part, module, outputs),
+        )
         for part, module in named
     ]
-    rows.append(("head", 0, (num_classes,), parameters(model.head), model.head.weight.numel()))
+    rows.append(
+        ("head", 0, (num_classes,), count_parameters(model.head), model.head.weight.numel())
+    )
     total = sum(row[-1] for row in rows)
     return [Part(*row, share=row[-1] / total) for row in rows]
 
@@ -145,7 +153,11 @@ def run(model: nn.Module, forward: object, entry: Shape) -> tuple[dict[str, Shap
 def layer(name: str, module: nn.Module, shape: Shape) -> Layer:
     """One leaf in words and numbers."""
     return Layer(
-        name, in_words(module), shape, parameters(module), macs_of(name, module, {name: shape})
+        name,
+        layer_text(module),
+        shape,
+        count_parameters(module),
+        macs_of(name, module, {name: shape}),
     )
 
 
@@ -172,7 +184,7 @@ def blocks_in(module: nn.Module) -> int:
     return sum(hasattr(one, "branch") for one in module.modules())
 
 
-def in_words(module: nn.Module) -> str:
+def layer_text(module: nn.Module) -> str:
     """What a layer is."""
     if isinstance(module, nn.Conv2d):
         side, stride = module.kernel_size[0], module.stride[0]

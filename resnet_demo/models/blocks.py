@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_demo.models.layers import STANDARD, Layers
+from resnet_demo.models.layers import STANDARD, LayerOptions
 
 
 class Block(nn.Module):
@@ -32,13 +32,15 @@ class BasicBlock(Block):
 
     expansion = 1
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, layers: Layers = STANDARD) -> None:
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, layers: LayerOptions = STANDARD
+    ) -> None:
         super().__init__()
         self.conv1 = layers.conv(c_in, width, 3, stride)
         self.bn1 = layers.norm(width)
         self.conv2 = layers.conv(width, width, 3)
         self.bn2 = layers.norm(width)
-        self.shortcut = layers.around(c_in, width, stride)
+        self.shortcut = layers.make_shortcut(c_in, width, stride)
 
     def branch(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, width, H/stride, W/stride)."""
@@ -55,7 +57,9 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, layers: Layers = STANDARD) -> None:
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, layers: LayerOptions = STANDARD
+    ) -> None:
         super().__init__()
         c_out = width * self.expansion
         self.conv1 = layers.conv(c_in, width, 1)
@@ -64,7 +68,7 @@ class Bottleneck(Block):
         self.bn2 = layers.norm(width)
         self.conv3 = layers.conv(width, c_out, 1)
         self.bn3 = layers.norm(c_out)
-        self.shortcut = layers.around(c_in, c_out, stride)
+        self.shortcut = layers.make_shortcut(c_in, c_out, stride)
 
     def branch(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, 4 width, H/stride, W/stride)."""

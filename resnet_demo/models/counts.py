@@ -26,7 +26,7 @@ class Counts:
     outputs: int
 
 
-def count(
+def model_counts(
     name: str,
     num_classes: int = 10,
     image_size: int = 32,
@@ -38,16 +38,16 @@ def count(
     Raises ConfigError for a name or a stem that is not there.
     """
     check_architecture(name, stem)
-    row = table()[key(name, stem, batch_norm)]
+    row = table()[row_key(name, stem, batch_norm)]
     return Counts(
         parameters=row["parameters"] + (row["features"] + 1) * num_classes,
         # a convolution multiplies all of its weights once for every pixel that it puts out
-        macs=over_pixels(row, "weights", image_size) + row["features"] * num_classes,
-        outputs=over_pixels(row, "channels", image_size),
+        macs=sum_over_maps(row, "weights", image_size) + row["features"] * num_classes,
+        outputs=sum_over_maps(row, "channels", image_size),
     )
 
 
-def over_pixels(row: dict[str, Any], what: str, image_size: int) -> int:
+def sum_over_maps(row: dict[str, Any], what: str, image_size: int) -> int:
     """What the convolutions have, `weights` or `channels`, for each pixel of their maps."""
     total, side, halved = 0, image_size - row["trimmed"], 0
     for halvings, numbers in row[what].items():
@@ -58,7 +58,7 @@ def over_pixels(row: dict[str, Any], what: str, image_size: int) -> int:
     return total
 
 
-def key(name: str, stem: str, batch_norm: bool) -> str:
+def row_key(name: str, stem: str, batch_norm: bool) -> str:
     """The name of a row in counts.json."""
     network = f"{name}, {stem} stem" if name in STEM_CHOICE_MODELS else name
     return network if batch_norm else f"{network}, no BatchNorm"

@@ -40,13 +40,13 @@ class Description:
         check_architecture(self.network["name"], self.network["stem"])
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def model_description(folder: Path) -> dict[str, Any]:
     """What model.json says: network, classes, preprocessing, metrics, sha256.
 
     Raises NotFoundError where no network was saved, DamagedError.
     """
-    require(folder)
-    return asdict(read_description(belonging(folder)))
+    require_saved(folder)
+    return asdict(read_description(matching_description(folder)))
 
 
 def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> str | None:
@@ -56,13 +56,13 @@ def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> 
     return kept["sha256"] if is_it else None
 
 
-def require(folder: Path) -> None:
+def require_saved(folder: Path) -> None:
     """Raises NotFoundError for a folder in which no network was saved."""
     if not any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
         raise NotFoundError(f"{folder.name} has no weights yet: its first epoch is not done", "run")
 
 
-def belonging(folder: Path, digest: str | None = None) -> Path:
+def matching_description(folder: Path, digest: str | None = None) -> Path:
     """The file that describes the weights: model.json, or model.json.new after a crash.
 
     digest: the weights' sha256 where it is known; else they are read, only if there is a doubt.
@@ -81,7 +81,7 @@ def belonging(folder: Path, digest: str | None = None) -> Path:
 def read_description(path: Path) -> Description:
     """Raises DamagedError for a file that is not, to the letter, what was written."""
     try:
-        values = parse_json(read_whole(path))
+        values = parse_json(read_required(path))
         if values.pop("checksum") != checksum(values):
             raise ValueError("checksum")
         return build(Description, values, exact=True)
@@ -91,7 +91,7 @@ def read_description(path: Path) -> Description:
         ) from error
 
 
-def encode(description: Description) -> bytes:
+def encode_description(description: Description) -> bytes:
     """The text of model.json, with a checksum over the rest of it. Raises ValueError for NaN."""
     values = asdict(description)
     values["checksum"] = checksum(values)
@@ -104,7 +104,7 @@ def checksum(values: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_whole(path: Path) -> bytes:
+def read_required(path: Path) -> bytes:
     """Raises DamagedError for a file that is missing or cannot be read."""
     try:
         return path.read_bytes()

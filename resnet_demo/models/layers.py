@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayerOptions:
     """The choices that a network makes once and all of its blocks share.
 
     shortcut: what carries the input around a block where the shape changes: `projection` (1x1
@@ -29,7 +29,7 @@ class Layers:
         """BatchNorm, or nothing in its place."""
         return nn.BatchNorm2d(channels) if self.batch_norm else nn.Identity()
 
-    def around(self, c_in: int, c_out: int, stride: int) -> nn.Module | None:
+    def make_shortcut(self, c_in: int, c_out: int, stride: int) -> nn.Module | None:
         """The shortcut around a block of that shape; None in a plain network."""
         if self.shortcut == "none":
             return None
@@ -43,7 +43,7 @@ class Layers:
         return projection
 
 
-STANDARD = Layers()
+STANDARD = LayerOptions()
 
 
 class Padding(nn.Module):
@@ -78,7 +78,7 @@ class Network(nn.Module):
         """(B, 3, H, W) normalized -> (B, C, H', W'), the last map before the mean."""
         raise NotImplementedError
 
-    def adapt(self, images: Tensor) -> None:
+    def init_from_data(self, images: Tensor) -> None:
         """Take from images, (B, 3, H, W) normalized, what is not learned. Mostly nothing.
 
         Called once, before the first step, with the first images of the training split.

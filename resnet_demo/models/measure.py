@@ -16,23 +16,23 @@ from torch import nn
 
 from resnet_demo.architectures import MODELS, STEM_CHOICE_MODELS, STEMS
 from resnet_demo.files import write_atomically
-from resnet_demo.models.counts import TABLE, Counts, key
+from resnet_demo.models.counts import TABLE, Counts, row_key
 from resnet_demo.models.zoo import build_model
 
 EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from the start
 
 
-def measure(model: nn.Module, image_size: int) -> Counts:
+def count_model(model: nn.Module, image_size: int) -> Counts:
     """Parameters and multiply-adds an image of image_size x image_size pixels."""
     convolutions = trace(model, image_size)
     return Counts(
-        parameters=parameters(model),
+        parameters=count_parameters(model),
         macs=sum(one.weights * one.side**2 for one in convolutions) + model.head.weight.numel(),
         outputs=sum(one.channels * one.side**2 for one in convolutions),
     )
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """How many numbers its weights are."""
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -71,7 +71,7 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
         for stem, batch_norm in product(stems, (True, False)):
             with torch.device("meta"):
                 model = build_model(name, stem=stem, batch_norm=batch_norm)
-            yield key(name, stem, batch_norm), row(model)
+            yield row_key(name, stem, batch_norm), row(model)
 
 
 def row(model: nn.Module) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def row(model: nn.Module) -> dict[str, Any]:
         channels[halvings] += one.channels
     rounds_up = any(one.side == (ODD + 1) // 2 for one in trace(model, ODD + trimmed))
     return {
-        "parameters": parameters(model) - parameters(model.head),
+        "parameters": count_parameters(model) - count_parameters(model.head),
         "trimmed": trimmed,
         "features": model.head.in_features,
         "weights": {str(halvings): weights[halvings] for halvings in sorted(weights)},

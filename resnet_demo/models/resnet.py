@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from resnet_demo.models.blocks import BasicBlock, Block, Bottleneck
-from resnet_demo.models.layers import Layers, Network, he_init
+from resnet_demo.models.layers import LayerOptions, Network, he_init
 
 WIDTHS = (64, 128, 256, 512)  # channels of the four stages, table 1
 CIFAR_WIDTHS = (16, 32, 64)
@@ -24,7 +24,7 @@ class ResNet(Network):
         widths: Sequence[int],
         num_classes: int,
         stem: str,
-        layers: Layers,
+        layers: LayerOptions,
     ) -> None:
         super().__init__()
         self.stem = make_stem(stem, widths[0], layers)
@@ -45,7 +45,7 @@ class ResNet(Network):
         return self.stages(self.stem(x))
 
 
-def make_stem(kind: str, width: int, layers: Layers) -> nn.Sequential:
+def make_stem(kind: str, width: int, layers: LayerOptions) -> nn.Sequential:
     """(B, 3, H, W) -> (B, width, H, W) for `small`, (B, width, H/4, W/4) for `imagenet`."""
     large = kind == "imagenet"
     stem = nn.Sequential()
@@ -76,7 +76,7 @@ def imagenet_resnet(
     block: type[Block], depths: Sequence[int], num_classes: int, stem: str, batch_norm: bool
 ) -> ResNet:
     """A row of table 1, projections where the shape changes."""
-    model = ResNet(block, depths, WIDTHS, num_classes, stem, Layers(batch_norm))
+    model = ResNet(block, depths, WIDTHS, num_classes, stem, LayerOptions(batch_norm))
     he_init(model)
     return model
 
@@ -87,7 +87,7 @@ def resnet34_article(num_classes: int, *, batch_norm: bool) -> ResNet:
     Its 7x7 average pool sees a 7x7 map at 224 pixels, so the mean over all pixels is the same;
     unlike it, the mean also works at other sizes.
     """
-    layers = Layers(batch_norm, biased=True)
+    layers = LayerOptions(batch_norm, biased=True)
     return ResNet(BasicBlock, (3, 4, 6, 3), WIDTHS, num_classes, "imagenet", layers)
 
 
@@ -97,7 +97,7 @@ def cifar_resnet(num_classes: int, *, depth: int, shortcut: str, batch_norm: boo
     shortcut: `padding` for resnetN, `none` for plainN. Neither has parameters: twins count alike.
     """
     blocks = (depth - 2) // 6
-    layers = Layers(batch_norm, shortcut)
+    layers = LayerOptions(batch_norm, shortcut)
     model = ResNet(BasicBlock, (blocks,) * 3, CIFAR_WIDTHS, num_classes, "small", layers)
     he_init(model)
     return model

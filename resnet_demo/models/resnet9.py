@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_demo.models.layers import Layers, Network, he_init
+from resnet_demo.models.layers import LayerOptions, Network, he_init
 
 WIDTHS = (64, 160, 224)  # channels of the three stages: minutes on a CPU
 WIDE = (64, 256, 256)  # airbench94's; a third more time for each image, and it learns more
@@ -30,7 +30,7 @@ class Residual(nn.Module):
     (B, C, H, W) -> (B, C, H, W)
     """
 
-    def __init__(self, channels: int, layers: Layers) -> None:
+    def __init__(self, channels: int, layers: LayerOptions) -> None:
         super().__init__()
         self.branch = conv_norm(channels, channels, layers)
 
@@ -50,7 +50,11 @@ class ResNet9(Network):
     stage_names = ("stem", "stage1", "stage2", "stage3")
 
     def __init__(
-        self, num_classes: int, layers: Layers, widths: Sequence[int], residuals: Sequence[int]
+        self,
+        num_classes: int,
+        layers: LayerOptions,
+        widths: Sequence[int],
+        residuals: Sequence[int],
     ) -> None:
         super().__init__()
         first, second, third = widths
@@ -66,7 +70,7 @@ class ResNet9(Network):
         """(B, 3, H, W) -> (B, widths[2], (H-1)/8, (W-1)/8), rounded down."""
         return self.stage3(self.stage2(self.stage1(F.gelu(self.stem(x)))))
 
-    def adapt(self, images: Tensor) -> None:
+    def init_from_data(self, images: Tensor) -> None:
         """Let the stem whiten patches of these images: what it puts out is uncorrelated.
 
         Its weights are the principal directions of all 2x2 patches, each divided by the deviation
@@ -99,13 +103,13 @@ def whitening(images: Tensor) -> Tensor:
     return (directions / (variances + LEAST_VARIANCE).sqrt()).T
 
 
-def stage(c_in: int, c_out: int, residuals: int, layers: Layers) -> nn.Sequential:
+def stage(c_in: int, c_out: int, residuals: int, layers: LayerOptions) -> nn.Sequential:
     """(B, c_in, H, W) -> (B, c_out, H/2, W/2), rounded down."""
     blocks = (Residual(c_out, layers) for _ in range(residuals))
     return nn.Sequential(conv_norm(c_in, c_out, layers, pool=True), *blocks)
 
 
-def conv_norm(c_in: int, c_out: int, layers: Layers, pool: bool = False) -> nn.Sequential:
+def conv_norm(c_in: int, c_out: int, layers: LayerOptions, pool: bool = False) -> nn.Sequential:
     """3x3 convolution, BatchNorm, GELU: (B, c_in, H, W) -> (B, c_out, H, W), or halved by a pool.
 
     The max-pool stands right after the convolution, where BatchNorm and GELU then have a quarter
@@ -128,6 +132,6 @@ def resnet9(
     residuals: Sequence[int] = RESIDUALS,
 ) -> ResNet9:
     """He's first weights instead of PyTorch's."""
-    model = ResNet9(num_classes, Layers(batch_norm), widths, residuals)
+    model = ResNet9(num_classes, LayerOptions(batch_norm), widths, residuals)
     he_init(model)
     return model

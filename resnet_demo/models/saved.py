@@ -23,17 +23,17 @@ from resnet_demo.models.description import (
     PENDING,
     WEIGHTS,
     Description,
-    belonging,
-    encode,
+    encode_description,
+    matching_description,
     read_description,
-    read_whole,
-    require,
+    read_required,
+    require_saved,
 )
 from resnet_demo.models.zoo import build_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedModel:
     """All that is needed to classify. model: on the CPU, float32, in evaluation mode."""
 
     model: nn.Module
@@ -59,7 +59,7 @@ def save_model(
     ValueError for what load_model would refuse.
     """
     weights = safetensors.torch.save(plain_tensors(model), metadata={"format": "pt"})
-    description = encode(
+    description = encode_description(
         Description(
             network=dict(network),
             classes=list(classes),
@@ -68,10 +68,10 @@ def save_model(
             sha256=hashlib.sha256(weights).hexdigest(),
         )
     )
-    settle(folder)
+    complete_save(folder)
     write_atomically(folder / PENDING, description)
     write_atomically(folder / WEIGHTS, weights)
-    settle(folder)
+    complete_save(folder)
 
 
 def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -80,25 +80,25 @@ def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def settle(folder: Path) -> None:
+def complete_save(folder: Path) -> None:
     """Give model.json.new its name if the weights are already its own.
 
     The last act of a save, and the first of the next one, in case a crash came between.
     """
-    if belonging(folder).name == PENDING:
+    if matching_description(folder).name == PENDING:
         os.replace(folder / PENDING, folder / DESCRIPTION)
         sync_folder(folder)
 
 
-def load_model(folder: Path) -> Saved:
+def load_model(folder: Path) -> SavedModel:
     """The network of a folder. Raises NotFoundError where none was saved, DamagedError."""
-    require(folder)
+    require_saved(folder)
     try:
         description, weights = read_pair(folder)
     except DamagedError:
         description, weights = read_pair(folder)  # a run that trains may have replaced it just then
-    return Saved(
-        model=rebuilt(description, weights, folder / WEIGHTS),
+    return SavedModel(
+        model=build_saved_model(description, weights, folder / WEIGHTS),
         network=description.network,
         classes=tuple(description.classes),
         preprocessing=description.preprocessing,
@@ -109,9 +109,9 @@ def load_model(folder: Path) -> Saved:
 
 def read_pair(folder: Path) -> tuple[Description, bytes]:
     """Description and weights, which belong together to the last bit. Raises DamagedError."""
-    weights = read_whole(folder / WEIGHTS)
+    weights = read_required(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
-    description = read_description(belonging(folder, digest))
+    description = read_description(matching_description(folder, digest))
     if description.sha256 != digest:
         raise DamagedError(
             f"{WEIGHTS} of {folder.name} is damaged and is not used: it is not the file that "
@@ -120,7 +120,7 @@ def read_pair(folder: Path) -> tuple[Description, bytes]:
     return description, weights
 
 
-def rebuilt(description: Description, weights: bytes, path: Path) -> nn.Module:
+def build_saved_model(description: Description, weights: bytes, path: Path) -> nn.Module:
     """The network with those weights. Raises DamagedError where they are not its own."""
     with torch.device("meta"):  # no first weights: they cost time and random numbers
         model = build_model(**description.network)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from resnet_demo.models.layers import Layers, Network, he_init
+from resnet_demo.models.layers import LayerOptions, Network, he_init
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions; then a pool
 
@@ -14,7 +14,7 @@ class VGG(Network):
     images one pixel is left, for which one linear layer does.
     """
 
-    def __init__(self, num_classes: int, layers: Layers) -> None:
+    def __init__(self, num_classes: int, layers: LayerOptions) -> None:
         super().__init__()
         self.stages = nn.Sequential()
         c_in = 3
@@ -37,6 +37,6 @@ class VGG(Network):
 
 def vgg16(num_classes: int, *, batch_norm: bool) -> VGG:
     """He's first weights: without BatchNorm, PyTorch's own let the signal die on the way."""
-    model = VGG(num_classes, Layers(batch_norm))
+    model = VGG(num_classes, LayerOptions(batch_norm))
     he_init(model)
     return model

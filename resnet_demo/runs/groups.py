@@ -13,7 +13,7 @@ from resnet_demo.errors import DamagedError, NotFoundError
 from resnet_demo.json_files import read_object
 from resnet_demo.runs.store import Run, Runs
 
-FILE = "group.json"
+MEMBERSHIP_FILE = "group.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +50,19 @@ class Group:
         return [run for runs in self.arms.values() for run in runs]
 
 
-def membership(run: Run) -> Membership | None:
+def read_membership(run: Run) -> Membership | None:
     """None for a run on its own; also where group.json is damaged, since the run is not."""
     try:
-        return read_object(run.path / FILE, Membership, exact=True)
+        return read_object(run.path / MEMBERSHIP_FILE, Membership, exact=True)
     except DamagedError:
         return None
 
 
-def groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
+def list_groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
     """The groups of a kind, or all, in the order of their newest run."""
     found: dict[str, Group] = {}
     for run in runs:
-        told = membership(run)
+        told = read_membership(run)
         if told and kind in (None, told.kind):
             group = found.setdefault(told.group, Group(told.group, told.kind, told.guess))
             group.shipped |= run.shipped
@@ -74,9 +74,9 @@ def groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
     return list(found.values())
 
 
-def group_of(runs: Runs, name: object) -> Group:
+def get_group(runs: Runs, name: object) -> Group:
     """The group of that id. Raises NotFoundError."""
-    for group in groups(runs.list()):
+    for group in list_groups(runs.list()):
         if group.id == name:
             return group
     raise NotFoundError.rule("group", "one of the groups on this machine", name)
@@ -84,10 +84,10 @@ def group_of(runs: Runs, name: object) -> Group:
 
 def new_group_id(runs: Runs, kind: str) -> str:
     """An id that no group has yet: `duel-3`."""
-    taken = {group.id for group in groups(runs.list(), kind)}
+    taken = {group.id for group in list_groups(runs.list(), kind)}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{kind}-{n}") not in taken)
 
 
-def write(folder: Path, told: Membership) -> None:
+def write_membership(folder: Path, told: Membership) -> None:
     """Into a run's directory that is being made: nobody reads it yet."""
-    (folder / FILE).write_bytes(told.encode())
+    (folder / MEMBERSHIP_FILE).write_bytes(told.encode())

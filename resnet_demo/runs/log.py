@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnet_demo.events import Event, Step, from_line, to_line
-from resnet_demo.files import full_told
+from resnet_demo.files import reporting_disk_full
 
 CHUNK = 256 * 1024  # bytes that are read at once: some thousand events
 
@@ -16,7 +16,7 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def mend(self) -> None:
+    def remove_torn_line(self) -> None:
         """Cut off a last line that a kill left torn. For the writer, before it goes on."""
         if not self.path.exists():
             return
@@ -34,7 +34,10 @@ class EventLog:
         Raises DiskFullError, OSError.
         """
         line = to_line(event).encode()
-        with full_told(self.path.parent, len(line), "the log"), open(self.path, "ab") as file:
+        with (
+            reporting_disk_full(self.path.parent, len(line), "the log"),
+            open(self.path, "ab") as file,
+        ):
             file.write(line)
             file.flush()
             if not isinstance(event, Step):

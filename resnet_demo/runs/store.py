@@ -58,7 +58,7 @@ class Runs:
     def list(self) -> Sequence[Run]:
         """Every run, newest first, the shipped ones last."""
         own = [run for run in self.under(self.root) if not run.shipped]
-        own.sort(key=lambda run: made_at(run.path), reverse=True)
+        own.sort(key=lambda run: created_at(run.path), reverse=True)
         return [*own, *self.shipped]
 
     def under(self, root: Path) -> Sequence[Run]:
@@ -111,7 +111,7 @@ def check_run_id(name: object) -> str:
     return name
 
 
-def made_at(folder: Path) -> float:
+def created_at(folder: Path) -> float:
     """When a run was made: config.json is written once, first of all."""
     try:
         return (folder / "config.json").stat().st_mtime

@@ -13,7 +13,7 @@ from resnet_demo.data.image_sizes import image_size_at, relative_cost
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
 from resnet_demo.runs.log import CHUNK, EventLog
 
-MOST_STEPS = 4096  # of which the page draws a few hundred
+MAX_STEPS = 4096  # of which the page draws a few hundred
 RECENT = 64  # of them, the last ones, are never thinned: rates and the log are made of them
 
 
@@ -28,7 +28,7 @@ class RunView:
     epochs: list[Epoch] = field(default_factory=list)
     ended: Ended | None = None
     last: Event | None = None
-    counted: Event | None = None  # the last one that told how long the run has worked
+    timed: Event | None = None  # the last one that told how long the run has worked
 
     def refresh(self) -> bool:
         """Fold the new lines; True when there were any. Reads a little at a time."""
@@ -44,18 +44,18 @@ class RunView:
         """One event. After a resume, repeated steps replace the older ones."""
         self.last = event
         if isinstance(event, Started):  # a resume too
-            self.started, self.ended, self.counted = event, None, event
+            self.started, self.ended, self.timed = event, None, event
             self.steps = [step for step in self.steps if step.step <= event.step]
             self.epochs = [epoch for epoch in self.epochs if epoch.step <= event.step]
         elif isinstance(event, Step):
             self.steps.append(event)
-            if len(self.steps) > MOST_STEPS:
-                self.steps = compacted(self.steps)
+            if len(self.steps) > MAX_STEPS:
+                self.steps = compact_steps(self.steps)
         elif isinstance(event, Epoch):
             while self.epochs and self.epochs[-1].epoch >= event.epoch:
                 self.epochs.pop()
             self.epochs.append(event)
-            self.counted = event
+            self.timed = event
         elif isinstance(event, Ended):
             self.ended = event
 
@@ -80,7 +80,7 @@ class RunView:
         return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
 
     @property
-    def side(self) -> int | None:
+    def image_size(self) -> int | None:
         """Pixels, the side of the training images by now; None where the log does not tell."""
         if not self.started or not self.started.sides or not self.total_steps:
             return None
@@ -91,28 +91,28 @@ class RunView:
         recent = sorted(step.images_per_s for step in self.steps[-9:])
         return recent[len(recent) // 2] if recent else None
 
-    def worked(self) -> float:
+    def total_seconds(self) -> float:
         """Seconds of work of a run at rest: as its end told, else up to its last event."""
-        return self.seconds(self.last) if self.last else 0.0
+        return self.seconds_so_far(self.last) if self.last else 0.0
 
-    def seconds(self, until: Event | None = None) -> float:
+    def seconds_so_far(self, until: Event | None = None) -> float:
         """Seconds of work so far: epochs as they told, the current one by the steady clock.
 
         until: the event to count up to, now if left out.
         """
         if self.ended:
             return self.ended.seconds
-        if not self.started or not self.counted:
+        if not self.started or not self.timed:
             return 0.0
-        of_epochs = isinstance(self.counted, Epoch)
+        of_epochs = isinstance(self.timed, Epoch)
         done = sum(e.seconds for e in self.epochs) if of_epochs else self.started.seconds
-        return done + elapsed(self.counted, until)
+        return done + seconds_between(self.timed, until)
 
-    def pauses(self) -> list[float]:
+    def step_durations(self) -> list[float]:
         """Seconds between recent steps of this stretch, from each to the next."""
-        return [elapsed(one, other) for one, other in pairwise(self.recent())]
+        return [seconds_between(one, other) for one, other in pairwise(self.recent_steps())]
 
-    def recent(self) -> list[Step]:
+    def recent_steps(self) -> list[Step]:
         """The last steps since the run was started or resumed: ten at most."""
         since = self.started.step if self.started else 0
         return [step for step in self.steps[-10:] if step.step > since]
@@ -123,19 +123,19 @@ class RunView:
             return None
         if self.epochs:  # validation included
             last = self.epochs[-1]
-            work = self.work(last.step - self.started.steps_per_epoch, last.step)
+            work = self.relative_cost(last.step - self.started.steps_per_epoch, last.step)
             seconds = last.seconds
         else:
-            recent = self.recent()
+            recent = self.recent_steps()
             if len(recent) < 2 or recent[-1].step == recent[0].step:
                 return None
-            work = self.work(recent[0].step, recent[-1].step)
-            seconds = elapsed(recent[0], recent[-1])
+            work = self.relative_cost(recent[0].step, recent[-1].step)
+            seconds = seconds_between(recent[0], recent[-1])
         if work <= 0:  # a log that makes no sense
             return None
-        return max(0.0, seconds * self.work(self.step, self.total_steps) / work)
+        return max(0.0, seconds * self.relative_cost(self.step, self.total_steps) / work)
 
-    def work(self, since: int, until: int) -> float:
+    def relative_cost(self, since: int, until: int) -> float:
         """What the steps between these two cost, in steps on full-sized images."""
         sides, total = self.started.sides or [1], self.total_steps
         return relative_cost(sides, until, total) - relative_cost(sides, since, total)
@@ -145,7 +145,7 @@ class RunView:
         return [to_dict(epoch) for epoch in self.epochs]
 
 
-def elapsed(since: Event, until: Event | None = None) -> float:
+def seconds_between(since: Event, until: Event | None = None) -> float:
     """Seconds from an event to a later one of the same stretch, or to now; never negative.
 
     By the clock that only goes forward. A log of before it was told has the times alone.
@@ -158,7 +158,7 @@ def elapsed(since: Event, until: Event | None = None) -> float:
     return max(0.0, clock - since.clock if told else at - since.time)
 
 
-def compacted(steps: list[Step]) -> list[Step]:
+def compact_steps(steps: list[Step]) -> list[Step]:
     """At most about half of MOST_STEPS: of each stretch the steps of lowest and of highest loss.
 
     They are as they were, but for top-1, which is the stretch's mean: for it, no single batch
@@ -167,7 +167,7 @@ def compacted(steps: list[Step]) -> list[Step]:
     """
     first, *older = steps[:-RECENT]
     width = 1
-    while width < 4 * steps[-1].step / MOST_STEPS:
+    while width < 4 * steps[-1].step / MAX_STEPS:
         width *= 2
     kept = [first]
     for _, stretch in groupby(older, lambda step: step.step // width):
@@ -178,7 +178,7 @@ def compacted(steps: list[Step]) -> list[Step]:
     return kept + steps[-RECENT:]
 
 
-def thinned(values: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+def thin_points(values: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
     """At most `most` of the (x, y) points: first, last, and each stretch's lowest and highest.
 
     A spike survives, which an every-nth would lose. `most` is at least 4.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DiskFullError
-from resnet_demo.files import free_bytes, full_told
-from resnet_demo.models.counts import count
+from resnet_demo.files import free_bytes, reporting_disk_full
+from resnet_demo.models.counts import model_counts
 
 RESERVE = ".reserve"
 RESERVE_BYTES = 128 * 1024  # many times what status.json and the last lines of a log need
@@ -20,7 +20,7 @@ OTHER_BYTES = 5_000_000  # log, buffers, small files
 
 def needed_bytes(config: TrainConfig, num_classes: int) -> int:
     """Return the most bytes that a run has on the disk at once."""
-    parameters = count(config.model, num_classes, config.image_size, config.stem).parameters
+    parameters = model_counts(config.model, num_classes, config.image_size, config.stem).parameters
     checkpoint = FLOAT_BYTES * parameters * (1 + OPTIMIZER_SLOTS[config.optimizer])
     weights = 2 * FLOAT_BYTES * parameters  # the kept ones, and those that replace them
     return CHECKPOINTS * checkpoint + weights + OTHER_BYTES
@@ -37,7 +37,7 @@ def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> Non
 
 def create_reserve(folder: Path) -> None:
     """Occupy space that `release_reserve` frees. Raises DiskFullError."""
-    with full_told(folder, RESERVE_BYTES, "the log"):
+    with reporting_disk_full(folder, RESERVE_BYTES, "the log"):
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
 

@@ -19,7 +19,7 @@ from resnet_demo.data.image_sizes import image_sizes, relative_cost
 from resnet_demo.data.splits import split_sizes
 from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import mark, write_atomically
+from resnet_demo.files import file_version, write_atomically
 from resnet_demo.json_files import build, read_json
 from resnet_demo.lru import LRU
 from resnet_demo.runs.store import Run, Runs
@@ -80,7 +80,7 @@ class RunSpeeds:
     def __call__(self, run: Run) -> float | None:
         """Return the seconds for a full-sized image. Raises DamagedError."""
         log, key = run.log(), str(run.path)
-        version = mark(log.path), log.size()
+        version = file_version(log.path), log.size()
         entry = self.cached.get(key)
         if entry is None or entry[0] != version:
             entry = version, read_speed(run)
@@ -151,13 +151,15 @@ def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
     """Return the seconds for a full-sized training image: of the median epoch, or recent steps."""
     if view.started and view.epochs:
         images, steps = config.batch_size, view.started.steps_per_epoch
-        epochs = [(e.seconds, images * view.work(e.step - steps, e.step)) for e in view.epochs]
+        epochs = [
+            (e.seconds, images * view.relative_cost(e.step - steps, e.step)) for e in view.epochs
+        ]
         costs = sorted(seconds / images for seconds, images in epochs if images > 0)
         return costs[len(costs) // 2] if costs else None
     rate = view.images_per_s() if len(view.steps) > 5 else None
     if not rate:
         return None
-    return (config.image_size / (view.side or config.image_size)) ** 2 / rate
+    return (config.image_size / (view.image_size or config.image_size)) ** 2 / rate
 
 
 def workload(config: TrainConfig, info: DatasetInfo) -> dict[str, Any]:

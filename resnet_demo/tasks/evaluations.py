@@ -20,7 +20,7 @@ from resnet_demo.evaluation.stored_results import (
     read_result,
     write_result,
 )
-from resnet_demo.models.description import describe, predictions_sha256
+from resnet_demo.models.description import model_description, predictions_sha256
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.base import Progress, enter_state, read_request, run_task
@@ -90,7 +90,7 @@ class Evaluations:
         check_split(split)
         check_mode(mode)
         name, datasets = check_name(dataset or run.config().dataset), self.launcher.datasets
-        described, is_here = describe(run.path), name in datasets.names()
+        described, is_here = model_description(run.path), name in datasets.names()
         check_images(mode, name, datasets)
         if not is_here and predictions_sha256(described["metrics"], split, name) is None:
             datasets.get(name)  # raises: neither images nor stored predictions
@@ -106,7 +106,7 @@ class Evaluations:
     def _robustness_request(self, run: Run, split: str) -> dict[str, Any]:
         check_split(split)
         name = check_name(run.config().dataset)
-        weights = describe(run.path)["sha256"][:12]
+        weights = model_description(run.path)["sha256"][:12]
         require_images(name, self.launcher.datasets)
         return {"run": run.id, "split": split, "dataset": name, "weights": weights}
 

@@ -13,7 +13,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.files import sha256_of, write_atomically
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.base import (
@@ -57,9 +57,12 @@ class ImageIndexes:
     def folder(self, run: Run) -> Path:
         """Return the folder of the index for the current weights, which may be missing.
 
-        Raises as `describe`.
+        Raises as `model_description`.
         """
-        return self.launcher.results_folder(run) / f"index-{describe(run.path)['sha256'][:12]}"
+        return (
+            self.launcher.results_folder(run)
+            / f"index-{model_description(run.path)['sha256'][:12]}"
+        )
 
     def get_or_build(self, run: Run, on_batch: OnBatch) -> "ImageIndex":
         """Return the run's index; build it in this process, or wait for the one who does.

@@ -16,7 +16,7 @@ from typing import Any
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.lru import LRU
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.tasks.status import reconcile_status
 
 DAY_S = 24 * 3600.0
@@ -217,7 +217,7 @@ def check_size(config: TrainConfig, classes: int, limits: Limits) -> None:
     """Raise LimitError for too many epochs or too large a network."""
     if config.epochs > limits.epochs:
         raise LimitError(f"epochs must be at most {limits.epochs} here, got {config.epochs}")
-    size = count(config.model, classes, config.image_size, config.stem, config.batch_norm)
+    size = model_counts(config.model, classes, config.image_size, config.stem, config.batch_norm)
     if size.parameters > limits.parameters:
         raise LimitError(
             f"model must have at most {limits.parameters:,} parameters here, and {config.model} "

@@ -4,7 +4,7 @@ import re
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.groups import Membership, group_of, new_group_id, write
+from resnet_demo.runs.groups import Membership, get_group, new_group_id, write_membership
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.base import remove_locked
 from resnet_demo.tasks.launcher import Launcher
@@ -33,7 +33,7 @@ class RunGroups:
                 name = f"{group}-{number}-{re.sub('[^a-z0-9]+', '-', arm.lower())}"[:60].strip("-")
                 made.append(self.launcher.make(config, name))
                 membership = Membership(group=group, kind=kind, arm=arm, guess=guess)
-                write(made[-1][0].path, membership)
+                write_membership(made[-1][0].path, membership)
         except DemoError:
             for run, lock in made:  # no worker was started
                 remove_locked(run.path, lock)
@@ -57,7 +57,7 @@ class RunGroups:
     def stop(self, group: str, caller: Caller) -> int:
         """Ask all runs of a group to stop; return how many were live."""
         caller.require_owner("stop a run")
-        runs = [run for run in group_of(self.launcher.runs, group).runs if not run.shipped]
+        runs = [run for run in get_group(self.launcher.runs, group).runs if not run.shipped]
         queued = [run for run in runs if state_of(run.path) == "queued"]
         others = [run for run in runs if run not in queued and state_of(run.path) in LIVE]
         # The queued ones first, else the next one would begin.

@@ -56,7 +56,7 @@ class RunSession:
         """
         remove_partial_files(self.run.path)
         create_reserve(self.run.path)
-        self.run.log().mend()
+        self.run.log().remove_torn_line()
         if message:
             enter_state(self.run.path, "preparing", message)
 
@@ -104,14 +104,14 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
     """
     release_reserve(run.path)
     view = RunView(run.log())
-    run.log().mend()
+    run.log().remove_torn_line()
     view.refresh()
     fields = {
         "step": view.step,
         "epoch": view.last.epoch if view.last else 0,
         "best_epoch": view.best.epoch if view.best else None,
         "best_val_top1": view.best.val_top1 if view.best else None,
-        "seconds": view.worked(),
+        "seconds": view.total_seconds(),
         "message": message,
     }
     event = Failed(**fields, retry=dict(retry or {})) if kind == "failed" else Stopped(**fields)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import Mark, mark
+from resnet_demo.files import FileVersion, file_version
 from resnet_demo.learn.lessons import MOST_RUNS
 from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
-from resnet_demo.runs.store import Run, made_at
+from resnet_demo.runs.store import Run, created_at
 from resnet_demo.runs.text import duration_text
-from resnet_demo.runs.view import RunView, elapsed
+from resnet_demo.runs.view import RunView, seconds_between
 from resnet_demo.tasks.locks import is_suspended
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.status import Status, read_status, reconcile_status
@@ -62,7 +62,7 @@ class RunSnapshot:
             "loss": view.steps[-1].loss if view.steps else None,
             "lr": view.steps[-1].lr if view.steps else None,
             "images_per_s": view.images_per_s(),
-            "seconds": view.seconds() if self.status.is_live else view.worked(),
+            "seconds": view.seconds_so_far() if self.status.is_live else view.total_seconds(),
             "seconds_left": view.seconds_left() if self.status.state == "running" else None,
             "silent_s": self.silent_s(),
             "device": started.device if started else None,
@@ -74,7 +74,7 @@ class RunSnapshot:
     @property
     def ignores_stop(self) -> bool:
         """Return whether the run is stopping for longer than its steps take."""
-        usual = max([STOP_S, *(3 * pause for pause in self.view.pauses())])
+        usual = max([STOP_S, *(3 * pause for pause in self.view.step_durations())])
         return self.status.state == "stopping" and (self.state_age_s() > usual or self.is_suspended)
 
     @property
@@ -86,7 +86,7 @@ class RunSnapshot:
         """Return the seconds since a training run's last event; None for any other run."""
         if self.status.state not in ("running", "stopping") or not self.view.last:
             return None
-        return min(elapsed(self.view.last), self.state_age_s())
+        return min(seconds_between(self.view.last), self.state_age_s())
 
     def state_age_s(self) -> float:
         """Return the seconds since the state changed, by the monotonic clock."""
@@ -139,11 +139,11 @@ class RunStates:
     """
 
     def __init__(self) -> None:
-        self.ended: dict[Path, tuple[Mark, str]] = {}
+        self.ended: dict[Path, tuple[FileVersion, str]] = {}
 
     def __call__(self, run: Run) -> str:
         """Return the run's state. Raises DamagedError."""
-        now = None if run.shipped else mark(run.path / "status.json")
+        now = None if run.shipped else file_version(run.path / "status.json")
         if run.path in self.ended and self.ended[run.path][0] == now:
             return self.ended[run.path][1]
         status = run_status(run)
@@ -154,7 +154,7 @@ class RunStates:
 
 def run_key(run: Run) -> RunKey:
     """Return the key of a run among views."""
-    return str(run.path), made_at(run.path)
+    return str(run.path), created_at(run.path)
 
 
 def run_status(run: Run) -> Status:

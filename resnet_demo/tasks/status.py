@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
-from resnet_demo.files import full_told, mark, write_atomically
+from resnet_demo.files import file_version, reporting_disk_full, write_atomically
 from resnet_demo.json_files import read_object
 from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, release_lock, try_lock
 
@@ -180,7 +180,7 @@ def update_status(folder: Path, **values: Any) -> None:
 def write_status(folder: Path, status: Status) -> Status:
     """Replace status.json; the caller holds `status_lock`. Raises DiskFullError, OSError."""
     content = status_json(status)
-    with full_told(folder, len(content), "status.json"):
+    with reporting_disk_full(folder, len(content), "status.json"):
         write_atomically(folder / "status.json", content)
     return status
 
@@ -252,7 +252,7 @@ class StopSignal:
 
     def __call__(self) -> bool:
         """Return whether a stop was requested; reads the file only if it was replaced."""
-        now = mark(self.file)
+        now = file_version(self.file)
         if now != self.last_mark:
             self.last_mark = now
             self.requested = read_status(self.file.parent).state == "stopping"

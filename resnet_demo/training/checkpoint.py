@@ -19,7 +19,7 @@ import torch
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import full_told, sha256_of, sync_folder, write_atomically
+from resnet_demo.files import reporting_disk_full, sha256_of, sync_folder, write_atomically
 
 LAST, BEFORE = "last.pt", "last.before.pt"
 
@@ -34,7 +34,7 @@ def save_last(folder: Path, state: dict[str, Any]) -> None:
     content = buffer.getbuffer()
     temporary = folder / f".{LAST}.new"
     try:
-        with full_told(folder, len(content), "a checkpoint"):
+        with reporting_disk_full(folder, len(content), "a checkpoint"):
             write_and_swap(folder, content, temporary)
     finally:
         temporary.unlink(missing_ok=True)

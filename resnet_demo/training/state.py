@@ -16,9 +16,9 @@ from resnet_demo.data.image_sizes import image_sizes
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
-from resnet_demo.files import full_told
+from resnet_demo.files import reporting_disk_full
 from resnet_demo.models.device import autocast, device_name, pick_precision
-from resnet_demo.models.measure import measure
+from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
@@ -133,7 +133,7 @@ class Training:
         if loaded:
             training.load_state_dict(*loaded)
         else:
-            model.adapt(batches.first_images(ADAPT_IMAGES))
+            model.init_from_data(batches.first_images(ADAPT_IMAGES))
         if world.size > 1:
             training.wrapped = world.wrap(model)
         if config.compile:  # lazily, in the first pass: `compiled.warm_up`
@@ -170,7 +170,7 @@ class Training:
 
     def start_event(self) -> Started | Resumed:
         """Return the event that opens a session."""
-        counts = measure(self.model, self.config.image_size)
+        counts = count_model(self.model, self.config.image_size)
         ranks = f"{self.world.size} × " if self.world.size > 1 else ""
         facts = {
             **self.position(),
@@ -221,7 +221,7 @@ class Training:
             return
         metrics = {**self.best, "outside": ood_threshold} if ood_threshold else self.best
         size = sum(value.nbytes for value in self.kept_model.state_dict().values())
-        with full_told(self.folder, size, "the kept weights"):
+        with reporting_disk_full(self.folder, size, "the kept weights"):
             save_model(
                 self.folder,
                 self.kept_model,

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from resnet_demo.runs.text import duration_text
-from resnet_demo.runs.view import RunView, thinned
+from resnet_demo.runs.view import RunView, thin_points
 
 COLOURS = {"train": "#0072B2", "val": "#D55E00"}  # Okabe & Ito 2008: safe for colour-blind readers
 LEGEND = "".join(
@@ -118,7 +118,7 @@ def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any] | Non
     """Return the lines as one table of epoch, value and split; None while there is no point."""
     rows: list[list[Any]] = []
     for split, points in lines.items():
-        thin = thinned(points, MAX_POINTS)
+        thin = thin_points(points, MAX_POINTS)
         if len(thin) == 1 and split == "val":  # a lone point would draw no line
             thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
         rows += [[round(x, 4), round(y, 5), split] for x, y in thin]

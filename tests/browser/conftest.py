@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.services import Services
@@ -81,7 +81,9 @@ def untrained(start_app):
 
 def rewritten(folder, **told):
     """Describe a run's weights in another way."""
-    (folder / "model.json").write_bytes(encode(Description(**{**describe(folder), **told})))
+    (folder / "model.json").write_bytes(
+        encode_description(Description(**{**model_description(folder), **told}))
+    )
 
 
 @pytest.fixture(scope="session")

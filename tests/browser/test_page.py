@@ -14,7 +14,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from resnet_demo.export.model_card import class_table, join_labels
-from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.models.description import (
+    Description,
+    encode_description,
+    model_description,
+)
 from resnet_demo.tasks.status import Status, read_status, status_json
 
 pytestmark = pytest.mark.browser
@@ -240,8 +244,10 @@ def test_an_upload_that_is_no_picture_gets_a_sentence_and_the_page_goes_on(page,
 def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, tmp_path):
     hostile = app.runs / "hostile-1"
     shutil.copytree(app.runs / trained, hostile)
-    described = describe(hostile)
-    (hostile / "model.json").write_bytes(encode(Description(**{**described, "classes": HOSTILE})))
+    described = model_description(hostile)
+    (hostile / "model.json").write_bytes(
+        encode_description(Description(**{**described, "classes": HOSTILE}))
+    )
     status = Status(state="failed", message=" ".join(HOSTILE))
     (hostile / "status.json").write_bytes(status_json(status))
     page = visit(f"{app.url}?run=hostile-1")

@@ -10,7 +10,7 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.evaluation.evaluate_run import RunEvaluation, result_metrics
 from resnet_demo.models import build_model
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import save_model
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.evaluation_status import (
@@ -70,7 +70,7 @@ def save_evaluation(
         "dataset": "colours",
         "split": selection.split,
         "mode": selection.mode,
-        "weights": describe(run.path)["sha256"],
+        "weights": model_description(run.path)["sha256"],
         "stored": False,
         "beside": None,
         **result_metrics(logits, labels, classes),

@@ -12,7 +12,7 @@ from PIL import Image
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.store import Datasets
 from resnet_demo.export.pack import pack
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.evaluations import run_evaluation
 from resnet_demo.tasks.status import Status, create_task, status_json
@@ -132,7 +132,7 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
     folder = StatusCache(fresh).folder(Selection("cifar10-shipped"))
     assert folder.is_relative_to(fresh.paths.runs / ".cache")
     told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
-    weights = describe(shipped / "cifar10-shipped")["sha256"][:12]
+    weights = model_description(shipped / "cifar10-shipped")["sha256"][:12]
     task = json.dumps({**told, "weights": weights, "stored": True}).encode()
     os.close(create_task(folder, {"task.json": task}))
     run_evaluation(folder, fresh.paths)

@@ -17,7 +17,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Finished, Probe, Probing, Started, Step
 from resnet_demo.learn import lessons
 from resnet_demo.learn.probe_history import depth_figure
-from resnet_demo.runs.groups import Membership, write
+from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.tab import keep_choice
@@ -61,7 +61,7 @@ def make_group(reader):
             (folder / "config.json").write_text(to_json(config, __version__))
             os.utime(folder / "config.json", (created + number, created + number))
             (folder / "status.json").write_bytes(status_json(Status(state=state)))
-            write(folder, Membership(group=f"{kind}-1", kind=kind, arm=arm, guess=guess))
+            write_membership(folder, Membership(group=f"{kind}-1", kind=kind, arm=arm, guess=guess))
             values = EPOCH | (last(arm, config) if callable(last) else last)
             log = Run(folder).log()
             for event in [
@@ -391,7 +391,7 @@ def test_recorded_operations_are_shown_if_they_come_with_the_app(services):
         folder = services.paths.shipped / f"learn-{arm}"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(lessons.duel_arms([20], 1, CONFIG)[0][1], "0"))
-        write(folder, Membership(group="learn-duel", kind="duel", arm=arm))
+        write_membership(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
     restarted = Services(services.paths)
     box, text, legend, strengths, blocks = surgery.show_recordings(restarted)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnet_demo.hosting.access import Access
-from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
@@ -36,8 +36,8 @@ def app(tmp_path_factory, colours):
     root = tmp_path_factory.mktemp("public")
     untrained_runs(root / "runs", *NAMES)
     for name, classes in NAMES.items():
-        told = Description(**{**describe(root / "runs" / name), "classes": [*classes]})
-        (root / "runs" / name / "model.json").write_bytes(encode(told))
+        told = Description(**{**model_description(root / "runs" / name), "classes": [*classes]})
+        (root / "runs" / name / "model.json").write_bytes(encode_description(told))
     access, limits = Access.from_environment(PUBLIC), Limits.from_environment(PUBLIC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resnet_demo.architectures import RESNET9_MODELS
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -29,7 +29,7 @@ def test_every_example_on_the_command_line_is_understood():
     [*RESNET9_MODELS, "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
 )
 def test_the_parameters_it_states_are_the_networks_own(model):
-    millions = f"{count(model).parameters / 1e6:.1f}"
+    millions = f"{model_counts(model).parameters / 1e6:.1f}"
     row = next(
         line for line in README.splitlines() if line.startswith("|") and f"`{model}`" in line
     )

@@ -16,7 +16,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Event
-from resnet_demo.files import mark
+from resnet_demo.files import file_version
 from resnet_demo.hosting.zerogpu.owners import RunOwner, read_owner, visitor_digest, write_owner
 from resnet_demo.hosting.zerogpu.quota import SliceUse, record_slice
 from resnet_demo.hosting.zerogpu.slice import SliceError
@@ -127,8 +127,8 @@ class Slices:
             if turn is None or not read_owner(run).should_continue:
                 return False
             self.warm_up(run)
-            before, saved = read_status(run.path).changed_clock, mark(run.path / "last.pt")
-            worked, killed = read_view(run).worked(), False
+            before, saved = read_status(run.path).changed_clock, file_version(run.path / "last.pt")
+            worked, killed = read_view(run).total_seconds(), False
             try:
                 for told in self.gpu(run.path, self.launcher.paths, seconds):
                     if isinstance(told, str):
@@ -141,9 +141,9 @@ class Slices:
             reconcile_status(run.path, CUT_OFF)
             used = time.monotonic() - read_status(run.path).queued_clock
             record_slice(
-                run.path, SliceUse(seconds, used, read_view(run).worked() - worked, killed)
+                run.path, SliceUse(seconds, used, read_view(run).total_seconds() - worked, killed)
             )
-            due = self.is_due(run, turn, mark(run.path / "last.pt") != saved)
+            due = self.is_due(run, turn, file_version(run.path / "last.pt") != saved)
             turn.due_clock = time.monotonic() if due else -SOON_S
             return due
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_demo.data.pictures import crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
 from resnet_demo.ui.components import THUMBNAIL_PX, enlarge, gallery
@@ -83,7 +83,7 @@ def classes_of(services: Services, run_id: str | None) -> str:
     if not run_id:
         return ""
     try:
-        return class_list(run_id, describe(services.runs.get(run_id).path)["classes"])
+        return class_list(run_id, model_description(services.runs.get(run_id).path)["classes"])
     except DemoError as error:
         return f"⚠ {escape_markdown(str(error))}."
 

@@ -14,7 +14,7 @@ import gradio as gr
 
 from resnet_demo.errors import DemoError
 from resnet_demo.evaluation.stored_results import read_result
-from resnet_demo.files import Mark, mark
+from resnet_demo.files import FileVersion, file_version
 from resnet_demo.models.description import DESCRIPTION, PENDING
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.status import LIVE, Status
@@ -80,8 +80,8 @@ class StatusCache:
     """Folders and finished statuses of evaluations, valid until one of their files changes."""
 
     services: Services
-    folders: dict[tuple, tuple[tuple[Mark, ...], Path]] = field(default_factory=dict)
-    finished: dict[Path, tuple[Mark, EvaluationStatus]] = field(default_factory=dict)
+    folders: dict[tuple, tuple[tuple[FileVersion, ...], Path]] = field(default_factory=dict)
+    finished: dict[Path, tuple[FileVersion, EvaluationStatus]] = field(default_factory=dict)
 
     def folder(self, selection: Selection, other: bool = False) -> Path:
         """Return the folder of the run's evaluation. Raises DemoError.
@@ -123,7 +123,7 @@ class StatusCache:
     def _cached_folder(self, key: tuple, find: Callable[[], Path]) -> Path:
         """Return `find()`, cached until the run's weights or the datasets change."""
         paths = (key[0] / DESCRIPTION, key[0] / PENDING, self.services.datasets.root)
-        marks = tuple(mark(path) for path in paths)
+        marks = tuple(file_version(path) for path in paths)
         if self.folders.get(key, (None, None))[0] != marks:
             self.folders[key] = marks, find()
         return self.folders[key][1]
@@ -131,7 +131,7 @@ class StatusCache:
     def _status(self, find: Callable[[], Path]) -> EvaluationStatus:
         try:
             folder = find()
-            now = mark(folder / "status.json")
+            now = file_version(folder / "status.json")
             if folder in self.finished and self.finished[folder][0] == now:
                 return self.finished[folder][1]
             task = self.services.evaluations.status(folder) if now else None

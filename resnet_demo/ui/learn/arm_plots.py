@@ -9,7 +9,7 @@ import gradio as gr
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.events import Epoch
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.runs.view import RunView, thinned
+from resnet_demo.runs.view import RunView, thin_points
 from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.learn.group_panel import GroupSnapshot
 from resnet_demo.ui.plots import running_mean, step_positions
@@ -111,7 +111,7 @@ def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str,
     rows = [
         [round(x_value, 4), round(y_value, 5), arm]
         for arm, points in lines.items()
-        for x_value, y_value in thinned(points, limit)
+        for x_value, y_value in thin_points(points, limit)
     ]
     return line_table(rows, [x, y, "arm"]) if rows else None
 

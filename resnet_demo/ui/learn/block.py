@@ -123,13 +123,13 @@ def block_text(block: "BlockAnatomy") -> str:
         f"**{count_text(block.parameters)}** parameters, **{count_text(block.macs)}** "
         f"multiply-adds per image. "
     )
-    if block.around is None:
+    if block.shortcut is None:
         return costs + "A plain block: nothing is added, so its layers must pass the input on."
-    if not block.around:
+    if not block.shortcut:
         return costs + (
             "The input is added unchanged. A block whose branch outputs zero changes nothing."
         )
-    weights = sum(layer.parameters for layer in block.around)
+    weights = sum(layer.parameters for layer in block.shortcut)
     price = f"costs {count_text(weights)} parameters" if weights else "costs no parameters"
     change = ""
     if block.entry != block.sum:

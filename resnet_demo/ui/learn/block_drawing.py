@@ -19,7 +19,7 @@ ARROW_HEAD = (
 
 def block_drawing(block: "BlockAnatomy") -> str:
     """Return the drawing of a block, with the shapes of the real module."""
-    has_shortcut = block.around is not None
+    has_shortcut = block.shortcut is not None
     rows = branch_rows(block.branch)
     bottom = 60 + ROW_HEIGHT * len(rows)
     parts = [
@@ -33,7 +33,7 @@ def block_drawing(block: "BlockAnatomy") -> str:
         y = top + BOX_HEIGHT
     parts += [arrow_down(BRANCH_X, y, bottom), sum_circle(BRANCH_X, bottom + 12, has_shortcut)]
     if has_shortcut:
-        parts += shortcut_parts(block.around, bottom)
+        parts += shortcut_parts(block.shortcut, bottom)
     parts += [
         arrow_down(BRANCH_X, bottom + 24, bottom + 46),
         box(BRANCH_X, bottom + 46, "ReLU", shape_text(block.sum)),

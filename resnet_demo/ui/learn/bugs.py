@@ -116,7 +116,9 @@ def differences(pairs: Pairs, name: str) -> list[float]:
 
 def slowdowns(pairs: Pairs) -> list[float]:
     """Return how much longer the run with the switch took, as a share, for each pair."""
-    return [bug.view.worked() / max(base.view.worked(), 1e-9) - 1 for bug, base in pairs]
+    return [
+        bug.view.total_seconds() / max(base.view.total_seconds(), 1e-9) - 1 for bug, base in pairs
+    ]
 
 
 def effect_text(found: Effect, unit: str, digits: int) -> str:

@@ -114,7 +114,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
             sum(arm_plots.last_epoch(run, name) for run in runs) / len(runs)
             for name in ("train_loss", "train_top1", "val_top1")
         )
-        seconds = sum(run.view.worked() for run in runs) / len(runs)
+        seconds = sum(run.view.total_seconds() for run in runs) / len(runs)
         row = [arm, len(runs), f"{loss:.4f}", f"{train_top1:.2%}", f"{val_top1:.2%}"]
         rows.append([*row, duration_text(seconds)])
     return rows

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.runs.groups import Group, group_of, groups
+from resnet_demo.runs.groups import Group, get_group, list_groups
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import RunSnapshot, Snapshots
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
@@ -68,7 +68,7 @@ class GroupReader:
 
     def groups(self, kind: str) -> list[Group]:
         """Return the groups of a kind, the newest first."""
-        return groups(self.services.runs.list(), kind)
+        return list_groups(self.services.runs.list(), kind)
 
     def snapshot(self, group: Group) -> GroupSnapshot:
         """Return the group as it is now, without runs whose config is damaged."""
@@ -80,7 +80,7 @@ class GroupReader:
 
     def snapshot_of(self, group_id: str) -> GroupSnapshot:
         """Return the group of this id as it is now. Raises NotFoundError."""
-        return self.snapshot(group_of(self.services.runs, group_id))
+        return self.snapshot(get_group(self.services.runs, group_id))
 
 
 def is_damaged(run: Any) -> bool:
@@ -224,7 +224,7 @@ def status_text(snapshot: GroupSnapshot) -> str:
 
 def recording_text(runs: Sequence[RunSnapshot]) -> str:
     """Return how long a recorded group trained, and on what (Markdown)."""
-    seconds = sum(run.view.worked() for run in runs)
+    seconds = sum(run.view.total_seconds() for run in runs)
     device = next((run.view.started.device for run in runs if run.view.started), "")
     device = device.replace("(1 threads)", "(1 thread)")  # as older recordings have it
     return f"A recording: {duration_text(seconds)} of training on {escape_markdown(device)}."

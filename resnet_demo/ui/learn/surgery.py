@@ -7,8 +7,8 @@ import gradio as gr
 
 from resnet_demo.errors import DemoError
 from resnet_demo.learn.recording import read_surgery_chart
-from resnet_demo.models.description import describe
-from resnet_demo.runs.groups import groups
+from resnet_demo.models.description import model_description
+from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.evaluate.tab import run_choices
 from resnet_demo.ui.learn.arm_plots import arm_plot, legend, line_table
@@ -41,7 +41,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
 
     def evaluator_of(run_id: str) -> "SurgeryEvaluator":
         # The checksum is part of the key, because a run that trains changes its weights.
-        return evaluators(run_id, describe(services.runs.get(run_id).path)["sha256"])
+        return evaluators(run_id, model_description(services.runs.get(run_id).path)["sha256"])
 
     def on_run(run_id: str | None) -> list[Any]:
         return open_run(evaluator_of, run_id)
@@ -130,7 +130,7 @@ def show_recordings(services: Services) -> list[Any]:
     """Return the values of `recorded_results`, hidden without a recording."""
     charts = {
         arm: chart
-        for group in groups(services.runs.list(), "duel")
+        for group in list_groups(services.runs.list(), "duel")
         if group.shipped
         for arm, runs in group.arms.items()
         if (chart := read_surgery_chart(runs[0]))

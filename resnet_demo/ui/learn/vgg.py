@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.learn import lessons
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
@@ -79,7 +79,7 @@ def cost_rows() -> list[list[str]]:
     """
     rows = []
     for name in NETWORKS:
-        size = count(name)
+        size = model_counts(name)
         fixed = COPIES * FLOAT_BYTES * size.parameters / 1e6
         per_image = FLOAT_BYTES * size.outputs / 1e6
         sizes = [count_text(size.parameters), count_text(size.macs)]

@@ -16,7 +16,7 @@ from resnet_demo.data.store import DatasetInfo, check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
 from resnet_demo.hosting.zerogpu.slices import DEFAULT_SLICE_S, check_seconds
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.tasks.estimate import Estimate, estimate
 from resnet_demo.tasks.queue import live_runs
@@ -88,7 +88,9 @@ def told_before(services: Services, asked: EstimateState) -> tuple[str, str]:
             check_seconds(asked.slice_s)
     except DemoError as error:
         return f"⚠ {error}", ""
-    size = count(config.model, len(info.classes), config.image_size, config.stem, config.batch_norm)
+    size = model_counts(
+        config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
+    )
     images, _ = split_sizes(config, info.train)
     steps = steps_per_epoch(images, config.batch_size)
     length, waits_for = told_length(services, config, info, asked)

@@ -158,7 +158,9 @@ def state_sentence(seen: RunSnapshot) -> str:
     if state == "failed":
         return f"**Failed:** {message}."
     if state == "finished" and seen.run.shipped:
-        return f"Came with the app, trained in {duration_text(seen.view.worked())}: {message}."
+        return (
+            f"Came with the app, trained in {duration_text(seen.view.total_seconds())}: {message}."
+        )
     if state in ("stopped", "finished"):
         return f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
     if is_compiling(seen):
@@ -180,7 +182,7 @@ def network_sentence(seen: RunSnapshot) -> str:
 
 def growth_sentence(seen: RunSnapshot) -> str:
     """Return how large the training images are while they grow; else an empty text."""
-    side = seen.view.side
+    side = seen.view.image_size
     if seen.status.state != "running" or not side:
         return ""
     last = seen.view.started.sides[-1]
@@ -204,7 +206,7 @@ def silence_sentence(seen: RunSnapshot) -> str:
 
 def usual_silence_s(seen: RunSnapshot) -> float:
     """Return how long a silence is normal, in seconds. A slow network logs seldom."""
-    return max([SILENT_S, *(3 * pause for pause in seen.view.pauses())])
+    return max([SILENT_S, *(3 * pause for pause in seen.view.step_durations())])
 
 
 def is_compiling(seen: RunSnapshot) -> bool:

@@ -23,7 +23,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.inference.class_maps import ClassMap
 from resnet_demo.inference.classification import OodVerdict
 from resnet_demo.inference.heatmaps import overlay
-from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.image_indexes import INDEX, run_indexing
 from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
@@ -79,7 +79,9 @@ def upload(tmp_path, services):
 
 def rewritten(folder, **told):
     """Describe a run's weights in another way."""
-    (folder / "model.json").write_bytes(encode(Description(**{**describe(folder), **told})))
+    (folder / "model.json").write_bytes(
+        encode_description(Description(**{**model_description(folder), **told}))
+    )
 
 
 def last(updates):

@@ -2,7 +2,7 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from resnet_demo.models.description import Description, describe, encode
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.ui.evaluate.evaluation_status import (
     DONE,
     NO_RUN,
@@ -114,8 +114,8 @@ def test_new_weights_have_no_result_yet(statuses):
     save_evaluation(statuses, MINE)
     before = changes(statuses)["now"]
     run = statuses.services.runs.get("mine").path
-    better = Description(**{**describe(run), "sha256": "f" * 64})
-    (run / "model.json").write_bytes(encode(better))
+    better = Description(**{**model_description(run), "sha256": "f" * 64})
+    (run / "model.json").write_bytes(encode_description(better))
     updates = page_updates(statuses, MINE, before)
     assert updates["message"] == READY
     assert not updates["results"]["visible"]

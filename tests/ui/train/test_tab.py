@@ -13,7 +13,7 @@ from resnet_demo.architectures import MODELS
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
 from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
@@ -37,7 +37,9 @@ def told_before(services, asked):
 @pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "image_size": 64}], ids=str)
 def test_the_form_tells_parameters_and_multiply_adds_before_a_run(model, knobs, services):
     asked = {**ON_COLOURS, "model": model, **knobs}
-    size = count(model, 3, asked.get("image_size", 32), "small", asked.get("batch_norm", True))
+    size = model_counts(
+        model, 3, asked.get("image_size", 32), "small", asked.get("batch_norm", True)
+    )
     told = told_before(services, asked)
     assert told.startswith(
         f"**{count_text(size.parameters)}** parameters · **{count_text(size.macs)}** multiply-adds "

@@ -27,7 +27,7 @@ from resnet_demo.config import make_config
 from resnet_demo.data.preprocess import preprocessing_for
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.training import fit
 from resnet_demo.training.probes import StepProbe
 
@@ -413,7 +413,7 @@ def test_the_roofline_is_the_machine_and_a_share_for_each_network(datasets, monk
     assert machine["gemm_flop_per_s"] == max(machine["gemm"].values())
     assert [row["model"] for row in rows] == ["resnet20", "plain20"]
     for row in rows:
-        macs = count(row["model"], 3, 8).macs
+        macs = model_counts(row["model"], 3, 8).macs
         assert row["flop_per_s"] == pytest.approx(row["images_per_s"] * 3 * 2 * macs)
         assert row["share_of_gemm"] == row["flop_per_s"] / machine["gemm_flop_per_s"]
         assert row["share_of_convolution"] == row["flop_per_s"] / machine["convolution_flop_per_s"]

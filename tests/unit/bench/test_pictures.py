@@ -21,7 +21,7 @@ from resnet_demo.errors import DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import OOD_IMAGES, energy
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
@@ -90,7 +90,7 @@ def test_an_answer_is_timed_from_a_file_s_bytes_to_the_picture_under_its_map(run
 def test_a_new_process_answers_about_a_network_that_was_never_trained(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with untrained() as run:
-        assert describe(run.path)["network"]["name"] == "resnet20"
+        assert model_description(run.path)["network"]["name"] == "resnet20"
         timing.fresh_process(run, picture())
         with pytest.raises(DemoError, match=r"did not answer: .* is cut short or damaged"):
             timing.fresh_process(run, picture()[:500])

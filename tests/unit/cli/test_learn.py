@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resnet_demo.paths import Paths
-from resnet_demo.runs.groups import group_of
+from resnet_demo.runs.groups import get_group
 from resnet_demo.runs.store import Runs
 from tests.unit.cli.test_cli import CommandLine
 
@@ -39,7 +39,7 @@ def test_a_duel_trains_its_arms_and_is_a_group(demo):
     assert first == {"group": "duel-1", "runs": ["duel-1-1-plain8", "duel-1-2-resnet8"]}
     assert [event["event"] for event in events].count("finished") == 2
     runs = Runs(Paths(demo.runs, demo.data))
-    assert list(group_of(runs, "duel-1").arms) == ["plain8", "resnet8"]
+    assert list(get_group(runs, "duel-1").arms) == ["plain8", "resnet8"]
 
 
 def test_a_finished_group_has_nothing_left_to_resume(demo):

@@ -19,7 +19,7 @@ from resnet_demo.events import Started
 from resnet_demo.export import pack as packing
 from resnet_demo.export.model_card import CHOSEN, command
 from resnet_demo.export.pack import pack
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
@@ -76,21 +76,21 @@ def test_the_card_has_words_for_every_way_to_choose_an_epoch(packed):
 def test_the_scores_are_those_of_the_weights_as_stored(packed, finished, datasets):
     run, told = packed
     now, before = (evaluate_run(each, datasets).result for each in (run, finished))
-    assert now["weights"] == describe(run.path)["sha256"] != before["weights"]
+    assert now["weights"] == model_description(run.path)["sha256"] != before["weights"]
     assert (told["top1"], told["n"]) == (now["top1"], 30)
     assert told["top1_float32"] == before["top1"] > 0.5  # it has learned something
     assert told["loss"] == pytest.approx(now["loss"], abs=1e-4)
-    metrics = describe(run.path)["metrics"]
+    metrics = model_description(run.path)["metrics"]
     assert metrics["test_top1"] == now["top1"]
-    assert metrics["val_top1"] == describe(finished.path)["metrics"]["val_top1"]
+    assert metrics["val_top1"] == model_description(finished.path)["metrics"]["val_top1"]
 
 
 def test_the_threshold_is_that_of_the_weights_as_stored(packed, finished, datasets):
     logits = evaluate_run(packed[0], datasets, "val").logits
     threshold = np.quantile(-logsumexp(logits.double(), axis=1), 0.95, method="inverted_cdf")
-    told = describe(packed[0].path)["metrics"]["outside"]
+    told = model_description(packed[0].path)["metrics"]["outside"]
     assert told == {"threshold": pytest.approx(threshold), "false_alarms": 0.05, "n": 15}
-    assert told != describe(finished.path)["metrics"]["outside"]
+    assert told != model_description(finished.path)["metrics"]["outside"]
 
 
 def test_a_run_without_a_threshold_is_given_one(copied, packed, tmp_path, datasets):
@@ -99,8 +99,8 @@ def test_a_run_without_a_threshold_is_given_one(copied, packed, tmp_path, datase
     about = {"network": saved.network, "preprocessing": saved.preprocessing, "metrics": metrics}
     save_model(copied.path, saved.model, classes=saved.classes, **about)
     pack(copied, datasets, tmp_path / "again")
-    told = describe(tmp_path / "again")["metrics"]["outside"]
-    assert told == describe(packed[0].path)["metrics"]["outside"]
+    told = model_description(tmp_path / "again")["metrics"]["outside"]
+    assert told == model_description(packed[0].path)["metrics"]["outside"]
 
 
 def test_nothing_is_told_of_where_the_run_was_trained(packed, finished):

@@ -11,7 +11,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.inference.class_maps import map_classes
 from resnet_demo.models import build_model
 from resnet_demo.models.layers import Network
-from resnet_demo.models.saved import Saved
+from resnet_demo.models.saved import SavedModel
 
 CLASSES = ("red", "green", "blue")
 SIDE = 32
@@ -33,7 +33,7 @@ class Colours(Network):
 
 def saved(model=None, side=SIDE):
     preprocessing = {"source_size": side, "image_size": side, "mean": [0.0] * 3, "std": [1.0] * 3}
-    return Saved(
+    return SavedModel(
         model=(model or Colours()).eval(),
         network={},
         classes=CLASSES,

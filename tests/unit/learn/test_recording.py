@@ -10,7 +10,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.learn.recording import CHART, read_surgery_chart, write_recordings
 from resnet_demo.learn.surgery import SurgeryEvaluator
 from resnet_demo.paths import Paths
-from resnet_demo.runs.groups import Membership, group_of, groups, write
+from resnet_demo.runs.groups import Membership, get_group, list_groups, write_membership
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.snapshot import Snapshots
 
@@ -23,14 +23,14 @@ def runs(tmp_path, finished, colours):
         shutil.copytree(finished.path, root / f"duel-1-{arm}")
         os.utime(root / f"duel-1-{arm}" / "config.json", (made, made))
         told = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
-        write(root / f"duel-1-{arm}", told)
+        write_membership(root / f"duel-1-{arm}", told)
     return Runs(Paths(root, colours, tmp_path / "shipped"))
 
 
 def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
     runs, tmp_path, finished, colours
 ):
-    made = write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert [path.name for path in made] == ["learn-plain8", "learn-resnet8"]
     for path in made:
         assert sorted(file.name for file in path.iterdir()) == [
@@ -39,7 +39,7 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
         assert (path / "events.jsonl").read_bytes() == (finished.path / "events.jsonl").read_bytes()
         assert json.loads((path / "status.json").read_text())["pid"] is None
     later = Runs(Paths(runs.root, colours, tmp_path / "shipped"))  # another start of the app
-    shipped = next(group for group in groups(later.list()) if group.shipped)
+    shipped = next(group for group in list_groups(later.list()) if group.shipped)
     assert (shipped.id, list(shipped.arms), shipped.guess) == (
         "learn-duel", ["plain8", "resnet8"], "",
     )  # fmt: skip
@@ -50,7 +50,7 @@ def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
 def test_a_name_that_is_taken_is_refused_and_nothing_is_copied(runs, tmp_path, colours):
     (tmp_path / "shipped" / "learn-resnet8").mkdir(parents=True)
     with pytest.raises(ConfigError, match="folder must be a folder without learn-resnet8"):
-        write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+        write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert [path.name for path in (tmp_path / "shipped").iterdir()] == ["learn-resnet8"]
 
 
@@ -59,12 +59,12 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
     lines = (run.path / "events.jsonl").read_bytes().splitlines(True)
     (run.path / "events.jsonl").write_bytes(b"".join(lines[:-1]))
     with pytest.raises(ConfigError, match="only a finished run can be recorded, and duel-1-plain8"):
-        write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+        write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert not (tmp_path / "shipped").exists()
 
 
 def test_what_only_weights_could_tell_is_put_down_beside(runs, tmp_path, colours, finished):
-    made = write_recordings(group_of(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     chart = read_surgery_chart(Run(made[0]))
     patient = SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
     assert chart == patient.chart()

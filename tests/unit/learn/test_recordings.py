@@ -11,9 +11,9 @@ from resnet_demo.events import Finished
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
 from resnet_demo.learn.probe_history import ProbeHistory
 from resnet_demo.learn.recording import read_surgery_chart
-from resnet_demo.models.counts import count
+from resnet_demo.models.counts import model_counts
 from resnet_demo.paths import REPOSITORY, Paths
-from resnet_demo.runs.groups import groups
+from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.snapshot import Snapshots
@@ -33,7 +33,7 @@ def view_of(run):
 
 
 def group_of(kind):
-    [group] = [group for group in groups(RECORDINGS) if group.kind == kind]
+    [group] = [group for group in list_groups(RECORDINGS) if group.kind == kind]
     return group
 
 
@@ -111,7 +111,7 @@ def test_the_text_on_vgg_has_the_numbers_of_the_log():
     text, snapshot = recording_part("4-vgg"), snapshot_of("vgg")
     for arm, top1, minutes, *_ in vgg.table_rows(snapshot):
         assert f"{float(top1.rstrip('%')):.1f} % in {minutes.removesuffix(' min')}" in text, arm
-        assert f"{count(arm).macs / 1e6:.0f}" in text
+        assert f"{model_counts(arm).macs / 1e6:.0f}" in text
     configs = [replace(run.config(), model="vgg16") for run in arms_of("vgg").values()]
     assert configs[0] == configs[1]
     assert (configs[0].train_images, configs[0].peak_lr) == (5000, 0.02)

@@ -9,7 +9,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import predict
 from resnet_demo.learn.surgery import SurgeryEvaluator, apply_surgery, block_names, removable_blocks
 from resnet_demo.models.blocks import BasicBlock
-from resnet_demo.models.layers import Layers
+from resnet_demo.models.layers import LayerOptions
 from resnet_demo.models.resnet import ResNet
 from resnet_demo.models.zoo import build_model
 from resnet_demo.paths import Paths
@@ -39,7 +39,7 @@ def test_at_full_strength_nothing_changes(name, images):
 @pytest.mark.parametrize("shortcut", ["padding", "projection", "none"])
 def test_without_a_block_it_is_a_network_built_without_that_block(shortcut, images):
     """The block behind the first of its stage keeps the shape, and what enters is not negative."""
-    layers = Layers(shortcut=shortcut)
+    layers = LayerOptions(shortcut=shortcut)
     whole = trained(ResNet(BasicBlock, (2, 3), (8, 16), 10, "small", layers))
     less = ResNet(BasicBlock, (2, 2), (8, 16), 10, "small", layers).eval()
     weights = whole.state_dict()

@@ -12,8 +12,8 @@ from resnet_demo.models.anatomy import (
     network_anatomy,
     source_of,
 )
-from resnet_demo.models.layers import Layers
-from resnet_demo.models.measure import measure
+from resnet_demo.models.layers import LayerOptions
+from resnet_demo.models.measure import count_model
 from resnet_demo.models.zoo import build_model
 
 SHAPES = list(product(BLOCKS, SHORTCUTS, (16, 64), (16, 32), (1, 2), (8, 15)))
@@ -21,7 +21,7 @@ SHAPES = list(product(BLOCKS, SHORTCUTS, (16, 64), (16, 32), (1, 2), (8, 15)))
 
 def built(kind, c_in, width, stride, shortcut):
     way = "padding" if shortcut == "identity" else shortcut
-    return BLOCKS[kind](c_in, width, stride, Layers(shortcut=way))
+    return BLOCKS[kind](c_in, width, stride, LayerOptions(shortcut=way))
 
 
 @pytest.mark.parametrize(("kind", "shortcut", "c_in", "width", "stride", "side"), SHAPES)
@@ -41,26 +41,26 @@ def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, str
     assert told.sum == tuple(block(x).shape[1:])
     assert told.branch[-1].shape == tuple(block.branch(x).shape[1:]) == told.sum
     assert told.entry == (c_in, side, side)
-    assert (told.around is None) == (block.shortcut is None)
-    if told.around:
-        assert told.around[-1].shape == told.sum
+    assert (told.shortcut is None) == (block.shortcut is None)
+    if told.shortcut:
+        assert told.shortcut[-1].shape == told.sum
     assert told.parameters == sum(p.numel() for p in block.parameters())
-    assert told.parameters == sum(layer.parameters for layer in told.branch + (told.around or []))
+    assert told.parameters == sum(layer.parameters for layer in told.branch + (told.shortcut or []))
 
 
 def test_a_basic_block_by_hand():
     told = block_anatomy("basic", 16, 32, 2, "projection", 32)
     assert [layer.name for layer in told.branch] == ["conv1", "bn1", "conv2", "bn2"]
-    assert [layer.what for layer in told.around] == ["1×1 convolution, stride 2", "BatchNorm"]
+    assert [layer.what for layer in told.shortcut] == ["1×1 convolution, stride 2", "BatchNorm"]
     assert told.branch[0].macs == 9 * 16 * 32 * 16 * 16
     assert told.macs == (9 * 16 + 9 * 32 + 16) * 32 * 16 * 16
-    assert block_anatomy("basic", 16, 16, 1, "identity", 32).around == []  # added as it is
+    assert block_anatomy("basic", 16, 16, 1, "identity", 32).shortcut == []  # added as it is
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_parts_of_a_network_make_up_the_whole(name):
     parts, model = network_anatomy(name, 32), build_model(name)
-    whole = measure(model, 32)
+    whole = count_model(model, 32)
     assert sum(part.parameters for part in parts) == whole.parameters
     assert sum(part.macs for part in parts) == whole.macs
     assert sum(part.share for part in parts) == pytest.approx(1)

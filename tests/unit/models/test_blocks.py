@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from resnet_demo.models.blocks import BasicBlock, Bottleneck
-from resnet_demo.models.layers import Layers, Padding
+from resnet_demo.models.layers import LayerOptions, Padding
 
 
 def test_residual_block_with_a_silent_branch_is_the_identity():
@@ -21,7 +21,7 @@ def test_bottleneck_with_a_silent_branch_is_the_identity():
 
 
 def test_plain_block_with_a_silent_branch_lets_nothing_through():
-    block = BasicBlock(16, 16, layers=Layers(shortcut="none"))
+    block = BasicBlock(16, 16, layers=LayerOptions(shortcut="none"))
     nn.init.zeros_(block.bn2.weight)
     assert not block(torch.rand(2, 16, 8, 8)).any()
 
@@ -38,7 +38,9 @@ def test_padding_keeps_every_second_pixel_and_adds_empty_channels():
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
 @pytest.mark.parametrize("side", [8, 9])
 def test_stride_halves_the_map_and_rounds_up(block, shortcut, side):
-    y = block(16, 8, stride=2, layers=Layers(shortcut=shortcut))(torch.rand(2, 16, side, side))
+    y = block(16, 8, stride=2, layers=LayerOptions(shortcut=shortcut))(
+        torch.rand(2, 16, side, side)
+    )
     assert y.shape == (2, 8 * block.expansion, (side + 1) // 2, (side + 1) // 2)
 
 
@@ -49,7 +51,7 @@ def test_stride_of_a_bottleneck_is_in_its_3x3_convolution():
 
 def test_shortcut_has_parameters_only_as_a_projection():
     def parameters(shortcut):
-        block = BasicBlock(8, 16, stride=2, layers=Layers(shortcut=shortcut))
+        block = BasicBlock(8, 16, stride=2, layers=LayerOptions(shortcut=shortcut))
         return sum(parameter.numel() for parameter in block.parameters())
 
     projection = 8 * 16 + 2 * 16  # 1x1 convolution and its BatchNorm

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet_demo.architectures import MODELS, STEM_CHOICE_MODELS, STEMS
 from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
-from resnet_demo.models.counts import Counts, count, table
-from resnet_demo.models.measure import measure, rows
+from resnet_demo.models.counts import Counts, model_counts, table
+from resnet_demo.models.measure import count_model, rows
 
 VARIANTS = [
     (name, stem, batch_norm)
@@ -37,26 +37,26 @@ def test_table_knows_what_pytorch_counts(name, stem, batch_norm):
     with torch.device("meta"):
         model = build_model(name, 7, stem=stem, batch_norm=batch_norm).eval()
     for image_size in (32, 45):
-        counts = count(name, 7, image_size, stem, batch_norm)
+        counts = model_counts(name, 7, image_size, stem, batch_norm)
         assert counts == counted_by_torch(deepcopy(model), image_size)
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(STEM_CHOICE_MODELS)))
 def test_networks_with_a_stem_of_their_own_count_the_same_for_both(name):
-    assert count(name, stem="imagenet") == count(name)
+    assert model_counts(name, stem="imagenet") == model_counts(name)
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet20", "resnet50", "resnet34-article", "vgg16"])
 @pytest.mark.parametrize("image_size", [33, 63, 96])
 def test_measured_and_known_counts_agree(name, image_size):
-    measured = measure(build_model(name, 100), image_size)
-    assert measured == count(name, 100, image_size)
+    measured = count_model(build_model(name, 100), image_size)
+    assert measured == model_counts(name, 100, image_size)
 
 
 def test_measuring_leaves_the_network_as_it_was():
     model = build_model("resnet20").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    measure(model, 32)
+    count_model(model, 32)
     assert model.training
     torch.testing.assert_close(model.state_dict(), before)
 
@@ -66,19 +66,21 @@ def test_stored_table_is_the_one_that_would_be_written():
 
 
 def test_published_multiply_adds():
-    assert count("resnet50", 1000, 224, "imagenet").macs == 4_089_184_256  # "4.1 GMACs"
-    assert round(count("resnet34", 1000, 224, "imagenet").macs / 1e9, 1) == 3.7  # table 1: 3.6
+    assert model_counts("resnet50", 1000, 224, "imagenet").macs == 4_089_184_256  # "4.1 GMACs"
+    assert (
+        round(model_counts("resnet34", 1000, 224, "imagenet").macs / 1e9, 1) == 3.7
+    )  # table 1: 3.6
 
 
 @pytest.mark.parametrize("question", [{"name": "resnet19"}, {"name": "vgg16", "stem": "large"}])
 def test_unknown_names_are_refused(question):
     with pytest.raises(ConfigError, match="must be one of"):
-        count(**question)
+        model_counts(**question)
 
 
 def test_counting_and_describing_do_without_torch():
     program = (
         "import sys, resnet_demo.models.counts as c, resnet_demo.models.description;"
-        "c.count('resnet9'); sys.exit('torch' in sys.modules)"
+        "c.model_counts('resnet9'); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

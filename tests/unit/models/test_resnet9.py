@@ -13,7 +13,7 @@ SMOOTH = nn.functional.avg_pool2d(torch.randn(60, 3, 34, 34, generator=RANDOM), 
 def adapted():
     torch.manual_seed(0)
     model = build_model("resnet9")
-    model.adapt(SMOOTH)
+    model.init_from_data(SMOOTH)
     return model
 
 
@@ -65,14 +65,14 @@ def test_every_direction_has_its_opposite(adapted):
 def test_how_many_images_are_looked_at_together_does_not_matter(adapted, monkeypatch):
     weight = adapted.stem.weight.clone()
     monkeypatch.setattr("resnet_demo.models.resnet9.SOME", 7)
-    adapted.adapt(SMOOTH)
+    adapted.init_from_data(SMOOTH)
     signs = torch.sign((adapted.stem.weight * weight).sum((1, 2, 3), keepdim=True))
     torch.testing.assert_close(adapted.stem.weight * signs, weight)
 
 
 def test_without_batch_norm_the_stem_s_biases_bring_no_mean():
     model = build_model("resnet9", batch_norm=False)
-    model.adapt(SMOOTH)
+    model.init_from_data(SMOOTH)
     assert not model.stem.bias.any()
 
 

@@ -7,7 +7,7 @@ import torch
 from resnet_demo.errors import DamagedError, NotFoundError
 from resnet_demo.files import sha256_of
 from resnet_demo.models import build_model, saved
-from resnet_demo.models.description import checksum, describe
+from resnet_demo.models.description import checksum, model_description
 from resnet_demo.models.saved import load_model, save_model
 
 NETWORK = {"name": "resnet20", "num_classes": 3, "stem": "small", "batch_norm": True}
@@ -42,7 +42,7 @@ def seed_of(folder):
     torch.testing.assert_close(
         loaded.model.state_dict(), network(loaded.metrics["seed"]).state_dict(), rtol=0, atol=0
     )
-    assert describe(folder)["metrics"] == loaded.metrics
+    assert model_description(folder)["metrics"] == loaded.metrics
     return loaded.metrics["seed"]
 
 
@@ -61,7 +61,7 @@ def test_a_saved_network_comes_back_with_all_that_is_known_of_it(tmp_path):
 
 def test_model_json_says_the_same_without_the_weights(folder):
     (folder / "model.safetensors").unlink()
-    described = describe(folder)
+    described = model_description(folder)
     assert described["classes"] == ABOUT["classes"]
     assert described.keys() == {"network", "classes", "preprocessing", "metrics", "sha256"}
 
@@ -87,7 +87,7 @@ def test_a_network_without_batch_norm_can_be_saved(tmp_path):
 
 @pytest.mark.parametrize("name", ["nothing", "."])
 def test_a_folder_without_a_network_says_so(tmp_path, name):
-    for ask in (load_model, describe):
+    for ask in (load_model, model_description):
         with pytest.raises(NotFoundError, match="has no weights yet"):
             ask(tmp_path / name)
 
@@ -138,7 +138,7 @@ def test_json_of_another_kind_is_refused(folder, content):
     (folder / "model.json").write_bytes(content.encode("latin-1"))
     assert "is damaged and is not used" in refused(folder, "model.json")
     with pytest.raises(DamagedError):
-        describe(folder)
+        model_description(folder)
 
 
 def test_an_altered_value_in_model_json_is_noticed(folder):
@@ -272,7 +272,7 @@ def test_a_torn_pending_description_is_passed_over(folder):
 
 
 def test_a_network_replaced_while_it_is_read_is_read_again(folder, monkeypatch):
-    real, times = saved.read_whole, []
+    real, times = saved.read_required, []
 
     def read_then_replace(path):
         content = real(path)
@@ -281,7 +281,7 @@ def test_a_network_replaced_while_it_is_read_is_read_again(folder, monkeypatch):
             save(folder, 1)
         return content
 
-    monkeypatch.setattr(saved, "read_whole", read_then_replace)
+    monkeypatch.setattr(saved, "read_required", read_then_replace)
     assert seed_of(folder) == 1
 
 

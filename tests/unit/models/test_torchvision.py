@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from resnet_demo.models import build_model
-from resnet_demo.models.measure import parameters
+from resnet_demo.models.measure import count_parameters
 
 RENAMED = (
     (r"^stem\.(conv|bn)\.", r"\g<1>1."),
@@ -61,7 +61,7 @@ def largest_difference(model, reference, size):
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_imagenet_resnet_is_torchvision_s(name):
     model, reference = build_model(name, 1000, stem="imagenet"), reference_network(name, 1000)
-    assert parameters(model) == parameters(reference)
+    assert count_parameters(model) == count_parameters(reference)
     take_weights(model, reference)
     assert largest_difference(model, reference, size=96) < 1e-4
 

@@ -11,7 +11,7 @@ from resnet_demo.architectures import (
 )
 from resnet_demo.errors import ConfigError
 from resnet_demo.models import build_model
-from resnet_demo.models.measure import parameters
+from resnet_demo.models.measure import count_parameters
 from resnet_demo.models.zoo import BUILDERS
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -107,7 +107,7 @@ def test_first_weights_of_the_article_are_pytorch_s():
 
 
 def test_article_has_its_21298314_parameters():
-    assert parameters(build_model("resnet34-article")) == 21_298_314
+    assert count_parameters(build_model("resnet34-article")) == 21_298_314
 
 
 @pytest.mark.parametrize("size", [224, 200])
@@ -121,7 +121,7 @@ def test_article_ends_in_a_7x7_map(size):
     ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
 )
 def test_cifar_resnets_are_as_large_as_in_table_6(depth, millions):
-    counted = parameters(build_model(f"resnet{depth}")) / 1e6
+    counted = count_parameters(build_model(f"resnet{depth}")) / 1e6
     assert round(counted, 1 if depth == 110 else 2) == millions
 
 

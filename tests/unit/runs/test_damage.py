@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from resnet_demo.errors import DamagedError, DemoError
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.runs.store import Run
@@ -71,7 +71,7 @@ def test_files_of_two_runs_that_were_exchanged_are_refused(network, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     torch.manual_seed(1)
-    described = describe(network)
+    described = model_description(network)
     save_model(other, build_model("resnet20", 3), **{k: described[k] for k in
         ("network", "classes", "preprocessing", "metrics")})  # fmt: skip
     (other / "model.json").write_bytes((network / "model.json").read_bytes())
@@ -120,7 +120,7 @@ def test_json_that_makes_no_sense_is_a_sentence_and_nothing_else(network, tmp_pa
     readers = {
         "config.json": run.config,
         "status.json": lambda: read_status(run.path),
-        "model.json": lambda: describe(run.path),
+        "model.json": lambda: model_description(run.path),
     }
     rng, refused = random.Random(0), 0
     for name, text in texts.items():

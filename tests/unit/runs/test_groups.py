@@ -8,13 +8,13 @@ from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import NotFoundError
 from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import (
-    FILE,
+    MEMBERSHIP_FILE,
     Membership,
-    group_of,
-    groups,
-    membership,
+    get_group,
+    list_groups,
     new_group_id,
-    write,
+    read_membership,
+    write_membership,
 )
 from resnet_demo.runs.store import Runs
 
@@ -36,7 +36,7 @@ def put(runs, tmp_path):
         made.append(folder)
         os.utime(folder / "config.json", (len(made), len(made)))
         if told:
-            write(folder, Membership(**told))
+            write_membership(folder, Membership(**told))
         return folder
 
     return make
@@ -48,27 +48,27 @@ def test_a_group_is_what_its_runs_say(runs, put):
         for arm in ("plain", "residual"):
             put(f"{arm}-{seed}", group="duel-1", kind="duel", arm=arm, guess="plain")
     put("other", group="bugs-1", kind="bugs", arm="as it should be")
-    (duel,) = groups(runs.list(), "duel")
+    (duel,) = list_groups(runs.list(), "duel")
     assert (duel.id, duel.kind, duel.guess, duel.shipped) == ("duel-1", "duel", "plain", False)
     assert {arm: [run.id for run in arms] for arm, arms in duel.arms.items()} == {
         "plain": ["plain-1", "plain-2"],
         "residual": ["residual-1", "residual-2"],
     }
     assert list(duel.arms) == ["plain", "residual"]  # as they were made
-    assert len(groups(runs.list())) == 2
-    assert group_of(runs, "duel-1").runs == duel.runs
+    assert len(list_groups(runs.list())) == 2
+    assert get_group(runs, "duel-1").runs == duel.runs
 
 
 def test_recordings_that_came_with_the_app_are_a_group(runs, put, tmp_path):
     put("learn-plain20", tmp_path / "shipped", group="learn", kind="duel", arm="plain20")
-    assert group_of(runs, "learn").shipped
+    assert get_group(runs, "learn").shipped
 
 
 def test_a_group_that_is_not_there_is_named(runs):
     with pytest.raises(NotFoundError, match=r"group must be one of the groups.*got 'duel-9'"):
-        group_of(runs, "duel-9")
+        get_group(runs, "duel-9")
     with pytest.raises(NotFoundError):
-        group_of(runs, None)
+        get_group(runs, None)
 
 
 def test_new_groups_take_the_first_free_number(runs, put):
@@ -87,7 +87,7 @@ def test_new_groups_take_the_first_free_number(runs, put):
 )  # fmt: skip
 def test_a_damaged_file_leaves_the_run_on_its_own(runs, put, text):
     folder = put("mine")
-    (folder / FILE).write_text(text)
+    (folder / MEMBERSHIP_FILE).write_text(text)
     (run,) = runs.list()
-    assert membership(run) is None
-    assert groups(runs.list()) == []
+    assert read_membership(run) is None
+    assert list_groups(runs.list()) == []

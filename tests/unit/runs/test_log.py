@@ -19,7 +19,7 @@ def step(number):
 def test_a_log_that_is_not_there_is_empty(log):
     assert log.read() == ([], 0)
     assert list(log) == []
-    log.mend()  # and mending it makes nothing
+    log.remove_torn_line()  # and mending it makes nothing
     assert not log.path.exists()
 
 
@@ -64,7 +64,7 @@ def test_a_torn_last_line_is_not_read_until_it_is_whole(log):
 def test_mending_cuts_off_the_torn_line_and_only_that(log, kept, torn):
     whole = "".join(to_line(step(number)) for number in range(kept)).encode()
     log.path.write_bytes(whole + torn)
-    log.mend()
+    log.remove_torn_line()
     assert log.path.read_bytes() == whole
     log.append(step(9))
     assert list(log) == [*(step(number) for number in range(kept)), step(9)]

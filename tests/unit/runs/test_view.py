@@ -9,7 +9,7 @@ import pytest
 
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped, to_line
 from resnet_demo.runs.log import CHUNK, EventLog
-from resnet_demo.runs.view import MOST_STEPS, RunView, thinned
+from resnet_demo.runs.view import MAX_STEPS, RunView, thin_points
 
 OPENING = {
     **{"device": "cpu", "precision": "float32", "threads": 2, "parameters": 1, "macs": 1},
@@ -62,7 +62,7 @@ def told(view, *events):
 def test_a_run_without_a_word_is_seen_as_nothing_yet(view):
     assert view.refresh() is False
     assert (view.step, view.total_steps, view.best, view.history()) == (0, 0, None, [])
-    assert (view.images_per_s(), view.seconds_left(), view.seconds()) == (None, None, 0.0)
+    assert (view.images_per_s(), view.seconds_left(), view.seconds_so_far()) == (None, None, 0.0)
 
 
 def test_the_fold_keeps_steps_epochs_start_and_end(view):
@@ -172,20 +172,20 @@ def test_time_left_of_images_that_grow_counts_the_pixels_to_come(view):
 def test_a_log_whose_steps_make_no_sense_tells_no_time_and_no_size(view):
     nowhere = replace(started(), sides=[16, 32], steps_per_epoch=0)
     told(view, nowhere, step(1), step(2))
-    assert (view.seconds_left(), view.side) == (None, None)
+    assert (view.seconds_left(), view.image_size) == (None, None)
     told(view, replace(started(), sides=[16, 32]), replace(epoch(1), step=99), step(100))
-    assert (view.seconds_left(), view.side) == (None, 32)
+    assert (view.seconds_left(), view.image_size) == (None, 32)
 
 
 def test_nothing_is_left_of_a_run_that_ended(view):
     told(view, started(), step(1), step(2), ended(Finished, 2, seconds=7.5))
     assert view.seconds_left() is None
-    assert view.seconds() == view.worked() == 7.5
+    assert view.seconds_so_far() == view.total_seconds() == 7.5
 
 
 def test_time_between_two_stretches_does_not_count(view):
     told(view, started(), epoch(1, seconds=4.0), resumed(5, 1000.0, seconds=4.5))
-    assert view.seconds(until=replace(step(6), clock=1003.0)) == 4.5 + 3.0
+    assert view.seconds_so_far(until=replace(step(6), clock=1003.0)) == 4.5 + 3.0
 
 
 def test_the_rate_is_the_median_of_recent_readings(view):
@@ -202,7 +202,7 @@ def test_a_thinned_curve_keeps_first_last_and_extremes_and_the_limit(count, most
     if count > 10:  # spikes of a single point
         values[count // 3] = (float(count // 3), 100.0)
         values[count // 2] = (float(count // 2), -100.0)
-    kept = thinned(values, most)
+    kept = thin_points(values, most)
     assert len(kept) <= max(most, 0)
     assert kept == sorted(set(kept) & set(values))
     if count <= most:
@@ -215,7 +215,7 @@ def test_a_thinned_curve_keeps_first_last_and_extremes_and_the_limit(count, most
 
 def test_a_thinned_curve_has_the_extremes_of_every_stretch():
     values = [(float(x), float(x % 100)) for x in range(10_000)]
-    kept = thinned(values, 202)
+    kept = thin_points(values, 202)
     for start in range(100, 9_900, 100):  # a hundred stretches, each of one sawtooth
         stretch = [p for p in kept if start - 1 <= p[0] <= start + 100]
         assert min(map(y, stretch)) <= 1
@@ -251,7 +251,7 @@ def test_of_a_long_log_few_steps_are_kept_and_every_extreme_is_among_them(view, 
     write_log(view.log.path, count, spikes | {count // 2: 0.001})
     view.refresh()
     kept = {step.step: step.loss for step in view.steps}
-    assert 1000 < len(kept) <= MOST_STEPS
+    assert 1000 < len(kept) <= MAX_STEPS
     assert list(kept) == sorted(kept)
     assert {1, *range(count - 60, count + 1)} <= kept.keys()  # the first, and the last ones whole
     highest, lowest = max(spikes, key=spikes.get), count // 2
@@ -272,9 +272,9 @@ def test_each_stretch_of_a_long_log_keeps_its_own_extremes(view):
 
 
 def test_a_short_log_is_kept_as_it_is(view):
-    write_log(view.log.path, MOST_STEPS)
+    write_log(view.log.path, MAX_STEPS)
     view.refresh()
-    assert [step.step for step in view.steps] == list(range(1, MOST_STEPS + 1))
+    assert [step.step for step in view.steps] == list(range(1, MAX_STEPS + 1))
     assert {step.top1 for step in view.steps} == {0.0, 1.0}
 
 
@@ -300,7 +300,7 @@ def test_after_a_resume_in_a_long_log_the_steps_from_there_on_are_new(view):
     assert {step.loss < 5.0 for step in view.steps if step.step <= 20_000} == {True}
     numbers = [step.step for step in view.steps]
     assert numbers == sorted(set(numbers))
-    assert len(numbers) <= MOST_STEPS
+    assert len(numbers) <= MAX_STEPS
     assert view.step == 40_000
 
 
@@ -370,10 +370,10 @@ def test_a_clock_that_is_set_in_the_middle_changes_no_duration(view, jump, momen
     monkeypatch.setattr(time, "time", lambda: 1e9 + jump)
     monkeypatch.setattr(time, "monotonic", lambda: 107.5)
     for seen in (view, plain):
-        assert seen.seconds() == 4.0 + 3.5
-        assert seen.worked() == 4.0 + 2.0
+        assert seen.seconds_so_far() == 4.0 + 3.5
+        assert seen.total_seconds() == 4.0 + 2.0
         assert seen.seconds_left() == 6.0
-        assert set(seen.pauses()) == {1.0}
+        assert set(seen.step_durations()) == {1.0}
 
 
 @pytest.mark.parametrize("jump", STEPPED.values(), ids=STEPPED)
@@ -392,13 +392,13 @@ def test_a_log_of_before_the_steady_clock_has_the_times_alone_and_nothing_negati
     view.log.path.write_text("".join(map(old, lines)))
     view.refresh()
     assert {event.clock for event in view.steps} == {0.0}
-    assert view.pauses() == [1.0, 0.0]
-    assert (view.worked(), view.seconds_left()) == (0.0, 0.0)
+    assert view.step_durations() == [1.0, 0.0]
+    assert (view.total_seconds(), view.seconds_left()) == (0.0, 0.0)
 
 
 def test_a_pause_between_two_stretches_is_no_pause_of_a_step(view):
     told(view, started(), step(1), step(2))
     again = [replace(step(n), clock=90_000.0 + n) for n in (3, 4)]
     told(view, resumed(2, clock=90_000.0), *again)
-    assert view.pauses() == [1.0]
+    assert view.step_durations() == [1.0]
     assert view.seconds_left() == 8.0

@@ -11,7 +11,7 @@ import pytest
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.export.pack import pack
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
@@ -134,7 +134,7 @@ def test_robustness_is_seen_to_in_a_worker_and_can_be_cancelled(
 
 
 def test_each_split_dataset_mode_and_weights_have_a_folder(evaluating, copied, owner, at_once):
-    weights = describe(copied.path)["sha256"][:12]
+    weights = model_description(copied.path)["sha256"][:12]
     asked = [("test", "plain"), ("val", "plain"), ("test", "flip"), ("test", "flip-and-shift")]
     folders = [evaluating.start("trained", split, owner, mode=mode) for split, mode in asked]
     folders.append(evaluating.start_robustness("trained", "test", owner))
@@ -317,7 +317,7 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
     without, there = (
         Launcher(Paths(tmp_path / "runs", data, packed)) for data in (tmp_path / "none", colours)
     )
-    weights = describe(packed / "cifar10-shipped")["sha256"][:12]
+    weights = model_description(packed / "cifar10-shipped")["sha256"][:12]
     folders = []
     for launcher in (without, there):
         monkeypatch.setattr(

@@ -10,7 +10,7 @@ import torch
 
 from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedError
-from resnet_demo.models.description import describe
+from resnet_demo.models.description import model_description
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.image_indexes import DIGEST, INDEX, ImageIndexes, read_index, run_indexing
 from resnet_demo.tasks.launcher import Launcher
@@ -66,7 +66,7 @@ def test_an_index_is_made_once_in_a_worker_and_kept_for_these_weights(
     indexing = ImageIndexes(launcher)
     folder = indexing.start("trained", owner)
     assert folder == indexing.folder(copied)
-    sha256 = describe(copied.path)["sha256"]
+    sha256 = model_description(copied.path)["sha256"]
     assert folder == copied.path / "evaluations" / f"index-{sha256[:12]}"
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
@@ -187,7 +187,7 @@ def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
 def test_a_run_of_another_folder_keeps_its_own(launcher, trained, tmp_path):
     run = Run(shutil.copytree(trained.path, tmp_path / "elsewhere" / "A Copy"))
     made = ImageIndexes(launcher).get_or_build(run, ignored)
-    assert made.weights == describe(run.path)["sha256"]
+    assert made.weights == model_description(run.path)["sha256"]
     assert ImageIndexes(launcher).folder(run).parent == run.path / "evaluations"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.learn.lessons import duel_arms
-from resnet_demo.runs.groups import group_of, membership
+from resnet_demo.runs.groups import get_group, read_membership
 from resnet_demo.tasks.limits import Caller, ForbiddenError
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.run_groups import RunGroups
@@ -30,7 +30,7 @@ def test_a_group_is_queued_in_its_order(comparing):
         "duel-1-1-plain8", "duel-1-2-resnet8", "duel-1-3-plain8", "duel-1-4-resnet8",
     ]  # fmt: skip
     assert [len(runs_ahead(run.path)) for run in runs] == [0, 1, 2, 3]
-    found = group_of(comparing.launcher.runs, group)
+    found = get_group(comparing.launcher.runs, group)
     assert {arm: len(of) for arm, of in found.arms.items()} == {"plain8": 2, "resnet8": 2}
     assert found.guess == "the plain one"
     assert [run.config().seed for run in found.arms["plain8"]] == [42, 43]
@@ -63,11 +63,11 @@ def test_a_group_that_is_not_there_cannot_be_stopped(comparing, owner):
 
 def test_stopping_takes_what_waits_out_of_the_queue_first(comparing, owner, device, until):
     group = comparing.start("duel", duel_arms([8], 1, KNOBS), owner)
-    runs = group_of(comparing.launcher.runs, group).runs
+    runs = get_group(comparing.launcher.runs, group).runs
     assert comparing.stop(group, owner) == 2
     until(lambda: all(state_of(run.path) == "stopped" for run in runs))
     assert comparing.stop(group, owner) == 0
-    assert all(membership(run).group == group for run in runs)
+    assert all(read_membership(run).group == group for run in runs)
 
 
 def test_both_arms_see_the_same_images_in_the_same_order(comparing):

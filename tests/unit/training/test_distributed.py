@@ -21,7 +21,7 @@ from resnet_demo.config import make_config
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Resumed, Started, Step, Stopped
 from resnet_demo.models.device import pick_device
-from resnet_demo.models.measure import measure
+from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import load_model
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
@@ -239,7 +239,7 @@ def test_synchronized_batch_norm_changes_no_name_and_classifies_alike():
     plain, config = initial_model(make_config(BASE), 3).eval(), make_config(BASE)
     synchronized = torch.nn.SyncBatchNorm.convert_sync_batchnorm(initial_model(config, 3)).eval()
     assert synchronized.state_dict().keys() == plain.state_dict().keys()
-    assert measure(synchronized, 12) == measure(plain, 12)
+    assert count_model(synchronized, 12) == count_model(plain, 12)
     x = torch.rand(2, 3, 12, 12)
     torch.testing.assert_close(synchronized(x), plain(x))
 

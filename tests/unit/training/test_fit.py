@@ -263,7 +263,7 @@ def test_the_first_step_is_the_one_done_by_hand(datasets, tiny):
     config = tiny(**plain, schedule="constant", label_smoothing=0.0)
     batches = Batches.load(config, datasets, torch.device("cpu"))
     model = initial_model(config, 3).to(memory_format=torch.channels_last).train()
-    model.adapt(batches.first_images(ADAPT_IMAGES))
+    model.init_from_data(batches.first_images(ADAPT_IMAGES))
     x, labels = batches.train_batch(batches.plan(1), 0)
     first = F.cross_entropy(model(x), labels)
     first.backward()
