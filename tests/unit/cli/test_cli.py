@@ -130,7 +130,7 @@ def test_the_help_of_train_shows_every_knob_with_its_limits_and_default(demo, mo
         assert f"default {knob.default})" in shown
         assert knob.metadata["help"].split(";")[0] in shown
     assert "(1 to 4096 images; default 250)" in shown
-    assert "one-cycle at 0 takes 30 % of the run" in shown
+    assert "0 = off (one-cycle: 30 % of the run)" in shown
     assert f"one of {', '.join(RECIPES)}; default quick" in shown
 
 
@@ -826,7 +826,7 @@ def test_a_dataset_is_shown_class_by_class_and_deleted(fresh, tmp_path):
     ("words", "told"),
     [
         ("get", "name must be the name of a dataset, got nothing"),
-        ("get imagenet", "name must be cifar10, the only one that is fetched, got 'imagenet'"),
+        ("get imagenet", "name must be cifar10, the only dataset to download, got 'imagenet'"),
         ("show ten", "dataset must be one of shapes10, got 'ten'"),
         ("delete ten", "dataset must be one of shapes10, got 'ten'"),
         ("delete shapes10", "shapes10 is built in and cannot be deleted"),
