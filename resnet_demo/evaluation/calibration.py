@@ -1,4 +1,7 @@
-"""Whether a network is as often right as it is sure (Guo et al. 2017, "On Calibration")."""
+"""Calibration: how well confidence matches accuracy.
+
+Guo et al. 2017, "On Calibration of Modern Neural Networks".
+"""
 
 from dataclasses import dataclass
 
@@ -7,17 +10,17 @@ from torch import Tensor
 
 from resnet_demo.evaluation.predictions import Predictions
 
-BINS, HISTOGRAM_BINS = 15, 20  # of equal width, from 0 to 1; 15 as in Guo et al., table 1
+# Equal-width bins of confidence from 0 to 1. 15 as in Guo et al. 2017, table 1.
+BINS, HISTOGRAM_BINS = 15, 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A reliability diagram, a number for each bin, 0 in an empty one; edges are one more.
+    """A reliability diagram: one value per bin, 0 for an empty bin. edges has one value more.
 
-    count: answers whose confidence is above the bin's lower edge, up to its upper one, itself
-    included. confidence, accuracy: their means, from 0 to 1.
-    error: the expected calibration error, from 0 to 1; None where no answer is left.
-    left_out: answers that are not a number, and so neither sure nor unsure.
+    count: predictions with a confidence in (lower edge, upper edge]. confidence, accuracy: their
+    means, fractions. error: expected calibration error, a fraction; None without predictions.
+    left_out: number of predictions that are NaN and have no confidence.
     """
 
     error: float | None
@@ -30,7 +33,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceHistogram:
-    """How many right and wrong answers fall in each bin of confidence; bins as in Calibration."""
+    """Number of correct (`right`) and wrong predictions per bin; bins as in Calibration."""
 
     edges: list[float]
     right: list[int]
@@ -38,43 +41,50 @@ class ConfidenceHistogram:
 
 
 def calibration(logits: Tensor, labels: Tensor) -> Calibration:
-    """Of logits (N, C) and the true labels (N,) int64.
+    """Compute the calibration of logits (N, C) for the true labels (N,) int64.
 
-    The error is the mean of |accuracy - confidence| over all answers, each taken for its bin's
-    (Guo et al. 2017, section 2, eq. 3).
+    The error is the sum over bins of |accuracy - confidence|, weighted by the bin's share of the
+    predictions (Guo et al. 2017, section 2, equation 3).
     """
-    confidence, right = _confidence_and_right(logits, labels)
+    confidence, correct = _confidence_and_correct(logits, labels)
     bins, edges = _in_bins(confidence, BINS)
     count = bins.bincount(minlength=BINS)
-    sure, correct = (bins.bincount(each, minlength=BINS) for each in (confidence, right.double()))
+    confidence_sum = bins.bincount(confidence, minlength=BINS)
+    correct_sum = bins.bincount(correct.double(), minlength=BINS)
+    gap = (correct_sum - confidence_sum).abs().sum()
     return Calibration(
-        error=((correct - sure).abs().sum() / len(bins)).item() if len(bins) else None,
+        error=(gap / len(bins)).item() if len(bins) else None,
         edges=edges.tolist(),
         count=count.tolist(),
-        confidence=(sure / count.clamp(min=1)).tolist(),
-        accuracy=(correct / count.clamp(min=1)).tolist(),
+        confidence=(confidence_sum / count.clamp(min=1)).tolist(),
+        accuracy=(correct_sum / count.clamp(min=1)).tolist(),
         left_out=len(labels) - len(bins),
     )
 
 
 def confidence_histogram(logits: Tensor, labels: Tensor) -> ConfidenceHistogram:
-    """Of logits (N, C) and labels (N,) int64; answers that are not a number are left out."""
-    confidence, right = _confidence_and_right(logits, labels)
+    """Count correct and wrong predictions by confidence. NaN predictions are left out.
+
+    logits: (N, C); labels: (N,) int64.
+    """
+    confidence, correct = _confidence_and_correct(logits, labels)
     bins, edges = _in_bins(confidence, HISTOGRAM_BINS)
-    counts = (
-        bins[chosen].bincount(minlength=HISTOGRAM_BINS).tolist() for chosen in (right, ~right)
+    return ConfidenceHistogram(
+        edges=edges.tolist(),
+        right=bins[correct].bincount(minlength=HISTOGRAM_BINS).tolist(),
+        wrong=bins[~correct].bincount(minlength=HISTOGRAM_BINS).tolist(),
     )
-    return ConfidenceHistogram(edges=edges.tolist(), right=next(counts), wrong=next(counts))
 
 
-def _confidence_and_right(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the answers that are numbers: their confidence is more than 0."""
-    said = Predictions.from_logits(logits)
-    known = said.confidence > 0
-    return said.confidence[known], (said.predicted == labels.cpu())[known]
+def _confidence_and_correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the confidence of each prediction, and whether it is correct; without NaN."""
+    predictions = Predictions.from_logits(logits)
+    is_number = predictions.confidence > 0  # 0 marks a NaN softmax
+    correct = predictions.predicted == labels.cpu()
+    return predictions.confidence[is_number], correct[is_number]
 
 
 def _in_bins(confidence: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The bin of each, from 0, and the n + 1 edges."""
+    """Return the bin of each confidence, from 0, and the n + 1 edges."""
     edges = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     return torch.bucketize(confidence, edges[1:-1]), edges

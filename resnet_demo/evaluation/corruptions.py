@@ -1,8 +1,9 @@
-"""Images made worse, five strengths of each kind: how much does a network bear?
+"""Image corruptions at five strengths, to measure robustness.
 
-After the idea of Hendrycks and Dietterich 2019 ("Benchmarking Neural Network Robustness"); kinds
-and strengths are our own, so the numbers are not those of CIFAR-10-C. Every function takes and
-gives (B, H, W, 3) uint8 on any device, and the same seed always gives the same pixels.
+The idea is Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations"; the kinds and strengths differ, so results are not comparable with
+CIFAR-10-C. Every function takes and returns (B, H, W, 3) uint8 on any device. The same seed gives
+the same pixels.
 """
 
 import io
@@ -18,96 +19,105 @@ from torch import Tensor
 
 from resnet_demo.errors import ConfigError
 
-GREY = (0.299, 0.587, 0.114)  # luma of red, green, blue (ITU-R BT.601), as PIL has it
+GREY = (0.299, 0.587, 0.114)  # luma weights of red, green, blue (ITU-R BT.601), as in PIL
 
 
 def brightness(images: Tensor, factor: float) -> Tensor:
-    """All numbers times the factor, 255 at most."""
+    """Scale all values by the factor, up to 255."""
     return _levels(images.float() * factor)
 
 
 def contrast(images: Tensor, factor: float) -> Tensor:
-    """Each number's distance from the image's mean grey times the factor."""
+    """Scale each value's distance from the image's mean grey by the factor."""
     x = images.float()
     grey = (x * x.new_tensor(GREY)).sum(3, keepdim=True).mean((1, 2), keepdim=True).round()
     return _levels(grey + factor * (x - grey))
 
 
 def blur(images: Tensor, percent: float) -> Tensor:
-    """By a Gaussian whose deviation is that much of the shorter side; edges mirrored."""
+    """Blur with a Gaussian of standard deviation `percent` of the shorter side; mirrored edges."""
     shorter = min(images.shape[1:3])
     sigma = percent / 100 * shorter
-    radius = min(math.ceil(3 * sigma), shorter - 1)  # beyond, 0.3 % of it is cut off
+    radius = min(math.ceil(3 * sigma), shorter - 1)  # 0.3 % of the kernel lies beyond 3 sigma
     steps = torch.arange(-radius, radius + 1, device=images.device)
     kernel = (-0.5 * (steps / sigma) ** 2).softmax(0)
-    x = images.permute(0, 3, 1, 2).float().flatten(0, 1)[:, None]  # each channel for itself
+    x = images.permute(0, 3, 1, 2).float().flatten(0, 1)[:, None]  # (B * 3, 1, H, W)
     x = F.pad(x, (radius,) * 4, mode="reflect")
     x = F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
     return _levels(x[:, 0].unflatten(0, (-1, 3)).permute(0, 2, 3, 1))
 
 
 def noise(images: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """A normal random number of that deviation added to each; drawn on the CPU, as all here."""
+    """Add normal noise of that standard deviation, in grey levels."""
+    # Drawn on the CPU, so that every device gets the same noise.
     drawn = torch.randn(images.shape, generator=generator).to(images.device)
     return _levels(images.float() + deviation * drawn)
 
 
 def jpeg(images: Tensor, quality: float) -> Tensor:
-    """Through a JPEG of that quality and back, by PIL, image by image on the CPU."""
+    """Compress to JPEG of that quality and decode, one image at a time on the CPU, with PIL."""
     pictures = [_through_jpeg(pixels, int(quality)) for pixels in images.cpu().numpy()]
     return torch.from_numpy(np.stack(pictures)).to(images.device)
 
 
 def shift(images: Tensor, percent: float, generator: torch.Generator) -> Tensor:
-    """By that much of the shorter side, up or down and left or right by chance."""
+    """Shift by `percent` of the shorter side along both axes, in random directions."""
     pixels = round(percent / 100 * min(images.shape[1:3]))
     down, right = pixels * _signs((2, len(images)), generator)
     return translate(images, down.to(images.device), right.to(images.device))
 
 
 def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """By that angle, to the left or to the right by chance."""
+    """Rotate by that angle, in a random direction."""
     return rotate(images, degrees * _signs((len(images),), generator).to(images.device))
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """strengths: what `apply` is told for strength 1 to 5, in the unit. drawn: by chance, too."""
+    """A kind of corruption.
+
+    strengths: the second argument of `apply` at strength 1 to 5, in the unit. is_random: `apply`
+    takes a generator too.
+    """
 
     apply: Callable[..., Tensor]
     strengths: tuple[float, float, float, float, float]
     unit: str
-    drawn: bool = False
+    is_random: bool = False
 
 
 CORRUPTIONS = {
     "brightness": Corruption(brightness, (1.2, 1.4, 1.7, 2.1, 2.6), "times as bright"),
     "contrast": Corruption(contrast, (0.75, 0.5, 0.35, 0.25, 0.15), "of the contrast is left"),
     "blur": Corruption(blur, (2, 3, 4, 5, 7), "% of the side, standard deviation"),
-    "noise": Corruption(noise, (8, 16, 25, 36, 50), "of 255, standard deviation", drawn=True),
+    "noise": Corruption(noise, (8, 16, 25, 36, 50), "of 255, standard deviation", is_random=True),
     "jpeg": Corruption(jpeg, (70, 50, 30, 15, 7), "quality, of 95"),
-    "shift": Corruption(shift, (3, 6, 9, 13, 18), "% of the side, each way", drawn=True),
-    "rotation": Corruption(rotation, (5, 10, 20, 30, 45), "degrees, either way", drawn=True),
+    "shift": Corruption(shift, (3, 6, 9, 13, 18), "% of the side, each way", is_random=True),
+    "rotation": Corruption(rotation, (5, 10, 20, 30, 45), "degrees, either way", is_random=True),
 }
 
 
 def corrupt(images: Tensor, name: str, strength: int, seed: int = 0) -> Tensor:
-    """(B, H, W, 3) uint8, B from 1, made worse by one of CORRUPTIONS. strength: 1 to 5.
+    """Apply one of CORRUPTIONS to images (B, H, W, 3) uint8, B ≥ 1. strength: 1 to 5.
 
-    seed: another one for each batch, or else every batch is given the same chances. Raises
-    ConfigError for another name or strength.
+    seed: use a different one for each batch; otherwise all batches get the same random numbers.
+
+    Raises:
+        ConfigError: an unknown name or strength.
     """
     if name not in list(CORRUPTIONS):
         raise ConfigError.rule("corruption", f"one of {', '.join(CORRUPTIONS)}", name)
     if strength not in range(1, 6):
         raise ConfigError.rule("strength", "a whole number from 1 to 5", strength)
     kind = CORRUPTIONS[name]
-    chance = (torch.Generator().manual_seed(seed),) if kind.drawn else ()
-    return kind.apply(images, kind.strengths[strength - 1], *chance)
+    value = kind.strengths[strength - 1]
+    if kind.is_random:
+        return kind.apply(images, value, torch.Generator().manual_seed(seed))
+    return kind.apply(images, value)
 
 
 def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image by its own whole numbers (B,) of pixels, less than a side; edges mirrored."""
+    """Shift each image by its own whole pixels (B,), less than a side; mirrored edges."""
     batch, height, width = images.shape[:3]
     rows, columns = _sources(height, down), _sources(width, right)
     first = torch.arange(batch, device=images.device)[:, None, None]
@@ -115,11 +125,12 @@ def translate(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Each image by its own angle (B,), to the left if positive; bilinear, edges mirrored."""
+    """Rotate each image by its own angle (B,), left if positive; bilinear, mirrored edges."""
     height, width = images.shape[1:3]
     cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
     zero = torch.zeros_like(cos)
-    # where each pixel comes from, on a scale from -1 to 1 whatever the side
+    # Source of each output pixel in coordinates from -1 to 1; the ratio of the sides keeps a
+    # rotation of a rectangle a rotation.
     matrix = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], 1)
     x = images.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(matrix.view(-1, 2, 3), list(x.shape), align_corners=False)
@@ -128,20 +139,23 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return random -1 and 1."""
     return torch.randint(2, shape, generator=generator) * 2 - 1
 
 
 def _sources(size: int, by: Tensor) -> Tensor:
-    """(B, size): the index that each comes from, mirrored without repeating the outermost one."""
+    """Return the source index of each pixel, (B, size), mirrored without repeating the edge."""
     index = (torch.arange(size, device=by.device) - by[:, None]).abs()
     return size - 1 - (size - 1 - index).abs()
 
 
 def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Encode one image (H, W, 3) uint8 as JPEG and decode it."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file, formats=["JPEG"]))
 
 
 def _levels(x: Tensor) -> Tensor:
+    """Round to uint8, clamped to 0 to 255."""
     return x.round().clamp(0, 255).to(torch.uint8)

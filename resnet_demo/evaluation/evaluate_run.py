@@ -1,4 +1,4 @@
-"""Evaluating a run: one function for page, command line and API."""
+"""Evaluation of a run's kept weights on a split, for the page, the command line and the API."""
 
 import copy
 import hashlib
@@ -27,15 +27,16 @@ from resnet_demo.models.description import predictions_sha256
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
-ARTICLE_BATCH = 64  # images; in training mode they have a say in each other's answers
-SHUFFLE = 42  # the tutorial's seed; another order is another score
+ARTICLE_BATCH = 64  # images; in training mode, the images of a batch affect each other
+SHUFFLE_SEED = 42  # the tutorial's; another order gives another score
 
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """What a run answered on a split. logits: (N, C) float32; labels: (N,) int64, the truth.
+    """The evaluation of a run on a split.
 
-    result: the numbers counted on them, ready for JSON; its keys are `results.EVALUATION`.
+    result: metrics, ready for JSON, with the keys `stored_results.EVALUATION_KEYS`. logits: (N, C)
+    float32. labels: (N,) int64, the true classes.
     """
 
     result: dict[str, Any]
@@ -43,16 +44,17 @@ class RunEvaluation:
     labels: Tensor
 
     def save(self, folder: Path) -> None:
-        """Write result.json, which comes last, and answers.safetensors. Raises OSError."""
+        """Write answers.safetensors, then result.json. Raises OSError."""
         content = safetensors.torch.save(
             {"logits": self.logits.contiguous(), "labels": self.labels.contiguous()}
         )
         write_atomically(folder / ANSWERS, content)
+        # Last, because a folder with result.json is complete.
         write_result(folder, {**self.result, "answers": hashlib.sha256(content).hexdigest()})
 
 
 def read_evaluation(folder: Path) -> RunEvaluation:
-    """What `save` wrote. Raises DamagedError for files that are missing, altered or older."""
+    """Read what `save` wrote. Raises DamagedError for missing, altered or outdated files."""
     result = read_result(folder)
     tensors = safetensors.torch.load(read_answers(folder))
     return RunEvaluation(result, tensors["logits"], tensors["labels"])
@@ -66,13 +68,17 @@ def evaluate_run(
     mode: str = "plain",
     on_batch: OnBatch | None = None,
 ) -> RunEvaluation:
-    """Score the run's kept weights on a split, its own dataset's unless another is named.
+    """Evaluate the run's kept weights on a split of the run's dataset, or of the one named.
 
-    Where the images are not on this machine, the answers that are kept beside the weights stand in
-    for them: `stored` is then true. In a mode other than plain (see `runs.modes`) the images are
-    asked about plainly too, for `beside`. on_batch(done, total) is told after each batch, a view
-    of an image counted as an image, and may raise StoppedError.
-    Raises ConfigError, NotFoundError, DamagedError.
+    If the images are not on this machine, the predictions stored with the weights are used, and
+    `stored` in the result is true. In a mode other than plain (see `modes`), the plain score is
+    computed too, as `beside`. on_batch(done, total) is called after each batch; every view of an
+    image counts as an image. It may raise StoppedError.
+
+    Raises:
+        ConfigError: an unknown split or mode, or a dataset with other classes.
+        NotFoundError: no weights, or neither images nor stored predictions.
+        DamagedError: the weights or the stored predictions are damaged.
     """
     check_split(split)
     check_mode(mode)
@@ -85,26 +91,32 @@ def evaluate_run(
         plain = None
     else:
         logits, plain, labels = predict_mode(classifier, datasets, split, name, mode, on_batch)
-    told = {"run": run.id, "dataset": name, "split": split, "weights": saved.sha256}
-    told |= {"mode": mode, "stored": bool(stored), **result_metrics(logits, labels, saved.classes)}
-    return RunEvaluation(
-        {**told, "beside": plain_baseline(plain, labels, saved.classes)}, logits, labels
-    )
+    result = {
+        "run": run.id,
+        "dataset": name,
+        "split": split,
+        "weights": saved.sha256,
+        "mode": mode,
+        "stored": bool(stored),
+        **result_metrics(logits, labels, saved.classes),
+        "beside": plain_baseline(plain, labels, saved.classes),
+    }
+    return RunEvaluation(result, logits, labels)
 
 
 def result_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """All that is counted on (N, C) logits beside the true labels (N,); N is 1 at least."""
+    """Compute all metrics of logits (N, C) for the true labels (N,), N ≥ 1, ready for JSON."""
     scores = score(logits, labels, classes).to_dict()
-    right = sum(scores["confusion"][number][number] for number in range(len(classes)))
+    correct = sum(scores["confusion"][number][number] for number in range(len(classes)))
     return {
-        **{
-            "n": scores["n"],
-            "top1": scores["top1"],
-            "interval": [*wilson_interval(right, scores["n"])],
-        },
-        **{"top5": scores["top5"], "loss": scores["loss"]},
+        "n": scores["n"],
+        "top1": scores["top1"],
+        "interval": [*wilson_interval(correct, scores["n"])],
+        "top5": scores["top5"],
+        "loss": scores["loss"],
         "macro_f1": macro_f1(scores["confusion"]),
-        **{"confusion": scores["confusion"], "per_class": scores["per_class"]},
+        "confusion": scores["confusion"],
+        "per_class": scores["per_class"],
         "calibration": asdict(calibration(logits, labels)),
         "histogram": asdict(confidence_histogram(logits, labels)),
     }
@@ -113,7 +125,7 @@ def result_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> 
 def plain_baseline(
     plain: Tensor | None, labels: Tensor, classes: tuple[str, ...]
 ) -> dict[str, Any] | None:
-    """The plain score that another mode's stands beside."""
+    """Return top-1 and loss of the plain logits, to compare another mode with; None without."""
     if plain is None:
         return None
     scores = score(plain, labels, classes).to_dict()
@@ -123,7 +135,7 @@ def plain_baseline(
 def predict_split(
     classifier: Classifier, datasets: Datasets, split: str, name: str
 ) -> tuple[Tensor, Tensor]:
-    """Plain logits (N, C) float32 and the labels (N,) of a split. Raises as `evaluate_run`."""
+    """Return plain logits (N, C) float32 and labels (N,) of a split. Raises as evaluate_run."""
     logits, _, labels = predict_mode(classifier, datasets, split, name)
     return logits, labels
 
@@ -136,69 +148,71 @@ def predict_mode(
     mode: str = "plain",
     on_batch: OnBatch | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Logits (N, C) float32 in that mode, the plain ones if it is another, and labels (N,)."""
+    """Return logits (N, C) float32 in a mode, the plain logits unless it is plain, and labels."""
     classifier.check_classes(datasets.get(name))
     images, labels = load_split(classifier.run, datasets, split, name)
-    asking = SplitPredictor.of(
-        classifier, images, 2 if mode == "article" else len(VIEWS[mode]), on_batch
-    )
+    passes = 2 if mode == "article" else len(VIEWS[mode])
+    predictor = SplitPredictor.of(classifier, images, passes, on_batch)
     if mode == "article":
-        plain = asking.plainly(0)
-        return asking.as_article(1), plain, labels
-    logits = [asking.plainly(turn, steps) for turn, (_, steps) in enumerate(VIEWS[mode])]
+        plain = predictor.predict_view(0)
+        return predictor.predict_as_article(1), plain, labels
+    logits = [
+        predictor.predict_view(number, steps) for number, (_, steps) in enumerate(VIEWS[mode])
+    ]
     return mean_logits(logits, mode), logits[0] if mode != "plain" else None, labels
 
 
 @dataclass(frozen=True)
 class SplitPredictor:
-    """A network on its device, asked about the same images `turns` times."""
+    """A network on its device that predicts the same images `passes` times, with progress."""
 
     model: nn.Module
     preprocessing: Preprocessing
-    images: Tensor
-    turns: int
+    images: Tensor  # (N, H, W, 3) uint8
+    passes: int
     on_batch: OnBatch | None
 
     @classmethod
     def of(
-        cls, classifier: Classifier, images: Tensor, turns: int, on_batch: OnBatch | None
+        cls, classifier: Classifier, images: Tensor, passes: int, on_batch: OnBatch | None
     ) -> "SplitPredictor":
-        """With the images (N, H, W, 3) uint8 on the device that computes."""
-        device, saved = pick_device(), classifier.saved
-        model = saved.model.to(device, memory_format=torch.channels_last)
-        preprocessing = Preprocessing.from_dict(saved.preprocessing)
-        return cls(model, preprocessing, images.to(device), turns, on_batch)
+        """Move the network and the images (N, H, W, 3) uint8 to the device."""
+        device = pick_device()
+        model = classifier.saved.model.to(device, memory_format=torch.channels_last)
+        return cls(model, classifier.preprocessing, images.to(device), passes, on_batch)
 
-    def plainly(self, turn: int, steps: tuple = ()) -> Tensor:
-        """Logits (N, C) of a view of each image. turn: from 0."""
+    def predict_view(self, number: int, steps: tuple = ()) -> Tensor:
+        """Return the logits (N, C) of a view of each image. number: of the pass, from 0."""
         return self._predict(
             self.model,
-            turn,
+            number,
             lambda batch: self.preprocessing.prepare(apply_view(batch, steps)),
             batch_size=evaluation_batch_size(self.preprocessing),
         )
 
-    def as_article(self, turn: int) -> Tensor:
-        """In training mode and shuffled, as the tutorial tests; in the images' own order.
+    def predict_as_article(self, number: int) -> Tensor:
+        """Return the logits in training mode over shuffled batches, in the order of the images.
 
-        Asks a copy: training mode moves the running statistics.
+        This reproduces the tutorial's test.
         """
-        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(SHUFFLE))
+        order = torch.randperm(
+            len(self.images), generator=torch.Generator().manual_seed(SHUFFLE_SEED)
+        )
         shuffled = replace(self, images=self.images[order.to(self.images.device)])
         logits = shuffled._predict(
-            copy.deepcopy(self.model),
-            turn,
+            copy.deepcopy(self.model),  # training mode changes the running statistics
+            number,
             self.preprocessing.prepare,
             batch_size=ARTICLE_BATCH,
             training_mode=True,
         )
         return logits[order.argsort()]
 
-    def _predict(self, model: nn.Module, turn: int, prepare: Any, **how: Any) -> Tensor:
+    def _predict(self, model: nn.Module, number: int, prepare: Any, **options: Any) -> Tensor:
         n = len(self.images)
 
-        def tell(done: int, _: int) -> None:
+        def report(done: int, _: int) -> None:
             if self.on_batch is not None:
-                self.on_batch(turn * n + done, self.turns * n)
+                self.on_batch(number * n + done, self.passes * n)
 
-        return predict(model, prepare, self.images, on_batch=tell, **how)
+        return predict(model, prepare, self.images, on_batch=report, **options)

@@ -1,4 +1,4 @@
-"""Images of a split to look at: the picture, what was said of it, and where that was seen."""
+"""Example images of a split: the picture, the prediction, and its class activation map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.evaluate_run import RunEvaluation
@@ -18,16 +17,17 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.heatmaps import heatmap, overlay
 from resnet_demo.inference.predict import evaluation_batch_size, split_positions
 
-LEAST_SIDE = 192  # pixels; smaller, a page would blur a stored pixel into its neighbours
+MIN_SIDE = 192  # pixels; a browser would blur the pixels of a smaller picture
 OPACITY = 0.6
 
 
 @dataclass(frozen=True)
 class ExampleImage:
-    """An image of a split, by its place there, from 0.
+    """An image of a split and its prediction. index: in the split, from 0.
 
-    picture: (H, W, 3) uint8, each stored pixel a square. overlay: the same under the map of the
-    class `predicted`. truth, predicted: labels. confidence: of the prediction, from 0 to 1.
+    picture: (H, W, 3) uint8, each stored pixel enlarged to a square. overlay: the same with the
+    class activation map of the predicted class. truth, predicted: labels. confidence: of the
+    prediction, from 0 to 1.
     """
 
     index: int
@@ -41,61 +41,74 @@ class ExampleImage:
 def load_example_images(
     classifier: Classifier,
     datasets: Datasets,
-    evaluated: RunEvaluation,
-    places: Sequence[int] | Tensor,
+    evaluation: RunEvaluation,
+    indices: Sequence[int] | Tensor,
     limit: int = 24,
 ) -> list[ExampleImage]:
-    """The images at the first `limit` of these places in the evaluated split, in their order.
+    """Load the first `limit` of the images at these indices of the evaluated split, in order.
 
-    Raises NotFoundError where the images are not on this machine, ConfigError where the run has
-    better weights by now, DamagedError.
+    Raises:
+        NotFoundError: the images are not on this machine.
+        ConfigError: the run's weights have changed since the evaluation.
+        DamagedError: the images are damaged.
     """
-    check(classifier, datasets, evaluated)
-    chosen = torch.as_tensor(places, dtype=torch.int64)[:limit]
-    said = Predictions.from_logits(evaluated.logits[chosen])
-    truth, classes = evaluated.labels[chosen].tolist(), classifier.saved.classes
-    pixels = stored_pixels(classifier, datasets, evaluated, chosen.numpy())
-    side = -(-LEAST_SIDE // pixels.shape[1]) * pixels.shape[1]
-    heats = heats_of(classifier, pixels, said.predicted, side)
-    large = pixels.repeat(side // pixels.shape[1], axis=1).repeat(side // pixels.shape[2], axis=2)
+    check_evaluation(classifier, datasets, evaluation)
+    chosen = torch.as_tensor(indices, dtype=torch.int64)[:limit]
+    predictions = Predictions.from_logits(evaluation.logits[chosen])
+    truths, classes = evaluation.labels[chosen].tolist(), classifier.saved.classes
+    pixels = load_pixels(classifier, datasets, evaluation, chosen.numpy())
+    # A whole multiple of the stored size, so that each stored pixel is a square.
+    scale = -(-MIN_SIDE // pixels.shape[1])
+    heats = predicted_heatmaps(classifier, pixels, predictions.predicted, scale * pixels.shape[1])
+    large = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     covered = overlay(large, heats, OPACITY)
     return [
         ExampleImage(
-            place, large[i], covered[i], classes[truth[i]], classes[said.predicted[i]], sure
+            index=index,
+            picture=large[i],
+            overlay=covered[i],
+            truth=classes[truths[i]],
+            predicted=classes[predictions.predicted[i]],
+            confidence=predictions.confidence[i].item(),
         )
-        for i, (place, sure) in enumerate(
-            zip(chosen.tolist(), said.confidence.tolist(), strict=True)
-        )
+        for i, index in enumerate(chosen.tolist())
     ]
 
 
-def check(classifier: Classifier, datasets: Datasets, evaluated: RunEvaluation) -> None:
-    """Raises as `pictures_of`."""
-    require_images(evaluated.result["dataset"], datasets)
-    if evaluated.result["weights"] != classifier.saved.sha256:
-        raise ConfigError(f"{classifier.run.id} has better weights by now: evaluate it again")
+def check_evaluation(classifier: Classifier, datasets: Datasets, evaluation: RunEvaluation) -> None:
+    """Raise NotFoundError without the images, ConfigError if the weights have changed."""
+    require_images(evaluation.result["dataset"], datasets)
+    if evaluation.result["weights"] != classifier.saved.sha256:
+        raise ConfigError(f"{classifier.run.id} has new weights: evaluate it again")
 
 
-def stored_pixels(
-    classifier: Classifier, datasets: Datasets, evaluated: RunEvaluation, chosen: np.ndarray
+def load_pixels(
+    classifier: Classifier, datasets: Datasets, evaluation: RunEvaluation, indices: np.ndarray
 ) -> np.ndarray:
-    """(K, size, size, 3) uint8 of these places in the evaluated split; the others stay on disk."""
-    name, split = evaluated.result["dataset"], evaluated.result["split"]
+    """Load the images at these indices of the evaluated split: (K, size, size, 3) uint8.
+
+    The dataset is memory-mapped; only these images are read.
+    """
+    name, split = evaluation.result["dataset"], evaluation.result["split"]
     images, labels = datasets.load(name, "test" if split == "test" else "train")
     of_split = np.arange(len(labels))[split_positions(classifier.run, split, len(labels))]
-    return np.ascontiguousarray(images[of_split[chosen]])
+    return np.ascontiguousarray(images[of_split[indices]])
 
 
 @torch.inference_mode()
-def heats_of(classifier: Classifier, pixels: np.ndarray, classes: Tensor, side: int) -> Tensor:
-    """(K, side, side) on the CPU, from 0 to 1: where a class of each image was seen."""
-    preprocessing = Preprocessing.from_dict(classifier.saved.preprocessing)
-    model = classifier.saved.model
-    device, few = next(model.parameters()).device, evaluation_batch_size(preprocessing)
-    parts = zip(torch.from_numpy(pixels).split(few), classes.split(few), strict=True)
+def predicted_heatmaps(
+    classifier: Classifier, pixels: np.ndarray, classes: Tensor, side: int
+) -> Tensor:
+    """Compute the class activation map of one class for each image.
+
+    pixels: (K, H, W, 3) uint8; classes: (K,) int64. Returns (K, side, side), 0 to 1, on the CPU.
+    """
+    preprocessing, model = classifier.preprocessing, classifier.saved.model
+    device, size = next(model.parameters()).device, evaluation_batch_size(preprocessing)
     heats = []
+    batches = zip(torch.from_numpy(pixels).split(size), classes.split(size), strict=True)
     with classifier.lock:
-        for part, of in parts:
-            maps = class_maps(model, preprocessing.prepare(part.to(device)), of[:, None])
+        for batch, of in batches:
+            maps = class_maps(model, preprocessing.prepare(batch.to(device)), of[:, None])
             heats.append(heatmap(maps, side)[:, 0])
     return torch.cat(heats).cpu()

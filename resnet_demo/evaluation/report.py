@@ -1,4 +1,4 @@
-"""An evaluation as files to keep: numbers for programs and spreadsheets, figures for people."""
+"""The files of an evaluation: JSON and CSV for programs, figures as PNG for people."""
 
 import csv
 import io
@@ -19,49 +19,52 @@ from resnet_demo.evaluation.figures import (
 from resnet_demo.files import write_atomically
 from resnet_demo.runs.text import csv_safe
 
-COLUMNS = ("label", "precision", "recall", "f1", "support")
+CLASS_COLUMNS = ("label", "precision", "recall", "f1", "support")
 DPI = 150
 
 
 def write_report(
     evaluated: RunEvaluation, folder: Path, robustness: Mapping[str, Any] | None = None
 ) -> list[Path]:
-    """Write an evaluation into a folder, made if need be; the files.
+    """Write an evaluation into a folder, created if missing, and return the files.
 
-    result.json, per-class.csv, confusion.csv (truth in rows, in images) and the figures as PNG on
-    white. What is there by these names is replaced. Raises OSError.
+    result.json, per-class.csv, confusion.csv (counts; rows are the true class) and the figures as
+    PNG on white. Existing files of these names are replaced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result = evaluated.result
-    told = result if robustness is None else {**result, "robustness": robustness}
+    values = result if robustness is None else {**result, "robustness": robustness}
     labels = [row["label"] for row in result["per_class"]]
     contents = {
-        "result.json": (json.dumps(told, indent=2) + "\n").encode(),
-        "per-class.csv": table(COLUMNS, ([row[c] for c in COLUMNS] for row in result["per_class"])),
-        "confusion.csv": table(
+        "result.json": (json.dumps(values, indent=2) + "\n").encode(),
+        "per-class.csv": csv_table(
+            CLASS_COLUMNS, ([row[c] for c in CLASS_COLUMNS] for row in result["per_class"])
+        ),
+        "confusion.csv": csv_table(
             ("truth", *labels),
             ([label, *row] for label, row in zip(labels, result["confusion"], strict=True)),
         ),
-        "confusion.png": png(confusion_figure(result["confusion"], labels)),
-        "reliability.png": png(reliability_figure(result["calibration"])),
-        "confidence.png": png(confidence_figure(result["histogram"])),
+        "confusion.png": figure_png(confusion_figure(result["confusion"], labels)),
+        "reliability.png": figure_png(reliability_figure(result["calibration"])),
+        "confidence.png": figure_png(confidence_figure(result["histogram"])),
     }
     if robustness is not None:
-        contents["robustness.png"] = png(robustness_figure(robustness))
+        contents["robustness.png"] = figure_png(robustness_figure(robustness))
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """CSV in UTF-8. Class names may be anybody's: none of them becomes a formula."""
+def csv_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return a CSV table in UTF-8."""
     text = io.StringIO(newline="")
+    # Class names come from imported folders: a spreadsheet must not run them as formulas.
     csv.writer(text).writerows([csv_safe(value) for value in row] for row in (head, *rows))
     return text.getvalue().encode()
 
 
-def png(figure: Figure) -> bytes:
-    """The figure on white: a file is seen on pages of any colour."""
+def figure_png(figure: Figure) -> bytes:
+    """Return the figure as PNG, on white: a file is shown on pages of any colour."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, facecolor="white")
     return file.getvalue()

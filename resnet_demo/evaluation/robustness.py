@@ -1,4 +1,4 @@
-"""How a run bears images that are made worse: its accuracy for each kind and strength."""
+"""Robustness of a run: accuracy at each kind and strength of corruption."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, corrupt
@@ -33,25 +32,37 @@ def measure_robustness(
     dataset: str | None = None,
     on_batch: OnBatch | None = None,
 ) -> dict[str, Any]:
-    """top-1 on a fixed sample of a split, clean and with every one of CORRUPTIONS, for JSON.
+    """Measure top-1 on a fixed sample of a split, clean and with each of CORRUPTIONS, for JSON.
 
-    Its keys are `results.ROBUSTNESS`. kinds: name -> top-1 at each of the strengths;
-    interval_half_width: of the clean one's 95 % interval. on_batch(done, total) is told after each
-    batch, every version of an image counted as one, and may raise StoppedError.
-    Raises ConfigError, NotFoundError, DamagedError.
+    The keys are `stored_results.ROBUSTNESS_KEYS`. kinds: name -> top-1 at each strength.
+    interval_half_width: of the 95 % interval of the clean top-1. on_batch(done, total) is called
+    after each batch; every version of an image counts as an image. It may raise StoppedError.
+
+    Raises:
+        ConfigError: an unknown split, or a dataset with other classes.
+        NotFoundError: no weights, or the images are not on this machine.
+        DamagedError: damaged weights or images.
     """
     check_split(split)
     classifier, name = Classifier.load(run), dataset or run.config().dataset
     require_images(name, datasets)
     classifier.check_classes(datasets.get(name))
-    shares = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
-    clean = shares.right()
-    n = len(shares.labels)
+    scorer = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
+    clean = scorer.top1()
+    n = len(scorer.labels)
     low, high = wilson_interval(round(clean * n), n)
     return {
-        **{"run": run.id, "dataset": name, "split": split, "weights": classifier.saved.sha256},
-        **{"n": n, "seed": SEED, "top1": clean, "strengths": [*STRENGTHS]},
-        "kinds": {kind: [shares.right(kind, by) for by in STRENGTHS] for kind in CORRUPTIONS},
+        "run": run.id,
+        "dataset": name,
+        "split": split,
+        "weights": classifier.saved.sha256,
+        "n": n,
+        "seed": SEED,
+        "top1": clean,
+        "strengths": [*STRENGTHS],
+        "kinds": {
+            kind: [scorer.top1(kind, strength) for strength in STRENGTHS] for kind in CORRUPTIONS
+        },
         "interval_half_width": (high - low) / 2,
     }
 
@@ -59,58 +70,53 @@ def measure_robustness(
 def sample_split(
     run: Run, datasets: Datasets, split: str, name: str, limit: int = MAX_IMAGES
 ) -> tuple[Tensor, Tensor]:
-    """At most so many images of the split, (N, H, W, 3) uint8, and their labels (N,).
+    """Return at most `limit` images of the split, (N, H, W, 3) uint8, and their labels (N,).
 
-    Which ones depends on the number of images in the split alone.
+    The choice depends only on the number of images in the split.
     """
     images, labels = datasets.load(name, "test" if split == "test" else "train")
     of_split = np.arange(len(labels))[split_positions(run, split, len(labels))]
-    order = np.random.RandomState(SEED).permutation(len(of_split))  # its stream never changes
+    # The legacy generator: its stream is the same in every version of NumPy.
+    order = np.random.RandomState(SEED).permutation(len(of_split))
     chosen = of_split[np.sort(order[:limit])]
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
 
 
 class RobustnessScorer:
-    """Shares of right answers on the same images, made worse in one way after another."""
+    """A network and a sample of images, scored under one corruption after another."""
 
     def __init__(
         self, classifier: Classifier, images: Tensor, labels: Tensor, on_batch: OnBatch | None
     ) -> None:
         self.device = pick_device()
         self.model = classifier.saved.model.to(self.device, memory_format=torch.channels_last)
-        self.preprocessing = Preprocessing.from_dict(classifier.saved.preprocessing)
+        self.preprocessing = classifier.preprocessing
         self.images, self.labels, self.on_batch = images, labels, on_batch
         self.done, self.total = 0, len(images) * (1 + len(CORRUPTIONS) * len(STRENGTHS))
 
-    def right(self, kind: str | None = None, strength: int = 0) -> float:
-        """Of images made worse in that way; None: as they are."""
-        logits = [self.answers(part, kind, strength, seed) for part, seed in self.parts()]
+    def top1(self, kind: str | None = None, strength: int = 0) -> float:
+        """Return top-1, a fraction, under that corruption; clean if kind is None."""
+        logits = [self.predict_batch(batch, kind, strength, seed) for batch, seed in self.batches()]
         predicted = Predictions.from_logits(torch.cat(logits)).predicted
         return (predicted == self.labels).double().mean().item()
 
-    def parts(self) -> Iterator[tuple[Tensor, int]]:
-        """The images, so many at a time, and a number of its own for each part.
-
-        The same for every kind and strength: a curve falls by the strength, not by other chances.
-        """
-        for number, part in enumerate(self.images.split(CORRUPTED_TOGETHER)):
+    def batches(self) -> Iterator[tuple[Tensor, int]]:
+        """Yield the images in batches, each with its seed."""
+        # The same seeds for every kind and strength, so that a curve shows the effect of the
+        # strength and not of other random numbers.
+        for number, batch in enumerate(self.images.split(CORRUPTED_TOGETHER)):
             entropy = np.random.SeedSequence((SEED, number))
-            yield part.to(self.device), int(entropy.generate_state(1, np.uint64)[0] >> 1)
+            yield batch.to(self.device), int(entropy.generate_state(1, np.uint64)[0] >> 1)
 
-    def answers(self, images: Tensor, kind: str | None, strength: int, seed: int) -> Tensor:
-        """Logits (B, C)."""
-        worse = images if kind is None else corrupt(images, kind, strength, seed)
+    def predict_batch(self, images: Tensor, kind: str | None, strength: int, seed: int) -> Tensor:
+        """Return logits (B, C) of the corrupted images."""
+        corrupted = images if kind is None else corrupt(images, kind, strength, seed)
         before = self.done
 
-        def tell(done: int, _: int) -> None:
+        def report(done: int, _: int) -> None:
             self.done = before + done
             if self.on_batch is not None:
                 self.on_batch(self.done, self.total)
 
-        return predict(
-            self.model,
-            self.preprocessing.prepare,
-            worse,
-            evaluation_batch_size(self.preprocessing),
-            tell,
-        )
+        prepare, size = self.preprocessing.prepare, evaluation_batch_size(self.preprocessing)
+        return predict(self.model, prepare, corrupted, size, report)

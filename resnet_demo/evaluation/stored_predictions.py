@@ -1,7 +1,7 @@
-"""A run's answers on a split, kept beside its weights: its evaluation without the images.
+"""Predictions stored with a packed run, so that it can be evaluated without the images.
 
-`test-predictions.safetensors` holds logits and labels. model.json tells the file's sha256, and the
-file that of the weights whose answers they are: neither can be exchanged alone.
+`test-predictions.safetensors` holds logits and labels. model.json has the sha256 of this file, and
+the file has the sha256 of the weights that made the predictions: neither can be replaced alone.
 """
 
 import hashlib
@@ -20,41 +20,39 @@ from resnet_demo.files import write_atomically
 from resnet_demo.models.description import DESCRIPTION, predictions_sha256, read_required
 from resnet_demo.models.saved import SavedModel
 
-SAME_LOSS = 1e-4  # nats; finer than anybody is told
+LOSS_TOLERANCE = 1e-4  # nats; losses are shown with fewer digits
 
 
 def predictions_path(folder: Path, split: str) -> Path:
-    """Where the answers on a split lie."""
+    """Return the file with the predictions on a split."""
     return folder / f"{split}-predictions.safetensors"
 
 
 def compact_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N, C) logits in half the bytes, if no answer and no score changes; else as they are.
-
-    Each row is taken less its largest value, which no softmax notices: the best answer then stands
-    at 0, and float16 is finest right there, where the second best may be close.
-    """
+    """Convert logits (N, C) to float16, unless a prediction or a score would change."""
+    # Subtracting the row's maximum does not change the softmax. The top class moves to 0, where
+    # float16 is most precise, which matters if the second class is close.
     half = (logits - logits.amax(1, keepdim=True)).half()
     names = [str(number) for number in range(logits.shape[1])]
-    exact, near = (score(values.float(), labels, names) for values in (logits, half))
-    same = (
+    exact, rounded = (score(values.float(), labels, names) for values in (logits, half))
+    is_same = (
         torch.equal(logits.argmax(1), half.argmax(1))
-        and (near.confusion, near.top5) == (exact.confusion, exact.top5)
-        and math.isclose(near.loss, exact.loss, abs_tol=SAME_LOSS)  # NaN is not
+        and (rounded.confusion, rounded.top5) == (exact.confusion, exact.top5)
+        and math.isclose(rounded.loss, exact.loss, abs_tol=LOSS_TOLERANCE)  # false for NaN
     )
-    return half if same else logits
+    return half if is_same else logits
 
 
 def write_predictions(
     folder: Path, logits: Tensor, labels: Tensor, *, split: str, dataset: str, weights: str
 ) -> dict[str, Any]:
-    """Write the file; what model.json's metrics must tell as `predictions`.
+    """Write the file and return its description, for `predictions` in model.json's metrics.
 
-    logits (N, C), as `compact` gives them; labels (N,); weights: their sha256.
+    logits: (N, C), from `compact_logits`; labels: (N,); weights: sha256 of the weights.
     """
-    small = torch.uint8 if logits.shape[1] <= 256 else torch.int64
+    label_type = torch.uint8 if logits.shape[1] <= 256 else torch.int64
     content = safetensors.torch.save(
-        {"logits": logits.contiguous(), "labels": labels.to(small)},
+        {"logits": logits.contiguous(), "labels": labels.to(label_type)},
         metadata={"split": split, "dataset": dataset, "weights": weights},
     )
     write_atomically(predictions_path(folder, split), content)
@@ -64,9 +62,9 @@ def write_predictions(
 def read_predictions(
     folder: Path, saved: SavedModel, split: str, dataset: str
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) float32, each row's largest 0 or all as they were; labels (N,) int64.
+    """Read logits (N, C) float32 and labels (N,) int64 of a split that model.json describes.
 
-    For a split and a dataset of which model.json tells. Raises DamagedError.
+    The logits may be shifted by row, see `compact_logits`. Raises DamagedError.
     """
     path = predictions_path(folder, split)
     digest = hashlib.sha256(read_required(path)).hexdigest()
@@ -74,10 +72,10 @@ def read_predictions(
         raise damaged(path, f"it is not the file that {DESCRIPTION} describes (its sha256 differs)")
     with safe_open(path, "pt") as file:
         if file.metadata() != {"split": split, "dataset": dataset, "weights": saved.sha256}:
-            raise damaged(path, "its answers are those of other weights")
+            raise damaged(path, "its predictions are those of other weights")
         return file.get_tensor("logits").float(), file.get_tensor("labels").long()
 
 
 def damaged(path: Path, why: str) -> DamagedError:
-    """The sentence on a file that is not used."""
+    """Return the error for a file that is not used."""
     return DamagedError(f"{path.name} of {path.parent.name} is damaged and is not used: {why}")

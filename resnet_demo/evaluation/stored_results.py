@@ -1,4 +1,4 @@
-"""A result on disk: one JSON object with a checksum over it. No torch here: pages read results."""
+"""Evaluation results on disk: one JSON object with a checksum. No torch here: pages read them."""
 
 import hashlib
 import json
@@ -30,29 +30,30 @@ EVALUATION_KEYS = (
     "beside",
 )
 ROBUSTNESS_KEYS = (*IDENTITY_KEYS, "n", "seed", "top1", "strengths", "kinds", "interval_half_width")
-ONLY_ON_DISK = ("checksum", "answers")  # answers: the sha256 of the file beside it
+DISK_KEYS = ("checksum", "answers")  # answers: the sha256 of answers.safetensors
 
 
 def write_result(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write a folder's result.json, whole or not at all. Raises OSError, ValueError for NaN."""
+    """Write result.json atomically. Raises OSError, and ValueError for NaN."""
     content = json.dumps({**values, "checksum": checksum(dict(values))})
     write_atomically(folder / RESULT, content.encode())
 
 
 def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str, Any]:
-    """What write_result wrote, with just these keys: EVALUATION or ROBUSTNESS.
+    """Read what write_result wrote. keys: EVALUATION_KEYS or ROBUSTNESS_KEYS.
 
-    Raises DamagedError for a file that is missing, altered, or of an older version of the program.
+    Raises:
+        DamagedError: the file is missing, altered, or from another version of the program.
     """
     values = _stored(folder)
-    result = {key: value for key, value in values.items() if key not in ONLY_ON_DISK}
+    result = {key: value for key, value in values.items() if key not in DISK_KEYS}
     if result.keys() != {*keys}:
         raise DamagedError(f"{RESULT} of {folder.name} is of another version: evaluate again")
     return result
 
 
 def read_answers(folder: Path) -> bytes:
-    """The content of answers.safetensors. Raises DamagedError where it is not what was written."""
+    """Return the content of answers.safetensors. Raises DamagedError if missing or altered."""
     try:
         content = (folder / ANSWERS).read_bytes()
     except OSError:
@@ -63,7 +64,7 @@ def read_answers(folder: Path) -> bytes:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """All of result.json, checked. Raises DamagedError."""
+    """Return all of result.json. Raises DamagedError, for a wrong checksum too."""
     try:
         values = read_json(folder / RESULT)
         if values.pop("checksum") != checksum(values):

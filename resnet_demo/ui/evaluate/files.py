@@ -49,12 +49,12 @@ def connect_files(statuses: StatusCache, parts: dict[str, Any], selectors: list[
 
 def write_csv(folder: Path, robustness: Path | None, directory: Path) -> Path:
     """Write the per-class table of an evaluation's folder. Raises DamagedError."""
-    from resnet_demo.evaluation.report import COLUMNS, table
+    from resnet_demo.evaluation.report import CLASS_COLUMNS, csv_table
 
     result = read_result(folder)
     file = directory / f"{file_name(result)}-per-class.csv"
-    rows = [[row[column] for column in COLUMNS] for row in result["per_class"]]
-    file.write_bytes(table(COLUMNS, rows))
+    rows = [[row[column] for column in CLASS_COLUMNS] for row in result["per_class"]]
+    file.write_bytes(csv_table(CLASS_COLUMNS, rows))
     return file
 
 

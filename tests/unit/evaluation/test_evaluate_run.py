@@ -379,5 +379,5 @@ def test_answers_of_other_weights_are_refused(copied, nowhere):
     del values["checksum"]
     values["metrics"]["predictions"] = told  # right, as far as model.json can know
     path.write_text(json.dumps(values | {"checksum": checksum(values)}))
-    with pytest.raises(DamagedError, match="its answers are those of other weights"):
+    with pytest.raises(DamagedError, match="its predictions are those of other weights"):
         evaluate_run(copied, nowhere)

@@ -122,5 +122,5 @@ def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
 
 
 def test_answers_of_other_weights_are_not_shown(packed, datasets, evaluated):
-    with pytest.raises(ConfigError, match="better weights by now: evaluate it again"):
+    with pytest.raises(ConfigError, match="has new weights: evaluate it again"):
         load_example_images(Classifier.load(packed[0]), datasets, evaluated, [0])

@@ -140,7 +140,7 @@ def test_right_and_wrong_answers_are_shares_of_their_own():
     figure = confidence_figure(HISTOGRAM)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     right, wrong = sum(HISTOGRAM["right"]), sum(HISTOGRAM["wrong"])
-    assert names == [f"right answers ({right})", f"wrong answers ({wrong})"]
+    assert names == [f"right ({right})", f"wrong ({wrong})"]
     drawn = [patch.get_data().values for patch in figure.axes[0].patches]
     for values, name, total in zip(drawn[::2], ("right", "wrong"), (right, wrong), strict=True):
         assert (values * total).tolist() == pytest.approx(HISTOGRAM[name])

@@ -43,7 +43,7 @@ def test_every_kind_has_an_accuracy_for_each_strength(borne, finished, datasets)
 def test_damage_without_chance_is_done_to_the_very_images(borne, finished, datasets):
     classifier = Classifier.load(finished)
     images, labels = load_split(finished, datasets, "test", "colours")
-    by_hand = RobustnessScorer(classifier, brightness(images, 2.6), labels, None).right()
+    by_hand = RobustnessScorer(classifier, brightness(images, 2.6), labels, None).top1()
     assert borne[0]["kinds"]["brightness"][4] == by_hand
 
 
@@ -65,17 +65,17 @@ def test_who_is_told_of_progress_may_end_it(finished, datasets):
 def test_it_is_the_same_each_time_whatever_the_network_s_batches(
     borne, finished, datasets, monkeypatch
 ):
-    monkeypatch.setattr(module, "batch_size", lambda preprocessing: 7)
+    monkeypatch.setattr(module, "evaluation_batch_size", lambda preprocessing: 7)
     assert measure_robustness(finished, datasets) == borne[0]
 
 
 def test_no_two_parts_are_given_the_same_chances(finished, datasets, monkeypatch):
     monkeypatch.setattr(module, "CORRUPTED_TOGETHER", 10)
     images, labels = sample_split(finished, datasets, "test", "colours")
-    shares = RobustnessScorer(Classifier.load(finished), images, labels, None)
-    seeds = [seed for _, seed in shares.parts()]
+    scorer = RobustnessScorer(Classifier.load(finished), images, labels, None)
+    seeds = [seed for _, seed in scorer.batches()]
     assert len({*seeds}) == 3
-    assert seeds == [seed for _, seed in shares.parts()]
+    assert seeds == [seed for _, seed in scorer.batches()]
 
 
 def test_a_sample_is_fixed_and_in_order_and_each_image_has_its_label(finished, datasets):
