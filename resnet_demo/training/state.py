@@ -26,7 +26,7 @@ from resnet_demo.training.checkpoint import load_matching, save_last
 from resnet_demo.training.distributed import World, single_process
 from resnet_demo.training.optimizers import CombinedOptimizer, exponential_average, make_optimizer
 
-ADAPT_IMAGES = 500  # training images that a network may adapt to before its first step
+INIT_IMAGES = 500  # training images for `init_from_data`
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Training:
         if loaded:
             training.load_state_dict(*loaded)
         else:
-            model.init_from_data(batches.first_images(ADAPT_IMAGES))
+            model.init_from_data(batches.first_images(INIT_IMAGES))
         if world.size > 1:
             training.wrapped = world.wrap(model)
         if config.compile:  # lazily, in the first pass: `compiled.warm_up`

@@ -1,4 +1,4 @@
-"""A run of a second: a small network on three classes that a mean colour tells apart."""
+"""A run of one second: a small network on three classes that differ in their mean colour."""
 
 import pytest
 
@@ -13,12 +13,12 @@ def datasets(colours):
 
 @pytest.fixture
 def tiny():
-    """Asks for a config on `colours`, three epochs of seven steps unless said otherwise."""
+    """Return a function that makes a config on `colours`, three epochs of seven steps."""
 
-    def asked(**knobs):
+    def make(**knobs):
         base = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 20}
         base["precision"] = "float32"  # bf16, where the hardware has it, rounds what is compared
         base["grow_from"] = 1.0
         return make_config({**base, "epochs": 3, "crop": 2, "peak_lr": 0.02, **knobs})
 
-    return asked
+    return make

@@ -1,3 +1,5 @@
+"""Saving and loading `last.pt`, with damaged files, full disks and kills."""
+
 import os
 import random
 import signal
@@ -23,11 +25,11 @@ def saved(folder, *numbers):
         save_last(folder, state(number))
 
 
-def test_a_folder_without_checkpoints_has_nothing_to_resume(tmp_path):
+def test_a_folder_without_checkpoints_loads_nothing(tmp_path):
     assert load_last(tmp_path) is None
 
 
-def test_what_was_saved_comes_back(tmp_path):
+def test_the_last_saved_state_is_loaded(tmp_path):
     saved(tmp_path, 1, 2)
     loaded, warning = load_last(tmp_path)
     assert (loaded["step"], warning) == (2, "")
@@ -41,7 +43,7 @@ def test_the_digest_beside_last_pt_is_its_sha256(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "garbage"])
-def test_a_damaged_last_pt_is_named_and_the_one_before_is_used(tmp_path, damage):
+def test_a_damaged_last_pt_is_named_and_the_previous_one_is_used(tmp_path, damage):
     saved(tmp_path, 1, 2)
     spoil(tmp_path / "last.pt", damage)
     loaded, warning = load_last(tmp_path)
@@ -57,7 +59,7 @@ def test_two_damaged_checkpoints_are_refused(tmp_path):
         load_last(tmp_path)
 
 
-def test_a_damaged_checkpoint_never_becomes_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_never_becomes_the_previous_one(tmp_path):
     saved(tmp_path, 1, 2)
     spoil(tmp_path / "last.pt", "flip")
     saved(tmp_path, 3)
@@ -78,7 +80,7 @@ def test_a_checkpoint_that_can_run_code_is_not_loaded(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     saved(tmp_path, 1)
 
     def full(*_):
@@ -114,27 +116,27 @@ def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path, kill
             assert process.stdout.readline() == "ready\n"
             time.sleep(rng.uniform(0.02, 0.3))
             process.send_signal(signal.SIGKILL)
-            told = process.stdout.read().splitlines()
-        last = max([last, *map(int, told)])
-        torn += any(tmp_path.glob(".*"))  # what it was writing beside the old one
+            printed = process.stdout.read().splitlines()
+        last = max([last, *map(int, printed)])
+        torn += any(tmp_path.glob(".*"))  # the temporary file of the interrupted save
         found = load_last(tmp_path)
         if found is None:
-            assert last == -1  # nothing was ever said to be saved
+            assert last == -1  # no save was reported
             continue
         state, warning = found
         assert warning == ""
         assert state["weight"].unique().tolist() == [float(state["step"])]
-        assert last <= state["step"] <= last + 1  # what was said to be saved is
+        assert last <= state["step"] <= last + 1  # a reported save is complete
         last = state["step"]
-    assert last > 0, "no save was ever finished: the test proved nothing"
-    assert torn, "no save was ever interrupted: the test proved nothing"
+    assert last > 0, "no save was finished: the test proves nothing"
+    assert torn, "no save was interrupted: the test proves nothing"
     saved(tmp_path, last + 1)
     assert not (tmp_path / ".last.pt.new").exists(), "a later save clears what a kill left"
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What is asked of the disk from here on, in order: (what, name of the file)."""
+    """Record fsync, replace and link from now on, in order: (call, file name, …)."""
     made, real = [], {name: getattr(os, name) for name in ("fsync", "replace", "link")}
 
     def fsync(descriptor):
@@ -156,7 +158,7 @@ def calls(monkeypatch):
     return made
 
 
-def test_a_name_is_taken_only_when_its_content_is_on_disk_and_then_the_folder_is(tmp_path, calls):
+def test_content_is_synced_before_its_rename_and_the_folder_after_it(tmp_path, calls):
     saved(tmp_path, 1)
     before = len(calls)
     saved(tmp_path, 2)
@@ -178,16 +180,16 @@ def test_a_name_is_taken_only_when_its_content_is_on_disk_and_then_the_folder_is
 
 @pytest.mark.parametrize("number", range(1, 20))
 def test_a_save_that_ends_after_any_call_leaves_a_whole_checkpoint(tmp_path, number, monkeypatch):
-    """As a kill, but at every single step of the order, one after the other."""
+    """Stop the save at each of its steps in turn."""
     saved(tmp_path, 1, 2)
     made = []
 
     def counted(real):
-        def call(*asked):
-            made.append(asked)
+        def call(*args):
+            made.append(args)
             if len(made) == number:
                 raise KeyboardInterrupt
-            return real(*asked)
+            return real(*args)
 
         return call
 

@@ -1,3 +1,5 @@
+"""Compiling the network before the first step, with a stand-in for the compiler."""
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from resnet_demo.training.state import Training
 
 @pytest.fixture
 def begun(tiny, datasets, monkeypatch):
-    """A training whose network is `compiled` by a stand-in: the real one takes a minute."""
+    """Return a training and the calls of the stand-in: the real compiler takes a minute."""
     calls = []
 
     def compile(model, **options):
@@ -36,7 +38,7 @@ def test_each_size_of_batch_is_compiled_before_the_first_step(begun):
     assert event.seconds > 0
 
 
-def test_nothing_is_learned_while_compiling(begun):
+def test_compiling_changes_no_weight_and_no_buffer(begun):
     training, _ = begun
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     warm_up(training)
@@ -45,7 +47,7 @@ def test_nothing_is_learned_while_compiling(begun):
     assert all(weight.grad is None for weight in training.model.parameters())
 
 
-def test_a_compiled_run_draws_the_curve_of_one_that_is_not(begun, tiny, datasets):
+def test_a_compiled_run_has_the_losses_of_an_uncompiled_one(begun, tiny, datasets):
     _, calls = begun
 
     def curve(compile):
@@ -56,7 +58,7 @@ def test_a_compiled_run_draws_the_curve_of_one_that_is_not(begun, tiny, datasets
     assert (20, 3, 12, 12) in calls
 
 
-def test_what_cannot_be_compiled_names_the_knob(begun, monkeypatch):
+def test_a_failed_compilation_names_the_field(begun, monkeypatch):
     from torch._inductor.exc import InductorError
 
     training, _ = begun

@@ -19,7 +19,7 @@ from resnet_demo.cli import main
 from resnet_demo.cli.train import exit_code
 from resnet_demo.config import make_config
 from resnet_demo.errors import ConfigError
-from resnet_demo.events import Resumed, Started, Step, Stopped
+from resnet_demo.events import Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.models.device import pick_device
 from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import load_model
@@ -30,7 +30,7 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.tasks.status import read_status
 from resnet_demo.training import torchrun
-from resnet_demo.training.batches import Batches, check_rank_batches, rank_share
+from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.distributed import AGREE_EVERY, single_process
 from resnet_demo.training.fit import fit
@@ -45,7 +45,7 @@ LONG = {**BASE, "batch_norm": False, "epochs": 6}
 
 @pytest.fixture(scope="module", autouse=True)
 def two_on_a_cpu():
-    """What makes processes of ours small, and see no GPU."""
+    """Give processes one thread each, and hide the GPUs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -55,7 +55,7 @@ def two_on_a_cpu():
 
 
 def torchrun_two(*words, restarts=0, **more):
-    """Start two ranks as a person does."""
+    """Start two ranks on the command line."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc-per-node", "2", "--max-restarts", str(restarts), *map(str, words)),
@@ -67,7 +67,7 @@ def torchrun_two(*words, restarts=0, **more):
 
 @pytest.fixture(scope="module")
 def notes(colours, tmp_path_factory):
-    """What each of two ranks noted in `two_ranks.py`, and the folder of the first one's runs."""
+    """Return the notes of each rank of `two_ranks.py`, and the folder of the first one's runs."""
     out = tmp_path_factory.mktemp("two-ranks")
     process = torchrun_two(REPOSITORY / "tests/unit/training/two_ranks.py", colours, out)
     _, err = process.communicate(timeout=PATIENCE_S)
@@ -77,8 +77,8 @@ def notes(colours, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_one(datasets):
-    """Events of the same run on one rank, in this process."""
+def alone(datasets):
+    """Return a function that trains the same run in this process alone; its events."""
     made = {}
 
     def run(**knobs):
@@ -91,31 +91,30 @@ def by_one(datasets):
 
 
 def curve(events):
-    """(step, loss, top-1, lr) of each step, and the epochs without the clock; objects or dicts."""
-    events = [event if isinstance(event, dict) else {"event": event.kind, **vars(event)}
-              for event in events]  # fmt: skip
+    """Return loss, top-1 and lr by step, and the numbers by epoch; from events or dicts."""
+    events = [event if isinstance(event, dict) else to_dict(event) for event in events]
     steps = {e["step"]: (e["loss"], e["top1"], e["lr"]) for e in events if e["event"] == "step"}
     names = ("train_loss", "train_top1", "val_loss", "val_top1", "lr")
     epochs = {e["epoch"]: tuple(e[n] for n in names) for e in events if e["event"] == "epoch"}
     return steps, epochs
 
 
-def same_curve(one, other):
-    """Equal to 1e-4, step by step and epoch by epoch."""
+def assert_same_curve(one, other):
+    """Check that two curves are equal to 1e-4, step by step and epoch by epoch."""
     for left, right in zip(curve(one), curve(other), strict=True):
         assert left.keys() == right.keys()
         for number, values in left.items():
             assert values == pytest.approx(right[number], rel=0, abs=1e-4), number
 
 
-# --- what two ranks make of a run
+# --- a run on two ranks
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_two_ranks_draw_the_curve_of_one(notes, by_one, name):
+def test_two_ranks_have_the_curve_of_one(notes, alone, name):
     (first, _), _ = notes
     assert len(curve(first["plain"]["events"])[0]) >= 20
-    same_curve(first[name]["events"], by_one(**RUNS[name]))
+    assert_same_curve(first[name]["events"], alone(**RUNS[name]))
 
 
 def test_two_ranks_set_the_threshold_on_all_validation_images(notes, datasets):
@@ -124,13 +123,13 @@ def test_two_ranks_set_the_threshold_on_all_validation_images(notes, datasets):
     batches = Batches.load(config, datasets, torch.device("cpu"))
     with torch.inference_mode():
         logits = saved.model(batches.preprocessing.prepare(batches.val_images)).double()
-    told = saved.metrics["outside"]
-    assert told["n"] == len(logits) == 15
-    assert told["threshold"] == pytest.approx(-logits.logsumexp(1).min().item(), abs=1e-4)
+    threshold = saved.metrics["outside"]
+    assert threshold["n"] == len(logits) == 15
+    assert threshold["threshold"] == pytest.approx(-logits.logsumexp(1).min().item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_both_ranks_have_the_same_weights_and_tell_the_same(notes, name):
+def test_both_ranks_have_the_same_weights_and_events(notes, name):
     (first, second), out = notes
     assert first[name]["weights"].keys() == second[name]["weights"].keys()
     for key, weight in first[name]["weights"].items():  # BatchNorm's running statistics too
@@ -140,25 +139,27 @@ def test_both_ranks_have_the_same_weights_and_tell_the_same(notes, name):
     assert curve(first[name]["events"]) == curve(second[name]["events"])
 
 
-def test_each_rank_normalizes_over_its_own_share_where_batch_norm_cannot_be_shared(notes, by_one):
+def test_each_rank_normalizes_over_its_own_share_where_batch_norm_cannot_be_shared(notes, alone):
     (first, _), _ = notes
     steps, epochs = curve(first["normalized"]["events"])
-    alone_steps, _ = curve(by_one(**RUNS["normalized"]))
+    alone_steps, _ = curve(alone(**RUNS["normalized"]))
     assert steps[1] != pytest.approx(alone_steps[1], rel=0, abs=1e-4)
     assert epochs[2][0] < epochs[1][0]  # and learns
 
 
-def test_a_stop_that_one_rank_is_asked_for_stops_both_at_the_same_step(notes, by_one):
+def test_a_stop_that_one_rank_is_asked_for_stops_both_at_the_same_step(notes, alone):
     (first, second), _ = notes
     ends = [note["first part"]["events"][-1] for note in (first, second)]
     assert [end["event"] for end in ends] == ["stopped", "stopped"]
-    assert ends[0]["step"] == ends[1]["step"] == 12  # asked after 9: the next multiple of 4
+    assert (
+        ends[0]["step"] == ends[1]["step"] == 12
+    )  # requested after step 9: the next multiple of 4
     rest = first["second part"]["events"]
     assert (rest[0]["event"], rest[0]["step"]) == ("resumed", 12)
-    same_curve(first["first part"]["events"] + rest, by_one(**RUNS["plain"]))
+    assert_same_curve(first["first part"]["events"] + rest, alone(**RUNS["plain"]))
 
 
-def test_what_one_rank_finds_wrong_is_raised_on_both(notes):
+def test_an_error_of_one_rank_is_raised_on_both(notes):
     (first, second), _ = notes
     assert first["damaged"] == second["damaged"]
     assert first["damaged"].startswith("DamagedError: last.pt of damaged is damaged")
@@ -169,54 +170,28 @@ def test_what_one_rank_finds_wrong_is_raised_on_both(notes):
     )
 
 
-def test_a_run_of_two_ranks_goes_on_with_one(notes, datasets, by_one, tmp_path):
+def test_a_run_of_two_ranks_resumes_with_one(notes, datasets, alone, tmp_path):
     _, out = notes
     seen = []
     config = make_config({**BASE, **RUNS["plain"]})
     for event in fit(config, datasets, tmp_path, lambda: len(curve(seen)[0]) >= 9):
         seen.append(event)
-    assert fits(load_last(out / "plain")[0], load_last(tmp_path)[0])
+    assert same_structure(load_last(out / "plain")[0], load_last(tmp_path)[0])
     assert next(type(e) for e in fit(config, datasets, out / "plain")) is Resumed
 
 
-def fits(one, other):
-    """Whether two checkpoints hold the same things, of the same kinds and shapes."""
+def same_structure(one, other):
+    """Return whether two checkpoints have the same keys, types and shapes."""
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(fits(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(same_structure(one[k], other[k]) for k in one)
     shapes = (getattr(one, "shape", None), getattr(other, "shape", None))
     return type(one) is type(other) and shapes[0] == shapes[1]
 
 
-# --- what needs no second process
+# --- without a second process
 
 
-@pytest.mark.parametrize(("images", "ranks"), [(21, 2), (128, 8), (9, 4), (3, 3)])
-def test_shares_are_all_of_a_batch_and_as_long_as_each_other_or_by_one(images, ranks):
-    shares = [range(images)[rank_share(images, rank, ranks)] for rank in range(ranks)]
-    assert [place for part in shares for place in part] == list(range(images))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def test_ranks_see_the_pixels_that_one_would_see(datasets):
-    config = make_config({**BASE, "flip": True, "image_size": 16})
-    load = [config, datasets, torch.device("cpu")]
-    whole, parts = Batches.load(*load), [Batches.load(*load, rank, 3) for rank in range(3)]
-    plan = whole.plan(2)
-    for index in (0, whole.steps_per_epoch - 1):
-        x, labels = whole.train_batch(plan, index)
-        shares = [part.train_batch(plan, index) for part in parts]
-        assert torch.equal(torch.cat([share for share, _ in shares]), x)
-        assert torch.equal(torch.cat([share for _, share in shares]), labels)
-
-
-def test_a_batch_size_that_leaves_a_rank_without_images_is_refused():
-    check_rank_batches(135, 44, 1)
-    check_rank_batches(135, 20, 7)  # 15 are left for the last step
-    with pytest.raises(ConfigError, match=r"for each of 8 devices .* it leaves 15 for the last"):
-        check_rank_batches(135, 20, 8)
-
-
-def test_one_process_needs_no_group():
+def test_a_single_process_needs_no_process_group():
     world = single_process()
     assert (world.rank, world.size, world.device) == (0, 1, pick_device())
     assert world.any(True)
@@ -244,7 +219,7 @@ def test_synchronized_batch_norm_changes_no_name_and_classifies_alike():
     torch.testing.assert_close(synchronized(x), plain(x))
 
 
-def test_a_stop_is_no_failure_to_a_torchrun_that_would_start_the_run_again(monkeypatch):
+def test_a_stop_exits_with_0_if_torchrun_would_restart_the_run(monkeypatch):
     stopped = Stopped(step=1, epoch=1, best_epoch=None, best_val_top1=None, seconds=1, message="")
     assert exit_code(stopped) == 130
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
@@ -253,47 +228,47 @@ def test_a_stop_is_no_failure_to_a_torchrun_that_would_start_the_run_again(monke
     assert exit_code(stopped) == 0
 
 
-def test_a_run_that_torchrun_may_restart_must_have_a_name(paths, monkeypatch, capsys):
+def test_a_run_that_torchrun_may_restart_needs_a_run_id(paths, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
     assert main(["train", *flags(LONG)]) == 2
     assert "--run-id: run_id must be given if torchrun may restart" in capsys.readouterr().err
     assert not paths.runs.exists()
 
 
-# --- processes that are lost or asked to stop
+# --- processes that are lost or stopped
 
 
 def ranks_of(parent):
     """Rank -> pid, of the processes that torchrun in process `parent` has started."""
     found = {}
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        found |= {int(line[5:]): int(pid) for line in told if line.startswith(b"RANK=")}
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found |= {int(line[5:]): int(pid) for line in environment if line.startswith(b"RANK=")}
     return found
 
 
 def wait_until(question):
-    """The answer, once it is yes."""
+    """Wait until the answer is true; return it."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if answer := question():
             return answer
         time.sleep(0.02)
-    raise AssertionError("waited in vain")
+    raise AssertionError("timed out")
 
 
 def steps_of(run):
-    """How many step events the log holds; 0 before there is a log."""
+    """Return the number of step events in the log; 0 before there is a log."""
     return sum(isinstance(event, Step) for event in run.log())
 
 
 def starts_of(run):
-    """Started and Resumed, as they came."""
+    """Return the types of the start events in the log."""
     return [type(event) for event in run.log() if isinstance(event, Started)]
 
 
 def flags(config):
-    """The command line that asks for it."""
+    """Return the command-line flags of a config."""
     return [f"--{name.replace('_', '-')}={value}" for name, value in config.items()]
 
 
@@ -305,14 +280,14 @@ def paths(colours, tmp_path, monkeypatch):
     return paths
 
 
-def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_run(paths, by_one):
+def test_after_a_killed_rank_and_a_stop_one_process_finishes_the_run(paths, alone):
     run = Run(paths.runs / "mine")
     words = ["-m", "resnet_demo", "train", "--json", "--run-id", "mine", *flags(LONG)]
     process = torchrun_two(*words, restarts=1)
     wait_until(lambda: steps_of(run) >= 8)  # in the second epoch; saved was the end of the first
     os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
     wait_until(lambda: starts_of(run) == [Started, Resumed])
-    process.send_signal(signal.SIGTERM)  # it tells both
+    process.send_signal(signal.SIGTERM)  # torchrun passes it to both
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     (*_, last), state = run.log(), read_status(run.path).state
@@ -326,12 +301,10 @@ def test_a_rank_is_killed_then_torchrun_is_asked_to_stop_and_one_rank_ends_the_r
     finally:
         os.close(lock)
     assert starts_of(run) == [Started, Resumed, Resumed]
-    same_curve(run.log(), by_one(**LONG))
+    assert_same_curve(run.log(), alone(**LONG))
 
 
-def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
-    paths, by_one, monkeypatch
-):
+def test_a_worker_starts_a_rank_per_device_and_restarts_all_after_a_kill(paths, alone, monkeypatch):
     monkeypatch.setattr(worker, "process_count", lambda: 2)
     run, lock = Launcher(paths).make(make_config(LONG))
     watched = {}
@@ -355,6 +328,6 @@ def test_a_worker_starts_a_rank_a_device_and_all_again_when_the_first_is_killed(
     assert starts_of(run) == [Started, Resumed]
     assert events[0].device.startswith("2 × cpu")
     assert [step.step for step in view.steps] == list(range(1, 43))
-    same_curve(events, by_one(**LONG))
+    assert_same_curve(events, alone(**LONG))
     assert load_last(run.path)[0]["step"] == 42
     assert load_model(run.path).metrics["epoch"] == last.best_epoch

@@ -1,3 +1,5 @@
+"""Optimizers, moving average and learning-rate schedules, compared with torch and by hand."""
+
 from copy import deepcopy
 from itertools import pairwise
 
@@ -19,49 +21,49 @@ from resnet_demo.training.optimizers import (
 STEPS = 25  # an epoch
 
 
-def rates(**knobs):
+def learning_rates(**knobs):
     config = make_config({"epochs": 4, "peak_lr": 0.2, **knobs})
     return [learning_rate(config, step, STEPS) for step in range(4 * STEPS)]
 
 
-def test_the_constant_schedule_never_moves():
-    assert set(rates(schedule="constant")) == {0.2}
+def test_the_constant_schedule_is_constant():
+    assert set(learning_rates(schedule="constant")) == {0.2}
 
 
 def test_the_linear_schedule_falls_by_the_same_amount_each_step():
-    got = rates(schedule="linear")
+    got = learning_rates(schedule="linear")
     assert got[0] == 0.2
     assert got[-1] == pytest.approx(0.2 / 100)
     assert all(a - b == pytest.approx(0.002) for a, b in pairwise(got))
 
 
 def test_the_cosine_schedule_is_torchs_cosine_annealing():
-    assert rates(schedule="cosine") == pytest.approx(
+    assert learning_rates(schedule="cosine") == pytest.approx(
         torch_rates(lambda o: CosineAnnealingLR(o, T_max=100))
     )
 
 
 def test_one_cycle_is_torchs_one_cycle():
-    assert rates(schedule="one-cycle") == pytest.approx(
+    assert learning_rates(schedule="one-cycle") == pytest.approx(
         torch_rates(lambda o: OneCycleLR(o, 0.2, 100, cycle_momentum=False))
     )
 
 
 def test_one_cycle_peaks_where_the_warm_up_ends():
-    got = rates(schedule="one-cycle", warmup_epochs=1)
+    got = learning_rates(schedule="one-cycle", warmup_epochs=1)
     assert got.index(max(got)) == STEPS - 1
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_a_warm_up_rises_to_the_peak_and_the_schedule_starts_there(schedule):
-    got = rates(schedule=schedule, warmup_epochs=2)
+    got = learning_rates(schedule=schedule, warmup_epochs=2)
     rising = got[: 2 * STEPS]
     assert rising == sorted(rising)
     assert 0 < rising[0] < 0.01
     assert rising[-1] < got[2 * STEPS] == 0.2
 
 
-def test_a_running_mean_is_the_one_done_by_hand():
+def test_the_moving_average_is_the_one_computed_by_hand():
     model = nn.BatchNorm1d(1)
     mean, expected = exponential_average(model, 0.25), None
     for n, value in enumerate([8.0, 4.0, 6.0, 2.0, 5.0]):
@@ -86,7 +88,7 @@ def torch_rates(schedule):
 
 
 def decayed(model, **knobs):
-    """Names of the parameters that weight decay alone moves towards zero."""
+    """Return the names of the parameters that weight decay moves towards zero."""
     config = make_config({"optimizer": "sgd", "weight_decay": 0.5, "peak_lr": 0.1, **knobs})
     optimizer = make_optimizer(model, config)
     before = {name: p.clone() for name, p in model.named_parameters()}
@@ -107,7 +109,7 @@ def test_weight_decay_spares_biases_and_batch_norm():
     assert decayed(small_model()) == {"0.weight", "2.weight"}
 
 
-def test_weight_decay_spares_nothing_where_the_article_has_it_so():
+def test_weight_decay_spares_nothing_with_decay_all():
     model = small_model()
     assert decayed(model, decay_all=True) == {name for name, _ in model.named_parameters()}
 
@@ -200,7 +202,7 @@ def test_orthogonalize_keeps_a_zero_gradient_zero():
 
 
 def by_the_definition(matrix):
-    """Jordan's rounds as he wrote them, each on the whole matrix."""
+    """Compute Jordan's rounds as he wrote them, each on the whole matrix."""
     x = matrix / matrix.norm()
     for _ in range(5):
         a = x @ x.T

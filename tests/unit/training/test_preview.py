@@ -1,3 +1,5 @@
+"""The preview shows the images that training gets."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +19,8 @@ def batches(datasets):
     return lambda config: Batches.load(config, datasets, torch.device("cpu"))
 
 
-def by_eye(batches, x):
-    """A normalized batch as pixels, worked out in float64."""
+def as_pixels(batches, x):
+    """Return a normalized batch as pixels, computed in float64."""
     mean, std = (np.array(part) for part in (batches.preprocessing.mean, batches.preprocessing.std))
     pixels = (x.double().permute(0, 2, 3, 1).numpy() * std + mean) * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
@@ -33,21 +35,19 @@ def by_eye(batches, x):
     ],
     ids=str,
 )
-def test_the_first_page_is_the_beginning_of_the_first_batch_that_training_gets(
-    knobs, datasets, batches, tiny
-):
+def test_the_first_page_is_the_start_of_the_first_training_batch(knobs, datasets, batches, tiny):
     config = tiny(**knobs)
     trained = batches(config)
     plan = trained.plan(1)
     x, labels = trained.train_batch(plan, 0)
     page = preview(config, datasets)
-    same_pictures(np.stack(page.shown), by_eye(trained, x[:PAGE_SIZE]))
+    assert_same_pictures(np.stack(page.shown), as_pixels(trained, x[:PAGE_SIZE]))
     np.testing.assert_array_equal(page.stored, trained.train_images[plan.order[:PAGE_SIZE]])
     assert page.labels == tuple(trained.classes[label] for label in labels[:PAGE_SIZE])
     assert (page.steps, page.epoch, page.first) == ((1,) * PAGE_SIZE, 1, 0)
 
 
-def test_in_a_later_epoch_each_image_is_shown_as_its_own_step_shows_it(datasets, batches, tiny):
+def test_in_a_later_epoch_each_image_is_shown_as_in_its_own_step(datasets, batches, tiny):
     config = tiny(**ALL)
     trained = batches(config)
     plan = trained.plan(2)
@@ -58,10 +58,10 @@ def test_in_a_later_epoch_each_image_is_shown_as_its_own_step_shows_it(datasets,
         [place] = same.nonzero().flatten().tolist()
         x, _ = trained.train_batch(plan, step - 1)
         assert place // config.batch_size == step - 1
-        same_pictures(shown, by_eye(trained, x)[place % config.batch_size])
+        assert_same_pictures(shown, as_pixels(trained, x)[place % config.batch_size])
 
 
-def test_images_that_grow_are_shown_in_the_size_of_their_own_step(datasets, batches, tiny):
+def test_growing_images_have_the_size_of_their_own_step(datasets, batches, tiny):
     config = tiny(**ALL, model="resnet20", image_size=16, grow_from=0.5, epochs=2)
     trained, seen = batches(config), set()
     for epoch in (1, 2):
@@ -70,20 +70,20 @@ def test_images_that_grow_are_shown_in_the_size_of_their_own_step(datasets, batc
             x, _ = trained.train_batch(trained.plan(epoch), step - 1)
             seen.add(len(shown))
             assert shown.shape == (*x.shape[2:], 3)
-            images = by_eye(trained, x)
+            images = as_pixels(trained, x)
             nearest = np.abs(images.astype(int) - shown).max(axis=(1, 2, 3)).min()
             assert nearest <= 1  # it is one of its batch
     assert {8, 16} <= seen <= {8, 11, 13, 16}
 
 
-def test_without_augmentation_at_the_stored_size_the_pictures_are_the_stored_ones(datasets, tiny):
+def test_without_augmentation_the_shown_images_are_the_stored_ones(datasets, tiny):
     for knobs in (NONE, {**NONE, "per_image_std": True}):
         for epoch in (1, 2):
             page = preview(tiny(**knobs), datasets, epoch)
             np.testing.assert_array_equal(page.shown, page.stored)
 
 
-def test_another_epoch_draws_differently_for_the_same_images(datasets, tiny):
+def test_another_epoch_augments_the_same_images_differently(datasets, tiny):
     one, two = (preview(tiny(**ALL), datasets, epoch) for epoch in (1, 2))
     np.testing.assert_array_equal(one.stored, two.stored)
     assert one.labels == two.labels
@@ -96,7 +96,7 @@ def test_another_seed_shows_other_images(datasets, tiny):
     assert (one.stored != two.stored).any()
 
 
-def test_the_pages_show_every_training_image_once_and_begin_again(datasets, batches, tiny):
+def test_the_pages_show_every_training_image_once_then_start_over(datasets, batches, tiny):
     config = tiny()
     trained = batches(config)
     pages = [preview(config, datasets, page=page) for page in range(18)]  # 135 images
@@ -109,27 +109,27 @@ def test_the_pages_show_every_training_image_once_and_begin_again(datasets, batc
     np.testing.assert_array_equal(pages[-1].shown, pages[0].shown)
 
 
-def test_beyond_the_last_epoch_the_first_comes_again(datasets, tiny):
+def test_after_the_last_epoch_the_first_one_follows(datasets, tiny):
     page, first = (preview(tiny(**ALL, epochs=3), datasets, epoch) for epoch in (4, 1))
     assert page.epoch == 1
     np.testing.assert_array_equal(page.shown, first.shown)
 
 
-def test_the_one_image_that_an_epoch_leaves_out_is_told(datasets, tiny):
+def test_an_image_that_the_epoch_leaves_out_has_no_step(datasets, tiny):
     page = preview(tiny(batch_size=67), datasets, page=16)  # 135 = 2 × 67 + 1
     assert page.steps == (2, 2, 2, 2, 2, 2, None)
     assert preview(tiny(batch_size=1), datasets, page=16).steps[-1] == 135
 
 
-def test_what_the_data_cannot_give_is_a_sentence(datasets, tiny):
+def test_a_config_that_the_data_does_not_allow_is_refused(datasets, tiny):
     with pytest.raises(ConfigError, match=r"^crop must be less than 12, .+, got 12$"):
         preview(tiny(crop=12), datasets)
     with pytest.raises(ConfigError, match=r"^dataset must be one of .+, got 'nothing'$"):
         preview(replace(tiny(), dataset="nothing"), datasets)
 
 
-def same_pictures(one, other):
-    """Equal up to the rounding of a value that lies between two whole numbers."""
+def assert_same_pictures(one, other):
+    """Check equality, up to the rounding of values between two whole numbers."""
     assert one.shape == other.shape
     assert one.dtype == other.dtype == np.uint8
     assert np.abs(one.astype(int) - other.astype(int)).max() <= 1

@@ -1,3 +1,5 @@
+"""Measuring the speed, with a fake clock."""
+
 from dataclasses import replace
 
 import pytest
@@ -19,7 +21,7 @@ class FakeTime:
         return self.now
 
     def work(self, *seconds):
-        """What takes so long at each call, the last for ever."""
+        """Return work that takes these durations in turn; the last one repeats."""
         each = iter(seconds)
 
         def ask():
@@ -49,7 +51,7 @@ def info(datasets):
 
 @pytest.fixture
 def costs(monkeypatch, time):
-    """Lets each training image, update and validation image take so long, and nothing else."""
+    """Return a function that sets what an image, an update and a validation image cost."""
 
     def cost(image, update, val_image):
         real, sgd = speed.train_step, torch.optim.SGD.step
@@ -76,52 +78,56 @@ def costs(monkeypatch, time):
     return cost
 
 
-def test_a_quarter_of_the_calls_may_be_faster_and_the_first_does_not_count(watch, time):
+def test_the_lower_quartile_is_returned_without_the_first_call(watch, time):
     assert watch.lower_quartile(time.work(90.0, 3.0, 1.0, 2.0, 50.0), 55.0, 2) == 2.0
     assert time.now == 146.0
 
 
-def test_as_many_calls_as_asked_for_are_timed_however_long_they_take(watch, time):
+def test_the_least_number_of_calls_is_timed_however_long_they_take(watch, time):
     assert watch.lower_quartile(time.work(9.0, 5.0, 7.0, 1.0), 1.0, 2) == 5.0
     assert watch.lower_quartile(time.work(9.0, 5.0, 7.0), 1.0, 1) == 5.0
 
 
-def test_short_calls_are_timed_many_together_so_that_a_device_is_seldom_waited_for(watch, time):
+def test_short_calls_are_timed_in_groups_so_that_the_device_is_seldom_waited_for(watch, time):
     assert watch.lower_quartile(time.work(0.001), 1.0, 2) == pytest.approx(0.001)
     assert time.now == pytest.approx(1.0, abs=0.1)
     assert time.waits < 40
 
 
-def test_an_image_takes_its_share_of_a_step(tiny, info, time, costs):
+def test_the_time_of_an_image_is_its_share_of_a_step(tiny, info, time, costs):
     batches = costs(image=0.01, update=0.1, val_image=0.004)
-    told = measure_speed(tiny(optimizer="sgd"), info, seconds=1.0, clock=time)
-    assert told.train == pytest.approx(0.01 + 0.1 / 20)
-    assert told.val == pytest.approx(0.004)
-    assert "cpu" in told.device
+    speed_result = measure_speed(tiny(optimizer="sgd"), info, seconds=1.0, clock=time)
+    assert speed_result.train == pytest.approx(0.01 + 0.1 / 20)
+    assert speed_result.val == pytest.approx(0.004)
+    assert "cpu" in speed_result.device
     assert batches[-1] == (20, 3, 12, 12)
     assert time.now < 3.5
 
 
-def test_of_a_batch_that_takes_long_a_part_tells_as_much(tiny, info, time, costs):
+def test_a_slow_batch_is_cut_and_gives_the_same_result(tiny, info, time, costs):
     batches = costs(image=0.05, update=0.1, val_image=0.02)
     config = tiny(optimizer="sgd", batch_size=4000)
-    told = measure_speed(config, replace(info, train=5000), seconds=1.0, clock=time)
-    assert told.train == pytest.approx(0.05 + 0.1 / 4000)
-    assert told.val == pytest.approx(0.02)
+    speed_result = measure_speed(config, replace(info, train=5000), seconds=1.0, clock=time)
+    assert speed_result.train == pytest.approx(0.05 + 0.1 / 4000)
+    assert speed_result.val == pytest.approx(0.02)
     assert {len(batch) for batch in batches} == {4}
     assert max(batch[0] for batch in batches) * 0.05 <= speed.STEP_S
 
 
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"batch_size": 1, "batch_norm": False}, {"validate_in_training_mode": True},
-     {"model": "resnet20", "image_size": 16, "cutout": 8, "crop": 0, "val_share": 0.01}],
+    [
+        {},
+        {"batch_size": 1, "batch_norm": False},
+        {"validate_in_training_mode": True},
+        {"model": "resnet20", "image_size": 16, "cutout": 8, "crop": 0, "val_share": 0.01},
+    ],
     ids=str,
-)  # fmt: skip
-def test_what_can_be_trained_can_be_measured(knobs, tiny, info):
-    told = measure_speed(tiny(**knobs), info, seconds=0.02)
-    assert 0 < told.train < 10
-    assert 0 < told.val < 10
+)
+def test_any_config_that_can_be_trained_can_be_measured(knobs, tiny, info):
+    speed_result = measure_speed(tiny(**knobs), info, seconds=0.02)
+    assert 0 < speed_result.train < 10
+    assert 0 < speed_result.val < 10
 
 
 def test_a_network_learns_nothing_from_noise(tiny, info):
@@ -138,13 +144,13 @@ def test_a_measurement_stops_before_its_next_step(tiny, info, costs):
     batches = costs(image=0.0, update=0.0, val_image=0.0)
     for allowed in (0, 1, 4):
         batches.clear()
-        asked = iter([False] * allowed)
+        answers = iter([False] * allowed)
         with pytest.raises(StoppedError):
-            measure_speed(tiny(), info, lambda asked=asked: next(asked, True))
+            measure_speed(tiny(), info, lambda answers=answers: next(answers, True))
         assert len(batches) <= 1 + allowed
 
 
-def test_what_is_measured_is_full_sized_images_from_the_first(tiny, info):
+def test_full_sized_images_are_measured(tiny, info):
     assert (
         begin_on_noise(tiny(image_size=16, grow_from=0.5), info, 8, 8).batches.image_size_at(0)
         == 16

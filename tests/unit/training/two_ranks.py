@@ -1,6 +1,6 @@
-"""What each of two ranks does for test_distributed.py: some short runs, and notes of what came out.
+"""The program of each rank in test_distributed.py: some short runs, and notes of the results.
 
-torchrun starts it: `two_ranks.py DATA OUT`. Each rank writes OUT/rank-N.pt, the first its runs.
+torchrun starts it: `two_ranks.py DATA OUT`. Each rank writes OUT/rank-N.pt, the first one its runs.
 """
 
 import sys
@@ -17,12 +17,24 @@ from resnet_demo.training.fit import fit
 from resnet_demo.training.state import Training
 
 BASE = {
-    "dataset": "colours", "model": "resnet9", "image_size": 12, "crop": 2, "cutout": 3, "epochs": 3,
-    "optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "flip": True,
-    "label_smoothing": 0.0, "schedule": "one-cycle", "warmup_epochs": 0.0, "peak_lr": 0.02,
+    "dataset": "colours",
+    "model": "resnet9",
+    "image_size": 12,
+    "crop": 2,
+    "cutout": 3,
+    "epochs": 3,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "flip": True,
+    "label_smoothing": 0.0,
+    "schedule": "one-cycle",
+    "warmup_epochs": 0.0,
+    "peak_lr": 0.02,
     "precision": "float32",  # bf16, where the hardware has it, rounds what is compared
     "batch_size": 21,  # shares of 10 and 11, and of 4 and 5 of the last 9
-}  # fmt: skip
+}
 RUNS = {
     "plain": {"batch_norm": False},
     "even": {"batch_norm": False, "batch_size": 20, "label_smoothing": 0.1, "epochs": 1},
@@ -35,40 +47,40 @@ RUNS = {
 
 
 class Rank:
-    """One of the two, with the trainings that it began."""
+    """One rank, with the trainings that it has begun."""
 
     def __init__(self, ranks, datasets: Datasets, out: Path) -> None:
         self.ranks, self.datasets, self.out = ranks, datasets, out
         self.begin, self.begun = Training.begin, []
         Training.begin = self.remembered
 
-    def remembered(self, *asked) -> Training:
-        self.begun.append(self.begin(*asked))
+    def remembered(self, *args) -> Training:
+        self.begun.append(self.begin(*args))
         return self.begun[-1]
 
     def train(self, name: str, knobs: dict, stop_after: int | None = None) -> dict:
-        """Events and weights; stop_after: the second rank asks for a stop after so many steps."""
-        folder, told = None, []
+        """Return events and weights. stop_after: the second rank stops after so many steps."""
+        folder, events = None, []
         if self.ranks.rank == 0:
             folder = self.out / name
             folder.mkdir(exist_ok=True)
 
         def should_stop() -> bool:
-            steps = sum(isinstance(event, Step) for event in told)
+            steps = sum(isinstance(event, Step) for event in events)
             return self.ranks.rank == 1 and stop_after is not None and steps >= stop_after
 
         config = make_config({**BASE, **knobs})
         for event in fit(config, self.datasets, folder, should_stop, self.ranks):
-            told.append(event)
+            events.append(event)
         state = self.begun[-1].model.state_dict()
         kept = self.begun[-1].kept_model.state_dict()
-        return {"events": [to_dict(event) for event in told], "weights": state, "kept": kept}
+        return {"events": [to_dict(event) for event in events], "weights": state, "kept": kept}
 
 
-def refused(ask) -> str:
-    """The sentence of the error."""
+def error_of(call) -> str:
+    """Return type and message of the error, or ""."""
     try:
-        ask()
+        call()
     except (ConfigError, DamagedError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -80,11 +92,11 @@ def main(data: Path, out: Path) -> None:
         notes = {name: rank.train(name, knobs) for name, knobs in RUNS.items()}
         notes["first part"] = rank.train("stopped", RUNS["plain"], stop_after=9)
         notes["second part"] = rank.train("stopped", RUNS["plain"])
-        notes["few"] = refused(lambda: rank.train("few", {"batch_size": 44}))  # 135 = 3 × 44 + 3
+        notes["few"] = error_of(lambda: rank.train("few", {"batch_size": 44}))  # 135 = 3 × 44 + 3
         if ranks.rank == 0:
             (out / "damaged").mkdir()
             (out / "damaged" / "last.pt").write_bytes(b"no checkpoint")
-        notes["damaged"] = refused(lambda: rank.train("damaged", {}))
+        notes["damaged"] = error_of(lambda: rank.train("damaged", {}))
         torch.save(notes, out / f"rank-{ranks.rank}.pt")
 
 
