@@ -114,8 +114,8 @@ def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
     asked = (str(tmp_path / "red.png"), "cifar10-shipped", "crop", "")
     answered, explained = classify_picture(fresh, *asked)
     assert sum(answered["labels"].values()) == pytest.approx(1)
-    assert answered["sure"].startswith("**cifar10-shipped** is ")
-    assert explained["ways"]["visible"]
+    assert answered["title"] == "**cifar10-shipped**"
+    assert explained["fits"]["visible"]
     classes, hint, own, shipped, _ = example_updates(fresh, "cifar10-shipped", None)
     assert "*red*" in classes
     assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)

@@ -84,7 +84,7 @@ def opened(app):
 
 def classify(page, file, run):
     """What the page then shows, as text."""
-    event = page.event("change", of="picture", told="sure")
+    event = page.event("change", of="picture", told="answer-run")
     done, output = page.ask(event, file, run, "crop", "")
     assert done, output
     return json.dumps(output["data"])

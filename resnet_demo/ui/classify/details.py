@@ -1,8 +1,9 @@
-"""Behind folds: what the network sees stage by stage, and the training images most alike.
+"""Two accordions below the answer: feature maps of each stage, and nearest training images.
 
-Nothing is computed while a fold is closed.
+Nothing is computed while an accordion is closed.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -13,183 +14,189 @@ from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.status import Status, reconcile_status
-from resnet_demo.ui.components import enlarge, gallery, progress_bar
+from resnet_demo.ui.components import enlarge, gallery, progress_bar, progress_share
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.uploads import uploaded_picture
 
-if TYPE_CHECKING:  # torch, which the page must not wait for
+if TYPE_CHECKING:  # torch: the page starts without it
     from resnet_demo.inference.neighbours import ImageIndex
 
-CLOSED = {"inside": False, "similar": False}  # which fold is open: a gr.State
-SHOW_FIRST = "Show it a picture first."
-INSIDE = (
-    "After the stem and each stage, the eight maps of features that answer most to this picture, "
-    "the strongest first; bright is a strong answer. Early stages keep what is where: edges, "
-    "colours. Later ones are coarser, and answer to parts of things and to whole things."
+CLOSED = {"feature_maps": False, "neighbours": False}  # accordion -> is open: a gr.State
+NO_PICTURE = "Choose a picture first."
+FEATURE_MAPS_HINT = (
+    "The eight strongest feature maps after the stem and each stage, strongest first; bright means "
+    "a strong response. Early stages respond to edges and colours. Later ones are coarser and "
+    "respond to parts and whole objects."
 )
-FIRST_TIME = (
-    "To find them, the network has to look at all the training images once. That takes a minute or "
-    "so, and is kept for the next time."
+NOT_INDEXED = (
+    "First, the network looks at all the training images once, which takes about a minute. The "
+    "result is saved."
 )
 
 
-def more_panel() -> dict[str, Any]:
-    """Build both folds; the components by name, for `more`."""
-    at = gr.State(CLOSED)
-    with gr.Accordion("Inside: what each stage sees", open=False, elem_id="inside") as inside:
-        gr.Markdown(INSIDE, elem_classes=["hint", "note"])
-        inside_words = gr.Markdown(SHOW_FIRST, elem_id="inside-words")
-        stages = gallery("stages", 2)
-    with gr.Accordion("Most similar training images", open=False, elem_id="similar") as similar:
-        similar_words = gr.Markdown(SHOW_FIRST, elem_id="similar-words")
-        progress = gr.HTML(padding=False, elem_id="similar-progress", visible=False)
+def details_panel() -> dict[str, Any]:
+    """Build both accordions; return the components by name, for `details_updates`."""
+    parts: dict[str, Any] = {"open": gr.State(CLOSED)}
+    with gr.Accordion("Feature maps of each stage", open=False, elem_id="feature-maps") as maps:
+        gr.Markdown(FEATURE_MAPS_HINT, elem_classes=["hint", "note"])
+        parts["maps_message"] = gr.Markdown(NO_PICTURE, elem_id="feature-maps-words")
+        parts["stages"] = gallery("stages", 2)
+    with gr.Accordion("Nearest training images", open=False, elem_id="similar") as neighbours:
+        parts["message"] = gr.Markdown(NO_PICTURE, elem_id="similar-words")
+        parts["progress"] = gr.HTML(padding=False, elem_id="similar-progress", visible=False)
         with gr.Row():
-            start = gr.Button(
-                "Find the five most similar", elem_id="similar-start", visible=False, size="sm"
+            parts["start"] = gr.Button(
+                "Find nearest images", elem_id="similar-start", visible=False, size="sm"
             )
-            cancel = gr.Button("Cancel", elem_id="similar-cancel", visible=False, size="sm")
-        nearest = gallery("nearest", 5)
-    for fold, name in ((inside, "inside"), (similar, "similar")):
-        fold.expand(opened(name, True), at, at, **QUIET_EVENT)
-        fold.collapse(opened(name, False), at, at, **QUIET_EVENT)
-    return {
-        "open": at, "inside_words": inside_words, "stages": stages,
-        "similar_words": similar_words, "progress": progress, "start": start, "cancel": cancel,
-        "nearest": nearest, "timer": gr.Timer(1.0, active=False),
-    }  # fmt: skip
+            parts["cancel"] = gr.Button(
+                "Cancel", elem_id="similar-cancel", visible=False, size="sm"
+            )
+        parts["nearest"] = gallery("nearest", 5)
+    parts["timer"] = gr.Timer(1.0, active=False)
+    state = parts["open"]
+    for accordion, name in ((maps, "feature_maps"), (neighbours, "neighbours")):
+        accordion.expand(set_open(name, True), state, state, **QUIET_EVENT)
+        accordion.collapse(set_open(name, False), state, state, **QUIET_EVENT)
+    return parts
 
 
-def opened(name: str, is_open: bool) -> Any:
-    """What notes down that a fold was opened or closed."""
-    return lambda folds: {**folds, name: is_open}
+def set_open(name: str, is_open: bool) -> Callable[[dict[str, bool]], dict[str, bool]]:
+    """Return a handler that records that an accordion was opened or closed."""
+    return lambda state: {**state, name: is_open}
 
 
-def inside_of(services: Services, path: str | None, run_id: str | None, fit: str) -> dict[str, Any]:
-    """Component's name -> update: the strongest maps of each stage. Raises DemoError."""
+def details_updates(
+    services: Services, state: dict[str, bool], path: str | None, run_id: str | None, fit: str
+) -> dict[str, Any]:
+    """Return component name -> update for the open accordions; errors are shown in them."""
+    updates: dict[str, Any] = {}
+    if state["feature_maps"]:
+        try:
+            updates |= feature_map_updates(services, path, run_id, fit)
+        except DemoError as error:
+            updates |= feature_map_message(error_text(error))
+    if state["neighbours"]:
+        try:
+            updates |= neighbour_updates(services, path, run_id, fit)
+        except DemoError as error:
+            updates |= neighbour_panel(error_text(error))
+    return updates
+
+
+def feature_map_updates(
+    services: Services, path: str | None, run_id: str | None, fit: str
+) -> dict[str, Any]:
+    """Return component name -> update: the strongest maps of each stage. Raises DemoError."""
     if not path or not run_id:
-        return {"inside_words": shown_words(SHOW_FIRST), "stages": gr.update(visible=False)}
+        return feature_map_message(NO_PICTURE)
     rgb = decode_picture(uploaded_picture(path))
     grids = services.classifier(run_id).feature_maps(rgb, fit)
     if not grids:
-        words = shown_words("This network names no stages to look into.")
-        return {"inside_words": words, "stages": gr.update(visible=False)}
-    pairs = [(grid, name) for name, grid in grids]
+        return feature_map_message("This network has no named stages.")
     return {
-        "inside_words": gr.update(visible=False),
-        "stages": gr.update(value=pairs, visible=True),
+        "maps_message": gr.update(visible=False),
+        "stages": gr.update(value=[(grid, name) for name, grid in grids], visible=True),
     }
 
 
-def similar_of(
+def feature_map_message(message: str) -> dict[str, Any]:
+    """Return component name -> update: a message (Markdown) in place of the maps."""
+    return {
+        "maps_message": gr.update(value=message, visible=True),
+        "stages": gr.update(visible=False),
+    }
+
+
+def neighbour_updates(
     services: Services, path: str | None, run_id: str | None, fit: str
 ) -> dict[str, Any]:
-    """Component's name -> update: similar images, or how far the look at all of them is."""
+    """Return component name -> update: nearest images, or the state of their index.
+
+    Raises DemoError.
+    """
     if not path or not run_id:
-        return similar_told(SHOW_FIRST)
+        return neighbour_panel(NO_PICTURE)
     folder = services.image_indexes.folder(services.runs.get(run_id))
     try:
         status = reconcile_status(folder) if folder.exists() else None
         index = read_index(folder) if status and status.state == "finished" else None
-    except (DamagedError, NotFoundError) as error:  # named, and then as if there were none
-        return similar_told(f"{warned(error)} {FIRST_TIME}", start=True)
+    except (DamagedError, NotFoundError) as error:  # reported; the index can be built again
+        return neighbour_panel(f"{error_text(error)} {NOT_INDEXED}", can_start=True)
     if status is None:
-        return similar_told(FIRST_TIME, start=True)
+        return neighbour_panel(NOT_INDEXED, can_start=True)
     if status.is_live:
-        return similar_told(progress_words(status), live=status)
+        return neighbour_panel(index_progress(status), live=status)
     if index is None:
-        words = f"{status.state.capitalize()}: {escape_markdown(status.message)}. {FIRST_TIME}"
-        return similar_told(words, start=True)
-    pairs, words = neighbours(services, path, run_id, fit, index)
-    return similar_told(words, pairs=pairs)
+        message = f"{status.state.capitalize()}: {escape_markdown(status.message)}. {NOT_INDEXED}"
+        return neighbour_panel(message, can_start=True)
+    images, message = nearest_images(services, path, run_id, fit, index)
+    return neighbour_panel(message, images)
 
 
-def neighbours(
+def nearest_images(
     services: Services, path: str, run_id: str, fit: str, index: "ImageIndex"
 ) -> tuple[list[tuple[np.ndarray, str]], str]:
-    """The five most similar with label and similarity, and what that means. Raises DemoError."""
+    """Return the five nearest images with captions, and a summary (Markdown).
+
+    Raises DemoError.
+    """
     run, classifier = services.runs.get(run_id), services.classifier(run_id)
     rgb = decode_picture(uploaded_picture(path))
     found = classifier.similar_images(rgb, index, fit)
     images, _ = services.datasets.load(run.config().dataset, "train")
-    pairs = [
-        (enlarge(np.array(images[place])), f"{label} {cosine:.3f}")
-        for place, cosine, label in found
+    gallery_images = [
+        (enlarge(np.array(images[position])), f"{label} {cosine:.3f}")
+        for position, cosine, label in found
     ]
-    said = classifier.classify(rgb, 1, fit).labels[0]["label"]
-    agree = sum(label == said for *_, label in found)
-    return pairs, (
-        f"It says **{escape_markdown(said)}** because of pictures like these: of the "
-        f"{len(index.places):,} training images, the "
-        f"{len(found)} whose features point most nearly the same way, "
-        f"{agree} of them {escape_markdown(said)}. The number is their similarity: 1 is the same, "
-        "0 nothing in common."
+    predicted = classifier.classify(rgb, 1, fit).labels[0]["label"]
+    agree = sum(label == predicted for *_, label in found)
+    return gallery_images, (
+        f"The {len(found)} nearest of the {len(index.places):,} training images; {agree} are "
+        f"**{escape_markdown(predicted)}**, as predicted. The number is the cosine similarity of "
+        "the features: 1 is identical, 0 unrelated."
     )
 
 
-def similar_told(
-    words: str,
-    pairs: list[tuple[np.ndarray, str]] | None = None,
+def neighbour_panel(
+    message: str,
+    images: list[tuple[np.ndarray, str]] | None = None,
     live: Status | None = None,
-    start: bool = False,
+    can_start: bool = False,
 ) -> dict[str, Any]:
-    """What the fold shows: words, and pictures, progress or the button."""
-    share = live.done / live.total if live and live.total else 0.0
+    """Return component name -> update: message, images, progress of a live task, start button."""
+    is_live = live is not None
+    bar = progress_bar(progress_share(live)) if is_live else ""
+    can_cancel = is_live and live.state != "stopping"
     return {
-        "similar_words": shown_words(words),
-        "progress": gr.update(value=progress_bar(share) if live else "", visible=live is not None),
-        "start": gr.update(visible=start),
-        "cancel": gr.update(
-            visible=live is not None, interactive=live is not None and live.state != "stopping"
-        ),
-        "nearest": gr.update(value=pairs, visible=True) if pairs else gr.update(visible=False),
-        "timer": gr.Timer(active=live is not None),
+        "message": gr.update(value=message, visible=True),
+        "progress": gr.update(value=bar, visible=is_live),
+        "start": gr.update(visible=can_start),
+        "cancel": gr.update(visible=is_live, interactive=can_cancel),
+        "nearest": gr.update(value=images, visible=True) if images else gr.update(visible=False),
+        "timer": gr.Timer(active=is_live),
     }
 
 
-def progress_words(status: Status) -> str:
-    """How far the look at all training images is."""
+def index_progress(status: Status) -> str:
+    """Return how far the index is (Markdown)."""
     if status.state == "stopping":
-        return "Stopping."
+        return "Stopping after this batch."
     if status.total:
-        return f"Looking at the training images: {status.done:,} of {status.total:,}."
-    return f"Preparing: {escape_markdown(status.message or 'the first images are looked at')}."
+        return f"Training images: {status.done:,} of {status.total:,}."
+    return f"Preparing: {escape_markdown(status.message or 'the first images')}."
 
 
-def shown_words(words: str) -> Any:
-    """Markdown that may have been hidden."""
-    return gr.update(value=words, visible=True)
-
-
-def more(
-    services: Services, folds: dict[str, bool], path: str | None, run_id: str | None, fit: str
-) -> dict[str, Any]:
-    """Component's name -> update, of the folds that are open; what fails says so in its place."""
-    updates: dict[str, Any] = {}
-    if folds["inside"]:
-        try:
-            updates |= inside_of(services, path, run_id, fit)
-        except DemoError as error:
-            hidden = gr.update(visible=False)
-            updates |= {"inside_words": shown_words(warned(error)), "stages": hidden}
-    if folds["similar"]:
-        try:
-            updates |= similar_of(services, path, run_id, fit)
-        except DemoError as error:
-            updates |= similar_told(warned(error))
-    return updates
-
-
-def warned(error: DemoError) -> str:
-    """An error in its place on the page (Markdown)."""
+def error_text(error: DemoError) -> str:
+    """Return an error as Markdown."""
     return f"⚠ {escape_markdown(str(error))}."
 
 
 def start_index(services: Services, run_id: str | None) -> None:
-    """Begin to look at all training images. Raises DemoError."""
+    """Start indexing the run's training images. Raises DemoError."""
     services.image_indexes.start(run_id, services.caller())
 
 
 def stop_index(services: Services, run_id: str | None) -> None:
-    """Ask it to stop. Raises DemoError."""
-    services.caller().require_owner("cancel a look at the training images")
+    """Request the index task to stop. Raises DemoError."""
+    services.caller().require_owner("cancel indexing the training images")
     services.launcher.stop_task(services.image_indexes.folder(services.runs.get(run_id)))

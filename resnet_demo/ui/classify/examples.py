@@ -1,10 +1,11 @@
-"""Pictures to begin with: test images of the run's own dataset, and a few that ship with the app.
+"""Example pictures: test images of the run's dataset, and photographs that ship with the app.
 
-Where those come from and what their licences are is told in `pictures/README.md`.
+`pictures/README.md` lists their sources and licences.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -19,58 +20,64 @@ from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 PICTURES = Path(__file__).with_name("pictures")
 SHIPPED = ("airplane", "cat", "horse", "cars", "coffee", "rocket")  # file names
-MOST = 10  # test images
+MAX_IMAGES = 10  # test images
 LICENCES = (
-    "Free photographs, in the public domain or CC0: airplane by the U.S. Navy, cat by Stefan van "
-    "der Walt, coffee by Rachel Michetti, rocket by SpaceX, horse and cars from Pexels. Coffee and "
-    "rocket are none of the ten classes of CIFAR-10."
+    "Free photographs, public domain or CC0: airplane by the U.S. Navy, cat by Stefan van der "
+    "Walt, coffee by Rachel Michetti, rocket by SpaceX, horse and cars from Pexels. CIFAR-10 has "
+    "no class for coffee or rocket."
 )
+Item = TypeVar("Item")
 
 
 def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> list[Any]:
-    """Build it; what `shown` fills. A click puts the picture in the place of the upload."""
-    own_words = gr.Markdown(elem_classes=["hint", "note"], visible=False)
+    """Build the examples; return what `example_updates` fills. A click replaces the picture."""
+    own_hint = gr.Markdown(elem_classes=["hint", "note"], visible=False)
     own = gallery("examples", 5)
-    gr.Markdown("Or one that no run has learned from:", elem_classes=["hint", "note"])
+    gr.Markdown("Or try a photo:", elem_classes=["hint", "note"])
     shipped = gallery("shipped", 6)
     gr.Markdown(LICENCES, elem_classes=["hint", "small-print"])
 
     @show_errors()
     def on_own(run_id: str, event: gr.SelectData) -> np.ndarray:
-        return chosen(example_images(services, run_id)[0], event.index)
+        return pick(example_images(services, run_id)[0], event.index)
 
     @show_errors()
     def on_shipped(event: gr.SelectData) -> np.ndarray:
-        return shipped_picture(chosen(SHIPPED, event.index))
+        return shipped_picture(pick(SHIPPED, event.index))
 
     own.select(on_own, run, picture, **QUIET_EVENT)
     shipped.select(on_shipped, None, picture, **QUIET_EVENT)
-    return [own_words, own, shipped]
+    return [own_hint, own, shipped]
 
 
-def example_updates(services: Services, run_id: str | None, seen: Any) -> tuple[Any, ...]:
-    """Classes, words, own test images, shipped pictures, and what these are of, for `seen`.
+def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple[Any, ...]:
+    """Return updates of classes, hint, test images, photographs, and the new value of `shown`.
 
-    seen: what the page shows already. What is not on this machine is hidden.
+    shown: what the examples on the page belong to. Images that are not on this machine are hidden.
     """
-    now = standing(services, run_id)
-    if now == seen or (not run_id and not seen):  # a choice of run is on its way
+    source = example_source(services, run_id)
+    if source == shown or (not run_id and not shown):  # a page without a run is about to get one
         return (gr.skip(),) * 5
     hidden = gr.update(visible=False)
-    classes = classes_of(services, run_id)
+    classes = class_text(services, run_id)
     shipped = gr.update(value=thumbnails(), visible=True) if run_id else hidden
     try:
-        images, labels, name = example_images(services, run_id)
+        images, labels, dataset = example_images(services, run_id)
     except DemoError:
-        return classes, hidden, hidden, shipped, now
-    pairs = list(zip(map(enlarge, images), labels, strict=True))
-    words = f"Or click a test image of {escape_markdown(name)}, which the run has not learned from:"
-    own = gr.update(value=pairs, visible=True)
-    return classes, gr.update(value=words, visible=True), own, shipped, now
+        return classes, hidden, hidden, shipped, source
+    hint = f"Or click a test image of {escape_markdown(dataset)}:"
+    own = list(zip(map(enlarge, images), labels, strict=True))
+    return (
+        classes,
+        gr.update(value=hint, visible=True),
+        gr.update(value=own, visible=True),
+        shipped,
+        source,
+    )
 
 
-def standing(services: Services, run_id: str | None) -> list[Any]:
-    """What the examples depend on: the run, and whether its dataset is here."""
+def example_source(services: Services, run_id: str | None) -> list[Any]:
+    """Return what the examples depend on: the run, and its dataset if it is on this machine."""
     try:
         dataset = services.runs.get(run_id).config().dataset
     except DemoError:
@@ -78,8 +85,8 @@ def standing(services: Services, run_id: str | None) -> list[Any]:
     return [run_id, dataset if dataset in services.datasets.names() else None]
 
 
-def classes_of(services: Services, run_id: str | None) -> str:
-    """All that a run can answer (Markdown); what is wrong with it, if that cannot be read."""
+def class_text(services: Services, run_id: str | None) -> str:
+    """Return the run's classes, or why they cannot be read (Markdown)."""
     if not run_id:
         return ""
     try:
@@ -89,26 +96,30 @@ def classes_of(services: Services, run_id: str | None) -> str:
 
 
 def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str], str]:
-    """A test image of each class, MOST at most, their labels, and the dataset's name."""
+    """Return the first test image of up to MAX_IMAGES classes, their labels, and the dataset.
+
+    Raises DemoError.
+    """
     info = services.datasets.get(services.runs.get(run_id).config().dataset)
     images, labels = services.datasets.load(info.name, "test")
-    firsts = [int(np.argmax(labels == label)) for label in range(min(MOST, len(info.classes)))]
+    count = min(MAX_IMAGES, len(info.classes))
+    firsts = [int(np.argmax(labels == label)) for label in range(count)]
     names = [info.classes[labels[i]] for i in firsts]
     return [np.array(images[i]) for i in firsts], names, info.name
 
 
 def shipped_picture(name: str) -> np.ndarray:
-    """One of SHIPPED, (H, W, 3) uint8."""
+    """Return one of SHIPPED, (H, W, 3) uint8."""
     return decode_picture(PICTURES / f"{name}.jpg")
 
 
 def thumbnails() -> list[tuple[np.ndarray, str]]:
-    """The shipped pictures, small and square, with their names."""
+    """Return the shipped photographs, small and square, with their names."""
     return [(crop_to_square(shipped_picture(name), THUMBNAIL_PX), name) for name in SHIPPED]
 
 
-def chosen(choices: Any, index: Any) -> Any:
-    """The one that was clicked. Raises ConfigError for a place that nobody was offered."""
-    if type(index) is not int or not 0 <= index < len(choices):
-        raise ConfigError.rule("example", f"one of {len(choices)}", index)
-    return choices[index]
+def pick(items: Sequence[Item], index: Any) -> Item:
+    """Return the item that was clicked. Raises ConfigError for an index that was not offered."""
+    if type(index) is not int or not 0 <= index < len(items):
+        raise ConfigError.rule("example", f"one of {len(items)}", index)
+    return items[index]

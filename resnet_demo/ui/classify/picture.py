@@ -1,137 +1,211 @@
-"""One picture's side of the Classify tab: the answer, the gauge, where it looked, what it saw."""
+"""One picture on the Classify tab: its labels, the warning gauge, class maps and ways to crop.
 
+All class maps are sent at once and stacked. The browser shows one of them, at some opacity.
+"""
+
+import base64
+import io
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.ui.classify import answer as told
-from resnet_demo.ui.classify.class_map import looked_panel, side_by_side, stack
-from resnet_demo.ui.classify.details import more_panel
+from resnet_demo.ui.classify.answer import confidences, fit_images, fit_text, gauge
+from resnet_demo.ui.classify.details import details_panel
 from resnet_demo.ui.components import gallery
-from resnet_demo.ui.services import Services
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
-if TYPE_CHECKING:  # torch, which the page must not wait for
-    import numpy as np
-
+if TYPE_CHECKING:  # torch: the page starts without it
+    from resnet_demo.inference.class_maps import ClassMap
     from resnet_demo.inference.classification import Classification
     from resnet_demo.inference.classifier import Classifier
 
-NOTHING = "No trained network yet: train one on the **Train** tab, then bring your pictures here."
-READY = """**Drop a picture, paste one, take one with the camera, or click an example.**
+NO_RUN = "No trained network yet: train one on the **Train** tab first."
+READY = """**Drop a picture, paste one, use the camera, or click an example.**
 
-Then you see here what the run says and how sure it is, whether the picture may be none of its
-classes, where in the picture it looked, and how little of the picture it is shown."""
+You get the most likely classes, a warning if it may be none of them, and the parts of the picture
+that the network used."""
+LOADING = "Loading the network, a few seconds…"
+# Hidden by CSS, not by `visible`: gr.Label may miss a value while it is being mounted.
+HIDDEN = ["gone"]
 
-WAIT = "Loading the network: the first time this takes some seconds …"
-# Hidden by their class, and always there: gr.Label may miss a value while it is being made.
-GONE = ["gone"]
+SMALL = 128  # pixels a side; up to here pixels are shown as squares, and PNG keeps them exact
+MAX_HEIGHT = 340  # CSS pixels of a picture with its map
+OPACITY = 50  # percent, at first
+# Set on the page's root element, because the pictures below it are replaced.
+SHOW_MAP = "(which) => { document.documentElement.dataset.map = which ?? 0; }"
+SET_OPACITY = "(share) => { document.documentElement.style.setProperty('--map', share / 100); }"
+MAP_HINT = (
+    "Bright areas raise the class's score. Dark areas do not, or were cropped off. Approximate; "
+    "does not explain why."
+)
 
 
-def one_panel() -> dict[str, Any]:
-    """Build it; its components by name, for `one`. `folds`: those of `more_panel`."""
-    words = gr.Markdown(NOTHING, elem_id="classify-words")
-    with gr.Column(elem_classes=GONE) as answer:
+def picture_panel() -> dict[str, Any]:
+    """Build the panel and return its components by name; `details`: those of `details_panel`."""
+    parts = {"message": gr.Markdown(NO_RUN, elem_id="classify-words")}
+    with gr.Column(elem_classes=HIDDEN) as parts["answer"]:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
-                sure = gr.Markdown(elem_id="sure")
-                labels = gr.Label(num_top_classes=5, show_label=False, elem_id="labels")
-                gauge = gr.HTML(elem_id="gauge", padding=False, container=False)
-            with gr.Column(min_width=280, elem_classes=GONE) as second:
-                other_sure = gr.Markdown(elem_id="other-sure")
-                other_labels = gr.Label(num_top_classes=5, show_label=False, elem_id="other-labels")
-                other_gauge = gr.HTML(elem_id="other-gauge", padding=False, container=False)
+                parts["title"] = gr.Markdown(elem_id="answer-run")
+                parts["labels"] = gr.Label(num_top_classes=5, show_label=False, elem_id="labels")
+                parts["gauge"] = gr.HTML(elem_id="gauge", padding=False, container=False)
+            with gr.Column(min_width=280, elem_classes=HIDDEN) as parts["other_answer"]:
+                parts["other_title"] = gr.Markdown(elem_id="other-run")
+                parts["other_labels"] = gr.Label(
+                    num_top_classes=5, show_label=False, elem_id="other-labels"
+                )
+                parts["other_gauge"] = gr.HTML(
+                    elem_id="other-gauge", padding=False, container=False
+                )
         with gr.Column(elem_classes=["section"]):
-            looked = looked_panel()
+            parts |= class_map_panel()
         with gr.Column(elem_classes=["section"]):
-            gr.Markdown("### What it saw")
-            ways = gallery("ways", 3)
-            ways_words = gr.Markdown(elem_id="ways-words", elem_classes=["hint", "note"])
-        folds = more_panel()
-    return {
-        "words": words, "answer": answer, "sure": sure, "labels": labels, "gauge": gauge,
-        "second": second, "other_sure": other_sure, "other_labels": other_labels,
-        "other_gauge": other_gauge, "ways": ways, "ways_words": ways_words,
-        "folds": folds, **looked,
-    }  # fmt: skip
+            gr.Markdown("### Network input")
+            parts["fits"] = gallery("ways", 3)
+            parts["fit_text"] = gr.Markdown(elem_id="ways-words", elem_classes=["hint", "note"])
+        parts["details"] = details_panel()
+    return parts
+
+
+def class_map_panel() -> dict[str, Any]:
+    """Build the class maps, with the choice of the class; return the components by name."""
+    gr.Markdown("### Class activation map")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=280):
+            maps = gr.HTML(elem_id="class-maps", padding=False, container=False)
+        with gr.Column(scale=4, min_width=220):
+            map_class = gr.Radio([], label="Class", elem_id="map-class", interactive=True)
+            opacity = gr.Slider(
+                0,
+                100,
+                OPACITY,
+                step=1,
+                label="Map opacity (%)",
+                elem_id="opacity",
+                interactive=True,
+            )
+            gr.Markdown(MAP_HINT, elem_classes=["hint", "note"])
+    map_class.change(None, map_class, None, js=SHOW_MAP, **QUIET_EVENT)
+    opacity.change(None, opacity, None, js=SET_OPACITY, **QUIET_EVENT)
+    return {"maps": maps, "map_class": map_class}
 
 
 def classify_picture(
     services: Services, path: str | None, run_id: str | None, fit: str, other_id: str | None
 ) -> Iterator[dict[str, Any]]:
-    """Component's name -> update: the answers first, then all that explains them.
+    """Yield component name -> update: the answers first, then maps and ways to crop.
 
-    What is wrong with the picture or a run stands in the place of the answer.
+    An error of the picture or of a run is shown in place of the answer.
     """
     if not path or not run_id:
-        yield unanswered(READY if run_id else NOTHING)
+        yield message_updates(READY if run_id else NO_RUN)
         return
     try:
         services.allowance.count_pictures(services.caller())
         rgb = decode_picture(services.picture(path))
         if "torch" not in sys.modules:
-            yield unanswered(WAIT)
-        asked = [services.classifier(run_id)]
+            yield message_updates(LOADING)
+        classifiers = [services.classifier(run_id)]
         if other_id and other_id != run_id:
-            asked.append(services.classifier(other_id))
-        said = [classifier.classify(rgb, fit=fit) for classifier in asked]
-        yield answered(asked, said)
-        yield explained(asked, said[0], rgb, fit)
+            classifiers.append(services.classifier(other_id))
+        answers = [classifier.classify(rgb, fit=fit) for classifier in classifiers]
+        yield answer_updates(classifiers, answers)
+        yield explanation_updates(classifiers, answers[0], rgb, fit)
     except DemoError as error:
-        gr.Warning(f"{error}.")  # on a phone the words are far below the picture
-        yield unanswered(f"⚠ {escape_markdown(str(error))}.")
+        gr.Warning(f"{error}.")  # on a phone the message is far below the picture
+        yield message_updates(f"⚠ {escape_markdown(str(error))}.")
 
 
-def unanswered(words: str) -> dict[str, Any]:
-    """Words where an answer would be."""
+def message_updates(message: str) -> dict[str, Any]:
+    """Return component name -> update: a message (Markdown) in place of the answer."""
     return {
-        "words": gr.update(value=words, visible=True),
-        "answer": gr.update(elem_classes=GONE),
+        "message": gr.update(value=message, visible=True),
+        "answer": gr.update(elem_classes=HIDDEN),
     }
 
 
-def answered(asked: "list[Classifier]", said: "list[Classification]") -> dict[str, Any]:
-    """The answer of each run, two at most, and how far to believe it."""
+def answer_updates(
+    classifiers: "list[Classifier]", answers: "list[Classification]"
+) -> dict[str, Any]:
+    """Return component name -> update: labels and gauge of one or two runs."""
     updates = {
-        "words": gr.update(visible=False),
+        "message": gr.update(visible=False),
         "answer": gr.update(elem_classes=[]),
-        "second": gr.update(elem_classes=[] if len(asked) > 1 else GONE),
+        "other_answer": gr.update(elem_classes=[] if len(classifiers) > 1 else HIDDEN),
     }
-    for prefix, classifier, answer in zip(("", "other_"), asked, said, strict=False):
+    for prefix, classifier, answer in zip(("", "other_"), classifiers, answers, strict=False):
         updates |= {
-            f"{prefix}sure": told.sure_of(classifier.run.id, answer),
-            f"{prefix}labels": told.confidences(answer),
-            f"{prefix}gauge": told.gauge(answer.ood, len(classifier.saved.classes)),
+            f"{prefix}title": f"**{classifier.run.id}**",
+            f"{prefix}labels": confidences(answer),
+            f"{prefix}gauge": gauge(answer.ood, len(classifier.saved.classes)),
         }
     return updates
 
 
-def explained(
-    asked: "list[Classifier]", said: "Classification", rgb: "np.ndarray", fit: str
+def explanation_updates(
+    classifiers: "list[Classifier]", answer: "Classification", rgb: np.ndarray, fit: str
 ) -> dict[str, Any]:
-    """Where each run looked for the first one's top classes, and what the first one saw."""
-    labels = [row["label"] for row in said.labels]
-    figures = [
-        stack(
-            classifier.run.id,
-            [
-                classifier.class_map(rgb, label, fit) if label in classifier.saved.classes else None
-                for label in labels
-            ],
-        )
-        for classifier in asked
-    ]
-    choices = [
-        (f"{row['label']} {row['confidence']:.1%}", place) for place, row in enumerate(said.labels)
-    ]
-    fits = asked[0].classify_each_fit(rgb, {fit: said})
+    """Return component name -> update: maps of the first run's top classes, and its three fits.
+
+    answer: the first run's.
+    """
+    labels = [row["label"] for row in answer.labels]
+    figures = []
+    for classifier in classifiers:
+        known = [label for label in labels if label in classifier.saved.classes]
+        maps = classifier.class_maps(rgb, known, fit) if known else []
+        maps = dict(zip(known, maps, strict=True))
+        figures.append(map_figure(classifier.run.id, [maps.get(label) for label in labels]))
+    fits = classifiers[0].classify_each_fit(rgb, {fit: answer})
+    choices = [(label, place) for place, label in enumerate(labels)]
     return {
-        "maps": side_by_side(figures),
-        "wanted": gr.update(choices=choices, value=0),
-        "ways": gr.update(value=told.ways(fits, fit), visible=True),
-        "ways_words": told.ways_words(*rgb.shape[:2], said.seen.shape[0]),
+        "maps": f'<div class="stacks">{"".join(figures)}</div>',
+        "map_class": gr.update(choices=choices, value=0),
+        "fits": gr.update(value=fit_images(fits, fit), visible=True),
+        "fit_text": fit_text(*rgb.shape[:2], answer.seen.shape[0]),
     }
+
+
+def map_figure(title: str, maps: "list[ClassMap | None]") -> str:
+    """Return a picture under its maps, the first one visible, as HTML.
+
+    maps: one for each class to choose from; None where the run does not know the class. title: a
+    run id. No text of users is in the HTML, because Gradio would execute a template in it.
+    """
+    known = [class_map for class_map in maps if class_map is not None]
+    if not known:
+        return ""
+    picture = known[0].picture
+    height, width = picture.shape[:2]
+    layers = "".join(map_layer(place, class_map) for place, class_map in enumerate(maps))
+    small = " small" if max(height, width) <= SMALL else ""
+    return (
+        f'<figure><div class="stack{small}" style="aspect-ratio:{width}/{height};'
+        f'width:min(100%,{MAX_HEIGHT * width / height:.0f}px)"><img alt="The picture under its '
+        f'class activation map" src="{data_url(picture)}">{layers}</div>'
+        f"<figcaption>{title}</figcaption></figure>"
+    )
+
+
+def map_layer(place: int, class_map: "ClassMap | None") -> str:
+    """Return one map as HTML, or a note that the run does not know the class."""
+    if class_map is None:
+        return f'<span class="map map-{place}">not one of its classes</span>'
+    from resnet_demo.inference.heatmaps import colour
+
+    return f'<img class="map map-{place}" alt="" src="{data_url(colour(class_map.heat))}">'
+
+
+def data_url(rgb: np.ndarray) -> str:
+    """Encode a picture (H, W, 3) uint8 as a data URL."""
+    kind = "png" if max(rgb.shape[:2]) <= SMALL else "jpeg"
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(file, kind, quality=88)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

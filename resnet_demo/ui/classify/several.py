@@ -1,4 +1,4 @@
-"""Several pictures at once: a gallery with a label each, and the same as a CSV."""
+"""Several pictures at once: a gallery with a label for each, and the same as a CSV file."""
 
 import csv
 import io
@@ -17,54 +17,51 @@ from gradio.utils import get_upload_folder
 from resnet_demo.data.pictures import crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 from resnet_demo.runs.text import csv_safe, escape_markdown
-from resnet_demo.ui.classify.answer import FIT_WORDS
+from resnet_demo.ui.classify.answer import FIT_NAMES
 from resnet_demo.ui.components import THUMBNAIL_PX, gallery, progress_bar
 from resnet_demo.ui.services import Services
 
-MOST_FILES = 200
-MOST_SAID = 5  # damaged files named one by one
-TELL_EVERY_S = 0.3
-READY = (
-    "Drop up to 200 pictures on the left. Each gets a label here, and all of them a CSV file to "
-    "keep."
-)
+MAX_FILES = 200
+MAX_PROBLEMS = 5  # unreadable files listed one by one
+PROGRESS_EVERY_S = 0.3
+READY = "Drop up to 200 pictures on the left. Each gets a label, and all of them a CSV file."
 HEADER = ("file", "label", "confidence", "may be none of the classes", "problem")
-Named = tuple[str | None, str]  # path of an upload, and the name that its owner gave it
+NamedFile = tuple[str | None, str]  # path of an upload, and its name on the user's machine
 
 
 class Pictures(gr.File):
-    """Several files, handed on unread with the names their owner gave them."""
+    """Several uploads, passed on undecoded with their names on the user's machine."""
 
-    is_template = True  # drawn in the browser as gr.File is
+    is_template = True  # use gr.File's front end
 
-    def preprocess(self, payload: Any) -> list[Named]:
-        """(path, name) of each upload; empty where there is none."""
+    def preprocess(self, payload: Any) -> list[NamedFile]:
+        """Return (path, name) of each upload; empty without uploads."""
         files = getattr(payload, "root", payload and [payload]) or []
         return [(file.path, file.orig_name or Path(file.path).name) for file in files]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One file: its picture small and square, label and confidence; or what is wrong with it.
+class LabelledFile:
+    """One file: a square thumbnail with label and confidence, or what is wrong with it.
 
-    is_outside: whether it may be none of the classes; None where the run cannot tell.
+    is_ood: whether it may be none of the classes; None where the run has no threshold.
     """
 
     name: str
-    picture: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
     label: str = ""
     confidence: float = 0.0
-    is_outside: bool | None = None
+    is_ood: bool | None = None
     problem: str = ""
 
 
 def several_panel() -> dict[str, Any]:
-    """Build the side that shows what came out; its components by name."""
-    words = gr.Markdown(READY, elem_id="several-words")
+    """Build the results panel; return its components by name."""
+    message = gr.Markdown(READY, elem_id="several-words")
     progress = gr.HTML(padding=False, elem_id="several-progress", visible=False)
     table = gr.DownloadButton("Download as CSV", elem_id="several-csv", visible=False, size="sm")
     return {
-        "several_words": words,
+        "several_message": message,
         "several_progress": progress,
         "several": gallery("several", 5),
         "csv": table,
@@ -72,56 +69,54 @@ def several_panel() -> dict[str, Any]:
     }
 
 
-def several(
-    services: Services, files: Sequence[Named], run_id: str | None, fit: str, done: Any
+def classify_files(
+    services: Services, files: Sequence[NamedFile], run_id: str | None, fit: str, done: Any
 ) -> Iterator[dict[str, Any]]:
-    """Component's name -> update, while the files are looked at and when all of them were.
+    """Yield component name -> update: progress, then the results.
 
-    done: what the results on the page are of, so that nothing is done twice.
+    done: what the results on the page were computed from; nothing is computed twice.
     """
-    asked = [run_id, fit, *(path for path, _ in files)]
-    if asked == done:
+    inputs = [run_id, fit, *(path for path, _ in files)]
+    if inputs == done:
         return
     hidden = gr.update(visible=False)
     nothing = {"several_progress": hidden, "several": hidden, "csv": hidden, "done": None}
     if not files or not run_id:
-        yield {**nothing, "several_words": READY}
+        yield {**nothing, "several_message": READY}
         return
     try:
         check_count(files)
         services.allowance.count_pictures(services.caller(), len(files))
-        answers: list[Answer] = []
-        told = 0.0
+        results: list[LabelledFile] = []
+        reported = 0.0
         for file in files:
-            if time.monotonic() - told > TELL_EVERY_S:
-                told = time.monotonic()
-                yield {**nothing, **progress(len(answers), len(files))}
-            answers.append(answer(services, file, run_id, fit))
+            if time.monotonic() - reported > PROGRESS_EVERY_S:
+                reported = time.monotonic()
+                yield {**nothing, **progress_updates(len(results), len(files))}
+            results.append(classify_file(services, file, run_id, fit))
     except DemoError as error:
-        yield {**nothing, "several_words": f"⚠ {escape_markdown(str(error))}."}
+        yield {**nothing, "several_message": f"⚠ {escape_markdown(str(error))}."}
         return
-    good = [(one.picture, caption(one)) for one in answers if not one.problem]
-    content = as_csv(answers).encode("utf-8-sig")  # a spreadsheet takes it for UTF-8 by its mark
+    good = [(result.thumbnail, caption(result)) for result in results if not result.problem]
+    content = results_csv(results).encode("utf-8-sig")  # the mark by which Excel detects UTF-8
+    file = save_bytes_to_cache(content, f"labels-{run_id}.csv", get_upload_folder())
     yield {
-        "done": asked,
+        "done": inputs,
         "several_progress": hidden,
-        "several_words": summary(answers, run_id, fit),
+        "several_message": summary(results, run_id, fit),
         "several": gr.update(value=good, visible=bool(good)),
-        "csv": gr.update(
-            value=save_bytes_to_cache(content, f"labels-{run_id}.csv", get_upload_folder()),
-            visible=True,
-        ),
+        "csv": gr.update(value=file, visible=True),
     }
 
 
-def check_count(files: Sequence[Named]) -> None:
-    """Raises ConfigError for too many files."""
-    if len(files) > MOST_FILES:
-        raise ConfigError.rule("pictures", f"at most {MOST_FILES} files at once", len(files))
+def check_count(files: Sequence[NamedFile]) -> None:
+    """Raise ConfigError for too many files."""
+    if len(files) > MAX_FILES:
+        raise ConfigError.rule("pictures", f"at most {MAX_FILES} files at once", len(files))
 
 
-def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
-    """What the run says of a file; what is wrong with the file is its answer.
+def classify_file(services: Services, file: NamedFile, run_id: str, fit: str) -> LabelledFile:
+    """Return the label of a file, or what is wrong with the file.
 
     Raises DemoError for what is wrong with the run.
     """
@@ -129,64 +124,61 @@ def answer(services: Services, file: Named, run_id: str, fit: str) -> Answer:
     classifier = services.classifier(run_id)
     try:
         rgb = decode_picture(services.picture(path), name=name)
-    except DamagedError as error:  # names the file
-        return Answer(name, problem=str(error))
+    except DamagedError as error:  # its message has the file's name
+        return LabelledFile(name, problem=str(error))
     except DemoError as error:
-        return Answer(name, problem=f"{shortened(name)}: {error}")
-    said = classifier.classify(rgb, 1, fit)
-    return Answer(
-        name,
-        crop_to_square(rgb, THUMBNAIL_PX),
-        said.labels[0]["label"],
-        said.labels[0]["confidence"],
-        said.ood and said.ood.is_ood,
-    )
+        return LabelledFile(name, problem=f"{shortened(name)}: {error}")
+    answer = classifier.classify(rgb, 1, fit)
+    top, is_ood = answer.labels[0], answer.ood and answer.ood.is_ood
+    thumbnail = crop_to_square(rgb, THUMBNAIL_PX)
+    return LabelledFile(name, thumbnail, top["label"], top["confidence"], is_ood)
 
 
-def progress(done: int, total: int) -> dict[str, Any]:
-    """Component's name -> update, while it works."""
+def progress_updates(done: int, total: int) -> dict[str, Any]:
+    """Return component name -> update while files are classified."""
     return {
-        "several_words": f"{done} of {total} pictures …",
+        "several_message": f"{done} of {total} pictures…",
         "several_progress": gr.update(value=progress_bar(done / total), visible=True),
     }
 
 
-def caption(one: Answer) -> str:
-    """Below a picture: text, which a gallery shows to the letter."""
-    doubt = " · may be none" if one.is_outside else ""
-    return f"{one.label} {one.confidence:.1%}{doubt}"
+def caption(result: LabelledFile) -> str:
+    """Return a picture's caption as text, which a gallery does not interpret."""
+    doubt = " · may be none" if result.is_ood else ""
+    return f"{result.label} {result.confidence:.1%}{doubt}"
 
 
-def summary(answers: Sequence[Answer], run_id: str, fit: str) -> str:
-    """How many of what, and what is wrong with the others (Markdown)."""
-    good = [one for one in answers if not one.problem]
-    counted = Counter(one.label for one in good).most_common()
-    labels = ", ".join(f"{count} {escape_markdown(label)}" for label, count in counted)
-    told = f"**{run_id}** says of {pictures(len(good))} ({FIT_WORDS[fit]}): {labels}."
-    doubted = sum(bool(one.is_outside) for one in good)
-    if doubted:
-        told += f" {doubted} may be none of the classes."
-    bad = [one.problem for one in answers if one.problem]
-    lines = [told] if good else []
-    lines += [f"⚠ {escape_markdown(problem)}." for problem in bad[:MOST_SAID]]
-    if len(bad) > MOST_SAID:
-        lines.append(f"⚠ {len(bad) - MOST_SAID} more could not be read: see the CSV.")
+def summary(results: Sequence[LabelledFile], run_id: str, fit: str) -> str:
+    """Return the number of pictures by label, and what is wrong with the others (Markdown)."""
+    good = [result for result in results if not result.problem]
+    lines = []
+    if good:
+        counts = Counter(result.label for result in good).most_common()
+        labels = ", ".join(f"{count} {escape_markdown(label)}" for label, count in counts)
+        text = f"{pictures_text(len(good))} by **{run_id}** ({FIT_NAMES[fit]}): {labels}."
+        flagged = sum(bool(result.is_ood) for result in good)
+        lines = [f"{text} {flagged} may be none of the classes." if flagged else text]
+    problems = [result.problem for result in results if result.problem]
+    lines += [f"⚠ {escape_markdown(problem)}." for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        more = len(problems) - MAX_PROBLEMS
+        lines.append(f"⚠ {more} more could not be read: see the CSV file.")
     return "\n\n".join(lines)
 
 
-def pictures(count: int) -> str:
-    """So many pictures."""
+def pictures_text(count: int) -> str:
+    """Return a number of pictures."""
     return "1 picture" if count == 1 else f"{count} pictures"
 
 
-def as_csv(answers: Sequence[Answer]) -> str:
-    """A row a file, in the order in which they came."""
+def results_csv(results: Sequence[LabelledFile]) -> str:
+    """Return the results as CSV, a row for each file in the order of upload."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(HEADER)
-    for one in answers:
-        doubt = {True: "yes", False: "no", None: ""}[one.is_outside]
-        confidence = "" if one.problem else f"{one.confidence:.4f}"
-        writer.writerow([*map(csv_safe, (one.name, one.label)), confidence, doubt,
-                         csv_safe(one.problem)])  # fmt: skip
+    for result in results:
+        doubt = {True: "yes", False: "no", None: ""}[result.is_ood]
+        confidence = "" if result.problem else f"{result.confidence:.4f}"
+        name, label, problem = map(csv_safe, (result.name, result.label, result.problem))
+        writer.writerow([name, label, confidence, doubt, problem])
     return file.getvalue()

@@ -88,21 +88,21 @@ class StatusCache:
 
         other: that of the run to compare with, on the first run's dataset.
         """
-        runs, evaluating = self.services.runs, self.services.evaluations
+        runs, evaluations = self.services.runs, self.services.evaluations
         run = runs.get(selection.other if other else selection.run)
         base = runs.get(selection.run) if other else run
         split, mode = selection.split, selection.mode
         return self._cached_folder(
             (run.path, base.path, split, mode),
-            lambda: evaluating.folder(run, split, base.config().dataset, mode),
+            lambda: evaluations.folder(run, split, base.config().dataset, mode),
         )
 
     def robustness_folder(self, selection: Selection) -> Path:
         """Return the folder of the run's robustness. Raises DemoError."""
-        run, evaluating = self.services.runs.get(selection.run), self.services.evaluations
+        run, evaluations = self.services.runs.get(selection.run), self.services.evaluations
         return self._cached_folder(
             (run.path, selection.split),
-            lambda: evaluating.robustness_folder(run, selection.split),
+            lambda: evaluations.robustness_folder(run, selection.split),
         )
 
     def evaluation(self, selection: Selection, other: bool = False) -> EvaluationStatus:

@@ -131,11 +131,11 @@ def start_evaluations(services: Services, selection: Selection) -> None:
     """Start evaluating the run, and the other one on the same images. Raises DemoError."""
     if selection.run is None:
         raise ConfigError("there is no run to evaluate yet: train a network first", "run")
-    evaluating, caller, split = services.evaluations, services.caller(), selection.split
-    evaluating.start(selection.run, split, caller, mode=selection.mode)
+    evaluations, caller, split = services.evaluations, services.caller(), selection.split
+    evaluations.start(selection.run, split, caller, mode=selection.mode)
     if selection.other:
         dataset = services.runs.get(selection.run).config().dataset
-        evaluating.start(selection.other, split, caller, dataset=dataset, mode=selection.mode)
+        evaluations.start(selection.other, split, caller, dataset=dataset, mode=selection.mode)
 
 
 def cancel_evaluations(statuses: StatusCache, selection: Selection) -> None:

@@ -1,0 +1,54 @@
+import re
+import tomllib
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from resnet_demo.errors import ConfigError
+from resnet_demo.paths import Paths
+from resnet_demo.ui.classify.examples import PICTURES, SHIPPED, example_updates, pick, thumbnails
+from resnet_demo.ui.services import Services
+from tests.conftest import REPOSITORY
+from tests.ui.fake_evaluations import CLASSES
+
+
+def test_examples_are_sent_again_only_for_another_run_or_when_images_arrive(services, tmp_path):
+    classes, hint, own, shipped, shown = example_updates(services, "mine", None)
+    assert "*blue* *green* *red*" in classes
+    assert "test image of colours" in hint["value"]
+    assert [label for _, label in own["value"]] == sorted(CLASSES)
+    assert [label for _, label in shipped["value"]] == [*SHIPPED]
+    assert example_updates(services, "mine", shown) == (gr.skip(),) * 5
+    away = Services(Paths(services.paths.runs, tmp_path / "no-data", tmp_path / "none"))
+    _, hint, own, _, before = example_updates(away, "mine", shown)
+    assert (hint["visible"], own["visible"]) == (False, False)
+    assert example_updates(services, "mine", before)[2]["visible"]
+
+
+@pytest.mark.parametrize("index", [-1, 3, None, "0", True, [0, 1], 0.0])
+def test_an_index_that_was_not_offered_is_refused(index):
+    with pytest.raises(ConfigError):
+        pick(("a", "b", "c"), index)
+
+
+def test_the_shipped_pictures_are_small_photographs_with_a_free_licence():
+    files = sorted(PICTURES.glob("*.jpg"))
+    assert {file.stem for file in files} == {*SHIPPED}
+    rows = re.findall(r"^\| `(\w+)\.jpg` \|(.+)\|$", (PICTURES / "README.md").read_text(), re.M)
+    assert {name for name, _ in rows} == {*SHIPPED}
+    assert all(re.search("CC0|public domain", text.split("|")[-1]) for _, text in rows)
+    for file in files:
+        with Image.open(file) as image:
+            assert image.format == "JPEG"
+            assert 256 < max(image.size) <= 512  # not from CIFAR-10, whose images have 32
+        assert file.stat().st_size <= 60_000
+    assert all(picture.shape == (128, 128, 3) for picture, _ in thumbnails())
+
+
+def test_the_shipped_pictures_are_part_of_the_package():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["resnet_demo"]
+    package = REPOSITORY / "resnet_demo"
+    packaged = {file for pattern in patterns for file in package.glob(pattern)}
+    assert packaged >= {*PICTURES.iterdir()}

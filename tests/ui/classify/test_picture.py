@@ -1,0 +1,133 @@
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnet_demo.data.pictures import decode_picture
+from resnet_demo.inference.class_maps import ClassMap
+from resnet_demo.inference.heatmaps import overlay
+from resnet_demo.ui.classify.picture import (
+    HIDDEN,
+    NO_RUN,
+    READY,
+    SMALL,
+    classify_picture,
+    map_figure,
+)
+
+HOSTILE = "<img src=x onerror=alert(1)> *x* ${1}"
+
+
+def test_a_picture_gets_the_labels_of_the_classifier(services, upload, last):
+    path = upload()
+    shown = last(classify_picture(services, path, "mine", "squash", ""))
+    answer = services.classifier("mine").classify(decode_picture(path), fit="squash")
+    assert shown["labels"] == {row["label"]: row["confidence"] for row in answer.labels}
+    assert shown["title"] == "**mine**"
+    assert shown["message"]["visible"] is False
+    assert shown["answer"]["elem_classes"] == []
+    assert shown["other_answer"]["elem_classes"] == HIDDEN
+    labels = [row["label"] for row in answer.labels]
+    assert shown["map_class"]["choices"] == [(label, i) for i, label in enumerate(labels)]
+    captions = [caption for _, caption in shown["fits"]["value"]]
+    assert [caption.startswith("✓") for caption in captions] == [False, True, False]
+
+
+@pytest.mark.parametrize("other", ["", "yours"])
+def test_each_run_needs_one_pass_for_the_answer_and_one_for_all_maps(services, upload, last, other):
+    passes = []
+    runs = ["mine", other] if other else ["mine"]
+    for run in runs:
+        stem = services.classifier(run).saved.model.stem
+        stem.register_forward_hook(lambda *_: passes.append(1))
+    last(classify_picture(services, upload(), "mine", "crop", other))
+    other_fits = 2  # of the first run only; the answer for `crop` is known
+    assert len(passes) == 2 * len(runs) + other_fits
+
+
+def test_another_run_answers_beside_the_first_but_not_the_same_run_twice(services, upload, last):
+    path = upload()
+    shown = last(classify_picture(services, path, "mine", "crop", "yours"))
+    assert shown["other_answer"]["elem_classes"] == []
+    assert shown["other_title"] == "**yours**"
+    assert shown["maps"].count("<figure>") == 2
+    same = last(classify_picture(services, path, "mine", "crop", "mine"))
+    assert same["other_answer"]["elem_classes"] == HIDDEN
+
+
+def test_a_class_that_the_other_run_does_not_know_has_no_map_there(services, upload, last):
+    shown = last(classify_picture(services, upload(), "mine", "crop", "other"))
+    own, other = shown["maps"].split("</figure>")[:2]
+    assert (own.count('<img class="map'), other.count('<img class="map')) == (3, 1)
+    assert other.count("not one of its classes") == 2
+
+
+def test_a_run_that_shares_no_class_has_no_figure(services, upload, last, describe_again):
+    describe_again(services.paths.runs / "other", classes=["one", "two", "three"])
+    shown = last(classify_picture(services, upload(), "mine", "crop", "other"))
+    assert shown["maps"].count("<figure>") == 1
+
+
+@pytest.mark.parametrize(("path", "run", "message"), [(None, "mine", READY), ("x", None, NO_RUN)])
+def test_without_a_picture_or_a_run_it_says_what_to_do(services, last, path, run, message):
+    shown = last(classify_picture(services, path, run, "crop", ""))
+    assert shown["message"]["value"] == message
+
+
+def test_an_unreadable_picture_is_reported_in_place_of_the_answer(services, upload, last):
+    for path, message in (
+        (upload("text.png", b"no picture"), "'text.png' is not a PNG, JPEG"),
+        ("/etc/passwd", "a file must come through an upload"),
+    ):
+        with pytest.warns(UserWarning, match=re.escape(message)):
+            shown = last(classify_picture(services, path, "mine", "crop", ""))
+        assert message.replace("_", r"\_") in shown["message"]["value"]
+        assert shown["answer"]["elem_classes"] == HIDDEN
+
+
+def test_an_unknown_fit_is_refused(services, upload):
+    with pytest.warns(UserWarning, match="fit must be one of crop, squash, pad"):
+        list(classify_picture(services, upload(), "mine", "../x", ""))
+
+
+def test_the_gauge_needs_a_threshold_in_the_run(services, upload, last, describe_again):
+    path = upload()
+    without = last(classify_picture(services, path, "mine", "crop", ""))["gauge"]
+    assert "No warning possible" in without
+    threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
+    describe_again(services.paths.runs / "yours", metrics={"outside": threshold})
+    html = last(classify_picture(services, path, "yours", "crop", ""))["gauge"]
+    assert "This may be none of the classes." in html
+    assert "5% of the 15 validation images" in html
+
+
+def images_in(html):
+    urls = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', html)
+    return [(kind, np.array(Image.open(io.BytesIO(base64.b64decode(text))))) for kind, text in urls]
+
+
+@pytest.mark.parametrize(("side", "kind", "tolerance"), [(32, "png", 0), (SMALL + 72, "jpeg", 24)])
+def test_a_map_at_some_opacity_over_the_picture_is_the_overlay(side, kind, tolerance):
+    shape = (side, side * 3 // 4)
+    slope = np.linspace(0, 255, shape[0] * shape[1]).reshape(shape)
+    picture = np.stack([slope, slope[::-1], slope[:, ::-1]], 2).astype(np.uint8)
+    heat = torch.from_numpy(slope / 255).float()
+    html = map_figure("mine", [ClassMap(picture, heat, [])])
+    (kinds, (photo, colours)) = zip(*images_in(html), strict=True)
+    assert kinds == (kind, kind)
+    assert photo.shape == picture.shape
+    assert np.abs(photo.astype(int) - picture).max() <= tolerance
+    blended = np.rint(0.4 * colours + 0.6 * photo.astype(float))  # as a browser does
+    assert np.abs(blended - overlay(picture, heat, 0.4)).max() <= max(tolerance, 1)
+    assert f"aspect-ratio:{shape[1]}/{shape[0]}" in html
+
+
+def test_no_class_name_is_in_the_html(services, upload, last, describe_again):
+    describe_again(services.paths.runs / "mine", classes=[HOSTILE, "${2}", "<b>"])
+    shown = last(classify_picture(services, upload(), "mine", "crop", ""))
+    for part in ("maps", "gauge"):
+        assert not re.search(r"onerror|\$\{|<b>&|alert", shown[part])
