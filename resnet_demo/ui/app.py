@@ -91,7 +91,7 @@ def build_app(
 
         def on_load(request: gr.Request) -> list:
             text = zerogpu_panel.HEADER if gpu else access_text(access, services.caller())
-            return [*train.on_load(services, tab, request), None, text]
+            return [*train.on_load(services, request), None, text]
 
         names = ("dataset", "note", "facts", "timer", "estimate_state", "run")
         outputs = [*(tab[name] for name in names), data_seen, access_line]

@@ -1,4 +1,4 @@
-"""The form of TrainConfig: a component a knob, made from the field's own default, rule and help."""
+"""The form of TrainConfig: one component for each field, made from its default, rule and help."""
 
 from collections.abc import Sequence
 from dataclasses import Field, fields
@@ -9,9 +9,9 @@ import gradio as gr
 from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig, make_config
 from resnet_demo.data.store import DatasetInfo
 
-CHOSEN_APART = ("recipe", "dataset")  # a recipe fills the form, and says nothing of the data
-
-SPELLED = {
+OWN_COMPONENTS = ("recipe", "dataset")  # made by the tab; a recipe does not fill them
+MAIN = ("model", "epochs")  # above the Train button, with recipe and dataset
+LABELS = {  # of fields whose name with a capital letter is no good label
     "peak_lr": "Peak learning rate",
     "val_share": "Validation share",
     "warmup_epochs": "Warm-up",
@@ -19,97 +19,109 @@ SPELLED = {
     "per_image_std": "Per-image deviation",
     "batch_norm": "BatchNorm",
     "ema_decay": "EMA decay",
-    "nesterov": "Nesterov",
-    "optimizer": "Optimizer",
     "sync_batch_norm": "Synchronized BatchNorm",
 }
-MAIN = ("model", "epochs")  # beside recipe and dataset, above the Train button
 
 
 class Form:
-    """A component for every knob, by name; the parts are placed where the page wants them."""
+    """The components of TrainConfig's fields, by field name."""
 
     def __init__(self) -> None:
-        self.knobs = {knob.name: knob for knob in fields(TrainConfig)}
+        self.fields = {config_field.name: config_field for config_field in fields(TrainConfig)}
         self.parts: dict[str, gr.components.Component] = {}
 
     def place(self, names: Sequence[str], columns: int = 2) -> None:
-        """Components for these knobs, here, so many to a row."""
+        """Build the components of these fields in rows."""
         for start in range(0, len(names), columns):
             with gr.Row():
                 for name in names[start : start + columns]:
-                    self.parts[name] = component(self.knobs[name])
+                    self.parts[name] = component(self.fields[name])
 
     def names(self, rare: bool) -> list[str]:
-        """The knobs that are placed below the Train button, the common or the rare ones."""
-        apart = (*CHOSEN_APART, *MAIN)
+        """Return the fields below the Train button, either the rare or the common ones."""
         return [
             name
-            for name, knob in self.knobs.items()
-            if name not in apart and bool(knob.metadata.get("rare")) == rare
+            for name, config_field in self.fields.items()
+            if name not in (*OWN_COMPONENTS, *MAIN)
+            and bool(config_field.metadata.get("rare")) == rare
         ]
 
     def components(self) -> list[gr.components.Component]:
-        """All of them, in the order in which they were placed."""
+        """Return all components, in the order in which they were placed."""
         return list(self.parts.values())
 
-    def asked(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Field name -> value, of what `components` holds."""
+    def to_dict(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Return field name -> value, for the values of `components`."""
         return dict(zip(self.parts, values, strict=True))
 
     def fill_from_recipe(self) -> None:
-        """A choice of recipe fills the form. Wired when every part is placed."""
-        filled = [name for name in self.parts if name not in CHOSEN_APART]
+        """Have the choice of a recipe fill the form. Call it once every component is placed."""
+        filled = [name for name in self.parts if name not in OWN_COMPONENTS]
 
-        def fill(recipe: str) -> list[Any]:
+        def on_recipe(recipe: str) -> list[Any]:
             values = make_config({"recipe": recipe}).to_dict()
             return [gr.update(info=recipe_help(recipe)), *(values[name] for name in filled)]
 
         outputs = [self.parts["recipe"], *(self.parts[name] for name in filled)]
         self.parts["recipe"].input(
-            fill, self.parts["recipe"], outputs, show_progress="hidden", api_visibility="private"
+            on_recipe,
+            self.parts["recipe"],
+            outputs,
+            show_progress="hidden",
+            api_visibility="private",
         )
 
 
 def recipe_help(recipe: str) -> str:
-    """What the form says below the choice of recipe."""
+    """Return the help below the choice of a recipe."""
     return f"{recipe}: {RECIPE_HELP[recipe]}"
 
 
 def recipe_radio() -> gr.Radio:
-    """The recipes; the help is the chosen one's."""
+    """Return the choice of a recipe, with the help of the chosen one."""
     return gr.Radio(
-        list(RECIPES), value="quick", label="Recipe", info=recipe_help("quick"), interactive=True,
+        list(RECIPES),
+        value="quick",
+        label="Recipe",
+        info=recipe_help("quick"),
+        interactive=True,
         elem_id="recipe",
-    )  # fmt: skip
+    )
 
 
 def dataset_dropdown(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
-    """The datasets on this machine; the first stands chosen."""
+    """Return the choice of a dataset, at the first one."""
     choices = dataset_choices(datasets)
     return gr.Dropdown(
-        choices, value=choices[0][1], label="Dataset", info="dataset to train on",
-        interactive=True, elem_id="dataset",
-    )  # fmt: skip
+        choices,
+        value=choices[0][1],
+        label="Dataset",
+        info="dataset to train on",
+        interactive=True,
+        elem_id="dataset",
+    )
 
 
 def dataset_choices(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
-    """What the choice shows, and the name behind it."""
-    return [
-        (f"{d.name}, synthetic" if d.synthetic else d.name, d.name) for d in datasets
-    ]  # a synthetic one says so wherever it shows
+    """Return (label, name) of each dataset. The label of a synthetic one says so."""
+    return [(f"{d.name}, synthetic" if d.synthetic else d.name, d.name) for d in datasets]
 
 
-def component(knob: Field) -> gr.components.Component:
-    """The component of one knob. Limits are TrainConfig's to enforce: it names field and rule."""
-    rule = knob.metadata
-    label = SPELLED.get(knob.name, knob.name.replace("_", " ").capitalize())
+def component(config_field: Field) -> gr.components.Component:
+    """Return the component of a field. TrainConfig enforces the limits, not the component."""
+    rule = config_field.metadata
+    label = LABELS.get(config_field.name, config_field.name.replace("_", " ").capitalize())
     if rule.get("unit"):
         label += f" ({rule['unit']})"
-    same = {"value": knob.default, "label": label, "interactive": True, "elem_id": knob.name}
-    if knob.type is bool:
-        return gr.Checkbox(info=rule["help"], **same)
+    options = {
+        "value": config_field.default,
+        "label": label,
+        "interactive": True,
+        "elem_id": config_field.name,
+    }
+    if config_field.type is bool:
+        return gr.Checkbox(info=rule["help"], **options)
     if "choices" in rule:
-        return gr.Dropdown(list(rule["choices"]), info=rule["help"], **same)
+        return gr.Dropdown(list(rule["choices"]), info=rule["help"], **options)
     limits = f"{rule['low']:g} to {rule['high']:.10g}"
-    return gr.Number(info=f"{rule['help']} ({limits})", **same)
+    return gr.Number(info=f"{rule['help']} ({limits})", **options)

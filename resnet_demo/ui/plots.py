@@ -6,6 +6,7 @@ gr.LinePlot accepts a dict of columns and rows: no pandas for each update.
 import math
 from typing import Any
 
+from resnet_demo.lru import LRU
 from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, thin_points
 
@@ -14,7 +15,8 @@ LEGEND = "".join(
     f'<span><i style="background:{colour}"></i>{split}</span>'
     for split, colour in (("training batches", COLOURS["train"]), ("validation", COLOURS["val"]))
 )
-EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train top-1", "val top-1", "time"]
+LOSS_COLUMN, ACCURACY_COLUMN = "loss", "accuracy"
+EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train accuracy", "val accuracy", "time"]
 MAX_POINTS = 280  # of a line; the browser stalls above some 600 rows in all
 MAX_CACHED = 32  # curves of a run on one scale, the least recently used are evicted
 
@@ -22,21 +24,19 @@ Point = tuple[float, float]
 
 
 class CurveCache:
-    """Both plots and the epoch table of recent runs, shared by all pages. Not thread-safe."""
+    """Both plots and the epoch table of recent runs, shared by all pages."""
 
     def __init__(self) -> None:
         # (log file, is the loss logarithmic) -> version and tables
-        self.cached: dict[tuple[str, bool], tuple[list[float], tuple[Any, ...]]] = {}
+        self.cached: LRU[tuple[str, bool], tuple[list[float], tuple[Any, ...]]] = LRU(MAX_CACHED)
 
     def __call__(self, view: RunView, log_loss: bool) -> tuple[Any, ...]:
         """Return loss plot, accuracy plot and epoch table; drawn anew if the version changed."""
         key, version = (str(view.log.path), log_loss), curve_version(view)
-        entry = self.cached.pop(key, None)
+        entry = self.cached.get(key)
         if entry is None or entry[0] != version:
             entry = version, draw_curves(view, log_loss)
-        self.cached[key] = entry
-        if len(self.cached) > MAX_CACHED:
-            self.cached.pop(next(iter(self.cached)))
+            self.cached[key] = entry
         return entry[1]
 
 
@@ -64,7 +64,7 @@ def loss_table(view: RunView, log: bool = False) -> dict[str, Any] | None:
     val = [(float(epoch.epoch), epoch.val_loss) for epoch in view.epochs]
     if log:
         train, val = log10_points(train), log10_points(val)
-    return line_table("loss", {"train": train, "val": val})
+    return line_table(LOSS_COLUMN, {"train": train, "val": val})
 
 
 def accuracy_table(view: RunView) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ def accuracy_table(view: RunView) -> dict[str, Any] | None:
         over=10 if per_epoch > 10 else 1,
     )
     val = [(float(epoch.epoch), 100 * epoch.val_top1) for epoch in view.epochs]
-    return line_table("top-1", {"train": train, "val": val})
+    return line_table(ACCURACY_COLUMN, {"train": train, "val": val})
 
 
 def epoch_table(view: RunView | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from gradio.utils import get_upload_folder
 
 from resnet_demo.errors import ConfigError
+from resnet_demo.lru import LRU
 from resnet_demo.ui.gradio_fixes import session_hash
 
 MAX_PICTURE_BYTES = 20 * 2**20
@@ -23,7 +24,7 @@ class PageUploads:
     """The uploads that each open page has shown, by Gradio's session hash. Thread-safe."""
 
     def __init__(self) -> None:
-        self.files: dict[str, set[Path]] = {}
+        self.files: LRU[str, set[Path]] = LRU(MAX_PAGES)
         self.lock = threading.Lock()
 
     def add(self, *files: Path) -> None:
@@ -32,9 +33,7 @@ class PageUploads:
         if page is None:
             return
         with self.lock:
-            self.files.setdefault(page, set()).update(files)
-            while len(self.files) > MAX_PAGES:
-                self.files.pop(next(iter(self.files)))
+            self.files[page] = self.files.get(page, set()).union(files)
 
     def close_page(self) -> None:
         """Remove the uploads of the page that was just closed, unless another page shows them."""

@@ -86,7 +86,7 @@ def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(page,
         expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
         expect(viewer.get_by_role("progressbar").first).to_be_visible()
     late.get_by_role("button", name="Cancel").first.click()
-    expect(banner).to_contain_text("The download was cancelled; the next one goes on from")
+    expect(banner).to_contain_text("Download cancelled; it will continue from")
     page.get_by_role("button", name="Get CIFAR-10").click()  # now the server is quick
     for viewer in (page, late):
         expect(viewer.locator("#get-banner")).to_be_hidden()
@@ -98,12 +98,12 @@ def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
     dropped = tmp_path / "my pets 🐾.zip"
     dropped.write_bytes(zip_of(names))
     open_tab(page, "Data")
-    page.locator("#bring-file input[type=file]").set_input_files(dropped)
-    found = page.locator("#bring-found")
+    page.locator("#import-file input[type=file]").set_input_files(dropped)
+    found = page.locator("#import-found")
     expect(found).to_contain_text("20 pictures of 2 classes")
     expect(found).to_contain_text("2 classes have fewer than 20 pictures")
-    expect(page.locator("#bring-classes")).to_contain_text(HOSTILE)
-    expect(page.locator("#bring-samples img")).to_have_count(8)
+    expect(page.locator("#import-classes")).to_contain_text(HOSTILE)
+    expect(page.locator("#import-samples img")).to_have_count(8)
     name = page.get_by_role("textbox", name="Name of the dataset")
     expect(name).to_have_value("my-pets")
     name.fill("No!")
@@ -111,7 +111,7 @@ def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
     expect(page.locator(".toast-body.error")).to_contain_text("name must be at most 64 small")
     name.fill("pets")
     page.get_by_role("button", name="Import").click()
-    words = page.locator("#bring-words")
+    words = page.locator("#import-words")
     expect(words).to_contain_text("16 training and 4 test images in pets.")
     expect(page.locator("#data-facts")).to_contain_text("pets: 16 training and 4 test images")
     expect(page.locator("#data-images img")).to_have_count(16)
@@ -134,13 +134,13 @@ def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(page, tmp
         (str(tmp_path / "none"), "there is no file or folder"),
     ):
         folder.fill(wrong)
-        page.get_by_role("button", name="Look inside").click()
+        page.get_by_role("button", name="Scan folder").click()
         expect(page.locator(".toast-body.error").last).to_contain_text(sentence)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes(png(0))
     folder.fill(str(tmp_path))
-    page.get_by_role("button", name="Look inside").click()
-    expect(page.locator("#bring-words")).to_contain_text("at least two class folders")
+    page.get_by_role("button", name="Scan folder").click()
+    expect(page.locator("#import-words")).to_contain_text("at least two class folders")
 
 
 def test_the_data_tab_is_no_wider_than_a_phone(page):

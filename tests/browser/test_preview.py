@@ -57,7 +57,7 @@ def before(page, app):
 @pytest.fixture(scope="module")
 def unfolded(page, before):
     """That page, with the preview open."""
-    page.get_by_role("button", name="Preview: what the network is shown").click()
+    page.get_by_role("button", name="Preview of the training images").click()
     expect(page.locator("#preview-shown img")).to_have_count(8)
     expect(page.locator("#preview-stored img")).to_have_count(8)
     return page
@@ -84,8 +84,8 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     page, words = unfolded, unfolded.locator("#preview-words")
     assert before[0] == 0
     expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
-    expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; then resized")
-    expect(words).to_contain_text("to 20 × 20 at first, and by and by to 32 × 32")
+    expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; resized")
+    expect(words).to_contain_text("to 20 × 20, growing to 32 × 32")
     expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
 
     number(page, "Image size (pixels)").fill("7")
@@ -100,12 +100,12 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     picture = page.locator("#preview-shown img").first
     before = picture.get_attribute("src")
     page.get_by_role("button", name="Next epoch").click()
-    expect(words).to_contain_text("As epoch 2 of 2 shows them")
+    expect(words).to_contain_text("After augmentation, epoch 2 of 2")
     expect(picture).not_to_have_attribute("src", before)
     page.get_by_role("button", name="Other images").click()
     expect(page.locator("#preview-stored-words")).to_contain_text("images 9 to 16")
     page.get_by_role("button", name="Back to the first").click()
-    expect(words).to_contain_text("As epoch 1 of 2 shows them")
+    expect(words).to_contain_text("After augmentation, epoch 1 of 2")
     expect(page.get_by_role("button", name="Back to the first")).to_be_disabled()
 
 

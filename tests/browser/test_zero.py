@@ -45,16 +45,18 @@ def zero(start_app):
 def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
     with visiting() as visit:
         page = visit(zero.url)
-        expect(page.locator("#way")).to_contain_text("each visitor on their own quota")
+        expect(page.locator("#access")).to_contain_text("each visitor trains on their own quota")
         choose(page, "dataset", "colours")
         choose(page, "model", "resnet8")
         fill(page, **KNOBS)
-        expect(page.locator("#facts")).to_contain_text("its first slice tells")
+        expect(page.locator("#facts")).to_contain_text(
+            "GPU time unknown until the first slice has run"
+        )
         page.locator("button#train").click()
         expect(page.locator("#slice-words")).to_contain_text("Keep this page open")
         expect(page.locator("#words")).to_contain_text(re.compile("Finished"), timeout=180_000)
         expect(page.locator("#slice-words")).to_contain_text(
-            re.compile(r"2 slices, .* of GPU time so far\.")
+            re.compile(r"2 slices, .* of GPU time used\.")
         )
         expect(page.locator("#facts")).to_contain_text("of GPU time in 1 slice of 60 s")
         expect(page.locator("#resume")).to_be_disabled()

@@ -65,7 +65,7 @@ def own(fresh, shipped):
 
 
 def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fresh):
-    opened = on_load(fresh, {}, SimpleNamespace(query_params={}))
+    opened = on_load(fresh, SimpleNamespace(query_params={}))
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]

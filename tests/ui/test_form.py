@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from resnet_demo.config import RECIPES, TrainConfig, defaults, make_config
-from resnet_demo.ui.form import CHOSEN_APART, MAIN, Form, dataset_dropdown, recipe_radio
+from resnet_demo.ui.form import MAIN, OWN_COMPONENTS, Form, dataset_dropdown, recipe_radio
 
 KNOBS = {knob.name: knob for knob in fields(TrainConfig)}
 
@@ -72,11 +72,11 @@ def test_a_recipe_fills_every_knob_but_the_dataset(recipe, form):
     assert help["info"].startswith(f"{recipe}: ")
     expected = make_config({"recipe": recipe}).to_dict()
     assert dict(zip(outputs[1:], values, strict=True)) == {
-        name: value for name, value in expected.items() if name not in CHOSEN_APART
+        name: value for name, value in expected.items() if name not in OWN_COMPONENTS
     }
 
 
 def test_what_the_form_holds_is_asked_by_the_knobs_names(form):
     values = [part.value for part in form.components()]
-    assert form.asked(values) == {**defaults(), "dataset": "shapes10"}
-    assert make_config(form.asked(values)).to_dict() == form.asked(values)
+    assert form.to_dict(values) == {**defaults(), "dataset": "shapes10"}
+    assert make_config(form.to_dict(values)).to_dict() == form.to_dict(values)

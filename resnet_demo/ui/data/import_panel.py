@@ -1,4 +1,4 @@
-"""Bringing a person's own images: drop them, see what they are, import them."""
+"""Importing a person's own images on the Data tab: upload, see what is inside, import."""
 
 import re
 from pathlib import Path
@@ -14,50 +14,65 @@ from resnet_demo.ui.components import gallery, progress_bar, progress_share, pro
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.uploads import uploaded_file
 
-LEAST, MOST, STEP = 32, 224, 16  # pixels, the sizes that the page offers
-READY = (
-    "A zip or a tar with a folder a class, or with `train/<class>` and `test/<class>` folders. "
-    "Nothing is imported before you have seen what is inside."
+MIN_SIZE, MAX_SIZE, SIZE_STEP = 32, 224, 16  # pixels, as the slider offers them
+PROMPT = (
+    "A zip or tar with one folder per class, or with `train/<class>` and `test/<class>` folders. "
+    "You see what is inside before anything is imported."
 )
-SIZE_HELP = "side of the stored squares in pixels; training may show them smaller or larger"
-NAME_HELP = "small letters, digits and dashes"
-COLUMNS = ["class", "training", "test"]
+SIZE_HELP = "pixels per side; training may resize"
+NAME_HELP = "lowercase letters, digits, dashes"
+CLASS_COLUMNS = ["class", "training", "test"]
 
 
-def bring_panel(services: Services) -> dict[str, Any]:
-    """Build it; its components by name, for `panel_updates`."""
-    gr.Markdown("### Bring your own images")
+def import_panel(services: Services) -> dict[str, Any]:
+    """Build the panel; return its components by name, for `panel_updates` and `survey_updates`."""
+    gr.Markdown("### Import your own images")
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            file = gr.File(label="A zip or tar of images", elem_id="bring-file", height=130)
-            with gr.Row(elem_id="bring-row"):
+            file = gr.File(label="A zip or tar of images", elem_id="import-file", height=130)
+            with gr.Row(elem_id="import-row"):
                 folder = gr.Textbox(
-                    label="or a folder on this machine", elem_id="bring-folder", max_lines=1,
-                    placeholder="/home/me/Pictures/flowers", scale=3,
-                )  # fmt: skip
-                look = gr.Button("Look inside", elem_id="bring-look", scale=1, min_width=110)
-            words = gr.Markdown(READY, elem_id="bring-words")
-            progress = gr.HTML(padding=False, elem_id="bring-progress", visible=False)
-            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="bring-cancel")
-            with gr.Group(visible=False) as ask:
+                    label="or a folder on this machine",
+                    elem_id="import-folder",
+                    max_lines=1,
+                    placeholder="/home/me/Pictures/flowers",
+                    scale=3,
+                )
+                scan = gr.Button("Scan folder", elem_id="import-scan", scale=1, min_width=110)
+            text = gr.Markdown(PROMPT, elem_id="import-words")
+            progress = gr.HTML(padding=False, elem_id="import-progress", visible=False)
+            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="import-cancel")
+            with gr.Group(visible=False) as settings:
                 name = gr.Textbox(
-                    label="Name of the dataset", info=NAME_HELP, elem_id="bring-name", max_lines=1,
+                    label="Name of the dataset",
+                    info=NAME_HELP,
+                    elem_id="import-name",
+                    max_lines=1,
                     interactive=True,
-                )  # fmt: skip
+                )
                 size = gr.Slider(
-                    LEAST, MOST, 64, step=STEP, label="Image size", info=SIZE_HELP,
-                    elem_id="bring-size", interactive=True,
-                )  # fmt: skip
+                    MIN_SIZE,
+                    MAX_SIZE,
+                    64,
+                    step=SIZE_STEP,
+                    label="Stored size",
+                    info=SIZE_HELP,
+                    elem_id="import-size",
+                    interactive=True,
+                )
                 with gr.Row():
-                    start = gr.Button("Import", variant="primary", elem_id="bring-import")
-                    clear = gr.Button("Clear", elem_id="bring-clear")
+                    start = gr.Button("Import", variant="primary", elem_id="import-start")
+                    clear = gr.Button("Clear", elem_id="import-clear")
         with gr.Column(scale=8, min_width=330):
-            found = gr.Markdown(elem_id="bring-found", visible=False)
+            found = gr.Markdown(elem_id="import-found", visible=False)
             classes = gr.Dataframe(
-                headers=COLUMNS, interactive=False, visible=False, elem_id="bring-classes",
+                headers=CLASS_COLUMNS,
+                interactive=False,
+                visible=False,
+                elem_id="import-classes",
                 max_height=260,
-            )  # fmt: skip
-            samples = gallery("bring-samples", 8)
+            )
+            samples = gallery("import-samples", 8)
 
     @show_errors()
     def on_upload(path: str | None) -> None:
@@ -65,13 +80,14 @@ def bring_panel(services: Services) -> dict[str, Any]:
         services.data.survey(uploaded_file(path), services.caller(), keep=True)
 
     @show_errors()
-    def on_look(path: str | None) -> None:
-        services.caller().require_owner("bring images")  # before anything is said of a path
-        services.data.survey(named_folder(path), services.caller())
+    def on_scan(path: str | None) -> None:
+        # Before the path is checked: an error would tell a stranger which folders exist.
+        services.caller().require_owner("bring images")
+        services.data.survey(folder_path(path), services.caller())
 
     @show_errors()
     def on_import(name: str, size: float) -> None:
-        services.data.import_surveyed(name, whole(size), services.caller())
+        services.data.import_surveyed(name, whole_number(size), services.caller())
 
     @show_errors()
     def on_cancel() -> None:
@@ -85,19 +101,25 @@ def bring_panel(services: Services) -> dict[str, Any]:
         return None, ""
 
     file.upload(on_upload, file, None, **QUIET_EVENT)
-    gr.on([look.click, folder.submit], on_look, folder, None, **QUIET_EVENT)
+    gr.on([scan.click, folder.submit], on_scan, folder, None, **QUIET_EVENT)
     start.click(on_import, [name, size], None, **QUIET_EVENT)
     cancel.click(on_cancel, None, None, **QUIET_EVENT)
     clear.click(on_clear, None, [file, folder], **QUIET_EVENT)
     return {
-        **{"bring_words": words, "bring_progress": progress, "bring_cancel": cancel},
-        **{"bring_ask": ask, "bring_name": name, "bring_size": size, "found": found},
-        **{"found_classes": classes, "found_samples": samples},
+        "import_text": text,
+        "import_progress": progress,
+        "import_cancel": cancel,
+        "import_settings": settings,
+        "import_name": name,
+        "import_size": size,
+        "found": found,
+        "found_classes": classes,
+        "found_samples": samples,
     }
 
 
-def named_folder(path: str | None) -> Path:
-    """The folder a person wrote down. Raises ConfigError."""
+def folder_path(path: str | None) -> Path:
+    """Return the absolute path that a person typed. Raises ConfigError."""
     folder = Path((path or "").strip()).expanduser()
     if not folder.is_absolute() or "\0" in str(folder):
         rule = "the whole path of a folder or an archive on this machine"
@@ -105,48 +127,50 @@ def named_folder(path: str | None) -> Path:
     return folder
 
 
-def whole(size: float) -> Any:
-    """What a slider gives, as the whole number it means."""
+def whole_number(size: float) -> Any:
+    """Return a slider's float as an int if it is whole, else as it is: the importer refuses it."""
     return int(size) if isinstance(size, float) and size.is_integer() else size
 
 
 def panel_updates(
-    parts: dict[str, Any], survey: Status | None, bring: Status | None
+    parts: dict[str, Any], survey: Status | None, importing: Status | None
 ) -> dict[Any, Any]:
-    """What the panel shows of the last look into images and the last import."""
-    live = next((status for status in (bring, survey) if status and status.is_live), None)
-    ready = live is None and survey is not None and survey.state == "finished"
+    """Return the updates of text, progress and buttons for the last survey and import."""
+    live = next((status for status in (importing, survey) if status and status.is_live), None)
+    can_import = live is None and survey is not None and survey.state == "finished"
     return {
-        parts["bring_words"]: sentence(survey, bring),
-        parts["bring_progress"]: gr.update(
+        parts["import_text"]: status_text(survey, importing),
+        parts["import_progress"]: gr.update(
             value=progress_bar(progress_share(live)) if live else "", visible=live is not None
         ),
-        parts["bring_cancel"]: gr.update(
+        parts["import_cancel"]: gr.update(
             visible=live is not None, interactive=live is not None and live.state != "stopping"
         ),
-        parts["bring_ask"]: gr.update(visible=ready),
+        parts["import_settings"]: gr.update(visible=can_import),
     }
 
 
-def sentence(survey: Status | None, bring: Status | None) -> str:
-    """Where the later of the two stands, in words (Markdown)."""
-    known = [status for status in (survey, bring) if status]
-    if not known:
-        return READY
-    status = max(known, key=lambda status: status.queued_at)
+def status_text(survey: Status | None, importing: Status | None) -> str:
+    """Return the state of the later of the two tasks (Markdown)."""
+    tasks = [status for status in (survey, importing) if status]
+    if not tasks:
+        return PROMPT
+    status = max(tasks, key=lambda status: status.queued_at)
     if status.is_live:
-        return "Stopping." if status.state == "stopping" else escape_markdown(progress_text(status))
+        return "Stopping…" if status.state == "stopping" else escape_markdown(progress_text(status))
     if status.state == "failed":
         return f"⚠ {escape_markdown(status.message)}."
     if status.state == "stopped":
         return "Cancelled; nothing was imported."
     if status is survey:
         return "Choose a name and a size, then import."
-    return f"**{escape_markdown(status.message)}.** It can be chosen on the Train tab now."
+    return f"**{escape_markdown(status.message)}.** Ready on the Train tab."
 
 
-def report(services: Services, parts: dict[str, Any], survey: Status | None) -> dict[Any, Any]:
-    """What was found, and an answer proposed to each question; hidden where there is nothing."""
+def survey_updates(
+    services: Services, parts: dict[str, Any], survey: Status | None
+) -> dict[Any, Any]:
+    """Return what a survey found, and the proposed name and size; hidden if there is none."""
     names = ("found", "found_classes", "found_samples")
     hidden = {parts[name]: gr.update(visible=False) for name in names}
     if survey is None or survey.state != "finished":
@@ -154,42 +178,43 @@ def report(services: Services, parts: dict[str, Any], survey: Status | None) -> 
     try:
         found = read_survey(services.data.folder("survey"))
     except DamagedError as error:
-        return hidden | {
-            parts["found"]: gr.update(value=f"⚠ {escape_markdown(str(error))}", visible=True)
-        }
+        message = f"⚠ {escape_markdown(str(error))}"
+        return hidden | {parts["found"]: gr.update(value=message, visible=True)}
     source = Path(services.data.request("survey")["source"])
     rows = [list(row) for row in found.classes]
-    pictures = [(image, label) for label, some in found.samples.items() for image in some]
+    pictures = [(image, label) for label, images in found.samples.items() for image in images]
     return {
         parts["found"]: gr.update(value=found_text(found, source.name), visible=True),
         parts["found_classes"]: gr.update(value=rows, visible=True),
         parts["found_samples"]: gr.update(value=pictures, visible=bool(pictures)),
-        parts["bring_name"]: suggested_name(source, services.datasets.names()),
-        parts["bring_size"]: suggested_size(found),
+        parts["import_name"]: suggested_name(source, services.datasets.names()),
+        parts["import_size"]: suggested_size(found),
     }
 
 
 def found_text(found: Survey, name: str) -> str:
-    """What was found, and what to mind (Markdown)."""
+    """Return the numbers and warnings of a survey (Markdown)."""
     train, test = (sum(row[i] for row in found.classes) for i in (1, 2))
-    small, middle, large = (f"{width} × {height}" for width, height in found.sizes)
-    split = (
-        "split into train and test already"
-        if found.own_split
-        else "a fifth of each class is kept aside as the test"
-    )
+    split = "has train and test folders" if found.own_split else "20 % held out for testing"
     lines = [
         f"#### Found in {escape_markdown(name)}",
         f"**{train + test:,}** pictures of **{len(found.classes)}** classes, "
-        f"{bytes_text(found.bytes)}; {split}. Sizes from {small} to {large} pixels, in the middle "
-        f"{middle}.",
+        f"{bytes_text(found.bytes)}; {split}. {sizes_text(found)}",
         *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings(suggested_size(found))),
     ]
     return "\n\n".join(lines)
 
 
+def sizes_text(found: Survey) -> str:
+    """Return the sizes of the smallest, the median and the largest picture."""
+    small, median, large = (f"{width} × {height}" for width, height in found.sizes)
+    if small == large:
+        return f"All {small} pixels."
+    return f"{small} to {large} pixels, median {median}."
+
+
 def suggested_name(source: Path, taken: Any) -> str:
-    """A name made of the file's own, which no dataset has yet."""
+    """Return a name made from the file's name that no dataset has yet."""
     stem = source.name.split(".")[0].lower()
     base = re.sub("[^a-z0-9]+", "-", stem).strip("-")[:50] or "images"
     names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
@@ -197,5 +222,5 @@ def suggested_name(source: Path, taken: Any) -> str:
 
 
 def suggested_size(found: Survey) -> int:
-    """32 for small pictures, else 64: each doubling costs four times the time."""
+    """Return 32 for small pictures, else 64: each doubling costs four times the time."""
     return 32 if min(found.sizes[1]) < 48 else 64

@@ -1,4 +1,4 @@
-"""The Data tab: the datasets on this machine, and bringing a person's own images."""
+"""The Data tab: the datasets on this machine, and importing a person's own images."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,81 +12,78 @@ from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import enlarge, gallery
 from resnet_demo.ui.data.download_banner import banner_updates
-from resnet_demo.ui.data.import_panel import bring_panel, panel_updates, report
+from resnet_demo.ui.data.import_panel import (
+    CLASS_COLUMNS,
+    import_panel,
+    panel_updates,
+    survey_updates,
+)
 from resnet_demo.ui.form import dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
-CLASS_COLUMNS = ["class", "training", "test"]
-PAGE = 20  # images
-DELETE_HELP = "The images are removed from disk. What they were made from stays where it is."
+PAGE_SIZE = 20  # images
+DELETE_HELP = "The imported images are removed from disk. Your originals are kept."
 
 
 def data_tab(services: Services) -> dict[str, Any]:
-    """Build the tab; the components that the page fills when it is loaded."""
+    """Build the tab; return the components that `data_updates` updates."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             name = gr.Dropdown([], label="Dataset", interactive=True, elem_id="data-name")
             facts = gr.Markdown(elem_id="data-facts")
             classes = gr.Dataframe(
-                headers=CLASS_COLUMNS, interactive=False, elem_id="data-classes", max_height=300,
-            )  # fmt: skip
+                headers=CLASS_COLUMNS, interactive=False, elem_id="data-classes", max_height=300
+            )
             delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
-            with gr.Group(visible=False) as sure:
+            with gr.Group(visible=False) as deletion:
                 question = gr.Markdown(elem_id="data-sure", padding=True)
                 with gr.Row():
-                    really = gr.Button(
-                        "Delete it", size="sm", variant="stop", elem_id="data-really"
-                    )
-                    keep = gr.Button("Keep it", size="sm")
+                    yes = gr.Button("Delete it", size="sm", variant="stop", elem_id="data-really")
+                    no = gr.Button("Keep it", size="sm")
         with gr.Column(scale=8, min_width=330):
             images = gallery("data-images", 5)
-            more = gr.Button("Other images", size="sm", elem_id="data-more")
+            shuffle = gr.Button("Shuffle", size="sm", elem_id="data-more")
     page = gr.State(0)
 
-    shown = [facts, classes, images, delete, sure, page]
-    name.change(lambda name: show(services, name, 0), name, shown, **QUIET_EVENT)
-    more.click(
-        lambda name, page: show(services, name, page + 1), [name, page], shown, **QUIET_EVENT
-    )
-    delete.click(lambda name: ask(services, name), name, [sure, question], **QUIET_EVENT)
-    keep.click(lambda: gr.update(visible=False), None, sure, **QUIET_EVENT)
+    def on_shuffle(name: str | None, page: int) -> tuple[Any, ...]:
+        return show_dataset(services, name, page + 1)
 
     @show_errors()
     def on_delete(name: str) -> Any:
         services.data.delete(name, services.caller())
         return gr.update(visible=False)
 
-    really.click(on_delete, name, sure, **QUIET_EVENT)
-    return {"name": name, **bring_panel(services)}
+    shown = [facts, classes, images, delete, deletion, page]
+    name.change(lambda name: show_dataset(services, name, 0), name, shown, **QUIET_EVENT)
+    shuffle.click(on_shuffle, [name, page], shown, **QUIET_EVENT)
+    delete.click(
+        lambda name: deletion_question(services, name), name, [deletion, question], **QUIET_EVENT
+    )
+    no.click(lambda: gr.update(visible=False), None, deletion, **QUIET_EVENT)
+    yes.click(on_delete, name, deletion, **QUIET_EVENT)
+    return {"name": name, **import_panel(services)}
 
 
-def show(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
-    """Facts, classes and images of a dataset; the sentence on it where it is damaged."""
-    hidden, own = gr.update(visible=False), name not in (None, "shapes10")
+def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
+    """Return facts, classes and images of a dataset, or the error if it is damaged."""
+    hidden, can_delete = gr.update(visible=False), gr.update(visible=name not in (None, "shapes10"))
     try:
         info, counts = services.datasets.get(name), services.datasets.class_counts(name)
     except DemoError as error:
-        return (
-            f"⚠ {escape_markdown(str(error))}",
-            hidden,
-            hidden,
-            gr.update(visible=own),
-            hidden,
-            page,
-        )
+        return f"⚠ {escape_markdown(str(error))}", hidden, hidden, can_delete, hidden, page
     rows = [[label, counts["train"][label], counts["test"][label]] for label in info.classes]
     return (
-        facts_of(info),
+        dataset_facts(info),
         gr.update(value=rows, visible=True),
-        gr.update(value=images_of(services, info, page), visible=True),
-        gr.update(visible=own),
+        gr.update(value=random_images(services, info, page), visible=True),
+        can_delete,
         hidden,
         page,
     )
 
 
-def facts_of(info: DatasetInfo) -> str:
-    """What is known about a dataset (Markdown)."""
+def dataset_facts(info: DatasetInfo) -> str:
+    """Return sizes, source and pixel statistics of a dataset (Markdown)."""
     mean, std = (" ".join(f"{value:.3f}" for value in triple) for triple in (info.mean, info.std))
     lines = [escape_markdown(dataset_text(info)) + ".", f"Pixels: mean {mean}, deviation {std}."]
     if info.skipped_count:
@@ -95,49 +92,49 @@ def facts_of(info: DatasetInfo) -> str:
     return "\n\n".join(lines)
 
 
-def images_of(services: Services, info: DatasetInfo, page: int) -> list[tuple[np.ndarray, str]]:
-    """A page of training images drawn at random, the same ones for the same page."""
+def random_images(services: Services, info: DatasetInfo, page: int) -> list[tuple[np.ndarray, str]]:
+    """Return random training images and their labels, the same ones for the same page number."""
     images, labels = services.datasets.load(info.name, "train")
-    count = min(PAGE, len(images))
+    count = min(PAGE_SIZE, len(images))
     chosen = np.random.RandomState(page).choice(len(images), count, replace=False)
     return [(enlarge(images[i]), info.classes[labels[i]]) for i in chosen]
 
 
-def ask(services: Services, name: str) -> tuple[Any, str]:
-    """The question before a deletion."""
+def deletion_question(services: Services, name: str) -> tuple[Any, str]:
+    """Return the updates that show the question before a deletion."""
     users = len(services.data.runs_using(name))
     runs = "1 run was" if users == 1 else f"{users} runs were"
-    told = f" {runs} trained on it and could then not be evaluated or resumed." if users else ""
-    return gr.update(visible=True), f"Delete **{escape_markdown(name)}**? {DELETE_HELP}{told}"
+    more = f" {runs} trained on it and can then not be evaluated or resumed." if users else ""
+    return gr.update(visible=True), f"Delete **{escape_markdown(name)}**? {DELETE_HELP}{more}"
 
 
 def follow_data(
-    services: Services, get: dict, data: dict, form: gr.Dropdown, mark: gr.Textbox
+    services: Services, banner: dict, data: dict, form: gr.Dropdown, version: gr.Textbox
 ) -> gr.State:
-    """Banner, tab and the Train form's choice of dataset, as far as they changed.
+    """Update banner, tab and the Train form's datasets when `version` changes.
 
-    mark: on the page, another one whenever something did.
+    Returns the state that holds what the page shows.
     """
     seen = gr.State(None)
+    parts = {**banner, **data, "form": form, "seen": seen}
 
-    async def on_news(chosen: str | None, shown: str | None, before: Any) -> dict:
-        return tick(services, {**get, **data, "form": form, "seen": seen}, chosen, shown, before)
+    async def on_version(chosen: str | None, shown: str | None, before: Any) -> dict:
+        return data_updates(services, parts, chosen, shown, before)
 
-    outputs = [*get.values(), *data.values(), form, seen]
-    mark.change(on_news, [form, data["name"], seen], outputs, **LATEST_EVENT)
+    version.change(on_version, [form, data["name"], seen], [*parts.values()], **LATEST_EVENT)
     return seen
 
 
-def under_way(services: Services) -> dict[str, Status | None]:
-    """How the tasks about datasets stand, one of a kind."""
+def task_states(services: Services) -> dict[str, Status | None]:
+    """Return the status of the last task of each kind."""
     return {kind: services.data.status(kind) for kind in ("get", "survey", "import")}
 
 
 def data_version(
     services: Services, tasks: dict[str, Status | None] | None = None
 ) -> dict[str, Any]:
-    """All that may move without a word of this page."""
-    tasks = tasks or under_way(services)
+    """Return a value that changes when the banner or the tab have something new to show."""
+    tasks = tasks or task_states(services)
     survey = tasks["survey"]
     return {
         "names": list(services.datasets.names()),
@@ -146,47 +143,50 @@ def data_version(
     }
 
 
-def tick(
+def data_updates(
     services: Services, parts: dict, chosen: str | None, shown: str | None, before: dict | None
 ) -> dict[Any, Any]:
-    """Component -> update, of what changed since the page was last told; mostly nothing.
+    """Return component -> update of what has changed since `before`.
 
-    chosen: the form's dataset; shown: the tab's.
+    chosen: the Train form's dataset. shown: this tab's.
     """
-    tasks = under_way(services)
-    get, survey, bring = tasks.values()
+    tasks = task_states(services)
+    download, survey, importing = tasks.values()
     now = data_version(services, tasks)
     before = before or {}
-    fresh = [key for key in now if key not in before or now[key] != before[key]]
-    updates = {parts["seen"]: now if fresh else gr.skip()}
-    if "names" in fresh:
-        updates |= choices(services, parts, chosen, shown, before.get("names"))
-    if "names" in fresh or "get" in fresh:
-        updates |= banner_updates(parts, "cifar10" in now["names"], get)
-    if "survey" in fresh or "import" in fresh:
-        updates |= panel_updates(parts, survey, bring)
-    if "found" in fresh:
-        updates |= report(services, parts, survey)
+    changed = [key for key in now if key not in before or now[key] != before[key]]
+    updates = {parts["seen"]: now if changed else gr.skip()}
+    if "names" in changed:
+        updates |= choice_updates(services, parts, chosen, shown, before.get("names"))
+    if "names" in changed or "get" in changed:
+        updates |= banner_updates(parts, "cifar10" in now["names"], download)
+    if "survey" in changed or "import" in changed:
+        updates |= panel_updates(parts, survey, importing)
+    if "found" in changed:
+        updates |= survey_updates(services, parts, survey)
     return updates
 
 
-def choices(
+def choice_updates(
     services: Services, parts: dict, chosen: str | None, shown: str | None, before: list | None
 ) -> dict[Any, Any]:
-    """Both choices of a dataset; the drawn shapes give way to real images that have just come."""
+    """Return the updates of both choices of a dataset.
+
+    A dataset that has just arrived is chosen on this tab, and in the form in place of shapes10.
+    """
     infos = services.datasets.list()
-    labels, names = dataset_choices(infos), [info.name for info in infos]
+    choices, names = dataset_choices(infos), [info.name for info in infos]
     new = [name for name in names if before is not None and name not in before]
 
     def update(now: str | None, wanted: str | None) -> Any:
-        if wanted == now:  # not sent: by the time it arrives a person may have chosen another
-            return gr.update(choices=labels)
-        return gr.update(choices=labels, value=wanted)
+        if wanted == now:  # no value: by the time it arrives, a person may have chosen another
+            return gr.update(choices=choices)
+        return gr.update(choices=choices, value=wanted)
 
-    def kept(now: str | None) -> str:
-        return now if now in names else names[0]
+    def existing(name: str | None) -> str:
+        return name if name in names else names[0]
 
     return {
-        parts["form"]: update(chosen, new[0] if new and chosen == "shapes10" else kept(chosen)),
-        parts["name"]: update(shown, new[0] if new else kept(shown)),
+        parts["form"]: update(chosen, new[0] if new and chosen == "shapes10" else existing(chosen)),
+        parts["name"]: update(shown, new[0] if new else existing(shown)),
     }

@@ -1,7 +1,7 @@
-"""The line above Train: what the form as it stands would train, and how long that would take.
+"""The line above Train: what the form would train, and how long that would take.
 
-Where nobody knows how long, it is measured, once the form has been left alone for a moment. The
-timer that looks for the result ticks only until there is one.
+If the duration is unknown, it is measured once the form has not changed for a moment. The timer
+that looks for the result runs only until there is one.
 """
 
 import time
@@ -23,33 +23,33 @@ from resnet_demo.tasks.queue import live_runs
 from resnet_demo.ui.services import Services
 
 TICK_S = 2.0
-LEFT_ALONE_S = 2.0  # so that passing through values starts nothing
-JUST_NOW_S = 600.0
-UNKNOWN = "how long it takes is known once this network has run here"
-MEASURING = "measuring how long this takes here …"
-BUSY = "how long it takes is measured when nothing trains"
-UNKNOWN_COST = "how much GPU time it takes is not known yet: its first slice tells"
-FAILED = "how long it takes could not be measured here"
+DEBOUNCE_S = 2.0  # between a change of the form and a measurement
+RECENT_S = 600.0
+UNKNOWN = "duration unknown until this network has run here"
+MEASURING = "Estimating time…"
+BUSY = "duration unknown; it is measured when nothing trains"
+UNKNOWN_COST = "GPU time unknown until the first slice has run"
+FAILED = "the duration could not be measured"
 
 
 @dataclass(frozen=True)
 class EstimateState:
-    """What a page was last told, and about which values of the form.
+    """The line that a page shows, and the values of the form that it is about.
 
-    since: when it began to show them, Unix seconds; changed: by a person's hand, not as a fresh
-    page does. waits_for: a `result` that the timer looks for, `quiet` after the runs, or nothing.
+    since: when the page began to show these values, Unix seconds. changed: by the visitor, not by
+    opening the page. waits_for: `result` of a measurement, `quiet` after the runs, or nothing.
     """
 
     values: dict[str, Any]
     since: float
     changed: bool
-    told: str = ""
+    text: str = ""
     waits_for: str = ""
     slice_s: float | None = None  # seconds of a slice, on ZeroGPU
 
 
 def estimate_line() -> dict[str, Any]:
-    """Build it; its components by name, which `update_estimate` fills in this order."""
+    """Build the line; return its components, in the order of `update_estimate`."""
     return {
         "facts": gr.Markdown(elem_id="facts"),
         "timer": gr.Timer(TICK_S, active=False),
@@ -63,88 +63,87 @@ def update_estimate(
     before: EstimateState | None,
     slice_s: float | None = None,
 ) -> tuple[Any, ...]:
-    """What changes in the line, its timer and its memory; to be called again while that waits."""
+    """Return the updates of text, timer and state. Call it again while the state waits."""
     skip = gr.skip()
-    fresh = before is None or (before.values, before.slice_s) != (values, slice_s)
-    if not fresh and not before.waits_for:
+    is_new = before is None or (before.values, before.slice_s) != (values, slice_s)
+    if not is_new and not before.waits_for:
         return skip, skip, skip
-    asked = before
-    if fresh:
-        asked = EstimateState(values, time.time(), before is not None, slice_s=slice_s)
-    told, waits_for = told_before(services, asked)
-    now = replace(asked, told=told, waits_for=waits_for)
+    state = before
+    if is_new:
+        state = EstimateState(values, time.time(), before is not None, slice_s=slice_s)
+    text, waits_for = describe_run(services, state)
+    now = replace(state, text=text, waits_for=waits_for)
     if now == before:
         return skip, skip, skip
     ticks = gr.update(active=waits_for == "result")
-    return skip if before and before.told == told else told, ticks, now
+    return skip if before and before.text == text else text, ticks, now
 
 
-def told_before(services: Services, asked: EstimateState) -> tuple[str, str]:
-    """What would be trained, or the sentence on what is wrong with it; and what is waited for."""
+def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
+    """Return the line for these values, or what is wrong with them; and what it waits for."""
     try:
-        config = make_config(asked.values)
+        config = make_config(state.values)
         info = check_data(config, services.datasets)
-        if services.slices is not None and asked.slice_s is not None:
-            check_seconds(asked.slice_s)
+        if services.slices is not None and state.slice_s is not None:
+            check_seconds(state.slice_s)
     except DemoError as error:
         return f"⚠ {error}", ""
     size = model_counts(
         config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
     )
     images, _ = split_sizes(config, info.train)
-    steps = steps_per_epoch(images, config.batch_size)
-    length, waits_for = told_length(services, config, info, asked)
-    told = (
-        f"**{count_text(size.parameters)}** parameters · **{count_text(size.macs)}** multiply-adds "
-        f"an image · {config.epochs} × {steps} steps · {length}"
+    steps = config.epochs * steps_per_epoch(images, config.batch_size)
+    duration, waits_for = describe_duration(services, config, info, state)
+    text = (
+        f"{duration} · {steps:,} step{'s' * (steps != 1)} · "
+        f"**{count_text(size.parameters)}** parameters · "
+        f"**{count_text(size.macs)}** multiply-adds per image"
     )
-    return told, waits_for
+    return text, waits_for
 
 
-def told_length(
-    services: Services, config: TrainConfig, info: DatasetInfo, asked: EstimateState
+def describe_duration(
+    services: Services, config: TrainConfig, info: DatasetInfo, state: EstimateState
 ) -> tuple[str, str]:
-    """How long it takes, or where the measurement stands; and what is waited for."""
+    """Return the duration, or why it is unknown; and what the line waits for."""
     if services.slices is not None:
-        return told_cost(
-            estimate_cost(
-                config, info, services.runs, asked.slice_s or DEFAULT_SLICE_S, services.run_speeds
-            ),
-            asked,
-        )
+        slice_s = state.slice_s or DEFAULT_SLICE_S
+        cost = estimate_cost(config, info, services.runs, slice_s, services.run_speeds)
+        return cost_text(cost, slice_s), "quiet"  # another slice may make it more precise
     known, caller = estimate(config, info, services.runs, services.run_speeds), services.caller()
     if known:
-        return in_words(known), ""
+        return estimate_text(known), ""
     if not caller.is_owner:
         return UNKNOWN, ""
     if live_runs(services.paths.runs):
         return BUSY, "quiet"
-    if time.time() >= asked.since + LEFT_ALONE_S:
+    if time.time() >= state.since + DEBOUNCE_S:
         problem = services.speed_tests.ensure_measured(
-            config, info, caller, asked.since, asked.changed
+            config, info, caller, state.since, state.changed
         )
         if problem is not None:
             return f"{FAILED}: {escape_markdown(problem)}", ""
     return MEASURING, "result"
 
 
-def told_cost(cost: Cost | None, asked: EstimateState) -> tuple[str, str]:
-    """What it costs in slices of GPU time, and what is waited for: the news of another slice."""
+def cost_text(cost: Cost | None, slice_s: float) -> str:
+    """Return the cost in GPU time and slices (Markdown)."""
     if cost is None:
-        return UNKNOWN_COST, "quiet"
-    least = "at least " if cost.overhead_s is None else "about "
-    number = f"{cost.slices} slice{'s' if cost.slices != 1 else ''}"
+        return UNKNOWN_COST
+    sign = "≥" if cost.overhead_s is None else "≈"
+    slices = f"{cost.slices} slice{'s' * (cost.slices != 1)}"
     return (
-        f"{least}**{duration_text(cost.seconds)}** of GPU time in **{number}** of "
-        f"{asked.slice_s or DEFAULT_SLICE_S:.0f} s, as measured in {cost.run_id}; "
-        f"one slice is good for {cost.epochs_per_slice:.1f} epochs"
-    ), "quiet"
+        f"**{sign} {duration_text(cost.seconds)}** of GPU time in **{slices}** of {slice_s:.0f} s, "
+        f"{cost.epochs_per_slice:.1f} epochs per slice (measured in {cost.run_id})"
+    )
 
 
-def in_words(known: Estimate) -> str:
-    """The time, and where it is known from."""
-    ago = time.time() - known.measured_at
-    where = f"as measured in {known.run_id}" if known.run_id else "as measured before"
-    if not known.run_id and ago < JUST_NOW_S:
-        where = "measured just now"
-    return f"about **{duration_text(known.seconds)}** on this machine, {where}"
+def estimate_text(known: Estimate) -> str:
+    """Return the duration and what it was measured in (Markdown)."""
+    if known.run_id:
+        source = f"measured in {known.run_id}"
+    elif time.time() - known.measured_at < RECENT_S:
+        source = "measured just now"
+    else:
+        source = "measured earlier"
+    return f"**≈ {duration_text(known.seconds)}** ({source})"

@@ -1,4 +1,4 @@
-"""The Train tab: the form on one side, the run that is watched on the other."""
+"""The Train tab: the form on one side, the watched run on the other."""
 
 import asyncio
 import time
@@ -17,27 +17,28 @@ from resnet_demo.ui.train.preview import preview_panel
 from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings
 from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
 
-DOUBLE_CLICK_S = 1.0  # a second press on Train so soon, for the same, is no second wish
-LOSS_TITLE = "Loss (nats)"
-RETITLE = """(log) => ({__type__: 'update', title: log ? 'log10 of loss (nats)' : '%s'})"""
-SYNTHETIC = "**shapes10 is synthetic**: ten shapes that this program draws, to train on at once."
-ADDRESS = """(run) => {
+DOUBLE_CLICK_S = 1.0  # within it, a second press on Train for the same run is ignored
+LOSS_TITLE = "Loss"
+LOG_LOSS_TITLE = "Loss (log10)"
+RETITLE = f"""(log) => ({{__type__: 'update', title: log ? '{LOG_LOSS_TITLE}' : '{LOSS_TITLE}'}})"""
+SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
+# Scripts in the browser.
+PUT_RUN_INTO_URL = """(run) => {
   const url = new URL(window.location);
   if (run) { url.searchParams.set('run', run); window.history.replaceState(null, '', url); }
 }"""
-
-Pressed = tuple[dict[str, Any], str, float]  # knobs, run id, when: seconds of the steady clock
-
-SHOW_RUN = """() => {
+SCROLL_TO_RUN = """() => {
   if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
 }"""  # on a phone the curves are below the form
+FOCUS_DELETE = "() => document.getElementById('delete-yes').focus()"
 
-FOCUS = "() => document.getElementById('delete-yes').focus()"  # where a keyboard goes on
+LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
 
 def train_tab(services: Services) -> dict[str, Any]:
-    """Build the tab; the components that the page fills when it is loaded."""
+    """Build the tab; return the components that polling and loading the page update."""
     form = Form()
+    in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
         with gr.Column(scale=5, min_width=330):
             with gr.Group():
@@ -45,58 +46,61 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.parts["dataset"] = dataset_dropdown(services.datasets.list())
                 form.place(MAIN)
             note = gr.Markdown(elem_id="dataset-note", visible=False)
-            expected = estimate_line()
-            in_slices = services.slices is not None
+            estimated = estimate_line()
             seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
-            told = gr.Markdown(elem_id="slice-words") if in_slices else None
+            slice_text = gr.Markdown(elem_id="slice-words") if in_slices else None
             with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
                 form.place(form.names(rare=False))
-            with gr.Accordion("More knobs", open=False, elem_id="more-knobs"):
+            with gr.Accordion("Advanced", open=False, elem_id="more-knobs"):
                 form.place(form.names(rare=True))
             preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
-            watched = run_panel(services)
+            panel = run_panel(services)
     form.fill_from_recipe()
-
-    pressed = gr.State(None)  # what this page started last, and when
-
-    @show_errors()
-    def on_start(before: Pressed | None, *values: Any) -> tuple[dict[str, Any], Pressed]:
-        now = started(services, form.asked(values), before)
-        return gr.update(choices=services.run_choices(), value=now[1], visible=True), now
-
-    async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
-        *knobs, slice_s = values if in_slices else (*values, None)
-        # In a thread: a long log that has changed takes its time, and the loop serves all pages.
-        return await asyncio.to_thread(
-            update_estimate, services, form.asked(knobs), before, slice_s
-        )
-
     if in_slices:
-        pressed_train = slices_panel(services, form, seconds, told, start, watched)
+        started = slices_panel(services, form, seconds, slice_text, start, panel)
     else:
-        pressed_train = start.click(
-            on_start, [pressed, *form.components()], [watched["run"], pressed], **QUIET_EVENT
-        )
-    pressed_train.success(None, None, None, js=SHOW_RUN, **QUIET_EVENT)
+        started = connect_start(services, form, start, panel["run"])
+    started.success(None, None, None, js=SCROLL_TO_RUN, **QUIET_EVENT)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
-    shown = [*form.components(), *([seconds] if in_slices else [])]
-    changes = [knob.change for knob in shown]
+
+    async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
+        *settings, slice_s = values if in_slices else (*values, None)
+        # In a thread: reading a long log that has changed takes time, and all pages share the loop.
+        return await asyncio.to_thread(
+            update_estimate, services, form.to_dict(settings), before, slice_s
+        )
+
+    inputs = [*form.components(), *([seconds] if in_slices else [])]
+    changes = [component.change for component in inputs]
     gr.on(
-        [*changes, expected["timer"].tick, watched["words"].change],
+        [*changes, estimated["timer"].tick, panel["words"].change],
         on_change,
-        [expected["estimate_state"], *shown],
-        list(expected.values()),
+        [estimated["estimate_state"], *inputs],
+        list(estimated.values()),
         **LATEST_EVENT,
     )
-    filled = {"form": form.parts, "dataset": dataset, "note": note}
-    return {**filled, **expected, **watched}
+    return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
+
+
+def connect_start(
+    services: Services, form: Form, start: gr.Button, run: gr.Dropdown
+) -> gr.events.Dependency:
+    """Connect the Train button; return its event."""
+    last_start = gr.State(None)
+
+    @show_errors()
+    def on_start(last: LastStart | None, *values: Any) -> tuple[dict[str, Any], LastStart]:
+        now = start_run(services, form.to_dict(values), last)
+        return gr.update(choices=services.run_choices(), value=now[1], visible=True), now
+
+    return start.click(on_start, [last_start, *form.components()], [run, last_start], **QUIET_EVENT)
 
 
 def run_panel(services: Services) -> dict[str, Any]:
-    """Everything about the run that is watched; the pulse brings it up to date, see `watched`."""
+    """Build the panel that shows a run. Polling updates it with `run_parts`."""
     run = RunDropdown([], label="Run", elem_id="run", interactive=True, visible=False)
     figures = gr.HTML(elem_id="figures", padding=False, container=False)
     words = gr.Markdown(NO_RUN, elem_id="words")
@@ -108,121 +112,158 @@ def run_panel(services: Services) -> dict[str, Any]:
         log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, min_width=90)
         gr.HTML(plots.LEGEND, elem_id="legend", padding=False)
     deletion_question(services, run, delete)
-    same = {"x": "epoch", "color": "split", "color_map": plots.COLOURS, "height": 260}
-    same |= {"colors_in_legend": [], "color_title": " "}  # the legend above is for both
-    with gr.Row():
-        loss = gr.LinePlot(y="loss", y_title=" ", elem_id="loss", title=LOSS_TITLE, **same)
-        accuracy = gr.LinePlot(
-            y="top-1", y_title=" ", elem_id="accuracy", title="Top-1 (%)", **same
-        )
+    loss, accuracy = curve_plots()
     table = gr.Dataframe(
-        headers=plots.EPOCH_COLUMNS, elem_id="epoch-table", label="Epochs", interactive=False,
-        show_label=True, max_height=240,
-    )  # fmt: skip
+        headers=plots.EPOCH_COLUMNS,
+        elem_id="epoch-table",
+        label="Epochs",
+        interactive=False,
+        show_label=True,
+        max_height=240,
+    )
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
-    run.change(None, run, None, js=ADDRESS, **QUIET_EVENT)
-    # The title first, then the pulse: gr.LinePlot draws the old data when both come at once.
-    log_scale.change(None, log_scale, loss, js=RETITLE % LOSS_TITLE, **QUIET_EVENT)
-
-    async def on_stop(run_id: str) -> None:
-        await stopped(services, run_id)
-
-    async def on_retry(run_id: str) -> dict[str, Any]:
-        return await retried(services, run_id)
-
+    run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
+    # Only the title here; polling sends the data. gr.LinePlot draws old data if both come at once.
+    log_scale.change(None, log_scale, loss, js=RETITLE, **QUIET_EVENT)
     if services.slices is None:
-        stop.click(on_stop, run, None, **QUIET_EVENT)
-        resume.click(
-            show_errors()(lambda run_id: resumed(services, run_id)), run, None, **QUIET_EVENT
-        )
-        retry.click(on_retry, run, run, **QUIET_EVENT)
+        connect_controls(services, run, stop, resume, retry)
     return {
-        **{"run": run, "figures": figures, "words": words, "stop": stop, "resume": resume},
-        **{"retry": retry, "delete": delete, "loss": loss, "accuracy": accuracy, "table": table},
-        **{"log": log, "log_scale": log_scale},
+        "run": run,
+        "figures": figures,
+        "words": words,
+        "stop": stop,
+        "resume": resume,
+        "retry": retry,
+        "delete": delete,
+        "loss": loss,
+        "accuracy": accuracy,
+        "table": table,
+        "log": log,
+        "log_scale": log_scale,
     }
 
 
-def started(services: Services, asked: dict[str, Any], before: Pressed | None) -> Pressed:
-    """Queue a run of those knobs, unless a double click asks for the one that was just queued."""
+def curve_plots() -> tuple[gr.LinePlot, gr.LinePlot]:
+    """Build the plots of loss and accuracy, side by side. They share the legend above them."""
+
+    def curve_plot(column: str, title: str, elem_id: str) -> gr.LinePlot:
+        return gr.LinePlot(
+            x="epoch",
+            y=column,
+            y_title=" ",
+            color="split",
+            color_map=plots.COLOURS,
+            color_title=" ",
+            colors_in_legend=[],
+            height=260,
+            title=title,
+            elem_id=elem_id,
+        )
+
+    with gr.Row():
+        return (
+            curve_plot(plots.LOSS_COLUMN, LOSS_TITLE, "loss"),
+            curve_plot(plots.ACCURACY_COLUMN, "Accuracy (%)", "accuracy"),
+        )
+
+
+def connect_controls(
+    services: Services, run: gr.Dropdown, stop: gr.Button, resume: gr.Button, retry: gr.Button
+) -> None:
+    """Connect Stop, Resume and Retry."""
+
+    async def on_stop(run_id: str) -> None:
+        await stop_run(services, run_id)
+
+    async def on_retry(run_id: str) -> dict[str, Any]:
+        return await retry_run(services, run_id)
+
+    @show_errors()
+    def on_resume(run_id: str) -> None:
+        services.launcher.resume(run_id, services.caller())
+
+    stop.click(on_stop, run, None, **QUIET_EVENT)
+    resume.click(on_resume, run, None, **QUIET_EVENT)
+    retry.click(on_retry, run, run, **QUIET_EVENT)
+
+
+def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
+    """Build the question that Delete asks, and connect its answers."""
+    with gr.Row(visible=False, elem_id="deletion") as row:
+        question = gr.Markdown(elem_id="deletion-words")
+        yes = gr.Button("Delete", elem_id="delete-yes", size="sm", variant="stop")
+        no = gr.Button("Keep", elem_id="delete-no", size="sm")
+    # The run that the question names: another one may be chosen meanwhile.
+    named_run = gr.State(None)
+
+    def on_delete(run_id: str | None) -> tuple[Any, ...]:
+        text = f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder?"
+        return gr.update(visible=run_id is not None), text, run_id
+
+    @show_errors()
+    def on_yes(run_id: str) -> tuple[Any, ...]:
+        return gr.update(visible=False), delete_run(services, run_id)
+
+    delete.click(on_delete, run, [row, question, named_run], **QUIET_EVENT).then(
+        None, None, None, js=FOCUS_DELETE, **QUIET_EVENT
+    )
+    yes.click(on_yes, named_run, [row, run], **QUIET_EVENT)
+    for event in (no.click, run.change):
+        event(lambda: gr.update(visible=False), None, row, **QUIET_EVENT)
+
+
+def start_run(services: Services, settings: dict[str, Any], last: LastStart | None) -> LastStart:
+    """Queue a run, unless this is the second click of a double click."""
     now = time.monotonic()
-    if before and before[0] == asked and now - before[2] < DOUBLE_CLICK_S:
-        return asked, before[1], now
-    run_id = services.launcher.start(make_config(asked), services.caller())
-    return asked, run_id, time.monotonic()
+    if last and last[0] == settings and now - last[2] < DOUBLE_CLICK_S:
+        return settings, last[1], now
+    run_id = services.launcher.start(make_config(settings), services.caller())
+    return settings, run_id, time.monotonic()
 
 
-async def stopped(services: Services, run_id: str) -> None:
-    """Stop the run, or kill it where it does not listen, and say what happens now."""
+async def stop_run(services: Services, run_id: str) -> None:
+    """Stop the run, or kill it if it ignores that, and show a message."""
     with show_errors():
-        look, launcher = services.snapshots.get_nowait(services.runs.get(run_id)), services.launcher
-        end = launcher.kill if look.ignores_stop else launcher.stop
+        seen, launcher = services.snapshots.get_nowait(services.runs.get(run_id)), services.launcher
+        end = launcher.kill if seen.ignores_stop else launcher.stop
         gr.Info(await asyncio.to_thread(end, run_id, services.caller()))
 
 
-async def retried(services: Services, run_id: str) -> dict[str, Any]:
-    """Train again with the knobs that the failure proposes; the choice of runs, at the new one."""
+async def retry_run(services: Services, run_id: str) -> dict[str, Any]:
+    """Start a run with the settings that a failure proposes; return the update of the choice."""
     with show_errors():
         run = services.runs.get(run_id)
-        knobs = {**run.config().to_dict(), **retry_settings(services.snapshots.get_nowait(run))}
-        config, launcher = make_config(knobs), services.launcher
+        settings = {**run.config().to_dict(), **retry_settings(services.snapshots.get_nowait(run))}
+        config, launcher = make_config(settings), services.launcher
         started = await asyncio.to_thread(launcher.start, config, services.caller())
         return gr.update(choices=services.run_choices(), value=started)
 
 
-def resumed(services: Services, run_id: str) -> None:
-    """Queue the run again."""
-    services.launcher.resume(run_id, services.caller())
+def delete_run(services: Services, run_id: str) -> dict[str, Any]:
+    """Move the run to the trash folder; return the update of the choice."""
+    services.launcher.delete(run_id, services.caller())
+    gr.Info(f"{run_id} moved to the trash folder.")
+    choices = services.run_choices()
+    return gr.update(choices=choices, value=services.default_run(), visible=bool(choices))
 
 
 def dataset_note(name: str | None) -> dict[str, Any]:
-    """What to know about the chosen dataset before it is trained on."""
+    """Return the update of the note below the choice of a dataset."""
     return gr.update(value=SYNTHETIC, visible=name == "shapes10")
 
 
-def on_load(services: Services, tab: dict[str, Any], request: gr.Request) -> list[Any]:
-    """A fresh page: the datasets and runs that are here now, and the run it should watch."""
+def on_load(services: Services, request: gr.Request) -> list[Any]:
+    """Return the updates of a new page: datasets, note, duration, and the run to show."""
     infos = services.datasets.list()
-    labels = services.run_choices()
-    named = request.query_params.get("run")
-    known = [run_id for _, run_id in labels]
-    shown = named if named in known else services.default_run()
-    values = make_config({"dataset": infos[0].name}).to_dict()
+    choices = services.run_choices()
+    requested = request.query_params.get("run")
+    known = [run_id for _, run_id in choices]
+    run_id = requested if requested in known else services.default_run()
+    settings = make_config({"dataset": infos[0].name}).to_dict()
     return [
         gr.update(choices=dataset_choices(infos), value=infos[0].name),
         dataset_note(infos[0].name),
-        *update_estimate(services, values, None),
-        gr.update(choices=labels, value=shown, visible=bool(labels)),
+        *update_estimate(services, settings, None),
+        gr.update(choices=choices, value=run_id, visible=bool(choices)),
     ]
-
-
-def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
-    """What comes between a press on Delete and the trash: a question that names the run."""
-    with gr.Row(visible=False, elem_id="deletion") as asking:
-        question = gr.Markdown(elem_id="deletion-words")
-        yes = gr.Button("Delete", elem_id="delete-yes", size="sm", variant="stop")
-        no = gr.Button("Keep", elem_id="delete-no", size="sm")
-    doomed = gr.State(None)
-
-    def ask(run_id: str | None) -> tuple[Any, ...]:
-        words = f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder?"
-        return gr.update(visible=run_id is not None), words, run_id
-
-    def on_yes(run_id: str) -> tuple[Any, ...]:
-        return gr.update(visible=False), delete_run(services, run_id)
-
-    delete.click(ask, run, [asking, question, doomed], **QUIET_EVENT).then(
-        None, None, None, js=FOCUS, **QUIET_EVENT
-    )
-    yes.click(show_errors()(on_yes), doomed, [asking, run], **QUIET_EVENT)
-    for gone in (no.click, run.change):
-        gone(lambda: gr.update(visible=False), None, asking, **QUIET_EVENT)
-
-
-def delete_run(services: Services, run_id: str) -> dict[str, Any]:
-    """Move the run to the trash folder; the choice of runs, at another one."""
-    services.launcher.delete(run_id, services.caller())
-    gr.Info(f"{run_id} lies in the trash folder beside the runs")
-    labels = services.run_choices()
-    return gr.update(choices=labels, value=services.default_run(), visible=bool(labels))

@@ -12,11 +12,11 @@ from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.data import download_banner, import_panel, tab
 
 NAMES = (
-    *("box", "words", "progress", "start", "cancel", "name", "form", "seen", "bring_words"),
-    *("bring_progress", "bring_cancel", "bring_ask", "bring_name", "bring_size", "found"),
+    *("box", "text", "progress", "start", "cancel", "name", "form", "seen", "import_text"),
+    *("import_progress", "import_cancel", "import_settings", "import_name", "import_size", "found"),
     *("found_classes", "found_samples"),
 )
-PARTS = {name: name for name in NAMES}  # stands for the components: updates are told by name
+PARTS = {name: name for name in NAMES}  # stands for the components: updates are keyed by name
 FOUND = Survey(
     kind="images",
     own_split=False,
@@ -43,11 +43,11 @@ def own(services, tmp_path):
 
 @pytest.fixture
 def task(own):
-    """Writes down a task of some kind, in some state, as its worker left it."""
+    """Return a function that writes a task as its worker left it."""
 
-    def make(kind, told=None, **status):
+    def make(kind, args=None, **status):
         folder = own.data.folder(kind)
-        os.close(create_task(folder, {"task.json": json.dumps(told or {}).encode()}))
+        os.close(create_task(folder, {"task.json": json.dumps(args or {}).encode()}))
         (folder / "status.json").write_bytes(status_json(Status(**status)))
         return folder
 
@@ -61,42 +61,42 @@ def surveyed(task):
     return folder
 
 
-def told(services, before=None, chosen="shapes10", shown="shapes10"):
-    return tab.tick(services, PARTS, chosen, shown, before)
+def updates(services, before=None, chosen="shapes10", shown="shapes10"):
+    return tab.data_updates(services, PARTS, chosen, shown, before)
 
 
-def test_a_tick_tells_nothing_while_nothing_changes(own):
-    first = told(own)
-    assert set(first) >= {"box", "form", "bring_words", "found"}
-    assert told(own, before=first["seen"]) == {"seen": gr.skip()}
+def test_nothing_is_updated_while_nothing_changes(own):
+    first = updates(own)
+    assert set(first) >= {"box", "form", "import_text", "found"}
+    assert updates(own, before=first["seen"]) == {"seen": gr.skip()}
 
 
-def test_the_banner_is_there_as_long_as_cifar10_is_not(own, colours):
-    assert told(own)["box"] == gr.update(visible=True)
+def test_the_banner_is_shown_as_long_as_cifar10_is_missing(own, colours):
+    assert updates(own)["box"] == gr.update(visible=True)
     (own.datasets.root / "cifar10").mkdir(parents=True)
     (own.datasets.root / "cifar10" / "dataset.json").write_text("{}")
-    assert told(own)["box"] == gr.update(visible=False)
+    assert updates(own)["box"] == gr.update(visible=False)
 
 
-def test_the_drawn_shapes_give_way_to_images_that_have_just_come(own, colours):
-    before = told(own)["seen"]
+def test_a_dataset_that_has_just_arrived_replaces_shapes10(own, colours):
+    before = updates(own)["seen"]
     own.datasets.root.mkdir()
     (own.datasets.root / "colours").symlink_to(colours / "colours")
-    assert told(own, before)["form"]["value"] == "colours"
-    assert "value" not in told(own, before, chosen="colours")["form"]  # a choice is left alone
-    assert "value" not in told(own)["form"]  # it was there already: nothing has come
-    assert told(own, before)["name"]["value"] == "colours"
+    assert updates(own, before)["form"]["value"] == "colours"
+    assert "value" not in updates(own, before, chosen="colours")["form"]  # another choice stays
+    assert "value" not in updates(own)["form"]  # it was there already
+    assert updates(own, before)["name"]["value"] == "colours"
 
 
-def test_a_dataset_that_is_gone_is_not_chosen_any_more(own):
-    assert told(own, chosen="gone", shown="gone")["form"]["value"] == "shapes10"
+def test_a_deleted_dataset_is_no_longer_chosen(own):
+    assert updates(own, chosen="gone", shown="gone")["form"]["value"] == "shapes10"
 
 
 DOWNLOAD = {"done": 43_000_000, "total": 171_000_000, "unit": "bytes", "rate": 2_000_000}
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "text"),
     [
         (None, "CIFAR-10 is not on this machine yet"),
         (
@@ -104,64 +104,63 @@ DOWNLOAD = {"done": 43_000_000, "total": 171_000_000, "unit": "bytes", "rate": 2
             "downloading from Zenodo: 43 MB of 171 MB, 2.0 MB/s, 1 min 04 s left",
         ),
         (Status(state="stopping", **DOWNLOAD), "stopping"),
-        (Status(state="stopped", **DOWNLOAD), "was cancelled; the next one goes on from 43 MB"),
-        (Status(state="stopped"), "The download was cancelled."),
+        (Status(state="stopped", **DOWNLOAD), "cancelled; it will continue from 43 MB"),
+        (Status(state="stopped"), "Download cancelled."),
         (Status(state="failed", message="no ![x](y)"), r"no \!\[x\](y)"),
         (Status(state="finished", message="x"), "CIFAR-10 is not on this machine yet"),
     ],
 )
-def test_the_banner_says_where_the_download_stands(status, words):
-    assert words in download_banner.sentence(status)
+def test_the_banner_shows_the_state_of_the_download(status, text):
+    assert text in download_banner.banner_text(status)
 
 
-def test_what_can_be_pressed_follows_the_download():
+def test_the_buttons_follow_the_download():
     live = download_banner.banner_updates(PARTS, False, Status(state="running"))
     assert (live["start"]["visible"], live["cancel"]["visible"]) == (False, True)
     assert live["cancel"]["interactive"]
-    assert not download_banner.banner_updates(PARTS, False, Status(state="stopping"))["cancel"][
-        "interactive"
-    ]
+    stopping = download_banner.banner_updates(PARTS, False, Status(state="stopping"))
+    assert not stopping["cancel"]["interactive"]
     over = download_banner.banner_updates(PARTS, False, Status(state="failed"))
     assert (over["start"]["visible"], over["cancel"]["visible"]) == (True, False)
 
 
-def test_the_later_of_look_and_import_is_told():
-    look = Status(state="finished", queued_at=1)
+def test_the_later_of_survey_and_import_is_shown():
+    survey = Status(state="finished", queued_at=1)
     done = Status(state="finished", queued_at=2, message="16 training and 4 test images in pets")
-    assert import_panel.sentence(None, None) == import_panel.READY
-    assert import_panel.sentence(look, None) == "Choose a name and a size, then import."
-    assert import_panel.sentence(None, done).startswith(
+    assert import_panel.status_text(None, None) == import_panel.PROMPT
+    assert import_panel.status_text(survey, None) == "Choose a name and a size, then import."
+    assert import_panel.status_text(None, done).startswith(
         "**16 training and 4 test images in pets.**"
     )
     failed = Status(state="failed", queued_at=3, message="a [link] is in it")
-    assert import_panel.sentence(failed, done) == r"⚠ a \[link\] is in it."
+    assert import_panel.status_text(failed, done) == r"⚠ a \[link\] is in it."
     stopped = Status(state="stopped", queued_at=4)
-    assert import_panel.sentence(stopped, done) == "Cancelled; nothing was imported."
+    assert import_panel.status_text(stopped, done) == "Cancelled; nothing was imported."
 
 
-def test_what_was_found_is_told_with_answers_to_the_questions(own, surveyed):
-    shown = told(own)
+def test_a_survey_is_shown_with_a_proposed_name_and_size(own, surveyed):
+    shown = updates(own)
     text = shown["found"]["value"]
     assert "**110** pictures of **2** classes, 12 MB" in text
-    assert "Sizes from 50 × 40 to 4000 × 3000 pixels, in the middle 640 × 480" in text
+    assert "50 × 40 to 4000 × 3000 pixels, median 640 × 480." in text
     assert "⚠ one class has fewer than 20 pictures" in text
     assert shown["found_classes"]["value"] == [["cat", 80, 20], ["dog", 8, 2]]
     assert [label for _, label in shown["found_samples"]["value"]] == ["cat", "cat"]
-    assert (shown["bring_name"], shown["bring_size"]) == ("my-pets", 64)
-    assert shown["bring_ask"] == gr.update(visible=True)
+    assert (shown["import_name"], shown["import_size"]) == ("my-pets", 64)
+    assert shown["import_settings"] == gr.update(visible=True)
 
 
-def test_progress_of_the_import_leaves_the_answers_alone(own, surveyed, task):
-    before = told(own)["seen"]
+def test_progress_of_the_import_keeps_name_and_size(own, surveyed, task):
+    before = updates(own)["seen"]
     task("import", state="failed", message="full", queued_at=9.0)
-    shown = told(own, before)
-    assert "bring_words" in shown
-    assert {"bring_name", "bring_size", "found"}.isdisjoint(shown)
+    shown = updates(own, before)
+    assert "import_text" in shown
+    assert {"import_name", "import_size", "found"}.isdisjoint(shown)
 
 
-def test_a_damaged_survey_is_told(own, surveyed):
+def test_a_damaged_survey_is_reported(own, surveyed):
     (surveyed / "survey.json").write_text("{")
-    assert told(own)["found"]["value"] == "⚠ the survey is damaged"
+    assert updates(own)["found"]["value"] == "⚠ the survey is damaged"
 
 
 @pytest.mark.parametrize(
@@ -172,49 +171,51 @@ def test_a_damaged_survey_is_told(own, surveyed):
         ("🐾.zip", [], "images"),
     ],
 )
-def test_a_name_is_proposed_that_no_dataset_has(source, taken, name, tmp_path):
+def test_the_proposed_name_is_one_that_no_dataset_has(source, taken, name, tmp_path):
     assert import_panel.suggested_name(tmp_path / source, taken) == name
 
 
-def test_a_folder_must_be_named_whole(tmp_path):
-    assert import_panel.named_folder(f" {tmp_path} ") == tmp_path
+def test_a_folder_must_be_an_absolute_path(tmp_path):
+    assert import_panel.folder_path(f" {tmp_path} ") == tmp_path
     for wrong in (None, "", "pictures", "/a\0b"):
         with pytest.raises(ConfigError, match="folder must be the whole path of a folder"):
-            import_panel.named_folder(wrong)
+            import_panel.folder_path(wrong)
 
 
-def test_a_slider_gives_whole_numbers():
-    assert import_panel.whole(64.0) == 64
-    assert type(import_panel.whole(64.0)) is int
-    assert import_panel.whole(64.5) == 64.5  # for the importer to refuse
+def test_a_whole_number_from_a_slider_is_an_int():
+    assert import_panel.whole_number(64.0) == 64
+    assert type(import_panel.whole_number(64.0)) is int
+    assert import_panel.whole_number(64.5) == 64.5  # for the importer to refuse
 
 
-def test_a_dataset_is_shown_with_its_facts_and_another_page_each_time(services):
-    facts, classes, images, delete, _, _ = tab.show(services, "colours", 0)
+def test_a_dataset_is_shown_with_facts_and_each_page_has_other_images(services):
+    facts, classes, images, delete, _, _ = tab.show_dataset(services, "colours", 0)
     assert facts.startswith("colours: 150 training and 30 test images of 12 pixels, 3 classes")
     assert classes["value"] == [["blue", 50, 10], ["green", 50, 10], ["red", 50, 10]]
-    assert len(images["value"]) == tab.PAGE
+    assert len(images["value"]) == tab.PAGE_SIZE
     assert delete == gr.update(visible=True)
-    again, other = (tab.show(services, "colours", page)[2]["value"] for page in (0, 1))
-    same, new = ([np.array_equal(a[0], b[0]) for a, b in zip(images["value"], page, strict=True)]
-                 for page in (again, other))  # fmt: skip
+    again, other = (tab.show_dataset(services, "colours", page)[2]["value"] for page in (0, 1))
+    same, new = (
+        [np.array_equal(a[0], b[0]) for a, b in zip(images["value"], page, strict=True)]
+        for page in (again, other)
+    )
     assert all(same)
     assert not any(new)
 
 
 def test_the_built_in_dataset_cannot_be_deleted_from_the_page(services):
-    assert tab.show(services, "shapes10", 0)[3] == gr.update(visible=False)
+    assert tab.show_dataset(services, "shapes10", 0)[3] == gr.update(visible=False)
 
 
-def test_a_dataset_that_is_not_there_is_told(services):
-    facts, classes, images, *_ = tab.show(services, "none", 0)
+def test_a_missing_dataset_is_reported(services):
+    facts, classes, images, *_ = tab.show_dataset(services, "none", 0)
     assert facts.startswith("⚠ dataset must be one of")
     assert classes == images == gr.update(visible=False)
 
 
 def test_the_question_before_a_deletion_counts_the_runs(services):
-    assert "trained on it" not in tab.ask(services, "colours")[1]
+    assert "trained on it" not in tab.deletion_question(services, "colours")[1]
     run = services.paths.runs / "some-run-1"
     run.mkdir(parents=True)
     (run / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
-    assert "1 run was trained on it" in tab.ask(services, "colours")[1]
+    assert "1 run was trained on it" in tab.deletion_question(services, "colours")[1]

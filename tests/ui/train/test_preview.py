@@ -6,7 +6,14 @@ from resnet_demo.config import make_config
 from resnet_demo.training import preview as training
 from resnet_demo.ui.components import enlarge
 from resnet_demo.ui.train.duration_estimate import update_estimate
-from resnet_demo.ui.train.preview import CLOSED, LOADING, STALE, applied, draw, resized
+from resnet_demo.ui.train.preview import (
+    CLOSED,
+    LOADING,
+    STALE,
+    describe_augmentation,
+    describe_size,
+    draw,
+)
 
 OPEN = {**CLOSED, "open": True}
 COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "image_size": 12, "grow_from": 1.0}
@@ -63,7 +70,8 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
         "**As stored**: colours, 12 × 12 pixels. The first 8 in the order of epoch 1, seed 42."
     )
     assert words == (
-        "**As epoch 1 of 2 shows them**: no augmentation and no resizing, both rows are the same."
+        "**After augmentation**, epoch 1 of 2: no augmentation and no resizing, both rows are the "
+        "same."
     )
     for (before, _), (after, _) in zip(stored["value"], shown["value"], strict=True):
         np.testing.assert_array_equal(before, after)
@@ -73,22 +81,21 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
     ("knobs", "augmentation", "size"),
     [
         ({}, "mirrored in every other epoch, moved by up to 2 pixels each way, no cutout",
-         "then enlarged to 32 × 32"),
+         "enlarged to 32 × 32"),
         ({"flip": False, "crop": 1, "cutout": 6, "image_size": 12},
          "not mirrored, moved by up to 1 pixel each way, a square of 6 × 6 blanked out",
          "shown at 12 × 12, as stored"),
         ({**PLAIN, "grow_from": 0.625}, "not mirrored, not moved, no cutout",
-         "then resized to 20 × 20 at first, and by and by to 32 × 32, the size of the last 40% of "
-         "the run"),
-        ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "then shrunk to 9 × 9"),
+         "resized to 20 × 20, growing to 32 × 32 for the last 40% of the run"),
+        ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "shrunk to 9 × 9"),
     ],
 )  # fmt: skip
 def test_what_is_done_is_said_in_words(knobs, augmentation, size, ask):
     config = make_config({"dataset": "colours", "grow_from": 1.0, **knobs})
     told = in_words(ask(**{"image_size": 32, **knobs})[2])
-    assert in_words(applied(config)) == augmentation
-    assert in_words(resized(config, 12)) == size
-    assert told == f"**As epoch 1 of 2 shows them**: {augmentation}; {size}."
+    assert in_words(describe_augmentation(config)) == augmentation
+    assert in_words(describe_size(config, 12)) == size
+    assert told == f"**After augmentation**, epoch 1 of 2: {augmentation}; {size}."
 
 
 def test_synthetic_images_are_called_so(ask):

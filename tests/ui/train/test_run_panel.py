@@ -132,7 +132,7 @@ def test_a_run_that_has_been_silent_for_longer_than_usual_says_so(seen, events):
 
 
 def test_a_suspended_worker_is_told_at_once_and_since_when(seen, events, monkeypatch):
-    monkeypatch.setattr(RunSnapshot, "frozen", True)
+    monkeypatch.setattr(RunSnapshot, "is_suspended", True)
     look = seen("running", events(), message="training")
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
     said = re.escape(run_panel.FROZEN)

@@ -14,8 +14,8 @@ from resnet_demo.tasks.limits import LimitError, Limits, is_zerogpu
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train import duration_estimate, zerogpu_panel
-from resnet_demo.ui.train.duration_estimate import EstimateState, told_cost, update_estimate
-from resnet_demo.ui.train.zerogpu_panel import Turn, begun, sliced
+from resnet_demo.ui.train.duration_estimate import cost_text, update_estimate
+from resnet_demo.ui.train.zerogpu_panel import NextSlice, begin_run, run_slice
 
 KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
 
@@ -59,22 +59,22 @@ def test_the_page_has_slices_on_zero_gpu_alone(at):
 
 
 def test_train_gives_a_visitor_a_name_that_nobody_guesses_and_a_first_turn(visited):
-    shown, name, turn = begun(visited, KNOBS, "")
+    shown, name, turn = begin_run(visited, KNOBS, "")
     assert (len(name), shown["value"]) == (22, turn.run_id)
     visited.slices.stop(turn.run_id, name, visited.caller())
-    assert begun(visited, KNOBS, name)[1] == name
+    assert begin_run(visited, KNOBS, name)[1] == name
 
 
 def test_while_it_waits_the_page_is_to_stay_open_and_a_refusal_is_told_to_the_letter(visited):
-    _, name, turn = begun(visited, KNOBS, "")
-    told = [words for words, _ in sliced(visited, turn, name, 60)]
-    assert told[0] == "Waiting for a GPU. **Keep this page open**: the next slice starts from it."
+    _, name, turn = begin_run(visited, KNOBS, "")
+    told = [words for words, _ in run_slice(visited, turn, name, 60)]
+    assert told[0] == "Waiting for a GPU. **Keep this page open**: it starts the next slice."
     assert told[1].startswith(r"⚠ You have exceeded your quota \<b\>(60s requested")
     assert len(told) == 2
 
 
 def test_a_slice_that_is_over_asks_for_the_next_until_the_run_is(visited):
-    _, name, turn = begun(visited, KNOBS, "")
+    _, name, turn = begin_run(visited, KNOBS, "")
     dues = [True, False]
 
     def go_on(*asked):
@@ -82,33 +82,32 @@ def test_a_slice_that_is_over_asks_for_the_next_until_the_run_is(visited):
         return dues.pop(0)
 
     visited.slices.run_slice = go_on
-    *_, (words, following) = sliced(visited, turn, name, 60)
+    *_, (words, following) = run_slice(visited, turn, name, 60)
     assert (following.run_id, following == turn) == (turn.run_id, False)
-    assert words.endswith("**Keep this page open**: the next slice starts from it.")
-    *_, (words, following) = sliced(visited, following, name, 60)
-    assert not isinstance(following, Turn)
+    assert words.endswith("**Keep this page open**: it starts the next slice.")
+    *_, (words, following) = run_slice(visited, following, name, 60)
+    assert not isinstance(following, NextSlice)
     assert "Keep" not in words
 
 
 def test_another_s_run_is_refused_as_a_mistake(visited):
-    _, _, turn = begun(visited, KNOBS, "")
+    _, _, turn = begin_run(visited, KNOBS, "")
     with pytest.raises(gr.Error, match="only the visitor who started"):
-        list(sliced(visited, turn, "somebody", 60))
+        list(run_slice(visited, turn, "somebody", 60))
 
 
 def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
     told, _, asked = update_estimate(visited, KNOBS, None, 60)
-    assert told.endswith(duration_estimate.UNKNOWN_COST)
+    assert told.startswith(duration_estimate.UNKNOWN_COST)
     assert asked.waits_for == "quiet"
     assert (
         update_estimate(visited, KNOBS, asked, 7)[0]
         == "⚠ seconds must be a number from 20 to 120, got 7"
     )
     cost = Cost(5, 270.0, 4.4, "a-run", 10.0)
-    words, _ = told_cost(cost, EstimateState(KNOBS, 0.0, True, slice_s=60))
-    assert words == (
-        "about **4 min 30 s** of GPU time in **5 slices** of 60 s, as measured in a-run; "
-        "one slice is good for 4.4 epochs"
+    assert cost_text(cost, 60) == (
+        "**≈ 4 min 30 s** of GPU time in **5 slices** of 60 s, 4.4 epochs per slice "
+        "(measured in a-run)"
     )
 
 
@@ -135,8 +134,8 @@ def test_the_real_package_is_loaded_on_zero_gpu_alone():
 def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
     services = Services(at, Access("closed"), Limits(epochs=2, runs=1), refused)
     with pytest.raises(LimitError, match="epochs must be at most 2 here, got 3"):
-        begun(services, {**KNOBS, "epochs": 3}, "")
-    begun(services, {**KNOBS, "epochs": 2}, "")
+        begin_run(services, {**KNOBS, "epochs": 3}, "")
+    begin_run(services, {**KNOBS, "epochs": 2}, "")
     with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
-        begun(services, {**KNOBS, "epochs": 2}, "somebody-else")
+        begin_run(services, {**KNOBS, "epochs": 2}, "somebody-else")
     assert len(services.runs.list()) == 1

@@ -221,7 +221,7 @@ def clicks(page):
 
 OWNERS_ALONE = {
     *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-really"),
-    *("bring-file", "bring-look", "bring-import", "bring-cancel", "bring-clear"),
+    *("import-file", "import-scan", "import-start", "import-cancel", "import-clear"),
     *("evaluate-cancel", "robustness-cancel", "similar-cancel"),
     *(f"{chapter}-{what}" for chapter in CHAPTERS for what in ("start", "stop")),
 }
