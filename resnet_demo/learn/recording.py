@@ -1,6 +1,6 @@
-"""A group of runs that others can look at: what they were told and what they logged, no weights.
+"""Recordings of lessons: the configs and logs of a group's runs, without the weights.
 
-What only the weights could tell, how the network bears an operation, is put down beside them.
+The recordings of a duel also have `surgery.json`, because surgery needs the weights.
 """
 
 import json
@@ -25,39 +25,39 @@ CHART = "surgery.json"
 
 
 def write_recordings(group: Group, folder: Path, datasets: Datasets) -> list[Path]:
-    """Copy each run of a finished group into `folder`, as `learn-…`; where they lie now.
+    """Copy each run of a finished group to `folder/learn-…` and return the new directories.
 
-    A duel's networks are operated on too, on the test images where they are on this machine.
+    For a duel, surgery on each network is recorded too if the test images are on this machine.
 
-    Raises ConfigError for a group with a run that has not finished, and for a name that is taken;
-    then nothing was copied.
+    Raises:
+        ConfigError: a run has not finished, or a directory exists. Nothing is copied then.
     """
     views = {run.id: read_finished(run, "recorded", "group") for run in group.runs}
-    targets = recording_names(group)
-    for name in targets.values():
+    names = recording_names(group)
+    for name in names.values():
         if (folder / name).exists():
             raise ConfigError.rule("folder", f"a folder without {name}", str(folder))
-    made = []
+    recordings = []
     for arm, runs in group.arms.items():
+        membership = Membership(group=f"{PREFIX}{group.kind}", kind=group.kind, arm=arm)
         for run in runs:
-            target = folder / targets[run.id]
-            told = Membership(group=f"{PREFIX}{group.kind}", kind=group.kind, arm=arm)
-            more = surgery_chart_file(run, datasets) if group.kind == "duel" else {}
-            record_run(run, views[run.id], target, told, more)
-            made.append(target)
-    return made
+            target = folder / names[run.id]
+            files = surgery_chart_file(run, datasets) if group.kind == "duel" else {}
+            record_run(run, views[run.id], target, membership, files)
+            recordings.append(target)
+    return recordings
 
 
 def record_run(
-    run: Run, view: RunView, target: Path, told: Membership, more: Mapping[str, bytes]
+    run: Run, view: RunView, target: Path, membership: Membership, files: Mapping[str, bytes]
 ) -> None:
-    """One run, whole or not at all; more: other files, by name."""
+    """Copy one run atomically. files: name -> content of further files."""
     making = target.with_name(f".{target.name}.{os.getpid()}.new")
     making.mkdir(parents=True)
     try:
         copy_finished(run, view, making)
-        write_membership(making, told)
-        for name, content in more.items():
+        write_membership(making, membership)
+        for name, content in files.items():
             write_atomically(making / name, content)
         os.rename(making, target)
     except BaseException:
@@ -67,11 +67,9 @@ def record_run(
 
 
 def surgery_chart_file(run: Run, datasets: Datasets) -> dict[str, bytes]:
-    """A file on how the run's network bears weaker branches and missing blocks.
-
-    None without its weights, or without the images on this machine.
-    """
-    from resnet_demo.inference.classifier import Classifier  # torch, which only this needs
+    """Return the content of surgery.json by name; empty without the weights or the images."""
+    # Imported here: both need torch, and the page that shows recordings starts without it.
+    from resnet_demo.inference.classifier import Classifier
     from resnet_demo.learn.surgery import SurgeryEvaluator
 
     try:
@@ -82,23 +80,23 @@ def surgery_chart_file(run: Run, datasets: Datasets) -> dict[str, bytes]:
 
 
 def read_surgery_chart(run: Run) -> dict[str, Any] | None:
-    """What `operated` put down beside a recording; None where nothing sound is there."""
+    """Read the surgery.json of a recording; None if it is missing or damaged."""
     try:
         chart = read_json(run.path / CHART)
         rows = [*chart["strengths"], *chart["blocks"]]
-        sound = all(is_number(row[1]) and 0 <= row[1] <= 1 for row in rows)
-        return chart if sound and chart["n"] > 0 else None
+        is_valid = all(is_number(row[1]) and 0 <= row[1] <= 1 for row in rows)
+        return chart if is_valid and chart["n"] > 0 else None
     except (DamagedError, TypeError, KeyError, IndexError):
         return None
 
 
 def recording_names(group: Group) -> dict[str, str]:
-    """Run id -> name of its recording: the arm, for a duel's one seed; else all that tells it."""
-    told = {}
+    """Return run id -> name of its recording: arm, kind (except for a duel), seed (if several)."""
+    names = {}
     for arm, runs in group.arms.items():
         slug = re.sub("[^a-z0-9]+", "-", arm.lower()).strip("-")
-        short = slug if group.kind == "duel" else f"{group.kind}-{slug}"
+        stem = slug if group.kind == "duel" else f"{group.kind}-{slug}"
         for run in runs:
             seed = f"-{run.config().seed}" if len(runs) > 1 else ""
-            told[run.id] = f"{PREFIX}{short}{seed}"
-    return told
+            names[run.id] = f"{PREFIX}{stem}{seed}"
+    return names

@@ -133,7 +133,9 @@ class SurgeryEvaluator:
             raise ConfigError(f"{name} has no blocks to operate on: choose a run of another", "run")
         dataset = run.config().dataset
         require_images(dataset, datasets)
-        macs = count_model(model, classifier.preprocessing.image_size).macs
+        # Measuring copies the network, with the hooks of another thread that holds the lock.
+        with classifier.lock:
+            macs = count_model(model, classifier.preprocessing.image_size).macs
         limit = max(BATCH_SIZE, min(MAX_IMAGES, int(MAX_MACS / macs)))
         return cls(classifier, *sample_split(run, datasets, "test", dataset, limit))
 
@@ -151,7 +153,9 @@ class SurgeryEvaluator:
         is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
         if not is_number or not 0 <= strength <= MAX_STRENGTH:
             raise ConfigError.rule("strength", f"a number from 0 to {MAX_STRENGTH:g}", strength)
-        model = apply_surgery(self.classifier.saved.model, strength, dropped)
+        # Under the lock, so that no other thread's hooks are copied. The copy is this thread's own.
+        with self.classifier.lock:
+            model = apply_surgery(self.classifier.saved.model, strength, dropped)
         logits = predict(model, self.classifier.preprocessing.prepare, self.images, BATCH_SIZE)
         correct, n = int((logits.argmax(1) == self.labels).sum()), len(self.labels)
         return SurgeryScore(correct / n, n, wilson_interval(correct, n))

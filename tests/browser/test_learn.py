@@ -50,7 +50,7 @@ def test_a_duel_runs_for_real_and_the_guess_is_scored(page):
     chapter(page, "2 The duel")
     depths = page.locator("#duel-depths")
     depths.get_by_label("20", exact=True).uncheck()
-    expect(cost_line(page)).to_contain_text("choose a depth at least")
+    expect(cost_line(page)).to_contain_text("choose at least one depth")
     depths.get_by_label("8", exact=True).check()
     page.locator("#duel-dataset input").click()
     page.get_by_role("option", name="colours").click()

@@ -5,7 +5,7 @@ import pytest
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
-from resnet_demo.learn.lessons import BASELINE_ARM, BUGS, MOST_SEEDS
+from resnet_demo.learn.lessons import BASELINE_ARM, BUGS, MAX_SEEDS
 
 DATA = {"dataset": "shapes10"}
 
@@ -61,11 +61,11 @@ def test_a_range_test_takes_so_many_steps_up_to_the_largest_rate():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: lessons.duel_arms([], 1, DATA), "choose a depth at least"),
+        (lambda: lessons.duel_arms([], 1, DATA), "choose at least one depth"),
         (lambda: lessons.duel_arms([21], 1, DATA), "depths must be one of 8, 14, .*got 21"),
         (
             lambda: lessons.duel_arms([8], 0, DATA),
-            f"seeds must be a whole number from 1 to {MOST_SEEDS}",
+            f"seeds must be a whole number from 1 to {MAX_SEEDS}",
         ),
         (lambda: lessons.duel_arms([8], 2.5, DATA), "seeds must be a whole number"),
         (lambda: lessons.duel_arms([8], True, DATA), "seeds must be a whole number"),
@@ -74,7 +74,7 @@ def test_a_range_test_takes_so_many_steps_up_to_the_largest_rate():
             "runs must be at most 40 in a group, got 70",
         ),
         (lambda: lessons.gradient_arms(9, 1, DATA), "depth must be one of"),
-        (lambda: lessons.bug_arms([], 1, DATA), "choose a switch at least"),
+        (lambda: lessons.bug_arms([], 1, DATA), "choose at least one switch"),
         (lambda: lessons.bug_arms(["typo"], 1, DATA), "bugs must be one of training mode"),
         (lambda: lessons.bug_arms(["decay"], 1, {"epochs": 0}), "epochs must be"),
     ],

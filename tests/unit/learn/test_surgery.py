@@ -1,3 +1,5 @@
+from threading import Thread
+
 import pytest
 import torch
 from torch import nn
@@ -104,49 +106,72 @@ def test_what_cannot_go_is_refused(name):
 
 
 @pytest.fixture(scope="module")
-def patient(finished, colours):
-    return SurgeryEvaluator.of(Classifier.of(finished), Datasets(colours))
+def evaluator(finished, colours):
+    return SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
 
 
-def test_untouched_it_does_as_an_evaluation_says(patient):
-    model, prepare = patient.classifier.saved.model, patient.classifier.preprocessing.prepare
-    right = int((predict(model, prepare, patient.images).argmax(1) == patient.labels).sum())
-    outcome = patient.score()
+def test_untouched_it_does_as_an_evaluation_says(evaluator):
+    model, prepare = evaluator.classifier.saved.model, evaluator.classifier.preprocessing.prepare
+    right = int((predict(model, prepare, evaluator.images).argmax(1) == evaluator.labels).sum())
+    outcome = evaluator.score()
     assert (outcome.top1, outcome.n) == (right / 30, 30)  # all there are
     assert outcome.interval == wilson_interval(right, 30)
 
 
-def test_an_operation_counts_the_operated_networks_answers(patient):
-    model = patient.classifier.saved.model
-    one = patient.score(0.0, ["stages.0.1"])
-    assert one.top1 == patient.score(0.0).top1  # at strength 0 no branch is left to leave out
-    outcomes = dict(patient.scores_without_each_block())
-    assert list(outcomes) == patient.blocks
+def test_an_operation_counts_the_operated_networks_answers(evaluator):
+    model = evaluator.classifier.saved.model
+    one = evaluator.score(0.0, ["stages.0.1"])
+    assert one.top1 == evaluator.score(0.0).top1  # at strength 0 no branch is left to leave out
+    outcomes = dict(evaluator.scores_without_each_block())
+    assert list(outcomes) == evaluator.blocks
     assert len(outcomes) == 9
-    assert outcomes["stages.0.1"] == patient.score(dropped=["stages.0.1"])
-    assert patient.classifier.saved.model is model
+    assert outcomes["stages.0.1"] == evaluator.score(dropped=["stages.0.1"])
+    assert evaluator.classifier.saved.model is model
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), None, "1", True])
-def test_a_strength_that_cannot_be_is_refused(patient, strength):
+def test_a_strength_that_cannot_be_is_refused(evaluator, strength):
     with pytest.raises(ConfigError, match="strength must be a number from 0 to 2, got"):
-        patient.score(strength)
+        evaluator.score(strength)
 
 
-def test_a_network_without_blocks_is_no_patient(patient, colours):
-    classifier = patient.classifier
+def test_a_network_without_blocks_is_no_patient(evaluator, colours):
+    classifier = evaluator.classifier
     saved = classifier.saved
     bare = type(saved)(**{**vars(saved), "model": build_model("vgg16", 3)})
     with pytest.raises(ConfigError, match="has no blocks to operate on"):
         SurgeryEvaluator.of(Classifier(classifier.run, bare), Datasets(colours))
 
 
-def test_without_the_images_it_says_how_to_get_them(patient, tmp_path):
+def test_without_the_images_it_says_how_to_get_them(evaluator, tmp_path):
     empty = Paths(tmp_path / "runs", tmp_path / "data")
     with pytest.raises(NotFoundError):
-        SurgeryEvaluator.of(patient.classifier, Datasets(empty.data))
+        SurgeryEvaluator.of(evaluator.classifier, Datasets(empty.data))
 
 
-def test_images_are_the_same_every_time(patient, colours):
-    again = SurgeryEvaluator.of(patient.classifier, Datasets(colours))
-    assert torch.equal(again.images, patient.images)
+def test_images_are_the_same_every_time(evaluator, colours):
+    again = SurgeryEvaluator.of(evaluator.classifier, Datasets(colours))
+    assert torch.equal(again.images, evaluator.images)
+
+
+def test_hooks_on_the_shared_network_never_reach_an_operation(evaluator):
+    """Class maps put hooks on the network while they hold its lock."""
+    classifier, calls = evaluator.classifier, []
+    scoring = Thread(target=evaluator.score)
+    with classifier.lock:
+        hook = classifier.saved.model.register_forward_hook(lambda *_: calls.append(1))
+        scoring.start()
+        scoring.join(0.5)  # without the lock, the score of 30 small images is done by now
+        hook.remove()
+    scoring.join()
+    assert calls == []
+
+
+def test_the_network_is_measured_under_its_lock(evaluator, colours):
+    classifier = evaluator.classifier
+    loading = Thread(target=SurgeryEvaluator.of, args=(classifier, Datasets(colours)))
+    with classifier.lock:
+        loading.start()
+        loading.join(0.5)
+        assert loading.is_alive()
+    loading.join()
