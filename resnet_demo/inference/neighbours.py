@@ -41,7 +41,7 @@ class ImageIndex:
     weights: str
 
 
-def build_index(
+def index_training_images(
     classifier: "Classifier",
     datasets: Datasets,
     on_batch: OnBatch = lambda done, total: None,

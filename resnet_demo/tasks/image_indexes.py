@@ -68,7 +68,7 @@ class ImageIndexes:
         """Return the run's index; build it in this process, or wait for the one who does.
 
         run: may be of another root than the launcher's. on_batch(done, total): called meanwhile.
-        Raises as `start` and `neighbours.build_index`; StoppedError.
+        Raises as `start` and `neighbours.index_training_images`; StoppedError.
         """
         folder, request = self._request(run)
         remove_task(folder, is_unusable)
@@ -115,7 +115,7 @@ def build_index(
         enter_state(folder, "running", "")
         run = find_run()
         require_images(run.config().dataset, datasets)
-        index = neighbours.build_index(Classifier.load(run), datasets, report)
+        index = neighbours.index_training_images(Classifier.load(run), datasets, report)
         if not index.weights.startswith(weights):
             raise DemoError("the run has better weights by now: start again")
         write_index(folder, index)

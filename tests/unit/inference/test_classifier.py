@@ -17,7 +17,7 @@ from resnet_demo.inference.class_maps import map_classes
 from resnet_demo.inference.classification import classify
 from resnet_demo.inference.classifier import SINGLE_THREAD_SIZE, Classifier
 from resnet_demo.inference.classifier_cache import ClassifierCache
-from resnet_demo.inference.neighbours import build_index, embed_images
+from resnet_demo.inference.neighbours import embed_images, index_training_images
 from resnet_demo.runs.store import Run
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def datasets(colours):
 
 @pytest.fixture(scope="module")
 def index(finished, datasets):
-    return build_index(Classifier.load(finished), datasets)
+    return index_training_images(Classifier.load(finished), datasets)
 
 
 def test_each_way_to_fit_has_the_answer_that_it_alone_would_have(classifier):
@@ -112,7 +112,9 @@ def test_an_index_of_other_weights_is_refused(classifier, index):
 def test_an_index_is_told_of_after_each_batch_and_can_be_stopped(finished, datasets, monkeypatch):
     monkeypatch.setattr("resnet_demo.inference.neighbours.evaluation_batch_size", lambda _: 50)
     told = []
-    index = build_index(Classifier.load(finished), datasets, lambda *done: told.append(done))
+    index = index_training_images(
+        Classifier.load(finished), datasets, lambda *done: told.append(done)
+    )
     assert told == [(50, 135), (100, 135), (135, 135)]
     assert len(index.features) == 135
 
@@ -120,12 +122,12 @@ def test_an_index_is_told_of_after_each_batch_and_can_be_stopped(finished, datas
         raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        build_index(Classifier.load(finished), datasets, stop)
+        index_training_images(Classifier.load(finished), datasets, stop)
 
 
 def test_an_index_needs_the_images(finished, tmp_path):
     with pytest.raises(NotFoundError, match="got 'colours'"):
-        build_index(Classifier.load(finished), Datasets(tmp_path))
+        index_training_images(Classifier.load(finished), Datasets(tmp_path))
 
 
 def test_threads_that_ask_at_once_do_not_see_each_other_s_work(classifier):

@@ -179,7 +179,7 @@ def test_a_command_makes_it_in_its_own_process_and_the_page_finds_it(
     assert (status.state, status.done, status.unit) == ("finished", 135, "images")
     assert torch.equal(read_index(folder).features, made.features)
     monkeypatch.setattr(
-        "resnet_demo.inference.neighbours.build_index", None
+        "resnet_demo.inference.neighbours.index_training_images", None
     )  # it is not made twice
     assert torch.equal(indexing.get_or_build(copied, ignored).features, made.features)
 
