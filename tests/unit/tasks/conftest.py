@@ -91,3 +91,18 @@ def device(launcher):
         with suppress(DemoError):
             launcher.stop_task(run.path)
     os.close(lock)
+
+
+@pytest.fixture
+def queued(launcher, tiny):
+    """Return a function that makes a queued run; this process acts as its worker."""
+    locks = []
+
+    def make(**knobs):
+        run, lock = launcher.make(tiny(**knobs))
+        locks.append(lock)
+        return run
+
+    yield make
+    for lock in locks:
+        os.close(lock)

@@ -1,4 +1,4 @@
-"""Workers killed again and again: what comes out in the end is what nobody disturbed."""
+"""Runs whose worker is killed again and again equal uninterrupted ones."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import torch
 from resnet_demo.events import Epoch, Step, from_line
 from resnet_demo.models.device import pick_precision
 from resnet_demo.tasks.status import read_status
-from tests.unit.tasks.test_worker import assert_same_as
+from tests.unit.tasks.test_worker import assert_same_run
 
 MODELS = {"resnet20": {}, "plain20": {"optimizer": "adamw", "peak_lr": 0.001}, "resnet9": {}}
 EPOCHS, STEPS = 40, 9  # as `tiny` has it: STEPS an epoch
@@ -22,50 +22,50 @@ HAS_BF16 = pick_precision("auto", torch.device("cpu")) == "bf16"
 
 
 def at_random_step(run, after, rng):
-    """Some steps further on."""
+    """Return a condition: some steps after `after`."""
     target = after + rng.randint(1, STEPS)
     return lambda: sum(isinstance(event, Step) for event in run.log()) >= target
 
 
 def in_validation(run, after, rng):
-    """The last step of an epoch is told, and the epoch is not."""
-    return watching(lambda: isinstance(e := last_told(run), Step) and e.step % STEPS == 0)
+    """Return a condition: the last step of an epoch is logged, and the epoch is not."""
+    return polling(lambda: isinstance(e := last_logged(run), Step) and e.step % STEPS == 0)
 
 
 def at_the_edge_of_an_epoch(run, after, rng):
-    """The epoch is told, and is about to be saved."""
-    known = last_told(run)
-    return watching(lambda: isinstance(e := last_told(run), Epoch) and e != known)
+    """Return a condition: an epoch is logged, and about to be saved."""
+    known = last_logged(run)
+    return polling(lambda: isinstance(e := last_logged(run), Epoch) and e != known)
 
 
 def in_a_save(run, after, rng):
-    """The new checkpoint is being written beside the old one; not one that a kill left behind."""
+    """Return a condition: a new checkpoint is being written; not one that a kill left behind."""
     left = written_at(run)
-    return watching(lambda: written_at(run) not in (None, left))
+    return polling(lambda: written_at(run) not in (None, left))
 
 
 def written_at(run):
-    """When the new checkpoint was last written to, nanoseconds; None while there is none."""
+    """Return when the new checkpoint was last written to, in nanoseconds; None without one."""
     with suppress(FileNotFoundError):
         return (run.path / ".last.pt.new").stat().st_mtime_ns
     return None
 
 
-def watching(question):
-    """Asks without a pause, for some hundredths of a second: such a moment lasts milliseconds."""
+def polling(condition):
+    """Return a function that polls for 50 ms without a pause: the condition lasts milliseconds."""
 
-    def ask():
+    def poll():
         end = time.monotonic() + 0.05
         while time.monotonic() < end:
-            if question():
+            if condition():
                 return True
         return False
 
-    return ask
+    return poll
 
 
-def last_told(run):
-    """The last event of the log, of which only the end is read; None where there is none yet."""
+def last_logged(run):
+    """Return the last event of the log, reading only its end; None without one."""
     path = run.path / "events.jsonl"
     if not path.exists():
         return None
@@ -80,7 +80,7 @@ MOMENTS = (at_random_step, in_validation, at_the_edge_of_an_epoch, in_a_save)
 @pytest.mark.soak
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_killed_seven_times_at_random_equals_one_that_nobody_disturbed(
+def test_a_run_killed_seven_times_equals_an_uninterrupted_one(
     model, precision, launchers, tmp_path, tiny, owner, ended, until
 ):
     if precision == "bf16" and not HAS_BF16:
@@ -95,18 +95,18 @@ def test_a_run_killed_seven_times_at_random_equals_one_that_nobody_disturbed(
     for _ in range(4 * KILLS):
         if kills == KILLS:
             break
-        until(lambda before=before: run.log().size() > before)  # it has a worker that goes on
+        until(lambda before=before: run.log().size() > before)  # the new worker is training
         done = sum(isinstance(event, Step) for event in run.log())
         is_time = rng.choice(MOMENTS)(run, done, rng)
         until(lambda is_time=is_time: is_time() or not read_status(run.path).is_live)
         if not read_status(run.path).is_live:
-            break  # it came to its end before that moment
+            break  # it ended before that moment
         pid = read_status(run.path).pid
         os.kill(pid, signal.SIGKILL)
         kills += 1
         assert ended(run.path).state == "failed"
         before = run.log().size()
         launcher.resume(run.id, owner)
-    assert kills == KILLS, "the run was over too soon: the test proved little"
+    assert kills == KILLS, "the run ended too early: the test proves little"
     assert ended(run.path).state == "finished"
-    assert_same_as(run, whole)
+    assert_same_run(run, whole)

@@ -1,3 +1,5 @@
+"""Threads and memory of processes that compute."""
+
 import ctypes
 import os
 import subprocess
@@ -16,40 +18,40 @@ from tests.tiny import finished_run
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets the variables to these and no others, and tells what they are afterwards."""
+    """Return a function that sets the environment, limits spinning and returns the result."""
 
-    def after(**told):
-        monkeypatch.setattr(os, "environ", dict(told))
+    def after(**variables):
+        monkeypatch.setattr(os, "environ", dict(variables))
         limit_spinning()
         return os.environ
 
     return after
 
 
-def test_threads_look_out_for_their_siblings_for_a_moment_and_then_sleep(environment):
+def test_threads_spin_briefly_and_then_sleep(environment):
     assert environment() == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPIN_COUNT}
 
 
-def test_what_a_person_says_of_threads_stands(environment):
-    for told in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}):
-        assert environment(**told) == told
+def test_a_policy_that_is_set_is_not_changed(environment):
+    for variables in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}):
+        assert environment(**variables) == variables
     assert environment(GOMP_SPINCOUNT="7")["GOMP_SPINCOUNT"] == "7"
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
-def test_memory_that_was_given_back_is_used_again_as_it_is():
-    """20 times 64 MB, one after the other: pages blanked by the system, with and without."""
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc only")
+def test_freed_memory_is_reused_without_being_zeroed():
+    """Compare megabytes that the kernel zeroes for 20 times 64 MB, with the setup and without."""
     program = (
         "import resource; from resnet_demo.tasks.process_setup import configure_process; {}\n"
         "for _ in range(20): b'1' * (64 * 2**20)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() >> 20)"
     )
-    blanked = [
+    zeroed = [
         int(subprocess.check_output([sys.executable, "-c", program.format(first)], text=True))
         for first in ("configure_process()", "pass")
     ]
-    assert blanked[0] < 500
-    assert blanked[1] > 1280
+    assert zeroed[0] < 500
+    assert zeroed[1] > 1280
 
 
 def benchmark(folder, data):
@@ -58,7 +60,7 @@ def benchmark(folder, data):
 
 
 def task(do):
-    """A task that ends when its threads have been told: its folder holds nothing to work on."""
+    """Return work that ends after its set-up: the folder of the task holds nothing else."""
 
     def begin(folder, data):
         (folder / "task.json").write_text("{}")
@@ -78,7 +80,7 @@ def task(do):
     ],
     ids=["a run", "an evaluation", "a measurement", "a benchmark"],
 )
-def test_threads_of_whatever_computes_wait_briefly(work, tmp_path, colours, monkeypatch):
+def test_every_process_that_computes_limits_spinning(work, tmp_path, colours, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)

@@ -29,7 +29,7 @@ LONG, ENDLESS = {"epochs": 6}, {"epochs": 1000}
 
 @pytest.fixture(scope="module")
 def uninterrupted(launchers, tmp_path_factory, tiny, owner, ended):
-    """A run of six epochs that nobody disturbed."""
+    """Return a run of six epochs without a stop or a kill."""
     launcher = launchers(tmp_path_factory.mktemp("uninterrupted"))
     run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
     assert ended(run.path).state == "finished", (run.path / "worker.log").read_text()
@@ -37,14 +37,14 @@ def uninterrupted(launchers, tmp_path_factory, tiny, owner, ended):
 
 
 def curve(run):
-    """What happened step by step and epoch by epoch, without the clock."""
+    """Return the steps and epochs of a run, without times."""
     view = Snapshots().get(run).view
     steps = [(s.step, s.epoch, s.loss, s.top1, s.lr) for s in view.steps]
     return steps, [replace(epoch, time=0, seconds=0, images_per_s=0) for epoch in view.epochs]
 
 
-def assert_same_as(run, whole):
-    """Both ended with the same weights, last and best, after the same steps."""
+def assert_same_run(run, whole):
+    """Check that two runs have the same curve, checkpoint and kept weights."""
     one, other = (torch.load(r.path / "last.pt", weights_only=True) for r in (run, whole))
     assert one["step"] == other["step"] > 0
     torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
@@ -98,9 +98,9 @@ def test_the_end_of_a_run_names_its_best_epoch(uninterrupted):
     assert read_status(uninterrupted.path).pid is None
 
 
-def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner, until):
+def test_a_finished_run_cannot_be_resumed(uninterrupted, launchers, owner, until):
     launcher = launchers(uninterrupted.path.parents[1])
-    until(lambda: not has_worker(uninterrupted.path))  # which tells the end before it goes
+    until(lambda: not has_worker(uninterrupted.path))  # it sets the status before it exits
     before = uninterrupted.log().read()
     with pytest.raises(ConfigError, match="is finished: it cannot become queued"):
         launcher.resume(uninterrupted.id, owner)
@@ -109,11 +109,11 @@ def test_a_finished_run_cannot_go_on(uninterrupted, launchers, owner, until):
     assert uninterrupted.log().read() == before
 
 
-def test_a_run_that_was_killed_then_stopped_equals_one_that_nobody_disturbed(
+def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     uninterrupted, launcher, tiny, owner, ended, at_step, until
 ):
     run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
-    at_step(run, 12)  # in the second epoch; saved was the end of the first
+    at_step(run, 12)  # in the second epoch; the checkpoint is of the end of the first
     os.kill(read_status(run.path).pid, signal.SIGKILL)
     assert ended(run.path).state == "failed"
     until(lambda: "killed by signal 9" in read_status(run.path).message)
@@ -122,10 +122,10 @@ def test_a_run_that_was_killed_then_stopped_equals_one_that_nobody_disturbed(
 
     assert launcher.resume(run.id, owner) == run.id
     at_step(run, 24)
-    asked = time.monotonic()
+    stopped_at = time.monotonic()
     assert "stops after this step" in launcher.stop(run.id, owner)
     assert ended(run.path).state == "stopped"
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - stopped_at < 5
     *_, last = run.log()
     assert isinstance(last, Stopped)
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last.step < 54
@@ -135,14 +135,14 @@ def test_a_run_that_was_killed_then_stopped_equals_one_that_nobody_disturbed(
     resumed = [event.step for event in run.log() if isinstance(event, Resumed)]
     assert resumed == [saved, last.step]
     logged = [event.step for event in run.log() if isinstance(event, Step)]
-    assert len(logged) > 54  # some were done twice: the older ones do not count
-    assert_same_as(run, uninterrupted)
+    assert len(logged) > 54  # some were repeated; of those only the newer ones count
+    assert_same_run(run, uninterrupted)
 
 
-def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them(
+def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(
     launcher, tiny, owner, ended, at_step, until
 ):
-    started, over, busy = [], threading.Event(), set()
+    started, over, busy_counts = [], threading.Event(), set()
     threads = [
         threading.Thread(target=lambda: started.append(launcher.start(tiny(**ENDLESS), owner)))
         for _ in range(3)
@@ -158,31 +158,31 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
 
     def watch():
         while not over.is_set():
-            now = [read_status(run.path).state for run in (first, second)]
-            busy.add(sum(state in ("preparing", "running") for state in now))
+            states = [read_status(run.path).state for run in (first, second)]
+            busy_counts.add(sum(state in ("preparing", "running") for state in states))
             time.sleep(0.005)
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     at_step(first, 3)
     until(lambda: "place 2" in (third.path / "worker.log").read_text())
     assert [snapshot_dict(run)["place"] for run in (first, second, third)] == [None, 1, 2]
     states = [reconcile_status(run.path).state for run in (first, second, third)]
     assert states == ["running", "queued", "queued"]
 
-    # a worker that waits has not loaded torch; one that trains has
+    # a waiting worker has not loaded torch; a training one has
     loaded = [Path(f"/proc/{read_status(r.path).pid}/maps").read_text() for r in (first, second)]
     assert ["libtorch" in maps for maps in loaded] == [True, False]
 
-    # the app ends and is started again: a launcher that has never heard of the three
-    anew = Launcher(launcher.paths)
-    del launcher
-    launcher = anew
+    # the app is restarted: its new launcher did not start the three runs
+    launcher = Launcher(launcher.paths)
     assert {run.id: snapshot_dict(run)["state"] for run in launcher.runs.list()} == {
-        **{first.id: "running", second.id: "queued", third.id: "queued"}
+        first.id: "running",
+        second.id: "queued",
+        third.id: "queued",
     }
 
-    # what lives is not deleted; a waiting run is taken out of the queue, and can be then
+    # a live run is not deleted; a waiting one can be once it is removed from the queue
     for run, state in ((first, "running"), (third, "queued")):
         with pytest.raises(ConfigError, match=f"run {run.id} is {state}: stop it before you del"):
             launcher.delete(run.id, owner)
@@ -193,60 +193,32 @@ def test_of_three_runs_started_at_once_one_trains_and_nobody_loses_sight_of_them
     assert not third.path.exists()
     assert (launcher.paths.runs / ".trash" / third.id / "config.json").exists()
 
-    # a run that trains stops at once and keeps its checkpoint, and the next in line starts
-    asked = time.monotonic()
+    # a training run stops at once and keeps its checkpoint, and the next in line starts
+    stopped_at = time.monotonic()
     launcher.stop(first.id, owner)
     assert ended(first.path).state == "stopped"
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - stopped_at < 5
     assert (first.path / "last.pt").exists()
     until(lambda: read_status(second.path).state == "preparing")
     launcher.stop(second.id, owner)  # before its first step
     assert ended(second.path).state == "stopped"
     assert [type(event) for event in second.log()] == [Started, Stopped]
     over.set()
-    watching.join()
-    assert max(busy) == 1
+    watcher.join()
+    assert max(busy_counts) == 1
 
 
-@pytest.fixture
-def queued(launcher, tiny):
-    """Makes a queued run whose worker this process is."""
-    locks = []
-
-    def make(**knobs):
-        run, lock = launcher.make(tiny(**knobs))
-        locks.append(lock)
-        return run
-
-    yield make
-    for lock in locks:
-        os.close(lock)
-
-
-def test_a_loss_that_is_no_number_ends_the_run_and_names_the_knob(launcher, queued):
-    run, told = queued(batch_norm=False, peak_lr=10.0, schedule="constant", momentum=0.99), []
-    last = train(run, launcher.paths, told.append)
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_learning_rate(launcher, queued):
+    run = queued(batch_norm=False, peak_lr=10.0, schedule="constant", momentum=0.99)
+    events = []
+    last = train(run, launcher.paths, events.append)
     assert isinstance(last, Failed)
-    assert (told[-1], list(run.log())[-1]) == (last, last)
+    assert (events[-1], list(run.log())[-1]) == (last, last)
     assert "try a lower peak_lr than 10" in last.message
     assert (read_status(run.path).state, read_status(run.path).message) == ("failed", last.message)
-    assert last.step == told[-2].step > 0
+    assert last.step == events[-2].step > 0
     for line in run.log().path.read_text().splitlines():
-        json.loads(line, parse_constant=pytest.fail)  # NaN and infinity are no JSON
-
-
-def test_a_failure_that_nobody_foresaw_is_told_and_raised(launcher, queued, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("no such kernel\nand a long explanation")
-        yield
-
-    monkeypatch.setattr("resnet_demo.training.fit.fit", broken)
-    run = queued()
-    with pytest.raises(RuntimeError):
-        train(run, launcher.paths)
-    assert read_status(run.path).state == "failed"
-    assert read_status(run.path).message == "RuntimeError: no such kernel"
-    assert [type(event) for event in run.log()] == [Failed]
+        json.loads(line, parse_constant=pytest.fail)  # JSON has no NaN or infinity
 
 
 def test_a_stop_while_torch_is_loaded_ends_the_run_before_its_first_step(launcher, queued):
@@ -262,7 +234,7 @@ def test_a_stop_while_torch_is_loaded_ends_the_run_before_its_first_step(launche
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == 0
 
 
-def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
+def test_a_stop_during_the_last_step_ends_the_run_as_stopped(launcher, queued):
     run = queued()
 
     def stop(event):
@@ -270,7 +242,7 @@ def test_a_stop_that_comes_with_the_last_step_counts(launcher, queued):
             request_stop(run.path)
 
     train(run, launcher.paths, stop)
-    assert read_status(run.path).state == "stopped"  # never finished: the person asked
+    assert read_status(run.path).state == "stopped"  # not finished, because a stop was requested
 
 
 @pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "peak_lr": 10.0}])
@@ -279,16 +251,30 @@ def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
     os.close(try_lock(launcher.paths.runs / ".device.lock"))
 
 
+def test_the_device_is_free_after_an_unforeseen_error(launcher, queued, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such kernel\nand a long explanation")
+        yield
+
+    monkeypatch.setattr("resnet_demo.training.fit.fit", broken)
+    run = queued()
+    with pytest.raises(RuntimeError):
+        train(run, launcher.paths)
+    assert read_status(run.path).message == "RuntimeError: no such kernel"
+    assert [type(event) for event in run.log()] == [Failed]
+    os.close(try_lock(launcher.paths.runs / ".device.lock"))
+
+
 def test_a_copy_of_the_device_lock_does_not_keep_the_device(launcher, queued, monkeypatch):
-    """A process that is forked during a run inherits a copy of the open descriptor."""
-    copies, wait_for_turn = [], worker.wait_for_turn
+    """Copy the descriptor, as a process does that is forked during a run."""
+    copies, wait_for_device = [], worker.wait_for_device
 
     def wait_and_copy(*args):
-        lock = wait_for_turn(*args)
+        lock = wait_for_device(*args)
         copies.append(os.dup(lock))
         return lock
 
-    monkeypatch.setattr(worker, "wait_for_turn", wait_and_copy)
+    monkeypatch.setattr(worker, "wait_for_device", wait_and_copy)
     train(queued(), launcher.paths)
     lock = try_lock(launcher.paths.runs / ".device.lock")
     assert lock is not None
@@ -296,7 +282,7 @@ def test_a_copy_of_the_device_lock_does_not_keep_the_device(launcher, queued, mo
         os.close(descriptor)
 
 
-def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queued):
+def test_a_torn_line_in_the_log_is_removed_before_the_run_trains(launcher, queued):
     run = queued()
     run.log().path.write_bytes(b'{"event": "step", "st')
     train(run, launcher.paths)
@@ -305,7 +291,7 @@ def test_a_torn_line_in_the_log_is_mended_before_the_run_goes_on(launcher, queue
     assert run.log().path.read_text().count("\n") == len(events)
 
 
-def test_a_run_taken_out_of_the_queue_after_a_kill_counts_no_time_in_between(launcher, queued):
+def test_a_run_removed_from_the_queue_after_a_kill_counts_no_time_in_between(launcher, queued):
     run = queued()
     at = {"step": 1, "epoch": 1}
     opening = dict.fromkeys(("device", "precision", "version"), "")

@@ -27,7 +27,7 @@ from resnet_demo.tasks.status import (
     reconcile_status,
 )
 from tests.standin import ZeroGPU
-from tests.unit.tasks.test_worker import assert_same_as
+from tests.unit.tasks.test_worker import assert_same_run
 
 EPOCHS, STEPS = 4, 9  # as `tiny` has it: STEPS an epoch
 VISITOR, OTHER = "one-who-visits", "another"
@@ -122,7 +122,7 @@ def test_a_run_over_five_killed_slices_equals_one_that_nobody_disturbed(
         "finished",
         "finished",
     )
-    assert_same_as(run, undisturbed)
+    assert_same_run(run, undisturbed)
     assert [used.killed for used in recorded_slices(run)] == [True] * 5 + [False]
 
 
