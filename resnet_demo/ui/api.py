@@ -125,7 +125,7 @@ async def classified(
     if inside:
         told["inside"] = await services.run_in_turn(stages, services, run_id, rgb, fit)
     if similar:
-        what = "the look at the training images"
+        what = "indexing the training images"
         folder = await finished(what, services.image_indexes.start, run_id, services.caller())
         told["similar"] = await services.run_in_turn(alike, services, run_id, rgb, fit, folder)
     return told

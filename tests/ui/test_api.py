@@ -391,7 +391,7 @@ def test_one_run_trains_and_the_next_waits_in_the_queue(ask, until, refused, tra
     assert refused("evaluate", waiting, "test") == (
         f"{waiting} has no weights yet: its first epoch is not done"
     )
-    assert ask("stop", waiting) == f"{waiting} leaves the queue"
+    assert ask("stop", waiting) == f"{waiting} is removed from the queue"
     stopped = until(waiting, lambda seen: seen["state"] == "stopped")
     assert stopped["progress"]["step"] == 0
     assert ask("run", training)["state"] == "running"

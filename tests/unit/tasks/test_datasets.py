@@ -1,4 +1,4 @@
-"""Downloads, looks into images, imports and deletions, by real workers where one is at work."""
+"""Downloads, scans, imports and deletions, most of them by real workers."""
 
 import io
 import json
@@ -20,12 +20,12 @@ from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import read_status
 from tests.loopback import cifar_zip, serve, serve_slowly
 
-NOWHERE = "http://127.0.0.1:9"  # where nobody listens
+NOWHERE = "http://127.0.0.1:9"  # a port where no server listens
 
 
 @pytest.fixture
 def tasks(tmp_path, launchers, monkeypatch):
-    """Over an empty folder of data, on a machine without a network."""
+    """Yield data tasks over an empty data folder, without a network; stop what is left."""
     monkeypatch.setenv("HTTPS_PROXY", NOWHERE)
     launcher = launchers(tmp_path)
     yield DataTasks(Launcher(replace(launcher.paths, data=tmp_path / "data")))
@@ -38,7 +38,7 @@ def tasks(tmp_path, launchers, monkeypatch):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A zip of two classes, ten pictures each."""
+    """Return a zip of two classes with ten images each."""
     path = tmp_path / "my pets 🐾.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(20):
@@ -50,15 +50,15 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def with_copy(tasks):
-    """The same tasks, with a copy of CIFAR-10 named in the environment."""
+    """Return a function: the same tasks with a CIFAR-10 copy from the environment."""
 
-    def named(copy):
+    def make(copy):
         return DataTasks(Launcher(replace(tasks.launcher.paths, cifar10_copy=copy)))
 
-    return named
+    return make
 
 
-def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, loopback, owner, ended):
+def test_a_worker_downloads_cifar10(with_copy, loopback, owner, ended):
     data = cifar_zip()
     loopback.offer(data)
     tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
@@ -73,45 +73,43 @@ def test_cifar10_is_fetched_by_a_worker_and_can_then_be_chosen(with_copy, loopba
         tasks.get("cifar10", owner)
 
 
-def test_a_download_tells_its_bytes_and_ends_when_it_is_cancelled(
-    with_copy, loopback, owner, until
-):
+def test_a_download_reports_bytes_and_stops_when_cancelled(with_copy, loopback, owner, until):
     data = cifar_zip(20)
     loopback.offer(data, serve_slowly(data, 0.02, 2000))
     tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     tasks.get("cifar10", owner)
     status = until(lambda: (s := tasks.status("get")).state == "running" and s.done and s)
     assert (status.unit, status.total) == ("bytes", len(data))
-    with pytest.raises(ConfigError, match="a download is going on already"):
+    with pytest.raises(ConfigError, match="a download is running already"):
         tasks.get("cifar10", owner)
-    asked = time.monotonic()
+    cancelled_at = time.monotonic()
     tasks.cancel("get", owner)
     status = until(lambda: not (s := tasks.status("get")).is_live and s)
     assert status.state == "stopped"
-    assert time.monotonic() - asked < 5
-    assert list(tasks.datasets.root.glob(".downloads/*.part"))  # the next one goes on from there
+    assert time.monotonic() - cancelled_at < 5
+    assert list(tasks.datasets.root.glob(".downloads/*.part"))  # the next download continues it
 
 
-def test_after_a_failure_the_next_attempt_starts_anew(with_copy, loopback, owner, ended):
+def test_a_download_can_be_retried_after_a_failure(with_copy, loopback, owner, ended):
     data = cifar_zip()
     loopback.offer(data, serve(data[::-1]), serve(data))
     tasks = with_copy(f"{loopback.url()}#sha256={sha256(data).hexdigest()}")
     status = ended(tasks.get("cifar10", owner))
     assert status.state == "failed"
-    for words in ("other bytes", "data import cifar10", "RESNET_DEMO_CIFAR10", "shapes10"):
-        assert words in status.message
+    for part in ("other bytes", "data import cifar10", "RESNET_DEMO_CIFAR10", "shapes10"):
+        assert part in status.message
     assert ended(tasks.get("cifar10", owner)).state == "finished"
 
 
-def test_only_cifar10_is_fetched(tasks, owner):
-    with pytest.raises(ConfigError, match="name must be cifar10, the only one that is fetched"):
+def test_only_cifar10_can_be_downloaded(tasks, owner):
+    with pytest.raises(ConfigError, match="name must be cifar10, the only dataset to download"):
         tasks.get("imagenet", owner)
 
 
-def test_images_are_looked_into_and_then_imported(tasks, pictures, owner, ended):
+def test_images_are_scanned_and_then_imported(tasks, pictures, owner, ended):
     assert tasks.status("survey") is None
     folder = tasks.survey(pictures, owner, keep=True)
-    pictures.unlink()  # an upload does not stay where it was
+    pictures.unlink()  # as the server removes an upload
     assert ended(folder).state == "finished"
     assert read_survey(folder).classes == (("cat", 8, 2), ("dog", 8, 2))
     status = ended(tasks.import_surveyed("pets", 32, owner))
@@ -120,10 +118,10 @@ def test_images_are_looked_into_and_then_imported(tasks, pictures, owner, ended)
         "16 training and 4 test images in pets",
     )
     assert tasks.datasets.get("pets").classes == ("cat", "dog")
-    assert tasks.status("survey") is None  # the upload is gone with it
+    assert tasks.status("survey") is None  # removed with its upload
 
 
-def test_a_folder_is_looked_into_where_it_is_and_stays(tasks, tmp_path, pictures, owner, ended):
+def test_a_folder_is_imported_in_place_and_kept(tasks, tmp_path, pictures, owner, ended):
     own = tmp_path / "own"
     with zipfile.ZipFile(pictures) as archive:
         archive.extractall(own)
@@ -132,7 +130,7 @@ def test_a_folder_is_looked_into_where_it_is_and_stays(tasks, tmp_path, pictures
     assert len(list(own.rglob("*.png"))) == 20
 
 
-def test_what_is_no_dataset_fails_with_the_sentence_of_the_command_line(
+def test_a_file_that_is_no_dataset_fails_with_the_message_of_the_command_line(
     tasks, tmp_path, owner, ended
 ):
     Image.new("RGB", (8, 8)).save(tmp_path / "alone.png")
@@ -141,7 +139,7 @@ def test_what_is_no_dataset_fails_with_the_sentence_of_the_command_line(
     assert status.message == "'alone.png' is not a folder, a zip or a tar of images"
 
 
-def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
+def test_an_upload_that_cannot_be_imported_is_removed(
     tasks, tmp_path, pictures, owner, ended, until
 ):
     (tmp_path / "upload.zip").write_bytes(b"no zip")
@@ -161,7 +159,7 @@ def test_an_upload_that_cannot_be_imported_does_not_stay_on_the_disk(
         ("here", 32, "there is already a dataset named 'here'"),
     ],
 )
-def test_a_wrong_name_or_size_is_told_before_anything_starts(tasks, pictures, name, size, words):
+def test_a_wrong_name_or_size_is_refused_before_a_task_exists(tasks, pictures, name, size, words):
     here = tasks.datasets.root / "here"
     here.mkdir(parents=True)
     (here / "dataset.json").write_text("{}")
@@ -170,26 +168,26 @@ def test_a_wrong_name_or_size_is_told_before_anything_starts(tasks, pictures, na
     assert not tasks.folder("import").exists()
 
 
-def test_an_import_needs_a_look_before(tasks, owner):
-    with pytest.raises(ConfigError, match="look into them first"):
+def test_an_import_needs_a_scan_first(tasks, owner):
+    with pytest.raises(ConfigError, match="scan them first"):
         tasks.import_surveyed("pets", 32, owner)
 
 
-def test_what_is_not_there_cannot_be_looked_into(tasks, tmp_path, owner):
+def test_a_missing_source_is_refused(tasks, tmp_path, owner):
     with pytest.raises(NotFoundError, match="there is no file or folder"):
         tasks.survey(tmp_path / "nothing", owner)
 
 
-def test_an_upload_that_cannot_be_kept_leaves_no_task(tasks, pictures, owner, monkeypatch):
+def test_an_upload_that_cannot_be_stored_leaves_no_task(tasks, pictures, owner, monkeypatch):
     monkeypatch.setattr(os, "link", refuse := lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     monkeypatch.setattr("shutil.copyfile", refuse)
-    with pytest.raises(DemoError, match="the upload could not be kept: full"):
+    with pytest.raises(DemoError, match="the upload could not be stored: full"):
         tasks.survey(pictures, owner, keep=True)
     assert tasks.status("survey") is None
     assert not tasks.folder("survey").exists()
 
 
-def test_a_second_look_takes_the_place_of_the_first(tasks, pictures, tmp_path, owner, ended):
+def test_a_second_scan_replaces_the_first(tasks, pictures, tmp_path, owner, ended):
     ended(tasks.survey(pictures, owner, keep=True))
     (tmp_path / "empty").mkdir()
     assert ended(tasks.survey(tmp_path / "empty", owner)).state == "failed"
@@ -201,18 +199,18 @@ def test_a_second_look_takes_the_place_of_the_first(tasks, pictures, tmp_path, o
 
 def test_a_dataset_of_a_live_run_is_not_deleted(launcher, device, tiny, owner, until):
     tasks = DataTasks(launcher)
-    run_id = launcher.start(tiny(), owner)  # it waits: the device is taken
+    run_id = launcher.start(tiny(), owner)  # queued, since the device is busy
     assert [run.id for run in tasks.runs_using("colours")] == [run_id]
     with pytest.raises(ConfigError, match=f"colours is used by {run_id}: stop that run first"):
         tasks.delete("colours", owner)
     assert tasks.datasets.get("colours").train == 150
 
 
-def test_a_dataset_is_deleted_whole(tasks, pictures, owner, ended):
+def test_a_dataset_is_deleted_completely(tasks, pictures, owner, ended):
     ended(tasks.survey(pictures, owner))
     ended(tasks.import_surveyed("pets", 32, owner))
     tasks.delete("pets", owner)
-    assert tasks.status("import") is None  # "it can be chosen" would no longer be true
+    assert tasks.status("import") is None  # its message names the dataset
     assert list(tasks.datasets.names()) == ["shapes10"]
     assert [path.name for path in tasks.datasets.root.iterdir()] == [".tasks"]
     with pytest.raises(NotFoundError, match="one of shapes10, got 'pets'"):
@@ -221,9 +219,9 @@ def test_a_dataset_is_deleted_whole(tasks, pictures, owner, ended):
         tasks.delete("shapes10", owner)
 
 
-def test_a_stranger_may_do_nothing_to_the_data(tasks, pictures):
+def test_a_stranger_may_not_change_datasets(tasks, pictures):
     stranger = Caller("stranger", is_owner=False)
-    deeds = [
+    calls = [
         lambda: tasks.get("cifar10", stranger),
         lambda: tasks.survey(pictures, stranger),
         lambda: tasks.import_surveyed("pets", 32, stranger),
@@ -231,9 +229,9 @@ def test_a_stranger_may_do_nothing_to_the_data(tasks, pictures):
         lambda: tasks.discard("survey", stranger),
         lambda: tasks.delete("shapes10", stranger),
     ]
-    for deed in deeds:
+    for call in calls:
         with pytest.raises(ForbiddenError, match="only the owner"):
-            deed()
+            call()
     assert not tasks.root.exists()
 
 
@@ -241,14 +239,16 @@ def test_a_worker_that_is_killed_leaves_a_failed_task_and_no_dataset(
     tasks, pictures, owner, monkeypatch
 ):
     folder, lock = tasks.make_import("pets", pictures, 32)
-    os.close(lock)  # as if its worker had been killed before it did anything
+    os.close(lock)  # as if its worker was killed at once
     status = tasks.status("import")
     assert (status.state, read_status(folder).pid) == ("failed", None)
     assert list(tasks.datasets.names()) == ["shapes10"]
     assert json.loads((folder / "task.json").read_text())["name"] == "pets"
 
 
-def test_a_damaged_status_is_told_and_gives_way_to_a_new_task(tasks, pictures, owner, ended):
+def test_a_damaged_status_counts_as_failed_and_the_task_can_be_replaced(
+    tasks, pictures, owner, ended
+):
     ended(tasks.survey(pictures, owner))
     (tasks.folder("survey") / "status.json").write_text("{")
     status = tasks.status("survey")

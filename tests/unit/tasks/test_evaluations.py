@@ -1,4 +1,4 @@
-"""Evaluations as tasks: made once, kept, cancelled, made anew where what is kept is of no use."""
+"""Evaluations as tasks: computed once, stored, cancelled, repeated if unusable."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from resnet_demo.tasks.status import Status, change_state, create_task, read_sta
 
 @pytest.fixture(scope="module")
 def trained(launchers, tmp_path_factory, tiny):
-    """A run that was trained in this process."""
+    """Return a run that was trained in this process."""
     launcher = launchers(tmp_path_factory.mktemp("trained"))
     run, lock = launcher.make(tiny(), "trained")
     worker.train(run, launcher.paths)
@@ -33,7 +33,7 @@ def trained(launchers, tmp_path_factory, tiny):
 
 @pytest.fixture(scope="module")
 def packed(trained, launchers, tmp_path_factory, colours):
-    """That run as one that came with the app, its answers on the test images beside it."""
+    """Return a root of shipped runs with that run and its stored answers on the test images."""
     root = tmp_path_factory.mktemp("packed")
     launcher = launchers(root)
     pack(trained, launcher.datasets, root / "shipped" / "cifar10-shipped")
@@ -42,34 +42,34 @@ def packed(trained, launchers, tmp_path_factory, colours):
 
 @pytest.fixture
 def copied(launcher, trained):
-    """That run, under this test's root."""
+    """Return a copy of that run under this test's root."""
     return Run(shutil.copytree(trained.path, launcher.paths.runs / "trained"))
 
 
 @pytest.fixture
-def evaluating(launcher, copied):
+def evaluations(launcher, copied):
     return Evaluations(launcher)
 
 
 @pytest.fixture
-def at_once(launcher, monkeypatch):
-    """Workers do their deeds in this process; the verbs that were asked for, in order."""
-    asked = []
+def inline_workers(launcher, monkeypatch):
+    """Run tasks in this process instead of workers; return the list of their verbs."""
+    verbs = []
 
     def spawn(verb, folder, lock):
-        asked.append(verb)
+        verbs.append(verb)
         try:
-            with suppress(DemoError):  # told in the status
+            with suppress(DemoError):  # written to the status
                 worker.TASKS[verb](folder, launcher.paths)
         finally:
             os.close(lock)
 
     monkeypatch.setattr(launcher, "spawn", spawn)
-    return asked
+    return verbs
 
 
-def content(folder):
-    """Everything in a folder: what, since when, how long."""
+def snapshot_of(folder):
+    """Return the files and folders of a folder, with their times and contents."""
     return {
         path.relative_to(folder): (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes())
         for path in folder.rglob("*")
@@ -79,16 +79,16 @@ def content(folder):
 # --- in workers
 
 
-def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
-    launcher, evaluating, copied, owner, ended, until
+def test_an_evaluation_can_be_cancelled_and_started_again_once(
+    launcher, evaluations, copied, owner, ended, until
 ):
     barrier, folders = threading.Barrier(3), []
 
-    def ask():
+    def start():
         barrier.wait()
-        folders.append(evaluating.start("trained", "test", owner))
+        folders.append(evaluations.start("trained", "test", owner))
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads = [threading.Thread(target=start) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -99,7 +99,7 @@ def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
     assert ended(folder).state == "stopped"
     assert not (folder / "result.json").exists()
 
-    assert evaluating.start("trained", "test", owner) == folder
+    assert evaluations.start("trained", "test", owner) == folder
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
     assert (status.done, status.total, status.unit) == (30, 30, "images")
@@ -109,35 +109,36 @@ def test_an_evaluation_can_be_cancelled_and_is_made_once_when_asked_again(
     assert result["top1"] == sum(result["confusion"][k][k] for k in range(3)) / 30
 
     until(lambda: not has_worker(folder))
-    before = content(copied.path)
-    assert evaluating.start("trained", "test", owner) == folder  # no worker is needed now
+    before = snapshot_of(copied.path)
+    assert evaluations.start("trained", "test", owner) == folder  # no worker is needed
     assert not has_worker(folder)
-    assert content(copied.path) == before
+    assert snapshot_of(copied.path) == before
 
 
-def test_robustness_is_seen_to_in_a_worker_and_can_be_cancelled(
-    launcher, evaluating, copied, owner, ended
+def test_robustness_is_computed_by_a_worker_and_can_be_cancelled(
+    launcher, evaluations, copied, owner, ended
 ):
-    folder = evaluating.start_robustness("trained", "val", owner)
-    assert folder == evaluating.robustness_folder(copied, "val")
+    folder = evaluations.start_robustness("trained", "val", owner)
+    assert folder == evaluations.robustness_folder(copied, "val")
     launcher.stop_task(folder)
     assert ended(folder).state == "stopped"
-    assert evaluating.start_robustness("trained", "val", owner) == folder
+    assert evaluations.start_robustness("trained", "val", owner) == folder
     status = ended(folder)
-    assert (status.state, status.done, status.total, status.unit) == (
-        *("finished", 15 * 36, 15 * 36, "images"),
-    )
+    assert (status.state, status.unit) == ("finished", "images")
+    assert status.done == status.total == 15 * 36
     assert len(read_result(folder, ROBUSTNESS_KEYS)["kinds"]) == 7
 
 
 # --- in this process
 
 
-def test_each_split_dataset_mode_and_weights_have_a_folder(evaluating, copied, owner, at_once):
+def test_each_split_dataset_mode_and_weights_has_its_folder(
+    evaluations, copied, owner, inline_workers
+):
     weights = model_description(copied.path)["sha256"][:12]
-    asked = [("test", "plain"), ("val", "plain"), ("test", "flip"), ("test", "flip-and-shift")]
-    folders = [evaluating.start("trained", split, owner, mode=mode) for split, mode in asked]
-    folders.append(evaluating.start_robustness("trained", "test", owner))
+    requests = [("test", "plain"), ("val", "plain"), ("test", "flip"), ("test", "flip-and-shift")]
+    folders = [evaluations.start("trained", split, owner, mode=mode) for split, mode in requests]
+    folders.append(evaluations.start_robustness("trained", "test", owner))
     assert [folder.name for folder in folders] == [
         f"test-colours-{weights}",
         f"val-colours-{weights}",
@@ -145,22 +146,21 @@ def test_each_split_dataset_mode_and_weights_have_a_folder(evaluating, copied, o
         f"test-colours-{weights}-flip-and-shift",
         f"robustness-test-colours-{weights}",
     ]
-    for folder, (split, mode) in zip(folders, asked, strict=False):
-        assert folder == evaluating.folder(copied, split, "colours", mode)
+    for folder, (split, mode) in zip(folders, requests, strict=False):
+        assert folder == evaluations.folder(copied, split, "colours", mode)
         result = read_result(folder)
-        assert (result["split"], result["mode"], result["n"]) == (split, mode, 30 // (
-            2 if split == "val" else 1
-        ))  # fmt: skip
+        assert (result["split"], result["mode"]) == (split, mode)
+        assert result["n"] == (15 if split == "val" else 30)
         assert result["weights"].startswith(weights)
-    assert at_once == ["evaluate"] * 4 + ["robustness"]
+    assert inline_workers == ["evaluate"] * 4 + ["robustness"]
 
 
-def test_what_is_finished_is_not_made_again(evaluating, owner, at_once):
+def test_a_finished_evaluation_is_not_repeated(evaluations, owner, inline_workers):
     for _ in range(2):
-        folder = evaluating.start("trained", "test", owner)
-        bears = evaluating.start_robustness("trained", "test", owner)
-    assert at_once == ["evaluate", "robustness"]
-    assert evaluating.status(folder).state == evaluating.status(bears).state == "finished"
+        folder = evaluations.start("trained", "test", owner)
+        robustness = evaluations.start_robustness("trained", "test", owner)
+    assert inline_workers == ["evaluate", "robustness"]
+    assert evaluations.status(folder).state == evaluations.status(robustness).state == "finished"
 
 
 OLDER = {"run": "trained", "top1": 0.5, "loss": 1.0, "n": 30, "confusion": [[1]], "per_class": []}
@@ -178,52 +178,52 @@ OLDER = {"run": "trained", "top1": 0.5, "loss": 1.0, "n": 30, "confusion": [[1]]
     ],
     ids=["no result", "torn result", "older result", "no answers", "torn answers", "no status"],
 )
-def test_what_cannot_be_used_is_made_anew(spoil, evaluating, owner, at_once):
-    folder = evaluating.start("trained", "test", owner)
+def test_an_unusable_result_is_computed_again(spoil, evaluations, owner, inline_workers):
+    folder = evaluations.start("trained", "test", owner)
     before = read_result(folder)
     spoil(folder)
-    assert evaluating.start("trained", "test", owner) == folder
-    assert at_once == ["evaluate"] * 2
+    assert evaluations.start("trained", "test", owner) == folder
+    assert inline_workers == ["evaluate"] * 2
     assert read_result(folder) == before
-    assert evaluating.status(folder).state == "finished"
+    assert evaluations.status(folder).state == "finished"
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_a_look_at_robustness_that_cannot_be_used_is_made_anew(evaluating, owner, at_once):
-    folder = evaluating.start_robustness("trained", "test", owner)
+def test_an_unusable_robustness_result_is_computed_again(evaluations, owner, inline_workers):
+    folder = evaluations.start_robustness("trained", "test", owner)
     (folder / "result.json").write_text("{}")
-    assert evaluating.status(folder) is None
-    evaluating.start_robustness("trained", "test", owner)
-    assert at_once == ["robustness"] * 2
-    assert evaluating.status(folder).state == "finished"
+    assert evaluations.status(folder) is None
+    evaluations.start_robustness("trained", "test", owner)
+    assert inline_workers == ["robustness"] * 2
+    assert evaluations.status(folder).state == "finished"
 
 
-def test_the_status_is_none_where_there_is_nothing_of_use(evaluating, copied, owner, at_once):
-    folder = evaluating.folder(copied, "test", "colours")
-    assert evaluating.status(folder) is None
-    evaluating.start("trained", "test", owner)
+def test_the_status_is_none_without_a_usable_result(evaluations, copied, owner, inline_workers):
+    folder = evaluations.folder(copied, "test", "colours")
+    assert evaluations.status(folder) is None
+    evaluations.start("trained", "test", owner)
     (folder / "result.json").write_text(json.dumps(OLDER))
-    assert evaluating.status(folder) is None
-    (folder / "status.json").write_bytes(status_json(Status(state="running")))  # its worker is gone
-    status = evaluating.status(folder)
-    assert (status.state, status.message) == ("failed", "its worker ended without a word")
+    assert evaluations.status(folder) is None
+    (folder / "status.json").write_bytes(status_json(Status(state="running")))  # without a worker
+    status = evaluations.status(folder)
+    assert (status.state, status.message) == ("failed", "the worker exited unexpectedly")
 
 
-def test_somebody_who_is_at_it_is_not_disturbed(evaluating, copied, owner, at_once):
-    folder = evaluating.folder(copied, "test", "colours")
+def test_a_live_worker_is_not_disturbed(evaluations, copied, owner, inline_workers):
+    folder = evaluations.folder(copied, "test", "colours")
     lock = create_task(folder, {"task.json": b"{}"})
     try:
-        (folder / "status.json").write_text("{")  # unreadable, and yet a worker holds it
+        (folder / "status.json").write_text("{")  # unreadable, but a worker holds the lock
         with suppress(DemoError):
-            evaluating.start("trained", "test", owner)
+            evaluations.start("trained", "test", owner)
         assert folder.exists()
-        assert at_once == []
+        assert inline_workers == []
     finally:
         os.close(lock)
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "sentence"),
+    ("arguments", "error", "message"),
     [
         ({"split": "all"}, ConfigError, "split must be one of test, val, train, got 'all'"),
         ({"mode": "twice"}, ConfigError, "mode must be one of plain, flip, .*, got 'twice'"),
@@ -233,14 +233,16 @@ def test_somebody_who_is_at_it_is_not_disturbed(evaluating, copied, owner, at_on
         ({"run_id": "nope"}, NotFoundError, "run must be the id .*, got 'nope'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(asked, error, sentence, evaluating, owner):
-    before = content(evaluating.launcher.paths.runs)
-    with pytest.raises(error, match=sentence):
-        evaluating.start(**{"run_id": "trained", "split": "test", "caller": owner, **asked})
-    assert content(evaluating.launcher.paths.runs) == before
+def test_invalid_arguments_are_refused_before_a_task_exists(
+    arguments, error, message, evaluations, owner
+):
+    before = snapshot_of(evaluations.launcher.paths.runs)
+    with pytest.raises(error, match=message):
+        evaluations.start(**{"run_id": "trained", "split": "test", "caller": owner, **arguments})
+    assert snapshot_of(evaluations.launcher.paths.runs) == before
 
 
-def test_a_run_without_weights_says_so(launcher, tiny, owner):
+def test_a_run_without_weights_is_refused(launcher, tiny, owner):
     _, lock = launcher.make(tiny(), "mine")
     os.close(lock)
     for start in (Evaluations(launcher).start, Evaluations(launcher).start_robustness):
@@ -248,22 +250,22 @@ def test_a_run_without_weights_says_so(launcher, tiny, owner):
             start("mine", "test", owner)
 
 
-def test_an_evaluation_tells_how_it_ends(launcher, copied, monkeypatch):
+def test_the_status_says_how_an_evaluation_ended(launcher, copied, monkeypatch):
     from resnet_demo.evaluation import evaluate_run
 
-    told = b'{"run": "trained", "split": "val", "dataset": "colours", "weights": ""}'
+    request = b'{"run": "trained", "split": "val", "dataset": "colours", "weights": ""}'
 
-    def outcome(name, task=told):
+    def outcome(name, task=request):
         folder = copied.path / "evaluations" / name
         os.close(create_task(folder, {"task.json": task}))
-        with suppress(DemoError):  # told in the status, which is looked at
+        with suppress(DemoError):  # in the status, which is returned
             run_evaluation(folder, launcher.paths)
         return read_status(folder).state, read_status(folder).message
 
     assert outcome("good") == ("finished", "")
-    state, message = outcome("gone", told.replace(b"trained", b"other"))
+    state, message = outcome("gone", request.replace(b"trained", b"other"))
     assert (state, "got 'other'" in message) == ("failed", True)
-    state, message = outcome("stale", told.replace(b'""', b'"older"'))
+    state, message = outcome("stale", request.replace(b'""', b'"older"'))
     assert (state, "better weights" in message) == ("failed", True)
     assert not (copied.path / "evaluations" / "stale" / "result.json").exists()
 
@@ -277,56 +279,55 @@ def test_an_evaluation_tells_how_it_ends(launcher, copied, monkeypatch):
     assert (status.state, status.message) == ("failed", "RuntimeError: out of order")
 
 
-@pytest.mark.parametrize("deed", [run_evaluation, run_robustness])
-def test_a_stop_ends_it_and_leaves_no_result(deed, launcher, copied):
-    told = {"run": "trained", "split": "val", "dataset": "colours", "weights": ""}
+@pytest.mark.parametrize("run_task", [run_evaluation, run_robustness])
+def test_a_stop_leaves_no_result(run_task, launcher, copied):
+    request = {"run": "trained", "split": "val", "dataset": "colours", "weights": ""}
     folder = copied.path / "evaluations" / "some"
-    os.close(create_task(folder, {"task.json": json.dumps(told).encode()}))
+    os.close(create_task(folder, {"task.json": json.dumps(request).encode()}))
     change_state(folder, "stopping")
     with pytest.raises(DemoError):
-        deed(folder, launcher.paths)
+        run_task(folder, launcher.paths)
     assert read_status(folder).state == "stopped"
     assert not (folder / "result.json").exists()
 
 
-def test_nothing_of_the_run_is_touched_but_its_own_folder(evaluating, copied, owner, at_once):
-    before = content(copied.path)
-    evaluating.start("trained", "train", owner, mode="article")
-    evaluating.start_robustness("trained", "val", owner)
-    after = content(copied.path)
+def test_an_evaluation_writes_only_its_own_folder(evaluations, copied, owner, inline_workers):
+    before = snapshot_of(copied.path)
+    evaluations.start("trained", "train", owner, mode="article")
+    evaluations.start_robustness("trained", "val", owner)
+    after = snapshot_of(copied.path)
     assert all(path.parts[0] == "evaluations" for path in after.keys() - before.keys())
     assert {path: after[path] for path in before} == before
 
 
-# --- runs that came with the app
+# --- shipped runs
 
 
-def test_results_about_a_shipped_run_go_to_the_cache(launcher, packed, owner, at_once):
+def test_results_of_a_shipped_run_are_stored_in_the_cache(launcher, packed, owner, inline_workers):
     shutil.copytree(packed, launcher.paths.shipped)
-    before = content(launcher.paths.shipped)
+    before = snapshot_of(launcher.paths.shipped)
     folder = Evaluations(launcher).start("cifar10-shipped", "test", owner)
     assert folder.parent == launcher.paths.runs / ".cache" / "evaluations" / "cifar10-shipped"
     assert read_result(folder)["stored"] is False
-    assert content(launcher.paths.shipped) == before
+    assert snapshot_of(launcher.paths.shipped) == before
     assert [run.id for run in Launcher(launcher.paths).runs.list()] == ["cifar10-shipped"]
 
 
-def test_stored_answers_give_way_as_soon_as_the_images_are_here(
+def test_stored_answers_are_used_only_without_the_images(
     launchers, packed, tmp_path, colours, owner, monkeypatch
 ):
-    without, there = (
+    without, with_images = (
         Launcher(Paths(tmp_path / "runs", data, packed)) for data in (tmp_path / "none", colours)
     )
     weights = model_description(packed / "cifar10-shipped")["sha256"][:12]
     folders = []
-    for launcher in (without, there):
-        monkeypatch.setattr(
-            launcher,
-            "spawn",
-            lambda verb, folder, lock, paths=launcher.paths: (
-                worker.TASKS[verb](folder, paths), os.close(lock)
-            ),
-        )  # fmt: skip
+    for launcher in (without, with_images):
+
+        def spawn(verb, folder, lock, paths=launcher.paths):
+            worker.TASKS[verb](folder, paths)
+            os.close(lock)
+
+        monkeypatch.setattr(launcher, "spawn", spawn)
         folders.append(Evaluations(launcher).start("cifar10-shipped", "test", owner))
     assert [folder.name for folder in folders] == [
         *(f"test-colours-{weights}-stored", f"test-colours-{weights}")
@@ -334,12 +335,12 @@ def test_stored_answers_give_way_as_soon_as_the_images_are_here(
     assert [read_result(folder)["stored"] for folder in folders] == [True, False]
 
 
-def test_what_needs_the_images_says_how_to_get_them(launchers, packed, tmp_path, owner):
-    evaluating = Evaluations(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
+def test_without_the_images_the_error_says_how_to_get_them(launchers, packed, tmp_path, owner):
+    evaluations = Evaluations(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
     way = "the Data tab or `python -m resnet_demo data import colours PATH` brings them"
     with pytest.raises(NotFoundError, match=f"mode must be plain while .*, got 'flip'; {way}"):
-        evaluating.start("cifar10-shipped", "test", owner, mode="flip")
+        evaluations.start("cifar10-shipped", "test", owner, mode="flip")
     with pytest.raises(NotFoundError, match=f"the images of colours are not on .*; {way}"):
-        evaluating.start_robustness("cifar10-shipped", "test", owner)
+        evaluations.start_robustness("cifar10-shipped", "test", owner)
     with pytest.raises(NotFoundError, match="dataset must be one of shapes10, got 'colours'"):
-        evaluating.start("cifar10-shipped", "val", owner)
+        evaluations.start("cifar10-shipped", "val", owner)

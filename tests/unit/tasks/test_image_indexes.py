@@ -103,7 +103,7 @@ def test_without_its_images_nothing_is_started_and_it_is_said_how_to_get_them(
 def test_a_stop_ends_it_without_a_result(done):
     folder = done(stopped=True)
     assert read_status(folder).state == "stopped"
-    with pytest.raises(NotFoundError, match="the training images were not looked at yet"):
+    with pytest.raises(NotFoundError, match="the training images are not indexed yet"):
         read_index(folder)
 
 
@@ -225,7 +225,7 @@ def test_what_another_process_makes_is_waited_for(at_work):
 @pytest.mark.parametrize(
     ("state", "error", "words"),
     [
-        ("stopped", StoppedError, "the look at the training images was stopped"),
+        ("stopped", StoppedError, "indexing the training images was stopped"),
         ("failed", DemoError, "no room"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What can be asked of tasks. The workers here wait for a device that is taken, without torch."""
+"""Operations on runs. The workers here wait for a busy device, without torch."""
 
 import os
 import signal
@@ -24,13 +24,12 @@ from resnet_demo.tasks.status import (
     read_status,
     reconcile_status,
     status_json,
-    update_status,
 )
 
 
 @pytest.fixture
-def at_rest(launcher, tiny):
-    """Makes a run of some state that nobody works on."""
+def idle_run(launcher, tiny):
+    """Return a function that creates a run in some state without a worker."""
 
     def make(name, state="stopped", root=None):
         folder = (root or launcher.paths.runs) / name
@@ -42,15 +41,15 @@ def at_rest(launcher, tiny):
     return make
 
 
-def content(folder):
-    """Everything in a folder: what, since when, how long."""
+def snapshot_of(folder):
+    """Return the files and folders of a folder, with their times and contents."""
     return {
         path.relative_to(folder): (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes())
         for path in folder.rglob("*")
     }
 
 
-def test_what_cannot_be_trained_is_refused_before_anything_is_made(launcher, tiny, owner):
+def test_an_invalid_config_is_refused_before_a_run_exists(launcher, tiny, owner):
     for knobs, rule in (
         ({"dataset": "nope"}, "dataset must be one of shapes10, colours, got 'nope'"),
         ({"batch_size": 136}, "batch_size must be at most the 135 images .*, got 136"),
@@ -60,9 +59,9 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(launcher, tin
     assert not launcher.paths.runs.exists()
 
 
-def test_a_run_id_that_is_none_or_is_taken_is_refused(launcher, tiny, at_rest):
-    at_rest("mine")
-    at_rest("cifar10-shipped", root=launcher.paths.shipped)
+def test_an_invalid_or_taken_run_id_is_refused(launcher, tiny, idle_run):
+    idle_run("mine")
+    idle_run("cifar10-shipped", root=launcher.paths.shipped)
     for name in ("mine", "cifar10-shipped"):
         with pytest.raises(ConfigError, match=f"run_id must be new, or resumed, got '{name}'"):
             launcher.make(tiny(), name)
@@ -72,7 +71,7 @@ def test_a_run_id_that_is_none_or_is_taken_is_refused(launcher, tiny, at_rest):
     assert [run.id for run in launcher.runs.list()] == ["mine", "cifar10-shipped"]
 
 
-def test_a_number_that_somebody_takes_meanwhile_is_passed_over(launcher, tiny, monkeypatch):
+def test_a_number_that_another_process_takes_meanwhile_is_skipped(launcher, tiny, monkeypatch):
     offered = iter(["resnet20-colours-1", "resnet20-colours-1", "resnet20-colours-2"])
     monkeypatch.setattr(launcher.runs, "new_id", lambda config: next(offered))
     made = [launcher.make(tiny()) for _ in range(2)]
@@ -81,10 +80,10 @@ def test_a_number_that_somebody_takes_meanwhile_is_passed_over(launcher, tiny, m
         os.close(lock)
 
 
-def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
-    at_rest("mine")
-    stranger, before = Caller("stranger", is_owner=False), content(launcher.paths.runs)
-    for ask in (
+def test_only_the_owner_may_change_a_run(launcher, tiny, idle_run):
+    idle_run("mine")
+    stranger, before = Caller("stranger", is_owner=False), snapshot_of(launcher.paths.runs)
+    for call in (
         lambda: launcher.start(tiny(), stranger),
         lambda: launcher.stop("mine", stranger),
         lambda: launcher.kill("mine", stranger),
@@ -92,11 +91,11 @@ def test_only_the_owner_changes_anything(launcher, tiny, at_rest):
         lambda: launcher.delete("mine", stranger),
     ):
         with pytest.raises(ForbiddenError, match="only the owner of this app may"):
-            ask()
-    assert content(launcher.paths.runs) == before
+            call()
+    assert snapshot_of(launcher.paths.runs) == before
 
 
-def test_a_run_that_waits_tells_its_pid_and_its_place(launcher, device, tiny, owner, until):
+def test_a_queued_run_reports_its_pid_and_its_place(launcher, device, tiny, owner, until):
     run = launcher.runs.get(launcher.start(tiny(), owner))
     until(lambda: "waiting, place 1" in (run.path / "worker.log").read_text())
     status = read_status(run.path)
@@ -109,9 +108,9 @@ def test_a_run_that_waits_tells_its_pid_and_its_place(launcher, device, tiny, ow
     assert os.getsid(status.pid) == status.pid  # closing the terminal does not end it
 
 
-def test_a_waiting_run_is_taken_out_of_the_queue(launcher, device, tiny, owner, ended):
+def test_a_queued_run_can_be_removed_from_the_queue(launcher, device, tiny, owner, ended):
     run = launcher.runs.get(launcher.start(tiny(), owner))
-    assert launcher.stop(run.id, owner) == f"{run.id} leaves the queue"
+    assert launcher.stop(run.id, owner) == f"{run.id} is removed from the queue"
     status = ended(run.path)
     assert (status.state, status.pid) == ("stopped", None)
     assert [type(event) for event in run.log()] == [Stopped]
@@ -126,7 +125,7 @@ def test_a_waiting_run_is_taken_out_of_the_queue(launcher, device, tiny, owner, 
         (signal.SIGSEGV, "failed", "the worker was killed by signal 11"),
     ],
 )
-def test_a_signal_ends_a_worker_and_the_status_tells(
+def test_a_signal_ends_a_worker_and_the_status_says_which(
     launcher, device, tiny, owner, ended, until, number, state, message
 ):
     run = launcher.runs.get(launcher.start(tiny(), owner))
@@ -137,7 +136,7 @@ def test_a_signal_ends_a_worker_and_the_status_tells(
     assert ended(run.path).state == state
 
 
-def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
+def test_a_suspended_worker_is_reported_and_can_be_killed_after_a_stop(
     launcher, device, tiny, owner, ended, until
 ):
     run = launcher.runs.get(launcher.start(tiny(), owner))
@@ -147,29 +146,20 @@ def test_a_frozen_worker_is_told_and_can_be_killed_once_it_was_asked_to_stop(
     assert is_worker(pid, run.path)
     os.kill(pid, signal.SIGSTOP)
     until(lambda: Snapshots().get(run).is_suspended)
-    assert not Snapshots().get(run).ignores_stop  # nobody has asked
+    assert not Snapshots().get(run).ignores_stop  # no stop was requested
     with pytest.raises(ConfigError, match=r"is queued: only a stopping run can be killed"):
         launcher.kill(run.id, owner)
     launcher.stop(run.id, owner)
     until(lambda: Snapshots().get(run).ignores_stop)
     assert launcher.kill(run.id, owner).endswith("Resume continues from its last checkpoint")
     assert ended(run.path).state == "stopped"
-    told = "the worker was killed by signal 9 after it was asked to stop"
-    until(lambda: read_status(run.path).message == told)
+    message = "the worker was killed by signal 9 after it was asked to stop"
+    until(lambda: read_status(run.path).message == message)
     with pytest.raises(ConfigError, match=r"is stopped"):
         launcher.kill(run.id, owner)
 
 
-def test_only_a_process_that_holds_the_lock_is_taken_for_the_worker(launcher, at_rest):
-    folder = at_rest("mine", "failed").path
-    update_status(folder, pid=os.getpid())  # a number that another process has by now
-    assert not is_worker(os.getpid(), folder)
-    lock = try_lock(folder / WORKER_LOCK)
-    assert is_worker(os.getpid(), folder)
-    os.close(lock)
-
-
-def test_a_worker_that_ends_without_a_word_sends_to_its_log(
+def test_the_message_of_a_worker_that_exits_early_names_its_log(
     launcher, tiny, owner, ended, until, monkeypatch
 ):
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
@@ -184,7 +174,7 @@ import sys
 from pathlib import Path
 from resnet_demo.config import make_config
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.caller import Caller
+from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.launcher import Launcher
 launcher = Launcher(Paths(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]) / "none"))
 print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Caller()))
@@ -199,8 +189,8 @@ print(launcher.start(make_config({"dataset": "colours", "batch_size": 16}), Call
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed"])
-def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, state):
-    run = at_rest("mine", state)
+def test_a_run_resumed_by_many_at_once_is_resumed_once(launcher, device, idle_run, owner, state):
+    run = idle_run("mine", state)
     barrier, resumed, refused = threading.Barrier(4), [], []
 
     def race():
@@ -220,8 +210,8 @@ def test_of_many_who_resume_a_run_one_does(launcher, device, at_rest, owner, sta
     assert reconcile_status(run.path).state == "queued"
 
 
-def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, tiny, owner):
-    run = at_rest("early")
+def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, idle_run, tiny, owner):
+    run = idle_run("early")
     (run.path / "status.json").write_bytes(status_json(Status(state="stopped", queued_clock=1.0)))
     waiting = launcher.runs.get(launcher.start(tiny(), owner))
     launcher.resume("early", owner)
@@ -229,8 +219,8 @@ def test_a_resumed_run_goes_to_the_end_of_the_queue(launcher, device, at_rest, t
 
 
 @pytest.mark.parametrize("state", ["finished", "queued"])
-def test_only_what_stopped_or_failed_goes_on(launcher, at_rest, owner, state):
-    run = at_rest("mine", state)
+def test_only_a_stopped_or_failed_run_can_be_resumed(launcher, idle_run, owner, state):
+    run = idle_run("mine", state)
     lock = try_lock(run.path / WORKER_LOCK) if state == "queued" else None
     with pytest.raises(ConfigError, match=f"mine is {state}: it (has a worker|cannot become que)"):
         launcher.resume("mine", owner)
@@ -240,8 +230,8 @@ def test_only_what_stopped_or_failed_goes_on(launcher, at_rest, owner, state):
     assert not has_worker(run.path)
 
 
-def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
-    run = at_rest("mine")
+def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, idle_run, owner):
+    run = idle_run("mine")
     text = to_json(TrainConfig(dataset="gone"), "0.1.0")
     (run.path / "config.json").write_text(text)
     with pytest.raises(NotFoundError, match=r"dataset must be one of .*, got 'gone'"):
@@ -250,21 +240,21 @@ def test_a_run_whose_dataset_is_gone_is_not_queued(launcher, at_rest, owner):
 
 
 @pytest.mark.parametrize("state", ["queued", "preparing", "running", "stopping"])
-def test_a_live_run_is_not_deleted(launcher, at_rest, owner, state):
-    run = at_rest("mine", state)
+def test_a_live_run_is_not_deleted(launcher, idle_run, owner, state):
+    run = idle_run("mine", state)
     lock = try_lock(run.path / WORKER_LOCK)
-    before = content(launcher.paths.runs)
+    before = snapshot_of(launcher.paths.runs)
     with pytest.raises(ConfigError, match=f"run mine is {state}: stop it before you delete it"):
         launcher.delete("mine", owner)
-    assert content(launcher.paths.runs) == before
+    assert snapshot_of(launcher.paths.runs) == before
     os.close(lock)
     launcher.delete("mine", owner)  # its worker is gone
     assert not run.path.exists()
 
 
-def test_a_deleted_run_lies_in_the_trash_beside_its_namesakes(launcher, at_rest, owner):
+def test_deleted_runs_of_one_name_are_numbered_in_the_trash(launcher, idle_run, owner):
     for number in range(3):
-        (at_rest("mine").path / "note").write_text(str(number))
+        (idle_run("mine").path / "note").write_text(str(number))
         launcher.delete("mine", owner)
     trash = launcher.paths.runs / ".trash"
     notes = {path.parent.name: path.read_text() for path in trash.glob("*/note")}
@@ -274,73 +264,82 @@ def test_a_deleted_run_lies_in_the_trash_beside_its_namesakes(launcher, at_rest,
         launcher.delete("mine", owner)
 
 
-def test_a_damaged_run_can_be_deleted(launcher, at_rest, owner):
-    (at_rest("mine").path / "status.json").write_text("{")
-    (at_rest("yours").path / "config.json").write_text("{")
+def test_a_damaged_run_can_be_deleted(launcher, idle_run, owner):
+    (idle_run("mine").path / "status.json").write_text("{")
+    (idle_run("yours").path / "config.json").write_text("{")
     launcher.delete("mine", owner)
     launcher.delete("yours", owner)
     assert list(launcher.runs.list()) == []
 
 
-def test_a_run_that_is_being_resumed_is_not_deleted(launcher, at_rest, owner):
-    run = at_rest("mine")
+def test_a_run_that_is_being_resumed_is_not_deleted(launcher, idle_run, owner):
+    run = idle_run("mine")
     lock = requeue_task(run.path)
     with pytest.raises(ConfigError, match="run mine is queued: stop it"):
         launcher.delete("mine", owner)
     os.close(lock)
 
 
-def test_a_new_run_under_an_old_id_is_seen_afresh(launcher, at_rest, owner):
-    watcher, started = Snapshots(), Started(
-        step=0, epoch=1, device="old", precision="float32", threads=1, parameters=1, macs=1,
-        steps_per_epoch=1, epochs=1, version="0",
-    )  # fmt: skip
-    run = at_rest("mine")
+def test_a_new_run_under_a_deleted_id_has_a_new_view(launcher, idle_run, owner):
+    started = Started(
+        step=0,
+        epoch=1,
+        device="old",
+        precision="float32",
+        threads=1,
+        parameters=1,
+        macs=1,
+        steps_per_epoch=1,
+        epochs=1,
+        version="0",
+    )
+    snapshots = Snapshots()
+    run = idle_run("mine")
     for _ in range(3):
         run.log().append(started)
-    assert watcher.get(run).view.started.device == "old"
+    assert snapshots.get(run).view.started.device == "old"
     launcher.delete("mine", owner)
-    run = at_rest("mine")
-    assert watcher.get(run).view.started is None
+    run = idle_run("mine")
+    assert snapshots.get(run).view.started is None
     run.log().append(replace(started, device="new"))
-    assert watcher.get(run).view.started.device == "new"
+    assert snapshots.get(run).view.started.device == "new"
 
 
-def test_what_came_with_the_app_is_never_written_to(launcher, at_rest, owner):
-    run = at_rest("learn-plain56", "finished", root=launcher.paths.shipped)
-    before = content(launcher.paths.shipped)
-    for ask in (launcher.delete, launcher.resume):
+def test_a_shipped_run_is_never_written_to(launcher, idle_run, owner):
+    run = idle_run("learn-plain56", "finished", root=launcher.paths.shipped)
+    before = snapshot_of(launcher.paths.shipped)
+    for call in (launcher.delete, launcher.resume):
         with pytest.raises(ConfigError, match="run learn-plain56 came with the app and cannot be"):
-            ask("learn-plain56", owner)
+            call("learn-plain56", owner)
     with pytest.raises(ConfigError, match="came with the app"):
         move_to_trash(run)
     assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
     assert snapshot_dict(run)["state"] == summary(run)["state"] == "finished"
     assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
-    assert content(launcher.paths.shipped) == before
+    assert snapshot_of(launcher.paths.shipped) == before
 
 
-def test_a_shipped_run_that_says_it_runs_is_not_corrected(launcher, at_rest):
-    run = at_rest("learn-plain56", "running", root=launcher.paths.shipped)
-    before = content(launcher.paths.shipped)
+def test_the_status_of_a_shipped_run_is_not_corrected(launcher, idle_run):
+    run = idle_run("learn-plain56", "running", root=launcher.paths.shipped)
+    before = snapshot_of(launcher.paths.shipped)
     assert snapshot_dict(run)["state"] == "running"
-    assert content(launcher.paths.shipped) == before
+    assert snapshot_of(launcher.paths.shipped) == before
 
 
-def test_a_run_of_which_something_is_damaged_is_listed_and_says_so(at_rest):
-    status, config = at_rest("a"), at_rest("b")
+def test_a_damaged_run_is_listed_with_the_damaged_file(idle_run):
+    status, config = idle_run("a"), idle_run("b")
     (status.path / "status.json").write_text("")
     (config.path / "config.json").write_text("[]")
     for run, name in ((status, "status.json"), (config, "config.json")):
         row = summary(run)
         assert row["state"] == "damaged"
         assert f"{name} of" in row["message"]
-    assert snapshot_dict(config)["config"] is None  # the rest can still be looked at
+    assert snapshot_dict(config)["config"] is None  # the rest is still readable
     assert snapshot_dict(config)["state"] == "stopped"
 
 
-def test_unknown_runs_are_named(launcher, at_rest, owner):
-    at_rest("mine")
-    for ask in (launcher.stop, launcher.resume, launcher.delete):
+def test_an_unknown_run_is_named_in_the_error(launcher, idle_run, owner):
+    idle_run("mine")
+    for call in (launcher.stop, launcher.resume, launcher.delete):
         with pytest.raises(NotFoundError, match="got 'nope'"):
-            ask("nope", owner)
+            call("nope", owner)

@@ -1,4 +1,4 @@
-"""What a public app allows: read from the environment, and refused in one sentence beyond it."""
+"""Limits of a public app: read from the environment, and enforced with a message."""
 
 import os
 import time
@@ -30,9 +30,9 @@ VISITOR, OTHER = Caller("203.0.113.1", is_owner=False), Caller("203.0.113.2", is
 
 @pytest.fixture
 def limited(launcher, monkeypatch):
-    """A launcher with limits, whose workers never begin; the locks of those are let go at the end.
+    """Return a function: a launcher with limits, whose workers never start.
 
-    A task counts as alive as long as its lock is held.
+    Its tasks are live, because their locks are held until the test ends.
     """
     locks = []
     monkeypatch.setattr(Launcher, "spawn", lambda self, verb, folder, lock: locks.append(lock))
@@ -51,17 +51,19 @@ def test_a_persons_own_app_has_no_limits():
 
 
 def test_each_limit_is_read_from_its_variable():
-    told = {
-        limit_variable(one.name): str(place) for place, one in enumerate(fields(Limits), start=7)
+    variables = {
+        limit_variable(field.name): str(value)
+        for value, field in enumerate(fields(Limits), start=7)
     }
-    limits = Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **told})
-    assert [getattr(limits, one.name) for one in fields(Limits)] == [*range(7, 7 + len(told))]
-    blank = dict.fromkeys(told, " ")
+    limits = Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **variables})
+    values = [getattr(limits, field.name) for field in fields(Limits)]
+    assert values == [*range(7, 7 + len(variables))]
+    blank = dict.fromkeys(variables, " ")
     assert Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", **blank}) == Limits()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "many", "1e3", "٣"])
-def test_a_limit_that_is_none_is_named(text):
+def test_an_invalid_limit_is_refused(text):
     with pytest.raises(ConfigError, match="RESNET_DEMO_MAX_QUEUE must be a whole number of at"):
         Limits.from_environment({"RESNET_DEMO_PUBLIC": "1", "RESNET_DEMO_MAX_QUEUE": text})
 
@@ -70,59 +72,59 @@ def test_too_many_epochs_and_too_large_a_network_are_refused(limited, owner, tin
     launcher = limited(epochs=3, parameters=300_000)
     with pytest.raises(LimitError, match=r"^epochs must be at most 3 here, got 4$"):
         launcher.start(tiny(epochs=4), owner)
-    words = "^model must have at most 300,000 parameters here, and resnet56 has 85[0-9],[0-9]*$"
-    with pytest.raises(LimitError, match=words):
+    message = "^model must have at most 300,000 parameters here, and resnet56 has 85[0-9],[0-9]*$"
+    with pytest.raises(LimitError, match=message):
         launcher.start(tiny(model="resnet56"), owner)
     assert launcher.runs.list() == []
     launcher.start(tiny(epochs=3), owner)
 
 
-def test_a_queue_that_is_full_says_so_and_a_group_of_runs_counts_whole(limited, owner, tiny):
+def test_a_full_queue_refuses_a_run_and_a_group_counts_all_its_runs(limited, owner, tiny):
     launcher = limited(queue=2)
     knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
-    with pytest.raises(LimitError, match=r"at most 2 runs .* and there would be 4"):
+    with pytest.raises(LimitError, match=r"at most 2 runs .* got 4"):
         RunGroups(launcher).start("duel", lessons.duel_arms([8, 14], 1, knobs), owner)
     assert launcher.runs.list() == []
     launcher.start(tiny(), owner)
     launcher.start(tiny(), owner)
-    with pytest.raises(LimitError, match="at most 2 runs may train or wait here at once, and ther"):
+    with pytest.raises(LimitError, match="at most 2 runs may train or wait here at once, got 3"):
         launcher.start(tiny(), owner)
 
 
-def test_runs_are_counted_by_person_and_day_and_a_resume_is_one(limited, owner, tiny):
+def test_runs_are_counted_by_person_and_day_and_a_resume_counts_too(limited, owner, tiny):
     launcher = limited(runs=2, queue=9)
     now = [0.0]
     launcher.allowance.runs.clock = lambda: now[0]
     launcher.start(tiny(), owner)
     with pytest.raises(ConfigError, match="dataset"):
-        launcher.start(tiny(dataset="none"), owner)  # what does not start does not count
+        launcher.start(tiny(dataset="none"), owner)  # not started, so not counted
     stopped = launcher.paths.runs / "stopped-1"
     stopped.mkdir()
     (stopped / "config.json").write_text(to_json(tiny(), "0"))
     (stopped / "status.json").write_bytes(status_json(Status(state="stopped")))
     launcher.resume("stopped-1", owner)
-    words = "^at most 2 runs may be started by one person in 24 hours$"
-    with pytest.raises(LimitError, match=words):
+    message = "^at most 2 runs may be started by one person in 24 hours$"
+    with pytest.raises(LimitError, match=message):
         launcher.start(tiny(), owner)
     launcher.start(tiny(), Caller("another owner"))
     now[0] = 24 * 3600.0
     launcher.start(tiny(), owner)
 
 
-def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_nothing(
+def test_evaluations_of_visitors_are_limited_at_once_and_by_day_and_existing_ones_are_free(
     limited, owner, tmp_path
 ):
     launcher = limited(tasks=2, evaluations=3)
 
     def once(name, caller):
-        return launcher.start_once("evaluate", tmp_path / name, {}, caller)
+        return launcher.start_once("evaluate", tmp_path / name, {}, caller, lambda folder: False)
 
     once("a", VISITOR), once("b", OTHER)
-    once("a", OTHER)  # is under way
-    with pytest.raises(LimitError, match="at most 2 evaluations may be under way here at once"):
+    once("a", OTHER)  # already live
+    with pytest.raises(LimitError, match="at most 2 evaluations may run here at once"):
         once("c", OTHER)
     assert not (tmp_path / "c").exists()
-    once("c", owner)  # is not a visitor
+    once("c", owner)  # no visitor
     for name in "ab":
         (tmp_path / name / "status.json").write_bytes(status_json(Status(state="finished")))
     once("d", VISITOR)
@@ -130,7 +132,7 @@ def test_visitors_evaluate_so_many_at_once_and_a_day_and_what_is_there_costs_not
     once("e", VISITOR)
     with pytest.raises(LimitError, match="at most 3 evaluations may be started in 24 hours"):
         once("f", VISITOR)
-    once("a", VISITOR)  # is finished
+    once("a", VISITOR)  # finished
     once("f", OTHER)
 
 
@@ -149,7 +151,7 @@ def test_pictures_are_counted_by_visitor_and_minute(owner):
     allowance.count_pictures(VISITOR, 3)
 
 
-def test_what_is_remembered_of_visitors_does_not_grow_without_end():
+def test_a_throttle_remembers_a_limited_number_of_names():
     throttle = Throttle(2, 10.0)
     for number in range(MAX_NAMES + 50):
         throttle.record(f"visitor {number}", 5)
@@ -157,7 +159,7 @@ def test_what_is_remembered_of_visitors_does_not_grow_without_end():
     assert {len(past) for past in throttle.times.values()} == {2}
 
 
-def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
+def test_a_run_is_stopped_at_the_time_limit_with_a_message(launcher, tiny):
     run, lock = launcher.make(tiny(epochs=1000))
     last = train(run, launcher.paths, limit_s=0.5)
     os.close(lock)
@@ -168,7 +170,7 @@ def test_a_run_that_works_too_long_is_stopped_and_says_why(launcher, tiny):
     assert (run.path / "last.pt").exists()
 
 
-def test_one_that_ends_in_time_is_left_alone(tmp_path):
+def test_a_task_that_ends_within_the_time_limit_is_unchanged(tmp_path):
     with time_limit(tmp_path, 0.2):
         pass
     time.sleep(0.4)
@@ -186,12 +188,12 @@ SECRETS = {
 }
 
 
-def test_secrets_are_left_out_and_nothing_else_is():
-    kept = {"PATH": "/bin", "KEYBOARD": "us", "HF_HOME": "/hf", "RESNET_DEMO_MAX_EPOCHS": "3"}
-    assert without_secrets({**SECRETS, **kept}) == kept
+def test_only_secrets_are_left_out_of_the_environment():
+    harmless = {"PATH": "/bin", "KEYBOARD": "us", "HF_HOME": "/hf", "RESNET_DEMO_MAX_EPOCHS": "3"}
+    assert without_secrets({**SECRETS, **harmless}) == harmless
 
 
-def test_a_worker_holds_no_secret_and_knows_its_limits(launcher, tiny, owner, device, until):
+def test_a_worker_gets_the_limits_and_no_secrets(launcher, tiny, owner, device, until):
     launcher.allowance = Allowance(Limits())
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**SECRETS, "RESNET_DEMO_MAX_MINUTES": "7"}.items():
@@ -199,14 +201,14 @@ def test_a_worker_holds_no_secret_and_knows_its_limits(launcher, tiny, owner, de
         run = Run(launcher.paths.runs / launcher.start(tiny(), owner))
     pid = until(lambda: read_status(run.path).pid)
     with open(f"/proc/{pid}/environ", "rb") as file:
-        told = file.read()
-    assert not [value for value in SECRETS.values() if value.encode() in told]
-    assert b"RESNET_DEMO_PUBLIC=1" in told
-    assert b"RESNET_DEMO_MAX_MINUTES=7" in told
+        environment = file.read()
+    assert not [value for value in SECRETS.values() if value.encode() in environment]
+    assert b"RESNET_DEMO_PUBLIC=1" in environment
+    assert b"RESNET_DEMO_MAX_MINUTES=7" in environment
 
 
 def test_the_table_in_the_docs_has_each_limit_with_its_default():
     table = (REPOSITORY / "docs" / "hosting.md").read_text("utf-8")
-    for one in fields(Limits):
-        row = f"| `{limit_variable(one.name)}` | {one.default:,} | {one.metadata['help']} |"
-        assert row in table, f"put this into docs/hosting.md:\n{row}"
+    for limit in fields(Limits):
+        row = f"| `{limit_variable(limit.name)}` | {limit.default:,} | {limit.metadata['help']} |"
+        assert row in table, f"missing in docs/hosting.md:\n{row}"

@@ -1,6 +1,7 @@
+"""The state machine, its file, and what happens without a worker."""
+
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,9 +12,10 @@ import pytest
 
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.tasks import status as module
-from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker
 from resnet_demo.tasks.queue import live_runs, runs_ahead
 from resnet_demo.tasks.status import (
+    ENDED,
     LIVE,
     STATES,
     UNEXPECTED_EXIT,
@@ -31,7 +33,7 @@ from resnet_demo.tasks.status import (
     update_status,
 )
 
-ALLOWED = {  # the contract: every other move is refused
+ALLOWED = {  # the contract: every other transition is refused
     ("queued", "preparing"),
     ("preparing", "running"),
     ("running", "finished"),
@@ -50,8 +52,8 @@ PAIRS = list(product(STATES, STATES))
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnet_demo.tasks.status import LOCK, take
-lock = take(Path(sys.argv[1]) / LOCK)
+from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+lock = try_lock(Path(sys.argv[1]) / WORKER_LOCK)
 print("held" if lock else "not held", flush=True)
 time.sleep(60)
 """
@@ -64,7 +66,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def worker(folder):
-    """A live child that holds the task's lock, once called."""
+    """Return a function that starts a process which holds the task's lock."""
     children = []
 
     def start():
@@ -81,27 +83,26 @@ def worker(folder):
         child.communicate()
 
 
-def put(folder, state, **values):
-    """A task without a worker in some state."""
+def put_task(folder, state, **values):
+    """Create a task in some state, without a worker."""
     folder.mkdir(exist_ok=True)
     (folder / "status.json").write_bytes(status_json(Status(state=state, **values)))
 
 
-def test_the_states_are_the_contracts():
-    assert set(STATES) == {
-        *("queued", "preparing", "running", "stopping", "stopped", "finished", "failed")
-    }
+def test_the_states_are_those_of_the_contract():
     assert set(LIVE) == {"queued", "preparing", "running", "stopping"}
+    assert set(ENDED) == {"stopped", "finished", "failed"}
+    assert set(STATES) == {*LIVE, *ENDED}
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_a_move_is_made_exactly_if_the_table_has_it(folder, old, new):
-    put(folder, old, message="before", done=3)
+def test_a_state_changes_exactly_if_the_table_allows_it(folder, old, new):
+    put_task(folder, old, message="before", done=3)
     if (old, new) in ALLOWED:
-        moved = change_state(folder, new, message="after")
-        assert moved == read_status(folder)
-        assert (moved.state, moved.message, moved.done) == (new, "after", 3)
-        assert moved.changed_at > 0
+        status = change_state(folder, new, message="after")
+        assert status == read_status(folder)
+        assert (status.state, status.message, status.done) == (new, "after", 3)
+        assert status.changed_at > 0
     else:
         with pytest.raises(ConfigError, match=f"task is {old}: it cannot become {new}") as refused:
             change_state(folder, new)
@@ -110,11 +111,11 @@ def test_a_move_is_made_exactly_if_the_table_has_it(folder, old, new):
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_an_end_is_put_down_exactly_if_the_table_has_it(folder, old, new):
-    put(folder, old, pid=17)
-    instead = "stopped" if (old, new) == ("stopping", "finished") else new
-    if (old, instead) in ALLOWED:
-        assert end_task(folder, new, "why").state == instead
+def test_a_task_ends_exactly_if_the_table_allows_it(folder, old, new):
+    put_task(folder, old, pid=17)
+    final = "stopped" if (old, new) == ("stopping", "finished") else new
+    if (old, final) in ALLOWED:
+        assert end_task(folder, new, "why").state == final
         assert (read_status(folder).message, read_status(folder).pid) == ("why", None)
     else:
         with pytest.raises(ConfigError):
@@ -122,31 +123,31 @@ def test_an_end_is_put_down_exactly_if_the_table_has_it(folder, old, new):
         assert read_status(folder) == Status(state=old, pid=17)
 
 
-def test_a_state_that_is_none_is_refused(folder):
-    put(folder, "queued")
+def test_an_unknown_state_is_refused(folder):
+    put_task(folder, "queued")
     with pytest.raises(ConfigError):
         change_state(folder, "paused")
 
 
-def test_in_a_state_that_is_excepted_nothing_is_done(folder):
-    put(folder, "stopping", message="asked to stop")
+def test_nothing_changes_in_an_excepted_state(folder):
+    put_task(folder, "stopping", message="before")
     assert change_state(folder, "running", unless=("stopping",)).state == "stopping"
-    assert read_status(folder).message == "asked to stop"
+    assert read_status(folder).message == "before"
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_stop_is_asked_for_once_and_only_of_what_lives(folder, state):
-    put(folder, state, message="before")
-    asked = request_stop(folder)
-    assert asked == read_status(folder)
+def test_a_stop_can_be_requested_once_and_only_of_a_live_task(folder, state):
+    put_task(folder, state, message="before")
+    status = request_stop(folder)
+    assert status == read_status(folder)
     if state in ("queued", "preparing", "running"):
-        assert (asked.state, asked.message) == ("stopping", "stopping")
+        assert (status.state, status.message) == ("stopping", "stopping")
     else:
-        assert asked == Status(state=state, message="before")
+        assert status == Status(state=state, message="before")
 
 
-def test_of_many_threads_that_want_the_same_move_one_wins(folder):
-    put(folder, "queued")
+def test_of_many_threads_one_makes_a_transition(folder):
+    put_task(folder, "queued")
     barrier, won, lost = threading.Barrier(16), [], []
 
     def race(number):
@@ -166,19 +167,19 @@ def test_of_many_threads_that_want_the_same_move_one_wins(folder):
     assert read_status(folder) == won[0]
 
 
-def test_of_many_processes_that_want_the_same_move_one_wins(folder, tmp_path):
-    put(folder, "stopped")
+def test_of_many_processes_one_makes_a_transition(folder, tmp_path):
+    put_task(folder, "stopped")
     code = """
 import sys, time
 from pathlib import Path
 from resnet_demo.errors import ConfigError
-from resnet_demo.tasks.status import change
+from resnet_demo.tasks.status import change_state
 folder, go = Path(sys.argv[1]), Path(sys.argv[2])
 print("ready", flush=True)
 while not go.exists():
     pass
 try:
-    change(folder, "queued")
+    change_state(folder, "queued")
 except ConfigError:
     sys.exit(2)
 """
@@ -192,16 +193,16 @@ except ConfigError:
     assert sorted(racer.returncode for racer in racers) == [0] + [2] * 5
 
 
-def test_progress_and_a_stop_at_once_lose_neither(folder):
-    put(folder, "running")
+def test_progress_and_a_stop_at_once_are_both_kept(folder):
+    put_task(folder, "running")
     barrier = threading.Barrier(2)
 
-    def tell():
+    def report():
         barrier.wait()
         for number in range(1, 101):
             update_status(folder, done=number, total=100, unit="images")
 
-    thread = threading.Thread(target=tell)
+    thread = threading.Thread(target=report)
     thread.start()
     barrier.wait()
     request_stop(folder)
@@ -210,17 +211,17 @@ def test_progress_and_a_stop_at_once_lose_neither(folder):
     assert (read_status(folder).done, read_status(folder).unit) == (100, "images")
 
 
-def test_a_status_is_whole_whenever_it_is_read(folder):
-    put(folder, "running")
+def test_a_status_is_never_read_half_written(folder):
+    put_task(folder, "running")
     over = threading.Event()
 
-    def tell():
+    def report():
         number = 0
         while not over.is_set():
             number += 1
             update_status(folder, done=number)
 
-    thread = threading.Thread(target=tell)
+    thread = threading.Thread(target=report)
     thread.start()
     try:
         seen = [read_status(folder).done for _ in range(500)]
@@ -245,35 +246,35 @@ def test_a_status_is_whole_whenever_it_is_read(folder):
         '{"state": "running", "rate": "fast", "total": 9}',
     ],
 )
-def test_a_damaged_status_is_said_and_never_guessed(folder, text):
+def test_a_damaged_status_is_an_error_and_is_not_overwritten(folder, text):
     folder.mkdir()
     (folder / "status.json").write_text(text)
-    for ask in (
+    for call in (
         read_status,
         reconcile_status,
         request_stop,
         lambda path: change_state(path, "failed"),
     ):
         with pytest.raises(DamagedError, match=r"status\.json of task is damaged"):
-            ask(folder)
+            call(folder)
     assert state_of(folder) == "damaged"
     assert (folder / "status.json").read_text() == text
 
 
-def test_a_status_from_the_future_is_read(folder):
+def test_unknown_fields_of_a_status_are_ignored(folder):
     folder.mkdir()
     (folder / "status.json").write_text('{"state": "running", "temperature": 60}')
     assert read_status(folder) == Status(state="running")
 
 
-def test_status_json_is_what_the_contract_names(folder):
+def test_status_json_has_the_names_of_the_contract(folder):
     os.close(create_task(folder, {}))
     values = json.loads((folder / "status.json").read_text())
     assert {"state", "pid", "message"} <= values.keys()
     assert values["state"] == "queued"
 
 
-def test_a_new_task_is_whole_queued_and_has_an_owner(folder):
+def test_a_new_task_is_complete_queued_and_locked(folder):
     before = time.time()
     lock = create_task(folder, {"config.json": b"{}", "more": b"1"})
     assert {path.name for path in folder.iterdir()} == {
@@ -283,12 +284,12 @@ def test_a_new_task_is_whole_queued_and_has_an_owner(folder):
         WORKER_LOCK,
     }
     assert before <= read_status(folder).queued_at <= time.time()
-    assert reconcile_status(folder).state == "queued"  # nobody finds it orphaned
+    assert reconcile_status(folder).state == "queued"  # its lock is held
     os.close(lock)
     assert reconcile_status(folder).state == "failed"
 
 
-def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(folder):
+def test_a_taken_name_is_refused_and_its_task_unchanged(folder):
     os.close(create_task(folder, {"config.json": b"mine"}))
     with pytest.raises(ConfigError, match="run_id must be new, or resumed, got 'task'"):
         create_task(folder, {"config.json": b"yours"})
@@ -299,7 +300,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(folder):
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_task_that_cannot_be_made_leaves_nothing(folder, monkeypatch, fails_at, error):
+def test_a_task_that_cannot_be_created_leaves_no_files(folder, monkeypatch, fails_at, error):
     written = []
 
     def failing(path, content):
@@ -314,7 +315,7 @@ def test_a_task_that_cannot_be_made_leaves_nothing(folder, monkeypatch, fails_at
     assert list(folder.parent.iterdir()) == []
 
 
-def test_of_many_who_make_the_same_task_one_wins(folder):
+def test_of_many_threads_one_creates_a_task(folder):
     barrier, locks, refused = threading.Barrier(8), [], []
 
     def race(number):
@@ -338,21 +339,8 @@ def test_of_many_who_make_the_same_task_one_wins(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["task"]
 
 
-def test_a_task_has_a_worker_as_long_as_a_process_holds_its_lock(folder, worker):
-    put(folder, "running")
-    assert not has_worker(folder)
-    assert not (folder / WORKER_LOCK).exists()  # looking makes nothing
-    child = worker()
-    assert has_worker(folder)
-    assert has_worker(folder)
-    assert try_lock(folder / WORKER_LOCK) is None
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not has_worker(folder)
-
-
-def test_a_live_worker_is_left_alone_and_a_dead_one_is_settled(folder, worker):
-    put(folder, "running", pid=1)
+def test_a_status_is_corrected_only_after_its_worker_is_gone(folder, worker):
+    put_task(folder, "running", pid=1)
     child = worker()
     assert reconcile_status(folder) == Status(state="running", pid=1)
     child.kill()
@@ -362,19 +350,19 @@ def test_a_live_worker_is_left_alone_and_a_dead_one_is_settled(folder, worker):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_task_whose_worker_is_gone_has_failed_or_was_stopped(folder, state):
-    put(folder, state, message="before")
-    settled = reconcile_status(folder, "its worker was killed")
-    assert settled == read_status(folder)
+def test_a_live_task_without_a_worker_has_failed_or_stopped(folder, state):
+    put_task(folder, state, message="before")
+    status = reconcile_status(folder, "its worker was killed")
+    assert status == read_status(folder)
     if state not in LIVE:
-        assert settled == Status(state=state, message="before")
+        assert status == Status(state=state, message="before")
     else:
         expected = "stopped" if state == "stopping" else "failed"
-        assert (settled.state, settled.message) == (expected, "its worker was killed")
+        assert (status.state, status.message) == (expected, "its worker was killed")
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 86_400.0])
-def test_a_clock_that_is_set_changes_no_place_in_the_queue(tmp_path, monkeypatch, jump):
+def test_setting_the_wall_clock_does_not_change_the_queue(tmp_path, monkeypatch, jump):
     folders, wall = [tmp_path / name for name in ("b", "a", "c")], time.time()
     locks = []
     for number, folder in enumerate(folders):
@@ -386,24 +374,22 @@ def test_a_clock_that_is_set_changes_no_place_in_the_queue(tmp_path, monkeypatch
         os.close(lock)
 
 
-def test_who_waited_for_the_worker_is_heard_even_after_somebody_came_by(folder):
-    put(folder, "running")
+def test_the_reason_from_the_parent_replaces_the_default_reason(folder):
+    put_task(folder, "running")
     assert reconcile_status(folder).message == UNEXPECTED_EXIT
     assert reconcile_status(folder, "killed by signal 9").message == "killed by signal 9"
     assert reconcile_status(folder, "and again").message == "killed by signal 9"
     assert reconcile_status(folder).state == "failed"
 
 
-def test_what_a_worker_said_itself_is_not_replaced(folder):
-    put(folder, "failed", message="the loss became nan")
-    assert (
-        reconcile_status(folder, "the worker ended with exit code 1").message
-        == "the loss became nan"
-    )
+def test_the_worker_s_own_message_is_not_replaced(folder):
+    put_task(folder, "failed", message="the loss became nan")
+    status = reconcile_status(folder, "the worker ended with exit code 1")
+    assert status.message == "the loss became nan"
 
 
-def test_a_task_at_rest_can_be_taken_over_once(folder):
-    put(folder, "stopped")
+def test_the_worker_lock_of_an_ended_task_can_be_acquired_once(folder):
+    put_task(folder, "stopped")
     lock = acquire_worker_lock(folder)
     with pytest.raises(ConfigError, match="task is stopped: it has a worker"):
         acquire_worker_lock(folder, patience_s=0.05)
@@ -411,24 +397,24 @@ def test_a_task_at_rest_can_be_taken_over_once(folder):
     os.close(acquire_worker_lock(folder))
 
 
-def test_taking_over_waits_for_a_worker_on_its_way_out(folder, worker):
-    put(folder, "finished")
+def test_acquiring_the_lock_waits_for_a_worker_that_is_exiting(folder, worker):
+    put_task(folder, "finished")
     child = worker()
     threading.Timer(0.2, child.kill).start()
     os.close(acquire_worker_lock(folder))
 
 
-def test_taking_over_does_not_wait_for_a_live_task(folder, worker):
-    put(folder, "running")
+def test_acquiring_the_lock_does_not_wait_for_a_live_task(folder, worker):
+    put_task(folder, "running")
     worker()
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(ConfigError, match="task is running: it has a worker"):
         acquire_worker_lock(folder)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - start < 1
 
 
-def test_a_stop_signal_sees_the_stop_and_reads_only_what_changed(folder, monkeypatch):
-    put(folder, "running")
+def test_a_stop_signal_reads_the_status_only_when_it_was_replaced(folder, monkeypatch):
+    put_task(folder, "running")
     reads = []
     monkeypatch.setattr(module, "read_status", lambda path: reads.append(1) or read_status(path))
     should_stop = StopSignal(folder)
