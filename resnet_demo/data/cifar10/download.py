@@ -1,7 +1,7 @@
-"""One file over HTTP into a `.part` file: watched while it comes, checked before it is used.
+"""Downloading one file into a `.part` file: resumed, watched while it comes, checked at the end.
 
-The writer is a coroutine, so that a watcher beside it can end any wait at once. httpx is imported
-when there is something to download.
+The transfer is a coroutine, so that the watcher beside it can cancel any wait at once. httpx is
+imported when there is something to download.
 """
 
 import asyncio
@@ -23,200 +23,208 @@ from resnet_demo.files import sha256_of
 if TYPE_CHECKING:
     import httpx
 
+STOPPED = "stopped; the downloaded part is kept, and the next download continues it"
 WATCH_EVERY_S = 0.1
-RATE_OVER_S = 5.0
-RETRIES = 5  # of one source, each of them going on where the connection broke
-ByteProgress = Callable[
-    [int, int, float], object
-]  # bytes here, bytes in all (0: unknown), bytes a second
+RATE_WINDOW_S = 5.0
+RETRIES = 5  # of one source; each continues where the connection broke
+# Bytes received, bytes in all (0: unknown), bytes per second.
+ByteProgress = Callable[[int, int, float], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadTimeouts:
-    """How long a source is waited for."""
+    """How long to wait for a source before it is given up."""
 
     connect_s: float = 10
-    slow_s: float = 20  # so long slower than the next, or silent, and it is given up
+    slow_s: float = 20  # after so long below the next rate, or without a byte
     slow_bytes_per_s: float = 200_000
     total_s: float = 3600  # for one file
-    pause_s: float = 1  # before a broken connection is made anew
+    pause_s: float = 1  # before a retry
 
 
 def download(
     remote: RemoteFile,
     part: Path,
-    patience: DownloadTimeouts,
-    tell: ByteProgress,
+    timeouts: DownloadTimeouts,
+    report: ByteProgress,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Bring a whole file to `part` and check it; bytes that are there are not asked for again.
+    """Download a whole file to `part` and check it; bytes already there are not requested again.
 
-    Raises SourceError, StoppedError, and OSError for a disk that takes no more. After any of
-    them what came stays for the next time, unless its checksum is wrong.
+    Raises SourceError, StoppedError, and OSError for a full disk. After any of them the received
+    bytes stay for the next time, unless their checksum is wrong.
     """
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        runner.run(_watched(_Download(remote, part, patience), tell, should_stop))
+    with asyncio.Runner(loop_factory=_EventLoop) as runner:
+        runner.run(_watch(_Download(remote, part, timeouts), report, should_stop))
 
 
-async def _watched(
-    download: "_Download", tell: ByteProgress, should_stop: Callable[[], bool]
+async def _watch(
+    download: "_Download", report: ByteProgress, should_stop: Callable[[], bool]
 ) -> None:
-    """Let it run, looking every moment whether it may go on."""
-    writer = asyncio.create_task(download.run())
-    until = monotonic() + download.patience.total_s
+    """Run a download, and every 0.1 s check whether it may continue."""
+    transfer = asyncio.create_task(download.run())
+    deadline = monotonic() + download.timeouts.total_s
     try:
-        while not writer.done():
+        while not transfer.done():
             if should_stop():
-                raise StoppedError("stopped; what has come is kept for the next time")
-            if monotonic() > until:
-                raise SourceError(f"it took longer than {download.patience.total_s:g} s")
-            download.pace.judge(download.patience)
-            tell(download.have(), download.total, download.pace.rate())
-            await asyncio.wait({writer}, timeout=WATCH_EVERY_S)
+                raise StoppedError(STOPPED)
+            if monotonic() > deadline:
+                raise SourceError(f"it took longer than {download.timeouts.total_s:g} s")
+            download.rate.check(download.timeouts)
+            report(download.received(), download.total, download.rate.bytes_per_s())
+            await asyncio.wait({transfer}, timeout=WATCH_EVERY_S)
     finally:
-        writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
-    writer.result()
-    tell(download.have(), download.total, download.pace.rate())
+        transfer.cancel()
+        await asyncio.gather(transfer, return_exceptions=True)
+    transfer.result()
+    report(download.received(), download.total, download.rate.bytes_per_s())
 
 
 class _Download:
-    """One file on its way."""
+    """The transfer of one file."""
 
-    def __init__(self, remote: RemoteFile, part: Path, patience: DownloadTimeouts) -> None:
-        self.remote, self.part, self.patience = remote, part, patience
-        self.pace, self.total, self.resumed = TransferRate(), remote.size or 0, False
+    def __init__(self, remote: RemoteFile, part: Path, timeouts: DownloadTimeouts) -> None:
+        self.remote, self.part, self.timeouts = remote, part, timeouts
+        self.rate, self.total, self.resumed = TransferRate(), remote.size or 0, False
 
-    def have(self) -> int:
-        """Bytes in the part file."""
+    def received(self) -> int:
+        """Return the number of bytes in the part file."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     async def run(self) -> None:
-        """Bring it and check it; once more from zero where older bytes may be to blame."""
-        if self._is_here():
-            self.total = self.have()
+        """Download the file and check it.
+
+        If the checksum is wrong after a resume, the older bytes may be to blame: then once more
+        from zero.
+        """
+        if self._is_complete():
+            self.total = self.received()
             return
-        await self._bring()
-        if not self._is_right() and self.resumed:
-            await self._bring()
-            self._is_right()
-        if not self.have():
+        await self._fetch()
+        if not self._verify() and self.resumed:
+            await self._fetch()
+            self._verify()
+        if not self.received():
             raise SourceError("it sent other bytes than expected: the checksum is wrong")
 
-    def _is_here(self) -> bool:
-        """Whether all came before, and only the unpacking did not."""
-        have, size = self.have(), self.remote.size
-        if size and have >= size:
-            return self._is_right()
-        return have > 0 and not size and sha256_of(self.part) == self.remote.sha256
+    def _is_complete(self) -> bool:
+        """Return True if an earlier attempt downloaded the whole file and only unpacking failed."""
+        received, size = self.received(), self.remote.size
+        if size and received >= size:
+            return self._verify()
+        return received > 0 and not size and sha256_of(self.part) == self.remote.sha256
 
-    def _is_right(self) -> bool:
-        """The checksum of what is complete; wrong bytes are removed."""
-        right = sha256_of(self.part) == self.remote.sha256
-        if not right:
+    def _verify(self) -> bool:
+        """Return True if the checksum is right; else remove the file."""
+        valid = sha256_of(self.part) == self.remote.sha256
+        if not valid:
             self.part.unlink()
-        return right
+        return valid
 
-    async def _bring(self) -> None:
-        """All bytes, over as many connections as it takes while each brings some."""
+    async def _fetch(self) -> None:
+        """Receive all bytes, with retries while each connection brings some."""
         from resnet_demo.data.cifar10 import http_client
 
-        patience = (self.patience.connect_s, self.patience.slow_s)
-        async with http_client.new_client(*patience) as client:
+        waits = (self.timeouts.connect_s, self.timeouts.slow_s)
+        async with http_client.new_client(*waits) as client:
             for retries_left in reversed(range(RETRIES + 1)):
-                before = self.pace.came
+                before = self.rate.received
                 try:
-                    return await self._ask(client)
+                    return await self._request(client)
                 except http_client.FAILURES as error:
-                    hopeless = self.pace.came == before or not http_client.is_broken_connection(
-                        error
-                    )
-                    if hopeless or not retries_left:
-                        raise SourceError(http_client.describe_failure(error, *patience)) from error
-                self.pace.pause()
-                await asyncio.sleep(self.patience.pause_s)
+                    brought_some = self.rate.received > before
+                    retry = brought_some and http_client.is_broken_connection(error)
+                    if not retry or not retries_left:
+                        raise SourceError(http_client.describe_failure(error, *waits)) from error
+                self.rate.pause()
+                await asyncio.sleep(self.timeouts.pause_s)
 
-    async def _ask(self, client: "httpx.AsyncClient") -> None:
-        """One connection: go on where the file ends, or from zero where that is not understood."""
+    async def _request(self, client: "httpx.AsyncClient") -> None:
+        """Receive over one connection from where the file ends, or from zero if that fails."""
         from resnet_demo.data.cifar10 import http_client
 
-        for asked in dict.fromkeys((self.have(), 0)):
-            async with http_client.open_response(client, self.remote.url, asked) as response:
-                place = http_client.accepted_range(response, self.remote.size, asked)
-                if place:
-                    return await self._write(response, *place)
+        for start in dict.fromkeys((self.received(), 0)):  # one request if nothing is there
+            async with http_client.open_response(client, self.remote.url, start) as response:
+                accepted = http_client.accepted_range(response, self.remote.size, start)
+                if accepted:
+                    return await self._write(response, *accepted)
 
     async def _write(self, response: "httpx.Response", start: int, total: int) -> None:
         self.total, self.resumed = total, start > 0
-        self.pace.begin()
+        self.rate.start()
         body = response.aiter_raw()
-        data = await anext(body, b"")  # older bytes are not given up for a mere promise
+        # The first bytes come before the file is opened: a connection that breaks at once must not
+        # truncate what was received earlier.
+        data = await anext(body, b"")
         with open(self.part, "ab" if start else "wb") as file:
             while data:
                 file.write(data)
-                self.pace.came += len(data)
+                self.rate.received += len(data)
                 data = await anext(body, b"")
-            self.pace.pause()  # what follows is the disk's time
+            self.rate.pause()  # syncing is the disk's time, not the source's
             file.flush()
             os.fsync(file.fileno())
 
 
 class TransferRate:
-    """How many bytes came, and how fast they come."""
+    """The number of bytes received, and how fast they come."""
 
     def __init__(self) -> None:
-        self.came = 0
+        self.received = 0
         self.marks: deque[tuple[float, int]] = deque()  # (seconds, bytes), oldest first
 
-    def begin(self) -> None:
-        """The next byte may come any moment."""
-        self.marks = deque([(monotonic(), self.came)])
+    def start(self) -> None:
+        """Start measuring: the next byte may come at any moment."""
+        self.marks = deque([(monotonic(), self.received)])
 
     def pause(self) -> None:
-        """Nothing is expected for a while."""
+        """Stop measuring until `start`."""
         self.marks.clear()
 
-    def judge(self, patience: DownloadTimeouts) -> None:
-        """Called every moment. Raises SourceError for a source that has been slow long enough."""
+    def check(self, timeouts: DownloadTimeouts) -> None:
+        """Add a mark. Raises SourceError for a source that has been slow for `slow_s`."""
         if not self.marks:
             return
         now = monotonic()
-        self.marks.append((now, self.came))
-        while len(self.marks) > 1 and self.marks[1][0] <= now - patience.slow_s:
+        self.marks.append((now, self.received))
+        while len(self.marks) > 1 and self.marks[1][0] <= now - timeouts.slow_s:
             self.marks.popleft()
-        first, before = self.marks[0]
-        least = patience.slow_bytes_per_s * (now - first)
-        if now - first >= patience.slow_s and self.came - before < least:
-            kilobytes = f"{patience.slow_bytes_per_s / 1000:g} kB/s"
-            raise SourceError(f"it was slower than {kilobytes} for {patience.slow_s:g} s")
+        start, before = self.marks[0]
+        expected = timeouts.slow_bytes_per_s * (now - start)
+        if now - start >= timeouts.slow_s and self.received - before < expected:
+            rate = f"{timeouts.slow_bytes_per_s / 1000:g} kB/s"
+            raise SourceError(f"it was slower than {rate} for {timeouts.slow_s:g} s")
 
-    def rate(self) -> float:
-        """Bytes a second over the last few; 0 where nothing is known."""
+    def bytes_per_s(self) -> float:
+        """Return the rate of the last five seconds; 0 if it is not known."""
         if not self.marks:
             return 0.0
-        end, came = self.marks[-1]
-        first, before = next(mark for mark in self.marks if mark[0] >= end - RATE_OVER_S)
-        return (came - before) / (end - first) if end > first else 0.0
+        end, received = self.marks[-1]
+        start, before = next(mark for mark in self.marks if mark[0] >= end - RATE_WINDOW_S)
+        return (received - before) / (end - start) if end > start else 0.0
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Looks names up in threads that nobody waits for: offline, each may take half a minute."""
+class _EventLoop(asyncio.SelectorEventLoop):
+    """An event loop that looks up host names in daemon threads.
 
-    async def getaddrinfo(self, *arguments: Any, **named: Any) -> list:
-        """As socket.getaddrinfo."""
-        found = self.create_future()
+    asyncio waits for its own look-up threads at the end, and offline each may take half a minute.
+    """
 
-        def finish(name: str, value: Any) -> None:
-            if not found.done():
-                getattr(found, name)(value)
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> list:
+        """Return what socket.getaddrinfo returns."""
+        future = self.create_future()
+
+        def finish(method: str, value: Any) -> None:
+            if not future.done():
+                getattr(future, method)(value)
 
         def look_up() -> None:
             try:
-                outcome = ("set_result", socket.getaddrinfo(*arguments, **named))
-            except Exception as error:  # noqa: BLE001 - it goes to whoever asked
+                outcome = ("set_result", socket.getaddrinfo(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001 - raised by the future
                 outcome = ("set_exception", error)
-            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            with suppress(RuntimeError):  # the loop is closed already
                 self.call_soon_threadsafe(finish, *outcome)
 
         Thread(target=look_up, daemon=True).start()
-        return await found
+        return await future

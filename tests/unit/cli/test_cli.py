@@ -807,8 +807,9 @@ def test_a_download_that_is_interrupted_ends_as_stopped(fresh, monkeypatch, loop
     address = f"{loopback.url()}#sha256={sha256(data).hexdigest()}"
     monkeypatch.setenv("RESNET_DEMO_CIFAR10", address)
     answer = fresh("data", "get", "cifar10")
-    words = "resnet_demo data: stopped; what has come is kept for the next time\n"
-    assert (answer.code, answer.out, answer.err) == (130, "", words)
+    message = "stopped; the downloaded part is kept, and the next download continues it"
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err == f"resnet_demo data: {message}\n"
 
 
 def test_a_dataset_is_shown_class_by_class_and_deleted(fresh, tmp_path):

@@ -314,7 +314,9 @@ def test_a_name_that_is_not_found_is_told_so(part, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    assert "its name was not found" in refusal(RemoteFile("http://a.example/", "x", 1, "0"), part)
+    assert "its host name was not found" in refusal(
+        RemoteFile("http://a.example/", "x", 1, "0"), part
+    )
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://a.example/", "http://[::1"])
@@ -333,7 +335,7 @@ def test_a_certificate_that_is_not_valid_is_told_so():
 def test_a_proxy_that_makes_no_sense_is_told_so(part, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "nonsense://x")
     assert refusal(RemoteFile("http://a.example/", "x", 1, "0"), part).startswith(
-        "the proxy or the"
+        "the proxy or certificate settings"
     )
 
 

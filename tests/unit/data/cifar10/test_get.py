@@ -79,7 +79,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def get(root: Path, *sources: Source, **named):
-    return get_cifar10(root, sources, **{"patience": EASY, **named})
+    return get_cifar10(root, sources, **{"timeouts": EASY, **named})
 
 
 def refusal(root: Path, *sources: Source, **named) -> str:
@@ -129,14 +129,14 @@ BAD = {
 @pytest.mark.parametrize("words", BAD)
 def test_a_bad_source_leaves_no_dataset_and_the_next_one_is_asked(loopback, root, words):
     bad = Source("Bad", (loopback.offer(ARCHIVE, BAD[words]),))
-    message = refusal(root, bad, patience=QUICK)
+    message = refusal(root, bad, timeouts=QUICK)
     assert f"Tried: Bad ({words}). What you can do: " in message
     came = parts_left(root)
     assert all(0 < len(data) < len(ARCHIVE) and ARCHIVE.startswith(data) for data in came.values())
-    assert message.endswith("trying again goes on from there.") == bool(came)
+    assert message.endswith("and the next try continues it.") == bool(came)
     assert bool(came) == ("slower" in words)
     good = Source("Good", (loopback.offer(ARCHIVE, path="/good"),))
-    assert get(root, bad, good, patience=QUICK).source.endswith("from Good")
+    assert get(root, bad, good, timeouts=QUICK).source.endswith("from Good")
     assert_is_the_original(root)
 
 
@@ -148,21 +148,21 @@ def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
     ]
     message = refusal(root, *sources)
     assert message == (
-        "CIFAR-10 could not be had. Tried: "
+        "CIFAR-10 could not be downloaded. Tried: "
         f"your copy x (there is no file or folder '{root / 'x'}'); "
         "Hugging Face (it answered 503 Service Unavailable); "
         "Zenodo (it sent a web page instead of the file). "
-        "What you can do: import a copy that you have "
-        "(on the Data tab, or by `python -m resnet_demo data import cifar10 PATH`), name a copy by "
-        "RESNET_DEMO_CIFAR10 (an address or a path) and try again, or use shapes10, which is built "
-        "in."
+        "What you can do: import your own copy "
+        "(on the Data tab, or with `python -m resnet_demo data import cifar10 PATH`), "
+        "set RESNET_DEMO_CIFAR10 to the address or path of a copy and try again, "
+        "or use the built-in shapes10."
     )
 
 
 def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loopback, root):
     first = Source("First", (loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
-    get(root, first, second, patience=QUICK)
+    get(root, first, second, timeouts=QUICK)
     assert loopback.requests == [("/1", ""), ("/2", "bytes=70000-")]
     assert_is_the_original(root)
 
@@ -179,7 +179,7 @@ def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
         "downloading from Bad",
         "Bad failed: it answered 503 Service Unavailable",
         "downloading from Zenodo",
-        "unpacking what Zenodo had",
+        "importing from Zenodo",
     ]
     coming = [now for now in told if now.message == words[2]]
     assert {(now.source, now.unit, now.total) for now in coming} == {
@@ -205,7 +205,7 @@ def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
     def tell(now: DownloadProgress) -> None:
         came.extend([now] if now.done == 70_000 else [])
 
-    with pytest.raises(StoppedError, match=r"^stopped; what has come is kept"):
+    with pytest.raises(StoppedError, match=r"^stopped; the downloaded part is kept"):
         get(root, source, should_stop=should_stop, report=tell)
     assert time.monotonic() - asked[-1] < 0.5
     assert list(parts_left(root).values()) == [ARCHIVE[:70_000]]
@@ -256,7 +256,7 @@ def test_a_folder_in_the_way_is_told_before_anything_comes(loopback, root):
 def test_a_place_that_cannot_be_written_is_told_before_anything_comes(loopback, root):
     root.write_bytes(b"")
     words = refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
-    assert words == f"nothing can be written to {root}: Not a directory"
+    assert words == f"cannot write to {root}: Not a directory"
     assert loopback.requests == []
 
 
@@ -315,7 +315,7 @@ def test_a_hostile_pickle_is_refused_without_running_it(loopback, root):
     hostile = b"cos\nsystem\n(S'exit 1'\ntR."
     data = tar_of({f"{cifar.FOLDER}/data_batch_1": hostile})
     message = refusal(root, Source("your copy", (loopback.offer(data),)))
-    assert "data_batch_1 is refused: it asks for 'os.system'" in message
+    assert "data_batch_1 is refused: it uses 'os.system'" in message
     assert parts_left(root) == {}
 
 
@@ -360,8 +360,8 @@ def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
 def test_one_good_parquet_file_stays_for_the_next_time(loopback, root, tmp_path):
     source = parquet_source(loopback, tmp_path)
     loopback.handlers["/test"].insert(0, respond(503))
-    assert "goes on from there" in refusal(root, source)
-    assert list(parts_left(root)) == [source.files[0].part]
+    assert "the next try continues it" in refusal(root, source)
+    assert list(parts_left(root)) == [source.files[0].part_name]
     get(root, source)
     assert [path for path, _ in loopback.requests] == ["/train", "/test", "/test"]
 
@@ -381,7 +381,7 @@ def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monke
     remote = replace(loopback.offer(ARCHIVE), size=170_498_071)
     message = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
     needed = "CIFAR-10 needs 370 MB more"
-    assert message == f"the disk is full: {needed} in {root}, 10 are free"
+    assert message == f"the disk is full: {needed} in {root}, 10 MB are free"
     assert loopback.requests == []
     assert parts_left(root) == {}
 
@@ -440,7 +440,7 @@ def test_two_processes_never_get_it_at_once(loopback, root):
     try:
         assert begun.wait(5)
         words = refusal(root, Source("Zenodo", (remote,)))
-        assert words == "another process is getting CIFAR-10 right now"
+        assert words == "another process is downloading CIFAR-10"
         assert len(loopback.requests) == 1
     finally:
         other.kill()
@@ -456,5 +456,7 @@ def test_without_a_network_it_says_so_quickly(root, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     sources = [Source("Zenodo", (RemoteFile("https://zenodo.example/x", "x", 1, "0"),))]
-    assert "Zenodo (its name was not found: is this machine online?)" in refusal(root, *sources)
+    assert "Zenodo (its host name was not found: is this machine online?)" in refusal(
+        root, *sources
+    )
     assert parts_left(root) == {}

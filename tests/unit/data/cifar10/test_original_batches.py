@@ -139,7 +139,9 @@ class Hostile:
 def test_a_hostile_pickle_is_refused_without_running_it(tmp_path, batches, protocol, call, named):
     batches["data_batch_3"][b"data"] = Hostile(*call)
     write(tmp_path, batches, protocol)
-    with pytest.raises(DamagedError, match=f"^data_batch_3 is refused: it asks for '.*{named}'$"):
+    with pytest.raises(
+        DamagedError, match=f"^data_batch_3 is refused: it uses '.*{named}', which is"
+    ):
         Datasets(tmp_path).load("cifar10", "train")
     assert not (tmp_path / "cifar10").exists()
 
@@ -152,7 +154,7 @@ def test_the_codec_is_no_way_to_other_codecs():
 
 
 def test_other_numbers_than_bytes_are_refused():
-    with pytest.raises(DamagedError, match=r"^x is refused: it holds numbers of type 'f8'$"):
+    with pytest.raises(DamagedError, match=r"^x is refused: its arrays have the type 'f8'"):
         load_untrusted_pickle(pickle.dumps({"data": np.zeros(3)}, 2), "x")
 
 
@@ -177,7 +179,7 @@ def test_what_is_no_pickled_dict_is_damaged(data: bytes):
 def test_a_batch_of_another_shape_is_damaged(tmp_path, batches, key, value):
     batches["test_batch"][key] = value
     write(tmp_path, batches)
-    with pytest.raises(DamagedError, match=r"^test_batch does not hold what a batch of CIFAR-10"):
+    with pytest.raises(DamagedError, match=r"^test_batch is not a batch of CIFAR-10: it must hold"):
         Datasets(tmp_path).prepare("cifar10")
 
 

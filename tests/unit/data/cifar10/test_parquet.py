@@ -110,10 +110,10 @@ def test_row_groups_of_any_length_give_the_same(tmp_path, train, tests, group):
 
 def test_no_chunk_is_larger_than_it_should_be(tmp_path, train, monkeypatch):
     monkeypatch.setattr(parquet, "CHUNK", 5)
-    read = parquet._Pictures(train)
-    assert [len(chunk) for chunk in read.rows(3, 22)] == [4, 5, 2, 5, 2, 1]
+    read = parquet._ParquetSplit(train)
+    assert [len(chunk) for chunk in read.read_rows(3, 22)] == [4, 5, 2, 5, 2, 1]
     expected = pixels_of(AS_IT_COMES[0], BLOCK)[3:22]
-    np.testing.assert_array_equal(np.concatenate(list(read.rows(3, 22))), expected)
+    np.testing.assert_array_equal(np.concatenate(list(read.read_rows(3, 22))), expected)
 
 
 @pytest.mark.parametrize("change", ["a label", "a batch twice", "longer", "shorter"])
@@ -175,7 +175,7 @@ def test_other_classes_are_refused(tmp_path, train):
 )
 def test_labels_that_are_no_classes_are_refused(tmp_path, train, labels, kind):
     test = write(tmp_path / "test.parquet", map(png, pixels_of(6, 2)), labels, label_type=kind)
-    with pytest.raises(DamagedError, match=r"^test.parquet has labels that CIFAR-10 has not$"):
+    with pytest.raises(DamagedError, match=r"^test.parquet must have labels from 0 to 9$"):
         convert(tmp_path, train, test)
     assert_nothing(tmp_path)
 
@@ -183,7 +183,7 @@ def test_labels_that_are_no_classes_are_refused(tmp_path, train, labels, kind):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (png(pixels_of(0, 1, 33)[0]), "test.parquet has a picture of another size"),
+        (png(pixels_of(0, 1, 33)[0]), "test.parquet has a picture that is not 32 x 32 pixels"),
         (b"GIF87a", "'a picture in test.parquet' is cut short"),
         (None, "'a picture in test.parquet' is empty"),
     ],
@@ -222,7 +222,7 @@ def of_another_kind(path: Path) -> None:
 )
 def test_a_damaged_file_is_named(tmp_path, train, tests, damage):
     damage(tests)
-    with pytest.raises(DamagedError, match=r"^test.parquet is damaged, or not what Hugging Face"):
+    with pytest.raises(DamagedError, match=r"^test.parquet is damaged, or not the file"):
         convert(tmp_path, train, tests)
     assert_nothing(tmp_path)
 
