@@ -1,4 +1,7 @@
-"""Draws what a soak saw: `python -m tests.soak.figure build/soak/samples.json docs/soak.png`."""
+"""Draw the measurements of a soak.
+
+python -m tests.soak.figure build/soak/samples.json docs/soak.png
+"""
 
 import json
 import sys
@@ -14,34 +17,33 @@ from resnet_demo.evaluation.figures import BLUE, GREY, VERMILLION
 BIN_S = 15.0
 
 
-def draw(told: dict[str, Any]) -> Figure:
-    """Memory, descriptors, waiting time over minutes; a dotted line where the worker was killed."""
+def draw(results: dict[str, Any]) -> Figure:
+    """Draw memory, descriptors and waiting times over minutes; a dotted line marks each kill."""
     figure = Figure(figsize=(9, 8), layout="constrained", dpi=110)
     memory, descriptors, waiting = figure.subplots(3, sharex=True, height_ratios=(4, 3, 4))
     for name, colour, style, marker in (("app", BLUE, "-", "o"), ("worker", VERMILLION, "--", "s")):
-        at = [sample["at"] / 60 for sample in told["samples"]]
+        at = [sample["at"] / 60 for sample in results["samples"]]
         for axes, what in ((memory, "mb"), (descriptors, "fds")):
-            values = [s[name][what] if s[name] else float("nan") for s in told["samples"]]
+            values = [s[name][what] if s[name] else float("nan") for s in results["samples"]]
             every = max(1, len(at) // 12)
             axes.plot(at, values, style, color=colour, marker=marker, markevery=every, label=name)
-    at, mid, slow = waits(told["looks"])
+    at, mid, slow = waits(results["looks"])
     waiting.plot(at, mid, "-", color=BLUE, marker="o", markevery=8, label="median")
     waiting.plot(at, slow, "--", color=VERMILLION, marker="s", markevery=8, label="95th percentile")
     finish(memory, "memory (MB)")
     finish(descriptors, "open descriptors")
-    finish(waiting, f"a look's wait (s), {BIN_S:.0f} s bins")
+    finish(waiting, f"wait of a page (s), {BIN_S:.0f} s bins")
     for axes in (memory, descriptors, waiting):
-        for kill in told["kills"]:
+        for kill in results["kills"]:
             axes.axvline(kill["at"] / 60, color=GREY, linestyle=":", zorder=0)
     waiting.set_xlabel("minutes (dotted: the worker is killed, then resumed)")
-    memory.set_title(
-        f"{told['summary']['viewers']} viewers of one run, {len(told['kills'])} kills of its worker"
-    )
+    viewers, kills = results["summary"]["viewers"], len(results["kills"])
+    memory.set_title(f"{viewers} viewers of one run, {kills} kills of its worker")
     return figure
 
 
 def waits(looks: list[tuple[float, float]]) -> tuple[list[float], list[float], list[float]]:
-    """Of each stretch of BIN_S: its middle in minutes, median and 95th percentile of the waits."""
+    """Return the middle of each BIN_S in minutes, and median and 95th percentile of its waits."""
     bins: dict[int, list[float]] = {}
     for at, seconds in looks:
         bins.setdefault(int(at // BIN_S), []).append(seconds)
@@ -54,7 +56,7 @@ def waits(looks: list[tuple[float, float]]) -> tuple[list[float], list[float], l
 
 
 def finish(axes: Axes, label: str) -> None:
-    """From zero, with a grid and a key."""
+    """Start the axis at zero; add label, grid and legend."""
     axes.set_ylim(bottom=0)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

@@ -1,11 +1,11 @@
-"""One page from the press of Train on: what it shows and when, and what that costs.
+"""Measure one page from the click on Train: what it shows, when, and what that costs.
 
     python -m tests.soak.one_page --data DIR [--cold]
 
-DIR: a data root as the app stores it, with `cifar10` in it; its images are copied. Starts the app
-as a person does, opens it in a real browser, waits for the duration it expects, presses Train with
-recipe `quick` and watches to the end. --cold: drops the machine's file cache first, as root, so
-that torch and the images come from the disk. Prints JSON. Linux only.
+DIR: a data root that contains `cifar10`, which is copied. Starts the app, opens it in a real
+browser, waits for the estimated duration, clicks Train with recipe `quick` and measures until the
+run ends. --cold: drop the machine's file cache first (as root), so that torch and the images come
+from the disk. Prints JSON. Linux only.
 """
 
 import argparse
@@ -31,16 +31,16 @@ from resnet_demo.tasks.estimate import estimate
 from tests.browser.conftest import FLAGS
 from tests.browser.test_page import POINTS, tile
 from tests.conftest import BROWSERS
-from tests.soak.rounds import Alone, until
+from tests.soak.rounds import UnlimitedApp, until
 from tests.unit.tasks.test_load import processor_s
 
 PATIENCE_MS = 600_000
 LOOK_MS = 50
-LINES = 1000  # appended to learn what one costs
+LINES = 1000  # appended to a log, to measure what one costs
 
 
-def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
-    """The measurement: seconds are since Train was pressed."""
+def measure_page(app: UnlimitedApp, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
+    """Return the measurements; seconds are since the click on Train."""
     page.set_default_timeout(PATIENCE_MS)
     page.goto(app.url)
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill(str(epochs))
@@ -54,7 +54,7 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
         Path("/proc/sys/vm/drop_caches").write_text("3")
     wall, began = time.time(), time.monotonic()
     page.locator("button#train").click()
-    states = until_a_point(page, began)
+    states = states_until_a_point(page, began)
     point = time.monotonic() - began
     run = Runs(paths).list()[0]
     used, since = processor_s(app.process.pid), time.monotonic()
@@ -63,7 +63,7 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
     events = list(run.log())
     first = next(event for event in events if isinstance(event, Step))
     started = next(event for event in events if isinstance(event, Started))
-    line = seconds_a_line(first)
+    line = seconds_per_line(first)
     return {
         "shown": states,
         "torch_and_images_s": round(started.time - wall, 2),
@@ -79,32 +79,32 @@ def watched(app: Alone, page: Page, epochs: int, cold: bool) -> dict[str, Any]:
     }
 
 
-def until_a_point(page: Page, began: float) -> list[tuple[float, str, str]]:
-    """Every state and sentence that the page showed before its curve had a point, and when."""
+def states_until_a_point(page: Page, began: float) -> list[tuple[float, str, str]]:
+    """Return (seconds, state, sentence) for all that the page showed before the first point."""
     seen = [(0.0, "", "")]
     while not has_a_point(page):
         state = tile(page, "state")
-        told = state.inner_text() if state.count() else ""
+        state_text = state.inner_text() if state.count() else ""
         sentence = page.locator("#words")
         words = sentence.inner_text() if sentence.count() else ""
-        if (told, words) != seen[-1][1:]:
-            seen.append((round(time.monotonic() - began, 2), told, words))
+        if (state_text, words) != seen[-1][1:]:
+            seen.append((round(time.monotonic() - began, 2), state_text, words))
         page.wait_for_timeout(LOOK_MS)
     return seen[1:]
 
 
 def has_a_point(page: Page) -> bool:
-    """Whether it shows the new run, no longer the one that came with the app, and a point of it."""
+    """Return whether the page shows a point of the new run, not of the shipped one."""
     return "resnet9-cifar10" in page.url and page.locator("#loss").evaluate(POINTS) > 0
 
 
 def last_of(run: Run) -> Any:
-    """The last event of its log."""
+    """Return the last event of a run's log; None without one."""
     return [None, *run.log()][-1]
 
 
-def seconds_a_line(event: Step) -> float:
-    """What it takes to append one to a log."""
+def seconds_per_line(event: Step) -> float:
+    """Return the seconds it takes to append the event to a log."""
     with tempfile.TemporaryDirectory() as folder:
         log, began = EventLog(Path(folder) / "events.jsonl"), time.perf_counter()
         for _ in range(LINES):
@@ -113,29 +113,29 @@ def seconds_a_line(event: Step) -> float:
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="data root with cifar10")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--cold", action="store_true", help="drop the file cache before Train")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
         folder = Path(name)
-        shutil.copytree(asked.data / "cifar10", folder / "data" / "cifar10")
+        shutil.copytree(args.data / "cifar10", folder / "data" / "cifar10")
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        app = Alone(folder / "runs", folder / "data", port)
+        app = UnlimitedApp(folder / "runs", folder / "data", port)
         app.start()
         try:
             chromium = next(path for name in BROWSERS if (path := shutil.which(name)))
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-                told = watched(app, browser.new_page(), asked.epochs, asked.cold)
+                results = measure_page(app, browser.new_page(), args.epochs, args.cold)
                 browser.close()
         finally:
             app.end()
-    json.dump(told, sys.stdout, indent=2)
+    json.dump(results, sys.stdout, indent=2)
     print()
 
 

@@ -1,9 +1,9 @@
-"""The long soak: real training, ten viewers, its worker killed and resumed again and again.
+"""The long soak: real training and ten viewers, while the worker is killed and resumed repeatedly.
 
     python -m tests.soak.rounds --minutes 30 --data DIR build/soak
 
-DIR: a data root as the app stores it, with `cifar10` in it; its images are copied. Writes
-`samples.json`, which `python -m tests.soak.figure` draws, and prints a summary. Linux only.
+DIR: a data root that contains `cifar10`, which is copied. Writes `samples.json`, which
+`python -m tests.soak.figure` draws, and prints a summary. Linux only.
 """
 
 import argparse
@@ -31,24 +31,25 @@ from tests.pages import Page, Viewer
 from tests.unit.tasks.test_load import processor_s
 
 SAMPLE_S = 2.0
-PATIENCE_S = 600.0  # for torch and 50,000 images on a machine that does other things
+PATIENCE_S = 600.0  # for loading torch and 50,000 images on a busy machine
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Alone(AppProcess):
-    """The app as a person starts it: with as many threads as it likes."""
+class UnlimitedApp(AppProcess):
+    """The app without the tests' limit on threads, as a person starts it."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """Without the tests' limit on threads."""
+        """Return the environment of the tests without OMP_NUM_THREADS."""
         return {k: v for k, v in super().environment.items() if k != "OMP_NUM_THREADS"}
 
 
 @dataclass
 class Soak:
-    """One soak under way: what is watched, and what was seen so far. Times in seconds since start.
+    """A soak in progress: the app, the run and the measurements. Times in seconds since the start.
 
-    looks: (when, seconds the page waited); samples: a dict each SAMPLE_S; kills: a dict each.
+    looks: (time, seconds that a page waited for an answer). samples: a dict every SAMPLE_S.
+    kills: a dict for each.
     """
 
     app: AppProcess
@@ -61,30 +62,30 @@ class Soak:
     over: threading.Event = field(default_factory=threading.Event)
 
     def now(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.began
 
-    def told(self) -> dict[str, Any]:
-        """What the app says of the run."""
+    def run_state(self) -> dict[str, Any]:
+        """Return what the app's API answers about the run."""
         event, answer = self.app.call("run", self.run.id)
         assert event == "complete", answer
         return answer[0]
 
     def sample(self) -> None:
-        """Every SAMPLE_S: memory and descriptors of both processes, and where the run is."""
+        """Record the state of the run, and memory and descriptors of both processes."""
         while not self.over.wait(SAMPLE_S):
             status = read_status(self.run.path)
             self.samples.append(
                 {
                     "at": self.now(),
                     "state": status.state,
-                    "app": of_process(self.app.process.pid),
-                    "worker": of_process(status.pid) if status.pid else None,
+                    "app": process_usage(self.app.process.pid),
+                    "worker": process_usage(status.pid) if status.pid else None,
                 }
             )
 
     async def view(self, viewer: Viewer, late: float) -> None:
-        """A page that stays open: one look a second, as the page's timer takes it."""
+        """Keep a page open that asks for the run once a second, as the page's timer does."""
         await viewer.open()
         await asyncio.sleep(late)
         while not self.over.is_set():
@@ -98,30 +99,35 @@ class Soak:
         viewer.close()
 
     async def crowd(self, count: int) -> None:
-        """So many pages at once."""
+        """Keep that many pages open at once."""
         views = (self.view(Viewer(self.app, self.run.id), n / count) for n in range(count))
         await asyncio.gather(*views)
 
     def kill(self, page: Page) -> None:
-        """SIGKILL to the worker; Resume pressed on a page as soon as the app says that it failed.
+        """Kill the worker; press Resume on a page as soon as the app reports the failure.
 
-        Notes how long it took until that was told, and until the next step was done.
+        Records how long it took until the failure was reported, and until the next step was done.
         """
         pid, began = until(lambda: read_status(self.run.path).pid), self.now()
         os.kill(pid, signal.SIGKILL)
-        until(lambda: self.told()["state"] == "failed")
-        told_s, message = self.now() - began, self.told()["message"]
+        until(lambda: self.run_state()["state"] == "failed")
+        reported_s, message = self.now() - began, self.run_state()["message"]
         done, error = page.press("resume", self.run.id)
         assert done, error
         lines = len(list(self.run.log()))
         until(lambda: any(isinstance(e, Step) for e in list(self.run.log())[lines:]))
         self.kills.append(
-            {"at": began, "told_s": told_s, "message": message, "steps_s": self.now() - began}
+            {
+                "at": began,
+                "reported_s": reported_s,
+                "message": message,
+                "steps_s": self.now() - began,
+            }
         )
 
-    def go(self, minutes: float, viewers: int, kills: int) -> None:
-        """All of it, for so many minutes."""
-        until(lambda: self.told()["progress"]["step"] > 0)
+    def run_for(self, minutes: float, viewers: int, kills: int) -> None:
+        """Run the soak for that many minutes."""
+        until(lambda: self.run_state()["progress"]["step"] > 0)
         threads = [
             threading.Thread(target=self.sample),
             threading.Thread(target=lambda: asyncio.run(self.crowd(viewers))),
@@ -140,34 +146,34 @@ class Soak:
                 thread.join()
 
 
-def of_process(pid: int) -> dict[str, float] | None:
-    """Megabytes in memory, open descriptors and processor seconds of a process; None: it ended."""
+def process_usage(pid: int) -> dict[str, float] | None:
+    """Return a process's memory (MB), descriptors and processor seconds; None if it has ended."""
     with suppress(OSError):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        if pages == 0:  # it is dead, and its parent has not heard of it yet
+        if pages == 0:  # a zombie: its parent has not waited for it yet
             return None
         count = len(os.listdir(f"/proc/{pid}/fd"))
         return {"mb": pages * PAGE / 1e6, "fds": count, "cpu_s": processor_s(pid)}
     return None
 
 
-def until(question: Any) -> Any:
-    """Waits for an answer that counts as yes; that answer."""
+def until(condition: Any) -> Any:
+    """Wait until the answer is true; return it."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if answer := question():
+        if answer := condition():
             return answer
         time.sleep(0.1)
-    raise AssertionError("waited in vain")
+    raise AssertionError("timed out")
 
 
 def wait_until(at: float) -> None:
-    """Until that second of the steady clock; not at all where it has passed."""
+    """Wait until that second of `time.monotonic`; return at once if it has passed."""
     time.sleep(max(0.0, at - time.monotonic()))
 
 
 def repeated(run: Run) -> tuple[int, int]:
-    """Points of the curve that were computed again after a kill, and how many of them differ."""
+    """Return how many steps were logged again after a kill, and how many of those differ."""
     losses = defaultdict(set)
     counts = defaultdict(int)
     for event in run.log():
@@ -179,7 +185,7 @@ def repeated(run: Run) -> tuple[int, int]:
 
 
 def summary(soak: Soak, minutes: float, viewers: int) -> dict[str, Any]:
-    """The soak in figures, its first fifth beside its last."""
+    """Return the figures of the soak; pairs compare its first fifth with its last."""
     end = 60 * minutes
     first = [seconds for at, seconds in soak.looks if at < end / 5]
     last = [seconds for at, seconds in soak.looks if at > end * 4 / 5]
@@ -191,12 +197,12 @@ def summary(soak: Soak, minutes: float, viewers: int) -> dict[str, Any]:
         "minutes": minutes,
         "viewers": viewers,
         "kills": len(soak.kills),
-        "told_s": [round(kill["told_s"], 2) for kill in soak.kills],
+        "reported_s": [round(kill["reported_s"], 2) for kill in soak.kills],
         "steps_again_s": [round(kill["steps_s"], 1) for kill in soak.kills],
         "points_twice": again,
         "points_that_differ": differing,
-        "steps": soak.told()["progress"]["step"],
-        "epochs": len(soak.told()["history"]),
+        "steps": soak.run_state()["progress"]["step"],
+        "epochs": len(soak.run_state()["history"]),
         "looks": len(soak.looks),
         "failed_looks": soak.failed_looks,
         "median_s": [round(median(some), 3) for some in (first, last)],
@@ -209,43 +215,50 @@ def summary(soak: Soak, minutes: float, viewers: int) -> dict[str, Any]:
     }
 
 
-def soaked(
-    folder: Path, config: dict[str, Any], data: Path | None, minutes: float,
-    viewers: int = 10, kills: int = 5,
-) -> dict[str, Any]:  # fmt: skip
-    """Soak an app over `folder`, which is empty; samples and summary. data: where images lie."""
+def run_soak(
+    folder: Path,
+    config: dict[str, Any],
+    data: Path | None,
+    minutes: float,
+    viewers: int = 10,
+    kills: int = 5,
+) -> dict[str, Any]:
+    """Run a soak with an app over `folder`, which is empty; return samples and summary.
+
+    data: a data root from which the dataset is copied.
+    """
     if data:
         shutil.copytree(data / config["dataset"], folder / "data" / config["dataset"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        app = Alone(folder / "runs", folder / "data", probe.getsockname()[1])
+        app = UnlimitedApp(folder / "runs", folder / "data", probe.getsockname()[1])
     app.start()
     try:
         event, answer = app.call("train", config)
         assert event == "complete", answer
         soak = Soak(app, Run(app.runs / answer[0]))
-        soak.go(minutes, viewers, kills)
-        told = summary(soak, minutes, viewers)
+        soak.run_for(minutes, viewers, kills)
+        figures = summary(soak, minutes, viewers)
         app.call("stop", soak.run.id)
         until(lambda: not reconcile_status(soak.run.path).is_live)
     finally:
         app.end()
-    return {"summary": told, "samples": soak.samples, "looks": soak.looks, "kills": soak.kills}
+    return {"summary": figures, "samples": soak.samples, "looks": soak.looks, "kills": soak.kills}
 
 
 def main() -> None:
-    """Soak as the command line says."""
+    """Run a soak from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for samples.json")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--data", type=Path, required=True, help="data root with cifar10")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     config = {"recipe": "paper", "model": "resnet8", "dataset": "cifar10", "epochs": 1000}
     with tempfile.TemporaryDirectory() as folder:
-        told = soaked(Path(folder), config, asked.data, asked.minutes)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "samples.json").write_text(json.dumps(told))
-    print(json.dumps(told["summary"], indent=2))
+        results = run_soak(Path(folder), config, args.data, args.minutes)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "samples.json").write_text(json.dumps(results))
+    print(json.dumps(results["summary"], indent=2))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.soak.rounds import of_process
+from tests.soak.rounds import process_usage
 from tests.unit.tasks.test_load import processor_s
 
 ROUNDS = 6
@@ -102,7 +102,7 @@ def test_all_who_ask_at_once_get_the_answer_to_their_own_picture(app, client, vi
                 "last_s": round(max(seconds), 2),
                 "app_cpu_s": round(processor_s(app.process.pid) - app_s, 1),
                 "generator_cpu_s": round(time.process_time() - own, 1),
-                "app_mb": round(of_process(app.process.pid)["mb"]),
+                "app_mb": round(process_usage(app.process.pid)["mb"]),
             }
         )
     print(json.dumps({"visitors": count, "rounds": figures}))
