@@ -1,7 +1,7 @@
-"""Runs that belong together: the arms of a comparison, each with one run a seed.
+"""Groups of runs: the arms of a comparison, with one run per seed in each.
 
-A run's directory says so itself, in `group.json`, written once when the run is made. What is left
-of a group after a run was deleted is the rest of it.
+Membership is in each run's directory, in `group.json`, written once when the run is made. A group
+therefore stays valid when one of its runs is deleted.
 """
 
 import json
@@ -18,10 +18,10 @@ MEMBERSHIP_FILE = "group.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """What a run is to its group.
+    """The place of a run in its group.
 
-    kind: what the comparison is about, of `KINDS`. arm: what sets the run apart from the others.
-    guess: what a person expected before, as the page wrote it; empty where nobody did.
+    kind: the experiment, such as `duel`. arm: what distinguishes the run from the others. guess:
+    the result that the user expected, as the page wrote it; empty without one.
     """
 
     group: str
@@ -30,13 +30,13 @@ class Membership:
     guess: str = ""
 
     def encode(self) -> bytes:
-        """The text of group.json."""
+        """Return the content of group.json."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
 
 @dataclass
 class Group:
-    """Its runs by arm, in the order in which they were made."""
+    """A group's runs by arm, in the order of their creation."""
 
     id: str
     kind: str
@@ -46,12 +46,12 @@ class Group:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them."""
+        """Return the runs of all arms."""
         return [run for runs in self.arms.values() for run in runs]
 
 
 def read_membership(run: Run) -> Membership | None:
-    """None for a run on its own; also where group.json is damaged, since the run is not."""
+    """Return a run's membership; None without a group, or if group.json is damaged."""
     try:
         return read_object(run.path / MEMBERSHIP_FILE, Membership, exact=True)
     except DamagedError:
@@ -59,23 +59,23 @@ def read_membership(run: Run) -> Membership | None:
 
 
 def list_groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
-    """The groups of a kind, or all, in the order of their newest run."""
+    """Return the groups of a kind, or all, in the order of their newest run."""
     found: dict[str, Group] = {}
     for run in runs:
-        told = read_membership(run)
-        if told and kind in (None, told.kind):
-            group = found.setdefault(told.group, Group(told.group, told.kind, told.guess))
+        member = read_membership(run)
+        if member and kind in (None, member.kind):
+            group = found.setdefault(member.group, Group(member.group, member.kind, member.guess))
             group.shipped |= run.shipped
-            group.arms.setdefault(told.arm, []).append(run)
+            group.arms.setdefault(member.arm, []).append(run)
     for group in found.values():
-        if not group.shipped:  # own runs come newest first, shipped ones by name
+        if not group.shipped:  # `runs` has own runs newest first, shipped ones by name
             arms = reversed(group.arms.items())
             group.arms = {arm: runs[::-1] for arm, runs in arms}
     return list(found.values())
 
 
 def get_group(runs: Runs, name: object) -> Group:
-    """The group of that id. Raises NotFoundError."""
+    """Return the group of that id. Raises NotFoundError."""
     for group in list_groups(runs.list()):
         if group.id == name:
             return group
@@ -83,11 +83,11 @@ def get_group(runs: Runs, name: object) -> Group:
 
 
 def new_group_id(runs: Runs, kind: str) -> str:
-    """An id that no group has yet: `duel-3`."""
+    """Return an id that no group has yet, such as `duel-3`."""
     taken = {group.id for group in list_groups(runs.list(), kind)}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{kind}-{n}") not in taken)
 
 
-def write_membership(folder: Path, told: Membership) -> None:
-    """Into a run's directory that is being made: nobody reads it yet."""
-    (folder / MEMBERSHIP_FILE).write_bytes(told.encode())
+def write_membership(folder: Path, member: Membership) -> None:
+    """Write group.json into the directory of a run that is being made and has no readers yet."""
+    (folder / MEMBERSHIP_FILE).write_bytes(member.encode())

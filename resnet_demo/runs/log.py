@@ -1,13 +1,14 @@
-"""The event log: append-only JSON lines, one writer, any number of readers."""
+"""The event log of a run: append-only JSON lines, one writer, any number of readers."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from resnet_demo.events import Event, Step, from_line, to_line
 from resnet_demo.files import reporting_disk_full
 
-CHUNK = 256 * 1024  # bytes that are read at once: some thousand events
+CHUNK = 256 * 1024  # bytes to read at once: about a thousand events
 
 
 class EventLog:
@@ -17,7 +18,7 @@ class EventLog:
         self.path = path
 
     def remove_torn_line(self) -> None:
-        """Cut off a last line that a kill left torn. For the writer, before it goes on."""
+        """Cut off a last line that a kill left incomplete. The writer calls this first."""
         if not self.path.exists():
             return
         with open(self.path, "r+b") as file:
@@ -29,10 +30,7 @@ class EventLog:
                 file.truncate(keep)
 
     def append(self, event: Event) -> None:
-        """One line, visible to every reader at once; durable at the end of an epoch.
-
-        Raises DiskFullError, OSError.
-        """
+        """Write one line, visible to readers at once. Raises DiskFullError, OSError."""
         line = to_line(event).encode()
         with (
             reporting_disk_full(self.path.parent, len(line), "the log"),
@@ -40,19 +38,19 @@ class EventLog:
         ):
             file.write(line)
             file.flush()
-            if not isinstance(event, Step):
+            if not isinstance(event, Step):  # flushing every step to disk would slow training
                 os.fsync(file.fileno())
 
-    def read(self, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
-        """Whole lines from byte `offset` on, and the offset to go on from.
+    def read(self, offset: int = 0, limit: int | None = None) -> tuple[list[Event], int]:
+        """Return the events of the whole lines from byte `offset` on, and the next offset.
 
-        most: bytes to read; a line that is longer is read to its end.
+        limit: bytes to read; a longer line is read to its end.
         """
         try:
             with open(self.path, "rb") as file:
                 file.seek(offset)
-                content = file.read(most)
-                while b"\n" not in content and (more := file.read(most)):
+                content = file.read(limit)
+                while b"\n" not in content and (more := file.read(limit)):
                     content += more
         except FileNotFoundError:
             return [], 0
@@ -61,7 +59,7 @@ class EventLog:
         return [event for event in events if event is not None], offset + len(whole)
 
     def size(self) -> int:
-        """Bytes that were written so far."""
+        """Return the size in bytes; 0 before the first event."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def __iter__(self) -> Iterator[Event]:
@@ -72,7 +70,7 @@ class EventLog:
             yield from events
 
 
-def ends_line(file, position: int) -> bool:
-    """Whether the byte before `position` is a line's end."""
+def ends_line(file: BinaryIO, position: int) -> bool:
+    """Return whether the byte before `position` ends a line."""
     file.seek(position - 1)
     return file.read(1) == b"\n"

@@ -1,4 +1,4 @@
-"""Runs as directories: finding them, naming them, reading what they were told."""
+"""Runs as directories: find, name and read them."""
 
 import re
 from collections.abc import Sequence
@@ -14,36 +14,36 @@ from resnet_demo.runs.log import EventLog
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
-RECORDINGS = "lessons"  # the folder of recordings, below that of the shipped runs
-RUN_ID_RULE = "1 to 64 lower-case letters, digits and dashes, the first no dash"
+RECORDINGS = "lessons"  # subfolder of the shipped runs
+RUN_ID_RULE = "1 to 64 lower-case letters, digits and dashes, not starting with a dash"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its directory. Nothing is read before it is asked for."""
+    """A training and its directory. Files are read on request."""
 
     path: Path
-    shipped: bool = False  # came with the repository: never written to
+    shipped: bool = False  # comes with the program and is never written to
 
     @property
     def id(self) -> str:
-        """The run id, which is the directory's name."""
+        """Return the run id, which is the directory's name."""
         return self.path.name
 
     def config(self) -> TrainConfig:
-        """What the run was told. Raises DamagedError."""
+        """Return the run's configuration. Raises DamagedError."""
         try:
             return from_dict(read_json(self.path / "config.json"))
         except (DamagedError, ValueError, ConfigError) as error:
             raise DamagedError(f"config.json of run {self.id} is damaged") from error
 
     def log(self) -> EventLog:
-        """The run's events."""
+        """Return the run's event log."""
         return EventLog(self.path / "events.jsonl")
 
 
 class Runs:
-    """The runs under one root, and those that came with the repository."""
+    """The runs in one root folder, and the shipped ones."""
 
     def __init__(self, paths: Paths) -> None:
         self.root, self.shipped_root = paths.runs, paths.shipped
@@ -51,18 +51,18 @@ class Runs:
 
     @cached_property
     def shipped(self) -> Sequence[Run]:
-        """The runs that came with the repository, which nobody changes while the app is there."""
-        runs = (run for folder in self.shipped_folders for run in self.under(folder))
+        """Return the shipped runs, which do not change while the app runs."""
+        runs = [run for folder in self.shipped_folders for run in self.runs_in(folder)]
         return [run for run in runs if run.shipped]
 
     def list(self) -> Sequence[Run]:
-        """Every run, newest first, the shipped ones last."""
-        own = [run for run in self.under(self.root) if not run.shipped]
+        """Return every run, newest first, the shipped ones last."""
+        own = [run for run in self.runs_in(self.root) if not run.shipped]
         own.sort(key=lambda run: created_at(run.path), reverse=True)
         return [*own, *self.shipped]
 
-    def under(self, root: Path) -> Sequence[Run]:
-        """The directories of `root` that are runs, by name; links are not followed."""
+    def runs_in(self, root: Path) -> Sequence[Run]:
+        """Return the runs in a folder, by name. Links are not followed."""
         if not root.is_dir():
             return []
         folders = (
@@ -75,11 +75,11 @@ class Runs:
         return [Run(folder, self.is_shipped(folder)) for folder in folders]
 
     def is_shipped(self, folder: Path) -> bool:
-        """Whether a run came with the repository."""
+        """Return whether the folder is that of a shipped run."""
         return folder.parent in self.shipped_folders and bool(SHIPPED.fullmatch(folder.name))
 
     def get(self, name: str) -> Run:
-        """The run of that id. Raises ConfigError for no id, NotFoundError for no run."""
+        """Return the run of that id. Raises ConfigError for a malformed id, NotFoundError."""
         check_run_id(name)
         shipped = [folder / name for folder in self.shipped_folders if SHIPPED.fullmatch(name)]
         for folder in (self.root / name, *shipped):
@@ -88,11 +88,11 @@ class Runs:
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")
 
     def is_taken(self, name: str) -> bool:
-        """Whether a new run cannot have that name: one has it, or it is kept for a shipped one."""
+        """Return whether a run has that id, or it is reserved for shipped runs."""
         return (self.root / name).exists() or bool(SHIPPED.fullmatch(name))
 
     def new_id(self, config: TrainConfig) -> str:
-        """A readable id that no run has yet: `resnet9-cifar10-3`."""
+        """Return a readable id that no run has yet, such as `resnet9-cifar10-3`."""
         stem = f"{config.model}-{config.dataset}"[:57]
         taken = [run.name for run in self.root.iterdir()] if self.root.is_dir() else []
         numbers = [int(name[len(stem) + 1 :]) for name in taken if is_numbered(name, stem)]
@@ -100,20 +100,23 @@ class Runs:
 
 
 def is_numbered(name: str, stem: str) -> bool:
-    """Whether a name is `stem` and a number."""
+    """Return whether a name is `stem`, a dash and a number."""
     return name.startswith(stem + "-") and name[len(stem) + 1 :].isdecimal()
 
 
 def check_run_id(name: object) -> str:
-    """The name, if it can be one. Raises ConfigError."""
+    """Return the name if it is a valid run id. Raises ConfigError."""
     if not isinstance(name, str) or not RUN_ID.fullmatch(name):
         raise ConfigError(f"run_id must be {RUN_ID_RULE}, got {shortened(name)}", "run_id")
     return name
 
 
 def created_at(folder: Path) -> float:
-    """When a run was made: config.json is written once, first of all."""
+    """Return the Unix time of a run's creation; 0 if it was deleted meanwhile.
+
+    config.json is the first file of a run and is written once.
+    """
     try:
         return (folder / "config.json").stat().st_mtime
-    except FileNotFoundError:  # deleted between two looks
+    except FileNotFoundError:
         return 0.0

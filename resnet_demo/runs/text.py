@@ -1,4 +1,4 @@
-"""Text for people: events, results, amounts, the same in the terminal, worker.log and page.
+"""Text for people about runs: the same in the terminal, in worker.log and on the page.
 
 Also the two guards for text of unknown origin: `escape_markdown` and `csv_safe`.
 """
@@ -15,7 +15,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def event_text(event: Event) -> str:
-    """One line for a person."""
+    """Return an event as one line."""
     if isinstance(event, Started):
         steps = event.epochs * event.steps_per_epoch
         head = f"resumed at step {event.step}" if event.kind == "resumed" else "started"
@@ -23,11 +23,11 @@ def event_text(event: Event) -> str:
         return (
             f"{head} on {event.device} in {event.precision}: "
             f"{count_text(event.parameters)} parameters, "
-            f"{count_text(event.macs)} multiply-adds an image, {steps} steps"
+            f"{count_text(event.macs)} multiply-adds per image, {steps} steps"
             + (f"; {note}" if note else "")
         )
     if isinstance(event, Compiled):
-        return f"compiled the network in {duration_text(event.seconds)}: steps begin"
+        return f"compiled the network in {duration_text(event.seconds)}"
     if isinstance(event, Step):
         return (
             f"step {event.step}: loss {event.loss:.4f}, learning rate {event.lr:.4g}, "
@@ -48,15 +48,15 @@ def event_text(event: Event) -> str:
 
 
 def count_text(number: float) -> str:
-    """Three digits that matter and a word: 1.65 million."""
+    """Return a number with three significant digits: 1.65 million."""
     for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
-        if number >= 0.9995 * size:  # what rounds to it
+        if number >= 0.9995 * size:  # rounds to at least 1.00 of this size
             return f"{number / size:.3g}{word}"
     return f"{number:.0f}"
 
 
 def duration_text(seconds: float) -> str:
-    """As a person says it: 42 s, 3 min 05 s, 27 min, 2 h 10 min."""
+    """Return a duration: 42 s, 3 min 05 s, 27 min, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -69,12 +69,12 @@ def duration_text(seconds: float) -> str:
 
 
 def loss_text(result: dict[str, Any]) -> str:
-    """The loss of an evaluation; a network that went astray has none."""
+    """Return the loss of an evaluation; it is None where the network diverged."""
     return "not a number" if result["loss"] is None else f"{result['loss']:.4f}"
 
 
 def evaluation_text(result: dict[str, Any]) -> str:
-    """Accuracy and what it is worth, and a line a class."""
+    """Return accuracy, its interval, loss and calibration, and one line per class."""
     head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
     head += f"top-1 {result['top1']:.2%}, {interval_text(result)}; loss {loss_text(result)}"
     lines = [
@@ -82,72 +82,73 @@ def evaluation_text(result: dict[str, Any]) -> str:
         f"F1 {row['f1']:6.1%}  images {row['support']}"
         for row in result["per_class"]
     ]
-    macro = f"F1 {result['macro_f1']:.2%}, the mean over all classes"
-    told = [macro, calibration_text(result["calibration"]), mode_text(result)]
-    return "\n".join([head, *filter(None, told), *lines])
+    macro = f"mean F1 over all classes {result['macro_f1']:.2%}"
+    notes = [macro, calibration_text(result["calibration"]), mode_text(result)]
+    return "\n".join([head, *filter(None, notes), *lines])
 
 
 def interval_text(result: dict[str, Any]) -> str:
-    """How far the accuracy can be trusted."""
+    """Return the 95% confidence interval of the accuracy."""
     low, high = result["interval"]
     return f"95% interval {low:.2%} to {high:.2%}"
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
-    """Whether a network is as often right as it is sure."""
+    """Return mean confidence, accuracy and calibration error."""
     n = sum(calibration["count"])
     if not n:
-        return "confidence: no answer is a number"
-    sure, right = (
+        return "calibration unknown: no prediction is a number"
+    confidence, accuracy = (
         sum(count * mean for count, mean in zip(calibration["count"], means, strict=True)) / n
         for means in (calibration["confidence"], calibration["accuracy"])
     )
     return (
-        f"sure by {sure:.2%} and right in {right:.2%} on average; among answers of like confidence "
-        f"the two differ by {calibration['error']:.2%} (calibration error)"
+        f"mean confidence {confidence:.2%}, accuracy {accuracy:.2%}, "
+        f"calibration error {calibration['error']:.2%}"
     )
 
 
 def mode_text(result: dict[str, Any]) -> str:
-    """What another mode than plain changes; "" for plain."""
+    """Return how a test-time mode compares with plain; empty for plain itself."""
     plain = result["beside"]
     if plain is None:
         return ""
     return (
-        f"mode {result['mode']}: {points_text(result['top1'] - plain['top1'])} than plain, "
-        f"which has {plain['top1']:.2%}, loss {loss_text(plain)}"
+        f"mode {result['mode']}: {points_text(result['top1'] - plain['top1'])} plain "
+        f"({plain['top1']:.2%}, loss {loss_text(plain)})"
     )
 
 
 def points_text(difference: float) -> str:
-    """A difference of two shares, in words."""
+    """Return a difference of two shares: `1.25 points above`, to be followed by the second."""
     if not difference:
-        return "0.00 points more or less"
-    return f"{abs(difference) * 100:.2f} points {'more' if difference > 0 else 'less'}"
+        return "equal to"
+    return f"{abs(difference) * 100:.2f} points {'above' if difference > 0 else 'below'}"
 
 
 def comparison_text(against: dict[str, Any]) -> str:
-    """Two runs on the same images; against: of `comparison.with_against`."""
+    """Return the comparison of two runs on the same images, as in an evaluation's `against`."""
     first, second = against["first"], against["second"]
     return (
-        f"{first} has {points_text(against['difference'])} than {second}, which has "
-        f"{against['top1_second']:.2%}: only {first} is right on {len(against['only_first']):,} "
-        f"images, only {second} on {len(against['only_second']):,}\n"
+        f"{first} is {points_text(against['difference'])} {second} "
+        f"({against['top1_second']:.2%}): only {first} is right on "
+        f"{len(against['only_first']):,} images, only {second} on "
+        f"{len(against['only_second']):,}\n"
         f"{chance_text(against['p'])} (McNemar's exact test)"
     )
 
 
 def chance_text(p: float) -> str:
-    """What a p says of two networks on the same images."""
+    """Return the meaning of a p-value of McNemar's exact test."""
     share = "fewer than 0.01%" if p < 1e-4 else f"{p:.2%}"
     return f"two equally good networks would differ as much or more in {share} of such tests"
 
 
 def robustness_text(result: dict[str, Any]) -> str:
-    """A line a kind of damage."""
+    """Return the accuracy under each corruption, one line per kind."""
     head = (
-        f"{result['run']} with images made worse, strength 1 to 5 ({result['n']} images; "
-        f"as they are {result['top1']:.2%} ± {result['interval_half_width']:.2%}):"
+        f"{result['run']} on damaged images, strengths 1 to 5 ({result['n']} images; "
+        f"undamaged {result['top1']:.2%} ± {result['interval_half_width']:.2%}):"
     )
     lines = [
         f"  {kind:<16}" + "".join(f"{top1:8.1%}" for top1 in row)
@@ -156,17 +157,18 @@ def robustness_text(result: dict[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def epoch_lines(seen: dict[str, Any]) -> Iterator[str]:
-    """A line an epoch of what `tasks.look` sees."""
-    for row in seen["history"]:
+def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
+    """Yield one line per epoch of a run's snapshot (`Snapshot.to_dict`)."""
+    for row in snapshot["history"]:
         yield (
             f"  epoch {row['epoch']}: train loss {row['train_loss']:.4f} top-1 "
             f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}"
         )
 
 
+# `info` is a DatasetInfo. Its module loads numpy, which would slow the start of the command line.
 def dataset_text(info: Any) -> str:
-    """A line on a DatasetInfo, which is not imported: it needs numpy, and `--help` must not."""
+    """Return one line about a DatasetInfo."""
     return (
         f"{info.name}: {info.train:,} training and {info.test:,} test images of {info.size} "
         f"pixels, {len(info.classes)} classes; {info.source}"
@@ -174,20 +176,21 @@ def dataset_text(info: Any) -> str:
 
 
 def dataset_lines(info: Any, counts: dict[str, dict[str, int]]) -> Iterator[str]:
-    """A line a class, and the moments of the training pixels."""
+    """Yield one line per class, and the statistics of the training pixels."""
     train, test = counts["train"], counts["test"]
     for label in info.classes:
         yield f"  {label:<16} {train[label]:>7,} training {test[label]:>7,} test"
     mean, std = (" ".join(f"{value:.4f}" for value in triple) for triple in (info.mean, info.std))
-    yield f"  mean {mean}, deviation {std} (training pixels, from 0 to 1)"
+    yield f"  mean {mean}, std {std} (training pixels, 0 to 1)"
     if info.skipped_count:
-        yield f"  unreadable and left out: {info.skipped_count:,}, such as {info.skipped[0]}"
+        yield f"  skipped as unreadable: {info.skipped_count:,}, such as {info.skipped[0]}"
 
 
 def transfer_text(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
-    """How far something is, how fast, how long to go; rate in units a second, 0 if unknown.
+    """Return the progress of a transfer, with its rate and remaining time.
 
-    unit: "bytes", or what is counted; "" where only the share says something.
+    unit: "bytes", or the name of what is counted; "" to show only the percentage.
+    rate: in units per second, 0 if unknown.
     """
     if not unit:
         return f"{what} ({done / total:.0%})" if total else what
@@ -200,7 +203,7 @@ def transfer_text(what: str, done: int, total: int | None, unit: str, rate: floa
 
 
 def bytes_text(count: float) -> str:
-    """Bytes as a person says them: 812 kB, 4.2 MB, 171 MB."""
+    """Return an amount of bytes: 812 kB, 4.2 MB, 171 MB."""
     if count < 1e6:
         return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"

@@ -410,8 +410,8 @@ def test_an_evaluation_in_words_has_a_line_a_class(trained):
         f"mine on colours test (30 images): top-1 {result['top1']:.2%}, 95% interval {low:.2%} "
         f"to {high:.2%}; loss "
     )
-    assert out[1].startswith(f"F1 {result['macro_f1']:.2%}, ")
-    assert f"differ by {result['calibration']['error']:.2%} (calibration error)" in out[2]
+    assert out[1] == f"mean F1 over all classes {result['macro_f1']:.2%}"
+    assert out[2].endswith(f"calibration error {result['calibration']['error']:.2%}")
     assert [line.split()[0] for line in out[3:]] == ["blue", "green", "red"]
 
 
@@ -424,7 +424,7 @@ def test_a_mode_tells_what_it_changes(trained):
     assert result["mode"] == "article"
     assert result["beside"] == {"mode": "plain", "top1": plain["top1"], "loss": plain["loss"]}
     words = demo("evaluate", "mine", "--split", "train", "--mode", "article").out
-    assert f"than plain, which has {plain['top1']:.2%}, loss {plain['loss']:.4f}" in words
+    assert f"plain ({plain['top1']:.2%}, loss {plain['loss']:.4f})" in words
 
 
 @pytest.fixture(scope="module")
@@ -459,7 +459,7 @@ def test_another_run_is_asked_about_the_same_images(three):
     divided = len(against["only_first"]) - len(against["only_second"])
     assert divided == pytest.approx(30 * against["difference"])
     words = three("evaluate", "mine", "--against", three.runs / "weak").out
-    assert f"mine has {100 * against['difference']:.2f} points more than weak, which has" in words
+    assert f"mine is {100 * against['difference']:.2f} points above weak (" in words
     assert "two equally good networks would differ as much or more in " in words
 
 
@@ -475,7 +475,7 @@ def test_images_made_worse_have_a_line_a_kind(trained):
     bears = answer.objects[0]["robustness"]
     assert (bears["n"], bears["split"], len(bears["kinds"])) == (15, "val", 7)
     out = trained[0]("evaluate", "mine", "--split", "val", "--robustness").out.splitlines()
-    assert "mine with images made worse, strength 1 to 5 (15 images; as they are " in out[-8]
+    assert "mine on damaged images, strengths 1 to 5 (15 images; undamaged " in out[-8]
     assert [line.split()[0] for line in out[-7:]] == [*bears["kinds"]]
     assert all(line.count("%") == 5 for line in out[-7:])
 

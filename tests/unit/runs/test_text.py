@@ -18,7 +18,7 @@ from resnet_demo.runs.text import (
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (59.4, "59 s"),
@@ -31,12 +31,12 @@ from resnet_demo.runs.text import (
         (360_000, "100 h 00 min"),
     ],
 )
-def test_seconds_are_told_as_a_person_does(seconds, words):
-    assert duration_text(seconds) == words
+def test_durations_have_readable_units(seconds, text):
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "text"),
     [
         (0, "0"),
         (999, "999"),
@@ -47,8 +47,8 @@ def test_seconds_are_told_as_a_person_does(seconds, words):
         (4_089_184_256, "4.09 billion"),
     ],
 )
-def test_amounts_keep_three_digits(number, words):
-    assert count_text(number) == words
+def test_counts_keep_three_digits(number, text):
+    assert count_text(number) == text
 
 
 def test_an_event_is_one_line_with_percent_and_units():
@@ -66,16 +66,16 @@ def test_an_event_is_one_line_with_percent_and_units():
     )
 
 
-def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
-    words = event_text(
+def test_a_resume_names_its_step_and_what_was_damaged():
+    text = event_text(
         Resumed(
             step=8, epoch=2, device="cpu (2 threads)", precision="bf16", threads=2,
             parameters=272_474, macs=40_551_936, steps_per_epoch=5, epochs=3, version="0",
             message="last.pt is damaged",
         )
     )  # fmt: skip
-    assert words.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
-    assert words.endswith("15 steps; last.pt is damaged")
+    assert text.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
+    assert text.endswith("15 steps; last.pt is damaged")
 
 
 @pytest.mark.parametrize(
@@ -89,43 +89,40 @@ def test_a_resume_tells_where_it_goes_on_and_what_was_damaged():
         ((0, None, "batches", 0.0), "reading"),
     ],
 )
-def test_progress_is_told_in_what_a_person_understands(values, text):
+def test_progress_is_shown_in_its_unit(values, text):
     assert transfer_text("reading", *values) == text
 
 
-def test_calibration_is_told_by_what_it_compares():
+def test_calibration_compares_confidence_with_accuracy():
     bins = {"count": [1, 0, 3], "confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
     assert calibration_text(bins) == (
-        "sure by 65.00% and right in 75.00% on average; among answers of like confidence the two "
-        "differ by 20.00% (calibration error)"
+        "mean confidence 65.00%, accuracy 75.00%, calibration error 20.00%"
     )
     none = {"count": [0], "confidence": [0], "accuracy": [0], "error": None}
-    assert calibration_text(none) == "confidence: no answer is a number"
+    assert calibration_text(none) == "calibration unknown: no prediction is a number"
 
 
 @pytest.mark.parametrize(
-    ("difference", "words"),
-    [(0.0125, "1.25 points more"), (-0.5, "50.00 points less"), (0, "0.00 points more or less")],
+    ("difference", "text"),
+    [(0.0125, "1.25 points above"), (-0.5, "50.00 points below"), (0, "equal to")],
 )
-def test_a_difference_is_told_in_points(difference, words):
-    assert points_text(difference) == words
+def test_a_difference_is_in_points(difference, text):
+    assert points_text(difference) == text
 
 
-def test_another_mode_is_told_beside_the_plain_one():
+def test_another_mode_is_compared_with_plain():
     result = {"mode": "flip", "top1": 0.93, "beside": {"mode": "plain", "top1": 0.92, "loss": None}}
-    assert mode_text(result) == (
-        "mode flip: 1.00 points more than plain, which has 92.00%, loss not a number"
-    )
+    assert mode_text(result) == ("mode flip: 1.00 points above plain (92.00%, loss not a number)")
     assert mode_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
 
 
-def test_two_runs_are_told_with_the_chance_of_such_a_difference():
+def test_a_comparison_of_two_runs_has_the_p_value():
     against = {
         **{"first": "mine", "second": "yours", "difference": -0.02, "top1_second": 0.9},
         **{"only_first": [*range(1200)], "only_second": [1], "p": 0.0312},
     }
     assert comparison_text(against) == (
-        "mine has 2.00 points less than yours, which has 90.00%: only mine is right on 1,200 "
+        "mine is 2.00 points below yours (90.00%): only mine is right on 1,200 "
         "images, only yours on 1\ntwo equally good networks would differ as much or more in "
         "3.12% of such tests (McNemar's exact test)"
     )
@@ -133,13 +130,13 @@ def test_two_runs_are_told_with_the_chance_of_such_a_difference():
     assert "in 100.00% of" in chance_text(1)
 
 
-def test_each_kind_of_damage_has_a_line():
+def test_each_corruption_has_a_line():
     result = {
         **{"run": "mine", "n": 2000, "top1": 0.9, "interval_half_width": 0.0132},
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
     head, *lines = robustness_text(result).splitlines()
-    assert "(2000 images; as they are 90.00% ± 1.32%)" in head
+    assert "(2000 images; undamaged 90.00% ± 1.32%)" in head
     assert [line.split() for line in lines] == [
         ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
         ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
