@@ -1,4 +1,4 @@
-"""The model card of a packed run: what it is, how good, how it was made, what it cannot do."""
+"""The model card of a packed run (Markdown): accuracy, training, limitations, licence."""
 
 from typing import Any
 
@@ -9,13 +9,53 @@ from resnet_demo.evaluation.metrics import Scores
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.runs.view import RunView
 
-CHOSEN = {
+CHOSEN_EPOCH = {
     "best": "the best by validation top-1",
     "last": "the last one, whatever its validation top-1",
 }
-LICENCE = {
-    "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown: none of its images is here."
+DATA_LICENCES = {
+    "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown; none of its images is here."
 }
+TEMPLATE = """# {name}
+
+A `{model}` with {parameters} parameters that classifies pictures of {pixels} as {labels}. It was
+trained on `{dataset}` by this program. This folder has its settings, its log, its predictions on
+the test images, and its weights in float16.
+
+## Accuracy
+
+{scores}
+
+The weights are those of epoch {epoch} of {epochs}, {chosen} ({val_top1:.2%}). Precision: share of
+correct predictions among all predictions of a class. Recall: share of a class's images that were
+predicted as it.
+
+{classes}
+
+## Training
+
+{training}
+
+Settings that differ from the program's defaults:
+
+{settings}
+
+To train it again: `{command}`
+
+## Limitations
+
+- It knows {num_classes} classes and nothing else. A picture of anything else is classified as one
+  of them, often with high confidence: the confidence says which class is likeliest, not whether it
+  is any of them.
+- It sees {pixels}, whatever the picture's size, and learned from pictures of one centred object.
+  Accuracy is lower than stated above on drawings, several objects, details and unusual views.
+- It was made to show how such networks learn. It is not for decisions about people, and not for
+  uses where a wrong answer could cause harm.
+
+## Licence
+
+The weights, the log and this text have the licence of the code, MIT. {licence}
+"""
 
 
 def model_card(
@@ -23,85 +63,65 @@ def model_card(
     config: TrainConfig,
     info: DatasetInfo,
     view: RunView,
-    result: Scores,
+    scores: Scores,
     top1_float32: float,
 ) -> str:
-    """The text of README.md (Markdown). result: of the test split, by the weights as stored."""
-    best, size, pixels = view.best, count_text(view.started.parameters), square(config.image_size)
-    return f"""# {name}
+    """Return the text of README.md.
 
-A `{config.model}` of {size} parameters that tells {join_labels(info.classes)}
-apart in pictures of {pixels}. It was trained on `{info.name}` by this program. Its settings, its
-log, its answers on the test images and its weights, in float16, are all in this folder.
-
-## How good it is
-
-{table("on the test split", "", scores(result, top1_float32))}
-
-The weights are those of epoch {best.epoch} of {config.epochs}, {CHOSEN[config.keep]}
-({best.val_top1:.2%}). Precision: the share that was right among those said to be of a class.
-Recall: the share that was found among those that are.
-
-{class_table(result)}
-
-## How it was trained
-
-{made(config, info, view)}
-
-Every knob that differs from the program's defaults:
-
-{table("knob", "value | default", knobs(config))}
-
-The same again: `{command(config)}`
-
-## What it cannot do
-
-- It knows {len(info.classes)} classes and nothing else. A picture of anything else is taken for
-  one of them, often with high confidence: that says which is likeliest, not whether it is any.
-- It sees {pixels}, whatever the picture's size, and learned from pictures of one thing
-  in the middle. Drawings, several things at once, details and unusual views are answered worse than
-  the figures above say, which hold for images like those it was tested on.
-- It was made to show how such networks learn. It is not for decisions about people, and not where
-  a wrong answer could harm anybody.
-
-## Licence
-
-The weights, the log and this text have the licence of the code, MIT. {licence(info)}
-"""
+    scores: of the stored weights on the test split. top1_float32: before rounding to float16.
+    """
+    return TEMPLATE.format(
+        name=name,
+        model=config.model,
+        parameters=count_text(view.started.parameters),
+        pixels=size_text(config.image_size),
+        labels=join_labels(info.classes),
+        dataset=info.name,
+        scores=table("on the test split", "", score_rows(scores, top1_float32)),
+        epoch=view.best.epoch,
+        epochs=config.epochs,
+        chosen=CHOSEN_EPOCH[config.keep],
+        val_top1=view.best.val_top1,
+        classes=class_table(scores),
+        training=training_table(config, info, view),
+        settings=table("setting", "value | default", changed_settings(config)),
+        command=command(config),
+        num_classes=len(info.classes),
+        licence=DATA_LICENCES.get(info.name, "The training images are not here."),
+    )
 
 
-def scores(result: Scores, top1_float32: float) -> dict[str, str]:
-    """What was measured on the test split."""
-    low, high = wilson_interval(round(result.top1 * result.n), result.n)
-    loss = result.to_dict()["loss"]
+def score_rows(scores: Scores, top1_float32: float) -> dict[str, str]:
+    """Return the rows on accuracy: name -> value."""
+    low, high = wilson_interval(round(scores.top1 * scores.n), scores.n)
+    loss = scores.to_dict()["loss"]
     return {
-        "images": f"{result.n:,}",
-        "top-1": f"**{result.top1:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%})",
-        "top-5": f"{result.top5:.2%}",
+        "images": f"{scores.n:,}",
+        "top-1": f"**{scores.top1:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%})",
+        "top-5": f"{scores.top5:.2%}",
         "loss": "not a number" if loss is None else f"{loss:.4f} nats",
         "top-1 before the weights were rounded to float16": f"{top1_float32:.2%}",
     }
 
 
-def class_table(result: Scores) -> str:
-    """A row a class."""
-    rows = {
-        escape_markdown(row["label"]): " | ".join(
-            [*(f"{row[part]:.1%}" for part in ("precision", "recall", "f1")), f"{row['support']:,}"]
-        )
-        for row in result.per_class
-    }
+def class_table(scores: Scores) -> str:
+    """Return a table with one row per class."""
+    rows = {}
+    for row in scores.per_class:
+        shares = [f"{row[name]:.1%}" for name in ("precision", "recall", "f1")]
+        rows[escape_markdown(row["label"])] = " | ".join([*shares, f"{row['support']:,}"])
     return table("class", "precision | recall | F1 | images", rows)
 
 
-def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
-    """Data, recipe, seed, machine and time."""
-    started, synthetic = view.started, ", drawn by this program" if info.synthetic else ""
-    some = f" and {config.train_images:,} trained on" if config.train_images else ""
+def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
+    """Return a table of data, recipe, seed, machine and time."""
+    started = view.started
+    synthetic = ", generated by this program" if info.synthetic else ""
+    limit = f" and {config.train_images:,} used for training" if config.train_images else ""
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, of which "
-        f"{config.val_share:.0%} are kept aside for validation{some}, and {info.test:,} test "
-        f"images of {square(info.size)}; {escape_markdown(info.source)}",
+        f"{config.val_share:.0%} are kept for validation{limit}, and {info.test:,} test "
+        f"images of {size_text(info.size)}; {escape_markdown(info.source)}",
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",
         "machine": f"{started.device}, arithmetic in {started.precision}",
@@ -111,49 +131,50 @@ def made(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
     return table("what", "", rows)
 
 
-def knobs(config: TrainConfig) -> dict[str, str]:
-    """Each knob that is not at its default: its value, and the default."""
-    asked = config.to_dict()
+def changed_settings(config: TrainConfig) -> dict[str, str]:
+    """Return the fields that are not at their default: name -> "value | default"."""
+    values = config.to_dict()
     return {
-        f"`{name}`": f"{asked[name]} | {default}"
+        f"`{name}`": f"{values[name]} | {default}"
         for name, default in defaults().items()
-        if asked[name] != default
+        if values[name] != default
     }
 
 
 def command(config: TrainConfig) -> str:
-    """The command that trains it again."""
+    """Return the command line that trains with this config."""
+    # Recipe and dataset are always given: their defaults may change.
     known = {**defaults(), **RECIPES[config.recipe], "recipe": None, "dataset": None}
-    told = {name: value for name, value in config.to_dict().items() if known[name] != value}
-    return " ".join(["python -m resnet_demo train", *(as_flag(*item) for item in told.items())])
+    given = {name: value for name, value in config.to_dict().items() if known[name] != value}
+    options = [option_text(name, value) for name, value in given.items()]
+    return " ".join(["python -m resnet_demo train", *options])
 
 
-def as_flag(name: str, value: Any) -> str:
-    """As `train` takes it."""
+def option_text(name: str, value: Any) -> str:
+    """Return a field as an option of `train`."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"--{name.replace('_', '-')} {text}"
 
 
-def licence(info: DatasetInfo) -> str:
-    """What is known of the data's."""
-    return LICENCE.get(info.name, "The images it learned from are not here.")
-
-
-def square(side: int) -> str:
-    """32 × 32 pixels."""
+def size_text(side: int) -> str:
+    """Return the size of a square image: "32 × 32 pixels"."""
     return f"{side} × {side} pixels"
 
 
 def join_labels(labels: tuple[str, ...]) -> str:
-    """airplane, automobile and bird (Markdown)."""
+    """Return the labels as a list in Markdown: "airplane, automobile or bird"."""
     labels = tuple(map(escape_markdown, labels))
-    return f"{', '.join(labels[:-1])} and {labels[-1]}" if len(labels) > 1 else labels[0]
+    return f"{', '.join(labels[:-1])} or {labels[-1]}" if len(labels) > 1 else labels[0]
 
 
-def table(head: str, heads: str, rows: dict[str, str]) -> str:
-    """Markdown; `none` where there is no row. A cell that holds bars is several."""
+def table(name: str, columns: str, rows: dict[str, str]) -> str:
+    """Return a Markdown table, or "none" without rows.
+
+    name: heading of the first column. columns: the other headings, separated by bars, like the
+    values of the rows.
+    """
     if not rows:
         return "none"
-    width = heads.count("|") + 2
-    lines = [f"| {head} | {heads} |", "|" + " --- |" * width]
-    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows.items())])
+    width = columns.count("|") + 2
+    lines = [f"| {name} | {columns} |", "|" + " --- |" * width]
+    return "\n".join([*lines, *(f"| {key} | {value} |" for key, value in rows.items())])

@@ -4,17 +4,15 @@ The recordings of a duel also have `surgery.json`, because surgery needs the wei
 """
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
-from resnet_demo.export.finished_run import copy_finished, read_finished
-from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.export.finished_run import copy_finished, new_folder, read_finished
+from resnet_demo.files import write_atomically
 from resnet_demo.json_files import is_number, read_json
 from resnet_demo.runs.groups import Group, Membership, write_membership
 from resnet_demo.runs.store import Run
@@ -52,18 +50,11 @@ def record_run(
     run: Run, view: RunView, target: Path, membership: Membership, files: Mapping[str, bytes]
 ) -> None:
     """Copy one run atomically. files: name -> content of further files."""
-    making = target.with_name(f".{target.name}.{os.getpid()}.new")
-    making.mkdir(parents=True)
-    try:
-        copy_finished(run, view, making)
-        write_membership(making, membership)
+    with new_folder(target) as folder:
+        copy_finished(run, view, folder)
+        write_membership(folder, membership)
         for name, content in files.items():
-            write_atomically(making / name, content)
-        os.rename(making, target)
-    except BaseException:
-        shutil.rmtree(making)
-        raise
-    sync_folder(target.parent)
+            write_atomically(folder / name, content)
 
 
 def surgery_chart_file(run: Run, datasets: Datasets) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_predictions import compact_logits
 from resnet_demo.events import Started
 from resnet_demo.export import pack as packing
-from resnet_demo.export.model_card import CHOSEN, command
+from resnet_demo.export.model_card import CHOSEN_EPOCH, command
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
@@ -68,7 +68,7 @@ def test_weights_are_packed_in_half_their_bytes_and_counters_whole(packed, finis
 
 
 def test_the_card_has_words_for_every_way_to_choose_an_epoch(packed):
-    assert CHOSEN.keys() == set(KEEP)
+    assert CHOSEN_EPOCH.keys() == set(KEEP)
     text = " ".join((packed[0].path / "README.md").read_text("utf-8").split())
     assert re.search(r"of epoch \d of \d, the best by validation top-1 \(", text)
 
@@ -173,7 +173,7 @@ def test_a_log_without_its_beginning_is_refused(copied, tmp_path, datasets):
 def test_weights_that_are_too_large_even_as_float16_are_refused(
     finished, tmp_path, datasets, monkeypatch
 ):
-    monkeypatch.setattr(packing, "MOST_WEIGHTS", 400_000)
+    monkeypatch.setattr(packing, "MAX_WEIGHTS", 400_000)
     told = refusal(ConfigError, tmp_path, finished, datasets, tmp_path / "packed")
     assert told.startswith("only weights of at most 400 kB can be packed, and those of mine have ")
 
@@ -192,7 +192,7 @@ def test_a_network_that_float16_cannot_hold_is_refused(copied, tmp_path, dataset
     about = {"network": saved.network, "preprocessing": saved.preprocessing, "metrics": {}}
     save_model(copied.path, saved.model, classes=saved.classes, **about)
     told = refusal(DemoError, tmp_path, copied, datasets, tmp_path / "packed")
-    assert told.startswith("mine cannot be packed: in float16 its weights answer ")
+    assert told.startswith("mine cannot be packed: with weights in float16 its test top-1 is ")
 
 
 def test_what_fails_on_the_way_leaves_no_folder(finished, tmp_path, datasets, monkeypatch):
