@@ -49,14 +49,14 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
 
 def build_space(args: argparse.Namespace) -> None:
     """Write the folder and print its size and the variables that may be set on the Space."""
-    from resnet_demo.hosting.space import SECRETS_GIVEN, VARIABLES, build
+    from resnet_demo.hosting.space import PLATFORM_SECRETS, VARIABLES, build
 
     files = build(args.folder, title=args.title, zero_gpu=args.zero_gpu)
     size = sum((args.folder / file).stat().st_size for file in files)
     values = {"folder": str(args.folder), "files": len(files), "bytes": size}
-    values |= {"variables": VARIABLES, "secrets": SECRETS_GIVEN}
+    values |= {"variables": VARIABLES, "secrets": PLATFORM_SECRETS}
     lines = [f"{len(files)} files, {size / 1e6:.1f} MB in {args.folder}"]
     lines += ["optional variables (default in parentheses):"]
     lines += [f"  {name}: {text}" for name, text in VARIABLES.items()]
-    lines += ["secrets:", *(f"  {name}: {text}" for name, text in SECRETS_GIVEN.items())]
+    lines += ["secrets:", *(f"  {name}: {text}" for name, text in PLATFORM_SECRETS.items())]
     print_result(values, "\n".join(lines), args.json)

@@ -1,8 +1,8 @@
-"""In front of every request: only for this host, only from this page, and nothing about the inside.
+"""Checks of every request (Host, Origin, closed paths) and the security headers of every answer.
 
-A page of somebody else's must not drive an app that listens on this machine, nor read its answers:
-not by a form or a script (the Origin tells), and not by a name that is made to point here (DNS
-rebinding; the Host tells). What has neither, `curl` say, comes from no page.
+A page of another site must not control an app that listens on this machine, nor read its answers.
+The Origin header stops its forms and scripts; the Host header stops DNS rebinding, where a foreign
+name points to this machine. Requests without an Origin, as from `curl`, come from no page.
 """
 
 from collections.abc import Mapping
@@ -32,11 +32,14 @@ SPACES = "'self' https://huggingface.co https://*.hf.space"
 
 
 class SecurityMiddleware:
-    """ASGI middleware. hosts: names under which the app may be asked, without ports.
+    """ASGI middleware. hosts: the allowed host names, without ports.
 
-    frames: who may show it in a frame, as the policy `frame-ancestors` has it. space: whether the
-    platform looks after it by address, which gets an empty answer.
+    frames: sites that may show the app in a frame, in the syntax of `frame-ancestors`. space:
+    whether the platform's health check by IP address gets an empty answer.
     """
+
+    # Starlette's TrustedHostMiddleware does less: no trailing dot of a name, no health check, an
+    # answer that does not say how to allow a host, and it knows no Origin.
 
     def __init__(
         self, app: ASGIApp, hosts: frozenset[str], frames: str = "'self'", space: bool = False
@@ -45,7 +48,7 @@ class SecurityMiddleware:
         self.headers = {**HEADERS, "content-security-policy": POLICY.format(frames=frames)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer with one sentence."""
+        """Pass the request on, or refuse it with one sentence."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -60,25 +63,25 @@ class SecurityMiddleware:
         await answer(scope, receive, send_with_headers)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that goes no further."""
+        """Return the answer to a refused request; None if it may pass."""
         headers, path = Headers(scope=scope), scope["path"].rstrip("/")
         host = headers.get("host", "")
         name = host_name(host)
         if name not in self.hosts:
             if self.space and is_address(name) and path == "":
-                return Response()  # the platform's own look at whether it lives
-            told = f"host must be one that this app is told to answer to, got {host[:100]!r}"
-            return PlainTextResponse(f"{told}: RESNET_DEMO_HOSTS names more\n", 400)
+                return Response()  # the platform's health check
+            rule = f"host must be a name of this app, got {host[:100]!r}"
+            return PlainTextResponse(f"{rule}; set RESNET_DEMO_HOSTS to allow it\n", 400)
         origin = headers.get("origin")
         if origin is not None and not same_origin(origin, host):
             return PlainTextResponse("requests must come from this app's own page\n", 403)
         if any(path.removeprefix("/gradio_api").startswith(closed) for closed in CLOSED):
-            return PlainTextResponse("not here\n", 404)
+            return PlainTextResponse("not found\n", 404)
         return None
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, lower case, without port and brackets; "" where it is none."""
+    """Return the name in a Host header, lower case, without port and brackets; "" if invalid."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -86,7 +89,7 @@ def host_name(host: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether it is an IP address."""
+    """Return whether this is an IP address."""
     try:
         ip_address(name)
     except ValueError:
@@ -95,24 +98,24 @@ def is_address(name: str) -> bool:
 
 
 def same_origin(origin: str, host: str) -> bool:
-    """Whether an Origin is the host that was asked, its port included.
+    """Return whether an Origin names the requested host and port.
 
-    A proxy in front speaks https where the app is asked by http: both are its own page.
+    The scheme may differ: behind a proxy, the browser uses https and the app receives http.
     """
     try:
         parts = urlsplit(origin)
         default = {"http": 80, "https": 443}[parts.scheme]
-        asked = urlsplit(f"//{host}")
-        same_port = (parts.port or default) == (asked.port or default)
+        requested = urlsplit(f"//{host}")
+        same_port = (parts.port or default) == (requested.port or default)
         return same_port and bool(parts.hostname) and parts.hostname == host_name(host)
-    except (ValueError, KeyError):  # `null` is nobody's page
+    except (ValueError, KeyError):  # as for the Origin `null`
         return False
 
 
 def trusted_hosts(environment: Mapping[str, str]) -> frozenset[str]:
-    """This machine, the Space's own host, the address it listens on, and what the owner names."""
-    named = environment.get("RESNET_DEMO_HOSTS", "").split(",")
+    """Return this machine's names, the Space's host, the listening address and the owner's list."""
+    extra = environment.get("RESNET_DEMO_HOSTS", "").split(",")
     listening = environment.get("GRADIO_SERVER_NAME", "")
-    more = [*named, environment.get("SPACE_HOST", "")]
-    more += [] if listening in WILDCARDS else [listening]
-    return frozenset([*LOCAL, *(host_name(host.strip()) for host in more if host.strip())])
+    names = [*extra, environment.get("SPACE_HOST", "")]
+    names += [] if listening in WILDCARDS else [listening]
+    return frozenset([*LOCAL, *(host_name(host.strip()) for host in names if host.strip())])

@@ -1,55 +1,59 @@
-"""A folder that is a Hugging Face Space: built, looked through before it travels, uploaded."""
+"""A Hugging Face Space as a folder: build it, check it before it is uploaded, upload it."""
 
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.tasks.limits import Limits, limit_variable
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE = "resnet_demo"
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
 SHIPPED = ("cifar10-shipped", "lessons/learn-*")
-MESSAGE = "The app as `space build` wrote it"
-MOST_FILE = 10_000_000  # bytes: beyond, the hub wants large-file storage
-MOST_ALL = 1_000_000_000
-MOST_READ = 2_000_000  # bytes of a file that are looked through for secrets
-KEYS = {
+COMMIT_MESSAGE = "The app as `space build` wrote it"
+MAX_FILE_BYTES = 10_000_000  # beyond, the hub requires large-file storage
+MAX_TOTAL_BYTES = 1_000_000_000
+MAX_SCAN_BYTES = 2_000_000  # of a file, searched for secrets
+KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
     *("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version"),
     *("app_file", "pinned", "license", "short_description", "models", "datasets", "tags"),
     *("hf_oauth", "startup_duration_timeout", "suggested_hardware"),
 }
-ZERO_HARDWARE = "zero-a10g"  # how ZeroGPU is asked for, whatever GPU it lends
+NEEDED = {"title": None, "sdk": "gradio", "app_file": "app.py"}  # None: any value
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+ZERO_HARDWARE = "zero-a10g"  # the name of ZeroGPU, whatever GPU it lends
 ZERO_PYTHON = "3.12"
-ZERO_REQUIREMENTS = {  # ZeroGPU has torch 2.8 to 2.11, of which 2.10 is the first that is safe
+ZERO_REQUIREMENTS = {  # ZeroGPU has torch 2.8 to 2.11; 2.10 is the first without the known hole
     "torch": ">=2.10,<2.12",
     "torchvision": ">=0.25,<0.27",
     "spaces": ">=0.51,<1",
 }
-NEEDED = {"title": None, "sdk": "gradio", "app_file": "app.py"}  # None: any value
-COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 SECRETS = re.compile(rb"\bhf_[A-Za-z0-9]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 STRAY = ("last*.pt*", "worker.log", "*.lock", ".env", ".cache", ".tasks", ".trash", ".git")
 VARIABLES = {
-    "RESNET_DEMO_OWNERS": "who may train beside its author: names at Hugging Face, by commas",
-    "RESNET_DEMO_HOSTS": "other names under which the app may be asked, where a proxy gives it one",
+    "RESNET_DEMO_OWNERS": "further owners: names at Hugging Face, separated by commas",
+    "RESNET_DEMO_HOSTS": "further host names of the app, where a proxy gives it one",
     **{
         limit_variable(one.name): f"{one.metadata['help']} ({one.default:,})"
         for one in fields(Limits)
     },
 }
-SECRETS_GIVEN = {
-    "OAUTH_CLIENT_SECRET": "the Space makes it for `hf_oauth: true`; there is nothing to be set",
+PLATFORM_SECRETS = {
+    "OAUTH_CLIENT_SECRET": "made by the Space for `hf_oauth: true`; nothing to set",
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file of the folder, as a sentence; the file's path within it."""
+    """A sentence on what is wrong with a file, and the file's path within the folder."""
 
     file: str
     what: str
@@ -61,145 +65,123 @@ class Problem:
 def build(
     folder: Path, repository: Path = REPOSITORY, title: str | None = None, zero_gpu: bool = False
 ) -> list[Path]:
-    """Write what a Space needs into a new or empty folder; the files, relative to it.
+    """Write a Space into a new or empty folder; return its files, relative to the folder.
 
-    zero_gpu: for ZeroGPU, which has other versions of PyTorch. Raises ConfigError for a folder
-    that is taken, and where something would be wrong with the Space; then nothing is there.
+    zero_gpu: for ZeroGPU, which has other versions of PyTorch. Raises ConfigError if the folder
+    has files, or if the Space would have a problem; then nothing is written.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError.rule("folder", "a folder that is new or empty", str(folder))
-    making = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(making, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        fill(making, repository, title)
+        copy_files(temporary, repository)
+        settings = {} if title is None else {"title": title}
         if zero_gpu:
-            fit_zero(making)
-        problems = check(making)
+            settings |= {"python_version": ZERO_PYTHON, "suggested_hardware": ZERO_HARDWARE}
+            write_zero_requirements(temporary / "requirements.txt")
+        set_front_matter(temporary / "README.md", settings)
+        problems = check(temporary)
         if problems:
-            raise ConfigError(f"the Space would not do: {problems[0]}", "folder")
+            raise ConfigError(f"the Space has a problem: {problems[0]}", "folder")
         if folder.exists():
             folder.rmdir()
-        making.rename(folder)
+        temporary.rename(folder)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def fill(making: Path, repository: Path, title: str | None) -> None:
-    """Source, package and what came with the repository; nothing of a person's own."""
-    making.mkdir(parents=True)
+def copy_files(folder: Path, repository: Path) -> None:
+    """Copy the source, the package and the shipped runs, but nothing personal."""
+    folder.mkdir(parents=True)
     for name in SOURCE:
-        shutil.copyfile(repository / name, making / name)
-    leave = shutil.ignore_patterns(*LEFT_OUT)
-    shutil.copytree(repository / PACKAGE, making / PACKAGE, ignore=leave)
+        shutil.copyfile(repository / name, folder / name)
+    ignore = shutil.ignore_patterns(*LEFT_OUT)
+    shutil.copytree(repository / PACKAGE, folder / PACKAGE, ignore=ignore)
+    ignore = shutil.ignore_patterns(*LEFT_OUT, *STRAY)
     for pattern in SHIPPED:
         for run in sorted((repository / "checkpoints").glob(pattern)):
-            ignore = shutil.ignore_patterns(*LEFT_OUT, *STRAY)
-            shutil.copytree(run, making / run.relative_to(repository), ignore=ignore)
-    if title is not None:
-        readme = making / "README.md"
-        text = readme.read_text("utf-8")
-        line = f"title: {title!r}" if ":" in title or "#" in title else f"title: {title}"
-        readme.write_text(re.sub(r"(?m)^title: .*$", lambda _: line, text, count=1), "utf-8")
+            shutil.copytree(run, folder / run.relative_to(repository), ignore=ignore)
 
 
-def fit_zero(making: Path) -> None:
-    """Versions, Python and hardware as ZeroGPU has them."""
-    path = making / "requirements.txt"
-    names = "|".join(ZERO_REQUIREMENTS)
-    others = re.sub(rf"(?m)^(?:{names})\b.*\n", "", path.read_text("utf-8"))
-    caps = "".join(f"{name}{rule}\n" for name, rule in ZERO_REQUIREMENTS.items())
-    path.write_text(f"{others}# as ZeroGPU has them\n{caps}", "utf-8")
-    readme = making / "README.md"
-    asked = f'python_version: "{ZERO_PYTHON}"\nsuggested_hardware: {ZERO_HARDWARE}'
-    text = re.sub(r"(?m)^python_version: .*$", asked, readme.read_text("utf-8"), count=1)
-    readme.write_text(text, "utf-8")
+def set_front_matter(readme: Path, settings: dict[str, str]) -> None:
+    """Set keys of the front matter. A file without front matter is left for `check` to report."""
+    from huggingface_hub import metadata_save
+
+    if not settings:
+        return
+    try:
+        metadata_save(readme, front_matter(readme) | settings)
+    except ValueError:
+        return
+
+
+def write_zero_requirements(path: Path) -> None:
+    """Replace the versions of PyTorch in requirements.txt by those of ZeroGPU, and add `spaces`."""
+    lines = path.read_text("utf-8").splitlines()
+    kept = [line for line in lines if requirement_name(line) not in ZERO_REQUIREMENTS]
+    zero = [f"{name}{versions}" for name, versions in ZERO_REQUIREMENTS.items()]
+    path.write_text("\n".join([*kept, "# the versions of ZeroGPU", *zero, ""]), "utf-8")
 
 
 def check(folder: Path) -> list[Problem]:
-    """All that would keep a folder from being a Space, or should not travel; empty where it is one.
+    """Return all that is wrong with a Space, and files that should not be uploaded.
 
-    Raises ConfigError for what is no folder.
+    Raises ConfigError if this is not a folder.
     """
     if not folder.is_dir():
         raise ConfigError.rule("folder", "a folder", str(folder))
-    return [*of_front_matter(folder), *of_zero(folder), *of_files(folder)]
+    return [*check_front_matter(folder), *check_zero(folder), *check_files(folder)]
 
 
-def of_front_matter(folder: Path) -> Iterator[Problem]:
-    """What is wrong with the lines between the dashes at the top of README.md."""
+def check_front_matter(folder: Path) -> Iterator[Problem]:
+    """Yield what is wrong with the settings at the top of README.md."""
     try:
-        told = front_matter((folder / "README.md").read_text("utf-8"))
+        settings = front_matter(folder / "README.md")
     except (OSError, UnicodeDecodeError):
-        yield Problem("README.md", "it cannot be read, and a Space is described there")
+        yield Problem("README.md", "it cannot be read; it must describe the Space")
         return
     except ValueError as error:
         yield Problem("README.md", str(error))
         return
-    for key in told.keys() - KEYS:
-        yield Problem("README.md", f"its front matter has {key!r}, which a Space does not know")
+    for key in settings.keys() - KEYS:
+        yield Problem("README.md", f"its front matter has an unknown key: {key!r}")
     for key, value in NEEDED.items():
-        if key not in told or (value and told[key] != value):
+        if key not in settings or (value and settings[key] != value):
             yield Problem("README.md", f"its front matter must have {key}: {value or '…'}")
     for key in ("colorFrom", "colorTo"):
-        if told.get(key, "blue") not in COLOURS:
+        if settings.get(key, "blue") not in COLOURS:
             yield Problem("README.md", f"{key} must be one of {', '.join(COLOURS)}")
-    if len(told.get("short_description", "")) > 60:
+    for key in ("sdk_version", "python_version"):
+        if isinstance(settings.get(key), float):  # YAML reads 3.10 as 3.1
+            yield Problem("README.md", f"{key} must be in quotes, else it is read as a number")
+    if len(str(settings.get("short_description", ""))) > 60:
         yield Problem("README.md", "short_description must have at most 60 letters")
-    pinned = re.search(r"(?m)^gradio[^0-9]*([0-9.]+),<([0-9]+)", requirements(folder))
-    version = told.get("sdk_version", "")
-    if pinned and not fits_range(version, pinned[1], pinned[2]):
+    version = str(settings.get("sdk_version", ""))
+    if not accepts_version(requirements(folder).get("gradio"), version):
         yield Problem("README.md", f"sdk_version {version} does not fit requirements.txt")
 
 
-def of_zero(folder: Path) -> Iterator[Problem]:
-    """What is wrong with a folder that asks for ZeroGPU; nothing of one that does not."""
+def check_zero(folder: Path) -> Iterator[Problem]:
+    """Yield what keeps a Space that requests ZeroGPU from running there."""
     try:
-        told = front_matter((folder / "README.md").read_text("utf-8"))
-    except (OSError, ValueError):  # told already
+        settings = front_matter(folder / "README.md")
+    except (OSError, ValueError):  # reported by `check_front_matter`
         return
-    if not told.get("suggested_hardware", "").startswith("zero-"):
+    if not str(settings.get("suggested_hardware", "")).startswith("zero-"):
         return
-    if told.get("python_version") != ZERO_PYTHON:
+    if str(settings.get("python_version")) != ZERO_PYTHON:
         yield Problem("README.md", f"python_version must be {ZERO_PYTHON} on ZeroGPU")
-    lines = requirements(folder).splitlines()
-    for name, rule in ZERO_REQUIREMENTS.items():
-        if not any(re.fullmatch(rf"{name}{re.escape(rule)}\s*(#.*)?", line) for line in lines):
-            yield Problem("requirements.txt", f"it must have {name}{rule} on ZeroGPU")
+    found = requirements(folder)
+    for name, versions in ZERO_REQUIREMENTS.items():
+        if name not in found or str(found[name].specifier) != canonical_specifier(versions):
+            yield Problem("requirements.txt", f"it must have {name}{versions} on ZeroGPU")
 
 
-def front_matter(text: str) -> dict[str, str]:
-    """Its keys and values, as plain text. Raises ValueError."""
-    found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    if not found:
-        raise ValueError("it must begin with front matter between two lines of three dashes")
-    told = {}
-    for line in found[1].splitlines():
-        key, colon, value = line.partition(":")
-        if not colon or not key.strip():
-            raise ValueError(f"its front matter has a line that is no 'key: value': {line[:60]!r}")
-        told[key.strip()] = value.strip().strip("\"'")
-    return told
-
-
-def fits_range(version: str, low: str, below: str) -> bool:
-    """Whether low <= version < below, number by number."""
-    try:
-        parts = [[int(part) for part in text.split(".")] for text in (version, low, below)]
-    except ValueError:
-        return False
-    return parts[1] <= parts[0] < parts[2]
-
-
-def requirements(folder: Path) -> str:
-    """The text of requirements.txt; "" where there is none, which `of_files` tells."""
-    path = folder / "requirements.txt"
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
-def of_files(folder: Path) -> Iterator[Problem]:
-    """Files that are missing, too large, somebody's own, or that hold a secret."""
+def check_files(folder: Path) -> Iterator[Problem]:
+    """Yield files that are missing, too large, personal, or that hold a secret."""
     for name in ("app.py", "requirements.txt", f"{PACKAGE}/__init__.py"):
         if not (folder / name).is_file():
             yield Problem(name, "it is missing")
@@ -207,57 +189,126 @@ def of_files(folder: Path) -> Iterator[Problem]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name == "data" or any(path.match(pattern) for pattern in STRAY):
-            yield Problem(name, "it should not travel: it is of the machine it was made on")
+            yield Problem(name, "it belongs to this machine and must not be uploaded")
         if path.is_symlink():
             yield Problem(name, "it is a link, which leads out of the Space")
         elif path.is_file():
             size = path.stat().st_size
             total += size
-            if size > MOST_FILE:
-                yield Problem(name, f"it has {size:,} bytes, and at most {MOST_FILE:,} are allowed")
-            elif holds_secret(path):
+            if size > MAX_FILE_BYTES:
+                limit = f"at most {MAX_FILE_BYTES:,} are allowed"
+                yield Problem(name, f"it has {size:,} bytes, and {limit}")
+            elif has_secret(path):
                 yield Problem(name, "it holds what looks like a secret")
-    if total > MOST_ALL:
-        yield Problem(".", f"it has {total:,} bytes in all, and at most {MOST_ALL:,} are allowed")
+    if total > MAX_TOTAL_BYTES:
+        limit = f"at most {MAX_TOTAL_BYTES:,} are allowed"
+        yield Problem(".", f"it has {total:,} bytes in all, and {limit}")
 
 
-def holds_secret(path: Path) -> bool:
-    """Whether its beginning has a token of the hub, or a private key."""
+def has_secret(path: Path) -> bool:
+    """Return whether the beginning of a file holds a token of the hub or a private key."""
     with open(path, "rb") as file:
-        return bool(SECRETS.search(file.read(MOST_READ)))
+        return bool(SECRETS.search(file.read(MAX_SCAN_BYTES)))
+
+
+def front_matter(readme: Path) -> dict[str, Any]:
+    """Return the settings at the top of README.md. Raises OSError, ValueError."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError  # a dependency of huggingface_hub
+
+    try:
+        settings = metadata_load(readme)
+    except YAMLError as error:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ValueError(f"its front matter is not valid YAML: {reason}") from error
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError("its front matter must be lines of 'key: value'") from error
+    if settings is None:
+        raise ValueError("it must begin with front matter between two lines of three dashes")
+    return settings
+
+
+def requirements(folder: Path) -> dict[str, "Requirement"]:
+    """Return name -> requirement of requirements.txt; empty if the file is missing."""
+    path = folder / "requirements.txt"
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    return {found.name: found for line in lines if (found := requirement(line))}
+
+
+def requirement(line: str) -> "Requirement | None":
+    """Return the requirement of a line; None for a comment or an option of pip."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(line.partition("#")[0].strip())
+    except InvalidRequirement:
+        return None
+
+
+def requirement_name(line: str) -> str | None:
+    """Return the name of the package that a line requires, if it requires one."""
+    found = requirement(line)
+    return found.name if found else None
+
+
+def canonical_specifier(versions: str) -> str:
+    """Return a range of versions as `packaging` writes it."""
+    from packaging.specifiers import SpecifierSet
+
+    return str(SpecifierSet(versions))
+
+
+def accepts_version(required: "Requirement | None", version: str) -> bool:
+    """Return whether a version is in the required range. Without a requirement, any is."""
+    from packaging.version import InvalidVersion, Version
+
+    if required is None:
+        return True
+    try:
+        return required.specifier.contains(Version(version))
+    except InvalidVersion:
+        return False
 
 
 def push(folder: Path, repository: str, endpoint: str | None = None) -> str:
-    """Upload a folder that is a Space, which is made where it is not there; its address.
+    """Upload a Space, which is created if it does not exist; return its address.
 
-    What lies in the Space and not in the folder is removed. Signed in by HF_TOKEN, or as
-    `hf auth login` left it. Raises ConfigError, DemoError; then the Space is as it was.
+    Files of the Space that are not in the folder are removed. Signs in with HF_TOKEN, or with what
+    `hf auth login` stored. Raises ConfigError, DemoError; the Space is then unchanged.
     """
     if problems := check(folder):
-        raise ConfigError(f"the folder is no Space: {problems[0]}", "folder")
+        raise ConfigError(f"the folder is not a valid Space: {problems[0]}", "folder")
     from huggingface_hub import HfApi, errors
 
     hub = HfApi(endpoint)
-    told = {"repo_id": repository, "repo_type": "space"}
     try:
-        address = hub.create_repo(**told, space_sdk="gradio", exist_ok=True, token=True)
+        address = hub.create_repo(
+            repository, repo_type="space", space_sdk="gradio", exist_ok=True, token=True
+        )
         hub.upload_folder(
-            **told, folder_path=folder, delete_patterns="*", commit_message=MESSAGE, token=True
+            repo_id=repository,
+            repo_type="space",
+            folder_path=folder,
+            delete_patterns="*",
+            commit_message=COMMIT_MESSAGE,
+            token=True,
         )
     except errors.HFValidationError as error:
         raise ConfigError.rule("repository", "OWNER/NAME at Hugging Face", repository) from error
     except errors.LocalTokenNotFoundError as error:
-        told_how = "set HF_TOKEN, or `hf auth login`"
-        raise ConfigError(f"nobody is signed in at Hugging Face: {told_how}", "token") from error
+        advice = "set HF_TOKEN, or run `hf auth login`"
+        raise ConfigError(f"not signed in at Hugging Face: {advice}", "token") from error
     except errors.HfHubHTTPError as error:
-        raise DemoError(f"Hugging Face refused: {in_short(error)}") from error
+        raise DemoError(f"Hugging Face refused: {refusal_text(error)}") from error
     except (errors.HTTPError, OSError) as error:
         raise DemoError(f"Hugging Face cannot be reached: {type(error).__name__}") from error
     return str(address)
 
 
-def in_short(error: Exception) -> str:
-    """The status and what the server says of it, in one line."""
+def refusal_text(error: Exception) -> str:
+    """Return the status and the server's message in one line."""
     status = getattr(getattr(error, "response", None), "status_code", "no answer")
-    said = getattr(error, "server_message", None) or "it says no more"
-    return f"{status}, {' '.join(said.split())[:200]}"
+    message = getattr(error, "server_message", None) or "no further message"
+    return f"{status}, {' '.join(message.split())[:200]}"

@@ -1,4 +1,4 @@
-"""Before every upload in public: how much from one visitor, and whether there is room."""
+"""Limits on uploads in public mode: a quota for each visitor, and free space on the disk."""
 
 import shutil
 from pathlib import Path
@@ -10,47 +10,52 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from resnet_demo.hosting.access import Access
 from resnet_demo.tasks.limits import Limits, Throttle
 
-PATHS = ("/gradio_api/upload", "/upload")
+UPLOAD_PATHS = ("/gradio_api/upload", "/upload")
 MB = 10**6
-WITHIN_S = 600.0
-FREE = 1000 * MB  # stays free on the disk, for runs and checkpoints
+PERIOD_S = 600.0
+RESERVED_BYTES = 1000 * MB  # stays free on the disk, for runs and checkpoints
 
 
 class UploadLimits:
-    """ASGI middleware. The owner, and everybody on a person's own machine, has Gradio's limits."""
+    """ASGI middleware. Owners have only Gradio's limits, and so has everybody locally."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits | None, folder: Path) -> None:
         self.app, self.access, self.limits, self.folder = app, access, limits, folder
-        self.megabytes = Throttle(limits.uploads if limits else 1, WITHIN_S)
+        self.megabytes = Throttle(limits.uploads if limits else 1, PERIOD_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer with one sentence before anything is read."""
-        asked = scope["type"] == "http" and scope["method"] == "POST"
-        answer = None
-        if asked and scope["path"].rstrip("/") in PATHS and self.limits is not None:
-            answer = self.refusal(Request(scope), self.limits)
-        await (answer or self.app)(scope, receive, send)
+        """Pass the request on, or refuse an upload before its body is read."""
+        is_upload = (
+            scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].rstrip("/") in UPLOAD_PATHS
+        )
+        refusal = None
+        if is_upload and self.limits is not None:
+            refusal = self.refusal(Request(scope), self.limits)
+        await (refusal or self.app)(scope, receive, send)
 
     def refusal(self, request: Request, limits: Limits) -> Response | None:
-        """The answer to an upload that goes no further; one that does is counted."""
+        """Return the answer to a refused upload; count one that may pass and return None."""
         caller = self.access.caller(request)
         if caller.is_owner:
             return None
-        told = request.headers.get("content-length", "")
-        if not (told.isascii() and told.isdigit()):  # else nobody knows how much will come
-            return PlainTextResponse("an upload must say how long it is\n", 411)
-        size = -(-int(told[:20]) // MB)
+        length = request.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            return PlainTextResponse("an upload must have a Content-Length\n", 411)
+        size = -(-int(length[:20]) // MB)  # rounded up
         wait = self.megabytes.wait_s(caller.name, size)
-        if size > limits.uploads or wait > 0:
-            later = "" if size > limits.uploads else f": try again in {int(wait) + 1} s"
-            most = f"at most {limits.uploads} MB may be uploaded within 10 minutes"
-            return PlainTextResponse(f"{most}{later}\n", 413 if not later else 429)
-        if shutil.disk_usage(existing(self.folder)).free < FREE + size * MB:
-            return PlainTextResponse("there is no room for uploads at the moment\n", 507)
+        rule = f"at most {limits.uploads} MB may be uploaded within 10 minutes"
+        if size > limits.uploads:
+            return PlainTextResponse(f"{rule}\n", 413)
+        if wait > 0:
+            return PlainTextResponse(f"{rule}: try again in {int(wait) + 1} s\n", 429)
+        if shutil.disk_usage(existing_folder(self.folder)).free < RESERVED_BYTES + size * MB:
+            return PlainTextResponse("the disk has no space for uploads at the moment\n", 507)
         self.megabytes.record(caller.name, size)
         return None
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())

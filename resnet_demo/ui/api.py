@@ -1,4 +1,4 @@
-"""The named endpoints of the HTTP API. They call what the page and the command line call."""
+"""The named endpoints of the HTTP API, built on the same functions as page and command line."""
 
 import asyncio
 from base64 import b64encode
@@ -21,10 +21,10 @@ from resnet_demo.ui.gradio_fixes import building_blocks, fill_defaults, forget_s
 from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.uploads import uploaded_picture
 
-if TYPE_CHECKING:  # as it stands in annotations only
+if TYPE_CHECKING:  # of annotations only
     import numpy as np
 
-LOOK_EVERY_S = 0.2
+POLL_S = 0.2
 
 
 def api(services: Services) -> None:
@@ -32,22 +32,22 @@ def api(services: Services) -> None:
 
     @show_errors()
     def train(config: dict) -> str:
-        """Queue a run. config: knobs and values, `recipe` among them. The run id."""
+        """Queue a run and return its run id. config: settings and values, `recipe` among them."""
         if services.slices is not None:
-            raise ForbiddenError("on ZeroGPU a run goes on from an open page alone, not over HTTP")
+            raise ForbiddenError("on ZeroGPU a run needs an open page and cannot start over HTTP")
         return services.launcher.start(make_config(config), services.caller())
 
     @show_errors()
     def stop(run_id: str) -> str:
-        """Ask a run to end, its checkpoint kept. What will happen, in words."""
+        """Stop a run and keep its checkpoint. Returns a message."""
         return services.launcher.stop(run_id, services.caller())
 
     async def run(run_id: str) -> dict:
-        """State, progress and history of a run."""
+        """Return state, progress and history of a run."""
         with show_errors():
-            asked = services.runs.get(run_id)
-            while (seen := services.snapshots.get_nowait(asked)).is_loading:
-                await asyncio.sleep(LOOK_EVERY_S)
+            found = services.runs.get(run_id)
+            while (seen := services.snapshots.get_nowait(found)).is_loading:
+                await asyncio.sleep(POLL_S)
             return seen.to_dict()
 
     async def evaluate(
@@ -57,14 +57,14 @@ def api(services: Services) -> None:
         against: str = "",
         robustness: bool = False,
     ) -> dict:
-        """Score the run's kept weights on `test`, `val` or `train`; waits for the result.
+        """Score a run's saved weights on `test`, `val` or `train`; return the result when done.
 
         mode: plain, flip, flip-and-shift, flip-and-five-shifts or article. against: another run to
-        compare with.
-        robustness: also on images made worse, in seven ways and five strengths each: minutes.
+        compare with. robustness: also on corrupted images, seven kinds at five strengths; this
+        takes minutes.
         """
         with show_errors():
-            return await evaluated(services, run_id, split, mode, against, robustness)
+            return await evaluate_run(services, run_id, split, mode, against, robustness)
 
     async def classify(
         image: gr.FileData,
@@ -75,16 +75,17 @@ def api(services: Services) -> None:
         similar: bool = False,
         inside: bool = False,
     ) -> dict:
-        """The likeliest labels of an uploaded picture, where the first was seen, and more.
+        """Classify an uploaded picture; return the top labels, a class map of the first, and more.
 
-        similar: also the five most similar training images, place (from 0 in the dataset's own
-        training images), cosine and label of each; the first time, the run looks at all of them,
-        a minute or so. inside: also what each stage sees, its name and a picture of its strongest
-        maps, which is a PNG file in base64: `base64.b64decode(answer["inside"][0]["png"])`.
+        similar: add the five most similar training images with position (from 0, among the
+        dataset's training images), cosine and label; the first time, indexing takes a minute or so.
+        inside: add the strongest feature maps of each stage, as the stage's name and a PNG file in
+        base64: `base64.b64decode(answer["inside"][0]["png"])`.
         """
         with show_errors():
-            asked = (run_id, fit, top, against, similar, inside)
-            return await classified(services, image, *asked)
+            return await classify_upload(
+                services, image, run_id, fit, top, against, similar, inside
+            )
 
     blocks = building_blocks()
     for endpoint in (train, stop, run, evaluate, classify):
@@ -94,13 +95,13 @@ def api(services: Services) -> None:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """What a raw call says of an option that is on or off. Raises ConfigError."""
+    """Return an option that is on or off. Raises ConfigError for anything but a bool."""
     if not isinstance(value, bool):
         raise ConfigError.rule(name, "true or false", value)
     return value
 
 
-async def classified(
+async def classify_upload(
     services: Services,
     image: Any,
     run_id: str,
@@ -110,71 +111,78 @@ async def classified(
     similar: bool = False,
     inside: bool = False,
 ) -> dict[str, Any]:
-    """What a run says of an uploaded picture, as page and command line say it.
+    """Return `classify_picture`'s answer with `similar` and `inside`, None where not requested.
 
-    As `answer`, and similar: rows of place, cosine and label; inside: stage and png of each stage.
-    Both are None where they are not asked for.
+    similar: rows of place, cosine and label. inside: stage and png of each stage.
     """
-    check_flag("similar", similar), check_flag("inside", inside)
+    check_flag("similar", similar)
+    check_flag("inside", inside)
+    # Mistakes are reported before anything is computed or counted.
     dataset = services.runs.get(run_id).config().dataset if similar else None
     if dataset is not None:
-        require_images(dataset, services.datasets)  # a mistake is told before anything is computed
+        require_images(dataset, services.datasets)
     services.allowance.count_pictures(services.caller())
-    rgb, told = await services.run_in_turn(answer, services, image, run_id, fit, top, against)
-    told |= {"similar": None, "inside": None}
+    rgb, answer = await services.run_in_turn(
+        classify_picture, services, image, run_id, fit, top, against
+    )
+    answer |= {"similar": None, "inside": None}
     if inside:
-        told["inside"] = await services.run_in_turn(stages, services, run_id, rgb, fit)
+        answer["inside"] = await services.run_in_turn(feature_maps, services, run_id, rgb, fit)
     if similar:
-        what = "indexing the training images"
-        folder = await finished(what, services.image_indexes.start, run_id, services.caller())
-        told["similar"] = await services.run_in_turn(alike, services, run_id, rgb, fit, folder)
-    return told
+        name, start = "indexing the training images", services.image_indexes.start
+        folder = await finish_task(name, start, run_id, services.caller())
+        answer["similar"] = await services.run_in_turn(
+            similar_images, services, run_id, rgb, fit, folder
+        )
+    return answer
 
 
-def answer(
+def classify_picture(
     services: Services, image: Any, run_id: str, fit: str, top: int, against: str
 ) -> tuple["np.ndarray", dict[str, Any]]:
-    """An uploaded picture, (H, W, 3) uint8, and what a run says of it.
+    """Return an uploaded picture, (H, W, 3) uint8, and a run's answer.
 
-    labels, outside, fit; fits: the first label in each way to make a square of it; map: where the
-    first label was seen, rows of numbers from 0 to 1; seen: pixels a side of what the network got;
-    against: run and labels of another run that was asked too, else None.
+    labels, outside, fit; fits: the first label with each way to make the picture square; map: the
+    class map of the first label, rows of numbers from 0 to 1; seen: the network's input size in
+    pixels; against: run and labels of another run, or None.
     """
     classifier = services.classifier(run_id)
     other = services.classifier(against) if against not in ("", None) else None
     path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
     rgb = decode_picture(uploaded_picture(path))
-    said = classifier.classify(rgb, top, fit)
-    label = said.labels[0]["label"]
-    fits = classifier.classify_each_fit(rgb, {fit: said})
+    result = classifier.classify(rgb, top, fit)
+    label = result.labels[0]["label"]
+    fits = classifier.classify_each_fit(rgb, {fit: result})
     return rgb, {
-        **said.to_dict(),
+        **result.to_dict(),
         "fit": fit,
-        "fits": {way: one.labels[0] for way, one in fits.items()},
+        "fits": {name: each.labels[0] for name, each in fits.items()},
         "map": {"label": label, "values": classifier.class_map(rgb, label, fit).coarse},
-        "seen": len(said.seen),
+        "seen": len(result.seen),
         "against": other and {"run": against, "labels": other.classify(rgb, top, fit).labels},
     }
 
 
-def stages(services: Services, run_id: str, rgb: "np.ndarray", fit: str) -> list[dict[str, str]]:
-    """The strongest maps of each stage, as the page and the command line draw them."""
+def feature_maps(
+    services: Services, run_id: str, rgb: "np.ndarray", fit: str
+) -> list[dict[str, str]]:
+    """Return the strongest feature maps of each stage, as a PNG in base64."""
     from resnet_demo.inference.heatmaps import encode_png
 
     grids = services.classifier(run_id).feature_maps(rgb, fit)
     return [{"stage": name, "png": b64encode(encode_png(grid)).decode()} for name, grid in grids]
 
 
-def alike(
+def similar_images(
     services: Services, run_id: str, rgb: "np.ndarray", fit: str, folder: Path
 ) -> list[dict[str, Any]]:
-    """The most similar training images by the index in that folder."""
+    """Return the most similar training images, by the index in this folder."""
     from resnet_demo.inference.neighbours import neighbour_rows
 
     return neighbour_rows(services.classifier(run_id).similar_images(rgb, read_index(folder), fit))
 
 
-async def evaluated(
+async def evaluate_run(
     services: Services,
     run_id: str,
     split: str,
@@ -182,42 +190,42 @@ async def evaluated(
     against: str = "",
     robustness: bool = False,
 ) -> dict[str, Any]:
-    """What the command line tells of an evaluation, each of its tasks started or found.
+    """Return the result of an evaluation as the command line prints it. Tasks are started or found.
 
-    Raises DemoError where one failed, StoppedError where one was stopped.
+    Raises DemoError if one failed, StoppedError if one was stopped.
     """
-    caller, evaluating = services.caller(), services.evaluations
-    pair = against not in ("", None)
-    if check_flag("robustness", robustness):  # a mistake is told before anything is computed
-        await asyncio.to_thread(evaluating.robustness_folder, services.runs.get(run_id), split)
-    dataset = services.runs.get(run_id).config().dataset if pair else None
-    names = [run_id, services.runs.get(against).id] if pair else [run_id]
+    caller, evaluations = services.caller(), services.evaluations
+    has_other = against not in ("", None)
+    if check_flag("robustness", robustness):  # mistakes are reported before anything is computed
+        await asyncio.to_thread(evaluations.robustness_folder, services.runs.get(run_id), split)
+    dataset = services.runs.get(run_id).config().dataset if has_other else None
+    names = [run_id, services.runs.get(against).id] if has_other else [run_id]
     folders = [
-        await finished("the evaluation", evaluating.start, name, split, caller, dataset, mode)
+        await finish_task("the evaluation", evaluations.start, name, split, caller, dataset, mode)
         for name in names
     ]
-    result = await asyncio.to_thread(compared if pair else read_result, *folders)
+    result = await asyncio.to_thread(compare_results if has_other else read_result, *folders)
     if robustness:
-        what = "the look at the robustness"
-        folder = await finished(what, evaluating.start_robustness, run_id, split, caller)
+        start = evaluations.start_robustness
+        folder = await finish_task("the robustness test", start, run_id, split, caller)
         result["robustness"] = await asyncio.to_thread(read_result, folder, ROBUSTNESS_KEYS)
     return result
 
 
-async def finished(what: str, start: Callable[..., Path], *asked: Any) -> Path:
-    """The folder of a task that is started or found, once it has finished; raises as `evaluated`.
+async def finish_task(name: str, start: Callable[..., Path], *args: Any) -> Path:
+    """Start or find a task, wait for its end and return its folder; raises as `evaluate_run`.
 
-    Nothing here keeps others waiting: files are read and workers started in a thread.
+    Files are read and workers started in a thread: the event loop serves others meanwhile.
     """
-    folder = await asyncio.to_thread(start, *asked)
+    folder = await asyncio.to_thread(start, *args)
     while (status := await asyncio.to_thread(reconcile_status, folder)).is_live:
-        await asyncio.sleep(LOOK_EVERY_S)
-    check_finished(status, what)
+        await asyncio.sleep(POLL_S)
+    check_finished(status, name)
     return folder
 
 
-def compared(first: Path, second: Path) -> dict[str, Any]:
-    """Two evaluations beside each other. Loads torch, the first time."""
+def compare_results(first: Path, second: Path) -> dict[str, Any]:
+    """Return the first evaluation with its comparison to the second. Loads torch."""
     from resnet_demo.evaluation.comparison import with_comparison
     from resnet_demo.evaluation.evaluate_run import read_evaluation
 

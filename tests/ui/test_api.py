@@ -33,7 +33,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import create_task
 from resnet_demo.tasks.worker import TASKS
-from resnet_demo.ui.api import classified, evaluated
+from resnet_demo.ui.api import classify_upload, evaluate_run
 from resnet_demo.ui.services import Services
 
 TINY = {
@@ -206,7 +206,7 @@ def test_a_mode_another_run_and_robustness_answer_what_the_command_line_answers(
         app.runs / trained, app.runs / "twin-1", ignore=shutil.ignore_patterns("evaluations")
     )
     asked = (trained, "val", "flip", "twin-1", True)
-    made = asyncio.run(evaluated(here, *asked))
+    made = asyncio.run(evaluate_run(here, *asked))
     answer = ask("evaluate", *asked)
     words = ("--split", "val", "--mode", "flip", "--against", "twin-1", "--robustness")
     assert answer == made == command("evaluate", trained, *words)
@@ -232,7 +232,7 @@ def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up
     services = SimpleNamespace(caller=lambda: None, evaluations=SimpleNamespace(start=start))
 
     async def both():
-        waiting = asyncio.create_task(evaluated(services, "some-1", "test"))
+        waiting = asyncio.create_task(evaluate_run(services, "some-1", "test"))
         await asyncio.sleep(0.05)
         served.set()
         await asyncio.sleep(0.3)
@@ -301,8 +301,8 @@ def test_without_its_images_a_run_tells_how_to_get_them_and_computes_nothing(
     elsewhere = Services(Paths(app.runs, tmp_path / "none"))
     before = sorted((app.runs / trained).rglob("*"))
     for asking in (
-        classified(elsewhere, None, trained, "crop", 5, "", similar=True),
-        evaluated(elsewhere, trained, "val", robustness=True),
+        classify_upload(elsewhere, None, trained, "crop", 5, "", similar=True),
+        evaluate_run(elsewhere, trained, "val", robustness=True),
     ):
         with pytest.raises(NotFoundError) as caught:
             asyncio.run(asking)

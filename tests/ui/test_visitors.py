@@ -166,7 +166,7 @@ def test_a_flood_of_uploads_ends_with_the_visitors_share_and_others_go_on(visito
     endless = httpx.post(
         f"{other.url}gradio_api/upload", content=iter([b"x"] * 3), headers=other.headers, timeout=60
     )
-    assert (endless.status_code, endless.text) == (411, "an upload must say how long it is\n")
+    assert (endless.status_code, endless.text) == (411, "an upload must have a Content-Length\n")
 
 
 def test_a_flood_of_questions_is_told_to_wait_and_others_go_on(visitor):

@@ -17,16 +17,16 @@ OLD = {"type": "file", "path": "old.txt", "size": 1, "oid": "0" * 40}
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One request of an upload; `server.asked` keeps it."""
+    """A request handler of the stand-in; `server.requests` records the requests."""
 
     protocol_version = "HTTP/1.1"
 
     def answer(self):
         body = self.body()
-        self.server.asked.append((f"{self.command} {self.path.partition('?')[0]}", body))
+        self.server.requests.append((f"{self.command} {self.path.partition('?')[0]}", body))
         self.server.tokens.add(self.headers.get("authorization"))
-        said, status = self.said(body), self.server.status
-        content = json.dumps(said if status == 200 else {"error": "the hub is full"}).encode()
+        reply, status = self.reply(body), self.server.status
+        content = json.dumps(reply if status == 200 else {"error": "the hub is full"}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Type", "application/json")
@@ -45,7 +45,7 @@ class Hub(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def said(self, body):
+    def reply(self, body):
         if self.path.endswith("/repos/create"):
             return {"url": f"{self.server.url}/spaces/me/demo", "name": "me/demo"}
         if "/tree/" in self.path:
@@ -60,14 +60,14 @@ class Hub(BaseHTTPRequestHandler):
         return {}
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def hub(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.url = f"http://127.0.0.1:{server.server_port}"
-    server.asked, server.tokens, server.status = [], set(), 200
+    server.requests, server.tokens, server.status = [], set(), 200
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: TOKEN)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # before retries
@@ -78,7 +78,7 @@ def hub(monkeypatch):
 
 @pytest.fixture
 def space(tmp_path):
-    """A small folder that is a Space."""
+    """Return a small, valid Space."""
     folder = tmp_path / "demo"
     (folder / "resnet_demo").mkdir(parents=True)
     (folder / "resnet_demo" / "__init__.py").write_text("")
@@ -91,8 +91,8 @@ def space(tmp_path):
 
 
 def commit_of(hub):
-    """What was uploaded, path -> bytes, and what was removed."""
-    [body] = [body for what, body in hub.asked if what.endswith("/commit/main")]
+    """Return the uploaded files, path -> bytes, and the removed paths."""
+    [body] = [body for what, body in hub.requests if what.endswith("/commit/main")]
     lines = [json.loads(line) for line in body.splitlines()]
     by_key = {key: [line["value"] for line in lines if line["key"] == key] for key in
               ("header", "file", "deletedFile")}  # fmt: skip
@@ -100,9 +100,9 @@ def commit_of(hub):
     return SimpleNamespace(files=files, deleted=[one["path"] for one in by_key["deletedFile"]])
 
 
-def test_each_file_arrives_as_it_is_and_what_was_there_before_goes(hub, space):
+def test_files_arrive_unchanged_and_older_ones_are_removed(hub, space):
     assert push(space, "me/demo", hub.url) == f"{hub.url}/spaces/me/demo"
-    made = json.loads(hub.asked[0][1])
+    made = json.loads(hub.requests[0][1])
     assert (made["name"], made["organization"], made["type"], made["sdk"]) == (
         "demo", "me", "space", "gradio",
     )  # fmt: skip
@@ -111,14 +111,14 @@ def test_each_file_arrives_as_it_is_and_what_was_there_before_goes(hub, space):
     assert commit.files == {name: path.read_bytes() for name, path in here.items()}
     assert commit.deleted == ["old.txt"]
     assert hub.tokens == {f"Bearer {TOKEN}"}
-    assert not any(TOKEN.encode() in body for _, body in hub.asked)
+    assert not any(TOKEN.encode() in body for _, body in hub.requests)
 
 
-def test_a_folder_that_is_no_space_does_not_travel(hub, space):
+def test_an_invalid_space_is_not_uploaded(hub, space):
     (space / "notes.txt").write_text(TOKEN)
-    with pytest.raises(ConfigError, match=r"the folder is no Space: notes.txt: it holds what look"):
+    with pytest.raises(ConfigError, match=r"not a valid Space: notes.txt: it holds what look"):
         push(space, "me/demo", hub.url)
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(("status", "words"), [(403, "403, the hub is full"), (500, "500, the h")])
@@ -128,29 +128,29 @@ def test_a_refusal_is_one_sentence(hub, space, status, words):
         push(space, "me/demo", hub.url)
 
 
-def test_a_wrong_name_is_named(hub, space):
+def test_a_wrong_repository_name_is_refused(hub, space):
     with pytest.raises(ConfigError, match="repository must be OWNER/NAME at Hugging Face, got 'a"):
         push(space, "a b/../c", hub.url)
 
 
-def test_who_is_not_signed_in_is_told_how(hub, space, monkeypatch):
+def test_without_a_login_the_error_explains_how_to_sign_in(hub, space, monkeypatch):
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
-    with pytest.raises(ConfigError, match="nobody is signed in at Hugging Face: set HF_TOKEN"):
+    with pytest.raises(ConfigError, match="not signed in at Hugging Face: set HF_TOKEN"):
         push(space, "me/demo", hub.url)
 
 
-def test_a_hub_that_is_not_there_is_one_sentence(hub, space):
+def test_an_unreachable_hub_is_one_sentence(hub, space):
     with pytest.raises(DemoError, match=r"^Hugging Face cannot be reached: "):
         push(space, "me/demo", "http://127.0.0.1:9")
 
 
-def test_what_the_command_line_builds_is_told_with_its_secrets(tmp_path, capsys):
+def test_the_command_line_lists_variables_and_secrets_of_the_build(tmp_path, capsys):
     from resnet_demo.cli import main
 
     assert main(["space", "build", str(tmp_path / "demo"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {"RESNET_DEMO_OWNERS", "RESNET_DEMO_MAX_EPOCHS"} <= told["variables"].keys()
-    assert told["secrets"].keys() == {"OAUTH_CLIENT_SECRET"}
+    printed = json.loads(capsys.readouterr().out)
+    assert {"RESNET_DEMO_OWNERS", "RESNET_DEMO_MAX_EPOCHS"} <= printed["variables"].keys()
+    assert printed["secrets"].keys() == {"OAUTH_CLIENT_SECRET"}
     assert main(["space", "push", str(tmp_path / "demo")]) == 2
     assert main(["space", "check", str(tmp_path / "demo"), "me/demo"]) == 2
     assert "REPO must be OWNER/NAME for push" in capsys.readouterr().err

@@ -6,13 +6,14 @@ import pytest
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.hosting.space import (
-    MOST_FILE,
+    MAX_FILE_BYTES,
     SOURCE,
     ZERO_REQUIREMENTS,
+    accepts_version,
     build,
     check,
-    fits_range,
     front_matter,
+    requirement,
 )
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,12 +27,12 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def space(tmp_path, built):
-    """A copy that may be spoilt."""
+    """Return a copy that a test may change."""
     shutil.copytree(built[0], tmp_path / "demo")
     return tmp_path / "demo"
 
 
-def test_what_is_built_is_what_a_space_needs_and_nothing_else(built):
+def test_a_built_space_has_what_it_needs_and_nothing_else(built):
     folder, files = built
     assert check(folder) == []
     names = {str(file) for file in files}
@@ -44,10 +45,10 @@ def test_what_is_built_is_what_a_space_needs_and_nothing_else(built):
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".pt"))]
 
 
-def test_its_title_is_the_one_that_was_asked_for(built):
-    told = front_matter((built[0] / "README.md").read_text())
-    assert told["title"] == "Cats: and dogs"
-    assert (told["sdk"], told["app_file"]) == ("gradio", "app.py")
+def test_the_title_is_the_given_one(built):
+    settings = front_matter(built[0] / "README.md")
+    assert settings["title"] == "Cats: and dogs"
+    assert (settings["sdk"], settings["app_file"]) == ("gradio", "app.py")
 
 
 def test_the_repository_itself_is_described_as_a_space(tmp_path):
@@ -56,7 +57,7 @@ def test_the_repository_itself_is_described_as_a_space(tmp_path):
     assert [p for p in check(tmp_path) if p.file == "README.md"] == []
 
 
-def test_a_folder_that_is_taken_is_left_alone(tmp_path):
+def test_a_folder_with_files_is_left_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="folder must be a folder that is new or empty"):
         build(tmp_path)
@@ -69,7 +70,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     for name in ("app.py", "requirements.txt", "LICENSE"):
         (broken / name).write_text("")
     (broken / "README.md").write_text("no front matter")
-    with pytest.raises(ConfigError, match=r"the Space would not do: README.md: it must begin with"):
+    with pytest.raises(ConfigError, match=r"has a problem: README.md: it must begin with"):
         build(tmp_path / "space", broken)
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
@@ -81,25 +82,25 @@ def zero(tmp_path_factory):
     return folder
 
 
-def test_for_zero_gpu_its_versions_are_asked_for_in_the_place_of_the_usual_ones(built, zero):
+def test_a_space_for_zerogpu_requires_its_versions(built, zero):
     assert check(zero) == []
-    asked = (zero / "requirements.txt").read_text().splitlines()
+    lines = (zero / "requirements.txt").read_text().splitlines()
     for name, rule in ZERO_REQUIREMENTS.items():
-        assert [line for line in asked if line.startswith(name) and line[len(name)] in "<>="] == [
+        assert [line for line in lines if line.startswith(name) and line[len(name)] in "<>="] == [
             f"{name}{rule}"
         ]
     usual = (built[0] / "requirements.txt").read_text().splitlines()
-    assert set(usual) - set(asked) == {line for line in usual if line.startswith("torch")}
-    told = front_matter((zero / "README.md").read_text())
-    assert (told["suggested_hardware"], told["python_version"]) == ("zero-a10g", "3.12")
-    assert "suggested_hardware" not in front_matter((built[0] / "README.md").read_text())
+    assert set(usual) - set(lines) == {line for line in usual if line.startswith("torch")}
+    settings = front_matter(zero / "README.md")
+    assert (settings["suggested_hardware"], settings["python_version"]) == ("zero-a10g", "3.12")
+    assert "suggested_hardware" not in front_matter(built[0] / "README.md")
 
 
-def test_what_is_tried_here_is_what_zero_gpu_is_given():
+def test_the_tested_version_of_spaces_is_the_one_for_zerogpu():
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    asked = f"spaces{ZERO_REQUIREMENTS['spaces']}"
-    assert asked in extras["optional-dependencies"]["dev"]
-    assert [asked] == extras["optional-dependencies"]["zero"]
+    spaces = f"spaces{ZERO_REQUIREMENTS['spaces']}"
+    assert spaces in extras["optional-dependencies"]["dev"]
+    assert [spaces] == extras["optional-dependencies"]["zero"]
 
 
 @pytest.mark.parametrize(
@@ -114,13 +115,13 @@ def test_what_is_tried_here_is_what_zero_gpu_is_given():
         ("requirements.txt", "spaces>=0.51,<1", "", "must have spaces"),
         (
             "README.md",
-            'python_version: "3.12"',
-            'python_version: "3.13"',
+            "python_version: '3.12'",
+            "python_version: '3.13'",
             "must be 3.12 on ZeroGPU",
         ),
     ],
 )
-def test_a_folder_for_zero_gpu_that_would_not_do_there_is_told(
+def test_a_space_that_would_not_run_on_zerogpu_is_reported(
     zero, tmp_path, file, before, after, problem
 ):
     space = shutil.copytree(zero, tmp_path / "demo")
@@ -129,32 +130,37 @@ def test_a_folder_for_zero_gpu_that_would_not_do_there_is_told(
     assert [p.file for p in check(space) if problem in p.what] == [file]
 
 
-def touch(path):
-    path.touch()
+def write_large_file(space):
+    (space / "big.bin").write_bytes(bytes(MAX_FILE_BYTES + 1))
+
+
+def write_checkpoint(space):
+    (space / "checkpoints/a").mkdir(parents=True)
+    (space / "checkpoints/a/last.pt").touch()
+
+
+def write_token(space):
+    (space / "notes.txt").write_text("token = hf_" + "a1B2" * 8)
+
+
+def write_key(space):
+    (space / "key.pem").write_text("-----BEGIN RSA PRIVATE " + "KEY-----")
 
 
 SPOILT = {
-    "app.py": (lambda s: (s / "app.py").unlink(), "it is missing"),
-    "big.bin": (lambda s: (s / "big.bin").write_bytes(bytes(MOST_FILE + 1)), "at most 10,000,000"),
-    "data": (lambda s: (s / "data").mkdir(), "should not travel"),
-    ".env": (lambda s: (s / ".env").write_text("A=1"), "should not travel"),
-    "checkpoints/a/last.pt": (
-        lambda s: ((s / "checkpoints/a").mkdir(parents=True), touch(s / "checkpoints/a/last.pt")),
-        "should not travel",
-    ),
-    "notes.txt": (
-        lambda s: (s / "notes.txt").write_text("token = hf_" + "a1B2" * 8), "looks like a secret"
-    ),
-    "key.pem": (
-        lambda s: (s / "key.pem").write_text("-----BEGIN RSA PRIVATE " + "KEY-----"),
-        "looks like a secret",
-    ),
-    "out": (lambda s: (s / "out").symlink_to("/etc"), "it is a link"),
-}  # fmt: skip
+    "app.py": (lambda space: (space / "app.py").unlink(), "it is missing"),
+    "big.bin": (write_large_file, "at most 10,000,000"),
+    "data": (lambda space: (space / "data").mkdir(), "must not be uploaded"),
+    ".env": (lambda space: (space / ".env").write_text("A=1"), "must not be uploaded"),
+    "checkpoints/a/last.pt": (write_checkpoint, "must not be uploaded"),
+    "notes.txt": (write_token, "looks like a secret"),
+    "key.pem": (write_key, "looks like a secret"),
+    "out": (lambda space: (space / "out").symlink_to("/etc"), "it is a link"),
+}
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_what_is_wrong_is_named(space, name):
+def test_a_problem_names_its_file(space, name):
     spoil, what = SPOILT[name]
     spoil(space)
     [problem] = check(space)
@@ -167,14 +173,15 @@ def test_what_is_wrong_is_named(space, name):
     [
         ("sdk: gradio", "sdk: docker", "must have sdk: gradio"),
         ("colorFrom: blue", "colorFrom: mauve", "colorFrom must be one of red"),
-        ("pinned: false", "pined: false", "has 'pined', which a Space does not know"),
-        ("pinned: false", "pinned", "no 'key: value'"),
+        ("pinned: false", "pined: false", "has an unknown key: 'pined'"),
+        ("pinned: false", "pinned", "its front matter is not valid YAML"),
         ("sdk_version: 6.31.0", "sdk_version: 5.0", "does not fit requirements.txt"),
+        ("python_version: '3.12'", "python_version: 3.10", "python_version must be in quotes"),
         ("short_description: ", "short_description: " + "x" * 60, "at most 60 letters"),
         ("---\ntitle", "--\ntitle", "must begin with front matter"),
     ],
 )
-def test_a_wrong_description_is_named(space, old, new, what):
+def test_wrong_front_matter_is_reported(space, old, new, what):
     readme = space / "README.md"
     text = readme.read_text()
     assert old in text
@@ -184,13 +191,14 @@ def test_a_wrong_description_is_named(space, old, new, what):
 
 
 def test_versions_are_compared_number_by_number():
-    assert fits_range("6.31.0", "6.31", "7")
-    assert fits_range("6.100", "6.31", "7")
-    assert not fits_range("7.0", "6.31", "7")
-    assert not fits_range("6.4", "6.31", "7")
-    assert not fits_range("", "6.31", "7")
+    gradio = requirement("gradio[oauth]>=6.31,<7  # a comment")
+    assert accepts_version(gradio, "6.31.0")
+    assert accepts_version(gradio, "6.100")
+    assert not accepts_version(gradio, "7.0")
+    assert not accepts_version(gradio, "6.4")
+    assert not accepts_version(gradio, "")
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="folder must be a folder"):
         check(tmp_path / "nowhere")
