@@ -80,7 +80,8 @@ def dataset_field(services: Services, kind: str) -> gr.Dropdown:
         label="Dataset",
         interactive=True,
         elem_id=f"{kind}-dataset",
-        min_width=140,
+        scale=2,
+        min_width=170,
     )
 
 

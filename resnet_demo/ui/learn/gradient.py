@@ -126,7 +126,7 @@ def gradient_results() -> list[Any]:
             100,
             value=100,
             step=1,
-            label="Moment (% of the steps so far)",
+            label="Moment (% of steps)",
             interactive=True,
             elem_id="gradient-at",
             min_width=200,

@@ -97,7 +97,7 @@ def group_panel(kind: str) -> dict[str, Any]:
     with gr.Row(elem_classes="learn-controls"):
         choice = gr.Dropdown(
             [],
-            label="Shown",
+            label="Results of",
             interactive=True,
             visible=False,
             elem_id=f"{kind}-group",
