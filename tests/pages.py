@@ -82,8 +82,8 @@ class Viewer:
         asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.app.port}\r\n\r\n"
         self.streams[which][1].write(asked.encode())
 
-    async def look(self) -> dict[str, Any]:
-        """One pulse: the parts that the page has not got. Raises OSError, EOFError."""
+    async def poll(self) -> dict[str, Any]:
+        """Return the parts that the page does not have yet. Raises OSError, EOFError."""
         known = ",".join(f"{name}:{mark}" for name, mark in self.known.items())
         asked = {"run": self.run_id, "split": "test", "mode": "plain", "known": known}
         self.say(0, f"/poll?{urlencode(asked)}")

@@ -91,7 +91,7 @@ class Soak:
         while not self.over.is_set():
             began = self.now()
             try:
-                await viewer.get()
+                await viewer.poll()
                 self.looks.append((began, self.now() - began))
             except (OSError, EOFError, AssertionError):
                 self.failed_looks += 1

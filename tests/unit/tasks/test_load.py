@@ -93,7 +93,7 @@ async def view(viewer, until, late):
     await asyncio.sleep(late)  # not all in the same instant
     while time.monotonic() < until:
         began = time.monotonic()
-        curves += "loss" in await viewer.get()
+        curves += "loss" in await viewer.poll()
         took.append(time.monotonic() - began)
         await asyncio.sleep(max(0.0, 1.0 - took[-1]))
     viewer.close()
