@@ -1,6 +1,6 @@
-"""Start the app: `python app.py`, or a Space.
+"""Start the app: `python app.py`, also on a Space.
 
-GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens.
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 """
 
 import os
@@ -10,21 +10,23 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
 
-QUIET = {
-    "GRADIO_ANALYTICS_ENABLED": "False",  # nothing is told to anybody
-    "OMP_WAIT_POLICY": "PASSIVE",  # classifying must not fight with a run for the cores
+# Read by Gradio and its libraries when they are imported.
+LIBRARY_VARIABLES = {
+    "GRADIO_ANALYTICS_ENABLED": "False",  # the app reports nothing to anyone
+    "OMP_WAIT_POLICY": "PASSIVE",  # the page must not compete with a run for the cores
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else each event counts over all events before it
+    "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else every event costs time for all events before it
     "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
 }
 
 
 def main() -> None:
     """Build the page and serve it until interrupted."""
-    for name, value in QUIET.items():
+    for name, value in LIBRARY_VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
-        from resnet_demo.ui.app import Access, Limits, build_app, launch  # reads it as it comes
+        # Imports Gradio, so it comes after the variables.
+        from resnet_demo.ui.app import Access, Limits, build_app, launch
         from resnet_demo.ui.train.zerogpu_panel import zerogpu_slice
 
         # Before anything else can touch CUDA.
@@ -32,7 +34,7 @@ def main() -> None:
         access = Access.from_environment(os.environ)
         limits = Limits.from_environment(os.environ)
     except ConfigError as error:
-        sys.exit(f"{error}")
+        sys.exit(str(error))
     launch(build_app(Paths.from_environment(), access, limits, gpu), access, limits)
 
 

@@ -1,16 +1,15 @@
-"""What can go wrong, as one plain sentence each.
+"""Errors whose text is one sentence for the user.
 
-The sentence is the whole message in the form, on the command line and over the API; only the
-exit code and the colour around it differ.
+Form, command line and API show the same sentence.
 """
 
 from collections.abc import Iterable
 
 
-def shortened(value: object, most: int = 80) -> str:
-    """The value as Python writes it, cut where somebody sent a novel."""
+def shortened(value: object, limit: int = 80) -> str:
+    """Return the value's repr, cut to `limit` characters; "nothing" for None."""
     text = "nothing" if value is None else repr(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -19,15 +18,15 @@ def one_of(names: Iterable[str]) -> str:
 
 
 class DemoError(Exception):
-    """Something failed; its text is one sentence for a person. Exit code 1."""
+    """A failure. Exit code 1."""
 
     exit_code = 1
 
 
 class ConfigError(DemoError):
-    """A mistake in what was asked, found before anything started. Exit code 2.
+    """A mistake in the request, found before anything started. Exit code 2.
 
-    `field` is the knob at fault, where there is one, so that a form can point at it.
+    field: the setting at fault, if there is one, for a form to point at.
     """
 
     exit_code = 2
@@ -38,29 +37,29 @@ class ConfigError(DemoError):
 
     @classmethod
     def rule(cls, field: str, rule: str, value: object) -> "ConfigError":
-        """The field, the rule it broke and the value: `epochs must be …, got 0`."""
+        """Return an error that names field, rule and value: `epochs must be …, got 0`."""
         return cls(f"{field} must be {rule}, got {shortened(value)}", field)
 
 
 class NotFoundError(ConfigError):
-    """A run, a dataset or a file that was named is not there. Exit code 2."""
+    """A named run, dataset or file does not exist. Exit code 2."""
 
 
 class DamagedError(DemoError):
-    """A file is not what was written: torn, altered, or not of its kind. It is never used."""
+    """A file is missing, torn, altered or of another kind. It is not used."""
 
 
 class DiskFullError(DemoError):
-    """There is no room for a file. What was there before is whole."""
+    """The disk is full. Files written before are intact."""
 
     @classmethod
     def needing(cls, needed: int, free: int, what: str) -> "DiskFullError":
-        """How many bytes are needed for what, and how many are free."""
+        """Return the error for a file of `needed` bytes on a disk with `free` bytes left."""
         megabytes = -(-needed // 10**6)
         return cls(f"disk full: {megabytes} MB needed for {what}, {free // 10**6} MB free")
 
 
 class StoppedError(DemoError):
-    """A person asked for the end of it. Exit code 130, as a shell reports an interrupt."""
+    """The user stopped the work. Exit code 130, as a shell reports an interrupt."""
 
     exit_code = 130

@@ -1,6 +1,6 @@
-"""What a run says while it runs: small frozen events, one JSON line each.
+"""Events of a run: small frozen objects, one JSON line each.
 
-A reader passes over kinds it does not know, so that new ones may be added. No torch here.
+Readers skip unknown kinds, so new ones may be added. No torch here.
 """
 
 import json
@@ -14,10 +14,10 @@ from resnet_demo.json_files import build, parse_json
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Common to all: Unix seconds, updates done so far, epoch (1-based; 0 before any).
+    """The fields of all events.
 
-    clock: seconds since the machine started, which only go forward: durations are made of it, the
-    time may be set meanwhile. 0 where the log does not tell.
+    step: updates done so far. epoch: 1-based, 0 before the first. time: Unix seconds. clock:
+    seconds of the steady clock, for durations, since the wall clock may be set; 0 in old logs.
     """
 
     kind: ClassVar[str]
@@ -29,7 +29,11 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """The network is built and the data is on the device; macs are multiply-adds an image."""
+    """The network is built and the data is on the device.
+
+    macs: multiply-adds per image. seconds: working time before a resume. sides: sizes of the
+    training images in pixels, in turn. keep: as in TrainConfig.
+    """
 
     kind = "started"
     device: str
@@ -40,9 +44,9 @@ class Started(Event):
     steps_per_epoch: int
     epochs: int
     version: str
-    seconds: float = 0.0  # of work before, where it was resumed
-    sides: list = field(default_factory=list)  # pixels, of the training images in turn
-    keep: str = "best"  # which epoch's weights, as TrainConfig's
+    seconds: float = 0.0
+    sides: list = field(default_factory=list)
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         if self.keep not in ("best", "last"):
@@ -53,15 +57,18 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Started):
-    """As Started, from a checkpoint: what was logged after `step` is about to be repeated."""
+    """The run continues from a checkpoint; events logged after `step` will be repeated.
+
+    message: a warning that names what was damaged and what replaced it.
+    """
 
     kind = "resumed"
-    message: str = ""  # a warning: what was damaged, and what was used in its place
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled(Event):
-    """The network is compiled, which took so many seconds; the first step follows."""
+    """The network is compiled; the first step follows. seconds: duration of the compilation."""
 
     kind = "compiled"
     seconds: float
@@ -69,7 +76,7 @@ class Compiled(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Probing(Event):
-    """Which layers each later `probe` tells of, by name, in the order of the network."""
+    """Names of the layers that every later `probe` measures, in network order."""
 
     kind = "probing"
     layers: list
@@ -77,10 +84,10 @@ class Probing(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Event):
-    """One step seen from inside: a number a layer, None where it was no number or too large.
+    """Measurements of one step, one number per layer; None if it was not finite.
 
-    gradients: length of the gradient of the layer's weights. activations: root mean square of what
-    the layer put out, before its normalization.
+    gradients: norm of the gradient of the layer's weights. activations: root mean square of the
+    layer's output before normalization.
     """
 
     kind = "probe"
@@ -90,7 +97,7 @@ class Probe(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Event):
-    """One minibatch: loss in nats, top-1, its learning rate; images a second since the last."""
+    """One update: loss in nats, top-1 as a fraction, learning rate, images per second."""
 
     kind = "step"
     loss: float
@@ -101,7 +108,7 @@ class Step(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch(Event):
-    """Means over the epoch's training batches as they were seen, and over the validation split."""
+    """The end of an epoch: means over its training batches and over the validation split."""
 
     kind = "epoch"
     train_loss: float
@@ -115,10 +122,9 @@ class Epoch(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
-    """The last event of a stretch; best_epoch is None before the first validation.
+    """The last event of a session.
 
-    It is the epoch whose weights were kept: the best by validation, or the last where the config
-    keeps that.
+    best_epoch: the epoch whose weights were kept (TrainConfig.keep); None before any validation.
     """
 
     best_epoch: int | None
@@ -136,14 +142,14 @@ class Finished(Ended):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Ended):
-    """A person stopped it; resumable."""
+    """The user stopped the run; it can be resumed."""
 
     kind = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Ended):
-    """It could not go on; message says why. retry: knobs with which it might."""
+    """The run could not continue. message: the reason. retry: settings that may work."""
 
     kind = "failed"
     retry: dict = field(default_factory=dict)
@@ -159,17 +165,17 @@ KINDS: dict[str, type[Event]] = {
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """What a line of the log holds."""
+    """Return the content of a line of the log."""
     return {"event": event.kind, **asdict(event)}
 
 
 def to_line(event: Event) -> str:
-    """One line of JSON. Raises ValueError for NaN and infinity, which JSON has not."""
+    """Return one line of JSON. Raises ValueError for NaN and infinity."""
     return json.dumps(to_dict(event), allow_nan=False) + "\n"
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for a torn or damaged line or a kind this version does not know."""
+    """Return the event of a line; None for a damaged line or an unknown kind."""
     try:
         values = parse_json(line)
         return build(KINDS[values["event"]], {"clock": 0.0, **values})

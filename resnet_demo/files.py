@@ -1,4 +1,4 @@
-"""Writing a file so that a kill or a power cut leaves the old one or the new one, never half."""
+"""Atomic writes, disk-full errors, versions and digests of files."""
 
 import errno
 import hashlib
@@ -12,48 +12,50 @@ from typing import BinaryIO
 from resnet_demo.errors import DiskFullError
 
 FileVersion = tuple[int, int] | None
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none for this user, none for this file
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user, file size limit
 
 
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write beside `path`, flush to disk, then take its name (rename is atomic on one file system).
+    """Write a file so that a kill or power cut leaves the old content or the new, never a part.
 
-    write: the bytes, or a function that is given the open file. Raises OSError; the old file stays.
+    The content goes to a temporary file, is flushed to disk and renamed, which is atomic.
+    write: the bytes, or a function that writes to the open file.
+    Raises OSError; the old file then stays.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(write) if isinstance(write, bytes) else write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 @contextmanager
 def reporting_disk_full(folder: Path, needed: int, what: str) -> Iterator[None]:
-    """A disk that runs full within is told as DiskFullError; any other OSError goes through.
+    """Turn the OSError of a full disk into DiskFullError; let others pass.
 
-    needed: bytes, for what, in words.
+    needed: size of the file in bytes. what: its name for the message.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise DiskFullError.needing(needed, free_bytes(folder), what) from error
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder that need not be there yet."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    """Return the free bytes on the disk of a folder, which may not exist yet."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename is on disk only after its folder is."""
+    """Write a folder's entries to disk: a rename is durable only after that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -62,9 +64,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def file_version(path: Path) -> FileVersion:
-    """Differs as soon as a file was replaced or a folder has other entries; None: not there.
+    """Return a value that changes when a file is replaced or a folder's entries change.
 
-    Cheaper to ask than a file is to read.
+    None for a missing path. This is cheaper than reading the file.
     """
     try:
         stat = path.stat()
@@ -74,6 +76,6 @@ def file_version(path: Path) -> FileVersion:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Return the hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Where runs and data lie. Worked out once at the entry and passed down; nothing else asks."""
+"""The folders of runs and data. Entry points read the environment once and pass a Paths on."""
 
 import os
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Paths:
-    """The folder of runs, the folder of data, the runs that came with the repository.
+    """The folders that the program uses.
 
-    cifar10_copy: an address or a path of CIFAR-10, tried before any other source.
+    shipped: runs that come with the repository. cifar10_copy: address or path of a copy of
+    CIFAR-10, tried before the other sources.
     """
 
     runs: Path
@@ -21,7 +22,7 @@ class Paths:
 
     @classmethod
     def from_environment(cls) -> "Paths":
-        """RESNET_DEMO_RUNS and RESNET_DEMO_DATA, else the repository's own; RESNET_DEMO_CIFAR10."""
+        """Return the folders named by RESNET_DEMO_RUNS, _DATA and _CIFAR10, or the defaults."""
         return cls(
             runs=Path(os.environ.get("RESNET_DEMO_RUNS") or REPOSITORY / "checkpoints").absolute(),
             data=Path(os.environ.get("RESNET_DEMO_DATA") or REPOSITORY / "data").absolute(),
@@ -29,6 +30,8 @@ class Paths:
         )
 
     def environment(self) -> dict[str, str]:
-        """What tells a process of ours the same places."""
-        told = {"RESNET_DEMO_RUNS": str(self.runs), "RESNET_DEMO_DATA": str(self.data)}
-        return told | ({"RESNET_DEMO_CIFAR10": self.cifar10_copy} if self.cifar10_copy else {})
+        """Return the variables that give a child process the same folders."""
+        variables = {"RESNET_DEMO_RUNS": str(self.runs), "RESNET_DEMO_DATA": str(self.data)}
+        if self.cifar10_copy:
+            variables["RESNET_DEMO_CIFAR10"] = self.cifar10_copy
+        return variables

@@ -1,6 +1,6 @@
-"""Print the exact versions of all that requirements.txt brings, as they are installed here.
+"""Print the installed versions of everything that requirements.txt brings.
 
-`.venv/bin/python scripts/lock.py > requirements.lock`, once all tests have passed on them.
+Run `.venv/bin/python scripts/lock.py > requirements.lock` after all tests passed on them.
 """
 
 import sys
@@ -12,41 +12,41 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 HEAD = """\
-# All that requirements.txt brings, in the versions on which the tests were run: Python {}.{}, {}.
-# `pip install -r requirements.lock` makes that environment again. Made by scripts/lock.py.
+# Everything that requirements.txt brings, in the versions that passed the tests: Python {}.{}, {}.
+# `pip install -r requirements.lock` recreates that environment. Written by scripts/lock.py.
 """
 
 
-def closure(wanted: list[Requirement]) -> dict[str, str]:
-    """name -> version of these and of all they need, as installed."""
-    found: dict[str, str] = {}
+def installed_versions(requirements: list[Requirement]) -> dict[str, str]:
+    """Return name -> installed version of these requirements and of everything they need."""
+    versions: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
-    while wanted:
-        one = wanted.pop()
-        name = canonicalize_name(one.name)
-        for extra in ("", *one.extras):
+    todo = list(requirements)
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
             if (name, extra) in seen:
                 continue
             seen.add((name, extra))
-            installed = distribution(one.name)
-            found[name] = installed.version
+            installed = distribution(requirement.name)
+            versions[name] = installed.version
             needs = [Requirement(text) for text in installed.requires or []]
-            applies = [n for n in needs if not n.marker or n.marker.evaluate({"extra": extra})]
-            wanted += applies
-    return found
+            todo += [n for n in needs if not n.marker or n.marker.evaluate({"extra": extra})]
+    return versions
 
 
-def asked(text: str) -> list[Requirement]:
-    """The lines of a requirements.txt."""
+def parse_requirements(text: str) -> list[Requirement]:
+    """Return the requirements in a requirements.txt."""
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return [Requirement(line) for line in lines if line]
 
 
 def main() -> None:
-    """Print the lock."""
-    found = closure(asked((ROOT / "requirements.txt").read_text("utf-8")))
+    """Print the lock file."""
+    requirements = parse_requirements((ROOT / "requirements.txt").read_text("utf-8"))
     print(HEAD.format(*sys.version_info[:2], sys.platform))
-    for name, version in sorted(found.items()):
+    for name, version in sorted(installed_versions(requirements).items()):
         print(f"{name}=={version}")
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# What `make` needs of the machine itself.
-#   machine.sh python    print the Python to build .venv with, or say in a sentence what is missing
-#   machine.sh browser   print the system's Chromium; exit code 1 if there is none
-#   machine.sh prepare   where apt-get may be used, install those of the two that are missing
+# Find or install what `make` needs from the system.
+#   machine.sh python    print the Python to build .venv with, or an error message
+#   machine.sh browser   print the system's Chromium; exit code 1 without one
+#   machine.sh prepare   install what is missing of the two, if apt-get may be used
 set -eu
 
 find_python() {

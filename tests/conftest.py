@@ -17,13 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
-from app import QUIET
+from app import LIBRARY_VARIABLES
 from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import reconcile_status, request_stop
 from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
-for name, value in QUIET.items():  # before Gradio is imported, as the app does
+for name, value in LIBRARY_VARIABLES.items():  # before Gradio is imported, as the app does
     os.environ.setdefault(name, value)
 
 REPOSITORY = Path(__file__).parents[1]

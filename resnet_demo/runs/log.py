@@ -18,7 +18,7 @@ class EventLog:
         self.path = path
 
     def remove_torn_line(self) -> None:
-        """Cut off a last line that a kill left incomplete. The writer calls this first."""
+        """Remove a last line that a kill left incomplete. The writer calls this first."""
         if not self.path.exists():
             return
         with open(self.path, "r+b") as file:

@@ -21,7 +21,7 @@ from resnet_demo.data.folder import INFO, ProgressCallback, new_dataset, write_i
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
-from resnet_demo.files import FULL
+from resnet_demo.files import DISK_FULL
 
 NAME = original_batches.INFO.name
 DOWNLOADS = ".downloads"
@@ -141,7 +141,7 @@ class _Attempt:
                 message = f"{source.name} failed: {error}"
                 self.report(DownloadProgress(source=source.name, message=message))
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno not in DISK_FULL:
                     raise
                 raise DemoError(self._disk_full(source)) from error
         raise DemoError(self._all_failed(failures))
