@@ -10,7 +10,7 @@ from itertools import pairwise
 from resnet_demo.architectures import smallest_image
 from resnet_demo.config import TrainConfig
 
-SIZES = 4  # few, since a device tunes its kernels anew for each size
+SIZES = 4  # few, since a device tunes its kernels again for each size
 GROWTH_SHARE = 0.6  # share of the run after which images have their full size
 
 

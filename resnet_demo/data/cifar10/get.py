@@ -1,6 +1,6 @@
 """Getting CIFAR-10: trying one source after another until one becomes the dataset `cifar10`.
 
-Downloads lie in a hidden folder and are unpacked in another, so the dataset appears whole or not
+Downloads go to a hidden folder and are unpacked in another, so the dataset appears whole or not
 at all. The received bytes are kept for the next time if the download is stopped or fails.
 """
 

@@ -105,6 +105,6 @@ def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
     total = os.fstat(file.fileno()).st_size
     with read_ahead(decompress(file)) as tar:
         for parts, data in files_in_tar(tar, checker):
-            # The kernel's position, not file.tell(): the thread is using the file object.
+            # The kernel's position: the file object's own belongs to the thread.
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR)
             yield Member(parts, data, done, total)

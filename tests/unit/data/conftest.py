@@ -14,7 +14,7 @@ Files = dict[str, bytes]
 
 
 def png(value: int, size: int = 8) -> bytes:
-    """A square PNG whose pixels all follow from value, no two rows alike."""
+    """Return a square PNG whose pixels follow from value, no two rows alike."""
     rows = np.arange(size * size * 3).reshape(size, size, 3) * 7 + value * 31
     file = io.BytesIO()
     Image.fromarray((rows % 256).astype(np.uint8)).save(file, "PNG")
@@ -23,7 +23,7 @@ def png(value: int, size: int = 8) -> bytes:
 
 @pytest.fixture
 def files() -> Files:
-    """Two classes, three training pictures and one test picture each."""
+    """Return two classes with three training pictures and one test picture each."""
     names = [f"train/{label}/{n}.png" for label in ("cat", "dog") for n in range(3)]
     names += ["test/cat/0.png", "test/dog/0.png"]
     return {name: png(number) for number, name in enumerate(names)}
@@ -68,7 +68,7 @@ def tar_of(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def source_of(folder_of, zip_of, tar_of) -> Callable[[str, Files], Path]:
-    """The files as a source of the kind that is named: folder, zip, tar, gz, xz or bz2."""
+    """Return a function that writes files as a folder, zip, tar, gz, xz or bz2."""
 
     def write(kind: str, files: Files) -> Path:
         if kind == "folder":

@@ -1,3 +1,5 @@
+"""Augmentation: its results, and that they follow from the seed alone."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ def noise(batch: int = 16, height: int = 12, width: int = 10) -> Tensor:
 
 
 def candidates(image: Tensor, *, flip: bool, crop: int, cutout: int):
-    """Every result one image may have, one after another: slow and plain."""
+    """Yield every possible result for one image, by a slow, simple loop."""
     height, width = image.shape[:2]
     seen = image.numpy()[:, ::-1] if flip else image.numpy()
     wide = np.pad(seen, ((crop, crop), (crop, crop), (0, 0)), mode="reflect")
@@ -37,17 +39,17 @@ def blanked(image: np.ndarray, side: int):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("crop", "cutout"), [(0, 0), (2, 0), (0, 3), (1, 4), (9, 0)])
-def test_each_image_is_one_of_what_a_slow_loop_can_make(flip: bool, crop: int, cutout: int):
+def test_each_image_is_one_of_the_results_of_a_slow_loop(flip: bool, crop: int, cutout: int):
     images = noise()
-    knobs, mirror = {"crop": crop, "cutout": cutout}, EVERY_OTHER if flip else None
+    settings, mirror = {"crop": crop, "cutout": cutout}, EVERY_OTHER if flip else None
     seed = {"generator_seed": (7, 1, 2)}
-    results = augment(images, mirror=mirror, **knobs, fill=FILL, **seed).numpy()
+    results = augment(images, mirror=mirror, **settings, fill=FILL, **seed).numpy()
     for number, (image, result) in enumerate(zip(images, results, strict=True)):
-        made = candidates(image, flip=flip and number % 2 == 1, **knobs)
-        assert any(np.array_equal(result, one) for one in made)
+        possible = candidates(image, flip=flip and number % 2 == 1, **settings)
+        assert any(np.array_equal(result, expected) for expected in possible)
 
 
-def test_every_offset_comes_about_as_often():
+def test_every_offset_occurs_about_equally_often():
     images = noise(1, 8, 8).expand(2000, -1, -1, -1)
     results = augment(images, mirror=None, crop=1, cutout=0, generator_seed=(0, 0, 0))
     _, counts = results.flatten(1).unique(dim=0, return_counts=True)
@@ -56,7 +58,7 @@ def test_every_offset_comes_about_as_often():
     assert counts.max() < 290
 
 
-def test_an_epoch_mirrors_a_random_half_and_the_next_one_the_other():
+def test_an_epoch_mirrors_a_random_half_and_the_next_epoch_the_other():
     first = mirror_mask(4000, 3, 1)
     assert 1850 < first.sum() < 2150
     assert torch.equal(mirror_mask(4000, 3, 2), ~first)
@@ -64,7 +66,7 @@ def test_an_epoch_mirrors_a_random_half_and_the_next_one_the_other():
     assert not torch.equal(mirror_mask(4000, 4, 1), first)
 
 
-def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
+def test_a_cutout_blanks_the_part_of_a_square_inside_the_image():
     results = augment(noise(500), mirror=None, crop=2, cutout=4, fill=FILL, generator_seed=(0, 0))
     blank = (results == torch.tensor(FILL, dtype=torch.uint8)).all(-1)
     areas = blank.sum((1, 2))
@@ -74,32 +76,32 @@ def test_a_cutout_blanks_a_square_or_what_of_it_is_inside():
 
 
 @pytest.mark.parametrize("positions", [slice(5, 11), torch.tensor([15, 0, 7])], ids=str)
-def test_a_part_of_a_batch_is_given_what_it_is_given_among_all(positions):
-    knobs = {"crop": 2, "cutout": 4, "fill": FILL, "generator_seed": (7, 1, 2)}
-    whole = augment(noise(), mirror=EVERY_OTHER, **knobs)
+def test_a_part_of_a_batch_is_augmented_as_within_the_batch(positions):
+    settings = {"crop": 2, "cutout": 4, "fill": FILL, "generator_seed": (7, 1, 2)}
+    whole = augment(noise(), mirror=EVERY_OTHER, **settings)
     part, mirror = noise()[positions], EVERY_OTHER[positions]
-    alone = augment(part, mirror=mirror, **knobs, batch_size=16, positions=positions)
+    alone = augment(part, mirror=mirror, **settings, batch_size=16, positions=positions)
     assert torch.equal(alone, whole[positions])
 
 
-def test_nothing_asked_is_nothing_done():
+def test_without_augmentation_images_are_unchanged():
     images = noise()
     assert torch.equal(augment(images, mirror=None, crop=0, cutout=0, generator_seed=(1,)), images)
 
 
-def test_the_same_numbers_give_the_same_images_and_no_global_state_is_touched():
-    images, knobs = noise(), {"mirror": EVERY_OTHER, "crop": 4, "cutout": 2}
+def test_the_same_seed_gives_the_same_images_and_leaves_global_state_alone():
+    images, settings = noise(), {"mirror": EVERY_OTHER, "crop": 4, "cutout": 2}
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = augment(images, **knobs, generator_seed=(1, 2, 3))
+    first = augment(images, **settings, generator_seed=(1, 2, 3))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(augment(images, **knobs, generator_seed=(1, 2, 3)), first)
+    assert torch.equal(augment(images, **settings, generator_seed=(1, 2, 3)), first)
     for other in ((1, 2, 4), (1, 3, 3), (2, 2, 3), (1, 2), (1, 2, 3, 0)):
-        assert not torch.equal(augment(images, **knobs, generator_seed=other), first)
+        assert not torch.equal(augment(images, **settings, generator_seed=other), first)
 
 
-def test_images_are_moved_the_same_way_whether_or_not_they_are_blanked_too():
+def test_shifts_are_the_same_with_and_without_cutout():
     images, seed = noise(), {"mirror": None, "crop": 3, "generator_seed": (5, 0, 1)}
     alone, blanked_too = (augment(images, cutout=side, fill=FILL, **seed) for side in (0, 4))
     kept = (blanked_too != torch.tensor(FILL, dtype=torch.uint8)).any(-1)
@@ -114,19 +116,19 @@ def test_the_input_is_not_changed():
     assert torch.equal(images, before)
 
 
-def test_an_images_smallest_size_is_one_pixel():
+def test_images_of_one_pixel_are_allowed():
     result = augment(noise(3, 1, 1), mirror=EVERY_OTHER[:3], crop=5, cutout=0, generator_seed=(0,))
     assert torch.equal(result, noise(3, 1, 1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_makes_the_same_images():
-    images, knobs = noise(), {"crop": 4, "cutout": 2, "generator_seed": (1, 2, 3)}
-    there = augment(images.cuda(), mirror=EVERY_OTHER.cuda(), **knobs)
-    assert torch.equal(there.cpu(), augment(images, mirror=EVERY_OTHER, **knobs))
+    images, settings = noise(), {"crop": 4, "cutout": 2, "generator_seed": (1, 2, 3)}
+    on_gpu = augment(images.cuda(), mirror=EVERY_OTHER.cuda(), **settings)
+    assert torch.equal(on_gpu.cpu(), augment(images, mirror=EVERY_OTHER, **settings))
 
 
-def test_a_permutation_follows_from_seed_and_epoch_alone():
+def test_a_permutation_depends_on_seed_and_epoch_alone():
     order = permutation(1000, 3, 5)
     assert order.dtype == torch.int64
     assert sorted(order.tolist()) == list(range(1000))

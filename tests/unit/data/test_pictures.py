@@ -1,3 +1,5 @@
+"""Decoding picture files, and making them square."""
+
 import io
 import os
 import re
@@ -93,7 +95,7 @@ def test_floating_point_grey_from_0_to_1_is_scaled():
 
 
 @pytest.mark.parametrize("value", [300.0, float("nan")])
-def test_numbers_of_unknown_range_are_refused(value: float):
+def test_pixel_values_of_unknown_range_are_refused(value: float):
     image = Image.fromarray(np.full((2, 2), value, np.float32))
     with pytest.raises(DamagedError, match="'the picture' has pixel values that are neither"):
         decoded(image, "TIFF")
@@ -133,7 +135,7 @@ def test_the_exif_orientation_is_applied_as_pil_does(kind: str, orientation: int
     np.testing.assert_array_equal(decode_picture(data), upright)
 
 
-def test_a_picture_turned_by_its_exif_tag_stands_upright():
+def test_a_picture_is_turned_upright_by_its_exif_tag():
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the right side down
     pixels = decoded(Image.fromarray(CORNER), exif=exif)
@@ -145,14 +147,10 @@ NOISE = np.random.RandomState(2).randint(0, 256, (37, 53, 4)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "CMYK", "P", "1"])
-@pytest.mark.parametrize(("times", "most_kept"), [(1, 1961), (2, 1960), (2, 491), (3, 490)])
-def test_a_large_picture_comes_smaller_as_pil_reduces_it(
-    mode: str, times: int, most_kept: int, monkeypatch
-):
-    monkeypatch.setattr(pictures, "MAX_RETURNED_PIXELS", most_kept)  # of 37 x 53 = 1,961 pixels
-    monkeypatch.setattr(
-        pictures, "STRIPE_PIXELS", 200
-    )  # pixels: several stripes, the last one smaller
+@pytest.mark.parametrize(("times", "limit"), [(1, 1961), (2, 1960), (2, 491), (3, 490)])
+def test_a_large_picture_is_reduced_as_pil_does(mode: str, times: int, limit: int, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_RETURNED_PIXELS", limit)  # of 37 x 53 = 1,961 pixels
+    monkeypatch.setattr(pictures, "STRIPE_PIXELS", 200)  # several stripes, the last one smaller
     image = Image.fromarray(NOISE).convert(mode)
     data = written(image, "TIFF" if mode == "CMYK" else "PNG")
     white = Image.new("RGBA", image.size, "white")
@@ -163,7 +161,7 @@ def test_a_large_picture_comes_smaller_as_pil_reduces_it(
     np.testing.assert_array_equal(decode_picture(data), np.asarray(whole.reduce(times)))
 
 
-def test_a_large_picture_of_sixteen_bits_comes_smaller_too(monkeypatch):
+def test_a_large_picture_of_16_bits_is_reduced_too(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_RETURNED_PIXELS", 500)
     levels = NOISE[..., 0].astype(np.uint16) * 257
     expected = Image.fromarray(NOISE[..., 0]).reduce(2)
@@ -207,18 +205,20 @@ def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
         ),
     ],
 )
-def test_what_is_no_image_is_refused_by_one_sentence(tmp_path: Path, data: bytes, reason: str):
+def test_a_file_that_is_no_image_is_refused_with_one_sentence(
+    tmp_path: Path, data: bytes, reason: str
+):
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(DamagedError, match=f"^{re.escape(reason)}$"):
         decode_picture(tmp_path / "x.png")
 
 
-def test_a_format_that_nobody_asked_for_is_refused():
+def test_an_unsupported_format_is_refused():
     with pytest.raises(DamagedError, match="is not a PNG"):
         decoded(Image.new("RGB", (4, 4)), "PPM")
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
     for side in (13_000, 20_000):
         bomb = written(Image.new("1", (side, side)), "PNG", compress_level=1)
         rule = f"^'a.png' is too large: {side}x{side} pixels, the most is 50,000,000 pixels$"
@@ -237,7 +237,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
         ("TIFF", {}, 240 // 8, "the most for a TIFF image is 30"),
     ],
 )
-def test_a_kind_that_takes_more_memory_may_have_fewer_pixels(
+def test_a_format_that_takes_more_memory_is_limited_to_fewer_pixels(
     kind: str, options: dict, limit: int, rule: str, monkeypatch
 ):
     monkeypatch.setattr(pictures, "MAX_BYTES", 240)
@@ -257,7 +257,7 @@ def peak_mb():
     status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1000
 
-fit_to_square(decode_picture(Path(sys.argv[1])), 32, "pad")  # what is loaded with the first picture
+fit_to_square(decode_picture(Path(sys.argv[1])), 32, "pad")  # loads the libraries
 idle = peak_mb()
 for name in sys.argv[2:]:
     try:
@@ -273,23 +273,23 @@ print(peak_mb() - idle)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read as on Linux")
 def test_neither_a_bomb_nor_the_largest_picture_takes_more_than_300_mb(tmp_path: Path):
-    pictured = [  # each just below the most pixels of its kind
+    examples = [  # each just below the limit of its kind
         ("small.png", Image.new("RGBA", (9, 9)), {}),
         ("bomb.png", Image.new("1", (20_000, 20_000)), {"compress_level": 1}),
         ("large.png", Image.new("RGB", (7071, 7071)), {"compress_level": 1}),
         ("large.jpg", Image.new("RGB", (4898, 4898)), {"progressive": True, "subsampling": 0}),
         ("large.webp", Image.new("RGBA", (3872, 3872)), {"method": 0}),
     ]
-    for name, image, options in pictured:
+    for name, image, options in examples:
         image.save(tmp_path / name, **options)
-    files = [str(tmp_path / name) for name, _, _ in pictured]
+    files = [str(tmp_path / name) for name, _, _ in examples]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, check=True
     )
     *refused, peak = done.stdout.splitlines()
     assert len(refused) == 1
     assert "bomb.png" in refused[0]
-    assert 150 < float(peak) < 300  # the picture of 50 million pixels has 200 MB of its own
+    assert 150 < float(peak) < 300  # the picture of 50 million pixels takes 200 MB itself
 
 
 def test_a_picture_of_exactly_the_pixel_limit_is_allowed(monkeypatch):
@@ -302,7 +302,7 @@ def test_a_picture_of_exactly_the_pixel_limit_is_allowed(monkeypatch):
         decode_picture(image)
 
 
-def test_what_is_not_there_or_no_file_is_named(tmp_path: Path):
+def test_a_missing_path_or_one_that_is_no_file_is_refused(tmp_path: Path):
     with pytest.raises(NotFoundError, match=r"^there is no file 'gone.png'$"):
         decode_picture(tmp_path / "gone.png")
     os.mkfifo(tmp_path / "pipe.png")
@@ -313,7 +313,7 @@ def test_what_is_not_there_or_no_file_is_named(tmp_path: Path):
         decode_picture(tmp_path / ("x" * 300))
 
 
-def test_a_long_name_is_cut_and_control_characters_are_shown():
+def test_a_long_name_is_cut_and_its_control_characters_are_escaped():
     with pytest.raises(DamagedError, match=r"^'evil\\x1b\[31mx+…") as caught:
         decode_picture(io.BytesIO(b"junk"), name="evil\x1b[31m" + "x" * 500)
     assert len(str(caught.value)) < 150
@@ -327,7 +327,7 @@ def test_the_centre_square_is_resized_as_pil_does():
     assert crop_to_square(upright, 32).shape == (32, 32, 3)
 
 
-def test_what_has_the_size_already_is_kept_bit_for_bit():
+def test_a_square_of_the_right_size_is_kept_bit_for_bit():
     image = np.random.RandomState(0).randint(0, 256, (8, 8, 3)).astype(np.uint8)
     np.testing.assert_array_equal(crop_to_square(image, 8), image)
 
@@ -338,14 +338,14 @@ TALL = np.ascontiguousarray(WIDE.transpose(1, 0, 2))
 
 @pytest.mark.parametrize("rgb", [WIDE, TALL], ids=["wide", "tall"])
 @pytest.mark.parametrize("side", [8, 33, 64])
-def test_a_squashed_picture_is_pil_s(rgb: np.ndarray, side: int):
+def test_a_squashed_picture_is_that_of_pil(rgb: np.ndarray, side: int):
     expected = Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(squash_to_square(rgb, side), np.asarray(expected))
 
 
 @pytest.mark.parametrize("rgb", [WIDE, TALL], ids=["wide", "tall"])
 @pytest.mark.parametrize("side", [8, 33, 64])
-def test_a_padded_picture_is_pil_s_between_bars_of_its_mean_colour(rgb: np.ndarray, side: int):
+def test_a_padded_picture_is_pils_between_bars_of_its_mean_colour(rgb: np.ndarray, side: int):
     square = pad_to_square(rgb, side)
     assert (square.shape, square.dtype) == ((side, side, 3), np.uint8)
     part = pad_region(*rgb.shape[:2], side)
@@ -364,7 +364,7 @@ def test_every_way_of_fitting_keeps_a_square_of_that_size_bit_for_bit(fit: str):
     np.testing.assert_array_equal(fit_to_square(square, 20, fit), square)
 
 
-def test_a_picture_is_fitted_in_the_way_that_is_asked_for():
+def test_fit_selects_the_way_of_fitting():
     for fit, expected in (
         ("crop", crop_to_square),
         ("squash", squash_to_square),
@@ -386,7 +386,7 @@ def test_another_way_of_fitting_is_refused(fit: object):
         fit_to_square(WIDE, 8, fit)
 
 
-def test_the_cropped_part_is_the_middle():
+def test_the_cropped_region_is_the_middle():
     assert crop_region(20, 51) == (slice(0, 20), slice(15, 35))
     assert crop_region(51, 20) == (slice(15, 35), slice(0, 20))
 

@@ -1,3 +1,5 @@
+"""Preprocessing: resizing, normalizing, and its stored form."""
+
 import json
 
 import numpy as np
@@ -20,7 +22,7 @@ PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """(20, 32, 32, 3): soft and hard edges and some noise, as photographs have."""
+    """Return (20, 32, 32, 3) uint8 with soft and hard edges and noise, as in photographs."""
     random = np.random.RandomState(0)
     coarse = random.randint(0, 256, (20, 8, 8, 3)).astype(np.uint8)
     soft = [

@@ -1,3 +1,5 @@
+"""The synthetic dataset shapes10."""
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ def made():
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_both_splits_are_balanced_and_of_the_told_size(made, split):
+def test_both_splits_are_balanced_and_of_the_stated_size(made, split):
     images, labels = made[split]
     count = getattr(shapes.INFO, split)
     assert (images.shape, images.dtype) == ((count, 32, 32, 3), np.uint8)
@@ -20,17 +22,17 @@ def test_both_splits_are_balanced_and_of_the_told_size(made, split):
     assert np.bincount(labels).tolist() == [count // 10] * 10
 
 
-def test_the_told_mean_and_deviations_are_the_measured_ones(made):
-    moments = PixelStatistics()
-    moments.add(made["train"][0])
-    for told in ("mean", "std", "per_image_std"):
-        measured = getattr(moments, told)()
-        np.testing.assert_allclose(getattr(shapes.INFO, told), measured, atol=1e-5)
+def test_the_stated_mean_and_deviations_are_the_measured_ones(made):
+    statistics = PixelStatistics()
+    statistics.add(made["train"][0])
+    for name in ("mean", "std", "per_image_std"):
+        measured = getattr(statistics, name)()
+        np.testing.assert_allclose(getattr(shapes.INFO, name), measured, atol=1e-5)
 
 
 def test_the_same_seed_makes_the_same_images_and_another_seed_others(monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 20, "test": 10})
-    make = shapes.make_shapes10.__wrapped__  # not the kept ones
+    make = shapes.make_shapes10.__wrapped__  # not the cached result
     np.testing.assert_array_equal(make(3)["train"][0], make(3)["train"][0])
     assert (make(3)["train"][0] != make(4)["train"][0]).any()
     assert (make(3)["train"][0][:10] != make(3)["test"][0]).any()

@@ -1,3 +1,5 @@
+"""The split of the training images."""
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from resnet_demo.errors import ConfigError
 
 
 @pytest.mark.parametrize("n", [50_000, 1_001])
-def test_the_split_is_the_one_of_the_tutorials_own_code(n: int):
+def test_the_split_is_that_of_the_tutorials_code(n: int):
     indices = list(range(n))
     split = int(np.floor(0.1 * n))
     np.random.seed(42)
@@ -18,7 +20,7 @@ def test_the_split_is_the_one_of_the_tutorials_own_code(n: int):
     assert train.dtype == val.dtype == np.int64
 
 
-def test_the_global_generator_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     np.random.seed(7)
     expected = np.random.rand()
     np.random.seed(7)
@@ -26,7 +28,7 @@ def test_the_global_generator_is_left_alone():
     assert np.random.rand() == expected
 
 
-def test_both_parts_have_something_even_of_a_few_images():
+def test_both_parts_are_non_empty_even_for_a_few_images():
     assert [len(part) for part in split_indices(5, 0.01, 0)] == [4, 1]
     assert [len(part) for part in split_indices(2, 0.99, 0)] == [1, 1]
     assert [len(part) for part in split_indices(1, 0.5, 0)] == [1, 0]
@@ -34,11 +36,11 @@ def test_both_parts_have_something_even_of_a_few_images():
     assert [len(part) for part in split_indices(0, 0.1, 0)] == [0, 0]
 
 
-def test_another_seed_is_another_split():
+def test_another_seed_gives_another_split():
     assert split_indices(100, 0.1, 1)[1].tolist() != split_indices(100, 0.1, 2)[1].tolist()
 
 
-def test_there_is_no_fourth_split():
+def test_only_three_splits_exist():
     with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
         check_split("all")
 

@@ -1,3 +1,5 @@
+"""Datasets by name: listing, loading, deleting, and the refusal of damaged ones."""
+
 import json
 import subprocess
 import sys
@@ -25,13 +27,13 @@ def test_cifar10_comes_first_then_shapes10_then_the_others_by_name(datasets, fol
     assert names == ["cifar10", "shapes10", "ants", "pets", "zebras"]
 
 
-def test_shapes10_is_there_without_any_folder(tmp_path: Path):
+def test_shapes10_exists_without_any_folder(tmp_path: Path):
     datasets = Datasets(tmp_path / "nowhere")
     assert [info.name for info in datasets.list()] == ["shapes10"]
     assert datasets.get("shapes10").synthetic
 
 
-def test_what_is_not_there_is_named_with_the_rule(datasets):
+def test_an_unknown_dataset_is_refused_with_the_known_names(datasets):
     expected = "^dataset must be one of shapes10, pets, got 'cats'$"
     with pytest.raises(NotFoundError, match=expected) as caught:
         datasets.get("cats")
@@ -41,15 +43,15 @@ def test_what_is_not_there_is_named_with_the_rule(datasets):
 
 
 @pytest.mark.parametrize("name", ["..", "../data/pets", "/etc", "", "pets/", "x\0", None, 3, ["a"]])
-def test_a_name_never_becomes_a_way_out(datasets, name):
+def test_a_name_never_leads_outside_the_root(datasets, name):
     with pytest.raises(ConfigError):
         datasets.path(name)
-    for ask in (datasets.get, datasets.prepare, lambda name: datasets.load(name, "train")):
+    for method in (datasets.get, datasets.prepare, lambda name: datasets.load(name, "train")):
         with pytest.raises(NotFoundError):
-            ask(name)
+            method(name)
 
 
-def test_images_are_mapped_and_writing_to_them_changes_nothing(datasets):
+def test_images_are_mapped_and_writing_to_them_does_not_change_the_files(datasets):
     images, labels = datasets.load("pets", "train")
     assert isinstance(images, np.memmap)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
@@ -99,7 +101,7 @@ def test_a_folder_without_its_description_is_no_dataset(datasets):
         {"mean": [10**400, 0, 0]},
     ],
 )
-def test_a_description_that_makes_no_sense_is_damaged(datasets, change):
+def test_a_description_with_invalid_values_is_damaged(datasets, change):
     path = datasets.root / "pets/dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert_damaged(datasets)
@@ -134,7 +136,7 @@ def assert_damaged(datasets: Datasets) -> None:
 
 
 @pytest.mark.parametrize("label", [-1, 2])
-def test_a_label_that_is_no_class_is_damaged(datasets, label):
+def test_a_label_without_a_class_is_damaged(datasets, label):
     np.save(datasets.root / "pets/train-labels.npy", np.array([0, 0, 0, 1, 1, label]))
     with pytest.raises(DamagedError, match="'pets' is damaged: its labels name a class that"):
         datasets.load("pets", "train")
@@ -150,15 +152,15 @@ def test_datasets_are_listed_without_torch():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_images_of_each_class_are_counted(datasets):
+def test_class_counts_are_the_number_of_images_per_class(datasets):
     counts = datasets.class_counts("pets")
     labels = {split: datasets.load("pets", split)[1].tolist() for split in ("train", "test")}
-    for split, of_split in counts.items():
-        assert list(of_split) == list(datasets.get("pets").classes)
-        assert list(of_split.values()) == [labels[split].count(n) for n in range(len(of_split))]
+    for split, per_class in counts.items():
+        assert list(per_class) == list(datasets.get("pets").classes)
+        assert list(per_class.values()) == [labels[split].count(n) for n in range(len(per_class))]
 
 
-def test_a_deleted_dataset_is_gone_whole_and_may_come_again(datasets):
+def test_a_deleted_dataset_leaves_no_files(datasets):
     datasets.delete("pets")
     assert list(datasets.names()) == ["shapes10"]
     assert list(datasets.root.iterdir()) == []
@@ -166,7 +168,7 @@ def test_a_deleted_dataset_is_gone_whole_and_may_come_again(datasets):
         datasets.delete("pets")
 
 
-def test_what_is_built_in_or_lies_there_by_hand_is_not_deleted(datasets):
+def test_built_in_and_hand_placed_datasets_are_not_deleted(datasets):
     with pytest.raises(ConfigError, match="shapes10 is built in and cannot be deleted"):
         datasets.delete("shapes10")
     original = datasets.root / "cifar-10-python.tar.gz"
@@ -186,17 +188,17 @@ def test_a_damaged_dataset_is_named_and_can_be_deleted(datasets):
 
 @pytest.fixture
 def check(colours):
-    """Check knobs against `colours`: 150 training images of 12 pixels, 135 after the split."""
+    """Check settings against `colours`: 150 training images of 12 pixels, 135 after the split."""
     base = {"dataset": "colours", "batch_size": 16}
-    return lambda **knobs: check_data(make_config({**base, **knobs}), Datasets(colours))
+    return lambda **settings: check_data(make_config({**base, **settings}), Datasets(colours))
 
 
-def test_a_config_that_fits_gives_its_dataset(check):
+def test_check_data_returns_the_dataset_of_a_valid_config(check):
     assert check(batch_size=135, crop=11, cutout=12).name == "colours"
 
 
 @pytest.mark.parametrize(
-    ("knobs", "words"),
+    ("settings", "message"),
     [
         ({"batch_size": 136}, "batch_size must be at most the 135 images of colours's .* got 136"),
         ({"crop": 12}, "crop must be less than 12, .* got 12"),
@@ -204,7 +206,7 @@ def test_a_config_that_fits_gives_its_dataset(check):
         ({"dataset": "nope"}, "dataset must be one of .*colours.* got 'nope'"),
     ],
 )
-def test_a_config_that_does_not_fit_is_told_field_rule_and_value(check, knobs, words):
-    with pytest.raises(ConfigError, match=words) as error:
-        check(**knobs)
-    assert error.value.field in knobs
+def test_check_data_names_field_rule_and_value(check, settings, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        check(**settings)
+    assert error.value.field in settings
