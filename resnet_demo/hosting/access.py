@@ -43,19 +43,19 @@ class AdminToken:
         self.guesses = Throttle(MAX_GUESSES, GUESSES_S)
         self.all_guesses = Throttle(MAX_ALL_GUESSES, ALL_GUESSES_S)
 
-    def wait(self, address: str) -> float:
+    def wait_s(self, address: str) -> float:
         """Return the seconds until tokens from this address are checked again; 0: they are."""
-        return max(self.guesses.wait(address), self.all_guesses.wait(ALL_ADDRESSES))
+        return max(self.guesses.wait_s(address), self.all_guesses.wait_s(ALL_ADDRESSES))
 
     def verify(self, token: str, address: str) -> bool:
         """Return whether this is the token. Always False after too many wrong ones."""
-        if self.wait(address) > 0:
+        if self.wait_s(address) > 0:
             return False
         # Digests have one length, so that the comparison's time reveals nothing of the token.
         right = hmac.compare_digest(sha256(token), self.digest)
         if not right:
-            self.guesses.note(address)
-            self.all_guesses.note(ALL_ADDRESSES)
+            self.guesses.record(address)
+            self.all_guesses.record(ALL_ADDRESSES)
         return right
 
     def cookie(self) -> str:

@@ -1,4 +1,4 @@
-"""Who may change things: by the environment, and by raw HTTP against apps that are public."""
+"""Authorization: by the environment, and by raw HTTP requests to public apps."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range")
 ONLY = "only the owner of this app may"
 SECRETS = {
     "HF_TOKEN": "hf_" + "zY9" * 11,
-    "DB_PASSWORD": "a word that nobody else says",
+    "DB_PASSWORD": "an unusual password",
     "NOTE_TO_SELF": "use hf_" + "xW8" * 11,
 }
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12, "crop": 0}
@@ -42,19 +42,19 @@ def request(session=None, client="203.0.113.9", **headers):
 
 
 def signed_in(name="me", left_s=3600):
-    told = {"userinfo": {"preferred_username": name}, "expires_at": time.time() + left_s}
-    return {"oauth_info": told}
+    login = {"userinfo": {"preferred_username": name}, "expires_at": time.time() + left_s}
+    return {"oauth_info": login}
 
 
 def session_cookie(session, secret):
-    """A login as Gradio keeps it, signed as it would be with that client's secret."""
+    """Return a login cookie as Gradio signs it with this client secret."""
     key = hashlib.sha256(f"{secret}-v4".encode()).hexdigest()
     data = base64.b64encode(json.dumps(session).encode())
     return f"session={itsdangerous.TimestampSigner(key).sign(data).decode()}"
 
 
 @pytest.mark.parametrize(
-    ("told", "mode"),
+    ("environment", "mode"),
     [
         ({}, "local"),
         ({"RESNET_DEMO_PUBLIC": "0"}, "local"),
@@ -71,42 +71,46 @@ def session_cookie(session, secret):
         ({**SPACE, "SPACE_ID": ""}, "closed"),
     ],
 )
-def test_the_way_follows_from_what_is_set_up(told, mode):
-    access = Access.from_environment(told)
+def test_the_mode_follows_from_the_environment(environment, mode):
+    access = Access.from_environment(environment)
     assert access.mode == mode
     assert access.is_public == (mode != "local")
 
 
-def test_a_token_that_is_easily_guessed_is_refused_and_not_repeated():
+def test_a_short_token_is_refused_and_not_repeated():
     with pytest.raises(ConfigError, match="must have at least 16 characters, got 9") as caught:
         Access.from_environment({"RESNET_DEMO_ADMIN_TOKEN": "sesame123"})
     assert "sesame" not in str(caught.value)
 
 
-def test_no_word_of_the_token_stands_in_what_is_printed():
+def test_the_token_is_not_in_any_repr():
     access = Access.from_environment({"RESNET_DEMO_ADMIN_TOKEN": TOKEN})
     assert "horse" not in f"{access!r} {vars(access.token)!r}"
 
 
-def test_on_a_space_the_author_and_whom_the_list_names_are_owners():
+def test_on_a_space_the_author_and_the_listed_names_are_owners():
     access = Access.from_environment({**SPACE, "RESNET_DEMO_OWNERS": "Anna, bob,"})
-    asked = {name: access.caller(request(signed_in(name))) for name in ("ME", "anna", "Bob", "eve")}
-    assert {name: who.is_owner for name, who in asked.items()} == {
+    callers = {
+        name: access.caller(request(signed_in(name))) for name in ("ME", "anna", "Bob", "eve")
+    }
+    assert {name: who.is_owner for name, who in callers.items()} == {
         "ME": True, "anna": True, "Bob": True, "eve": False,
     }  # fmt: skip
-    assert asked["eve"].signed_in
+    assert callers["eve"].signed_in
     assert not access.caller(request(signed_in(left_s=-1))).is_owner
     assert not access.caller(request({})).is_owner
     assert not access.caller(request({"oauth_info": {"userinfo": None}})).is_owner
     assert not access.caller(None).is_owner
 
 
-@pytest.mark.parametrize("told", [{"RESNET_DEMO_PUBLIC": "1"}, {"RESNET_DEMO_ADMIN_TOKEN": TOKEN}])
-def test_a_login_off_a_space_makes_nobody_the_owner(told):
-    assert not Access.from_environment(told).caller(request(signed_in())).is_owner
+@pytest.mark.parametrize(
+    "environment", [{"RESNET_DEMO_PUBLIC": "1"}, {"RESNET_DEMO_ADMIN_TOKEN": TOKEN}]
+)
+def test_a_login_outside_of_a_space_makes_no_owner(environment):
+    assert not Access.from_environment(environment).caller(request(signed_in())).is_owner
 
 
-def test_a_visitor_is_known_by_the_last_public_address_before_the_platform():
+def test_a_visitor_s_address_is_the_last_public_one_before_the_platform():
     access = Access.from_environment(SPACE)
     passed = "198.51.100.1, 8.8.8.8, 10.0.0.3"
     assert access.caller(request(x_forwarded_for=passed)).name == "8.8.8.8"
@@ -115,42 +119,43 @@ def test_a_visitor_is_known_by_the_last_public_address_before_the_platform():
     assert off.caller(request(x_forwarded_for="8.8.8.8")).name == "203.0.113.9"
 
 
-def test_a_thousand_guesses_are_not_looked_at_and_the_right_one_among_them_neither():
-    key = AdminToken(TOKEN)
-    looked = []
-    key.guesses.record = lambda name, note=key.guesses.record: (looked.append(name), note(name))
+def test_a_flood_of_guesses_is_not_checked_not_even_the_right_one():
+    token = AdminToken(TOKEN)
+    checked = []
+    record = token.guesses.record
+    token.guesses.record = lambda name: (checked.append(name), record(name))
     guesses = [f"guess number {number:04}" for number in range(1000)]
-    assert not any(key.verify(guess, "a") for guess in [*guesses, TOKEN])
-    assert len(looked) == MAX_GUESSES
-    assert key.verify(TOKEN, "b")
-    assert not any(key.verify(guess, f"address {guess}") for guess in [*guesses, TOKEN])
-    assert len(looked) == 100
+    assert not any(token.verify(guess, "a") for guess in [*guesses, TOKEN])
+    assert len(checked) == MAX_GUESSES
+    assert token.verify(TOKEN, "b")
+    assert not any(token.verify(guess, f"address {guess}") for guess in [*guesses, TOKEN])
+    assert len(checked) == 100
 
 
-def test_the_owner_may_come_as_often_as_he_likes_and_again_after_the_wait():
-    key, now = AdminToken(TOKEN), [0.0]
-    key.guesses.clock = lambda: now[0]
-    assert all(key.verify(TOKEN, "a") for _ in range(50))
+def test_right_tokens_are_not_throttled_and_wrong_ones_expire():
+    token, now = AdminToken(TOKEN), [0.0]
+    token.guesses.clock = lambda: now[0]
+    assert all(token.verify(TOKEN, "a") for _ in range(50))
     for _ in range(MAX_GUESSES):
-        key.verify("wrong", "a")
-    assert key.wait_s("a") == pytest.approx(600.0)
+        token.verify("wrong", "a")
+    assert token.wait_s("a") == pytest.approx(600.0)
     now[0] = 601.0
-    assert key.verify(TOKEN, "a")
+    assert token.verify(TOKEN, "a")
 
 
-def test_a_cookie_that_was_changed_or_is_old_opens_nothing(monkeypatch):
-    key = AdminToken(TOKEN)
-    good = key.cookie()
+def test_a_changed_or_expired_cookie_does_not_authorize(monkeypatch):
+    token = AdminToken(TOKEN)
+    good = token.cookie()
     name, made, signature = good.split(".")
     later = itsdangerous.TimestampSigner("another key").sign("owner").decode()
     of_another = f"other.{made}.{signature}"
 
-    def opens(cookie):
-        return key.authorizes(request(cookie=f"{COOKIE}={cookie}"), "a")
+    def authorizes(cookie):
+        return token.authorizes(request(cookie=f"{COOKIE}={cookie}"), "a")
 
-    assert opens(good)
+    assert authorizes(good)
     assert not any(
-        opens(cookie)
+        authorizes(cookie)
         for cookie in (
             "",
             ".",
@@ -163,10 +168,10 @@ def test_a_cookie_that_was_changed_or_is_old_opens_nothing(monkeypatch):
     )
     assert not AdminToken(TOKEN).authorizes(
         request(cookie=f"{COOKIE}={good}"), "a"
-    )  # of another start
+    )  # another process
     late = time.time() + COOKIE_S + 1
     monkeypatch.setattr(time, "time", lambda: late)
-    assert not opens(good)
+    assert not authorizes(good)
 
 
 # Against real apps.
@@ -185,7 +190,7 @@ def stopped_run(runs):
 
 @pytest.fixture(scope="module")
 def by_token(start_app):
-    """A public app whose owner has a token, with other secrets in its environment."""
+    """Return a public app with an admin token and other secrets in its environment."""
     served = start_app(RESNET_DEMO_ADMIN_TOKEN=TOKEN, **SECRETS)
     stopped_run(served.runs)
     return served
@@ -193,7 +198,7 @@ def by_token(start_app):
 
 @pytest.fixture(scope="module")
 def by_login(start_app):
-    """A Space, as far as the app can tell."""
+    """Return an app with the environment of a Space."""
     served = start_app(**SPACE)
     stopped_run(served.runs)
     return served
@@ -205,7 +210,7 @@ def tree(*roots):
 
 
 def clicks(page):
-    """Every event of a button that asks the app, with the values a fresh page would send."""
+    """Yield each button event with the values that a fresh page would send."""
     parts = {part["id"]: part["props"] for part in page.config["components"]}
     for event in page.config["dependencies"]:
         kinds = {kind for _, kind in event["targets"]}
@@ -219,7 +224,7 @@ def clicks(page):
             yield names[0] or event["id"], event["id"], chosen
 
 
-OWNERS_ALONE = {
+OWNER_ONLY = {
     *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-really"),
     *("import-file", "import-scan", "import-start", "import-cancel", "import-clear"),
     *("evaluate-cancel", "robustness-cancel", "similar-cancel"),
@@ -228,7 +233,7 @@ OWNERS_ALONE = {
 
 
 def refused(app):
-    """The buttons that are kept from who asks, each pressed by a raw request."""
+    """Return the buttons whose events are refused as raw requests."""
     page, names = Page(app), set()
     for name, event, values in clicks(page):
         done, output = page.ask(event, *values)
@@ -238,12 +243,12 @@ def refused(app):
 
 
 def refusals(app):
-    """What the named endpoints that change something say."""
-    asked = {"train": [TINY], "stop": ["stopped-1"]}
-    return [app.call(name, *values)[1]["error"] for name, values in asked.items()]
+    """Return the errors of the named endpoints that change something."""
+    calls = {"train": [TINY], "stop": ["stopped-1"]}
+    return [app.call(name, *values)[1]["error"] for name, values in calls.items()]
 
 
-def test_a_stranger_changes_nothing_by_any_button_or_endpoint(by_token):
+def test_a_stranger_can_change_nothing_by_any_button_or_endpoint(by_token):
     before = tree(by_token.runs, by_token.data)
     forged = {
         "cookie": f"{session_cookie(signed_in(), '')}; {COOKIE}=9999999999.{'0' * 64}",
@@ -251,33 +256,33 @@ def test_a_stranger_changes_nothing_by_any_button_or_endpoint(by_token):
         "x-forwarded-for": "203.0.113.50",
     }
     stranger = by_token.with_headers(**forged)
-    assert refused(stranger) == OWNERS_ALONE
+    assert refused(stranger) == OWNER_ONLY
     assert refusals(stranger) == [f"{ONLY} train", f"{ONLY} stop a run"]
     assert tree(by_token.runs, by_token.data) == before
 
 
-def test_who_tells_the_token_is_the_owner_in_this_browser_alone(by_token):
-    door = f"{by_token.url}owner"
-    assert "Admin token" in get(door).text
-    wrong = post(door, data={"token": "not the token"})
+def test_the_token_makes_only_this_browser_the_owner_s(by_token):
+    login_url = f"{by_token.url}owner"
+    assert "Admin token" in get(login_url).text
+    wrong = post(login_url, data={"token": "not the token"})
     assert (wrong.status_code, COOKIE in wrong.headers.get("set-cookie", "")) == (403, False)
-    came = post(door, data={"token": TOKEN})
+    came = post(login_url, data={"token": TOKEN})
     assert (came.status_code, came.headers["location"]) == (303, "./")
     assert {"HttpOnly", "SameSite=lax"} <= {*came.headers["set-cookie"].split("; ")}
     page = Page(by_token.with_headers(cookie=f"{COOKIE}={came.cookies[COOKIE]}"))
     assert page.press("stop", "stopped-1") == (True, None)
     assert Page(by_token).press("stop", "stopped-1") == (False, f"{ONLY} stop a run")
-    left = post(door, data={"leave": "1"}, cookies=came.cookies)
+    left = post(login_url, data={"leave": "1"}, cookies=came.cookies)
     assert 'resnet_demo_owner=""' in left.headers["set-cookie"]
-    assert page_of_another_site(door, came.cookies[COOKIE]).status_code == 403
+    assert post_from_another_site(login_url, came.cookies[COOKIE]).status_code == 403
 
 
-def page_of_another_site(door, cookie):
+def post_from_another_site(login_url, cookie):
     headers = {"origin": "https://evil.example", "cookie": f"{COOKIE}={cookie}"}
-    return post(door, data={"token": TOKEN}, headers=headers)
+    return post(login_url, data={"token": TOKEN}, headers=headers)
 
 
-def test_a_program_tells_the_token_with_each_request(by_token):
+def test_a_program_sends_the_token_with_each_request(by_token):
     owner = by_token.with_headers(authorization=f"Bearer {TOKEN}")
     event, answer = owner.call("train", {**TINY, "epochs": 30})
     assert event == "complete", answer
@@ -286,7 +291,7 @@ def test_a_program_tells_the_token_with_each_request(by_token):
     assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
 
 
-def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, tmp_path, until):
+def test_no_secret_is_in_any_file_or_answer(by_token, tmp_path, until):
     owner = by_token.with_headers(authorization=f"Bearer {TOKEN}")
     event, answer = owner.call("train", {**TINY, "epochs": 1})
     assert event == "complete", answer
@@ -300,30 +305,30 @@ def test_no_secret_stands_in_anything_that_was_written_or_handed_out(by_token, t
     assert built.returncode == 0, built.stderr
     # Run, evaluation, uploads, what the app and its workers printed; what is exported from it.
     written = tree(by_token.runs.parent, tmp_path)
-    told = [packed.stdout, packed.stderr, built.stdout, built.stderr, wrong.text]
-    told += [get(by_token.url).text, get(f"{by_token.url}config").text]
+    texts = [packed.stdout, packed.stderr, built.stdout, built.stderr, wrong.text]
+    texts += [get(by_token.url).text, get(f"{by_token.url}config").text]
     assert {"app.log", "events.jsonl", "config.json"} <= {path.name for path in written}
     for secret in (TOKEN, *SECRETS.values()):
         assert not [path for path, bytes_ in written.items() if secret.encode() in (bytes_ or b"")]
-        assert not [text for text in told if secret in text]
+        assert not [text for text in texts if secret in text]
 
 
-def test_too_many_wrong_tokens_have_to_wait_and_the_door_says_how_long(by_token):
-    elsewhere = {"x-forwarded-for": "203.0.113.77"}  # as the proxy of this machine tells it
-    door = f"{by_token.url}owner"
+def test_too_many_wrong_tokens_are_throttled_with_a_waiting_time(by_token):
+    elsewhere = {"x-forwarded-for": "203.0.113.77"}  # as this machine's proxy would send it
+    login_url = f"{by_token.url}owner"
     codes = [
-        post(door, data={"token": f"guess {n}"}, headers=elsewhere).status_code
+        post(login_url, data={"token": f"guess {n}"}, headers=elsewhere).status_code
         for n in range(MAX_GUESSES + 1)
     ]
     assert codes == [403] * MAX_GUESSES + [429]
-    late = post(door, data={"token": TOKEN}, headers=elsewhere)
+    late = post(login_url, data={"token": TOKEN}, headers=elsewhere)
     assert (late.status_code, int(late.headers["retry-after"]) > 500) == (429, True)
     assert "Too many wrong tokens: wait" in late.text
-    huge = post(door, content=b"token=" + b"x" * 100_000, headers=elsewhere)
+    huge = post(login_url, content=b"token=" + b"x" * 100_000, headers=elsewhere)
     assert huge.status_code == 429
 
 
-def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
+def test_on_a_space_a_real_login_authorizes_and_a_forged_one_does_not(by_login):
     before = tree(by_login.runs, by_login.data)
     secret = SPACE["OAUTH_CLIENT_SECRET"]
     for cookie in (
@@ -345,7 +350,7 @@ def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
 
 
 @pytest.mark.parametrize(
-    ("told", "caller", "words"),
+    ("environment", "caller", "words"),
     [
         ({}, Caller(), ""),
         ({"RESNET_DEMO_PUBLIC": "1"}, Caller("a", False), "no owner is set up"),
@@ -357,5 +362,5 @@ def test_on_a_space_the_login_decides_and_one_that_is_forged_does_not(by_login):
         (SPACE, Caller("me", True, True), "You are signed in as its owner"),
     ],
 )
-def test_the_header_says_which_way_it_runs_in(told, caller, words):
-    assert words in access_text(Access.from_environment(told), caller)
+def test_the_header_says_what_a_visitor_may_do(environment, caller, words):
+    assert words in access_text(Access.from_environment(environment), caller)
