@@ -21,9 +21,10 @@ OTHER_BYTES = 5_000_000  # log, buffers, small files
 def needed_bytes(config: TrainConfig, num_classes: int) -> int:
     """Return the most bytes that a run has on the disk at once."""
     parameters = model_counts(config.model, num_classes, config.image_size, config.stem).parameters
-    checkpoint = FLOAT_BYTES * parameters * (1 + OPTIMIZER_SLOTS[config.optimizer])
-    weights = 2 * FLOAT_BYTES * parameters  # the kept ones, and those that replace them
-    return CHECKPOINTS * checkpoint + weights + OTHER_BYTES
+    averages = 1 if config.ema_decay else 0  # a checkpoint holds the moving average too
+    copies = 1 + averages + OPTIMIZER_SLOTS[config.optimizer]
+    kept = 2  # model.safetensors, and the one that replaces it
+    return FLOAT_BYTES * parameters * (CHECKPOINTS * copies + kept) + OTHER_BYTES
 
 
 def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> None:

@@ -19,7 +19,7 @@ from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.status import Status, read_status, reconcile_status
 
 STOP_S = 10.0  # a worker checks for a stop between two steps, or two batches of validation
-MAX_VIEWS = 32 + MAX_RUNS  # in memory: a page that shows a whole group, and other runs
+MAX_VIEWS = 2 * MAX_RUNS  # a page shows a whole group, and each tick reads all its runs
 
 RunKey = tuple[str, float]  # path and time of creation: an id may come again after a deletion
 
