@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 COLOUR_MAP = "cividis"  # looks the same with every kind of colour vision (Nuñez et al. 2018)
 MAX_NUMBERED = 30  # classes; with more, the numbers in the cells are too small to read
@@ -24,7 +24,7 @@ COLOURS = ("#E69F00", SKY, "#009E73", BLUE, VERMILLION, "#CC79A7", None)  # None
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMES = {"jpeg": "JPEG"}
-PERCENT = PercentFormatter(1, decimals=0)
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")  # 2.5%, but 20%
 MAX_NAME = 14  # characters; the name of an imported class may be a sentence
 
 

@@ -23,7 +23,7 @@ from resnet_demo.ui.evaluate.matrix import MAX_CLASSES, matrix_html
 from resnet_demo.ui.evaluate.text import headline
 from resnet_demo.ui.services import Services, show_errors
 
-DONE = "RunEvaluation. The result is saved."
+DONE = "Evaluated. The result is saved."
 NO_RUN = "No trained run yet: train a network on the **Train** tab first."
 READY = "Press **Evaluate** to test the saved network on all images of the split."
 NOT_EVALUATED = "not evaluated in this mode yet, press **Evaluate**"

@@ -31,7 +31,10 @@ NO_IMAGES = (
 )
 KINDS = {"worst mistakes": "worst", "least certain": "unsure"}
 PAIR_KINDS = ("first", "second")
-LEGEND = "True class → prediction, and its confidence. Beside each image: what the network used."
+LEGEND = (
+    "True class → prediction, and its confidence. Beside each image is its class activation map, "
+    "bright where it supports the prediction."
+)
 LOADING = "Loading the network, a few seconds…"
 # On a phone the images are below the matrix.
 SCROLL_TO_IMAGES = """() => {

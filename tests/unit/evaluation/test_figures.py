@@ -146,6 +146,16 @@ def test_right_and_wrong_answers_are_shares_of_their_own():
         assert (values * total).tolist() == pytest.approx(HISTOGRAM[name])
 
 
+def test_tick_labels_are_the_percentages_of_their_ticks():
+    edges = [i / 20 for i in range(21)]
+    figure = confidence_figure({"edges": edges, "right": [1] * 20, "wrong": [2] * 20})
+    figure.savefig(BytesIO())
+    ticks = figure.axes[0].get_yticks()
+    assert any(100 * tick % 1 for tick in ticks)  # a step of less than 1 %
+    labels = [float(text.get_text().removesuffix("%")) for text in figure.axes[0].get_yticklabels()]
+    assert labels == pytest.approx(100 * ticks)
+
+
 def test_figures_of_no_answers_at_all_can_be_drawn():
     nothing = torch.full((3, 4), float("nan")), torch.tensor([0, 1, 2])
     reliability_figure(asdict(calibration(*nothing))).savefig(BytesIO())
