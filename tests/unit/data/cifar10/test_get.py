@@ -1,3 +1,5 @@
+"""Getting CIFAR-10 from one source after another: good ones, bad ones, stops and full disks."""
+
 import io
 import multiprocessing
 import pickle
@@ -35,7 +37,7 @@ from tests.loopback import (
     stall_after,
 )
 
-EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # on a busy machine nothing is quick
+EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # a busy machine is slow
 QUICK = DownloadTimeouts(slow_s=0.4, slow_bytes_per_s=50_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3072), dtype=np.uint8)
 LABELS = [0, 1, 2, 3, 4, 9]
@@ -52,7 +54,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 
 def original(classes=cifar.CLASSES) -> bytes:
-    """An archive as the original one, of six images a batch."""
+    """Return an archive like the original one, with six images per batch."""
     names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
     values = {name: {b"data": PIXELS[n], b"labels": LABELS} for n, name in enumerate(names)}
     values["batches.meta"] = {b"label_names": [name.encode() for name in classes]}
@@ -60,7 +62,7 @@ def original(classes=cifar.CLASSES) -> bytes:
 
 
 def pictures(classes) -> bytes:
-    """An archive of images in class folders, two for training and one to test of each."""
+    """Return an archive of class folders, each with two training images and one test image."""
     files = {}
     for label in classes:
         for name in ("train/{}/0", "train/{}/1", "test/{}/0"):
@@ -78,18 +80,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def get(root: Path, *sources: Source, **named):
-    return get_cifar10(root, sources, **{"timeouts": EASY, **named})
+def get(root: Path, *sources: Source, timeouts=EASY, **options):
+    return get_cifar10(root, sources, timeouts=timeouts, **options)
 
 
-def refusal(root: Path, *sources: Source, **named) -> str:
+def refusal(root: Path, *sources: Source, **options) -> str:
     with pytest.raises(DemoError) as caught:
-        get(root, *sources, **named)
+        get(root, *sources, **options)
     return str(caught.value)
 
 
 def parts_left(root: Path) -> dict[str, bytes]:
-    """What a failure left, which is part files at most: name -> content."""
+    """Check that a failure left part files at most; return name -> content."""
     assert [info.name for info in Datasets(root).list()] == ["shapes10"]
     folders = [path.name for path in root.iterdir()]
     assert folders in ([], [".downloads"])
@@ -126,21 +128,21 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("words", BAD)
-def test_a_bad_source_leaves_no_dataset_and_the_next_one_is_asked(loopback, root, words):
-    bad = Source("Bad", (loopback.offer(ARCHIVE, BAD[words]),))
+@pytest.mark.parametrize("failure", BAD)
+def test_a_bad_source_leaves_no_dataset_and_the_next_one_is_tried(loopback, root, failure):
+    bad = Source("Bad", (loopback.offer(ARCHIVE, BAD[failure]),))
     message = refusal(root, bad, timeouts=QUICK)
-    assert f"Tried: Bad ({words}). What you can do: " in message
-    came = parts_left(root)
-    assert all(0 < len(data) < len(ARCHIVE) and ARCHIVE.startswith(data) for data in came.values())
-    assert message.endswith("and the next try continues it.") == bool(came)
-    assert bool(came) == ("slower" in words)
+    assert f"Tried: Bad ({failure}). What you can do: " in message
+    parts = parts_left(root)
+    assert all(0 < len(data) < len(ARCHIVE) and ARCHIVE.startswith(data) for data in parts.values())
+    assert message.endswith("and the next try continues it.") == bool(parts)
+    assert bool(parts) == ("slower" in failure)
     good = Source("Good", (loopback.offer(ARCHIVE, path="/good"),))
     assert get(root, bad, good, timeouts=QUICK).source.endswith("from Good")
     assert_is_the_original(root)
 
 
-def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
+def test_the_message_names_every_source_and_three_ways_to_continue(loopback, root):
     sources = [
         Source("your copy x", path=root / "x"),
         Source("Hugging Face", (loopback.offer(b"x", respond(503), path="/1"),)),
@@ -159,7 +161,7 @@ def test_the_message_names_every_source_and_the_three_ways_out(loopback, root):
     )
 
 
-def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loopback, root):
+def test_the_next_source_of_the_same_bytes_continues_the_download(loopback, root):
     first = Source("First", (loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
     get(root, first, second, timeouts=QUICK)
@@ -167,47 +169,47 @@ def test_the_next_source_of_the_same_bytes_goes_on_where_the_last_one_ended(loop
     assert_is_the_original(root)
 
 
-def test_progress_tells_source_bytes_rate_and_the_end(loopback, root):
-    told: list[DownloadProgress] = []
+def test_progress_reports_source_bytes_rate_and_the_end(loopback, root):
+    reports: list[DownloadProgress] = []
     bad = Source("Bad", (loopback.offer(ARCHIVE, respond(503), path="/1"),))
     deed = serve_slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
-    begun = time.monotonic()
-    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), report=told.append)
-    seconds = time.monotonic() - begun
-    words = list(dict.fromkeys(now.message for now in told))
-    assert words == [
+    start = time.monotonic()
+    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), report=reports.append)
+    seconds = time.monotonic() - start
+    messages = list(dict.fromkeys(now.message for now in reports))
+    assert messages == [
         "downloading from Bad",
         "Bad failed: it answered 503 Service Unavailable",
         "downloading from Zenodo",
         "importing from Zenodo",
     ]
-    coming = [now for now in told if now.message == words[2]]
-    assert {(now.source, now.unit, now.total) for now in coming} == {
+    downloading = [now for now in reports if now.message == messages[2]]
+    assert {(now.source, now.unit, now.total) for now in downloading} == {
         ("Zenodo", "bytes", len(ARCHIVE))
     }
-    assert (coming[0].done, coming[-1].done) == (0, len(ARCHIVE))
-    midst = next(now for now in coming if 0 < now.done < now.total)
-    assert len(ARCHIVE) / 5 < midst.rate < len(ARCHIVE) / 0.3  # it takes 0.75 s, or a little more
-    assert len(coming) <= 3 + seconds / 0.35
-    assert (told[-1].done, told[-1].total, told[-1].unit) == (6, 6, "batches")
+    assert (downloading[0].done, downloading[-1].done) == (0, len(ARCHIVE))
+    middle = next(now for now in downloading if 0 < now.done < now.total)
+    assert len(ARCHIVE) / 5 < middle.rate < len(ARCHIVE) / 0.3  # it takes 0.75 s, or a little more
+    assert len(downloading) <= 3 + seconds / 0.35
+    assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (6, 6, "batches")
 
 
-def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
+def test_stopping_keeps_the_received_part_and_the_next_attempt_continues_it(loopback, root):
     source = Source(
         "Zenodo", (loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), serve(ARCHIVE)),)
     )
-    came, asked = [], []
+    received, checks = [], []
 
     def should_stop() -> bool:
-        asked.append(time.monotonic())
-        return bool(came)
+        checks.append(time.monotonic())
+        return bool(received)
 
-    def tell(now: DownloadProgress) -> None:
-        came.extend([now] if now.done == 70_000 else [])
+    def report(now: DownloadProgress) -> None:
+        received.extend([now] if now.done == 70_000 else [])
 
     with pytest.raises(StoppedError, match=r"^stopped; the downloaded part is kept"):
-        get(root, source, should_stop=should_stop, report=tell)
-    assert time.monotonic() - asked[-1] < 0.5
+        get(root, source, should_stop=should_stop, report=report)
+    assert time.monotonic() - checks[-1] < 0.5
     assert list(parts_left(root).values()) == [ARCHIVE[:70_000]]
     get(root, source)
     assert loopback.ranges() == ["", "bytes=70000-"]
@@ -217,25 +219,25 @@ def test_stopping_keeps_what_came_and_the_next_time_goes_on(loopback, root):
 def test_stopping_while_unpacking_keeps_the_archive(loopback, root):
     source, unpacking = Source("Zenodo", (loopback.offer(ARCHIVE),)), []
 
-    def tell(now: DownloadProgress) -> None:
+    def report(now: DownloadProgress) -> None:
         unpacking.extend([now] if now.unit == "batches" else [])
 
     with pytest.raises(StoppedError):
-        get(root, source, report=tell, should_stop=lambda: bool(unpacking))
+        get(root, source, report=report, should_stop=lambda: bool(unpacking))
     assert list(parts_left(root).values()) == [ARCHIVE]
     get(root, source)
-    assert loopback.ranges() == [""]  # nothing had to come twice
+    assert loopback.ranges() == [""]  # nothing is downloaded twice
     assert_is_the_original(root)
 
 
-def test_a_wish_to_stop_that_was_there_before_asks_nobody(loopback, root):
+def test_a_stop_before_the_start_sends_no_request(loopback, root):
     with pytest.raises(StoppedError):
         get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)), should_stop=lambda: True)
     assert loopback.requests == []
     assert parts_left(root) == {}
 
 
-def test_what_is_there_already_is_not_fetched(loopback, root):
+def test_an_existing_dataset_is_not_downloaded_again(loopback, root):
     source = Source("Zenodo", (loopback.offer(ARCHIVE),))
     get(root, source)
     loopback.requests.clear()
@@ -245,7 +247,7 @@ def test_what_is_there_already_is_not_fetched(loopback, root):
     assert_is_the_original(root)
 
 
-def test_a_folder_in_the_way_is_told_before_anything_comes(loopback, root):
+def test_a_folder_with_other_files_is_refused_before_the_download(loopback, root):
     (root / "cifar10").mkdir(parents=True)
     (root / "cifar10/mine.png").touch()
     assert "holds other files" in refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
@@ -253,10 +255,10 @@ def test_a_folder_in_the_way_is_told_before_anything_comes(loopback, root):
     assert [path.name for path in root.iterdir()] == ["cifar10"]
 
 
-def test_a_place_that_cannot_be_written_is_told_before_anything_comes(loopback, root):
+def test_a_read_only_place_is_refused_before_the_download(loopback, root):
     root.write_bytes(b"")
-    words = refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
-    assert words == f"cannot write to {root}: Not a directory"
+    message = refusal(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
+    assert message == f"cannot write to {root}: Not a directory"
     assert loopback.requests == []
 
 
@@ -268,7 +270,7 @@ def test_an_archive_in_the_data_folder_is_used_first(loopback, root):
     assert Datasets(root).get("cifar10").train == 30
 
 
-def test_a_torn_archive_in_the_data_folder_is_passed_over(loopback, root):
+def test_a_torn_archive_in_the_data_folder_is_skipped(loopback, root):
     root.mkdir()
     (root / cifar.ARCHIVE).write_bytes(ARCHIVE[:1000])
     get(root, Source("Zenodo", (loopback.offer(ARCHIVE),)))
@@ -276,7 +278,7 @@ def test_a_torn_archive_in_the_data_folder_is_passed_over(loopback, root):
 
 
 @pytest.mark.parametrize("packed", [ARCHIVE, pictures(cifar.CLASSES)])
-def test_a_copy_on_this_machine_is_imported_and_stays(root, tmp_path, packed):
+def test_a_copy_on_this_machine_is_imported_and_kept(root, tmp_path, packed):
     copy = tmp_path / "copy.tar.gz"
     copy.write_bytes(packed)
     info = get(root, Source("your copy", path=copy))
@@ -295,7 +297,7 @@ def test_a_copy_of_pictures_from_a_server_is_imported_under_its_own_name(loopbac
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "reason"),
     [
         (pictures("ab"), "it holds other classes than CIFAR-10"),
         (original(cifar.CLASSES[::-1]), "it holds other classes than CIFAR-10"),
@@ -304,10 +306,10 @@ def test_a_copy_of_pictures_from_a_server_is_imported_under_its_own_name(loopbac
         (tar_of({"a/1.png": b"", "b/2.png": b""}), "2 of 2 pictures cannot be read"),
     ],
 )
-def test_an_archive_of_something_else_never_becomes_cifar10(loopback, root, data, words):
+def test_an_archive_of_something_else_never_becomes_cifar10(loopback, root, data, reason):
     remote = loopback.offer(data, size=None, path="/mine")
     message = refusal(root, Source("your copy", (remote,)))
-    assert words.replace("mine", "'mine'") in message
+    assert reason.replace("mine", "'mine'") in message
     assert parts_left(root) == {}
 
 
@@ -320,7 +322,7 @@ def test_a_hostile_pickle_is_refused_without_running_it(loopback, root):
 
 
 def small_parquet(folder: Path) -> tuple[bytes, bytes]:
-    """Train and test in the schema that Hugging Face keeps."""
+    """Return train and test in the schema of Hugging Face."""
     files = []
     for count in (12, 5):
         images = []
@@ -341,8 +343,8 @@ def parquet_source(loopback: Loopback, folder: Path) -> Source:
 
 
 def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
-    told: list[DownloadProgress] = []
-    info = get(root, parquet_source(loopback, tmp_path), report=told.append)
+    reports: list[DownloadProgress] = []
+    info = get(root, parquet_source(loopback, tmp_path), report=reports.append)
     assert (info.train, info.test, info.classes) == (12, 5, cifar.CLASSES)
     assert info.source == f"{parquet.OTHER_ORDER_SOURCE}, from Hugging Face"
     images, labels = Datasets(root).load("cifar10", "train")
@@ -350,14 +352,14 @@ def test_the_parquet_files_become_the_dataset(loopback, root, tmp_path):
     assert labels.tolist() == [n % 10 for n in range(12)]
     assert [path.name for path in root.iterdir()] == ["cifar10"]
     sizes = sum(map(len, small_parquet(tmp_path)))
-    coming = [now for now in told if now.unit == "bytes"]
-    assert {now.total for now in coming} == {sizes}
-    assert [now.done for now in coming] == sorted(now.done for now in coming)
-    assert coming[-1].done == sizes
-    assert (told[-1].done, told[-1].total, told[-1].unit) == (17, 17, "pictures")
+    downloading = [now for now in reports if now.unit == "bytes"]
+    assert {now.total for now in downloading} == {sizes}
+    assert [now.done for now in downloading] == sorted(now.done for now in downloading)
+    assert downloading[-1].done == sizes
+    assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (17, 17, "pictures")
 
 
-def test_one_good_parquet_file_stays_for_the_next_time(loopback, root, tmp_path):
+def test_a_complete_parquet_file_is_kept_for_the_next_attempt(loopback, root, tmp_path):
     source = parquet_source(loopback, tmp_path)
     loopback.handlers["/test"].insert(0, respond(503))
     assert "the next try continues it" in refusal(root, source)
@@ -366,7 +368,7 @@ def test_one_good_parquet_file_stays_for_the_next_time(loopback, root, tmp_path)
     assert [path for path, _ in loopback.requests] == ["/train", "/test", "/test"]
 
 
-def test_without_pyarrow_its_source_says_how_to_install_it_and_asks_nobody(
+def test_without_pyarrow_its_source_says_how_to_install_it_and_sends_no_request(
     loopback, root, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -375,7 +377,7 @@ def test_without_pyarrow_its_source_says_how_to_install_it_and_asks_nobody(
     assert loopback.requests == []
 
 
-def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monkeypatch):
+def test_a_full_disk_is_refused_before_the_download(loopback, root, monkeypatch):
     usage = getting.shutil.disk_usage(root.parent)
     monkeypatch.setattr(getting.shutil, "disk_usage", lambda path: usage._replace(free=10**7))
     remote = replace(loopback.offer(ARCHIVE), size=170_498_071)
@@ -386,21 +388,21 @@ def test_a_disk_without_room_is_told_before_anything_comes(loopback, root, monke
     assert parts_left(root) == {}
 
 
-def test_a_disk_that_fills_while_bytes_come_ends_it_and_keeps_them(loopback, root):
+def test_a_disk_that_fills_during_the_download_ends_it_and_keeps_the_part(loopback, root):
     first = Source("First", (loopback.offer(ARCHIVE, path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
     with file_size_limit(50_000):
         assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
-    assert loopback.requests == [("/1", "")]  # another source has no more room
-    [came] = parts_left(root).values()
-    assert 0 < len(came) <= 50_000
+    assert loopback.requests == [("/1", "")]  # another source needs the same space
+    [received] = parts_left(root).values()
+    assert 0 < len(received) <= 50_000
     get(root, first)
-    assert loopback.requests[1:] == [("/1", f"bytes={len(came)}-")]
+    assert loopback.requests[1:] == [("/1", f"bytes={len(received)}-")]
     assert_is_the_original(root)
 
 
-def test_a_disk_that_fills_while_unpacking_ends_it_and_keeps_the_archive(loopback, root):
-    dark = PIXELS[0] * 0  # packs well: the archive is smaller than the images
+def test_a_disk_that_fills_during_unpacking_ends_it_and_keeps_the_archive(loopback, root):
+    dark = PIXELS[0] * 0  # compresses well: the archive is smaller than the images
     batch = pickle.dumps({b"data": dark, b"labels": LABELS}, 2)
     names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
     data = tar_of({f"{cifar.FOLDER}/{name}": batch for name in names})
@@ -413,44 +415,44 @@ def test_a_disk_that_fills_while_unpacking_ends_it_and_keeps_the_archive(loopbac
     assert loopback.requests == [("/1", "")]
 
 
-def test_a_disk_that_fails_otherwise_ends_it_in_the_kernels_words(root, monkeypatch):
+def test_another_disk_error_ends_it_with_the_kernels_message(root, monkeypatch):
     def fail(*_):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(getting, "download", fail)
     remote = RemoteFile("https://zenodo.example/x", "x", 1, "0")
-    words = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
-    assert words == f"the dataset could not be written to {root}: Input/output error"
+    message = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
+    assert message == f"the dataset could not be written to {root}: Input/output error"
     assert parts_left(root) == {}
 
 
-def hold(root: Path, url: str, begun) -> None:
-    """Another process that is getting it."""
+def hold(root: Path, url: str, started) -> None:
+    """Download in another process, and set `started` with the first byte."""
     source = Source("Slow", (RemoteFile(url, "x", len(ARCHIVE), sha256(ARCHIVE).hexdigest()),))
-    get_cifar10(root, [source], report=lambda now: now.done and begun.set())
+    get_cifar10(root, [source], report=lambda now: now.done and started.set())
 
 
-def test_two_processes_never_get_it_at_once(loopback, root):
+def test_two_processes_never_download_at_once(loopback, root):
     remote = loopback.offer(ARCHIVE, stall_after(ARCHIVE, 70_000), serve(ARCHIVE))
-    begun = multiprocessing.Event()
+    started = multiprocessing.Event()
     other = multiprocessing.get_context("fork").Process(
-        target=hold, args=(root, remote.url, begun), daemon=True
+        target=hold, args=(root, remote.url, started), daemon=True
     )
     other.start()
     try:
-        assert begun.wait(5)
-        words = refusal(root, Source("Zenodo", (remote,)))
-        assert words == "another process is downloading CIFAR-10"
+        assert started.wait(5)
+        message = refusal(root, Source("Zenodo", (remote,)))
+        assert message == "another process is downloading CIFAR-10"
         assert len(loopback.requests) == 1
     finally:
         other.kill()
         other.join()
-    get(root, Source("Zenodo", (remote,)))  # a kill lets go of the lock; the bytes are used
+    get(root, Source("Zenodo", (remote,)))  # a kill releases the lock and the part is used
     assert loopback.ranges() == ["", "bytes=70000-"]
     assert_is_the_original(root)
 
 
-def test_without_a_network_it_says_so_quickly(root, monkeypatch):
+def test_without_a_network_the_message_says_so(root, monkeypatch):
     def offline(*_, **__):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 

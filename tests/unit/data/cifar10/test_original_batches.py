@@ -1,3 +1,5 @@
+"""The original batches of CIFAR-10: their order, and the refusal of hostile pickles."""
+
 import pickle
 import struct
 import tarfile
@@ -29,7 +31,7 @@ def batches() -> dict[str, dict]:
 
 
 def write(root: Path, batches: dict[str, dict], protocol: int = 2) -> Path:
-    """The batches in a folder, as the original archive has them."""
+    """Write the batches to a folder, as the original archive has them."""
     folder = root / cifar.FOLDER
     folder.mkdir(parents=True)
     for name, values in batches.items():
@@ -54,18 +56,18 @@ def test_the_original_batches_are_read_in_their_own_order(tmp_path, batches, pro
     assert (info.train, info.test, info.classes) == (5 * EACH, EACH, cifar.CLASSES)
 
 
-def test_listing_does_not_convert_and_preparing_does_so_once(tmp_path, batches):
+def test_listing_does_not_convert_and_preparing_converts_once(tmp_path, batches):
     write(tmp_path, batches)
-    datasets, told = Datasets(tmp_path), []
+    datasets, reports = Datasets(tmp_path), []
     assert [info.name for info in datasets.list()] == ["cifar10", "shapes10"]
     assert (datasets.get("cifar10").train, datasets.get("cifar10").test) == (50_000, 10_000)
     assert not (tmp_path / "cifar10").exists()
-    datasets.prepare("cifar10", lambda *report: told.append(report))
-    assert told[-1][:2] == (6, 6)
+    datasets.prepare("cifar10", lambda *now: reports.append(now))
+    assert reports[-1][:2] == (6, 6)
     assert datasets.get("cifar10").train == 5 * EACH
-    told.clear()
-    datasets.prepare("cifar10", lambda *report: told.append(report))
-    assert told == []
+    reports.clear()
+    datasets.prepare("cifar10", lambda *now: reports.append(now))
+    assert reports == []
 
 
 def test_the_archive_is_read_without_unpacking_it(tmp_path, batches):
@@ -81,7 +83,7 @@ def test_the_archive_is_read_without_unpacking_it(tmp_path, batches):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_the_original_can_be_imported_as_any_archive(tmp_path, batches, packed):
+def test_the_original_can_be_imported_like_any_archive(tmp_path, batches, packed):
     source = write(tmp_path, batches)
     if packed:
         with tarfile.open(tmp_path / "some.tar.gz", "w:gz") as archive:
@@ -146,20 +148,20 @@ def test_a_hostile_pickle_is_refused_without_running_it(tmp_path, batches, proto
     assert not (tmp_path / "cifar10").exists()
 
 
-def test_the_codec_is_no_way_to_other_codecs():
+def test_a_pickle_cannot_choose_another_codec():
     import _codecs
 
     data = pickle.dumps({"x": Hostile(_codecs.encode, ("é", "utf-16"))})
     assert load_untrusted_pickle(data, "x") == {"x": b"\xe9"}
 
 
-def test_other_numbers_than_bytes_are_refused():
+def test_arrays_of_other_types_than_bytes_are_refused():
     with pytest.raises(DamagedError, match=r"^x is refused: its arrays have the type 'f8'"):
         load_untrusted_pickle(pickle.dumps({"data": np.zeros(3)}, 2), "x")
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps({b"\xff": 1})])
-def test_what_is_no_pickled_dict_is_damaged(data: bytes):
+def test_anything_but_a_pickled_dict_is_damaged(data: bytes):
     with pytest.raises(DamagedError, match=r"^x is cut short or damaged$"):
         load_untrusted_pickle(data, "x")
 
@@ -198,12 +200,12 @@ def test_class_names_are_checked(tmp_path, batches, names):
         Datasets(tmp_path).prepare("cifar10")
 
 
-def test_without_a_meta_file_the_known_ten_names_are_taken(tmp_path, batches):
+def test_without_a_meta_file_the_known_ten_names_are_used(tmp_path, batches):
     del batches["batches.meta"]
     write(tmp_path, batches)
     assert Datasets(tmp_path).prepare("cifar10").classes == cifar.CLASSES
 
 
-def test_the_original_order_makes_the_split_the_tutorials_own():
+def test_the_original_order_gives_the_tutorials_split():
     first = split_indices(50_000, 0.1, 42)[1][:3].tolist()
     assert first == [33553, 9427, 199]  # of np.random.seed(42), shuffle(list(range(50000)))

@@ -1,3 +1,5 @@
+"""CIFAR-10's parquet files: their order, and the refusal of wrong ones."""
+
 import importlib.util
 import io
 import json
@@ -14,7 +16,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
 
 BLOCK = 24  # pictures
-AS_IT_COMES = (4, 3, 2, 5, 1)  # the batches in the order of the original archive
+AS_IT_COMES = (4, 3, 2, 5, 1)  # the batches in the order of Hugging Face's file
 FEATURES = {
     "img": {"_type": "Image"},
     "label": {"names": original_batches.CLASSES, "_type": "ClassLabel"},
@@ -38,21 +40,21 @@ def labels_of(batch: int) -> list[int]:
 
 
 def write(path: Path, images, labels, features=FEATURES, label_type=None, group: int = 7) -> Path:
-    """A file of the schema that Hugging Face keeps, in small row groups."""
+    """Write a file in the schema of Hugging Face, in small row groups."""
     rows = [{"bytes": image, "path": f"{n}.png"} for n, image in enumerate(images)]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     columns = {"img": pa.array(rows, kind), "label": pa.array(labels, label_type or pa.int64())}
     table = pa.table(columns)
     if features:
-        told = json.dumps({"info": {"features": features}})
-        table = table.replace_schema_metadata({"huggingface": told})
+        metadata = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, path, row_group_size=group)
     return path
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    """Five small batches in the order of the archive."""
+    """Write five small batches in the order of Hugging Face's file."""
     images = [png(image) for batch in AS_IT_COMES for image in pixels_of(batch, BLOCK)]
     labels = [label for batch in AS_IT_COMES for label in labels_of(batch)]
     return write(tmp_path / "train.parquet", images, labels)
@@ -64,12 +66,12 @@ def tests(tmp_path: Path) -> Path:
 
 
 def original() -> np.ndarray:
-    """The training pictures in the order of data_batch_1 to data_batch_5."""
+    """Return the training pictures in the order of data_batch_1 to data_batch_5."""
     return np.concatenate([pixels_of(batch, BLOCK) for batch in range(1, 6)])
 
 
-def convert(root: Path, train: Path, test: Path, **named):
-    return parquet.convert_parquet(root / "data", train, test, **{"block": BLOCK, **named})
+def convert(root: Path, train: Path, test: Path, **options):
+    return parquet.convert_parquet(root / "data", train, test, block=BLOCK, **options)
 
 
 def assert_nothing(root: Path) -> None:
@@ -117,7 +119,7 @@ def test_no_chunk_is_larger_than_it_should_be(tmp_path, train, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["a label", "a batch twice", "longer", "shorter"])
-def test_an_order_that_is_not_recognized_is_kept_and_told(tmp_path, tests, change):
+def test_an_unknown_order_is_kept_and_stated(tmp_path, tests, change):
     batches = [labels_of(n) for n in AS_IT_COMES]
     if change == "a label":
         batches[2][19] = 9 - batches[2][19]
@@ -134,17 +136,17 @@ def test_an_order_that_is_not_recognized_is_kept_and_told(tmp_path, tests, chang
     assert kept[1].tolist() == labels
 
 
-def test_the_first_labels_tell_the_batches_apart():
+def test_the_first_labels_distinguish_the_batches():
     assert len({first[:2] for first in parquet.FIRST_LABELS}) == 5
     assert {len(first) for first in parquet.FIRST_LABELS} == {20}
 
 
 def test_progress_counts_pictures_to_the_last(tmp_path, train, tests):
-    told = []
-    convert(tmp_path, train, tests, progress=lambda *now: told.append(now))
-    assert {total for _, total, _ in told} == {131}
-    assert sorted(told) == told
-    assert told[-1] == (131, 131, "131 pictures read")
+    reports = []
+    convert(tmp_path, train, tests, progress=lambda *now: reports.append(now))
+    assert {total for _, total, _ in reports} == {131}
+    assert sorted(reports) == reports
+    assert reports[-1] == (131, 131, "131 pictures read")
 
 
 def test_stopping_leaves_nothing(tmp_path, train, tests):
@@ -156,7 +158,7 @@ def test_stopping_leaves_nothing(tmp_path, train, tests):
     assert_nothing(tmp_path)
 
 
-def test_a_file_without_a_word_on_its_classes_is_read(tmp_path, train):
+def test_a_file_without_class_names_is_read(tmp_path, train):
     test = write(tmp_path / "test.parquet", map(png, pixels_of(6, 2)), [0, 9], features=None)
     assert convert(tmp_path, train, test).test == 2
 
@@ -173,7 +175,7 @@ def test_other_classes_are_refused(tmp_path, train):
     ("labels", "kind"),
     [([0, 10], None), ([-1, 0], None), ([0.0, 1.0], pa.float64()), ([None, 1], None)],
 )
-def test_labels_that_are_no_classes_are_refused(tmp_path, train, labels, kind):
+def test_labels_without_a_class_are_refused(tmp_path, train, labels, kind):
     test = write(tmp_path / "test.parquet", map(png, pixels_of(6, 2)), labels, label_type=kind)
     with pytest.raises(DamagedError, match=r"^test.parquet must have labels from 0 to 9$"):
         convert(tmp_path, train, test)
@@ -181,16 +183,16 @@ def test_labels_that_are_no_classes_are_refused(tmp_path, train, labels, kind):
 
 
 @pytest.mark.parametrize(
-    ("image", "words"),
+    ("image", "message"),
     [
         (png(pixels_of(0, 1, 33)[0]), "test.parquet has a picture that is not 32 x 32 pixels"),
         (b"GIF87a", "'a picture in test.parquet' is cut short"),
         (None, "'a picture in test.parquet' is empty"),
     ],
 )
-def test_a_picture_that_is_none_of_cifar10_is_refused(tmp_path, train, image, words):
+def test_a_picture_of_another_kind_is_refused(tmp_path, train, image, message):
     test = write(tmp_path / "test.parquet", [*map(png, pixels_of(6, 1)), image], [0, 1])
-    with pytest.raises(DamagedError, match=words):
+    with pytest.raises(DamagedError, match=message):
         convert(tmp_path, train, test)
     assert_nothing(tmp_path)
 
@@ -201,7 +203,7 @@ def torn(path: Path) -> None:
 
 def damaged_inside(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[4:60] = bytes(56)  # where the first page tells what it is
+    data[4:60] = bytes(56)  # the header of the first page
     path.write_bytes(data)
 
 
@@ -227,7 +229,7 @@ def test_a_damaged_file_is_named(tmp_path, train, tests, damage):
     assert_nothing(tmp_path)
 
 
-def test_a_full_disk_is_no_damaged_file(tmp_path, train, tests, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_damaged_file(tmp_path, train, tests, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -237,7 +239,7 @@ def test_a_full_disk_is_no_damaged_file(tmp_path, train, tests, monkeypatch):
     assert not isinstance(caught.value, DamagedError)
 
 
-def test_it_is_readable_where_pyarrow_is_installed(monkeypatch):
+def test_has_pyarrow_says_whether_it_is_installed(monkeypatch):
     assert parquet.has_pyarrow()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not parquet.has_pyarrow()

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """Runs a verb over folders of its own, with as many threads as the machine likes; its rows."""
+    """Return a function that runs a verb on new folders with all threads and returns its rows."""
     root = tmp_path_factory.mktemp("real")
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["RESNET_DEMO_RUNS"] = str(root / "runs")
     environment["RESNET_DEMO_DATA"] = str(root / "data")
 
-    def run(*words):
+    def run(*args):
         done = subprocess.run(
-            [sys.executable, "-m", "resnet_demo", *words, "--json"],
+            [sys.executable, "-m", "resnet_demo", *args, "--json"],
             cwd=Path(__file__).parents[4],
             env=environment,
             capture_output=True,
@@ -38,7 +38,7 @@ def command(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imported(command):
-    """The description of the dataset that the archive became."""
+    """Return the description of the dataset made from the archive."""
     [info] = command("data", "import", "cifar10", ARCHIVE)
     return info
 
@@ -52,12 +52,12 @@ def test_the_archive_is_cifar10(command, imported):
 
 
 def test_an_epoch_on_a_fifth_of_cifar10_at_half_its_size_learns(command, imported):
-    told = command(
+    events = command(
         *("train", "--run-id", "real", "--dataset", imported["name"], "--model", "resnet9"),
         *("--epochs", "1", "--val-share", "0.1", "--image-size", "16", "--peak-lr", "0.1"),
         *("--train-images", "10000"),
     )
-    assert told[-1]["event"] == "finished"
+    assert events[-1]["event"] == "finished"
     [result] = command("evaluate", "real", "--split", "test")
     assert result["n"] == 10_000
     assert result["top1"] > 0.50  # 0.581 and 0.585 with seeds 42 and 1; by chance 0.1

@@ -1,3 +1,5 @@
+"""The sources of CIFAR-10 and the variable that names a copy."""
+
 import re
 from pathlib import Path
 
@@ -15,7 +17,7 @@ def copy_of(text: str) -> Source:
     return cifar10_sources(text)[0]
 
 
-def test_the_places_are_hugging_face_then_zenodo_then_home():
+def test_the_sources_are_hugging_face_then_zenodo_then_the_home_server():
     face, zenodo, home = cifar10_sources(None)
     assert [source.name for source in (face, zenodo, home)] == [
         "Hugging Face",
@@ -36,7 +38,7 @@ def test_every_file_is_pinned_by_its_checksum_and_comes_over_https():
     assert all("/resolve/0b2714987fa478483af9968de7c934580d0bb9a2/" in f.url for f in files[:2])
 
 
-def test_the_same_bytes_from_two_places_share_one_part_file():
+def test_the_same_bytes_of_two_sources_share_one_part_file():
     _, zenodo, home = cifar10_sources(None)
     assert zenodo.files[0].part_name == home.files[0].part_name == f"{ORIGINAL}.part"
 
@@ -81,7 +83,7 @@ def test_a_path_may_begin_at_home_or_here():
         "HTTPS+x://a/",
     ],
 )
-def test_another_address_than_one_of_the_web_is_a_mistake(text):
+def test_an_address_other_than_http_is_a_mistake(text):
     rule = "RESNET_DEMO_CIFAR10 must be an address that begins with https:// or http://, or a path"
     with pytest.raises(ConfigError, match=f"^{rule}, got ") as caught:
         cifar10_sources(text)
@@ -89,7 +91,7 @@ def test_another_address_than_one_of_the_web_is_a_mistake(text):
 
 
 @pytest.mark.parametrize("end", ["md5=0", "sha256=", f"sha256={HASH[1:]}", f"sha256={HASH}0", "x"])
-def test_a_checksum_that_is_none_is_a_mistake(end):
+def test_an_invalid_checksum_is_a_mistake(end):
     rule = (
         "RESNET_DEMO_CIFAR10 must be an address with nothing after #, or sha256= and 64 hex digits"
     )
