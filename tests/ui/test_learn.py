@@ -280,7 +280,7 @@ def test_probe_logs_keep_those_of_the_latest_runs_only(make_group, monkeypatch):
     first = logs.read_arms(snapshot)
     assert len(first) == 3
     latest = snapshot.arms["residual"][0]
-    assert logs.read(latest) is first["residual"]  # read on, not anew
+    assert logs.read(latest) is first["residual"]  # the same one, read further
     oldest = snapshot.arms["plain without BatchNorm"][0]
     assert logs.read(oldest) is not first["plain without BatchNorm"]
 
@@ -380,7 +380,7 @@ def test_surgery_keeps_the_strengths_that_were_tried(evaluator_of):
 
 def test_surgery_without_a_run_says_what_to_do(evaluator_of):
     assert surgery.open_run(evaluator_of, None)[1] == surgery.NO_RUN
-    assert "nobody" in surgery.open_run(evaluator_of, "nobody")[1]
+    assert "no-such-run" in surgery.open_run(evaluator_of, "no-such-run")[1]
 
 
 def test_recorded_operations_are_shown_if_they_come_with_the_app(services):

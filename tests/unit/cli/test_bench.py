@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from resnet_demo.bench import accuracy, roofline
 from resnet_demo.cli import main, make_parser
@@ -18,27 +17,21 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "performance.md"
 TINY = "--dataset colours --model resnet20 --image-size 8 --batch-size 30 --crop 2 --seconds 0.01"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On tensors this small, threads that wait for a busy core cost fifty times more."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def bench(tmp_path, colours, monkeypatch, capsys):
-    """`python -m resnet_demo bench …` in this process: exit code, standard output and error."""
+    """Return a function that runs `bench` in this process: exit code, output, errors."""
     monkeypatch.setenv("RESNET_DEMO_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RESNET_DEMO_DATA", str(colours))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
-    def call(words):
+    def run(args):
         try:
-            code = main(["bench", *words.split()])
-        except SystemExit as end:  # argparse's own
+            code = main(["bench", *args.split()])
+        except SystemExit as end:  # of argparse
             code = end.code
         return code, *capsys.readouterr()
 
-    return call
+    return run
 
 
 @pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline", "classify", "ood"])
@@ -60,13 +53,13 @@ def test_throughput_is_one_object_with_rate_against_and_ratio(bench):
     assert (result["model"], result["image_size"], result["batch_size"]) == ("resnet20", 8, 30)
 
 
-def test_throughput_in_words_is_a_table(bench):
+def test_throughput_as_text_is_a_table(bench):
     code, out, _ = bench(f"throughput {TINY} --rounds 1 --against article")
     assert code == 0
     assert re.search(r"^the tutorial's loop +[\d.,]+ \(.*\) +[\d.]+ times \(", out, re.MULTILINE)
 
 
-def test_accuracy_is_a_line_a_seed_and_one_for_all(bench, monkeypatch):
+def test_accuracy_prints_a_line_for_each_seed_and_a_summary(bench, monkeypatch):
     monkeypatch.setattr(accuracy, "REFERENCE_BATCH", 4)
     code, out, err = bench(f"accuracy {TINY} --seeds 2 --epochs 1 --peak-lr 0.02 --json")
     assert (code, err) == (0, "")
@@ -74,7 +67,7 @@ def test_accuracy_is_a_line_a_seed_and_one_for_all(bench, monkeypatch):
     assert (first["seed"], second["seed"], last["seeds"]) == (0, 1, 2)
 
 
-def test_roofline_is_a_line_for_the_machine_and_one_a_network(bench, monkeypatch):
+def test_roofline_prints_a_line_for_the_machine_and_each_network(bench, monkeypatch):
     monkeypatch.setattr(roofline, "MATRICES", (16,))
     monkeypatch.setattr(roofline, "CONVOLUTIONS", ((4, 8, 2),))
     code, out, err = bench(f"roofline {TINY} --json")
@@ -84,21 +77,21 @@ def test_roofline_is_a_line_for_the_machine_and_one_a_network(bench, monkeypatch
     assert network["share_of_gemm"] > 0
 
 
-def test_the_dataset_is_shapes10_where_none_is_named_and_cifar10_is_not_here(bench, monkeypatch):
+def test_the_default_dataset_is_shapes10_without_cifar10(bench, monkeypatch):
     from resnet_demo.bench import throughput
 
-    asked = []
+    configs = []
     monkeypatch.setattr(
-        throughput, "measure_throughput", lambda config, *_: asked.append(config) or {}
+        throughput, "measure_throughput", lambda config, *_: configs.append(config) or {}
     )
     monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     assert bench("throughput --recipe article --image-size 64")[0] == 0
-    (config,) = asked
-    told = config.dataset, config.model, config.batch_size, config.image_size
-    assert told == ("shapes10", "resnet34-article", 64, 64)
+    (config,) = configs
+    values = config.dataset, config.model, config.batch_size, config.image_size
+    assert values == ("shapes10", "resnet34-article", 64, 64)
 
 
-def test_a_run_that_trains_meanwhile_is_told_of(bench, tmp_path):
+def test_a_run_that_trains_meanwhile_is_reported(bench, tmp_path):
     (tmp_path / "runs").mkdir()
     lock = try_lock(tmp_path / "runs" / ".device.lock")
     code, _, err = bench(f"throughput {TINY} --rounds 1 --against article")
@@ -113,11 +106,11 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
 
     locks = []
 
-    def look(*_):
+    def measure(*_):
         locks.append(try_lock(tmp_path / "runs" / ".device.lock"))
         return {}
 
-    monkeypatch.setattr(throughput, "measure_throughput", look)
+    monkeypatch.setattr(throughput, "measure_throughput", measure)
     monkeypatch.setattr("resnet_demo.cli.bench.bench_text.throughput_lines", lambda _: [])
     bench("throughput")
     assert locks == [None]
@@ -125,7 +118,7 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("args", "parts"),
     [
         ("", ["required", "WHAT"]),
         ("cake", ["choose from", "'cake'"]),
@@ -153,13 +146,13 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         ("ood nope --images 1", ["--images", "a whole number from 2", "got '1'"]),
     ],
 )
-def test_a_mistake_is_one_line_that_names_option_rule_and_value(bench, words, told):
-    if words.partition(" ")[0] in ("throughput", "accuracy", "roofline") and "--dat" not in words:
-        words += " --dataset colours"
-    code, out, err = bench(words)
+def test_a_mistake_is_one_line_that_names_option_rule_and_value(bench, args, parts):
+    if args.partition(" ")[0] in ("throughput", "accuracy", "roofline") and "--dat" not in args:
+        args += " --dataset colours"
+    code, out, err = bench(args)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("resnet_demo")
-    for part in told:
+    for part in parts:
         assert part in err
 
 
@@ -169,7 +162,7 @@ def test_ood_has_its_old_name_too():
     assert (old.run, old.images) == (new.run, new.images)
 
 
-def test_every_command_in_the_document_is_understood():
+def test_every_command_in_the_document_is_valid():
     text = DOCUMENT.read_text("utf-8")
     commands = re.findall(r"python -m resnet_demo (bench [^\n`#|]*)", text)
     assert len(commands) > 5

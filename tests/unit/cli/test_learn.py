@@ -8,7 +8,7 @@ import torch
 from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import get_group
 from resnet_demo.runs.store import Runs
-from tests.unit.cli.test_cli import CommandLine
+from tests.unit.cli.conftest import CommandLine
 
 TINY = [
     "--dataset",
@@ -26,7 +26,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, colours):
-    """A command line over a duel of 8 layers that was trained, and what it said."""
+    """Return a command line with a trained duel of 8 layers, and the output of its training."""
     torch.set_num_threads(1)
     demo = CommandLine(tmp_path_factory.mktemp("learn") / "runs", colours)
     return demo, demo("learn", "duel", "--depths", "8", *TINY, "--json")
@@ -51,15 +51,14 @@ def test_a_finished_group_is_recorded(demo, tmp_path):
     demo, _ = demo
     answer = demo("learn", "record", "duel-1", tmp_path / "shipped", "--json")
     assert answer.code == 0, answer.err
-    assert [line["recording"].rsplit("/", 1)[1] for line in answer.objects] == [
-        "learn-plain8", "learn-resnet8",
-    ]  # fmt: skip
-    told = json.loads((tmp_path / "shipped" / "learn-plain8" / "group.json").read_text())
-    assert told == {"group": "learn-duel", "kind": "duel", "arm": "plain8", "guess": ""}
+    names = [line["recording"].rsplit("/", 1)[1] for line in answer.objects]
+    assert names == ["learn-plain8", "learn-resnet8"]
+    membership = json.loads((tmp_path / "shipped" / "learn-plain8" / "group.json").read_text())
+    assert membership == {"group": "learn-duel", "kind": "duel", "arm": "plain8", "guess": ""}
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["duel", "--depths", "9"], "depths must be one of 8, 14"),
         (["duel", "--depths", "deep"], "depths must be one of"),
@@ -73,9 +72,9 @@ def test_a_finished_group_is_recorded(demo, tmp_path):
         (["record", "duel-1"], "folder must be the folder that gets the recordings"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(demo, words, message):
+def test_a_mistake_is_one_line_that_names_it(demo, args, message):
     demo, _ = demo
-    answer = demo("learn", *words)
+    answer = demo("learn", *args)
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.err
     assert answer.err.count("\n") == 1

@@ -49,7 +49,7 @@ def test_a_table_shows_what_each_recipe_changes():
 
 
 def test_the_endpoints_are_those_of_the_api():
-    """The reference cannot import the API, which needs gradio: its source is read instead."""
+    """Compare with the source of the API, as the reference cannot import it without gradio."""
     tree = ast.parse((REPOSITORY / "resnet_demo" / "ui" / "api.py").read_text("utf-8"))
     names = {endpoint.name.removeprefix("/") for endpoint in ENDPOINTS}
     [build] = [node for node in tree.body if getattr(node, "name", "") == "api"]

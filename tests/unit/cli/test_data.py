@@ -1,0 +1,110 @@
+"""`data`: status, show, get, import, delete."""
+
+import os
+import shutil
+import signal
+from hashlib import sha256
+
+import pytest
+
+from tests.loopback import cifar_zip
+from tests.unit.cli.conftest import CommandLine
+
+
+@pytest.fixture
+def empty_data(demo, tmp_path, monkeypatch):
+    """Return a command line over an empty data folder, without a network."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("RESNET_DEMO_CIFAR10", str(tmp_path / "copy.zip"))
+    return CommandLine(demo.runs, tmp_path / "data")
+
+
+def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
+    source = tmp_path / "pictures"
+    for label, colour in (("day", "white"), ("night", "black")):
+        (source / label).mkdir(parents=True)
+        for number in range(5):
+            shutil.copy(picture("a.png", colour), source / label / f"{number}.png")
+    demo = CommandLine(demo.runs, tmp_path / "data")
+    (info,) = demo("data", "import", "sky", source, "--size", 8, "--json").objects
+    assert (info["name"], info["classes"], info["size"]) == ("sky", ["day", "night"], 8)
+    assert (info["train"], info["test"]) == (8, 2)
+    listed = {row["name"]: row for row in demo("data", "status", "--json").objects}
+    assert listed.keys() == {"shapes10", "sky"}
+    assert listed["sky"] == info
+    assert listed["shapes10"]["synthetic"] is True
+    text = demo("data", "status").out
+    assert "shapes10: 10,000 training and 2,000 test images of 32 pixels" in text
+    assert "synthetic" in text
+    assert "sky: 8 training and 2 test images of 8 pixels, 2 classes" in text
+    assert demo("data", "import", "sky", source).code == 2
+
+
+def test_a_failed_import_leaves_nothing(demo, picture, tmp_path):
+    source = tmp_path / "pictures" / "only"
+    source.mkdir(parents=True)
+    shutil.copy(picture("a.png", "red"), source)
+    demo = CommandLine(demo.runs, tmp_path / "data")
+    answer = demo("data", "import", "sky", source.parent, "--json")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_cifar10_comes_from_the_configured_copy(empty_data, tmp_path):
+    (tmp_path / "copy.zip").write_bytes(cifar_zip(2))
+    (info,) = empty_data("data", "get", "cifar10", "--json").objects
+    assert (info["name"], info["train"], info["test"]) == ("cifar10", 20, 20)
+    again = empty_data("data", "get", "cifar10")
+    assert (again.code, again.err) == (
+        2,
+        "resnet_demo data: cifar10 is on this machine already\n",
+    )
+
+
+def test_a_failed_download_names_all_sources_and_shapes10(empty_data):
+    answer = empty_data("data", "get", "cifar10", "--json")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    for name in ("copy.zip", "Hugging Face", "Zenodo", "home server", "shapes10"):
+        assert name in answer.err
+
+
+def test_an_interrupted_download_is_stopped(empty_data, monkeypatch, loopback):
+    data = cifar_zip()
+
+    def interrupted(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        request.wait()
+
+    loopback.offer(data, interrupted)
+    address = f"{loopback.url()}#sha256={sha256(data).hexdigest()}"
+    monkeypatch.setenv("RESNET_DEMO_CIFAR10", address)
+    answer = empty_data("data", "get", "cifar10")
+    message = "stopped; the downloaded part is kept, and the next download continues it"
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err == f"resnet_demo data: {message}\n"
+
+
+def test_a_dataset_is_shown_by_class_and_deleted(empty_data, tmp_path):
+    (tmp_path / "copy.zip").write_bytes(cifar_zip(2))
+    empty_data("data", "import", "ten", tmp_path / "copy.zip")
+    shown = empty_data("data", "show", "ten")
+    assert "  frog                   2 training       2 test" in shown.out
+    (values,) = empty_data("data", "show", "ten", "--json").objects
+    assert values["counts"]["test"]["frog"] == 2
+    assert empty_data("data", "delete", "ten").out == "ten is deleted\n"
+    assert [row["name"] for row in empty_data("data", "status", "--json").objects] == ["shapes10"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("get", "name must be the name of a dataset, got nothing"),
+        ("get imagenet", "name must be cifar10, the only dataset to download, got 'imagenet'"),
+        ("show ten", "dataset must be one of shapes10, got 'ten'"),
+        ("delete ten", "dataset must be one of shapes10, got 'ten'"),
+        ("delete shapes10", "shapes10 is built in and cannot be deleted"),
+    ],
+)
+def test_a_mistake_about_a_dataset_is_one_line(args, message, empty_data):
+    answer = empty_data("data", *args.split())
+    assert (answer.code, answer.out, answer.err) == (2, "", f"resnet_demo data: {message}\n")

@@ -1,0 +1,84 @@
+"""`runs`: list, show, delete, pack."""
+
+import os
+import shutil
+
+from resnet_demo.tasks.locks import try_lock
+from resnet_demo.tasks.status import Status, status_json
+from tests.unit.cli.conftest import CommandLine
+
+
+def test_runs_are_listed_and_shown(trained):
+    demo, _ = trained
+    row = demo("runs", "list", "--json").objects[0]
+    assert (row["run"], row["state"], row["epoch"], row["epochs"]) == ("mine", "finished", 2, 2)
+    assert demo("runs", "list").out.startswith("mine: finished, resnet20 on colours, 2 of 2 epochs")
+    (shown,) = demo("runs", "show", "mine", "--json").objects
+    assert (shown["run"], shown["state"]) == ("mine", "finished")
+    assert [epoch["epoch"] for epoch in shown["history"]] == [1, 2]
+    assert shown["progress"]["step"] == shown["progress"]["total_steps"] == 18
+    assert shown["config"]["seed"] == 7
+    assert demo("runs", "show", "mine").out.count("\n") == 3
+
+
+def test_a_damaged_run_is_listed_as_damaged(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    (demo.runs / "mine" / "status.json").write_text("{")
+    answer = demo("runs", "list")
+    assert answer.code == 0
+    assert answer.out.startswith("mine: status.json of mine is damaged\n")
+    answer = demo("runs", "show", "mine")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+
+
+def test_a_deleted_run_is_not_listed(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    answer = demo("runs", "delete", "mine", "--json")
+    assert (answer.code, answer.objects) == (0, [{"run": "mine", "deleted": True}])
+    assert "mine" not in [row["run"] for row in demo("runs", "list", "--json").objects]
+    assert demo("runs", "delete", "mine").code == 2
+
+
+def test_a_run_deleted_by_its_path_leaves_its_namesake(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    other = shutil.copytree(demo.runs / "mine", tmp_path / "elsewhere" / "mine")
+    assert demo("runs", "delete", other).code == 0
+    assert not other.exists()
+    assert (demo.runs / "mine" / "config.json").exists()
+
+
+def test_a_live_run_is_not_deleted(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    (demo.runs / "mine" / "status.json").write_bytes(status_json(Status(state="running")))
+    lock = try_lock(demo.runs / "mine" / "worker.lock")
+    answer = demo("runs", "delete", "mine")
+    os.close(lock)
+    assert answer.code == 2
+    assert "run mine is running: stop it before you delete it" in answer.err
+
+
+def test_a_packed_run_is_evaluated_without_its_images(trained, picture, tmp_path):
+    demo, folder = trained[0], tmp_path / "cifar10-shipped"
+    (packed,) = demo("runs", "pack", "mine", folder, "--json").objects
+    assert (packed["run"], packed["folder"]) == ("cifar10-shipped", str(folder))
+    elsewhere = CommandLine(tmp_path / "runs", tmp_path / "data")
+    answer = elsewhere("evaluate", folder, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert (answer.objects[0]["stored"], answer.objects[0]["top1"]) == (True, packed["top1"])
+    assert "the images are not on this machine" in elsewhere("evaluate", folder).out
+    assert "the images are not" not in demo("evaluate", folder).out
+    assert elsewhere("classify", folder, picture("a.png", "red")).code == 0
+    assert elsewhere("evaluate", folder, "--split", "val").code == 2
+    flipped = elsewhere("evaluate", folder, "--mode", "flip")
+    assert (flipped.code, flipped.out, flipped.err.count("\n")) == (2, "", 1)
+    assert "--mode: mode must be plain while the images of colours are not on this" in flipped.err
+    damaged = elsewhere("evaluate", folder, "--robustness")
+    assert (damaged.code, damaged.out, damaged.err.count("\n")) == (2, "", 1)
+    assert "--robustness: the images of colours are not on this machine; " in damaged.err
+    similar = elsewhere("classify", folder, picture("a.png", "red"), "--similar")
+    assert (similar.code, similar.out, similar.err.count("\n")) == (2, "", 1)
+    assert "--similar: the images of colours are not on this machine; " in similar.err
+    again = demo("runs", "pack", "mine", folder)
+    assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
+    text = demo("runs", "pack", "mine", tmp_path / "other").out
+    assert text.startswith(f"other: top-1 {packed['top1']:.2%} on 30 test images, ")
