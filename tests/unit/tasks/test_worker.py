@@ -139,35 +139,33 @@ def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     assert_same_run(run, uninterrupted)
 
 
-def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(
-    launcher, tiny, owner, ended, at_step, until
-):
-    started, over, busy_counts = [], threading.Event(), set()
+@pytest.fixture
+def three_runs(launcher, tiny, owner, at_step, until):
+    """Yield three runs that were started at once, in the order of the queue; the first trains."""
+    run_ids = []
     threads = [
-        threading.Thread(target=lambda: started.append(launcher.start(tiny(**ENDLESS), owner)))
+        threading.Thread(target=lambda: run_ids.append(launcher.start(tiny(**ENDLESS), owner)))
         for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(started) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
+    assert sorted(run_ids) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
     first, second, third = sorted(
         launcher.runs.list(), key=lambda run: (read_status(run.path).queued_clock, run.id)
     )
-
-    def watch():
-        while not over.is_set():
-            states = [read_status(run.path).state for run in (first, second)]
-            busy_counts.add(sum(state in ("preparing", "running") for state in states))
-            time.sleep(0.005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     at_step(first, 3)
     until(lambda: "place 2" in (third.path / "worker.log").read_text())
-    assert [snapshot_dict(run)["place"] for run in (first, second, third)] == [None, 1, 2]
-    states = [reconcile_status(run.path).state for run in (first, second, third)]
+    yield first, second, third
+    for run in launcher.runs.list():
+        launcher.stop(run.id, owner)
+
+
+def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(three_runs, launcher):
+    first, second, third = three_runs
+    assert [snapshot_dict(run)["place"] for run in three_runs] == [None, 1, 2]
+    states = [reconcile_status(run.path).state for run in three_runs]
     assert states == ["running", "queued", "queued"]
 
     # a waiting worker has not loaded torch; a training one has
@@ -175,25 +173,44 @@ def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(
     assert ["libtorch" in maps for maps in loaded] == [True, False]
 
     # the app is restarted: its new launcher did not start the three runs
-    launcher = Launcher(launcher.paths)
-    assert {run.id: snapshot_dict(run)["state"] for run in launcher.runs.list()} == {
+    restarted = Launcher(launcher.paths)
+    assert {run.id: snapshot_dict(run)["state"] for run in restarted.runs.list()} == {
         first.id: "running",
         second.id: "queued",
         third.id: "queued",
     }
 
-    # a live run is not deleted; a waiting one can be once it is removed from the queue
+
+def test_a_live_run_is_not_deleted_and_one_removed_from_the_queue_is(
+    three_runs, launcher, owner, ended
+):
+    first, _, third = three_runs
+    restarted = Launcher(launcher.paths)  # as after a restart of the app
     for run, state in ((first, "running"), (third, "queued")):
         with pytest.raises(ConfigError, match=f"run {run.id} is {state}: stop it before you del"):
-            launcher.delete(run.id, owner)
-    launcher.stop(third.id, owner)
+            restarted.delete(run.id, owner)
+    restarted.stop(third.id, owner)
     assert ended(third.path).state == "stopped"
     assert [type(event) for event in third.log()] == [Stopped]
-    launcher.delete(third.id, owner)
+    restarted.delete(third.id, owner)
     assert not third.path.exists()
-    assert (launcher.paths.runs / ".trash" / third.id / "config.json").exists()
+    assert (restarted.paths.runs / ".trash" / third.id / "config.json").exists()
 
-    # a training run stops at once and keeps its checkpoint, and the next in line starts
+
+def test_a_stopped_run_keeps_its_checkpoint_and_the_next_one_trains(
+    three_runs, launcher, owner, ended, until
+):
+    first, second, _ = three_runs
+    over, busy_counts = threading.Event(), set()
+
+    def watch():
+        while not over.is_set():
+            states = [read_status(run.path).state for run in three_runs]
+            busy_counts.add(sum(state in ("preparing", "running") for state in states))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     stopped_at = time.monotonic()
     launcher.stop(first.id, owner)
     assert ended(first.path).state == "stopped"
