@@ -1,8 +1,8 @@
-"""Networks by name. Importing this package leaves torch alone: `counts` has to answer at once."""
+"""Networks by name. Importing this package does not import torch, which `counts` can do without."""
 
 
 def __getattr__(name: str) -> object:
-    """`build_model` on first use, and torch with it (PEP 562)."""
+    """Return `build_model`, importing torch on first use (PEP 562)."""
     if name == "build_model":
         from resnet_demo.models.zoo import build_model
 

@@ -1,14 +1,11 @@
-"""What a block and a network are made of, read off the real modules: shapes, weights, work.
-
-They run on the meta device: shapes without arithmetic.
-"""
+"""Shapes, parameters and multiply-adds inside blocks and networks, measured on the real modules."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.blocks import BasicBlock, Block, Bottleneck
@@ -23,13 +20,10 @@ Shape = tuple[int, ...]  # channels, height, width
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a branch or of a shortcut: its name, what it is, the shape of what it puts out.
-
-    what: in words. parameters: its weights. macs: multiply-adds an image.
-    """
+    """A layer of a branch or shortcut. shape: of its output. macs: multiply-adds per image."""
 
     name: str
-    what: str
+    description: str
     shape: Shape
     parameters: int
     macs: int
@@ -37,25 +31,25 @@ class Layer:
 
 @dataclass(frozen=True)
 class BlockAnatomy:
-    """A block as it is built: the shape that goes in, both ways through it, the shape of the sum.
+    """A block: the shapes of input and output, and the layers of branch and shortcut.
 
-    around: None in a plain network, empty where the input is added as it is.
+    shortcut: None in a plain network, empty if the input is added unchanged.
     """
 
-    entry: Shape
+    input: Shape
     branch: list[Layer]
     shortcut: list[Layer] | None
-    sum: Shape
+    output: Shape
     parameters: int
     macs: int
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network: the stem, a stage, the head.
+    """A part of a network: the stem, a stage or the head.
 
-    blocks: residual or plain blocks in it, 0 where it has none. shape: of what it puts out. share:
-    of the network's multiply-adds, from 0 to 1.
+    blocks: number of its blocks, residual or plain. shape: of its output. share: of the network's
+    multiply-adds, from 0 to 1.
     """
 
     name: str
@@ -69,132 +63,148 @@ class Part:
 def block_anatomy(
     kind: str, c_in: int, width: int, stride: int, shortcut: str, side: int
 ) -> BlockAnatomy:
-    """A block for a map of c_in channels and side x side pixels.
+    """Return the anatomy of a block for an input of c_in channels and side x side pixels.
 
-    kind: of BLOCKS; shortcut: of SHORTCUTS. Raises ConfigError for a shortcut that cannot make the
-    shape of the branch.
+    kind: a key of BLOCKS. shortcut: one of SHORTCUTS.
+    Raises ConfigError for a shortcut that cannot produce the shape of the branch.
     """
-    block_type, entry = BLOCKS[kind], (c_in, side, side)
+    block_type = BLOCKS[kind]
     c_out = width * block_type.expansion
+    check_shortcut(shortcut, c_in, c_out, stride)
+    # LayerOptions makes an identity by itself if the shape stays.
+    options = LayerOptions(shortcut="padding" if shortcut == "identity" else shortcut)
+    with torch.device("meta"):
+        block = block_type(c_in, width, stride, options)
+    input_shape = (c_in, side, side)
+    outputs, output_shape = trace_shapes(block, block, input_shape)
+    layers = [
+        describe_layer(name, module, outputs[name])
+        for name, module in block.named_modules()
+        if name in outputs and not list(module.children())
+    ]
+    branch = [layer for layer in layers if not layer.name.startswith("shortcut")]
+    bypass = [
+        layer
+        for layer in layers
+        if layer.name.startswith("shortcut") and layer.description != "identity"
+    ]
+    return BlockAnatomy(
+        input=input_shape,
+        branch=branch,
+        shortcut=None if block.shortcut is None else bypass,
+        output=output_shape,
+        parameters=count_parameters(block),
+        macs=sum(layer.macs for layer in layers),
+    )
+
+
+def check_shortcut(shortcut: str, c_in: int, c_out: int, stride: int) -> None:
+    """Raise ConfigError for a shortcut that cannot turn c_in into c_out channels at that stride."""
     if shortcut == "identity" and (stride, c_in) != (1, c_out):
         raise ConfigError(
-            f"an identity adds the input as it is: the block turns {c_in} channels into {c_out} at "
-            f"stride {stride}, so choose padding or a projection",
+            f"an identity shortcut keeps the shape, but the block turns {c_in} channels into "
+            f"{c_out} at stride {stride}: choose padding or projection",
             "shortcut",
         )
     if shortcut == "padding" and c_in > c_out:
         raise ConfigError(
-            f"zeros can be added to {c_in} channels, not taken away: the block puts out {c_out}",
+            f"padding can only add channels, but the block turns {c_in} channels into {c_out}: "
+            "choose projection",
             "shortcut",
         )
-    way = "padding" if shortcut == "identity" else shortcut
-    with torch.device("meta"):
-        block = block_type(c_in, width, stride, LayerOptions(shortcut=way))
-    outputs, exit_shape = run(block, block, entry)
-    layers = {
-        name: layer(name, module, outputs[name])
-        for name, module in block.named_modules()
-        if name in outputs and not list(module.children())
-    }
-    inside = [one for name, one in layers.items() if not name.startswith("shortcut")]
-    outside = [
-        one
-        for name, one in layers.items()
-        if name.startswith("shortcut") and one.what != "identity"
-    ]
-    macs = sum(one.macs for one in layers.values())
-    around = None if block.shortcut is None else outside
-    return BlockAnatomy(entry, inside, around, exit_shape, count_parameters(block), macs)
 
 
 def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[Part]:
-    """The parts of a network of the zoo, in order, with the small stem where it can be chosen."""
+    """Return the parts of a network in order, with the small stem where there is a choice."""
     with torch.device("meta"):
         model = build_model(name, num_classes)
     model.eval()
-    outputs, _ = run(model, model.features, (3, image_size, image_size))
-    named = [(part, model.get_submodule(part)) for part in model.stage_names]
-    rows = [
-        (
-            part,
-            blocks_in(module),
-            outputs[part],
-            count_parameters(module),
-            macs_of(part, module, outputs),
+    outputs, _ = trace_shapes(model, model.features, (3, image_size, image_size))
+    modules = {part: model.get_submodule(part) for part in model.stage_names}
+    macs = {part: count_macs(part, module, outputs) for part, module in modules.items()}
+    head_macs = model.head.weight.numel()
+    total = sum(macs.values()) + head_macs
+    parts = [
+        Part(
+            name=part,
+            blocks=count_blocks(module),
+            shape=outputs[part],
+            parameters=count_parameters(module),
+            macs=macs[part],
+            share=macs[part] / total,
         )
-        for part, module in named
+        for part, module in modules.items()
     ]
-    rows.append(
-        ("head", 0, (num_classes,), count_parameters(model.head), model.head.weight.numel())
+    head = Part(
+        name="head",
+        blocks=0,
+        shape=(num_classes,),
+        parameters=count_parameters(model.head),
+        macs=head_macs,
+        share=head_macs / total,
     )
-    total = sum(row[-1] for row in rows)
-    return [Part(*row, share=row[-1] / total) for row in rows]
+    return [*parts, head]
 
 
-def source_of(kind: str) -> str:
-    """The PyTorch code of a block, as this package has it: what all share, then its own."""
+def block_source(kind: str) -> str:
+    """Return the PyTorch code of a block: its base class, then its own."""
     return inspect.getsource(Block) + "\n\n" + inspect.getsource(BLOCKS[kind])
 
 
-def run(model: nn.Module, forward: object, entry: Shape) -> tuple[dict[str, Shape], Shape]:
-    """What each submodule puts out for one image of that shape, by name, and the whole."""
+def trace_shapes(
+    model: nn.Module, forward: Callable[[Tensor], Tensor], input_shape: Shape
+) -> tuple[dict[str, Shape], Shape]:
+    """Return the output shape of each submodule for one image, by name, and of the whole.
+
+    The model is on the meta device, so only shapes are computed.
+    """
     outputs: dict[str, Shape] = {}
 
-    def keep(name: str) -> object:
+    def save_shape(name: str) -> Callable:
         return lambda module, _, y: outputs.update({name: tuple(y.shape[1:])})
 
     for name, module in model.named_modules():
         if name:
-            module.register_forward_hook(keep(name))
-    exit_shape = forward(torch.empty(1, *entry, device="meta"))
-    return outputs, tuple(exit_shape.shape[1:])
+            module.register_forward_hook(save_shape(name))
+    output = forward(torch.empty(1, *input_shape, device="meta"))
+    return outputs, tuple(output.shape[1:])
 
 
-def layer(name: str, module: nn.Module, shape: Shape) -> Layer:
-    """One leaf in words and numbers."""
-    return Layer(
-        name,
-        layer_text(module),
-        shape,
-        count_parameters(module),
-        macs_of(name, module, {name: shape}),
-    )
+def describe_layer(name: str, module: nn.Module, shape: Shape) -> Layer:
+    """Return a layer's description and counts."""
+    macs = count_macs(name, module, {name: shape})
+    return Layer(name, layer_text(module), shape, count_parameters(module), macs)
 
 
-def macs_of(name: str, module: nn.Module, outputs: dict[str, Shape]) -> int:
-    """Multiply-adds an image of the convolutions in a module of that name."""
-    return sum(
-        convolution.weight.numel() * pixels(outputs[".".join(filter(None, (name, inner)))])
-        for inner, convolution in convolutions(module)
-    )
+def count_macs(name: str, module: nn.Module, outputs: dict[str, Shape]) -> int:
+    """Return the multiply-adds per image of the convolutions in the module of that name."""
+    total = 0
+    for inner, convolution in convolutions(module):
+        _, height, width = outputs[".".join(filter(None, (name, inner)))]
+        total += convolution.weight.numel() * height * width
+    return total
 
 
-def convolutions(module: nn.Module) -> Iterable[tuple[str, nn.Conv2d]]:
-    """Every convolution in it, itself included, by its name within."""
-    return ((name, one) for name, one in module.named_modules() if isinstance(one, nn.Conv2d))
+def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Yield (name, convolution) in a module, which may itself be one (its name is then empty)."""
+    for name, inner in module.named_modules():
+        if isinstance(inner, nn.Conv2d):
+            yield name, inner
 
 
-def pixels(shape: Shape) -> int:
-    """Of one channel."""
-    return shape[1] * shape[2]
-
-
-def blocks_in(module: nn.Module) -> int:
-    """How many blocks stand in a part of a network: what adds, or would, a branch to its input."""
-    return sum(hasattr(one, "branch") for one in module.modules())
+def count_blocks(module: nn.Module) -> int:
+    """Return the number of blocks, residual or plain, in a part of a network."""
+    return sum(hasattr(inner, "branch") for inner in module.modules())
 
 
 def layer_text(module: nn.Module) -> str:
-    """What a layer is."""
+    """Return the description of a layer."""
     if isinstance(module, nn.Conv2d):
         side, stride = module.kernel_size[0], module.stride[0]
         return f"{side}×{side} convolution" + (f", stride {stride}" if stride > 1 else "")
     if isinstance(module, Padding):
-        return (
-            "every other pixel, zeros for new channels"
-            if module.stride > 1
-            else "zeros for new channels"
-        )
-    return {"BatchNorm2d": "BatchNorm", "Identity": "identity"}.get(
-        type(module).__name__, type(module).__name__
-    )
+        if module.stride > 1:
+            return "every other pixel, zeros for new channels"
+        return "zeros for new channels"
+    name = type(module).__name__
+    return {"BatchNorm2d": "BatchNorm", "Identity": "identity"}.get(name, name)

@@ -1,4 +1,4 @@
-"""The residual blocks: relu(branch(x) + shortcut(x)), and the same without the shortcut."""
+"""Residual blocks, relu(branch(x) + shortcut(x)), and plain ones without the shortcut."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from resnet_demo.models.layers import STANDARD, LayerOptions
 
 
 class Block(nn.Module):
-    """What both blocks share: the sum at the end (He et al. 2015, eq. 1)."""
+    """Base of both blocks: the sum at the end (He et al. 2015, eq. 1)."""
 
-    expansion: int  # channels out, in widths
+    expansion: int  # output channels per unit of width
     shortcut: nn.Module | None
 
     def branch(self, x: Tensor) -> Tensor:
-        """The residual that the block learns."""
+        """Return the residual that the block learns."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the block."""
+        """Return relu(branch(x) + shortcut(x)); see the block for the shapes."""
         y = self.branch(x)
         if self.shortcut is not None:
             y = y + self.shortcut(x)
@@ -25,10 +25,7 @@ class Block(nn.Module):
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions; the shortcut adds the input back.
-
-    (B, c_in, H, W) -> (B, width, H/stride, W/stride)
-    """
+    """Two 3x3 convolutions and a shortcut: (B, c_in, H, W) -> (B, width, H/stride, W/stride)."""
 
     expansion = 1
 
@@ -43,16 +40,14 @@ class BasicBlock(Block):
         self.shortcut = layers.make_shortcut(c_in, width, stride)
 
     def branch(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, width, H/stride, W/stride)."""
+        """Return the residual: (B, c_in, H, W) -> (B, width, H/stride, W/stride)."""
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
 
 
 class Bottleneck(Block):
-    """1x1 down, 3x3, 1x1 up: a deeper block at the cost of a BasicBlock (He et al. 2015, fig. 5).
+    """1x1, 3x3 and 1x1 convolutions: a deeper block at the cost of a BasicBlock.
 
-    The stride is in the 3x3, not in the first 1x1 as in the paper: the variant known as v1.5, half
-    a percent better and what torchvision has.
-    (B, c_in, H, W) -> (B, 4 width, H/stride, W/stride)
+    He et al. 2015, fig. 5: (B, c_in, H, W) -> (B, 4 width, H/stride, W/stride).
     """
 
     expansion = 4
@@ -64,6 +59,8 @@ class Bottleneck(Block):
         c_out = width * self.expansion
         self.conv1 = layers.conv(c_in, width, 1)
         self.bn1 = layers.norm(width)
+        # The stride is here and not in conv1 as in the paper: "v1.5", half a percent more accurate,
+        # as in torchvision.
         self.conv2 = layers.conv(width, width, 3, stride)
         self.bn2 = layers.norm(width)
         self.conv3 = layers.conv(width, c_out, 1)
@@ -71,7 +68,7 @@ class Bottleneck(Block):
         self.shortcut = layers.make_shortcut(c_in, c_out, stride)
 
     def branch(self, x: Tensor) -> Tensor:
-        """(B, c_in, H, W) -> (B, 4 width, H/stride, W/stride)."""
+        """Return the residual: (B, c_in, H, W) -> (B, 4 width, H/stride, W/stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         return self.bn3(self.conv3(y))

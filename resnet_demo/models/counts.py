@@ -1,6 +1,6 @@
-"""Parameters and multiply-adds of every network of the zoo, without torch.
+"""Parameters and multiply-adds of every network by name, without torch.
 
-`counts.json` was read off the real networks; `python -m resnet_demo.models.measure` writes it anew.
+`counts.json` was measured on the real networks; `python -m resnet_demo.models.measure` rewrites it.
 """
 
 import json
@@ -16,9 +16,10 @@ TABLE = Path(__file__).with_name("counts.json")
 
 @dataclass(frozen=True)
 class Counts:
-    """parameters: all weights. macs: multiply-adds of convolutions and linear, an image.
+    """Counts of a network: parameters, and per image:
 
-    outputs: numbers that the convolutions put out for an image; the backward pass needs them.
+    macs: multiply-adds of convolutions and linear layers. outputs: numbers that the convolutions
+    output, which the backward pass keeps in memory.
     """
 
     parameters: int
@@ -33,24 +34,24 @@ def model_counts(
     stem: str = "small",
     batch_norm: bool = True,
 ) -> Counts:
-    """What build_model's network has and does at image_size x image_size pixels.
+    """Return the counts of build_model's network at image_size x image_size pixels.
 
-    Raises ConfigError for a name or a stem that is not there.
+    Raises ConfigError for an unknown name or stem.
     """
     check_architecture(name, stem)
-    row = table()[row_key(name, stem, batch_norm)]
+    row = load_table()[row_key(name, stem, batch_norm)]
     return Counts(
         parameters=row["parameters"] + (row["features"] + 1) * num_classes,
-        # a convolution multiplies all of its weights once for every pixel that it puts out
-        macs=sum_over_maps(row, "weights", image_size) + row["features"] * num_classes,
-        outputs=sum_over_maps(row, "channels", image_size),
+        # A convolution uses each of its weights once for every pixel that it outputs.
+        macs=sum_over_pixels(row, "weights", image_size) + row["features"] * num_classes,
+        outputs=sum_over_pixels(row, "channels", image_size),
     )
 
 
-def sum_over_maps(row: dict[str, Any], what: str, image_size: int) -> int:
-    """What the convolutions have, `weights` or `channels`, for each pixel of their maps."""
+def sum_over_pixels(row: dict[str, Any], name: str, image_size: int) -> int:
+    """Return the sum of `weights` or `channels` times the pixels of the convolutions' maps."""
     total, side, halved = 0, image_size - row["trimmed"], 0
-    for halvings, numbers in row[what].items():
+    for halvings, numbers in row[name].items():
         while halved < int(halvings):
             side = (side + 1) // 2 if row["rounding"] == "up" else side // 2
             halved += 1
@@ -59,18 +60,18 @@ def sum_over_maps(row: dict[str, Any], what: str, image_size: int) -> int:
 
 
 def row_key(name: str, stem: str, batch_norm: bool) -> str:
-    """The name of a row in counts.json."""
+    """Return the name of a row in counts.json."""
     network = f"{name}, {stem} stem" if name in STEM_CHOICE_MODELS else name
     return network if batch_norm else f"{network}, no BatchNorm"
 
 
 @cache
-def table() -> dict[str, dict[str, Any]]:
-    """The rows of counts.json, each:
+def load_table() -> dict[str, dict[str, Any]]:
+    """Return the rows of counts.json.
 
-    parameters: without the last layer; trimmed: pixels that the stem takes off the side, which 2x2
-    without padding does; features: the last layer's inputs; weights, and channels that are put out:
-    of the convolutions, by how often the map was halved before ("0", "1", …, in order); rounding:
-    what halving does to an odd side, `up` (convolutions with stride) or `down` (2x2 pools).
+    parameters: without the last layer. features: inputs of the last layer. trimmed: pixels that
+    the stem removes from the side, 1 for a 2x2 convolution without padding. weights, channels:
+    sums over the convolutions, by how often the map was halved before them ("0", "1", …, in
+    order). rounding: of an odd side when halved, `up` (strided convolutions) or `down` (2x2 pools).
     """
     return json.loads(TABLE.read_text(encoding="utf-8"))

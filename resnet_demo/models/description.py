@@ -1,7 +1,7 @@
-"""model.json: what a saved network is, beside its weights. No torch here: lists of runs read it.
+"""model.json, which describes a saved network. No torch here: lists of runs read it.
 
-The weights are replaced between `model.json.new` and its renaming to `model.json`, so that at every
-moment one of the two describes the weights that are there: `belonging` tells which.
+A save writes `model.json.new`, replaces the weights, then renames the file to `model.json`. So one
+of the two always describes the current weights; `matching_description` finds it.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from resnet_demo.files import sha256_of
 from resnet_demo.json_files import build, convert, field_types, parse_json
 
 WEIGHTS, DESCRIPTION, PENDING = "model.safetensors", "model.json", "model.json.new"
-NETWORK = {"name", "num_classes", "stem", "batch_norm"}  # the arguments of build_model
+NETWORK = {"name", "num_classes", "stem", "batch_norm"}  # arguments of build_model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What model.json holds; sha256 is the weights' own, in hex. Raises ValueError."""
+    """The content of model.json. sha256: of the weights, in hex. Raises ValueError."""
 
     network: dict[str, Any]
     classes: list[str]
@@ -41,31 +41,33 @@ class Description:
 
 
 def model_description(folder: Path) -> dict[str, Any]:
-    """What model.json says: network, classes, preprocessing, metrics, sha256.
+    """Return the content of a folder's model.json.
 
-    Raises NotFoundError where no network was saved, DamagedError.
+    Its keys are network, classes, preprocessing, metrics and sha256.
+    Raises NotFoundError without a saved network, DamagedError.
     """
     require_saved(folder)
     return asdict(read_description(matching_description(folder)))
 
 
 def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> str | None:
-    """That of the file of answers on the split, which lies beside the weights; None for no file."""
-    kept = metrics.get("predictions", {})
-    is_it = (kept.get("split"), kept.get("dataset")) == (split, dataset)
-    return kept["sha256"] if is_it else None
+    """Return the digest of the stored predictions for that split; None if there are none."""
+    stored = metrics.get("predictions", {})
+    is_same = (stored.get("split"), stored.get("dataset")) == (split, dataset)
+    return stored["sha256"] if is_same else None
 
 
 def require_saved(folder: Path) -> None:
-    """Raises NotFoundError for a folder in which no network was saved."""
+    """Raise NotFoundError if no network was saved in the folder."""
     if not any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
-        raise NotFoundError(f"{folder.name} has no weights yet: its first epoch is not done", "run")
+        message = f"{folder.name} has no weights yet: its first epoch is not finished"
+        raise NotFoundError(message, "run")
 
 
 def matching_description(folder: Path, digest: str | None = None) -> Path:
-    """The file that describes the weights: model.json, or model.json.new after a crash.
+    """Return the file that describes the weights: model.json, or model.json.new after a crash.
 
-    digest: the weights' sha256 where it is known; else they are read, only if there is a doubt.
+    digest: sha256 of the weights if known; else they are read, but only if model.json.new exists.
     """
     pending = folder / PENDING
     try:
@@ -74,12 +76,12 @@ def matching_description(folder: Path, digest: str | None = None) -> Path:
         ):
             return pending
     except (OSError, DamagedError):
-        pass  # torn, or renamed in this moment: model.json decides
+        pass  # torn, or just renamed: model.json is the one
     return folder / DESCRIPTION
 
 
 def read_description(path: Path) -> Description:
-    """Raises DamagedError for a file that is not, to the letter, what was written."""
+    """Return the description in a file. Raises DamagedError if it differs from what was written."""
     try:
         values = parse_json(read_required(path))
         if values.pop("checksum") != checksum(values):
@@ -92,26 +94,24 @@ def read_description(path: Path) -> Description:
 
 
 def encode_description(description: Description) -> bytes:
-    """The text of model.json, with a checksum over the rest of it. Raises ValueError for NaN."""
+    """Return the content of model.json with a checksum. Raises ValueError for NaN."""
     values = asdict(description)
     values["checksum"] = checksum(values)
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def checksum(values: dict[str, Any]) -> str:
-    """sha256 of the values in one fixed spelling, so that only a changed value counts."""
+    """Return the sha256 of values in a canonical form: layout does not matter."""
     text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_required(path: Path) -> bytes:
-    """Raises DamagedError for a file that is missing or cannot be read."""
+    """Return the content of a file. Raises DamagedError if it is missing or unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DamagedError(
-            f"{path.name} of {path.parent.name} is missing, and nothing is known without it"
-        ) from error
+        raise DamagedError(f"{path.name} of {path.parent.name} is missing") from error
     except OSError as error:
         raise DamagedError(
             f"{path.name} of {path.parent.name} cannot be read: {error.strerror}"

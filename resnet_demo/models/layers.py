@@ -1,4 +1,4 @@
-"""What every network here is made of: convolutions, normalization, shortcuts and a common end."""
+"""Parts that all networks share: convolutions, normalization, shortcuts and the head."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """The choices that a network makes once and all of its blocks share.
+    """Options that all blocks of a network share; also the factory of their layers.
 
-    shortcut: what carries the input around a block where the shape changes: `projection` (1x1
-    convolution, option B of He et al. 2015, section 3.3) or `padding` (no parameters, option A).
-    Elsewhere both are the identity. `none` is a plain network: nothing is ever added.
-    biased: a bias in every convolution; useless before BatchNorm, but the article has it.
+    shortcut: how the input bypasses a block that changes its shape: `projection` (1x1 convolution,
+    option B of He et al. 2015, section 3.3) or `padding` (no parameters, option A). Elsewhere both
+    are the identity. `none` is a plain network, which adds nothing.
+    biased: a bias in every convolution, as in the article; BatchNorm makes it useless.
     """
 
     batch_norm: bool = True
@@ -21,16 +21,19 @@ class LayerOptions:
     biased: bool = False
 
     def conv(self, c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-        """(B, c_in, H, W) -> (B, c_out, H/stride, W/stride), rounded up. size is odd."""
+        """Return a convolution: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride), rounded up.
+
+        size: of the kernel, odd.
+        """
         bias = self.biased or not self.batch_norm
         return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
 
     def norm(self, channels: int) -> nn.Module:
-        """BatchNorm, or nothing in its place."""
+        """Return BatchNorm, or the identity without it."""
         return nn.BatchNorm2d(channels) if self.batch_norm else nn.Identity()
 
     def make_shortcut(self, c_in: int, c_out: int, stride: int) -> nn.Module | None:
-        """The shortcut around a block of that shape; None in a plain network."""
+        """Return the shortcut of a block of that shape; None in a plain network."""
         if self.shortcut == "none":
             return None
         if stride == 1 and c_in == c_out:
@@ -47,9 +50,9 @@ STANDARD = LayerOptions()
 
 
 class Padding(nn.Module):
-    """Shortcut without parameters: every stride-th pixel, new channels zero (He et al., option A).
+    """Shortcut without parameters: every stride-th pixel, zeros for new channels (option A).
 
-    (B, C, H, W) -> (B, channels, H/stride, W/stride), rounded up as a convolution does
+    (B, C, H, W) -> (B, channels, H/stride, W/stride), rounded up as by a convolution.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -57,49 +60,49 @@ class Padding(nn.Module):
         self.channels, self.stride = channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Return the input subsampled and padded with zero channels."""
         missing = self.channels - x.shape[1]
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
 
 
 class Network(nn.Module):
-    """A feature map, its mean over all pixels, one linear layer.
+    """Base of all networks: a feature map, its mean over all pixels, one linear layer.
 
-    Class activation maps need just this end (Zhou et al. 2016): the logit of a class is the mean
-    over the pixels of head.weight[class] . features, plus head.bias[class].
-    stage_names: the submodules, in order, after which a look at the maps is worth while. The last
-    one puts out the features.
+    Class activation maps need exactly this end (Zhou et al. 2016): the logit of a class is the
+    mean over the pixels of head.weight[class] . features, plus head.bias[class].
+    stage_names: submodules in order whose outputs are worth showing; the last outputs the features.
     """
 
     head: nn.Linear
     stage_names: tuple[str, ...] = ()
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized -> (B, C, H', W'), the last map before the mean."""
+        """Return the last feature map: (B, 3, H, W) normalized -> (B, C, H', W')."""
         raise NotImplementedError
 
     def init_from_data(self, images: Tensor) -> None:
-        """Take from images, (B, 3, H, W) normalized, what is not learned. Mostly nothing.
+        """Set the weights that are computed from images and not learned; most networks have none.
 
-        Called once, before the first step, with the first images of the training split.
+        Called once before the first step with training images, (B, 3, H, W) normalized.
         """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized -> logits (B, num_classes)."""
+        """Return the logits: (B, 3, H, W) normalized -> (B, num_classes)."""
         maps = self.features(x)
-        # not maps.mean((2, 3)), whose gradient is laid out channel by channel even where the maps
-        # have channels last: a twentieth of a step of ResNet-9 (docs/performance.md)
+        # The gradient of maps.mean((2, 3)) is not channels-last even if the maps are, which costs
+        # a twentieth of a step of ResNet-9 (docs/performance.md).
         return self.head(F.avg_pool2d(maps, maps.shape[2:]).flatten(1))
 
 
 def he_init(model: nn.Module) -> None:
-    """Normal weights, variance 2 / fan-out, in every convolution (He et al. 2015, Delving Deep).
+    """Set normal weights of variance 2 / fan-out in every convolution.
 
-    Keeps the size of the gradient from layer to layer where ReLU drops half of it.
+    This keeps the size of the gradient from layer to layer, since ReLU drops half of it (He et al.
+    2015, "Delving Deep into Rectifiers", section 2.2).
     """
     for module in model.modules():
-        # not where saved weights will take their place: PyTorch spends two seconds on loading what
-        # draws numbers on no device
+        # Meta tensors get saved weights later. Drawing numbers for them would make PyTorch load
+        # code for two seconds.
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:

@@ -1,6 +1,6 @@
-"""Counting on a real network: what `counts` knows by heart, and writing that down anew.
+"""Counts of parameters and multiply-adds on real networks.
 
-Run as a program, it writes `counts.json`, a row a line, so that a change can be read.
+Run as a program, it writes `counts.json`, from which `counts` answers without torch.
 """
 
 import json
@@ -19,39 +19,37 @@ from resnet_demo.files import write_atomically
 from resnet_demo.models.counts import TABLE, Counts, row_key
 from resnet_demo.models.zoo import build_model
 
-EVEN, ODD = 256, 255  # sides: halves without a rest to the end, with one from the start
+EVEN, ODD = 256, 255  # image sides: one that halves without rest, one that is odd at once
 
 
 def count_model(model: nn.Module, image_size: int) -> Counts:
-    """Parameters and multiply-adds an image of image_size x image_size pixels."""
-    convolutions = trace(model, image_size)
+    """Return the counts of a network at image_size x image_size pixels."""
+    convolutions = trace_convolutions(model, image_size)
     return Counts(
         parameters=count_parameters(model),
-        macs=sum(one.weights * one.side**2 for one in convolutions) + model.head.weight.numel(),
-        outputs=sum(one.channels * one.side**2 for one in convolutions),
+        macs=sum(c.weights * c.side**2 for c in convolutions) + model.head.weight.numel(),
+        outputs=sum(c.channels * c.side**2 for c in convolutions),
     )
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers its weights are."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """How many weights it has, how many channels it puts out, and the side of their maps."""
+    """A convolution: its number of weights, and channels and side of its output."""
 
     weights: int
     channels: int
     side: int
 
 
-def trace(model: nn.Module, image_size: int) -> list[Convolution]:
-    """Each convolution, in order.
-
-    Runs a copy on the meta device: shapes without arithmetic.
-    """
+def trace_convolutions(model: nn.Module, image_size: int) -> list[Convolution]:
+    """Return the convolutions of a network in the order of execution."""
     seen = []
+    # On the meta device only shapes are computed.
     copy = deepcopy(model).to("meta").eval()
     for module in copy.modules():
         if isinstance(module, nn.Conv2d):
@@ -64,26 +62,27 @@ def trace(model: nn.Module, image_size: int) -> list[Convolution]:
     return seen
 
 
-def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row of counts.json: (key, row)."""
+def table_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (key, row) of counts.json."""
     for name in MODELS:
         stems = STEMS if name in STEM_CHOICE_MODELS else STEMS[:1]
         for stem, batch_norm in product(stems, (True, False)):
             with torch.device("meta"):
                 model = build_model(name, stem=stem, batch_norm=batch_norm)
-            yield row_key(name, stem, batch_norm), row(model)
+            yield row_key(name, stem, batch_norm), table_row(model)
 
 
-def row(model: nn.Module) -> dict[str, Any]:
-    """One row; `counts.table` says what it holds."""
-    trimmed = int(trace(model, EVEN)[0].side == EVEN - 1)
+def table_row(model: nn.Module) -> dict[str, Any]:
+    """Return a row of counts.json; `counts.load_table` documents it."""
+    trimmed = int(trace_convolutions(model, EVEN)[0].side == EVEN - 1)
     weights: dict[int, int] = defaultdict(int)
     channels: dict[int, int] = defaultdict(int)
-    for one in trace(model, EVEN + trimmed):
-        halvings = (EVEN // one.side).bit_length() - 1
-        weights[halvings] += one.weights
-        channels[halvings] += one.channels
-    rounds_up = any(one.side == (ODD + 1) // 2 for one in trace(model, ODD + trimmed))
+    for convolution in trace_convolutions(model, EVEN + trimmed):
+        halvings = (EVEN // convolution.side).bit_length() - 1
+        weights[halvings] += convolution.weights
+        channels[halvings] += convolution.channels
+    odd_convolutions = trace_convolutions(model, ODD + trimmed)
+    rounds_up = any(convolution.side == (ODD + 1) // 2 for convolution in odd_convolutions)
     return {
         "parameters": count_parameters(model) - count_parameters(model.head),
         "trimmed": trimmed,
@@ -95,8 +94,8 @@ def row(model: nn.Module) -> dict[str, Any]:
 
 
 def write_table() -> None:
-    """counts.json, from the networks as they are now."""
-    lines = [f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in rows()]
+    """Write counts.json, one row per line, so that a diff shows what changed."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in table_rows()]
     write_atomically(TABLE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 

@@ -1,4 +1,4 @@
-"""Residual networks of He et al. 2015: ImageNet's (section 4.1), CIFAR's (4.2), the article's."""
+"""Residual networks of He et al. 2015, for ImageNet (4.1) and CIFAR (4.2), and the article's."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ CIFAR_WIDTHS = (16, 32, 64)
 class ResNet(Network):
     """A stem, then stages of blocks; each stage but the first halves the map.
 
-    depths: blocks in each stage; widths: their width (channels out: width x expansion).
+    depths: number of blocks per stage. widths: their widths; a block outputs width x expansion
+    channels.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class ResNet(Network):
         self.head = nn.Linear(c_in, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the last stage's map; H/8 at three stages and a small stem."""
+        """Return the last stage's map; with a small stem H/4 after three stages, H/8 after four."""
         return self.stages(self.stem(x))
 
 
 def make_stem(kind: str, width: int, layers: LayerOptions) -> nn.Sequential:
-    """(B, 3, H, W) -> (B, width, H, W) for `small`, (B, width, H/4, W/4) for `imagenet`."""
+    """Return a stem: (B, 3, H, W) -> (B, width, H, W) if `small`, or H/4, W/4 if `imagenet`."""
     large = kind == "imagenet"
     stem = nn.Sequential()
     stem.add_module("conv", layers.conv(3, width, 7 if large else 3, 2 if large else 1))
@@ -58,43 +59,44 @@ def make_stem(kind: str, width: int, layers: LayerOptions) -> nn.Sequential:
 
 
 def resnet18(num_classes: int, *, stem: str, batch_norm: bool) -> ResNet:
-    """11.7 million parameters at 1000 classes."""
+    """Return ResNet-18: 11.7 million parameters at 1000 classes."""
     return imagenet_resnet(BasicBlock, (2, 2, 2, 2), num_classes, stem, batch_norm)
 
 
 def resnet34(num_classes: int, *, stem: str, batch_norm: bool) -> ResNet:
-    """21.8 million parameters at 1000 classes."""
+    """Return ResNet-34: 21.8 million parameters at 1000 classes."""
     return imagenet_resnet(BasicBlock, (3, 4, 6, 3), num_classes, stem, batch_norm)
 
 
 def resnet50(num_classes: int, *, stem: str, batch_norm: bool) -> ResNet:
-    """25.6 million parameters at 1000 classes."""
+    """Return ResNet-50: 25.6 million parameters at 1000 classes."""
     return imagenet_resnet(Bottleneck, (3, 4, 6, 3), num_classes, stem, batch_norm)
 
 
 def imagenet_resnet(
     block: type[Block], depths: Sequence[int], num_classes: int, stem: str, batch_norm: bool
 ) -> ResNet:
-    """A row of table 1, projections where the shape changes."""
+    """Return a network of table 1, with projections where the shape changes."""
     model = ResNet(block, depths, WIDTHS, num_classes, stem, LayerOptions(batch_norm))
     he_init(model)
     return model
 
 
 def resnet34_article(num_classes: int, *, batch_norm: bool) -> ResNet:
-    """The tutorial's ResNet-34: a bias in every convolution, PyTorch's own first weights.
+    """Return the tutorial's ResNet-34: biased convolutions, PyTorch's default initial weights.
 
-    Its 7x7 average pool sees a 7x7 map at 224 pixels, so the mean over all pixels is the same;
-    unlike it, the mean also works at other sizes.
+    The tutorial ends in a 7x7 average pool. At 224 pixels the map is 7x7, so the mean over all
+    pixels is the same; the mean also works at other sizes.
     """
     layers = LayerOptions(batch_norm, biased=True)
     return ResNet(BasicBlock, (3, 4, 6, 3), WIDTHS, num_classes, "imagenet", layers)
 
 
 def cifar_resnet(num_classes: int, *, depth: int, shortcut: str, batch_norm: bool) -> ResNet:
-    """depth = 6n + 2: a 3x3 convolution, three stages of n blocks of two, a linear layer.
+    """Return a network for CIFAR of depth 6n + 2: a 3x3 stem, three stages of n blocks, a head.
 
-    shortcut: `padding` for resnetN, `none` for plainN. Neither has parameters: twins count alike.
+    shortcut: `padding` for resnetN, `none` for plainN. Neither has parameters, so both networks of
+    a depth have the same number.
     """
     blocks = (depth - 2) // 6
     layers = LayerOptions(batch_norm, shortcut)

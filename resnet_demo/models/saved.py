@@ -1,7 +1,7 @@
-"""A finished network on disk: `model.safetensors`, and `model.json` that describes it.
+"""Saved networks: `model.safetensors`, and `model.json` that describes it.
 
-A pair that does not fit together is refused, never used; a crash while saving loses neither the
-old network nor the new one.
+A pair that does not match is refused. A crash while saving loses neither the old network nor the
+new one. This is apart from `description` because it needs torch.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from resnet_demo.models.zoo import build_model
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModel:
-    """All that is needed to classify. model: on the CPU, float32, in evaluation mode."""
+    """A loaded network with what classification needs. model: on the CPU, float32, eval mode."""
 
     model: nn.Module
     network: dict[str, Any]
@@ -53,10 +53,10 @@ def save_model(
     preprocessing: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write the pair in place of the one before; there is one writer a folder.
+    """Replace a folder's saved network; a folder has one writer.
 
-    network: name, num_classes, stem, batch_norm, as build_model takes them. Raises OSError, and
-    ValueError for what load_model would refuse.
+    network: name, num_classes, stem, batch_norm, the arguments of build_model.
+    Raises OSError, and ValueError for what load_model would refuse.
     """
     weights = safetensors.torch.save(plain_tensors(model), metadata={"format": "pt"})
     description = encode_description(
@@ -75,15 +75,15 @@ def save_model(
 
 
 def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The state as safetensors takes it: on the CPU, each tensor in one piece."""
+    """Return the state as safetensors needs it: contiguous, on the CPU."""
     state = model.state_dict()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def complete_save(folder: Path) -> None:
-    """Give model.json.new its name if the weights are already its own.
+    """Rename model.json.new to model.json if it describes the current weights.
 
-    The last act of a save, and the first of the next one, in case a crash came between.
+    A save ends with this, and starts with it in case the last one crashed before.
     """
     if matching_description(folder).name == PENDING:
         os.replace(folder / PENDING, folder / DESCRIPTION)
@@ -91,12 +91,13 @@ def complete_save(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> SavedModel:
-    """The network of a folder. Raises NotFoundError where none was saved, DamagedError."""
+    """Return the network saved in a folder. Raises NotFoundError without one, DamagedError."""
     require_saved(folder)
     try:
         description, weights = read_pair(folder)
     except DamagedError:
-        description, weights = read_pair(folder)  # a run that trains may have replaced it just then
+        # A training run may have replaced one of the two files in between.
+        description, weights = read_pair(folder)
     return SavedModel(
         model=build_saved_model(description, weights, folder / WEIGHTS),
         network=description.network,
@@ -108,7 +109,7 @@ def load_model(folder: Path) -> SavedModel:
 
 
 def read_pair(folder: Path) -> tuple[Description, bytes]:
-    """Description and weights, which belong together to the last bit. Raises DamagedError."""
+    """Return a description and the weights with its digest. Raises DamagedError."""
     weights = read_required(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     description = read_description(matching_description(folder, digest))
@@ -121,8 +122,8 @@ def read_pair(folder: Path) -> tuple[Description, bytes]:
 
 
 def build_saved_model(description: Description, weights: bytes, path: Path) -> nn.Module:
-    """The network with those weights. Raises DamagedError where they are not its own."""
-    with torch.device("meta"):  # no first weights: they cost time and random numbers
+    """Return the network with those weights. Raises DamagedError if they do not fit it."""
+    with torch.device("meta"):  # initial weights would cost time and change the random state
         model = build_model(**description.network)
     try:
         model.load_state_dict(safetensors.torch.load(weights), assign=True)

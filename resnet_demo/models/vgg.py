@@ -1,17 +1,17 @@
-"""VGG16, the deep network before residual ones (Simonyan & Zisserman 2014, configuration D)."""
+"""VGG16, a deep network without shortcuts (Simonyan & Zisserman 2014, configuration D)."""
 
 from torch import Tensor, nn
 
 from resnet_demo.models.layers import LayerOptions, Network, he_init
 
-STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions; then a pool
+STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 
 
 class VGG(Network):
-    """Thirteen 3x3 convolutions, each with BatchNorm and ReLU; every stage ends in a 2x2 max-pool.
+    """Thirteen 3x3 convolutions with BatchNorm and ReLU; every stage ends in a 2x2 max-pool.
 
-    The original's three linear layers (120 million parameters) are made for 224 pixels; of small
-    images one pixel is left, for which one linear layer does.
+    The original has three linear layers (120 million parameters) for images of 224 pixels. The map
+    of a small image ends as one pixel, for which one linear layer is enough.
     """
 
     def __init__(self, num_classes: int, layers: LayerOptions) -> None:
@@ -31,12 +31,13 @@ class VGG(Network):
         self.head = nn.Linear(c_in, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 512, H/32, W/32), rounded down."""
+        """Return the last feature map: (B, 3, H, W) -> (B, 512, H/32, W/32), rounded down."""
         return self.stages(x)
 
 
 def vgg16(num_classes: int, *, batch_norm: bool) -> VGG:
-    """He's first weights: without BatchNorm, PyTorch's own let the signal die on the way."""
+    """Return VGG16 with He's initial weights."""
+    # With PyTorch's defaults and without BatchNorm, the signal vanishes over the layers.
     model = VGG(num_classes, LayerOptions(batch_norm))
     he_init(model)
     return model

@@ -391,7 +391,7 @@ def test_one_run_trains_and_the_next_waits_in_the_queue(ask, until, refused, tra
     queued = until(waiting, lambda seen: seen["place"] is not None)
     assert (queued["state"], queued["place"]) == ("queued", 1)
     assert refused("evaluate", waiting, "test") == (
-        f"{waiting} has no weights yet: its first epoch is not done"
+        f"{waiting} has no weights yet: its first epoch is not finished"
     )
     assert ask("stop", waiting) == f"{waiting} is removed from the queue"
     stopped = until(waiting, lambda seen: seen["state"] == "stopped")

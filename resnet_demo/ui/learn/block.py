@@ -94,9 +94,9 @@ def on_block(
 ) -> tuple[str, str, str]:
     """Return the drawing, a text with its costs, and the code of a block."""
     from resnet_demo.errors import ConfigError
-    from resnet_demo.models.anatomy import block_anatomy, source_of
+    from resnet_demo.models.anatomy import block_anatomy, block_source
 
-    code = source_of(kind)
+    code = block_source(kind)
     try:
         block = block_anatomy(kind, c_in, width, stride, shortcut, side)
     except ConfigError as error:
@@ -132,8 +132,8 @@ def block_text(block: "BlockAnatomy") -> str:
     weights = sum(layer.parameters for layer in block.shortcut)
     price = f"costs {count_text(weights)} parameters" if weights else "costs no parameters"
     change = ""
-    if block.entry != block.sum:
-        change = f" from {shape_text(block.entry)} to {shape_text(block.sum)}"
+    if block.input != block.output:
+        change = f" from {shape_text(block.input)} to {shape_text(block.output)}"
     return costs + f"The shortcut changes the shape{change}, which {price}."
 
 

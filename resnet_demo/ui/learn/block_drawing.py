@@ -24,7 +24,7 @@ def block_drawing(block: "BlockAnatomy") -> str:
     bottom = 60 + ROW_HEIGHT * len(rows)
     parts = [
         text(BRANCH_X, 20, "x", "name"),
-        text(BRANCH_X + 14, 20, shape_text(block.entry), "shape", "start"),
+        text(BRANCH_X + 14, 20, shape_text(block.input), "shape", "start"),
     ]
     y = 30
     for number, (title, shape) in enumerate(rows):
@@ -36,12 +36,12 @@ def block_drawing(block: "BlockAnatomy") -> str:
         parts += shortcut_parts(block.shortcut, bottom)
     parts += [
         arrow_down(BRANCH_X, bottom + 24, bottom + 46),
-        box(BRANCH_X, bottom + 46, "ReLU", shape_text(block.sum)),
+        box(BRANCH_X, bottom + 46, "ReLU", shape_text(block.output)),
     ]
     label = "A residual block" if has_shortcut else "A plain block"
     return (
         f'<svg class="block" viewBox="0 0 {WIDTH} {bottom + 96}" role="img" '
-        f'aria-label="{label}: {shape_text(block.entry)} in, {shape_text(block.sum)} out">'
+        f'aria-label="{label}: {shape_text(block.input)} in, {shape_text(block.output)} out">'
         f"<defs>{ARROW_HEAD}</defs>{''.join(parts)}</svg>"
     )
 
@@ -53,8 +53,8 @@ def branch_rows(layers: "Sequence[Layer]") -> list[tuple[str, str]]:
     """
     rows = []
     for number, layer in enumerate(layers):
-        has_relu = layer.what == "BatchNorm" and number < len(layers) - 1
-        title = f"{layer.what} + ReLU" if has_relu else layer.what
+        has_relu = layer.description == "BatchNorm" and number < len(layers) - 1
+        title = f"{layer.description} + ReLU" if has_relu else layer.description
         rows.append((title, shape_text(layer.shape)))
     return rows
 
@@ -65,7 +65,7 @@ def shortcut_parts(layers: "Sequence[Layer]", bottom: int) -> list[str]:
     y, top = 36, (36 + bottom) // 2 - ROW_HEIGHT * len(layers) // 2
     for layer in layers:
         parts.append(arrow_down(SHORTCUT_X, y, top))
-        parts.append(box(SHORTCUT_X, top, layer.what, shape_text(layer.shape)))
+        parts.append(box(SHORTCUT_X, top, layer.description, shape_text(layer.shape)))
         y, top = top + BOX_HEIGHT, top + ROW_HEIGHT
     parts.append(line(SHORTCUT_X, y, SHORTCUT_X, bottom + 12))
     parts.append(line(SHORTCUT_X, bottom + 12, BRANCH_X + 14, bottom + 12, head=True))

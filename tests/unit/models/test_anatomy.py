@@ -9,8 +9,8 @@ from resnet_demo.models.anatomy import (
     BLOCKS,
     SHORTCUTS,
     block_anatomy,
+    block_source,
     network_anatomy,
-    source_of,
 )
 from resnet_demo.models.layers import LayerOptions
 from resnet_demo.models.measure import count_model
@@ -32,28 +32,35 @@ def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, str
             block_anatomy(kind, c_in, width, stride, shortcut, side)
         return
     if shortcut == "padding" and c_in > c_out:
-        with pytest.raises(ConfigError, match=f"zeros can be added to {c_in} channels"):
+        with pytest.raises(
+            ConfigError, match=f"padding can only add channels, .* turns {c_in} channels"
+        ):
             block_anatomy(kind, c_in, width, stride, shortcut, side)
         return
-    told = block_anatomy(kind, c_in, width, stride, shortcut, side)
+    anatomy = block_anatomy(kind, c_in, width, stride, shortcut, side)
     block = built(kind, c_in, width, stride, shortcut)
     x = torch.rand(2, c_in, side, side)
-    assert told.sum == tuple(block(x).shape[1:])
-    assert told.branch[-1].shape == tuple(block.branch(x).shape[1:]) == told.sum
-    assert told.entry == (c_in, side, side)
-    assert (told.shortcut is None) == (block.shortcut is None)
-    if told.shortcut:
-        assert told.shortcut[-1].shape == told.sum
-    assert told.parameters == sum(p.numel() for p in block.parameters())
-    assert told.parameters == sum(layer.parameters for layer in told.branch + (told.shortcut or []))
+    assert anatomy.output == tuple(block(x).shape[1:])
+    assert anatomy.branch[-1].shape == tuple(block.branch(x).shape[1:]) == anatomy.output
+    assert anatomy.input == (c_in, side, side)
+    assert (anatomy.shortcut is None) == (block.shortcut is None)
+    if anatomy.shortcut:
+        assert anatomy.shortcut[-1].shape == anatomy.output
+    assert anatomy.parameters == sum(p.numel() for p in block.parameters())
+    assert anatomy.parameters == sum(
+        layer.parameters for layer in anatomy.branch + (anatomy.shortcut or [])
+    )
 
 
 def test_a_basic_block_by_hand():
-    told = block_anatomy("basic", 16, 32, 2, "projection", 32)
-    assert [layer.name for layer in told.branch] == ["conv1", "bn1", "conv2", "bn2"]
-    assert [layer.what for layer in told.shortcut] == ["1×1 convolution, stride 2", "BatchNorm"]
-    assert told.branch[0].macs == 9 * 16 * 32 * 16 * 16
-    assert told.macs == (9 * 16 + 9 * 32 + 16) * 32 * 16 * 16
+    anatomy = block_anatomy("basic", 16, 32, 2, "projection", 32)
+    assert [layer.name for layer in anatomy.branch] == ["conv1", "bn1", "conv2", "bn2"]
+    assert [layer.description for layer in anatomy.shortcut] == [
+        "1×1 convolution, stride 2",
+        "BatchNorm",
+    ]
+    assert anatomy.branch[0].macs == 9 * 16 * 32 * 16 * 16
+    assert anatomy.macs == (9 * 16 + 9 * 32 + 16) * 32 * 16 * 16
     assert block_anatomy("basic", 16, 16, 1, "identity", 32).shortcut == []  # added as it is
 
 
@@ -75,7 +82,7 @@ def test_blocks_are_counted(name, blocks):
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_the_code_that_is_shown_is_the_code_that_runs(kind):
-    code = source_of(kind)
+    code = block_source(kind)
     assert f"class {BLOCKS[kind].__name__}(Block):" in code
     assert "y = y + self.shortcut(x)" in code
     compile(code, kind, "exec")

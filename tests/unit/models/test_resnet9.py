@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from resnet_demo.models import build_model
-from resnet_demo.models.resnet9 import LEAST_VARIANCE, STEM_BIAS, Residual, patches
+from resnet_demo.models.resnet9 import EXTRA_VARIANCE, STEM_BIAS, Residual, patches
 
 RANDOM = torch.Generator().manual_seed(0)
 SMOOTH = nn.functional.avg_pool2d(torch.randn(60, 3, 34, 34, generator=RANDOM), 3, 1) * 3
@@ -53,7 +53,7 @@ def test_what_the_stem_puts_out_is_uncorrelated_and_of_equal_size(adapted):
     assert variances.max() / variances.min() > 5  # there was something to do
     moments = after.T @ after / len(after)
     torch.testing.assert_close(
-        moments, torch.diag(variances / (variances + LEAST_VARIANCE)), atol=1e-4, rtol=1e-3
+        moments, torch.diag(variances / (variances + EXTRA_VARIANCE)), atol=1e-4, rtol=1e-3
     )
 
 
@@ -64,7 +64,7 @@ def test_every_direction_has_its_opposite(adapted):
 
 def test_how_many_images_are_looked_at_together_does_not_matter(adapted, monkeypatch):
     weight = adapted.stem.weight.clone()
-    monkeypatch.setattr("resnet_demo.models.resnet9.SOME", 7)
+    monkeypatch.setattr("resnet_demo.models.resnet9.CHUNK", 7)
     adapted.init_from_data(SMOOTH)
     signs = torch.sign((adapted.stem.weight * weight).sum((1, 2, 3), keepdim=True))
     torch.testing.assert_close(adapted.stem.weight * signs, weight)
