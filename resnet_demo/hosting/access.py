@@ -1,7 +1,7 @@
 """Authorization: turn a request into a Caller, by login or by the admin token.
 
-Locally, whoever reaches the page is its owner. In public mode, the owner signs in: at Hugging Face
-on a Space, with the admin token elsewhere. Without either, nobody can change anything.
+Locally, every visitor is the owner. In public mode, the owner signs in: at Hugging Face on a Space,
+with the admin token elsewhere. Without either, no visitor can change anything.
 """
 
 import hashlib

@@ -60,7 +60,7 @@ def build_app(
     limits: Limits | None = None,
     gpu: Slice | None = None,
 ) -> App:
-    """Build the page over these folders. Nothing is written before somebody asks for it.
+    """Build the page over these folders. Opening it writes nothing.
 
     access: who may change things. limits: quotas in public mode. gpu: on ZeroGPU, the function
     that trains for one slice of GPU time; visitors may train there.
@@ -68,7 +68,7 @@ def build_app(
     access = access or Access()
     services = Services(paths, access, limits, gpu)
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
-        access_line = page_header(access)
+        access_line = page_header(access, access.is_public or gpu is not None)
         banner = download_banner(services)
         versions = {name: polling.version_field() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
@@ -105,10 +105,10 @@ def build_app(
     return app
 
 
-def page_header(access: Access) -> gr.Markdown:
+def page_header(access: Access, is_public: bool) -> gr.Markdown:
     """Build the title and the sign-in row; return the line for `access_text`."""
     gr.Markdown(TITLE, elem_id="title")
-    line = gr.Markdown(elem_id="access", elem_classes=["hint"])
+    line = gr.Markdown(visible=is_public, elem_id="access", elem_classes=["hint"])
     with gr.Row(visible=access.is_public and access.space is not None, elem_id="sign-in"):
         if access.mode == "login":
             gr.LoginButton(size="sm", scale=0, min_width=220)

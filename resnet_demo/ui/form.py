@@ -55,7 +55,7 @@ class Form:
         return dict(zip(self.parts, values, strict=True))
 
     def fill_from_recipe(self) -> None:
-        """Have the choice of a recipe fill the form. Call it once every component is placed."""
+        """Connect the recipe, which fills the form. Call this once every component is placed."""
         filled = [name for name in self.parts if name not in OWN_COMPONENTS]
 
         def on_recipe(recipe: str) -> list[Any]:

@@ -28,7 +28,7 @@ PROGRESS_SLEEP_S = 1.0
 class PageState(state_holder.SessionState):
     """The state that Gradio keeps for an open page, without what makes it grow.
 
-    Gradio 6.31 makes a component anew at each update, `gr.skip()` included, and stores it under
+    Gradio 6.31 makes a new component at each update, `gr.skip()` included, and stores it under
     its new id for as long as the page is known: 10 KB a second for an open page. It also stores
     the configuration of the whole page for each visitor and API call, 0.9 MB each, for links to a
     state of the page, which this app does not offer.
@@ -45,12 +45,12 @@ class PageState(state_holder.SessionState):
 
 
 def use_page_state() -> None:
-    """Have Gradio keep a PageState for each page from now on."""
+    """Replace the class of which Gradio makes an instance for each page."""
     state_holder.SessionState = PageState
 
 
 def slow_down_queue(app: gr.Blocks) -> None:
-    """Let the queue's loops sleep longer while nothing waits. Call it after `app.queue`."""
+    """Set the queue's loops to sleep longer while nothing waits. Call this after `app.queue`."""
     app._queue.sleep_when_free = QUEUE_SLEEP_S
     app._queue.progress_update_sleep_when_free = PROGRESS_SLEEP_S
 
@@ -91,7 +91,7 @@ def forget_session(blocks: gr.Blocks, endpoint: Callable[..., Any]) -> Callable[
 
 
 def fill_defaults(blocks: gr.Blocks) -> None:
-    """Let raw API calls leave out arguments that have a default, as Gradio's client may.
+    """Fill the defaults of arguments that a raw API call leaves out, as Gradio's client does.
 
     Gradio 6.31 refuses such a call without a message. An argument without default becomes None.
     """

@@ -31,7 +31,7 @@ class CurveCache:
         self.cached: LRU[tuple[str, bool], tuple[list[float], tuple[Any, ...]]] = LRU(MAX_CACHED)
 
     def __call__(self, view: RunView, log_loss: bool) -> tuple[Any, ...]:
-        """Return loss plot, accuracy plot and epoch table; drawn anew if the version changed."""
+        """Return loss plot, accuracy plot and epoch table; redrawn if the version has changed."""
         key, version = (str(view.log.path), log_loss), curve_version(view)
         entry = self.cached.get(key)
         if entry is None or entry[0] != version:

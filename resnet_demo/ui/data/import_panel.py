@@ -81,7 +81,7 @@ def import_panel(services: Services) -> dict[str, Any]:
 
     @show_errors()
     def on_scan(path: str | None) -> None:
-        # Before the path is checked: an error would tell a stranger which folders exist.
+        # Before the path is checked: its errors would reveal to a stranger which folders exist.
         services.caller().require_owner("bring images")
         services.data.survey(folder_path(path), services.caller())
 

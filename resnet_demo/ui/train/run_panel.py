@@ -8,6 +8,7 @@ import gradio as gr
 
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown, event_text
+from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.ui.components import progress_bar
 from resnet_demo.ui.plots import curve_version, epoch_table
@@ -15,9 +16,9 @@ from resnet_demo.ui.services import Services
 
 Part = tuple[Any, Callable[[], Any]]  # a version, and the function that makes the part's update
 SILENT_S = 15.0  # after so long without an event, the page reports it
-NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves grow here."
-FROZEN = "its process is suspended by a signal. It continues when that ends, or Stop ends it."
-READING = "Its log is long: the curves appear in some seconds."
+NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves appear here."
+SUSPENDED = "a signal has suspended its process. Continue the process, or press Stop."
+READING = "Reading a long log; the curves appear in a few seconds."
 STATE_WORDS = {
     "queued": "Queued",
     "preparing": "Preparing",
@@ -71,7 +72,8 @@ def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
 
 def snapshot_parts(services: Services, seen: RunSnapshot, log_loss: bool) -> dict[str, Part]:
     """Return the parts below the choice of a run."""
-    run_id, figures, text = seen.run.id, figures_html(seen), state_text(seen)
+    run_id, figures = seen.run.id, figures_html(seen)
+    text = state_text(seen, run_ahead(services, seen))
     continues = services.slices is not None and services.slices.is_active(run_id)
     state = [run_id, seen.status.state, seen.ignores_stop, continues]
     curves = [run_id, *curve_version(seen.view), log_loss]
@@ -139,22 +141,27 @@ def figures_html(seen: RunSnapshot) -> str:
     return f'<div class="tiles state-{seen.status.state}">{cells}</div>' + progress_bar(share)
 
 
-def state_text(seen: RunSnapshot) -> str:
-    """Return the run's state, network and problems in sentences (Markdown)."""
-    sentences = [state_sentence(seen), network_sentence(seen), growth_sentence(seen)]
+def state_text(seen: RunSnapshot, ahead: RunSnapshot | None = None) -> str:
+    """Return the run's state, network and problems in sentences (Markdown).
+
+    ahead: the run before a queued run that is next.
+    """
+    sentences = [state_sentence(seen, ahead), network_sentence(seen), growth_sentence(seen)]
     if seen.is_loading:
         sentences.append(READING)
     sentences.append(silence_sentence(seen))
     return " ".join(filter(None, sentences))
 
 
-def state_sentence(seen: RunSnapshot) -> str:
+def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
     """Return what the run is doing."""
     state, message = seen.status.state, escape_markdown(seen.status.message)
     if state == "queued":
-        return f"Place {seen.place} in the queue." if seen.place else "Next in line, starting."
+        return queue_sentence(seen, ahead)
     if state == "preparing":
-        return "Preparing: loading torch and the images takes some seconds."
+        return "Loading, a few seconds…"
+    if state == "stopping":
+        return "Stopping after this step." if message in ("", "stopping") else f"{message}."
     if state == "failed":
         return f"**Failed:** {message}."
     if state == "finished" and seen.run.shipped:
@@ -164,8 +171,30 @@ def state_sentence(seen: RunSnapshot) -> str:
     if state in ("stopped", "finished"):
         return f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
     if is_compiling(seen):
-        return "Compiling the network: that takes a minute or more, then the steps begin."
-    return message
+        return "Compiling the network; the first step starts in a minute or more."
+    return f"{message}." if message and message[-1] not in ".…" else message
+
+
+def queue_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
+    """Return a queued run's place."""
+    if not seen.place:
+        return "Next, starting…"
+    if ahead is None:
+        return f"Place {seen.place} in the queue."
+    left = ahead.progress()["seconds_left"]
+    wait = f" (≈ {duration_text(left)})" if left is not None else ""
+    return f"Next, after {ahead.run.id}{wait}."
+
+
+def run_ahead(services: Services, seen: RunSnapshot) -> RunSnapshot | None:
+    """Return the run that a queued run waits for, if it is the only one."""
+    if seen.place != 1:
+        return None
+    try:
+        [folder, *_] = runs_ahead(seen.run.path) or [None]
+        return services.snapshots.get_nowait(services.runs.get(folder.name)) if folder else None
+    except DemoError:  # deleted or damaged meanwhile
+        return None
 
 
 def network_sentence(seen: RunSnapshot) -> str:
@@ -175,7 +204,7 @@ def network_sentence(seen: RunSnapshot) -> str:
         return ""
     return (
         f"{count_text(at['parameters'])} parameters, "
-        f"{count_text(at['macs'])} multiply-adds an image, "
+        f"{count_text(at['macs'])} multiply-adds per image, "
         f"on {escape_markdown(at['device'])} in {escape_markdown(at['precision'])}."
     )
 
@@ -189,8 +218,8 @@ def growth_sentence(seen: RunSnapshot) -> str:
     if side >= last:
         return ""
     return (
-        f"Training images are {side} × {side} pixels by now and will grow; validation is "
-        f"on {last} × {last}, and looks worse until then."
+        f"Training images have {side} × {side} pixels now and grow to {last} × {last}; "
+        f"validation lags until then."
     )
 
 
@@ -198,9 +227,9 @@ def silence_sentence(seen: RunSnapshot) -> str:
     """Return how long the run has been silent, if it is suspended or longer silent than usual."""
     silent_s = seen.progress()["silent_s"] or 0
     if seen.is_suspended:
-        return f"**No news for {duration_text(silent_s or seen.state_age_s())}: {FROZEN}**"
+        return f"**No update for {duration_text(silent_s or seen.state_age_s())}: {SUSPENDED}**"
     if silent_s > usual_silence_s(seen):
-        return f"*No news for {duration_text(silent_s)}.*"
+        return f"*No update for {duration_text(silent_s)}.*"
     return ""
 
 

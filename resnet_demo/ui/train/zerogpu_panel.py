@@ -1,6 +1,6 @@
 """Training on ZeroGPU: how the platform runs a slice, and the controls beside Train.
 
-Each slice is a Gradio event of its own, because the page's proof of who the visitor is comes with
+Each slice is a separate Gradio event, because the page's proof of who the visitor is comes with
 an event and is valid for a short time only. When a slice ends before the run is over, it changes
 `next_slice`, whose change event starts the next slice.
 """

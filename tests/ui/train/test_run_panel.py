@@ -14,18 +14,18 @@ HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} &lt;"
 
 
 def figures(html):
-    """Name -> value of the tiles."""
+    """Return name -> value of the tiles."""
     return dict(re.findall(r"<span>([^<]*)</span><b>([^<]*)</b>", html))
 
 
-def test_the_tiles_tell_where_a_run_is(seen, events):
-    told = figures(run_panel.figures_html(seen("running", events())))
-    assert told == {
+def test_the_tiles_show_the_progress_of_a_run(seen, events):
+    text = figures(run_panel.figures_html(seen("running", events())))
+    assert text == {
         "state": "Training",
         "epoch": "2 / 3",
         "step": "5 / 12",
         "best validation": "50.00%",
-        "elapsed": told["elapsed"],
+        "elapsed": text["elapsed"],
         "time left": "≈ 1 min 10 s",  # 7 steps, 40 s an epoch of 4
         "images/s": "1,234",
         "learning rate": "0.0125",
@@ -33,22 +33,22 @@ def test_the_tiles_tell_where_a_run_is(seen, events):
     assert 'aria-valuenow="42"' in run_panel.figures_html(seen("running"))
 
 
-def test_a_run_that_keeps_the_last_epoch_tells_the_last_validation(seen, events):
-    told = figures(run_panel.figures_html(seen("running", events(keep="last"))))
-    assert told["last validation"] == "50.00%"
-    assert "best validation" not in told
+def test_a_run_that_keeps_the_last_epoch_shows_the_last_validation(seen, events):
+    text = figures(run_panel.figures_html(seen("running", events(keep="last"))))
+    assert text["last validation"] == "50.00%"
+    assert "best validation" not in text
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_run_without_a_word_has_tiles_without_figures(state, seen):
-    told = figures(run_panel.figures_html(seen(state)))
-    assert told.pop("state") == run_panel.STATE_WORDS[state]
-    assert set(told.values()) == {"–"}
+def test_a_run_without_events_has_tiles_without_figures(state, seen):
+    text = figures(run_panel.figures_html(seen(state)))
+    assert text.pop("state") == run_panel.STATE_WORDS[state]
+    assert set(text.values()) == {"–"}
     assert 'aria-valuenow="0"' in run_panel.figures_html(seen(state))
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_nobody_elses_text_gets_into_the_tiles(state, seen, events):
+def test_no_foreign_text_gets_into_the_tiles(state, seen, events):
     opening = {"device": HOSTILE, "precision": HOSTILE, "version": HOSTILE}
     html = run_panel.figures_html(seen(state, events(**opening), message=HOSTILE))
     assert not re.search(r"img|onerror|alert|[$&{]", html)
@@ -56,30 +56,30 @@ def test_nobody_elses_text_gets_into_the_tiles(state, seen, events):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "text"),
     [
-        ("preparing", "Preparing: loading torch and the images takes some seconds."),
-        ("running", "the message"),
-        ("stopping", "the message"),
+        ("preparing", "Loading, a few seconds…"),
+        ("running", "the message."),
+        ("stopping", "the message."),
         ("stopped", "Stopped: the message."),
         ("finished", "Finished: the message."),
         ("failed", "**Failed:** the message."),
     ],
 )
-def test_every_state_has_a_sentence(state, told, seen):
-    assert run_panel.state_text(seen(state, message="the message")) == told
+def test_every_state_has_a_sentence(state, text, seen):
+    assert run_panel.state_text(seen(state, message="the message")) == text
 
 
-def test_a_run_that_came_with_the_app_says_so_and_how_long_it_took(seen, events):
+def test_a_shipped_run_shows_its_origin_and_duration(seen, events):
     look = seen("finished", events(ended=True), message="3 epochs done")
     look = replace(look, run=replace(look.run, shipped=True))
-    told = run_panel.state_text(look)
-    assert told.startswith("Came with the app, trained in 50 s: 3 epochs done. 1.65 million")
+    text = run_panel.state_text(look)
+    assert text.startswith("Came with the app, trained in 50 s: 3 epochs done. 1.65 million")
 
 
-def test_the_wait_for_a_compiler_is_explained_until_it_is_over(seen, events):
+def test_the_wait_for_the_compiler_is_explained_until_it_is_over(seen, events):
     opening = events()[:1]
-    assert "ompiling" not in run_panel.state_text(seen("running", opening))  # nobody asked for it
+    assert "ompiling" not in run_panel.state_text(seen("running", opening))  # not requested
     look = seen("running")
     (look.run.path / "config.json").write_text(
         to_json(make_config({"compile": True, "grow_from": 1}), "0")
@@ -90,58 +90,67 @@ def test_the_wait_for_a_compiler_is_explained_until_it_is_over(seen, events):
     assert "ompiling" not in run_panel.state_text(look)
 
 
-def test_images_that_grow_are_told_until_they_have_grown(seen, events):
-    told = run_panel.state_text(seen("running", events(sides=[20, 24, 28, 32])))  # step 5 of 12
-    assert "images are 28 × 28 pixels by now and will grow; validation is on 32 × 32" in told
-    assert "will grow" not in run_panel.state_text(
-        seen("running", events(sides=[16, 32], epochs=2))
-    )
+def test_growing_images_are_explained_until_they_have_grown(seen, events):
+    text = run_panel.state_text(seen("running", events(sides=[20, 24, 28, 32])))  # step 5 of 12
+    assert "images have 28 × 28 pixels now and grow to 32 × 32; validation lags until then." in text
+    assert "grow to" not in run_panel.state_text(seen("running", events(sides=[16, 32], epochs=2)))
     for sides in ([], [32]):
-        assert "will grow" not in run_panel.state_text(seen("running", events(sides=sides)))
-    assert "will grow" not in run_panel.state_text(seen("stopped", events(sides=[20, 24, 28, 32])))
+        assert "grow to" not in run_panel.state_text(seen("running", events(sides=sides)))
+    assert "grow to" not in run_panel.state_text(seen("stopped", events(sides=[20, 24, 28, 32])))
 
 
-def test_the_sentence_shows_other_peoples_words_to_the_letter(seen, events):
-    told = run_panel.state_text(seen("failed", events(device="a*b*"), message="no <img src=x>"))
-    assert told.startswith("**Failed:** no \\<img src=x\\>.")
-    assert "on a\\*b\\* in float32" in told
+def test_foreign_text_is_escaped(seen, events):
+    text = run_panel.state_text(seen("failed", events(device="a*b*"), message="no <img src=x>"))
+    assert text.startswith("**Failed:** no \\<img src=x\\>.")
+    assert "on a\\*b\\* in float32" in text
 
 
-def test_a_waiting_run_is_told_its_place(seen):
+def test_a_queued_run_shows_its_place(seen):
     assert run_panel.state_text(seen("queued", place=2)) == "Place 2 in the queue."
-    assert run_panel.state_text(seen("queued", place=0)) == "Next in line, starting."
+    assert run_panel.state_text(seen("queued", place=0)) == "Next, starting…"
 
 
-def test_a_run_that_started_says_what_computes_what(seen, events):
-    told = run_panel.state_text(seen("finished", events(), message="3 epochs done"))
-    assert told == (
-        "Finished: 3 epochs done. 1.65 million parameters, 40.6 million multiply-adds an image, "
+def test_a_run_that_is_next_shows_the_run_ahead_and_its_remaining_time(seen, events):
+    ahead = seen("running", events())
+    text = run_panel.state_text(seen("queued", place=1), ahead)
+    assert text.startswith("Next, after some-run-1 (≈ 1 min 10 s).")
+
+
+def test_a_stopping_run_says_when_it_ends(seen, events):
+    text = run_panel.state_text(seen("stopping", events(), message="stopping"))
+    assert text.startswith("Stopping after this step. 1.65 million parameters")
+
+
+def test_a_started_run_shows_its_network_and_device(seen, events):
+    text = run_panel.state_text(seen("finished", events(), message="3 epochs done"))
+    assert text == (
+        "Finished: 3 epochs done. 1.65 million parameters, 40.6 million multiply-adds per image, "
         "on cpu (2 threads) in float32."
     )
 
 
-def test_a_run_that_has_been_silent_for_longer_than_usual_says_so(seen, events):
+def test_an_unusually_long_silence_is_shown(seen, events):
     opening, *_ = events()
     old = replace(opening, clock=time.monotonic() - 40)
     look = seen("running", [old])
-    assert "No news" not in run_panel.state_text(look)  # it only just became running
+    assert "No update" not in run_panel.state_text(look)  # it only just became running
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
-    assert run_panel.state_text(look).endswith("*No news for 40 s.*")
+    assert run_panel.state_text(look).endswith("*No update for 40 s.*")
     stopped = replace(look, status=replace(look.status, state="stopped"))
-    assert "No news" not in run_panel.state_text(stopped)
+    assert "No update" not in run_panel.state_text(stopped)
 
 
-def test_a_suspended_worker_is_told_at_once_and_since_when(seen, events, monkeypatch):
+def test_a_suspended_worker_is_shown_at_once_with_its_duration(seen, events, monkeypatch):
     monkeypatch.setattr(RunSnapshot, "is_suspended", True)
     look = seen("running", events(), message="training")
     look = replace(look, status=replace(look.status, changed_clock=time.monotonic() - 40))
-    said = re.escape(run_panel.FROZEN)
-    assert re.search(rf"\*\*No news for \d+ s: {said}\*\*$", run_panel.state_text(look))
+    message = re.escape(run_panel.SUSPENDED)
+    assert re.search(rf"\*\*No update for \d+ s: {message}\*\*$", run_panel.state_text(look))
     preparing = replace(look, status=replace(look.status, state="preparing"))
-    assert f"**No news for 40 s: {run_panel.FROZEN}**" in run_panel.state_text(preparing)
+    assert f"**No update for 40 s: {run_panel.SUSPENDED}**" in run_panel.state_text(preparing)
 
 
-def test_a_slow_run_may_be_silent_for_three_times_its_longest_step(seen, events):
+def test_a_silence_is_usual_up_to_three_times_the_longest_step(seen, events):
     assert run_panel.usual_silence_s(seen("running", events())) == pytest.approx(30, abs=0.1)
     assert run_panel.usual_silence_s(seen("running")) >= run_panel.SILENT_S
 

@@ -246,3 +246,13 @@ def test_a_double_click_on_train_is_one_wish_and_another_press_another(services,
     assert start_run(services, {"epochs": 3}, again)[1] == "two"  # other knobs
     clock[0] += 2
     assert start_run(services, asked, again)[1] == "three"
+
+
+def test_a_queued_run_names_the_run_that_it_waits_for(services, runs):
+    locks = [
+        try_lock(runs(name, state).path / WORKER_LOCK)
+        for name, state in (("some-run-1", "running"), ("some-run-2", "queued"))
+    ]
+    assert shown(services, "some-run-2")["words"].startswith("Next, after some-run-1 (≈ ")
+    for lock in locks:
+        os.close(lock)
