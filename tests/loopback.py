@@ -115,7 +115,8 @@ def respond(status: int, body: bytes = b"", **headers: object) -> Handler:
 
 
 def _send(status: int, body: bytes, request: Request, **headers: object) -> None:
-    request.send_head(status, **{"Content_Length": len(body), **headers})
+    headers.setdefault("Content_Length", len(body))
+    request.send_head(status, **headers)
     request.wfile.write(body)
 
 

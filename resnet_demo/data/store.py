@@ -22,8 +22,6 @@ from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
 from resnet_demo.data.splits import split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
 
-__all__ = ["DatasetInfo", "Datasets", "check_data"]
-
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.image_sizes import image_sizes, relative_cost
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.splits import split_sizes
-from resnet_demo.data.store import DatasetInfo
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import file_version, write_atomically
 from resnet_demo.json_files import build, read_json

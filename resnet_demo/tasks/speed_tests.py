@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.store import DatasetInfo, Datasets, check_data
+from resnet_demo.data.info import DatasetInfo
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.base import (

@@ -13,9 +13,10 @@ from torch import Tensor
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.splits import config_split, steps_per_epoch
-from resnet_demo.data.store import DatasetInfo, Datasets, check_data
+from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.training.batches import augment_batch, batch_positions
 
 PAGE_SIZE = 8  # images

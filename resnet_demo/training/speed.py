@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.store import DatasetInfo, Datasets
+from resnet_demo.data.info import DatasetInfo
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import StoppedError
 from resnet_demo.models.device import device_name
 from resnet_demo.training.fit import train_step

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig, make_config
-from resnet_demo.data.store import DatasetInfo
+from resnet_demo.data.info import DatasetInfo
 
 OWN_COMPONENTS = ("recipe", "dataset")  # made by the tab; a recipe does not fill them
 MAIN = ("model", "epochs")  # above the Train button, with recipe and dataset

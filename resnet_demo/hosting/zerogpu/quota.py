@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.store import DatasetInfo
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.hosting.zerogpu.slice import SPARE_S
 from resnet_demo.json_files import parse_json
 from resnet_demo.runs.store import Run, Runs

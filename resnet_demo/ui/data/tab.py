@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from resnet_demo.data.store import DatasetInfo
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status

@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
-from resnet_demo.data.store import DatasetInfo, check_data
+from resnet_demo.data.store import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
 from resnet_demo.hosting.zerogpu.slices import DEFAULT_SLICE_S, check_seconds

@@ -1,3 +1,5 @@
+"""Reading folders, zips and tars: every hostile or torn source is refused."""
+
 import gzip
 import io
 import os
@@ -31,7 +33,7 @@ def tar_with(tmp_path: Path, *infos: tarfile.TarInfo) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_source_gives_the_same_files(kind: str, source_of):
+def test_every_kind_of_source_yields_the_same_files(kind: str, source_of):
     assert read(source_of(kind, FILES)) == FILES
 
 
@@ -48,7 +50,7 @@ def test_hidden_files_are_passed_over(kind: str, source_of):
     assert read(source_of(kind, files)) == FILES
 
 
-def test_a_leading_dot_folder_is_no_hidden_one(tar_of):
+def test_a_leading_dot_in_a_path_is_not_a_hidden_folder(tar_of):
     assert read(tar_of({"./a/1.png": b"x"})) == {"a/1.png": b"x"}
 
 
@@ -56,7 +58,7 @@ def test_a_leading_dot_folder_is_no_hidden_one(tar_of):
     "name", ["/etc/passwd", "../x.png", "a/../../x.png", "a\\..\\x.png", "C:\\x.png", "\\\\host\\x"]
 )
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_path_that_leads_out_ends_the_reading(kind: str, name: str, source_of):
+def test_a_path_outside_the_archive_is_refused(kind: str, name: str, source_of):
     with pytest.raises(DamagedError, match="points outside it"):
         read(source_of(kind, {"a/1.png": b"x", name: b"y"}))
 
@@ -68,14 +70,14 @@ def test_names_are_cut_at_either_slash():
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
 )
-def test_links_and_devices_in_a_tar_end_the_reading(tmp_path: Path, kind: bytes):
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes):
     info = tarfile.TarInfo("a/1.png")
     info.type, info.linkname = kind, "/etc/passwd"
     with pytest.raises(DamagedError, match=r"^'a/1.png' is a link or a device, not a file$"):
         read(tar_with(tmp_path, info))
 
 
-def test_a_link_in_a_zip_ends_the_reading(tmp_path: Path):
+def test_a_link_in_a_zip_is_refused(tmp_path: Path):
     info = zipfile.ZipInfo("a/1.png")
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -85,7 +87,7 @@ def test_a_link_in_a_zip_ends_the_reading(tmp_path: Path):
 
 
 @pytest.mark.parametrize("make", [os.symlink, lambda _, path: os.mkfifo(path)])
-def test_links_and_pipes_in_a_folder_end_the_reading(folder_of, make):
+def test_links_and_pipes_in_a_folder_are_refused(folder_of, make):
     folder = folder_of(FILES)
     make("/etc/passwd", folder / "train/a/9.png")
     with pytest.raises(DamagedError, match=r"^'train/a/9.png' is a link or a device"):
@@ -96,7 +98,7 @@ def test_links_and_pipes_in_a_folder_end_the_reading(folder_of, make):
 def test_an_archive_cut_anywhere_is_refused(kind: str, source_of):
     whole = source_of(kind, {f"a/{n}.png": os.urandom(700) for n in range(3)})
     data = whole.read_bytes()
-    end = 3 * 1536 if kind == "tar" else len(data)  # a tar's padding may well be missing
+    end = 3 * 1536 if kind == "tar" else len(data)  # a tar may lack its padding
     for length in range(8, end, 97):
         whole.write_bytes(data[:length])
         with pytest.raises((DamagedError, ConfigError)):
@@ -113,7 +115,7 @@ def test_an_altered_header_is_not_taken_for_the_end(tar_of):
 
 
 def test_an_altered_zip_member_is_refused(zip_of):
-    noise = os.urandom(500)  # deflate keeps it as it is
+    noise = os.urandom(500)  # deflate stores it unchanged
     path = zip_of({"a/1.png": noise})
     altered = path.read_bytes().replace(noise, bytes([noise[0] ^ 1]) + noise[1:])
     path.write_bytes(altered)
@@ -122,7 +124,7 @@ def test_an_altered_zip_member_is_refused(zip_of):
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"not an archive at all" * 100, bytes(3), b"\x89PNG"])
-def test_what_is_no_archive_is_a_mistake_in_what_was_asked(tmp_path: Path, data: bytes):
+def test_a_file_that_is_no_archive_is_a_mistake_in_the_request(tmp_path: Path, data: bytes):
     (tmp_path / "notes.txt").write_bytes(data)
     with pytest.raises(
         ConfigError, match=r"^'notes.txt' is not a folder, a zip or a tar of images$"
@@ -130,13 +132,13 @@ def test_what_is_no_archive_is_a_mistake_in_what_was_asked(tmp_path: Path, data:
         read(tmp_path / "notes.txt")
 
 
-def test_what_is_not_there_is_named(tmp_path: Path):
+def test_a_missing_source_is_named(tmp_path: Path):
     with pytest.raises(NotFoundError, match=r"there is no file or folder '.*gone.zip'"):
         read(tmp_path / "gone.zip")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_limits_hold_for_every_kind(kind: str, source_of):
+def test_the_limits_apply_to_every_kind(kind: str, source_of):
     source = source_of(kind, FILES)
     with pytest.raises(DamagedError, match=r"^there are more than 2 files and folders$"):
         read(source, members=2)
@@ -154,7 +156,7 @@ def test_the_limits_hold_for_every_kind(kind: str, source_of):
         read(source, total_bytes=3000)
 
 
-def test_a_bomb_in_a_zip_is_refused_by_its_ratio(zip_of):
+def test_a_zip_bomb_is_refused_by_its_ratio(zip_of):
     source = zip_of({"a/1.png": bytes(5_000_000)})
     with pytest.raises(
         DamagedError, match=r"^'a/1.png' unpacks to more than 1,000 times its size$"
@@ -162,16 +164,16 @@ def test_a_bomb_in_a_zip_is_refused_by_its_ratio(zip_of):
         read(source)
 
 
-def test_a_zip_member_that_lies_about_its_size_gives_no_more_than_it_declares(zip_of):
+def test_a_zip_member_with_a_wrong_size_is_refused(zip_of):
     source = zip_of({"a/1.png": b"x" * 100_000})
     data = source.read_bytes().replace(struct.pack("<L", 100_000), struct.pack("<L", 5))
     source.write_bytes(data)
-    with pytest.raises(DamagedError, match="cut short or damaged"):  # its checksum is another
+    with pytest.raises(DamagedError, match="cut short or damaged"):  # its checksum differs
         read(source)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_methods_that_unpack_without_a_bound_are_refused(tmp_path: Path, method: int):
+def test_compression_methods_without_a_memory_bound_are_refused(tmp_path: Path, method: int):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
         archive.writestr("a/1.png", "x")
     with pytest.raises(DamagedError, match="compressed by a method other than deflate"):
@@ -208,7 +210,7 @@ def test_a_negative_size_does_not_hang_the_reading(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hidden_files_count_but_may_be_of_any_size(kind: str, source_of):
+def test_hidden_files_are_counted_but_may_have_any_size(kind: str, source_of):
     source = source_of(kind, {"a/1.png": b"x", **dict.fromkeys([".b", ".c", ".d"], bytes(500))})
     assert read(source, member_bytes=1) == {"a/1.png": b"x"}
     with pytest.raises(DamagedError, match="more than 3 files"):
@@ -216,35 +218,37 @@ def test_hidden_files_count_but_may_be_of_any_size(kind: str, source_of):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gz"])
-def test_empty_files_and_folders_are_limited_too(kind: str, source_of):
+def test_empty_files_and_folders_are_limited(kind: str, source_of):
     source = source_of(kind, {"a/1.png": b"x", "a/2.png": b"", "a/3.png": b"", ".a": b""})
     assert len(read(source, empty_members=3)) == 3
     with pytest.raises(DamagedError, match=r"^there are more than 2 empty files and folders$"):
         read(source, empty_members=2)
 
 
-def zip_of_a_million(path: Path, told: int) -> Path:
-    """Empty members all alike, in a zip64; its record tells of `told` members."""
+def write_zip_of_a_million(path: Path, declared: int) -> Path:
+    """Write a zip64 of a million equal empty members whose record declares another number."""
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"e"
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, *[0] * 7, 1, *[0] * 6) + b"e"
     table = entry * 1_000_000
     start, end = len(local), len(local) + len(table)
-    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told, told, len(table), start)
+    end64 = struct.pack(
+        "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, declared, declared, len(table), start
+    )
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
     last = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
     path.write_bytes(local + table + end64 + locator + last)
     return path
 
 
-@pytest.mark.parametrize("told", [1_000_000, 1])
-def test_a_zip_of_a_million_empty_members_is_refused_before_they_are_listed(tmp_path, told):
-    source = zip_of_a_million(tmp_path / "a.zip", told)
+@pytest.mark.parametrize("declared", [1_000_000, 1])
+def test_a_zip_of_a_million_empty_members_is_refused_before_they_are_listed(tmp_path, declared):
+    source = write_zip_of_a_million(tmp_path / "a.zip", declared)
     tracemalloc.start()
     with pytest.raises(DamagedError, match=r"^there are more than 250,000 files and folders$"):
         read(source)
-    most = tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 100 * 2**20  # of which the table itself has 47
+    assert peak < 100 * 2**20  # the table itself takes 47 MiB
 
 
 def test_a_zip_whose_table_of_contents_is_huge_is_refused_before_it_is_read(zip_of, monkeypatch):
@@ -254,21 +258,21 @@ def test_a_zip_whose_table_of_contents_is_huge_is_refused_before_it_is_read(zip_
         read(source)
 
 
-def test_a_zip_in_a_zip_is_a_file_like_any_other(tmp_path: Path):
+def test_a_zip_in_a_zip_is_an_ordinary_file(tmp_path: Path):
     inner = b"PK\1\2" * 1000
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("a/inner.zip", inner)  # stored as it is
+        archive.writestr("a/inner.zip", inner)  # stored uncompressed
     assert read(tmp_path / "a.zip", members=2) == {"a/inner.zip": inner}
 
 
 def test_a_tar_of_a_million_empty_members_is_refused_while_it_is_read(tmp_path: Path):
     headers = tarfile.TarInfo("a/e").tobuf() * 1000
-    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(headers) * 1000)  # streams in a row
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(headers) * 1000)  # concatenated streams
     with pytest.raises(DamagedError, match=r"^there are more than 25,000 empty files and folders$"):
         read(tmp_path / "a.tar.gz")
 
 
-def test_a_million_files_are_too_many_in_any_kind():
+def test_too_many_files_are_refused():
     checker = LimitChecker(ArchiveLimits())
     for _ in range(250_000):
         checker.add_member("a/1.png", 1)
@@ -283,7 +287,7 @@ def test_a_file_without_a_name_is_passed_over(zip_of, tar_of):
     assert read(source) == FILES
 
 
-def test_a_tar_whose_attributes_pile_up_is_refused(tmp_path: Path):
+def test_a_tar_with_many_global_attributes_is_refused(tmp_path: Path):
     for kind, count in ((tarfile.XGLTYPE, 200), (tarfile.XGLTYPE, 50)):
         records = b"".join(b"%d a%03d=b\n" % (len(b"10 a000=b\n"), n) for n in range(count))
         info = tarfile.TarInfo("attributes")
@@ -308,7 +312,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_are_kept_to_the_letter(kind: str, source_of):
+def test_names_are_kept_unchanged(kind: str, source_of):
     files = {name: str(number).encode() for number, name in enumerate(ODD)}
     assert read(source_of(kind, files)) == files
 
@@ -316,22 +320,22 @@ def test_names_are_kept_to_the_letter(kind: str, source_of):
 @pytest.mark.parametrize(
     ("stored", "seen"),
     [
-        (b"n\x82/1.png", "né/1.png"),  # cp437, as zips without the flag are by their standard
+        (b"n\x82/1.png", "né/1.png"),  # cp437, the standard's encoding without the flag
         ("né/1.png".encode(), "né/1.png"),  # UTF-8, as many programs write them
         (b"n\x82\xff/1.png", "né\xa0/1.png"),
     ],
 )
-def test_a_zip_that_does_not_say_how_its_names_are_written(zip_of, stored: bytes, seen: str):
+def test_zip_names_without_the_utf8_flag_are_decoded(zip_of, stored: bytes, seen: str):
     source = zip_of({"x" * len(stored): b"1"})
     source.write_bytes(source.read_bytes().replace(b"x" * len(stored), stored))
     assert read(source) == {seen: b"1"}
 
 
 @pytest.mark.parametrize("kind", ["zip", "gz"])
-def test_names_with_line_ends_and_nul_and_very_long_ones_end_in_no_traceback(kind, source_of):
+def test_names_with_line_ends_nul_or_excessive_length_are_handled(kind, source_of):
     assert read(source_of(kind, {"a/1\n2.png": b"x"})) == {"a/1\n2.png": b"x"}
     [name] = read(source_of(kind, {"a/1\0.png": b"x"}))
-    assert name in ("a/1", "a/1\0.png")  # zip and tar end a name there
+    assert name in ("a/1", "a/1\0.png")  # zip and tar end a name at NUL
     with pytest.raises(DamagedError, match=r"^'a/xxx.*…? is a path of 5,002 characters, the most"):
         read(source_of(kind, {"a/" + "x" * 5000: b"x"}))
 
@@ -351,7 +355,7 @@ def test_no_thread_outlives_the_reading(kind: str, source_of):
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
-def test_a_torn_archive_gives_its_first_files_and_then_the_error(kind: str, source_of):
+def test_a_torn_archive_yields_its_first_files_and_then_the_error(kind: str, source_of):
     files = {f"a/{n}": os.urandom(20_000) for n in range(60)}
     source, got = source_of(kind, files), []
     source.write_bytes(source.read_bytes()[:1_000_000])

@@ -1,3 +1,5 @@
+"""Decompressing in a background thread."""
+
 import bz2
 import gzip
 import io
@@ -21,45 +23,45 @@ PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
 TEXT = os.urandom(300_000) + bytes(2_000_000)
 
 
-def readers() -> list[threading.Thread]:
+def reader_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_packed_file_gives_its_bytes_in_bounded_blocks(kind: str):
+def test_a_compressed_file_yields_its_bytes_in_bounded_blocks(kind: str):
     blocks = list(decompress(io.BytesIO(PACKERS[kind](TEXT))))
     assert b"".join(blocks) == TEXT
     assert max(map(len, blocks)) <= BLOCK_BYTES
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_streams_one_after_another_are_one_file(kind: str):
+def test_concatenated_streams_are_one_file(kind: str):
     pack = PACKERS[kind]
     data = pack(b"one") + pack(b"") + pack(TEXT) + bytes(200_000) + pack(b"two") + bytes(8)
     assert b"".join(decompress(io.BytesIO(data))) == b"one" + TEXT + b"two"
 
 
-def test_what_is_not_packed_is_given_as_it_is():
+def test_an_uncompressed_file_is_yielded_unchanged():
     assert b"".join(decompress(io.BytesIO(TEXT))) == TEXT
     assert list(decompress(io.BytesIO(b""))) == []
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_torn_file_gives_what_there_is_and_then_raises(kind: str):
-    data, got = PACKERS[kind](TEXT), []
+def test_a_torn_file_yields_its_first_bytes_and_then_raises(kind: str):
+    data, received = PACKERS[kind](TEXT), []
     with pytest.raises(EOFError):
-        got.extend(decompress(io.BytesIO(data[: len(data) // 2])))
-    assert len(b"".join(got)) < len(TEXT)
-    assert TEXT.startswith(b"".join(got))
+        received.extend(decompress(io.BytesIO(data[: len(data) // 2])))
+    assert len(b"".join(received)) < len(TEXT)
+    assert TEXT.startswith(b"".join(received))
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_junk_after_a_packed_file_is_an_error(kind: str):
+def test_junk_after_a_compressed_file_is_an_error(kind: str):
     with pytest.raises((lzma.LZMAError, OSError, zlib.error)):
         list(decompress(io.BytesIO(PACKERS[kind](b"text") + b"junk that is no stream")))
 
 
-def test_an_xz_that_asks_for_gigabytes_is_refused():
+def test_an_xz_that_needs_gigabytes_of_memory_is_refused():
     data = bytearray(lzma.compress(b"x"))
     assert data[12:16] == b"\x02\x00\x21\x01"  # a block's header; its size of dictionary follows
     for size, memory in ((30, "128 MiB"), (38, "2 GiB")):
@@ -72,17 +74,17 @@ def test_an_xz_that_asks_for_gigabytes_is_refused():
             list(decompress(io.BytesIO(data)))
 
 
-def test_bytes_made_ahead_are_read_as_one_file_and_the_end_stays_the_end():
+def test_blocks_are_read_as_one_file_whose_end_is_final():
     blocks = [b"abc", b"d", b"efghij"]
     with read_ahead(blocks) as file:
         assert file.read(2) == b"ab"
-        got = b"ab" + b"".join(iter(lambda: file.read(4), b""))
-        assert got == b"abcdefghij"
+        received = b"ab" + b"".join(iter(lambda: file.read(4), b""))
+        assert received == b"abcdefghij"
         assert file.read(1) == file.read(1) == b""
-    assert not readers()
+    assert not reader_threads()
 
 
-def test_an_error_comes_after_the_bytes_before_it_and_comes_again():
+def test_an_error_is_raised_after_the_bytes_before_it_and_again_on_the_next_read():
     def torn() -> Iterator[bytes]:
         yield b"good"
         raise EOFError("torn")
@@ -92,22 +94,22 @@ def test_an_error_comes_after_the_bytes_before_it_and_comes_again():
         for _ in range(2):
             with pytest.raises(EOFError, match="torn"):
                 file.read(10)
-    assert not readers()
+    assert not reader_threads()
 
 
-def test_a_bounded_number_of_blocks_is_made_ahead_and_no_more_once_it_is_left():
-    made = []
+def test_a_bounded_number_of_blocks_is_produced_ahead():
+    produced = []
 
     def endless() -> Iterator[bytes]:
         while True:
-            made.append(1)
+            produced.append(1)
             yield b"x"
 
     with read_ahead(endless()):
         deadline = time.monotonic() + 5
-        while len(made) <= MAX_WAITING_BLOCKS and time.monotonic() < deadline:
+        while len(produced) <= MAX_WAITING_BLOCKS and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.02)
-        assert len(made) == MAX_WAITING_BLOCKS + 1
-    assert not readers()
-    assert len(made) == MAX_WAITING_BLOCKS + 1
+        assert len(produced) == MAX_WAITING_BLOCKS + 1
+    assert not reader_threads()
+    assert len(produced) == MAX_WAITING_BLOCKS + 1

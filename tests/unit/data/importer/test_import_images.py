@@ -1,3 +1,5 @@
+"""Importing pictures: the dataset that results, and what is refused."""
+
 import io
 import json
 import os
@@ -24,7 +26,7 @@ def pixels_of(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def left_in(root: Path) -> list[str]:
+def entries(root: Path) -> list[str]:
     return sorted(os.listdir(root)) if root.exists() else []
 
 
@@ -39,8 +41,8 @@ def test_an_import_keeps_every_pixel_of_pictures_of_the_right_size(kind, root, f
     np.testing.assert_array_equal(images, expected)
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert Datasets(root).load("pets", "test")[1].tolist() == [0, 1]
-    assert left_in(root) == ["pets"]
-    assert left_in(root / "pets") == [
+    assert entries(root) == ["pets"]
+    assert entries(root / "pets") == [
         "dataset.json",
         "test-images.npy",
         "test-labels.npy",
@@ -58,7 +60,7 @@ def test_mean_and_deviations_are_those_of_the_training_pixels(root, files, zip_o
     np.testing.assert_allclose(info.per_image_std, each, atol=1e-6)
 
 
-def test_other_sizes_are_cut_to_the_centre_square_and_resized(root, zip_of):
+def test_pictures_of_other_sizes_are_cropped_to_the_centre_and_resized(root, zip_of):
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (10, 20, 30)
     file = io.BytesIO()
@@ -81,13 +83,13 @@ def test_a_few_unreadable_pictures_are_skipped_and_named(root, zip_of, files):
     assert (info.train, info.test) == (33, 2)
 
 
-def test_many_unreadable_pictures_are_refused_naming_some(root, zip_of, files):
+def test_many_unreadable_pictures_are_refused_with_some_names(root, zip_of, files):
     with pytest.raises(DemoError, match=r"^1 of 9 pictures cannot be read, such as 'train/cat/x'$"):
         import_images(root, "pets", zip_of({**files, "train/cat/x": b"?"}), size=8)
-    assert left_in(root) == []
+    assert entries(root) == []
 
 
-def test_a_readme_beside_the_class_folders_is_no_unreadable_picture(root, zip_of, files):
+def test_a_readme_beside_the_class_folders_is_ignored(root, zip_of, files):
     files = {f"pets/{name}": data for name, data in files.items()}
     info = import_images(root, "pets", zip_of({**files, "pets/README": b"hi", "x": b"y"}), size=8)
     assert (info.train, info.skipped_count) == (6, 0)
@@ -96,10 +98,10 @@ def test_a_readme_beside_the_class_folders_is_no_unreadable_picture(root, zip_of
 @pytest.mark.parametrize(
     "name", ["", "Pets", "-pets", "a/b", "../x", ".x", "x" * 65, "ä", "a\n", 7]
 )
-def test_a_name_that_may_not_be_a_folders_is_refused(root, name, folder_of, files):
+def test_an_invalid_name_is_refused(root, name, folder_of, files):
     with pytest.raises(ConfigError, match=r"^name must be at most 64 lowercase letters, digits"):
         import_images(root, name, folder_of(files))
-    assert left_in(root) == []
+    assert entries(root) == []
 
 
 def test_the_built_in_name_is_refused(root, folder_of, files):
@@ -115,7 +117,7 @@ def test_a_size_out_of_range_is_refused(root, size, folder_of, files):
         import_images(root, "pets", folder_of(files), size=size)
 
 
-def test_a_dataset_is_never_written_over(root, folder_of, files):
+def test_a_dataset_is_never_overwritten(root, folder_of, files):
     source = folder_of(files)
     import_images(root, "pets", source, size=8)
     with pytest.raises(ConfigError, match=r"^there is already a dataset named 'pets'$"):
@@ -129,7 +131,7 @@ def test_an_incomplete_dataset_is_replaced(root, folder_of, files):
     assert import_images(root, "pets", folder_of(files), size=8).train == 6
 
 
-def test_a_folder_of_somebodys_own_files_is_never_removed(root, files):
+def test_a_folder_with_other_files_is_never_removed(root, files):
     for name, data in files.items():
         (root / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "pets" / name).write_bytes(data)
@@ -140,30 +142,30 @@ def test_a_folder_of_somebodys_own_files_is_never_removed(root, files):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_harmful_archive_leaves_nothing_behind(kind, root, files, source_of, tmp_path):
+def test_a_hostile_archive_leaves_nothing_behind(kind, root, files, source_of, tmp_path):
     source = source_of(kind, {**files, "../evil.png": b"x"})
     with pytest.raises(DamagedError, match="points outside it"):
         import_images(root, "pets", source, size=8)
-    assert left_in(root) == []
-    assert left_in(tmp_path) == ["data", source.name]
+    assert entries(root) == []
+    assert entries(tmp_path) == ["data", source.name]
 
 
-def test_a_source_that_is_not_there_leaves_nothing_behind(root, tmp_path):
+def test_a_missing_source_leaves_nothing_behind(root, tmp_path):
     with pytest.raises(NotFoundError):
         import_images(root, "pets", tmp_path / "gone")
-    assert left_in(root) == []
+    assert entries(root) == []
 
 
-def test_what_progress_raises_ends_the_import_and_leaves_nothing_behind(root, zip_of, files):
+def test_an_error_of_progress_ends_the_import_and_leaves_nothing_behind(root, zip_of, files):
     def stop(done: int, total: int | None, message: str) -> None:
         raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
         import_images(root, "pets", zip_of(files), size=8, progress=stop)
-    assert left_in(root) == []
+    assert entries(root) == []
 
 
-def test_an_import_that_is_stopped_leaves_no_thread_either(root, tar_of, files):
+def test_a_stopped_import_leaves_no_thread(root, tar_of, files):
     def stop(done: int, total: int | None, message: str) -> None:
         assert threading.active_count() == before + 1
         raise StoppedError("stopped")
@@ -173,11 +175,11 @@ def test_an_import_that_is_stopped_leaves_no_thread_either(root, tar_of, files):
     with pytest.raises(StoppedError):
         import_images(root, "pets", source, size=8, progress=stop)
     assert threading.active_count() == before
-    assert left_in(root) == []
+    assert entries(root) == []
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
-def test_a_link_or_a_device_among_the_pictures_leaves_nothing_behind(root, tmp_path, files, kind):
+def test_a_link_or_a_device_among_the_pictures_is_refused(root, tmp_path, files, kind):
     with tarfile.open(tmp_path / "odd.tar", "w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -188,8 +190,8 @@ def test_a_link_or_a_device_among_the_pictures_leaves_nothing_behind(root, tmp_p
         archive.addfile(info)
     with pytest.raises(DamagedError, match=r"^'train/cat/9.png' is a link or a device, not a file"):
         import_images(root, "pets", tmp_path / "odd.tar", size=8)
-    assert left_in(root) == []
-    assert left_in(tmp_path) == ["data", "odd.tar"]
+    assert entries(root) == []
+    assert entries(tmp_path) == ["data", "odd.tar"]
 
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "xz", "bz2"])
@@ -198,39 +200,41 @@ def test_a_torn_archive_leaves_nothing_behind(root, tmp_path, source_of, files, 
     source.write_bytes(source.read_bytes()[:-30])
     with pytest.raises(DamagedError, match="cut short or damaged"):
         import_images(root, "pets", source, size=8)
-    assert left_in(root) == []
-    assert left_in(tmp_path)[-1:] == [source.name]
+    assert entries(root) == []
+    assert entries(tmp_path)[-1:] == [source.name]
 
 
-def test_progress_tells_how_far_it_is(root, zip_of, files):
-    told = []
+def test_progress_counts_the_pictures(root, zip_of, files):
+    reports = []
     many = {f"train/cat/{n}.png": files["train/cat/0.png"] for n in range(600)}
     import_images(
         root,
         "pets",
         zip_of({**files, **many}),
         size=8,
-        progress=lambda *report: told.append(report),
+        progress=lambda *now: reports.append(now),
     )
-    assert told[:2] == [(250, 605, "250 pictures read"), (500, 605, "500 pictures read")]
+    assert reports[:2] == [(250, 605, "250 pictures read"), (500, 605, "500 pictures read")]
 
 
-def test_what_a_killed_import_left_is_cleared_but_not_a_living_ones(root, folder_of, files):
+def test_leftovers_of_a_killed_import_are_removed_but_not_those_of_a_live_one(
+    root, folder_of, files
+):
     ended = subprocess.Popen(["true"])
     ended.wait()
     dead, alive = (root / f".pets.partial-{pid}" for pid in (ended.pid, os.getppid()))
     dead.mkdir(parents=True)
     alive.mkdir()
     import_images(root, "pets", folder_of(files), size=8)
-    assert left_in(root) == [alive.name, "pets"]
+    assert entries(root) == [alive.name, "pets"]
 
 
-def test_a_disk_that_refuses_is_told_in_one_sentence(tmp_path, folder_of, files):
+def test_a_write_error_is_reported_in_one_sentence(tmp_path, folder_of, files):
     (tmp_path / "data").write_text("a file where the folder should be")
     with pytest.raises(DemoError, match=r"^the dataset could not be written to .*data: "):
         import_images(tmp_path / "data", "pets", folder_of(files), size=8)
 
 
-def test_the_current_folder_has_a_name_too(root, folder_of, files, monkeypatch):
+def test_the_current_folder_is_named_in_the_source(root, folder_of, files, monkeypatch):
     monkeypatch.chdir(folder_of(files))
     assert import_images(root, "pets", Path("."), size=8).source == "imported from source"

@@ -1,10 +1,12 @@
+"""Splits and classes from paths."""
+
 import pytest
 
 from resnet_demo.data.importer.layout import PictureLocation, assign_splits, locate_pictures
 from resnet_demo.errors import DemoError
 
 
-def arranged(*names: str):
+def assign(*names: str):
     return assign_splits(locate_pictures([tuple(name.split("/")) for name in names]))
 
 
@@ -13,16 +15,16 @@ SPLIT = ("test/b/1", "train/b/2", "train/a/9", "test/a/1", "train/b/1")
 
 @pytest.mark.parametrize("top", ["", "pets/", "my/pets/"])
 def test_splits_and_classes_follow_from_the_folders(top: str):
-    result = arranged(*(top + name for name in SPLIT))
+    result = assign(*(top + name for name in SPLIT))
     assert result.classes == ("a", "b")
     assert [part.tolist() for part in result.train] == [[2, 4, 1], [0, 1, 1]]
     assert [part.tolist() for part in result.test] == [[3, 0], [0, 1]]
 
 
 @pytest.mark.parametrize("top", ["", "pets/", "train/"])
-def test_of_class_folders_alone_a_fifth_of_each_becomes_the_test(top: str):
+def test_without_splits_a_fifth_of_each_class_becomes_the_test(top: str):
     names = [f"{top}{label}/{n:02}" for label in ("a", "b") for n in range(20)]
-    result = arranged(*names)
+    result = assign(*names)
     assert result.train[1].tolist() == [0] * 16 + [1] * 16
     assert result.test[1].tolist() == [0] * 4 + [1] * 4
     rows = result.train[0].tolist() + result.test[0].tolist()
@@ -30,13 +32,13 @@ def test_of_class_folders_alone_a_fifth_of_each_becomes_the_test(top: str):
     assert sorted(result.test[0][:4]) == result.test[0][:4].tolist()
 
 
-def test_the_order_does_not_depend_on_the_archives():
+def test_the_order_does_not_depend_on_that_of_the_archive():
     names = [f"{label}/{n}" for label in ("b", "a") for n in range(10)]
-    forth, back = arranged(*names), arranged(*reversed(names))
+    forward, backward = assign(*names), assign(*reversed(names))
     for split in ("train", "test"):
-        there = [names[row] for row in getattr(forth, split)[0]]
-        again = [names[::-1][row] for row in getattr(back, split)[0]]
-        assert there == again == sorted(there)
+        first = [names[row] for row in getattr(forward, split)[0]]
+        second = [names[::-1][row] for row in getattr(backward, split)[0]]
+        assert first == second == sorted(first)
 
 
 def test_pictures_in_deeper_folders_belong_to_the_class_above():
@@ -53,11 +55,11 @@ def test_a_file_outside_the_class_folders_is_passed_over():
 
 
 def test_a_class_may_be_called_train():
-    assert arranged("train/1", "train/2", "plane/1", "plane/2").classes == ("plane", "train")
+    assert assign("train/1", "train/2", "plane/1", "plane/2").classes == ("plane", "train")
 
 
 def test_a_class_may_be_missing_from_the_test():
-    assert arranged("train/a/1", "train/b/1", "test/a/2").test[1].tolist() == [0]
+    assert assign("train/a/1", "train/b/1", "test/a/2").test[1].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -85,12 +87,14 @@ def test_a_class_may_be_missing_from_the_test():
         ),
     ],
 )
-def test_what_is_no_dataset_is_refused_by_one_sentence(names: tuple[str, ...], reason: str):
+def test_files_that_make_no_dataset_are_refused_with_one_sentence(
+    names: tuple[str, ...], reason: str
+):
     with pytest.raises(DemoError, match=reason):
-        arranged(*names)
+        assign(*names)
 
 
-def test_class_names_of_any_script_are_kept_to_the_letter():
+def test_class_names_of_any_script_are_kept_unchanged():
     labels = ["ein Hund", "🐕‍🦺 👨‍👩‍👧", 'it\'s "quoted"', "日本語　犬", "می‌خواهم", "né", "x" * 255]
     names = [f"{label}/{n}" for label in labels for n in range(2)]
-    assert arranged(*names).classes == tuple(sorted(labels))
+    assert assign(*names).classes == tuple(sorted(labels))

@@ -1,3 +1,5 @@
+"""Scanning a source, and the survey that results."""
+
 import hashlib
 import io
 import json
@@ -6,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +38,7 @@ FOUND = Survey(
 
 
 def picture(number: int, width: int = 8, height: int = 8) -> bytes:
-    """A PNG of noise that follows from its number."""
+    """Return a PNG of noise that follows from its number."""
     pixels = np.random.RandomState(number).randint(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -49,11 +52,11 @@ def pets(train: int = 25, test: int = 5) -> dict[str, bytes]:
 
 
 def changed(**values) -> Survey:
-    return Survey(**{**FOUND.to_dict(), **values})
+    return replace(FOUND, **values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_source_is_surveyed_alike(kind: str, source_of):
+def test_every_kind_of_source_gives_the_same_survey(kind: str, source_of):
     files = pets()
     found = scan_source(source_of(kind, files))
     assert found == Survey(
@@ -72,7 +75,7 @@ def test_every_kind_of_source_is_surveyed_alike(kind: str, source_of):
 
 
 @pytest.mark.parametrize("own_split", [True, False])
-def test_a_survey_counts_what_the_import_then_has(tmp_path: Path, zip_of, own_split: bool):
+def test_a_survey_counts_what_the_import_makes(tmp_path: Path, zip_of, own_split: bool):
     files = pets()
     if not own_split:
         files = {
@@ -85,9 +88,9 @@ def test_a_survey_counts_what_the_import_then_has(tmp_path: Path, zip_of, own_sp
     info = import_images(tmp_path / "data", "pets", source, size=8)
     assert found.own_split is own_split
     assert tuple(name for name, _, _ in found.classes) == info.classes
-    for place, split in ((1, "train"), (2, "test")):
+    for column, split in ((1, "train"), (2, "test")):
         labels = Datasets(tmp_path / "data").load("pets", split)[1]
-        assert [row[place] for row in found.classes] == np.bincount(labels).tolist()
+        assert [row[column] for row in found.classes] == np.bincount(labels).tolist()
     assert (found.unreadable, found.unreadable_names) == (info.skipped_count, info.skipped)
 
 
@@ -97,7 +100,7 @@ def test_sizes_are_of_the_smallest_the_median_and_the_largest_by_the_shorter_sid
     assert scan_source(folder_of(files)).sizes == ((9, 300), (12, 10), (50, 30))
 
 
-def test_test_pictures_that_are_in_train_too_are_counted_and_named(zip_of):
+def test_test_pictures_that_are_also_in_train_are_counted_and_named(zip_of):
     files = pets()
     files["test/cat/00.png"] = files["train/dog/03.png"]
     files["test/dog/01.png"] = files["train/dog/03.png"]
@@ -115,7 +118,7 @@ def test_test_pictures_that_are_in_train_too_are_counted_and_named(zip_of):
     ]
 
 
-def test_duplicates_are_looked_for_across_the_cut_that_an_import_makes(zip_of):
+def test_duplicates_are_found_across_the_split_that_an_import_makes(zip_of):
     same = {f"cat/{n}.png": picture(0) for n in range(20)}
     other = {f"dog/{n}.png": picture(n + 1) for n in range(20)}
     found = scan_source(zip_of({**same, **other}))
@@ -146,7 +149,7 @@ def test_the_first_pictures_of_each_class_are_kept_as_small_squares(zip_of):
     np.testing.assert_array_equal(samples["cat"][1], enlarged)
 
 
-def test_samples_are_bounded_however_many_folders_there_are(zip_of, monkeypatch):
+def test_samples_are_bounded_for_any_number_of_folders(zip_of, monkeypatch):
     monkeypatch.setattr("resnet_demo.data.importer.scan.SAMPLED_FOLDERS", 30)
     files = {f"{n:02}/{m}": picture(n * 2 + m) for n in range(40) for m in range(2)}
     samples = scan_source(zip_of(files)).samples
@@ -158,7 +161,7 @@ ODD = ["ein Hund", "🐕‍🦺 & 👨‍👩‍👧", 'it\'s "quoted"', "日本
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_class_names_are_kept_to_the_letter(tmp_path: Path, kind: str, source_of):
+def test_class_names_are_kept_unchanged(tmp_path: Path, kind: str, source_of):
     files = {f"{label}/“{n}” a.png": picture(n) for label in ODD for n in range(2)}
     source = source_of(kind, files)
     found = scan_source(source)
@@ -180,7 +183,7 @@ def test_class_names_are_kept_to_the_letter(tmp_path: Path, kind: str, source_of
         ({}, "found 0"),
     ],
 )
-def test_a_survey_refuses_what_an_import_refuses_and_by_the_same_sentence(
+def test_a_scan_refuses_what_an_import_refuses_with_the_same_sentence(
     tmp_path: Path, zip_of, files, reason: str
 ):
     source = zip_of({name: b"" if n is None else picture(n) for name, n in files.items()})
@@ -192,7 +195,7 @@ def test_a_survey_refuses_what_an_import_refuses_and_by_the_same_sentence(
     assert type(surveyed.value) is type(imported.value)
 
 
-def test_what_is_no_source_is_refused(tmp_path: Path):
+def test_a_file_that_is_no_source_is_refused(tmp_path: Path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(ConfigError, match="is not a folder, a zip or a tar of images"):
         scan_source(tmp_path / "a.txt")
@@ -200,7 +203,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path):
         scan_source(tmp_path / "gone")
 
 
-def test_many_unreadable_pictures_are_told_with_the_rest(zip_of):
+def test_many_unreadable_pictures_are_reported(zip_of):
     bad = {f"train/cat/bad{n:02}": b"junk" for n in range(25)}
     found = scan_source(zip_of({**pets(), **bad}))
     assert found.unreadable == 25
@@ -219,24 +222,24 @@ def test_nothing_is_written(tmp_path: Path, zip_of, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_progress_is_told_and_what_it_raises_ends_the_survey_and_its_thread(tar_of):
+def test_an_error_of_progress_ends_the_scan_and_its_thread(tar_of):
     source = tar_of({f"{label}/{n}": b"junk" * 5000 for label in "ab" for n in range(500)})
-    told, before = [], threading.active_count()
+    reports, before = [], threading.active_count()
 
     def stop(done: int, total: int | None, message: str) -> None:
-        told.append((0 < done <= total, message))
-        if len(told) == 2:
+        reports.append((0 < done <= total, message))
+        if len(reports) == 2:
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
         scan_source(source, progress=stop)
-    assert told == [(True, "250 pictures read"), (True, "500 pictures read")]
+    assert reports == [(True, "250 pictures read"), (True, "500 pictures read")]
     assert threading.active_count() == before
 
 
 @pytest.fixture
 def batches(tmp_path: Path) -> Path:
-    """The original batches of CIFAR-10, made small: six pictures each, one there twice."""
+    """Write small batches of CIFAR-10: ten pictures each, one of them in train and test."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
@@ -251,7 +254,7 @@ def batches(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_original_batches_are_known_for_what_they_are(batches: Path):
+def test_the_original_batches_are_recognized(batches: Path):
     found = scan_source(batches)
     assert (found.kind, found.own_split, found.sizes) == ("cifar10", True, ((32, 32),) * 3)
     assert found.classes[0] == ("airplane", 5, 1)
@@ -311,17 +314,17 @@ def test_original_batches_that_an_import_refuses_are_refused(batches: Path):
         ),
     ],
 )
-def test_warnings_are_plain_sentences_and_only_where_they_are_due(values, sentences):
+def test_warnings_are_given_only_where_they_apply(values, sentences):
     assert changed(**values).warnings() == sentences
 
 
-def test_pictures_are_called_small_beside_the_size_they_are_imported_at():
+def test_pictures_are_small_relative_to_the_import_size():
     assert FOUND.warnings(64) == [
         "pictures smaller than 64 pixels will be enlarged: the smallest is 32 × 32"
     ]
 
 
-def test_a_survey_is_read_as_it_was_written(tmp_path: Path, zip_of):
+def test_a_survey_is_read_back_unchanged(tmp_path: Path, zip_of):
     found = scan_source(zip_of(pets()))
     write_survey(tmp_path, FOUND)
     write_survey(tmp_path, found)
@@ -353,7 +356,7 @@ def test_a_survey_is_read_as_it_was_written(tmp_path: Path, zip_of):
         {"bytes": 1.5},
     ],
 )
-def test_what_was_never_written_is_no_survey(values):
+def test_a_survey_with_invalid_values_is_refused(values):
     with pytest.raises(DamagedError, match=r"^the survey (is incomplete|has invalid values)$"):
         Survey.from_dict(json.loads(json.dumps({**FOUND.to_dict(), **values})))
 
@@ -369,7 +372,7 @@ def test_a_damaged_survey_is_refused(tmp_path: Path, name: str, content: bytes |
         read_survey(tmp_path)
 
 
-def test_samples_of_no_class_or_shape_are_refused(tmp_path: Path):
+def test_samples_with_a_wrong_class_or_shape_are_refused(tmp_path: Path):
     for pictures, labels in (((1, 64, 64, 3), [2]), ((1, 32, 32, 3), [0]), ((2, 64, 64, 3), [0])):
         write_survey(tmp_path, FOUND)
         np.savez(tmp_path / "samples.npz", pictures=np.zeros(pictures, np.uint8), labels=labels)
@@ -377,6 +380,6 @@ def test_samples_of_no_class_or_shape_are_refused(tmp_path: Path):
             read_survey(tmp_path)
 
 
-def test_a_survey_is_made_without_torch():
+def test_a_scan_needs_no_torch():
     program = "import sys, resnet_demo.data.importer.scan; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
