@@ -1,1 +1,1 @@
-"""Measuring: how fast a network trains here, against what, and what the machine could do."""
+"""Benchmarks: training speed, time to accuracy, latency, and the limits of the machine."""

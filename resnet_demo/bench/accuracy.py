@@ -1,7 +1,7 @@
-"""Time to accuracy: a recipe trained with several seeds, each scored once on the test images.
+"""Time to accuracy: train a recipe with several seeds and score each on the test images.
 
-Times are also told as on a machine that trains one known network at a known rate, so that those of
-two machines can be compared.
+Times are also scaled to a machine that trains a fixed reference network at a known rate, so that
+results of different machines can be compared.
 """
 
 import time
@@ -31,9 +31,9 @@ from resnet_demo.training.speed import synchronizer
 from resnet_demo.training.state import Training
 
 REFERENCE_BATCH = 500  # images
-REFERENCE_RATE = 1160.0  # images/s of the machine whose times the others' are turned into
+REFERENCE_RATE = 1160.0  # images/s of the machine that times are scaled to
 VIEWS = {"test_top1_of_six": "flip-and-shift", "test_top1_of_ten": "flip-and-five-shifts"}
-SUMMED_UP = ("val_top1", "test_top1", *VIEWS, "train_seconds", "seconds")
+SUMMARIZED = ("val_top1", "test_top1", *VIEWS, "train_seconds", "seconds")
 
 
 def measure_accuracy(
@@ -43,39 +43,42 @@ def measure_accuracy(
     seconds: float = 10.0,
     clock: Clock = time.monotonic,
 ) -> Iterator[dict[str, Any]]:
-    """A row a seed, from 0 on, as soon as it is known; then one that sums them up.
+    """Yield the result of each seed, from 0, and then a summary.
 
-    seconds: for measuring the reference network before each seed, since a machine changes its pace.
-    Raises ConfigError, DamagedError, TrainingError.
+    seconds: time to measure the reference network before each seed, because the speed of a machine
+    changes.
+
+    Raises:
+        ConfigError, DamagedError, TrainingError: as `fit`.
     """
     check_data(config, datasets)
-    known = reference(config, datasets)
-    loop, wait = {"reference": ProductLoop(known)}, synchronizer(known.device)
+    reference = reference_training(config, datasets)
+    loop, wait = {"reference": ProductLoop(reference)}, synchronizer(reference.device)
     rates, rows = [], []
     for seed in range(seeds):
         rates += measure_interleaved(loop, 1, seconds, clock, wait)["reference"]
-        rows.append(one_seed(replace(config, seed=seed), datasets))
+        rows.append(measure_seed(replace(config, seed=seed), datasets))
         yield rows[-1]
     yield {
         "seeds": seeds,
-        **{name: summary([row[name] for row in rows]) for name in SUMMED_UP},
+        **{name: summary([row[name] for row in rows]) for name in SUMMARIZED},
         **scaled(rows, median(rates)),
-        **conditions(known),
+        **conditions(reference),
         "recipe": config.recipe,
         "model": config.model,
         "image_size": config.image_size,
         "batch_size": config.batch_size,
         "epochs": config.epochs,
-        "reference_batch_size": known.config.batch_size,
+        "reference_batch_size": reference.config.batch_size,
     }
 
 
-def one_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
-    """Train, and score the weights that the run keeps on the test images.
+def measure_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
+    """Train with the config's seed and score the kept weights on the test images.
 
-    test_top1: each image asked about once; test_top1_of_six and _of_ten: so many times, mirrored
-    and shifted, see `analysis.views`.
-    train_seconds: in steps alone; seconds: validation too. In neither: loading, saving, testing.
+    test_top1: plain; test_top1_of_six, test_top1_of_ten: with six or ten views, see
+    `evaluation.tta`. train_seconds: training steps only; seconds: with validation. Neither includes
+    loading, saving or testing.
     """
     with TemporaryDirectory(prefix="resnet-demo-bench-") as name:
         folder = Path(name)
@@ -99,24 +102,30 @@ def one_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
 
 
 def images_per_epoch(config: TrainConfig, datasets: Datasets) -> int:
-    """How many images the steps of an epoch see."""
-    left, _ = split_sizes(config, datasets.get(config.dataset).train)
-    return min(left, steps_per_epoch(left, config.batch_size) * config.batch_size)
+    """Return the number of images that the steps of an epoch use."""
+    train, _ = split_sizes(config, datasets.get(config.dataset).train)
+    return min(train, steps_per_epoch(train, config.batch_size) * config.batch_size)
 
 
-def reference(config: TrainConfig, datasets: Datasets) -> Training:
-    """The reference network in training, on the config's dataset and in its precision.
-
-    Whatever the recipes are by now: everything that costs time is said here.
-    """
+def reference_training(config: TrainConfig, datasets: Datasets) -> Training:
+    """Start training the reference network on the config's dataset and in its precision."""
     n = datasets.get(config.dataset).train
-    knobs = {
-        "model": "resnet9", "dataset": config.dataset, "precision": config.precision,
-        "batch_size": min(REFERENCE_BATCH, n // 2), "image_size": 32, "optimizer": "sgd",
-        "peak_lr": 0.01, "schedule": "constant", "warmup_epochs": 0.0, "flip": True, "crop": 4,
+    # Every field that costs time is set, so that later changes of the defaults change nothing.
+    fields = {
+        "model": "resnet9",
+        "dataset": config.dataset,
+        "precision": config.precision,
+        "batch_size": min(REFERENCE_BATCH, n // 2),
+        "image_size": 32,
+        "optimizer": "sgd",
+        "peak_lr": 0.01,
+        "schedule": "constant",
+        "warmup_epochs": 0.0,
+        "flip": True,
+        "crop": 4,
         "cutout": 0,
-    }  # fmt: skip
-    training = begin_training(make_config(knobs), datasets)
+    }
+    training = begin_training(make_config(fields), datasets)
     network = ReferenceNetwork(len(training.batches.classes))
     training.model = network.to(training.device).to(memory_format=torch.channels_last)
     training.optimizer = make_optimizer(training.model, training.config)
@@ -124,15 +133,15 @@ def reference(config: TrainConfig, datasets: Datasets) -> Training:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Return median, minimum and maximum."""
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
 def scaled(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
-    """The times as on a machine of REFERENCE_RATE; rate: this one's, images/s.
+    """Return the times scaled to a machine of REFERENCE_RATE. rate: of this machine, images/s.
 
-    scale: what times here are multiplied by for that; allowance, its inverse: what a time stated
-    for that machine is multiplied by for this one.
+    scale: factor from a time measured here to that machine. allowance: its inverse, the factor from
+    a time stated for that machine to this one.
     """
     scale = rate / REFERENCE_RATE
     return {

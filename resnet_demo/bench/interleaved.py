@@ -1,6 +1,6 @@
-"""Loops measured in turns within one run, so that a drift of the machine meets them all alike.
+"""Interleaved measurement: loops run in turns, so that a slow phase of the machine affects all.
 
-No torch here: the clock, and how to wait for the device, are passed in.
+No torch here: the clock and the function that synchronizes the device are passed in.
 """
 
 import time
@@ -9,16 +9,16 @@ from statistics import median
 from typing import Any
 
 Clock = Callable[[], float]
-# A loop trains until it is told not to go on, asked after each step with the images it has trained
-# on in this call; it returns their number.
+# Calls its argument after each step with the number of images trained on in this call, and returns
+# that number once it gets False.
 Loop = Callable[[Callable[[int], bool]], int]
 Rates = dict[str, list[float]]
 
 
 class Stopwatch:
-    """Times one call of a loop, without its first step: that one starts workers and fills caches.
+    """Times one call of a loop without its first step, which starts workers and fills caches.
 
-    wait: returns when the device has done all it was given.
+    wait: returns when the device has finished its work.
     """
 
     def __init__(self, seconds: float, clock: Clock, wait: Callable[[], None]) -> None:
@@ -26,8 +26,8 @@ class Stopwatch:
         self.first: int | None = None  # images of the first step
         self.began = 0.0
 
-    def goes_on(self, images: int) -> bool:
-        """Whether there is time for another step; there is for one, however long it takes."""
+    def should_continue(self, images: int) -> bool:
+        """Return whether time is left. At least one step is timed, however long it takes."""
         if self.first is not None:
             return self.clock() - self.began < self.seconds
         self.wait()
@@ -35,8 +35,8 @@ class Stopwatch:
         return True
 
     def rate(self, loop: Loop) -> float:
-        """Images a second."""
-        images = loop(self.goes_on)
+        """Run the loop and return images per second."""
+        images = loop(self.should_continue)
         self.wait()
         return (images - self.first) / max(self.clock() - self.began, 1e-9)
 
@@ -48,24 +48,23 @@ def measure_interleaved(
     clock: Clock = time.monotonic,
     wait: Callable[[], None] = lambda: None,
 ) -> Rates:
-    """Images a second of each loop in each round, after a round that warms up and does not count.
+    """Return images per second of each loop in each round.
 
-    A round gives every loop `seconds`, one after the other.
+    A round runs every loop for `seconds`, one after the other. One more round, the first, is for
+    warm-up and not returned.
     """
     rates: Rates = {name: [] for name in loops}
     for _ in range(rounds + 1):
         for name, loop in loops.items():
             rates[name].append(Stopwatch(seconds, clock, wait).rate(loop))
-    return {name: counted[1:] for name, counted in rates.items()}
+    return {name: of_rounds[1:] for name, of_rounds in rates.items()}
 
 
 def compare_rates(own: list[float], against: Rates) -> dict[str, Any]:
-    """Medians over the rounds, ratios own/other within each round, and the spread of both.
-
-    Ratios are taken round by round: what slows the machine down for a while slows both.
-    """
+    """Return medians over the rounds, the ratios own/other, and the spread of both."""
+    # Ratios within a round: a slow phase of the machine slows both loops.
     ratios = {
-        name: [mine / theirs for mine, theirs in zip(own, rates, strict=True)]
+        name: [ours / theirs for ours, theirs in zip(own, rates, strict=True)]
         for name, rates in against.items()
     }
     return {
@@ -81,5 +80,5 @@ def compare_rates(own: list[float], against: Rates) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> list[float]:
-    """[least, most]."""
+    """Return [minimum, maximum]."""
     return [min(values), max(values)]

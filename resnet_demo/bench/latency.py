@@ -1,4 +1,4 @@
-"""How long a person waits for an answer about a picture, on the server's side."""
+"""Latency of a classification on the server: one picture, a batch, a fresh process."""
 
 import io
 import subprocess
@@ -31,39 +31,45 @@ from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
 from resnet_demo.training.state import initial_model, model_arguments
 
-SHAPE = (480, 640)  # pixels of the picture, height and width
-WARM_UP = 3  # calls that do not count
+SHAPE = (480, 640)  # height and width of the picture in pixels
+WARM_UP = 3  # calls before the measured ones
 OPACITY = 0.5
 
 
 def measure_latency(
     run: Run, rounds: int = 30, fresh: int = 3, images: int = 100, clock: Clock = time.perf_counter
 ) -> dict[str, Any]:
-    """Seconds, each as median, min and max, and what was measured on what.
+    """Return seconds, each as median, min and max, and the conditions.
 
-    picture: from the bytes of a JPEG of SHAPE to its labels and the map of the first over it;
-    batch: so many stored images at once, labels only, both `rounds` times in a process that is
-    warm; fresh: the command line's answer about that picture, torch loaded, `fresh` times.
-    Raises as Classifier.load, and DemoError where a process of its own fails.
+    picture: from the bytes of a JPEG of SHAPE to its labels and the class activation map of the
+    first, `rounds` times. batch: labels of `images` stored images at once, `rounds` times. fresh:
+    the command line in a new process, with loading torch, `fresh` times.
+
+    Raises:
+        NotFoundError, DamagedError: as `Classifier.load`.
+        DemoError: a new process failed.
     """
     classifier = Classifier.load(run)
-    jpeg, saved = picture(), classifier.saved
+    jpeg, saved = make_jpeg(), classifier.saved
     return {
         "run": run.id,
         "model": saved.network["name"],
         "image_size": saved.preprocessing["image_size"],
         "device": device_name(next(saved.model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "picture": times(lambda: one_picture(classifier, jpeg), rounds, clock),
-        "batch": times(batch(classifier, images), rounds, clock),
-        "fresh": times(lambda: fresh_process(run, jpeg), fresh, clock, warm_up=0),
-        **{"shape": list(SHAPE), "images": images, "rounds": rounds, "processes": fresh},
+        "picture": time_calls(lambda: classify_picture(classifier, jpeg), rounds, clock),
+        "batch": time_calls(batch_prediction(classifier, images), rounds, clock),
+        "fresh": time_calls(lambda: run_process(run, jpeg), fresh, clock, warm_up=0),
+        "shape": list(SHAPE),
+        "images": images,
+        "rounds": rounds,
+        "processes": fresh,
     }
 
 
 @contextmanager
-def untrained(model: str = "resnet20") -> Iterator[Run]:
-    """A run of that network with its first weights, for as long as the context lasts."""
+def untrained_run(model: str = "resnet20") -> Iterator[Run]:
+    """Yield a temporary run of that network with its initial weights."""
     config = make_config({"model": model, "dataset": INFO.name})
     with TemporaryDirectory(prefix="resnet-demo-bench-") as name:
         folder = Path(name) / "untrained"
@@ -80,24 +86,24 @@ def untrained(model: str = "resnet20") -> Iterator[Run]:
         yield Run(folder)
 
 
-def picture() -> bytes:
-    """A JPEG of SHAPE, as busy as a photograph."""
+def make_jpeg() -> bytes:
+    """Return a JPEG of SHAPE with as much detail as a photograph."""
     coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(coarse).resize(SHAPE[::-1], Image.Resampling.BICUBIC).save(file, "JPEG")
     return file.getvalue()
 
 
-def one_picture(classifier: Classifier, jpeg: bytes) -> np.ndarray:
-    """What the page does about a picture: labels, and the first one's map laid over it."""
+def classify_picture(classifier: Classifier, jpeg: bytes) -> np.ndarray:
+    """Classify a picture as the page does; return the overlay of the first label's class map."""
     rgb = decode_picture(io.BytesIO(jpeg))
     label = classifier.classify(rgb).labels[0]["label"]
-    looked = classifier.class_map(rgb, label)
-    return overlay(looked.picture, looked.heat, OPACITY)
+    class_map = classifier.class_map(rgb, label)
+    return overlay(class_map.picture, class_map.heat, OPACITY)
 
 
-def batch(classifier: Classifier, images: int) -> Callable[[], object]:
-    """Labels of so many images as the dataset would store them."""
+def batch_prediction(classifier: Classifier, images: int) -> Callable[[], object]:
+    """Return a function that predicts the classes of so many images of the stored size."""
     preprocessing = classifier.preprocessing
     shape = (images, preprocessing.source_size, preprocessing.source_size, 3)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
@@ -105,26 +111,26 @@ def batch(classifier: Classifier, images: int) -> Callable[[], object]:
     return lambda: predict(model, preprocessing.prepare, pixels, images).argmax(1)
 
 
-def fresh_process(run: Run, jpeg: bytes) -> None:
-    """One answer of the command line. Raises DemoError."""
+def run_process(run: Run, jpeg: bytes) -> None:
+    """Classify the picture with the command line. Raises DemoError."""
     with TemporaryDirectory(prefix="resnet-demo-bench-") as name:
         file = Path(name) / "picture.jpg"
         file.write_bytes(jpeg)
         command = [sys.executable, "-m", "resnet_demo", "classify", str(run.path), str(file)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode:
-        why = (done.stderr or done.stdout).strip()
-        raise DemoError(f"a process of its own did not answer: {why}")
+        message = (done.stderr or done.stdout).strip()
+        raise DemoError(f"the command line failed to classify the picture: {message}")
 
 
-def times(
+def time_calls(
     work: Callable[[], object], rounds: int, clock: Clock, warm_up: int = WARM_UP
 ) -> dict[str, float]:
-    """Median, least and most seconds of a call; the first few do not count."""
-    took = []
+    """Return median, minimum and maximum seconds of a call, without the warm-up calls."""
+    times = []
     for _ in range(warm_up + rounds):
-        began = clock()
+        start = clock()
         work()
-        took.append(clock() - began)
-    counted = took[warm_up:]
-    return {"median": median(counted), "min": min(counted), "max": max(counted)}
+        times.append(clock() - start)
+    measured = times[warm_up:]
+    return {"median": median(measured), "min": min(measured), "max": max(measured)}

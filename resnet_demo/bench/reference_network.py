@@ -1,6 +1,8 @@
-"""The network that tells machines apart: a fixed ResNet-9, whatever the zoo's is by now.
+"""The reference network for comparing machines: a fixed ResNet-9, separate from `models`.
 
-Of cifar10-fast's shape (David Page, 2018), with the pools right after the convolutions.
+The architecture is that of cifar10-fast (David Page 2018, "How to Train Your ResNet"), with the
+pooling directly after the convolution. Do not change it: REFERENCE_RATE was measured with these
+layers in this order.
 """
 
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three poo
 
 
 class Residual(nn.Module):
-    """x plus two convolutions of it. (B, C, H, W) -> (B, C, H, W)"""
+    """Two convolutions with a shortcut: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, channels: int, layers: LayerOptions) -> None:
         super().__init__()
@@ -19,12 +21,12 @@ class Residual(nn.Module):
         self.conv2 = conv_norm(channels, channels, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Add the convolutions of x to x."""
         return x + self.conv2(self.conv1(x))
 
 
 class ReferenceNetwork(Network):
-    """Eight 3x3 convolutions, two pairs of them residual, and a linear layer; He's weights."""
+    """Eight 3x3 convolutions, two pairs of them residual, and a linear layer."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -41,18 +43,18 @@ class ReferenceNetwork(Network):
         he_init(self)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 256, H/8, W/8), rounded down."""
+        """Compute the feature map: (B, 3, H, W) -> (B, 256, H/8, W/8), rounded down."""
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class. The mean is taken as it was when REFERENCE_RATE was measured."""
+        """Compute logits (B, num_classes)."""
         return self.head(self.features(x).mean(dim=(2, 3)))
 
 
 def conv_norm(c_in: int, c_out: int, layers: LayerOptions, pool: bool = False) -> nn.Sequential:
-    """3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W), or halved by a pool.
+    """Build 3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W).
 
-    The rate of this very order of layers is what REFERENCE_RATE was measured with.
+    pool: halve H and W with a max-pool after the convolution.
     """
     layer = nn.Sequential()
     layer.add_module("conv", layers.conv(c_in, c_out, 3))

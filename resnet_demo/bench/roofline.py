@@ -1,8 +1,8 @@
-"""What the machine can do, measured on the spot, and which share of it training gets.
+"""Roofline: the machine's best FLOP/s, and the share of them that training reaches.
 
-Convention: a multiply-add is two operations (FLOP), and a training step costs three times its
-forward pass: backward is twice forward, once for the weights and once for what came in. Only
-convolutions and the linear layer count, as in `models.counts`.
+Convention: a multiply-add is two FLOP, and a training step costs three forward passes, because the
+backward pass computes gradients for the weights and for the inputs. Only convolutions and the
+linear layer count, as in `models.counts`.
 """
 
 import time
@@ -26,22 +26,29 @@ from resnet_demo.training.state import Training
 
 FLOP_PER_MAC = 2
 STEP_PER_FORWARD = 3
-MATRICES = (512, 1024, 2048, 4096)  # sides
-LARGE_MATRICES = (8192, 16384)  # for an accelerator, which smaller ones do not fill
-CONVOLUTIONS = (  # (channels in and out, side of the map, images): those of the networks here
-    (64, 32, 128), (128, 16, 128), (256, 8, 128), (512, 4, 128), (64, 56, 64), (128, 16, 512),
+MATRICES = (512, 1024, 2048, 4096)  # sides of square matrices
+LARGE_MATRICES = (8192, 16384)  # for accelerators, which smaller ones do not keep busy
+CONVOLUTIONS = (  # (channels in and out, side of the map, images), as in the product's networks
+    (64, 32, 128),
+    (128, 16, 128),
+    (256, 8, 128),
+    (512, 4, 128),
+    (64, 56, 64),
+    (128, 16, 512),
     (256, 8, 512),
-)  # fmt: skip
-CHUNK_S = 0.02  # least time between two looks at the clock, so that looking costs nothing
+)
+CHUNK_S = 0.02  # minimum time between two clock reads, so that reading costs nothing
 
 
 def measure_roofline(
     configs: list[TrainConfig], datasets: Datasets, seconds: float = 10.0
 ) -> Iterator[dict[str, Any]]:
-    """The machine's best rates, then a row for each config.
+    """Yield the machine's best rates, then a row for each config.
 
-    seconds: for each shape a tenth of it, for each config all of it, after as much to warm up.
-    Raises ConfigError, DamagedError.
+    seconds: for each config, after as long a warm-up; each shape gets a tenth of it.
+
+    Raises:
+        ConfigError, DamagedError: a config or the dataset cannot be used.
     """
     for config in configs:
         check_data(config, datasets)
@@ -51,11 +58,11 @@ def measure_roofline(
     machine = {"device": device_name(device), "threads": torch.get_num_threads()}
     yield {**best, "precision": precision, **machine}
     for config in configs:
-        yield share(begin_training(config, datasets), best, seconds)
+        yield training_share(begin_training(config, datasets), best, seconds)
 
 
 def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
-    """The best rates of square matrix products and of 3x3 convolutions, FLOP/s, and where."""
+    """Measure the best FLOP/s of square matrix products and of 3x3 convolutions, by shape."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     wait = synchronizer(device)
     sides = MATRICES if device.type == "cpu" else (*MATRICES, *LARGE_MATRICES)
@@ -75,7 +82,7 @@ def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any
 
 
 def gemm(side: int, device: torch.device, dtype: torch.dtype) -> tuple[Callable, float]:
-    """A product of two square matrices, and its FLOP."""
+    """Return a product of two square matrices to run, and its FLOP."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     return lambda: torch.mm(a, b, out=out), FLOP_PER_MAC * side**3
@@ -84,7 +91,7 @@ def gemm(side: int, device: torch.device, dtype: torch.dtype) -> tuple[Callable,
 def convolution(
     channels: int, side: int, images: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Callable, float]:
-    """A 3x3 convolution forward, channels last in memory, and its FLOP, padding included."""
+    """Return a forward 3x3 convolution to run, channels-last, and its FLOP with padding."""
     x = torch.randn(images, channels, side, side, device=device)
     weight = torch.randn(channels, channels, 3, 3, device=device)
     x, weight = (t.to(dtype).to(memory_format=torch.channels_last) for t in (x, weight))
@@ -99,25 +106,25 @@ def best_rate(
     wait: Callable[[], None] = lambda: None,
     clock: Clock = time.monotonic,
 ) -> float:
-    """The most FLOP/s that repeating `work` for that long ever reached; twice at least."""
-    work()  # what is set up once does not count
+    """Return the highest FLOP/s over chunks of calls of `work` for that time; two calls or more."""
+    work()  # one-time set-up does not count
     wait()
     calls, best, end = 1, 0.0, clock() + seconds
     while True:
-        began = clock()
+        start = clock()
         for _ in range(calls):
             work()
         wait()
         now = clock()
-        best = max(best, calls * flop / max(now - began, 1e-9))
+        best = max(best, calls * flop / max(now - start, 1e-9))
         if now >= end:
             return best
-        if now - began < CHUNK_S:
+        if now - start < CHUNK_S:
             calls *= 2
 
 
-def share(training: Training, best: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What training reaches of the best rates, and where the time of a step goes."""
+def training_share(training: Training, best: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Measure the share of the best rates that training reaches, and the parts of a step."""
     config, wait = training.config, synchronizer(training.device)
     rate = measure_interleaved({"own": ProductLoop(training)}, 1, seconds, wait=wait)["own"][0]
     classes = len(training.batches.classes)
@@ -142,16 +149,17 @@ def parts(
     wait: Callable[[], None] = lambda: None,
     clock: Clock = time.monotonic,
 ) -> dict[str, float]:
-    """Median seconds of a step in its parts, each waited for: an accelerator overlaps them.
+    """Return the median seconds of the parts of a step.
 
-    batch: augmenting and preparing; network: forward and backward; update: the optimizer, measured
-    by a second update with the same gradient.
+    batch: augmentation and preparation. network: forward and backward. update: the optimizer,
+    measured by a second update with the same gradient. The device is synchronized after each part,
+    although an accelerator would overlap them.
     """
-    batches, took = training.batches, []
+    batches, times = training.batches, []
     plan, end = batches.plan(1), clock() + seconds
-    while len(took) < 2 or clock() < end:
-        began = clock()
-        x, labels = batches.train_batch(plan, len(took) % batches.steps_per_epoch)
+    while len(times) < 2 or clock() < end:
+        start = clock()
+        x, labels = batches.train_batch(plan, len(times) % batches.steps_per_epoch)
         wait()
         prepared = clock()
         train_step(training, x, labels)
@@ -159,6 +167,6 @@ def parts(
         stepped = clock()
         training.optimizer.step()
         wait()
-        took.append((prepared - began, stepped - prepared, clock() - stepped))
-    batch, step, update = map(median, zip(*took[1:], strict=True))
+        times.append((prepared - start, stepped - prepared, clock() - stepped))
+    batch, step, update = map(median, zip(*times[1:], strict=True))
     return {"batch": batch, "network": max(step - update, 0.0), "update": update}

@@ -1,9 +1,9 @@
-"""Measurements in words, for a terminal. No torch here."""
+"""Benchmark results as text for a terminal. No torch here."""
 
 from collections.abc import Iterator
 from typing import Any
 
-LOOPS = {
+LOOP_NAMES = {
     "article": "the tutorial's loop",
     "loader": "DataLoader, {workers} workers",
     "probed": "with probes",
@@ -12,26 +12,26 @@ LOOPS = {
 
 
 def throughput_lines(result: dict[str, Any]) -> Iterator[str]:
-    """A table: medians, and in brackets the least and the most."""
-    yield in_words(result) + f", rounds: {result['rounds']} of {result['seconds']:g} s"
+    """Yield a table of medians, with minimum and maximum in brackets."""
+    yield describe_conditions(result) + f", {result['rounds']} rounds of {result['seconds']:g} s"
     yield f"{'loop':<24} {'images/s':<30} this program is faster by"
     spread = result["spread"]
-    rate = between(result["images_per_s"], spread["images_per_s"], ",.1f")
+    rate = with_range(result["images_per_s"], spread["images_per_s"], ",.1f")
     yield f"{'this program':<24} {rate}"
     for name, ratio in result["ratio"].items():
-        rate = between(result["against"][name], spread["against"][name], ",.1f")
-        times = between(ratio, spread["ratio"][name], ".2f", " times")
-        yield f"{LOOPS[name].format_map(result):<24} {rate:<30} {times}"
+        rate = with_range(result["against"][name], spread["against"][name], ",.1f")
+        times = with_range(ratio, spread["ratio"][name], ".2f", " times")
+        yield f"{LOOP_NAMES[name].format_map(result):<24} {rate:<30} {times}"
 
 
-def between(value: float, spread: list[float], form: str, unit: str = "") -> str:
-    """2.10 times (2.05 to 2.20)."""
-    least, most = spread
-    return f"{value:{form}}{unit} ({least:{form}} to {most:{form}})"
+def with_range(value: float, spread: list[float], form: str, unit: str = "") -> str:
+    """Return a value and its range: "2.10 times (2.05 to 2.20)"."""
+    low, high = spread
+    return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
 
 
-def in_words(row: dict[str, Any]) -> str:
-    """What was measured, on what."""
+def describe_conditions(row: dict[str, Any]) -> str:
+    """Return model, dataset, image size, batch size, precision and device as text."""
     return (
         f"{row['model']} on {row['dataset']}, {row['image_size']} pixels, batches of "
         f"{row['batch_size']}, {row['precision']}, {row['device']}"
@@ -39,49 +39,49 @@ def in_words(row: dict[str, Any]) -> str:
 
 
 def accuracy_lines(row: dict[str, Any]) -> Iterator[str]:
-    """A seed in one line, or all of them summed up."""
+    """Return the lines of a seed or of the summary."""
     return iter([seed_line(row)]) if "seed" in row else summary_lines(row)
 
 
 def seed_line(row: dict[str, Any]) -> str:
-    """What one seed reached, and how soon."""
+    """Return the result of one seed in one line."""
     return (
-        f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, of six views "
-        f"{row['test_top1_of_six']:.2%}, of ten {row['test_top1_of_ten']:.2%}, "
-        f"val top-1 {row['val_top1']:.2%} "
-        f"(epoch {row['best_epoch']}); {row['train_seconds']:.1f} s in steps, "
-        f"{row['seconds']:.1f} s with validation"
+        f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, with six views "
+        f"{row['test_top1_of_six']:.2%}, with ten views {row['test_top1_of_ten']:.2%}, "
+        f"val top-1 {row['val_top1']:.2%} (epoch {row['best_epoch']}); "
+        f"training {row['train_seconds']:.1f} s, with validation {row['seconds']:.1f} s"
     )
 
 
 def summary_lines(row: dict[str, Any]) -> Iterator[str]:
-    """Medians, least and most over the seeds; the times as measured and as on a known machine."""
-    yield f"recipe {row['recipe']}, {row['epochs']} epochs, {in_words(row)}, seeds: {row['seeds']}"
-    for name, words in (
+    """Yield medians with minimum and maximum over the seeds; times measured and scaled."""
+    conditions = describe_conditions(row)
+    yield f"recipe {row['recipe']}, {row['epochs']} epochs, {conditions}, seeds: {row['seeds']}"
+    for name, label in (
         ("test_top1", "test top-1"),
-        ("test_top1_of_six", "the same of six views"),
-        ("test_top1_of_ten", "the same of ten views"),
+        ("test_top1_of_six", "test top-1, six views"),
+        ("test_top1_of_ten", "test top-1, ten views"),
         ("val_top1", "val top-1"),
-        ("train_seconds", "seconds in steps"),
-        ("seconds", "seconds with validation"),
-        ("scaled_seconds", f"the same × {row['scale']:.3f}"),
+        ("train_seconds", "training, seconds"),
+        ("seconds", "with validation, seconds"),
+        ("scaled_seconds", f"scaled × {row['scale']:.3f}"),
     ):
         values = row[name]
         form = ".2%" if "top1" in name else ".1f"
-        yield f"{words:<24} {between(values['median'], [values['min'], values['max']], form)}"
+        yield f"{label:<26} {with_range(values['median'], [values['min'], values['max']], form)}"
     yield (
-        f"reference ResNet-9: {row['reference_images_per_s']:,.0f} images/s here; a time stated "
-        f"for {row['scaled_to']:,.0f} is × {row['allowance']:.2f} here"
+        f"reference ResNet-9: {row['reference_images_per_s']:,.0f} images/s here; times stated for "
+        f"a machine with {row['scaled_to']:,.0f} images/s are × {row['allowance']:.2f} here"
     )
 
 
 def roofline_line(row: dict[str, Any]) -> str:
-    """The machine, or a network on it."""
+    """Return the line of the machine or of a network."""
     return share_line(row) if "model" in row else machine_line(row)
 
 
 def machine_line(row: dict[str, Any]) -> str:
-    """The best rates."""
+    """Return the best rates of the machine in one line."""
     return (
         f"{row['device']}, {row['precision']}: matrix product {row['gemm_flop_per_s'] / 1e9:,.0f} "
         f"GFLOP/s, 3x3 convolution {row['convolution_flop_per_s'] / 1e9:,.0f} GFLOP/s"
@@ -89,39 +89,39 @@ def machine_line(row: dict[str, Any]) -> str:
 
 
 def share_line(row: dict[str, Any]) -> str:
-    """The shares of them, and the parts of a step."""
-    whole_step = sum(row["parts"].values())
-    parts = ", ".join(f"{name} {took / whole_step:.0%}" for name, took in row["parts"].items())
+    """Return a network's share of the best rates, and the parts of a step, in one line."""
+    step = sum(row["parts"].values())
+    parts = ", ".join(f"{name} {seconds / step:.0%}" for name, seconds in row["parts"].items())
     return (
-        f"{in_words(row)}: {row['images_per_s']:,.1f} images/s, {row['flop_per_s'] / 1e9:,.0f} "
-        f"GFLOP/s = {row['share_of_gemm']:.0%} of the matrix product, "
-        f"{row['share_of_convolution']:.0%} of the convolution; of a step: {parts}"
+        f"{describe_conditions(row)}: {row['images_per_s']:,.1f} images/s, "
+        f"{row['flop_per_s'] / 1e9:,.0f} GFLOP/s = {row['share_of_gemm']:.0%} of the matrix "
+        f"product, {row['share_of_convolution']:.0%} of the convolution; of a step: {parts}"
     )
 
 
 def latency_lines(result: dict[str, Any]) -> Iterator[str]:
-    """A table: medians in milliseconds, and in brackets the least and the most."""
+    """Yield a table of medians in milliseconds, with minimum and maximum in brackets."""
     yield (
         f"{result['run']}, {result['model']}, {result['image_size']} pixels, {result['device']}; "
         f"{result['rounds']} rounds, {result['processes']} processes"
     )
     height, width = result["shape"]
     for name, text in (
-        ("picture", f"a JPEG of {width} x {height}, label and map"),
+        ("picture", f"JPEG of {width} x {height}, label and map"),
         ("batch", f"{result['images']} stored images, labels"),
-        ("fresh", "a new process, torch loaded, label"),
+        ("fresh", "new process with loading torch, label"),
     ):
-        took = {key: 1000 * seconds for key, seconds in result[name].items()}
-        yield f"{text:<38} {between(took['median'], [took['min'], took['max']], ',.1f', ' ms')}"
+        ms = {key: 1000 * seconds for key, seconds in result[name].items()}
+        yield f"{text:<38} {with_range(ms['median'], [ms['min'], ms['max']], ',.1f', ' ms')}"
 
 
 def ood_lines(result: dict[str, Any]) -> Iterator[str]:
-    """A table: a kind a line, the run's own test images first."""
+    """Yield a table with a line per kind, the run's own test images first."""
     threshold = result["threshold"]
-    where = "now" if result["measured_now"] else "when its weights were saved"
+    when = "now" if result["measured_now"] else "when its weights were saved"
     yield (
         f"{result['run']}, {result['model']} on {result['dataset']}: energy over "
-        f"{threshold['threshold']:.3f}, set {where} on {threshold['n']:,} validation images for "
+        f"{threshold['threshold']:.3f}, set {when} on {threshold['n']:,} validation images for "
         f"{threshold['false_alarms']:.0%} false alarms"
     )
     yield f"{'images':<24} {'number':>7} {'flagged':>8} {'AUROC':>7}"

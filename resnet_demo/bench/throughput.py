@@ -1,4 +1,4 @@
-"""Images a second of the product's training, side by side with how others train."""
+"""Training throughput of the product, compared with other training loops."""
 
 import time
 from dataclasses import replace
@@ -22,10 +22,10 @@ from resnet_demo.models.device import device_name
 from resnet_demo.training.speed import synchronizer
 from resnet_demo.training.state import Training
 
-AGAINST = ("article", "loader")  # how others train
-CHANGED = {  # this program again, with knobs of its own
-    "probed": {"probe_every": PROBE_EVERY},  # looking into every layer as the Learn tab does
-    "compiled": {"compile": True},  # before the first round, which takes a minute or more
+AGAINST = ("article", "loader")
+VARIANTS = {  # the product's loop with other settings
+    "probed": {"probe_every": PROBE_EVERY},  # as the lesson on gradients
+    "compiled": {"compile": True},
 }
 
 
@@ -38,18 +38,21 @@ def measure_throughput(
     workers: int | None = None,
     clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
-    """images_per_s, `against` and `ratio` of each other loop, their spread, and the conditions.
+    """Return images_per_s, `against` and `ratio` for each other loop, spread, and conditions.
 
-    seconds: for each loop in each round. workers: of the DataLoader; as many as there are cores
-    unless given. Raises ConfigError, DamagedError.
+    seconds: for each loop in each round. workers: of the DataLoader; default: one per core.
+
+    Raises:
+        ConfigError, DamagedError: the config or the dataset cannot be used.
     """
     own = begin_training(config, datasets)
     workers = available_cores() if workers is None else workers
     others = {
         "article": lambda: ArticleLoop(own),
         "loader": lambda: DataLoaderLoop(own, workers),
-        **{name: partial(changed, config, knobs, datasets) for name, knobs in CHANGED.items()},
     }
+    for name, fields in VARIANTS.items():
+        others[name] = partial(variant_loop, config, fields, datasets)
     loops = {"own": ProductLoop(own), **{name: others[name]() for name in against}}
     rates = measure_interleaved(loops, rounds, seconds, clock, synchronizer(own.device))
     return {
@@ -61,9 +64,10 @@ def measure_throughput(
     }
 
 
-def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> ProductLoop:
-    """The same loop with these knobs. Its images do not grow, which compiled ones must not."""
-    training = begin_training(replace(config, grow_from=1.0, **knobs), datasets)
+def variant_loop(config: TrainConfig, fields: dict[str, Any], datasets: Datasets) -> ProductLoop:
+    """Return the product's loop with these fields changed."""
+    # Without growing images: a compiled model would be compiled again for each size.
+    training = begin_training(replace(config, grow_from=1.0, **fields), datasets)
     if training.config.compile:
         from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
@@ -72,7 +76,7 @@ def changed(config: TrainConfig, knobs: dict[str, Any], datasets: Datasets) -> P
 
 
 def conditions(own: Training) -> dict[str, Any]:
-    """What a rate was measured on, ready for JSON."""
+    """Return the conditions of a measurement, ready for JSON."""
     config = own.config
     return {
         "dataset": config.dataset,

@@ -230,9 +230,9 @@ def classify(args: argparse.Namespace, paths: Paths) -> None:
 
     run = None if args.run is None else find_run(Runs(paths), args.run)
     with device_reserved(paths):
-        from resnet_demo.bench.latency import measure_latency, untrained
+        from resnet_demo.bench.latency import measure_latency, untrained_run
 
-        with untrained() if run is None else nullcontext(run) as measured:
+        with untrained_run() if run is None else nullcontext(run) as measured:
             result = measure_latency(measured, args.rounds, args.fresh)
     print_result(result, "\n".join(bench_text.latency_lines(result)), args.json)
 

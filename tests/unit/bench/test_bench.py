@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from resnet_demo.bench import accuracy, roofline
-from resnet_demo.bench import text as words
+from resnet_demo.bench import text as bench_text
 from resnet_demo.bench.interleaved import compare_rates, measure_interleaved
 from resnet_demo.bench.loops import (
     ArticleLoop,
@@ -261,7 +261,7 @@ def test_throughput_tells_rates_ratios_and_conditions(datasets):
     assert [result[name] for name in told] == [
         "resnet20", 8, 30, "float32", "colours", 1, 0,
     ]  # fmt: skip
-    table = list(words.throughput_lines(result))
+    table = list(bench_text.throughput_lines(result))
     assert table[0].startswith("resnet20 on colours, 8 pixels, batches of 30, float32, cpu (1")
     assert [line.split("  ")[0] for line in table[2:]] == [
         "this program", "the tutorial's loop", "DataLoader, 0 workers",
@@ -321,11 +321,11 @@ def test_accuracy_is_a_row_a_seed_and_a_sum(datasets, small_reference):
     assert last["allowance"] == pytest.approx(1 / last["scale"])
     assert last["scaled_seconds"]["max"] == pytest.approx(max(times) * last["scale"])
     assert (last["model"], last["batch_size"], last["image_size"]) == ("resnet20", 30, 8)
-    text = "\n".join(line for row in (*rows, last) for line in words.accuracy_lines(row))
+    text = "\n".join(line for row in (*rows, last) for line in bench_text.accuracy_lines(row))
     assert text.startswith("seed 0: test top-1 ")
     for name in ("six", "ten"):
         views = last[f"test_top1_of_{name}"]["median"]
-        assert f"the same of {name} views    {views:.2%} (" in text
+        assert f"test top-1, {name} views      {views:.2%} (" in text
     assert "recipe quick, 2 epochs, resnet20 on colours" in text
 
 
@@ -333,7 +333,7 @@ def test_a_seed_is_trained_by_fit_and_scored_on_the_test_images(datasets, tmp_pa
     from resnet_demo.training.fit import fit
 
     config = tiny(epochs=2, peak_lr=0.02, seed=3)
-    row = accuracy.one_seed(config, datasets)
+    row = accuracy.measure_seed(config, datasets)
     *_, finished = fit(config, datasets)
     assert (row["seed"], row["best_epoch"]) == (3, finished.best_epoch)
     assert row["val_top1"] == finished.best_val_top1
@@ -352,14 +352,14 @@ def test_seconds_in_steps_are_those_that_the_images_took(datasets, monkeypatch):
         "evaluate_run",
         lambda *_, mode: SimpleNamespace(result={"top1": top1[mode], "beside": {"top1": 0.25}}),
     )
-    row = accuracy.one_seed(tiny(), datasets)
+    row = accuracy.measure_seed(tiny(), datasets)
     assert row["train_seconds"] == 2 * 135 / 27
     assert (row["seconds"], row["test_top1"]) == (18.0, 0.25)
     assert (row["test_top1_of_six"], row["test_top1_of_ten"]) == (0.5, 0.75)
 
 
 def test_the_reference_network_has_its_own_widths_whatever_resnet9_has(datasets, small_reference):
-    training = accuracy.reference(tiny(), datasets)
+    training = accuracy.reference_training(tiny(), datasets)
     convolutions = [m for m in training.model.modules() if isinstance(m, nn.Conv2d)]
     assert [m.out_channels for m in convolutions] == [32, 64, 64, 64, 128, 256, 256, 256]
     trained = [p for group in training.optimizer.param_groups for p in group["params"]]
@@ -418,8 +418,8 @@ def test_the_roofline_is_the_machine_and_a_share_for_each_network(datasets, monk
         assert row["share_of_gemm"] == row["flop_per_s"] / machine["gemm_flop_per_s"]
         assert row["share_of_convolution"] == row["flop_per_s"] / machine["convolution_flop_per_s"]
         assert row["parts"].keys() == {"batch", "network", "update"}
-        assert "of a step: batch " in words.roofline_line(row)
-    assert "3x3 convolution" in words.roofline_line(machine)
+        assert "of a step: batch " in bench_text.roofline_line(row)
+    assert "3x3 convolution" in bench_text.roofline_line(machine)
 
 
 def test_every_network_is_checked_before_anything_is_measured(datasets):

@@ -10,7 +10,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from resnet_demo.bench import latency as timing
-from resnet_demo.bench.latency import measure_latency, one_picture, picture, times, untrained
+from resnet_demo.bench.latency import (
+    classify_picture,
+    make_jpeg,
+    measure_latency,
+    time_calls,
+    untrained_run,
+)
 from resnet_demo.bench.ood import measure_ood
 from resnet_demo.bench.text import latency_lines, ood_lines
 from resnet_demo.cli import main
@@ -69,31 +75,33 @@ def test_the_first_calls_do_not_count_and_the_median_is_of_the_others():
     def work():
         clock.now += next(costs)
 
-    assert times(work, 3, clock) == {"median": 3.0, "min": 1.0, "max": 8.0}
+    assert time_calls(work, 3, clock) == {"median": 3.0, "min": 1.0, "max": 8.0}
 
 
 def test_an_answer_is_timed_from_a_file_s_bytes_to_the_picture_under_its_map(run, monkeypatch):
     classifier = Classifier.load(run)
-    drawn = one_picture(classifier, picture())
+    drawn = classify_picture(classifier, make_jpeg())
     assert (drawn.shape, drawn.dtype) == ((480, 640, 3), np.uint8)
-    monkeypatch.setattr(timing, "fresh_process", lambda *_: None)
+    monkeypatch.setattr(timing, "run_process", lambda *_: None)
     told = measure_latency(run, rounds=2, fresh=2, images=5)
     for name in ("picture", "batch", "fresh"):
         assert 0 < told[name]["min"] <= told[name]["median"] <= told[name]["max"]
     assert (told["run"], told["model"], told["image_size"]) == ("mine", "resnet20", 12)
     text = "\n".join(latency_lines(told))
-    assert "a JPEG of 640 x 480, label and map" in text
+    assert "JPEG of 640 x 480, label and map" in text
     assert text.count(" ms (") == 3
     json.dumps(told, allow_nan=False)
 
 
 def test_a_new_process_answers_about_a_network_that_was_never_trained(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with untrained() as run:
+    with untrained_run() as run:
         assert model_description(run.path)["network"]["name"] == "resnet20"
-        timing.fresh_process(run, picture())
-        with pytest.raises(DemoError, match=r"did not answer: .* is cut short or damaged"):
-            timing.fresh_process(run, picture()[:500])
+        timing.run_process(run, make_jpeg())
+        with pytest.raises(
+            DemoError, match=r"failed to classify the picture: .* is cut short or damaged"
+        ):
+            timing.run_process(run, make_jpeg()[:500])
     assert not run.path.exists()
 
 
@@ -142,7 +150,7 @@ def test_without_the_dataset_nothing_is_measured(run, tmp_path):
 def test_both_are_told_as_one_object_by_the_command_line(run, colours, monkeypatch, capsys):
     monkeypatch.setenv("RESNET_DEMO_RUNS", str(run.path.parent))
     monkeypatch.setenv("RESNET_DEMO_DATA", str(colours))
-    monkeypatch.setattr(timing, "fresh_process", lambda *_: None)
+    monkeypatch.setattr(timing, "run_process", lambda *_: None)
     for words, key in (
         ("classify mine --rounds 1 --fresh 1", "picture"),
         ("classify --rounds 1 --fresh 1", "picture"),
