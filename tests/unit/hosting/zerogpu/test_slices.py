@@ -4,16 +4,14 @@ import subprocess
 from functools import partial
 
 import pytest
-import torch
 
 from resnet_demo.config import make_config
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
-from resnet_demo.hosting.zerogpu import slice as slice_module
 from resnet_demo.hosting.zerogpu import slices as slices_module
 from resnet_demo.hosting.zerogpu.owners import OWNER, read_owner
 from resnet_demo.hosting.zerogpu.quota import recorded_slices
-from resnet_demo.hosting.zerogpu.slice import SliceError, SliceStopSignal, train_slice
+from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
 from resnet_demo.hosting.zerogpu.slices import Slices
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller, ForbiddenError
@@ -297,30 +295,6 @@ def test_a_config_that_a_slice_cannot_train_is_refused(launcher):
     with pytest.raises(ConfigError, match="compile must be off on ZeroGPU"):
         slices_of(launcher, refused).make(make_tiny(compile=True), VISITOR)
     assert launcher.runs.list() == []
-
-
-def test_a_slice_saves_a_checkpoint_when_its_page_is_closed(launcher, tiny):
-    slices = Slices(launcher, train_slice)
-    run = slices.make(tiny(epochs=1000), VISITOR)
-    running = slices.run_slice(run.id, VISITOR, 120)
-    assert any(isinstance(event, Step) and event.step == 3 for event in running)
-    running.close()
-    status = reconcile_status(run.path)
-    assert (status.state, has_worker(run.path)) == ("stopped", False)
-    assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last_event(run.path).step
-
-
-def test_a_slice_keeps_time_for_the_longest_step_and_a_checkpoint(launcher, monkeypatch, tmp_path):
-    run = slices_of(launcher, refused).make(make_tiny(), VISITOR)
-    lock = acquire_worker_lock(run.path)
-    change_state(run.path, "queued")
-    now = 0.0
-    monkeypatch.setattr(slice_module.time, "monotonic", lambda: now)
-    should_stop, answers = SliceStopSignal(run.path, end=50.0), []
-    for now in (9.0, *range(20, 45, 3), 44.1):  # noqa: B007 - the clock
-        answers.append(should_stop())
-    assert answers == [False] * 10 + [True]
-    release_lock(lock)
 
 
 def test_the_stand_in_forbids_a_task_to_start_a_process():
