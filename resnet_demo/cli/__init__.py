@@ -1,7 +1,8 @@
 """The command line, `python -m resnet_demo VERB`: it calls the functions that the page calls.
 
 With `--json`, standard output holds one JSON object per line and nothing else. Exit codes: 0 done,
-2 a mistake in the arguments, 1 a failure, 130 stopped. Each module here adds one verb.
+2 a mistake in the arguments, 1 a failure, 130 stopped. Each module here adds one verb. It imports
+torch, numpy and most of the package only when the verb runs, so that `--help` answers at once.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 def option_prefix(args: argparse.Namespace, error: DemoError) -> str:
     """Return the option that the error is about, as `--epochs: `; "" if it is about none."""
     field = getattr(error, "field", None)
+    # Errors about the run of `--resume` name the field `run` or `run_id`.
     if field in ("run", "run_id") and getattr(args, "resume", None) is not None:
         return "--resume: "
     return f"--{field.replace('_', '-')}: " if field in args.option_names() else ""

@@ -85,6 +85,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     check_fit(args.fit)
     check_map(args)
     folder = stages_folder(args)
+    # Checks that do not need torch come before it is imported.
     runs = [find_run(Runs(paths), name) for name in (args.run, args.against) if name is not None]
     if args.similar:
         require_images(runs[0].config().dataset, Datasets(paths.data), "similar")
@@ -98,7 +99,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
         classifiers[0].check_classes(Datasets(paths.data).get(args.dataset))
     index = load_index(runs[0], paths) if args.similar else None
     failed = 0
-    for name in args.files:
+    for name in args.files:  # an unreadable picture does not stop the others
         try:
             result = classify_picture(args, Path(name), folder, index, *classifiers)
             print_result({"file": name, **result}, f"{name}: {result_text(result)}", args.json)

@@ -84,7 +84,7 @@ def find_run(runs: Any, name: str) -> Any:
     """Return a run by its id, or by the path of its directory. Raises NotFoundError."""
     from resnet_demo.runs.store import Run
 
-    if "/" not in name:
+    if "/" not in name:  # no id has a slash
         return runs.get(name)
     path = Path(name).resolve()
     if not (path / "config.json").is_file():
@@ -119,6 +119,7 @@ def signals_stop(folder: Path) -> Iterator[None]:
 
 def print_result(values: dict[str, Any], text: str, as_json: bool) -> None:
     """Print the values as one JSON object, or else the text."""
+    # Flushed, so that a program that reads a pipe gets each line at once.
     print(json.dumps(values) if as_json else text, flush=True)
 
 

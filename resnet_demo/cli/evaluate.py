@@ -53,6 +53,7 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
 
     check_split(args.split)
     check_mode(args.mode)
+    # Mistakes are reported before torch is imported and anything is computed.
     folder = output_folder("figures", args.figures)
     runs, datasets = Runs(paths), Datasets(paths.data)
     run, other = find_run(runs, args.run), find_other_run(runs, args.against)
@@ -95,7 +96,7 @@ def find_other_run(runs: Any, name: str | None) -> Any:
     """Return the run to compare with. Raises ConfigError, whose field is that of the option."""
     try:
         return None if name is None else find_run(runs, name)
-    except ConfigError as error:
+    except ConfigError as error:  # its field is `run`, the positional argument
         raise ConfigError(str(error), "against") from error
 
 

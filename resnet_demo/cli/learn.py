@@ -87,6 +87,7 @@ def run_learn(args: argparse.Namespace, paths: Paths) -> int:
 def train_all(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
     """Train each run; after the first exit code that is not 0, remove the rest from the queue."""
     code = 0
+    # This process holds the worker lock of each run: without it, a run that waits counts as dead.
     for run, lock in made:
         try:
             if code == 0:

@@ -1,6 +1,6 @@
 """Print docs/reference.md: verbs, configuration fields, recipes, HTTP endpoints, environment.
 
-`python -m resnet_demo.cli.reference > docs/reference.md` writes the page anew.
+`python -m resnet_demo.cli.reference > docs/reference.md` writes the page.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, fields
 
 from resnet_demo.cli import make_parser
 from resnet_demo.cli.common import FIELD_OPTIONS
-from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig
+from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig, make_config
 from resnet_demo.tasks.limits import Limits, limit_variable
 
 COMMAND = "python -m resnet_demo.cli.reference > docs/reference.md"
@@ -140,6 +140,7 @@ def leaf_parsers(
     if not nested:
         yield names, parser
         return
+    # argparse maps an alias to the same parser as its verb.
     by_parser: dict[argparse.ArgumentParser, list[str]] = {}
     for name, child in nested[0].choices.items():
         by_parser.setdefault(child, []).append(name)
@@ -157,6 +158,7 @@ def verb_section(names: list[str], parser: argparse.ArgumentParser) -> Iterator[
         for action in parser._actions
         if action not in field_actions and not isinstance(action, argparse._HelpAction)
     ]
+    # Usage and help are made here: what argparse prints depends on the width of the terminal.
     names = [name.split("/") for name in names]
     yield "### " + " ".join(spellings[0] for spellings in names)
     aliases = [f"`{alias}`" for spellings in names for alias in spellings[1:]]
@@ -228,7 +230,7 @@ def recipes() -> Iterator[str]:
     yield "## Recipes"
     yield "\n".join(f"- `{name}`: {RECIPE_HELP[name]}." for name in RECIPES)
     yield "What a recipe sets. An empty cell is the default, the value of `quick`."
-    configs = {name: TrainConfig(**{"recipe": name, **RECIPES[name]}) for name in RECIPES}
+    configs = {name: make_config({"recipe": name}) for name in RECIPES}
     rows = []
     for field in fields(TrainConfig):
         values = [getattr(config, field.name) for config in configs.values()]
@@ -277,7 +279,7 @@ def table(headers: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as code that may stand in a cell of a table."""
+    """Return text as Markdown code for a cell of a table."""
     return "`" + text.replace("|", r"\|") + "`"
 
 

@@ -42,6 +42,7 @@ def run_train(args: argparse.Namespace, paths: Paths) -> int:
         return train_other_rank(paths)
     run, lock = make_or_resume(Launcher(paths), args)
     if lock is None:
+        # Else the other ranks would wait for a training that never starts.
         release_ranks()
         return 0
     try:
@@ -60,6 +61,7 @@ def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | 
     if torchrun.restarts_left() and args.run_id is None:
         rule = "given if torchrun may restart the run, which then resumes by that id"
         raise ConfigError.rule("run_id", rule, None)
+    # After a lost process, torchrun repeats the command: its run exists by now.
     if torchrun.restarts() and launcher.runs.is_taken(args.run_id):
         return resume(launcher, args.run_id, args.json)
     given = {name: getattr(args, name) for name in field_names()}

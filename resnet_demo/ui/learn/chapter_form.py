@@ -93,7 +93,7 @@ def connect_form(
     arms: Callable[..., Arms],
     choice: gr.Dropdown,
 ) -> None:
-    """Let the start button start a group of these arms, and show the cost before.
+    """Connect the start button to a group of these arms, and show the cost before a start.
 
     choice: of the group that is shown; a start selects the new group.
     """
@@ -112,8 +112,10 @@ def connect_form(
         choices = dataset_choices(services.datasets.list())
         return keep_choice(choices, chosen, choices[0][1])
 
+    # A chapter without a guess passes an empty one, so that all chapters share `on_start`.
     guess = form.guess if form.guess is not None else gr.State("")
     form.start.click(on_start, [guess, *form.inputs], choice, **QUIET_EVENT)
+    # Other pages may have added datasets since this page was loaded.
     tab.select(on_select, form.dataset, form.dataset, **QUIET_EVENT)
     events = [tab.select, *(component.change for component in form.inputs)]
     latest = QUIET_EVENT | {"trigger_mode": "always_last"}

@@ -179,10 +179,12 @@ def panel_update(
     labels = [(group_label(group), group.id) for group in found]
     group = next((group for group in found if group.id == chosen), found[0])
     snapshot = reader.snapshot(group)
+    # The state and the length of the log change with everything that a chapter shows.
     now = [group.id, labels, [[run.status.state, run.view.offset] for run in snapshot.runs]]
     if now == before:
         return (*[skip] * 6, *[skip] * count)
     can_stop = not group.shipped and snapshot.is_live
+    # The timer ticks only while a run is live; a start or another selection wakes it again.
     return (
         gr.update(choices=labels, value=group.id, visible=True),
         gr.update(visible=can_stop, interactive=can_stop),

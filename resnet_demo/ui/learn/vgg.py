@@ -106,7 +106,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
     """Return a row for each arm, after its last epoch."""
     rows = []
     for arm, runs in snapshot.arms.items():
-        view = runs[0].view if runs else None
+        view = runs[0].view if runs else None  # this lesson has one seed
         if view and view.epochs:
             seconds = sum(epoch.seconds for epoch in view.epochs)
             last = view.epochs[-1]
