@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
+from resnet_demo.json_files import read_json
 from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, release_lock, try_lock
 from resnet_demo.tasks.status import (
     LIVE,
@@ -39,8 +40,11 @@ def create_request(folder: Path, request: Mapping[str, Any]) -> int:
 
 
 def read_request(folder: Path) -> dict[str, Any]:
-    """Return what the task was asked to do. Raises OSError, ValueError."""
-    return json.loads((folder / "task.json").read_text("utf-8"))
+    """Return what the task was asked to do. Raises DamagedError, also if it is missing."""
+    request = read_json(folder / "task.json")
+    if not isinstance(request, dict):
+        raise DamagedError(f"task.json of {folder.name} is damaged")
+    return request
 
 
 def claim_task(folder: Path, request: Mapping[str, Any]) -> int | None:

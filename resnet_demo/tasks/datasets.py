@@ -53,10 +53,10 @@ class DataTasks:
             return Status(state="failed", message=str(error))
 
     def request(self, kind: str) -> dict[str, Any]:
-        """Return the request of the latest task of a kind; empty if there was none."""
+        """Return the request of the latest task of a kind; empty if missing or damaged."""
         try:
             return read_request(self.folder(kind))
-        except FileNotFoundError:
+        except DamagedError:
             return {}
 
     def get(self, name: str, caller: Caller) -> Path:

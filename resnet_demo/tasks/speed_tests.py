@@ -47,7 +47,7 @@ class SpeedTests:
         """Return the request of the latest speed test; empty if missing or damaged."""
         try:
             return read_request(self.folder)
-        except (OSError, ValueError):
+        except DamagedError:
             return {}
 
     def ensure_measured(

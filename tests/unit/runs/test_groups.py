@@ -26,23 +26,23 @@ def runs(tmp_path):
 
 @pytest.fixture
 def put(runs, tmp_path):
-    """Makes a run, newer than those before; told: what it is to its group."""
+    """Return a function that creates a run, newer than the last. membership: its fields."""
     made = []
 
-    def make(name, root=None, **told):
+    def make(name, root=None, **membership):
         folder = (root or runs.root) / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(make_config({}), __version__))
         made.append(folder)
         os.utime(folder / "config.json", (len(made), len(made)))
-        if told:
-            write_membership(folder, Membership(**told))
+        if membership:
+            write_membership(folder, Membership(**membership))
         return folder
 
     return make
 
 
-def test_a_group_is_what_its_runs_say(runs, put):
+def test_groups_are_read_from_their_runs(runs, put):
     put("alone")
     for seed in (1, 2):
         for arm in ("plain", "residual"):
@@ -54,17 +54,17 @@ def test_a_group_is_what_its_runs_say(runs, put):
         "plain": ["plain-1", "plain-2"],
         "residual": ["residual-1", "residual-2"],
     }
-    assert list(duel.arms) == ["plain", "residual"]  # as they were made
+    assert list(duel.arms) == ["plain", "residual"]  # in the order of creation
     assert len(list_groups(runs.list())) == 2
     assert get_group(runs, "duel-1").runs == duel.runs
 
 
-def test_recordings_that_came_with_the_app_are_a_group(runs, put, tmp_path):
+def test_shipped_recordings_are_a_group(runs, put, tmp_path):
     put("learn-plain20", tmp_path / "shipped", group="learn", kind="duel", arm="plain20")
     assert get_group(runs, "learn").shipped
 
 
-def test_a_group_that_is_not_there_is_named(runs):
+def test_an_unknown_group_is_refused(runs):
     with pytest.raises(NotFoundError, match=r"group must be one of the groups.*got 'duel-9'"):
         get_group(runs, "duel-9")
     with pytest.raises(NotFoundError):
@@ -80,12 +80,20 @@ def test_new_groups_take_the_first_free_number(runs, put):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"group": "a"}', "[" * 100_000,
-             json.dumps({"group": 1, "kind": "duel", "arm": "a"}),
-             json.dumps({"group": "a", "kind": "duel", "arm": None}),
-             json.dumps({"group": "a", "kind": "duel", "arm": "b", "more": 1})],
-)  # fmt: skip
-def test_a_damaged_file_leaves_the_run_on_its_own(runs, put, text):
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"group": "a"}',
+        "[" * 100_000,
+        json.dumps({"group": 1, "kind": "duel", "arm": "a"}),
+        json.dumps({"group": "a", "kind": "duel", "arm": None}),
+        json.dumps({"group": "a", "kind": "duel", "arm": "b", "more": 1}),
+    ],
+)
+def test_a_run_with_a_damaged_group_file_has_no_group(runs, put, text):
     folder = put("mine")
     (folder / MEMBERSHIP_FILE).write_text(text)
     (run,) = runs.list()

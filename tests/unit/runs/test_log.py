@@ -16,26 +16,26 @@ def step(number):
     return Step(step=number, epoch=1, time=1.0, loss=2.0, top1=0.1, lr=0.1, images_per_s=9.0)
 
 
-def test_a_log_that_is_not_there_is_empty(log):
+def test_a_missing_log_is_empty(log):
     assert log.read() == ([], 0)
     assert list(log) == []
-    log.remove_torn_line()  # and mending it makes nothing
+    log.remove_torn_line()  # does not create it
     assert not log.path.exists()
 
 
-def test_what_is_appended_is_read_in_order(log):
+def test_events_are_read_in_order(log):
     for number in range(5):
         log.append(step(number))
     assert list(log) == [step(number) for number in range(5)]
 
 
-def test_an_event_is_readable_the_moment_it_is_appended(log):
+def test_an_appended_event_is_readable_at_once(log):
     log.append(step(1))
     code = "import sys; print(sum(1 for _ in open(sys.argv[1])))"
     assert subprocess.check_output([sys.executable, "-c", code, log.path], text=True) == "1\n"
 
 
-def test_reading_goes_on_where_it_ended(log):
+def test_reading_continues_at_the_offset(log):
     log.append(step(1))
     first, offset = log.read()
     assert log.read(offset) == ([], offset)
@@ -45,7 +45,7 @@ def test_reading_goes_on_where_it_ended(log):
     assert log.read(offset) == ([step(2), step(3)], log.path.stat().st_size)
 
 
-def test_a_torn_last_line_is_not_read_until_it_is_whole(log):
+def test_a_torn_last_line_is_read_once_it_is_complete(log):
     log.append(step(1))
     line = to_line(step(2)).encode()
     for end in (1, len(line) // 2, len(line) - 1):
@@ -61,7 +61,7 @@ def test_a_torn_last_line_is_not_read_until_it_is_whole(log):
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"event": "st', b"\xff\0\xfe", b"x" * 5000])
-def test_mending_cuts_off_the_torn_line_and_only_that(log, kept, torn):
+def test_only_the_torn_line_is_removed(log, kept, torn):
     whole = "".join(to_line(step(number)) for number in range(kept)).encode()
     log.path.write_bytes(whole + torn)
     log.remove_torn_line()
@@ -70,13 +70,13 @@ def test_mending_cuts_off_the_torn_line_and_only_that(log, kept, torn):
     assert list(log) == [*(step(number) for number in range(kept)), step(9)]
 
 
-def test_without_mending_the_line_after_a_torn_one_would_be_lost(log):
+def test_an_event_after_a_torn_line_is_lost(log):
     log.path.write_bytes(to_line(step(1)).encode() + b'{"event": "st')
     log.append(step(2))
     assert list(log) == [step(1)]
 
 
-def test_bytes_that_are_no_text_and_lines_of_others_are_passed_over(log):
+def test_undecodable_and_unknown_lines_are_skipped(log):
     log.append(step(1))
     with open(log.path, "ab") as file:
         file.write(b'\xff\xfe\n\n{"event": "snapshot", "step": 1, "epoch": 1}\nnonsense\n')
@@ -84,7 +84,7 @@ def test_bytes_that_are_no_text_and_lines_of_others_are_passed_over(log):
     assert list(log) == [step(1), step(2)]
 
 
-def test_an_epoch_is_on_disk_before_append_returns_and_a_step_does_not_wait(log, monkeypatch):
+def test_an_epoch_is_flushed_to_disk_and_a_step_is_not(log, monkeypatch):
     synced = []
     monkeypatch.setattr("resnet_demo.runs.log.os.fsync", synced.append)
     log.append(step(1))

@@ -19,7 +19,7 @@ def runs(paths):
 
 
 def make(root, name, at=None, text=None):
-    """A run's directory, made `at` Unix seconds."""
+    """Create a run's directory, dated `at` Unix seconds."""
     folder = root / name
     folder.mkdir(parents=True)
     config = folder / "config.json"
@@ -34,34 +34,54 @@ def ids(found):
 
 
 @pytest.mark.parametrize("name", ["a", "7", "my-run", "resnet9-cifar10-3", "a" * 64, "0-", "a--b"])
-def test_a_run_id_may_be(name):
+def test_a_valid_run_id_is_accepted(name):
     assert check_run_id(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-a", "A", "a_b", "a.b", "a b", ".", "..", "../a", "a/b", "a\n", "\na", "é", "٣", "a\0",
-     "a" * 65, None, 3, ["a"], b"a"],
-)  # fmt: skip
-def test_a_run_id_may_not_be(name, runs):
+    [
+        "",
+        "-a",
+        "A",
+        "a_b",
+        "a.b",
+        "a b",
+        ".",
+        "..",
+        "../a",
+        "a/b",
+        "a\n",
+        "\na",
+        "é",
+        "٣",
+        "a\0",
+        "a" * 65,
+        None,
+        3,
+        ["a"],
+        b"a",
+    ],
+)
+def test_an_invalid_run_id_is_refused(name, runs):
     for ask in (check_run_id, runs.get):
         with pytest.raises(ConfigError, match=r"^run_id must be .*, got ") as refused:
             ask(name)
         assert refused.value.field == "run_id"
 
 
-def test_new_ids_count_on_from_the_highest_number_there_is(runs):
+def test_a_new_id_follows_the_highest_number(runs):
     config = TrainConfig(model="resnet20", dataset="shapes10")
     assert runs.new_id(config) == "resnet20-shapes10-1"
     for name in ("resnet20-shapes10-2", "resnet20-shapes10-10", "resnet20-shapes10-x"):
         make(runs.root, name)
-    (runs.root / "resnet20-shapes10-11").mkdir()  # whatever it is, the name is taken
+    (runs.root / "resnet20-shapes10-11").mkdir()  # no run, but the name is taken
     make(runs.root, "resnet20-shapes100-40")
     make(runs.root, "resnet9-shapes10-30")
     assert runs.new_id(config) == "resnet20-shapes10-12"
 
 
-def test_a_new_id_of_the_longest_names_is_an_id(runs):
+def test_a_new_id_of_the_longest_names_is_valid(runs):
     config = TrainConfig(model="resnet34-article", dataset="d" * 64, image_size=32)
     for _ in range(12):
         make(runs.root, check_run_id(runs.new_id(config)))
@@ -77,11 +97,11 @@ def test_the_newest_run_comes_first_and_the_shipped_ones_last(runs):
     assert [run.shipped for run in runs.list()] == [False] * 3 + [True] * 2
 
 
-def test_where_there_is_no_folder_there_are_no_runs(runs):
+def test_without_a_folder_there_are_no_runs(runs):
     assert list(runs.list()) == []
 
 
-def test_what_is_no_run_is_not_listed(runs):
+def test_other_files_and_folders_are_not_listed(runs):
     make(runs.root, "real")
     make(runs.root, ".trash")
     make(runs.root, "Upper")
@@ -108,22 +128,22 @@ def test_a_run_is_found_by_its_id(runs):
         runs.get("yours")
 
 
-def test_shipped_runs_are_there_wherever_the_root_is(runs):
+def test_shipped_runs_are_listed_for_every_root(runs):
     shipped = make(runs.shipped_root, "cifar10-shipped")
     assert ids(runs.list()) == ["cifar10-shipped"]
     assert runs.get("cifar10-shipped").path == shipped
     assert runs.get("cifar10-shipped").shipped
 
 
-def test_a_run_that_did_not_come_with_the_repository_is_not_there_for_another_root(runs):
-    make(runs.shipped_root, "resnet9-cifar10-1")  # of the days when this was the root
+def test_an_own_run_beside_the_shipped_ones_is_not_listed_for_another_root(runs):
+    make(runs.shipped_root, "resnet9-cifar10-1")
     assert ids(runs.list()) == []
     assert not runs.is_taken("resnet9-cifar10-1")
     with pytest.raises(NotFoundError):
         runs.get("resnet9-cifar10-1")
 
 
-def test_in_the_repositorys_own_folder_both_kinds_are_told_apart(paths):
+def test_own_and_shipped_runs_can_share_a_folder(paths):
     runs = Runs(Paths(paths.shipped, paths.data, paths.shipped))
     make(paths.shipped, "learn-resnet56")
     make(paths.shipped, "mine")
@@ -135,7 +155,7 @@ def test_in_the_repositorys_own_folder_both_kinds_are_told_apart(paths):
     assert not runs.get("mine").shipped
 
 
-def test_a_name_is_taken_by_own_and_by_shipped_runs(runs):
+def test_a_name_is_taken_by_own_and_shipped_runs(runs):
     make(runs.root, "mine")
     make(runs.shipped_root, "cifar10-shipped")
     assert runs.is_taken("mine")
@@ -143,16 +163,27 @@ def test_a_name_is_taken_by_own_and_by_shipped_runs(runs):
     assert not runs.is_taken("yours")
 
 
-def test_a_run_tells_what_it_was_told(runs):
+def test_a_run_has_its_config_and_log(runs):
     folder = make(runs.root, "mine", text=to_json(TrainConfig(epochs=7), "0.1.0"))
     assert runs.get("mine").config() == TrainConfig(epochs=7)
     assert runs.get("mine").log().path == folder / "events.jsonl"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"epochs": 0}', '{"momemtum": 1}', "\udcff", '{"seed": "x"}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"epochs": 0}',
+        '{"momemtum": 1}',
+        "\udcff",
+        '{"seed": "x"}',
+        "[" * 100_000,
+    ],
 )
-def test_a_damaged_config_is_listed_and_said(runs, text):
+def test_a_run_with_a_damaged_config_is_listed(runs, text):
     make(runs.root, "mine", text="")
     (runs.root / "mine" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert ids(runs.list()) == ["mine"]
@@ -160,7 +191,7 @@ def test_a_damaged_config_is_listed_and_said(runs, text):
         runs.get("mine").config()
 
 
-def test_places_come_from_the_environment_or_lie_in_the_repository(monkeypatch, tmp_path):
+def test_paths_come_from_the_environment_or_are_in_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESNET_DEMO_RUNS", "some/runs")
     monkeypatch.setenv("RESNET_DEMO_DATA", "")
