@@ -1,14 +1,11 @@
-"""Scanning a source, and the survey that results."""
+"""Scanning a source before its import."""
 
 import hashlib
 import io
-import json
-import os
 import pickle
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +19,6 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, StoppedError
 
 KINDS = ["folder", "zip", "tar", "gz", "xz", "bz2"]
-FOUND = Survey(
-    kind="images",
-    own_split=True,
-    classes=(("cat", 30, 10), ("dog", 25, 8)),
-    sizes=((32, 32), (40, 50), (900, 800)),
-    unreadable=0,
-    unreadable_names=(),
-    duplicates=0,
-    duplicate_pairs=(),
-    repeated=0,
-    passed_over=0,
-    bytes=12345,
-)
 
 
 def picture(number: int, width: int = 8, height: int = 8) -> bytes:
@@ -49,10 +33,6 @@ def pets(train: int = 25, test: int = 5) -> dict[str, bytes]:
     names = [f"train/{label}/{n:02}.png" for label in ("cat", "dog") for n in range(train)]
     names += [f"test/{label}/{n:02}.png" for label in ("cat", "dog") for n in range(test)]
     return {name: picture(number) for number, name in enumerate(names)}
-
-
-def changed(**values) -> Survey:
-    return replace(FOUND, **values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -270,114 +250,6 @@ def test_original_batches_that_an_import_refuses_are_refused(batches: Path):
     (batches / "data_batch_4").unlink()
     with pytest.raises(DamagedError, match="lacks data_batch_4 of CIFAR-10"):
         scan_source(batches)
-
-
-@pytest.mark.parametrize(
-    ("values", "sentences"),
-    [
-        ({}, []),
-        (
-            {"classes": (("a", 15, 4), ("b", 19, 1))},
-            ["one class has fewer than 20 pictures: 'a' (19)"],
-        ),
-        (
-            {"classes": tuple((name, 9, 1) for name in "abcd")},
-            ["4 classes have fewer than 20 pictures, such as 'a' (10), 'b' (10), 'c' (10)"],
-        ),
-        ({"classes": (("a", 30, 0), ("b", 200, 100))}, []),
-        (
-            {"classes": (("a", 30, 0), ("b", 2000, 1))},
-            ["the classes are uneven: 'b' has 2,001 pictures, 'a' 30"],
-        ),
-        (
-            {"duplicates": 1},
-            ["one test picture is also in train: the test accuracy will be too high"],
-        ),
-        (
-            {"unreadable": 1, "unreadable_names": ("a/x\n",)},
-            ["1 of 74 pictures cannot be read and will be left out: 'a/x\\n'"],
-        ),
-        (
-            {"unreadable": 8, "unreadable_names": ("a",) * 8},
-            ["8 of 81 pictures cannot be read and will be left out, such as 'a', 'a', 'a'"],
-        ),
-        (
-            {"unreadable": 9, "unreadable_names": ("a",) * 9},
-            [
-                "9 of 82 pictures cannot be read, more than a tenth, so the import will fail, "
-                "such as 'a', 'a', 'a'"
-            ],
-        ),
-        (
-            {"sizes": ((90, 31), (90, 31), (90, 31))},
-            ["pictures smaller than 32 pixels will be enlarged: the smallest is 90 × 31"],
-        ),
-    ],
-)
-def test_warnings_are_given_only_where_they_apply(values, sentences):
-    assert changed(**values).warnings() == sentences
-
-
-def test_pictures_are_small_relative_to_the_import_size():
-    assert FOUND.warnings(64) == [
-        "pictures smaller than 64 pixels will be enlarged: the smallest is 32 × 32"
-    ]
-
-
-def test_a_survey_is_read_back_unchanged(tmp_path: Path, zip_of):
-    found = scan_source(zip_of(pets()))
-    write_survey(tmp_path, FOUND)
-    write_survey(tmp_path, found)
-    again = read_survey(tmp_path)
-    assert again == found
-    assert list(again.samples) == list(found.samples)
-    for name, some in found.samples.items():
-        np.testing.assert_array_equal(again.samples[name], some)
-    assert Survey.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert sorted(os.listdir(tmp_path)) == ["samples.npz", "source.zip", "survey.json"]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"kind": "other"},
-        {"own_split": 1},
-        {"classes": [["a", 1, 2]]},
-        {"classes": 3},
-        {"classes": [["a", 1, 2], ["b", 1]]},
-        {"classes": [["a", 1, 2], ["b", 1, -2]]},
-        {"classes": [["a", 1, 2], [3, 1, 2]]},
-        {"sizes": [[1, 2], [3, 4]]},
-        {"sizes": [[1, 2], [3, 4], [5, 0]]},
-        {"sizes": [[1, 2], [3, 4], [5, 6, 7]]},
-        {"unreadable": "1"},
-        {"unreadable_names": [1]},
-        {"duplicate_pairs": [["a", 1]]},
-        {"bytes": 1.5},
-    ],
-)
-def test_a_survey_with_invalid_values_is_refused(values):
-    with pytest.raises(DamagedError, match=r"^the survey (is incomplete|has invalid values)$"):
-        Survey.from_dict(json.loads(json.dumps({**FOUND.to_dict(), **values})))
-
-
-@pytest.mark.parametrize("name", ["survey.json", "samples.npz"])
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"junk", b"[" * 100_000])
-def test_a_damaged_survey_is_refused(tmp_path: Path, name: str, content: bytes | None):
-    write_survey(tmp_path, FOUND)
-    (tmp_path / name).unlink()
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(DamagedError, match="the survey is"):
-        read_survey(tmp_path)
-
-
-def test_samples_with_a_wrong_class_or_shape_are_refused(tmp_path: Path):
-    for pictures, labels in (((1, 64, 64, 3), [2]), ((1, 32, 32, 3), [0]), ((2, 64, 64, 3), [0])):
-        write_survey(tmp_path, FOUND)
-        np.savez(tmp_path / "samples.npz", pictures=np.zeros(pictures, np.uint8), labels=labels)
-        with pytest.raises(DamagedError, match="the survey is damaged"):
-            read_survey(tmp_path)
 
 
 def test_a_scan_needs_no_torch():
