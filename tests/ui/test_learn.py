@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -19,6 +20,7 @@ from resnet_demo.learn import lessons
 from resnet_demo.learn.probe_history import depth_figure
 from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.runs.store import Run
+from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.tab import keep_choice
 from resnet_demo.ui.learn import (
@@ -145,6 +147,29 @@ def test_runs_that_have_not_finished_have_no_conclusion(make_group):
 
 
 # --- the panel
+
+
+def in_state(run, state, view=None):
+    """Return a snapshot of the run in another state, with another view of its log if given."""
+    return replace(run, status=Status(state=state), view=view or run.view)
+
+
+def test_the_status_of_a_live_group_is_that_of_the_run_that_trains(make_group):
+    snapshot = make_group("duel", lessons.duel_arms([8], 1, CONFIG), {})
+    (plain,), (residual,) = snapshot.arms.values()
+    queued = in_state(residual, "queued")
+
+    def text(first, second):
+        return status_text(replace(snapshot, arms={"plain8": [first], "resnet8": [second]}))
+
+    running = text(in_state(plain, "running"), queued)
+    assert running.startswith("Run 1 of 2, **plain8**: epoch 2 of 2")
+    empty = RunView(plain.run.log())
+    assert text(in_state(plain, "running", empty), queued) == "Run 1 of 2, **plain8**: starting."
+    assert text(plain, queued) == "1 of 2 runs finished. The next run is starting."
+    failed = replace(plain, status=Status(state="failed", message="no *space* left"))
+    assert text(failed, in_state(residual, "running")).startswith("Run 2 of 2, **resnet8**: epoch")
+    assert text(failed, residual).startswith("1 of 2 runs finished. **duel-1-0** failed: no ")
 
 
 def test_a_panel_gets_only_what_changed(reader, make_group):

@@ -236,8 +236,9 @@ def progress_text(snapshot: GroupSnapshot, run: RunSnapshot) -> str:
     """Return the arm, the epoch and the time left of the run that trains (Markdown)."""
     arm = next(arm for arm, runs in snapshot.arms.items() if run in runs)
     progress = run.progress()
+    if progress["epochs"] is None:  # its log has no event yet, or is being read
+        return f"**{escape_markdown(arm)}**: starting"
+    epochs = f"epoch {progress['epoch']} of {progress['epochs']}"
     left = progress["seconds_left"]
     time_left = "" if left is None else f", ≈ {duration_text(left)} left"
-    return (
-        f"**{escape_markdown(arm)}**: epoch {progress['epoch']} of {progress['epochs']}{time_left}"
-    )
+    return f"**{escape_markdown(arm)}**: {epochs}{time_left}"
