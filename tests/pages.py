@@ -1,4 +1,4 @@
-"""An open page as the app knows it: a session whose events are raw requests, without a browser."""
+"""An open page as the app sees it: a session of raw requests, without a browser."""
 
 import asyncio
 import json
@@ -11,60 +11,60 @@ import httpx
 
 
 class Page:
-    """What a browser does when it opens the page and presses something there."""
+    """The requests of a browser that opens the page and presses its buttons."""
 
     def __init__(self, app: Any) -> None:
         self.app, self.session = app, uuid.uuid4().hex
         self.config = httpx.get(f"{app.url}config", headers=app.headers, timeout=60).json()
-        self.ask(self.event("load", told="run"))
+        self.run_event(self.event("load", updates="run"))
 
-    def part(self, name: str) -> int:
-        """The component of that elem_id."""
-        parts = self.config["components"]
-        return next(c["id"] for c in parts if c["props"].get("elem_id") == name)
+    def component(self, name: str) -> int:
+        """Return the id of the component with that elem_id."""
+        components = self.config["components"]
+        return next(c["id"] for c in components if c["props"].get("elem_id") == name)
 
-    def event(self, kind: str, of: str | None = None, told: str | None = None) -> int:
-        """The event of that kind, of the component that starts it, that tells another one."""
+    def event(self, kind: str, of: str | None = None, updates: str | None = None) -> int:
+        """Return the id of the event of that kind, of one component, that updates another."""
         for event in self.config["dependencies"]:
-            starts = [part for part, how in event["targets"] if how == kind]
-            if not starts or (of and self.part(of) not in starts):
+            sources = [component for component, target in event["targets"] if target == kind]
+            if not sources or (of and self.component(of) not in sources):
                 continue
-            if told is None or self.part(told) in event["outputs"]:
+            if updates is None or self.component(updates) in event["outputs"]:
                 return event["id"]
-        raise LookupError(f"no {kind} of {of} tells {told}")
+        raise LookupError(f"no {kind} of {of} updates {updates}")
 
-    def join(self, event: int, *values: Any) -> None:
+    def start_event(self, event: int, *values: Any) -> None:
         """Start an event."""
-        asked = {"data": values, "fn_index": event, "session_hash": self.session}
+        body = {"data": values, "fn_index": event, "session_hash": self.session}
         url = f"{self.app.url}gradio_api/queue/join"
-        httpx.post(url, json=asked, headers=self.app.headers, timeout=60).raise_for_status()
+        httpx.post(url, json=body, headers=self.app.headers, timeout=60).raise_for_status()
 
-    def ask(self, event: int, *values: Any) -> tuple[bool, Any]:
-        """Start an event and wait for its end: whether it was done, and what came of it."""
-        self.join(event, *values)
+    def run_event(self, event: int, *values: Any) -> tuple[bool, Any]:
+        """Start an event and wait for its end; return whether it succeeded, and its output."""
+        self.start_event(event, *values)
         with httpx.stream("GET", self.stream, headers=self.app.headers, timeout=90) as stream:
             for line in stream.iter_lines():
-                said = json.loads(line.removeprefix("data: ")) if line else {}
-                if said.get("msg") == "process_completed":
-                    return said["success"], said["output"]
+                message = json.loads(line.removeprefix("data: ")) if line else {}
+                if message.get("msg") == "process_completed":
+                    return message["success"], message["output"]
         raise AssertionError("no answer")
 
     @property
     def stream(self) -> str:
-        """Where the session is told what becomes of its events."""
+        """Return the address of the messages about the session's events."""
         return f"{self.app.url}gradio_api/queue/data?session_hash={self.session}"
 
     def press(self, button: str, *values: Any) -> tuple[bool, str | None]:
-        """Press a button: whether it was done, and the sentence if it was not."""
-        done, output = self.ask(self.event("click", of=button), *values)
+        """Run the click of a button; return whether it succeeded, and the error message."""
+        done, output = self.run_event(self.event("click", of=button), *values)
         return done, output.get("error")
 
 
 class Viewer:
-    """An open page that watches a run: what it asks once a second, over a connection that it keeps.
+    """An open page that shows a run: its poll once a second, and its heartbeat.
 
-    Its other one says that it is still there, as a browser's does. In bare sockets: a hundred of
-    them must not cost more than the app that they ask.
+    Both keep their connections. Bare sockets, since a hundred viewers must not cost more than the
+    app that they poll.
     """
 
     def __init__(self, app: Any, run_id: str) -> None:
@@ -72,21 +72,21 @@ class Viewer:
         self.streams = []
 
     async def open(self) -> None:
-        """Connect; nothing is asked yet."""
+        """Connect and start the heartbeat."""
         for _ in range(2):
             self.streams.append(await asyncio.open_connection("127.0.0.1", self.app.port))
-        self.say(1, f"/gradio_api/heartbeat/{uuid.uuid4().hex}")
+        self.send(1, f"/gradio_api/heartbeat/{uuid.uuid4().hex}")
 
-    def say(self, which: int, path: str) -> None:
-        """Ask for something."""
-        asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.app.port}\r\n\r\n"
-        self.streams[which][1].write(asked.encode())
+    def send(self, stream: int, path: str) -> None:
+        """Send a request on one of the connections."""
+        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.app.port}\r\n\r\n"
+        self.streams[stream][1].write(request.encode())
 
     async def poll(self) -> dict[str, Any]:
         """Return the parts that the page does not have yet. Raises OSError, EOFError."""
         known = ",".join(f"{name}:{mark}" for name, mark in self.known.items())
-        asked = {"run": self.run_id, "split": "test", "mode": "plain", "known": known}
-        self.say(0, f"/poll?{urlencode(asked)}")
+        query = {"run": self.run_id, "split": "test", "mode": "plain", "known": known}
+        self.send(0, f"/poll?{urlencode(query)}")
         reader = self.streams[0][0]
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         assert head.startswith(b"http/1.1 200"), head
@@ -96,6 +96,6 @@ class Viewer:
         return parts
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connections."""
         for _, writer in self.streams:
             writer.close()

@@ -1,8 +1,8 @@
-"""A ZeroGPU of our own, without a GPU: what is known of the platform, acted out.
+"""A stand-in for ZeroGPU, without a GPU, that behaves as far as the platform is known.
 
-A decorated generator runs in a daemon process that is forked for it, in a thread there. Arguments
-and results are pickled, it may start no process, and it is killed at its duration, or at a moment
-that a test chooses, without warning. Closed by its caller, it is closed at its next result.
+A decorated generator runs in a thread of a daemon process that is forked for it. Arguments and
+results are pickled, it may start no process, and it is killed without warning: at its duration, or
+at a moment that a test chooses. When its caller closes it, it is closed at its next result.
 """
 
 import multiprocessing
@@ -22,13 +22,14 @@ DONE = "done"  # the last message of a task that came to its end
 
 
 class Aborted(Exception):
-    """What the platform says of a process that it killed, or of a quota that is used up."""
+    """The platform killed the process, or the quota is used up."""
 
 
 class ZeroGPU:
-    """moments: of each process in turn, what is asked until it says yes, for the kill; None: none.
+    """The platform.
 
-    quota: seconds that may still be asked for.
+    moments: for each process in turn, a condition that is polled, and the process is killed when it
+    holds; None for no kill. quota: seconds that may still be requested.
     """
 
     def __init__(self, error: type[Exception] = Aborted, quota: float = 1e9) -> None:
@@ -38,7 +39,7 @@ class ZeroGPU:
         self.forking = threading.Lock()
 
     def GPU(self, task: Any = None, *, duration: Any = 60) -> Any:
-        """The decorator."""
+        """Decorate a generator function, as `spaces.GPU` does."""
         if task is None:
             return lambda task: self.GPU(task, duration=duration)
 
@@ -53,18 +54,18 @@ class ZeroGPU:
         return on_gpu
 
     def run(self, task: Any, args: bytes, seconds: float, moment: Any) -> Iterator[Any]:
-        """One process, from its fork to its end."""
+        """Run a task in one process, from its fork to its end."""
         with self.forking:
-            results, told = CONTEXT.Pipe(duplex=False)
-            # a pipe and no Event, whose lock a process that is killed may take with it
+            results, sender = CONTEXT.Pipe(duplex=False)
+            # A pipe, since a killed process may leave the lock of an Event locked.
             closing, close = CONTEXT.Pipe(duplex=False)
             process = CONTEXT.Process(
-                target=child, args=(task, args, results, told, closing), daemon=True
+                target=child, args=(task, args, results, sender, closing), daemon=True
             )
-            with warnings.catch_warnings():  # Python 3.12: of forking beside threads, as it does
+            with warnings.catch_warnings():  # Python 3.12 warns of a fork beside threads
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
-            told.close()
+            sender.close()
         self.begun += 1
         killer = threading.Thread(
             target=self.kill, args=(process, seconds, moment, args), daemon=True
@@ -80,7 +81,7 @@ class ZeroGPU:
             process.join()
             raise self.error("GPU task aborted") from None
         except GeneratorExit:
-            close.send(True)  # it still finds out
+            close.send(True)  # the process reads it later
             raise
         else:
             process.join()
@@ -89,43 +90,43 @@ class ZeroGPU:
                 end.close()
 
     def kill(self, process: Any, seconds: float, moment: Any, args: bytes) -> None:
-        """End it at its time, or when it is asked for."""
-        until, told = time.monotonic() + seconds, pickle.loads(args)  # noqa: S301 - ours
+        """Kill the process at its duration, or at the test's moment."""
+        end, arguments = time.monotonic() + seconds, pickle.loads(args)  # noqa: S301 - ours
         while process.is_alive():
-            if time.monotonic() > until or (moment and moment(*told)):
+            if time.monotonic() > end or (moment and moment(*arguments)):
                 self.killed += 1
                 os.kill(process.pid, signal.SIGKILL)
                 return
             time.sleep(0.003)
 
 
-def child(task: Any, args: bytes, results: Any, told: Any, closing: Any) -> None:
-    """What the forked process does."""
+def child(task: Any, args: bytes, results: Any, sender: Any, closing: Any) -> None:
+    """Run the forked process."""
     results.close()
     sys.addaudithook(forbid)
-    thread = threading.Thread(target=iterate, args=(task, args, told, closing))
+    thread = threading.Thread(target=iterate, args=(task, args, sender, closing))
     thread.start()
     thread.join()
-    os._exit(0)  # not what the parent registered for its own end
+    os._exit(0)  # without the exit handlers of the parent
 
 
-def iterate(task: Any, args: bytes, told: Any, closing: Any) -> None:
-    """Hand out what the generator gives."""
+def iterate(task: Any, args: bytes, sender: Any, closing: Any) -> None:
+    """Send the generator's results."""
     generator = task(*pickle.loads(args))  # noqa: S301 - ours
     try:
         for result in generator:
             if closing.poll():
                 generator.close()
                 return
-            told.send(("result", result))
-        told.send((DONE, None))
+            sender.send(("result", result))
+        sender.send((DONE, None))
     except BrokenPipeError:
         generator.close()
-    except Exception as error:  # noqa: BLE001 - the platform tells the name of any
-        told.send(("error", type(error).__name__))
+    except Exception as error:  # noqa: BLE001 - the platform sends the name of any
+        sender.send(("error", type(error).__name__))
 
 
 def forbid(event: str, args: tuple) -> None:
-    """An audit hook: no other process."""
+    """Raise RuntimeError when the process starts another; an audit hook."""
     if event in FORBIDDEN:
         raise RuntimeError(f"daemonic processes are not allowed to have children: {event}")

@@ -37,7 +37,7 @@ def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> Non
 
 
 def create_reserve(folder: Path) -> None:
-    """Occupy space that `release_reserve` frees. Raises DiskFullError."""
+    """Write the reserve, whose space `release_reserve` frees. Raises DiskFullError."""
     with reporting_disk_full(folder, RESERVE_BYTES, "the log"):
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 

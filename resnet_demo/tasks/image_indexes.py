@@ -134,7 +134,7 @@ def wait_for_index(folder: Path, on_batch: OnBatch) -> None:
 
 
 def write_index(folder: Path, index: "ImageIndex") -> None:
-    """Write INDEX, and its sha256 in a file of its own. Raises OSError."""
+    """Write INDEX and a file with its sha256. Raises OSError."""
     import safetensors.torch
 
     tensors = {name: getattr(index, name).contiguous() for name in ("features", "places", "labels")}

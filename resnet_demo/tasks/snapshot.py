@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import FileVersion, file_version
-from resnet_demo.learn.lessons import MAX_RUNS
+from resnet_demo.learn import lessons
 from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import Run, created_at
@@ -19,7 +19,7 @@ from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.status import Status, read_status, reconcile_status
 
 STOP_S = 10.0  # a worker checks for a stop between two steps, or two batches of validation
-MAX_VIEWS = 2 * MAX_RUNS  # a page shows a whole group, and each tick reads all its runs
+MAX_VIEWS = 2 * lessons.MAX_RUNS  # a page shows a whole group, and each tick reads all its runs
 
 RunKey = tuple[str, float]  # path and time of creation: an id may come again after a deletion
 

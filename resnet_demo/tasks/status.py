@@ -144,7 +144,8 @@ def change_state(
         if old.state in unless:
             return old
         check_transition(folder, old.state, state)
-        return write_status(folder, replace(old, **{**state_fields(state), **values}))
+        fields = state_fields(state) | values
+        return write_status(folder, replace(old, **fields))
 
 
 def end_task(folder: Path, state: str, message: str = "") -> Status:

@@ -78,14 +78,14 @@ def sent(app, colour):
 def opened(app):
     """A page on the Classify tab."""
     page = Page(app)
-    page.ask(page.event("select", told="classify-run"), None, "")
+    page.run_event(page.event("select", updates="classify-run"), None, "")
     return page
 
 
 def classify(page, file, run):
     """What the page then shows, as text."""
-    event = page.event("change", of="picture", told="answer-run")
-    done, output = page.ask(event, file, run, "crop", "")
+    event = page.event("change", of="picture", updates="answer-run")
+    done, output = page.run_event(event, file, run, "crop", "")
     assert done, output
     return json.dumps(output["data"])
 

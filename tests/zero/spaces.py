@@ -1,6 +1,6 @@
-"""In the place of the package `spaces`, for an app that a test starts: our own ZeroGPU.
+"""Replaces the package `spaces` in an app that a test starts: the stand-in for ZeroGPU.
 
-SPACES_KILL_AT names a step: the first slice is killed once it has made it.
+SPACES_KILL_AT is a step: the first slice is killed after it.
 """
 
 import os
@@ -13,21 +13,21 @@ from tests.standin import ZeroGPU
 
 
 def aborted(message: str) -> gr.Error:
-    """As the package tells it."""
+    """Return the error of the package."""
     return gr.Error(message, print_exception=False)
 
 
-def has_made(folder, paths, seconds):
+def has_made_step(folder, paths, seconds):
     steps = [event.step for event in Run(folder).log() if isinstance(event, Step)]
     return max(steps, default=0) >= int(os.environ["SPACES_KILL_AT"])
 
 
 def gradio_auto_wrap(task):
-    """What Gradio asks for wherever there is a module of this name."""
+    """Return the task; Gradio calls this of any module with this name."""
     return task
 
 
 zero = ZeroGPU(aborted)
 if "SPACES_KILL_AT" in os.environ:
-    zero.moments.append(has_made)
+    zero.moments.append(has_made_step)
 GPU = zero.GPU

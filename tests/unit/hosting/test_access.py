@@ -236,7 +236,7 @@ def refused(app):
     """Return the buttons whose events are refused as raw requests."""
     page, names = Page(app), set()
     for name, event, values in clicks(page):
-        done, output = page.ask(event, *values)
+        done, output = page.run_event(event, *values)
         if not done and str(output.get("error")).startswith(ONLY):
             names.add(name)
     return names

@@ -1,4 +1,4 @@
-"""Real workers on a tiny dataset. Whatever a test leaves running is stopped behind it."""
+"""Real workers on a tiny dataset. What a test leaves running is stopped after it."""
 
 import os
 from contextlib import suppress
@@ -11,13 +11,13 @@ from resnet_demo.errors import DemoError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
-from resnet_demo.tasks.locks import try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK, try_lock
 from resnet_demo.tasks.status import read_status, reconcile_status
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """On tensors this small, threads that wait for a busy core cost fifty times more."""
+    """Use one thread: on tensors this small, waiting for a busy core costs fifty times more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # workers inherit it
         torch.set_num_threads(1)
@@ -31,24 +31,24 @@ def owner():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Asks for a config on `colours`: nine steps an epoch, a hundredth of a second each."""
+    """Return a function that makes a config on `colours`: nine steps an epoch, 10 ms each."""
 
-    def asked(**knobs):
+    def make(**knobs):
         base = {"dataset": "colours", "model": "resnet20", "image_size": 12, "batch_size": 16}
         return make_config({**base, "epochs": 1, "crop": 2, "grow_from": 1.0, **knobs})
 
-    return asked
+    return make
 
 
 @pytest.fixture(scope="session")
 def ended(until):
-    """Waits for a task's end; its status."""
+    """Return a function that waits for a task's end and returns its status."""
     return lambda folder: until(lambda: (s := reconcile_status(folder)) and not s.is_live and s)
 
 
 @pytest.fixture(scope="session")
 def at_step(until):
-    """Waits for a run to have logged that many steps."""
+    """Return a function that waits until a run has logged so many steps."""
 
     def wait(run, steps):
         def reached():
@@ -62,15 +62,15 @@ def at_step(until):
 
 @pytest.fixture(scope="session")
 def launchers(colours):
-    """Makes launchers over a root; stops what is alive there at the end of the session."""
-    made = []
+    """Return a function that makes a launcher over a root; live runs are stopped at the end."""
+    launchers = []
 
-    def over(root):
-        made.append(Launcher(Paths(root / "runs", colours, root / "shipped")))
-        return made[-1]
+    def make(root):
+        launchers.append(Launcher(Paths(root / "runs", colours, root / "shipped")))
+        return launchers[-1]
 
-    yield over
-    for launcher in made:
+    yield make
+    for launcher in launchers:
         for run in launcher.runs.list():
             with suppress(DemoError):
                 launcher.stop_task(run.path)
@@ -83,9 +83,9 @@ def launcher(launchers, tmp_path):
 
 @pytest.fixture
 def device(launcher):
-    """The device is taken: workers wait, and have no reason to load torch."""
+    """Lock the device: workers wait, and do not import torch."""
     launcher.paths.runs.mkdir()
-    lock = try_lock(launcher.paths.runs / ".device.lock")
+    lock = try_lock(launcher.paths.runs / DEVICE_LOCK)
     yield lock
     for run in launcher.runs.list():
         with suppress(DemoError):

@@ -1,4 +1,4 @@
-"""Many who ask at once, apps that are killed, two apps over one folder: real apps, real workers."""
+"""Many requests at once, killed apps, and two apps over one folder; real apps and workers."""
 
 import json
 import os
@@ -14,15 +14,19 @@ import pytest
 
 from resnet_demo.events import Stopped
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.locks import has_worker, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker, try_lock
 from resnet_demo.tasks.queue import live_runs
 from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from tests.conftest import AppProcess
 from tests.pages import Page
 
 TINY = {
-    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
-    **{"crop": 0, "epochs": 1000},
+    "dataset": "colours",
+    "model": "resnet20",
+    "batch_size": 16,
+    "image_size": 12,
+    "crop": 0,
+    "epochs": 1000,
 }
 
 
@@ -35,7 +39,7 @@ def served(start_app):
 
 @pytest.fixture
 def app(served, until):
-    """An app over a folder in which nothing is alive, before and after."""
+    """Yield an app over a folder without live runs, before and after."""
     yield served
     for folder in runs_of(served):
         with suppress(FileNotFoundError):
@@ -45,7 +49,7 @@ def app(served, until):
 
 @pytest.fixture
 def second(app):
-    """Another app over the same folders."""
+    """Yield another app over the same folders."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         other = AppProcess(app.runs, app.data, probe.getsockname()[1])
@@ -59,36 +63,36 @@ def runs_of(app):
 
 
 def at_once(count, call):
-    """What so many calls at the same moment gave; each is told its number."""
-    barrier, given = threading.Barrier(count), []
+    """Return the results of so many calls at the same moment; call: takes its number."""
+    barrier, results = threading.Barrier(count), []
 
-    def one(number):
+    def run(number):
         barrier.wait()
-        given.append(call(number))
+        results.append(call(number))
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return given
+    return results
 
 
 def train(app):
-    """Start a run; its folder."""
+    """Start a run; return its folder."""
     event, answer = app.call("train", TINY)
     assert event == "complete", answer
     return app.runs / answer[0]
 
 
-def told(app, folder):
+def run_state(app, folder):
     event, answer = app.call("run", folder.name)
     assert event == "complete", answer
     return answer[0]
 
 
 def workers_of(app):
-    """The pids of all living train workers over the app's folder, whoever started them."""
+    """Return the pids of all live training workers over the app's folder."""
     pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -103,18 +107,18 @@ def in_order(folders):
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.soak)])
-def test_of_many_who_press_train_at_once_one_trains_and_the_rest_queue_in_order(app, count, until):
-    device = try_lock(app.runs / ".device.lock")  # until all have come
+def test_of_many_runs_started_at_once_one_trains_and_the_rest_queue_in_order(app, count, until):
+    device = try_lock(app.runs / DEVICE_LOCK)  # until all are queued
     before = set(runs_of(app))
     folders = in_order(at_once(count, lambda number: train(app)))
     assert len(set(folders)) == count
-    assert set(runs_of(app)) == before | set(folders)  # none was made twice or half
-    assert [told(app, folder)["place"] for folder in folders] == list(range(count))
+    assert set(runs_of(app)) == before | set(folders)  # none twice, none half
+    assert [run_state(app, folder)["place"] for folder in folders] == list(range(count))
     assert live_runs(app.runs) == folders
 
-    last = folders[-1]  # two presses on Stop at once, and a third
-    words = at_once(2, lambda number: app.call("stop", last.name))
-    assert {event for event, _ in words} == {"complete"}
+    last = folders[-1]  # two stops at once, and a third
+    answers = at_once(2, lambda number: app.call("stop", last.name))
+    assert {event for event, _ in answers} == {"complete"}
     until(lambda: not has_worker(last))
     assert "is not running: it is stopped" in app.call("stop", last.name)[1][0]
     assert [type(event) for event in Run(last).log()] == [Stopped]
@@ -135,28 +139,26 @@ def test_of_many_who_press_train_at_once_one_trains_and_the_rest_queue_in_order(
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.soak)])
-def test_a_run_and_the_queue_behind_it_outlive_the_app_however_often_it_is_killed(
-    app, kills, until
-):
+def test_a_run_and_the_queue_survive_kills_of_the_app(app, kills, until):
     rng, folders = random.Random(kills), [train(app) for _ in range(3)]
-    until(lambda: told(app, folders[0])["progress"]["step"] > 0)
+    until(lambda: run_state(app, folders[0])["progress"]["step"] > 0)
     pids = [read_status(folder).pid for folder in folders]
     for _ in range(kills):
-        step = told(app, folders[0])["progress"]["step"]
-        asking = threading.Thread(target=asked_in_vain, args=(app,))  # a request on its way
-        asking.start()
+        step = run_state(app, folders[0])["progress"]["step"]
+        thread = threading.Thread(target=try_to_train, args=(app,))  # a request under way
+        thread.start()
         time.sleep(rng.uniform(0, 0.1))
         app.kill()
-        asking.join()
+        thread.join()
         app.start()
-        until(lambda step=step: told(app, folders[0])["progress"]["step"] > step)
-        assert [told(app, folder)["place"] for folder in folders] == [None, 1, 2]
-        assert [read_status(folder).pid for folder in folders] == pids  # the same ones
+        until(lambda step=step: run_state(app, folders[0])["progress"]["step"] > step)
+        assert [run_state(app, folder)["place"] for folder in folders] == [None, 1, 2]
+        assert [read_status(folder).pid for folder in folders] == pids  # unchanged
         assert all(map(has_worker, folders))
-        for folder in set(runs_of(app)) - set(folders):  # whatever became of the request
+        for folder in set(runs_of(app)) - set(folders):  # from the interrupted request
             app.call("stop", folder.name)
             until(lambda folder=folder: not reconcile_status(folder).is_live)
-            assert told(app, folder)["state"] in ("stopped", "failed")
+            assert run_state(app, folder)["state"] in ("stopped", "failed")
             until(lambda folder=folder: not has_worker(folder))
         assert live_runs(app.runs) == folders
         until(lambda: workers_of(app) == sorted(pids))  # no orphan, none twice
@@ -165,36 +167,36 @@ def test_a_run_and_the_queue_behind_it_outlive_the_app_however_often_it_is_kille
     assert reconcile_status(folders[2]).state == "queued"
 
 
-def asked_in_vain(app):
+def try_to_train(app):
     with suppress(httpx.HTTPError, json.JSONDecodeError, KeyError, ValueError):
         train(app)
 
 
-def test_two_apps_over_one_folder_see_the_same_runs_and_share_one_queue(app, second, until):
+def test_two_apps_over_one_folder_share_the_runs_and_the_queue(app, second, until):
     apps = (app, second)
     mine, yours = folders = [train(each) for each in apps]
-    until(lambda: told(app, mine)["progress"]["step"] > 0)
+    until(lambda: run_state(app, mine)["progress"]["step"] > 0)
     for each in apps:
-        seen = [told(each, folder) for folder in folders]
-        assert [one["state"] for one in seen] == ["running", "queued"]
-        assert [one["place"] for one in seen] == [None, 1]
+        runs = [run_state(each, folder) for folder in folders]
+        assert [run["state"] for run in runs] == ["running", "queued"]
+        assert [run["place"] for run in runs] == [None, 1]
     assert len({folder.name for folder in at_once(4, lambda n: train(apps[n % 2]))}) == 4
 
-    app.call("stop", yours.name)  # what the other one started
-    until(lambda: told(second, yours)["state"] == "stopped")
+    app.call("stop", yours.name)  # started by the other app
+    until(lambda: run_state(second, yours)["state"] == "stopped")
     pages = [Page(each) for each in apps]
     pressed = at_once(2, lambda number: pages[number].press("resume", yours.name))
     assert sorted(done for done, _ in pressed) == [False, True]
     assert sum(state == "running" for state in states(app)) == 1
 
-    app.kill()  # with it goes nothing that the other one shows
-    step = told(second, mine)["progress"]["step"]
-    until(lambda: told(second, mine)["progress"]["step"] > step)
+    app.kill()  # which the other app does not notice
+    step = run_state(second, mine)["progress"]["step"]
+    until(lambda: run_state(second, mine)["progress"]["step"] > step)
     second.call("stop", mine.name)
-    until(lambda: told(second, mine)["state"] == "stopped")
+    until(lambda: run_state(second, mine)["state"] == "stopped")
     assert sum(state in ("preparing", "running") for state in states(second)) <= 1
     app.start()
-    assert told(app, mine) == told(second, mine)
+    assert run_state(app, mine) == run_state(second, mine)
 
 
 def states(app):

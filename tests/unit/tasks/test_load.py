@@ -1,8 +1,8 @@
-"""Many pages open on one live run: everybody is served, Train and Stop answer, nobody is starved.
+"""Many pages open on one live run: each is served, and Train and Stop answer.
 
-Each viewer asks what an open page asks, once a second, and remembers what it was told. The short
-form proves that it works; the long one, behind `soak`, that it is fast. Its figures are printed:
-`pytest -m soak -s tests/tasks/test_load.py`, on a machine that does nothing else.
+A viewer sends the requests of an open page, once a second, and remembers the answers. The short
+form checks that it works; the long one, marked `soak`, that it is fast. Its figures are printed:
+`pytest -m soak -s tests/unit/tasks/test_load.py`, on an otherwise idle machine.
 """
 
 import asyncio
@@ -26,13 +26,19 @@ from tests.pages import Viewer
 
 TINY = {"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12}
 OPENING = {
-    **{"device": "cpu (2 threads)", "precision": "float32", "threads": 2, "parameters": 1_650_000},
-    **{"macs": 40_600_000, "steps_per_epoch": 1000, "epochs": 1000, "version": "0"},
+    "device": "cpu (2 threads)",
+    "precision": "float32",
+    "threads": 2,
+    "parameters": 1_650_000,
+    "macs": 40_600_000,
+    "steps_per_epoch": 1000,
+    "epochs": 1000,
+    "version": "0",
 }
-BEFORE = 40_000  # events: what eight hours of training leave
-YOUNG = 1_000  # events: some minutes, and as many as a curve has points
+OLD = 40_000  # events of eight hours of training
+YOUNG = 1_000  # events of some minutes, as many as a curve has points
 EVERY_S = 0.2  # a new event in the log
-HUNG = 10  # of those who look: they ask, and never read the answer
+HUNG = 10  # further viewers that never read the answer
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,14 +51,14 @@ def app(start_app):
 
 @pytest.fixture
 def live(app):
-    """A run with eight hours behind it; its id."""
-    with growing(app, "live-1", BEFORE) as run_id:
+    """Yield the id of a run after eight hours of training."""
+    with growing(app, "live-1", OLD) as run_id:
         yield run_id
 
 
 @contextmanager
 def growing(app, run_id, before):
-    """A run whose worker is this process, with so many events in its log, which grows; its id."""
+    """Yield the id of a run of this process, with so many events in a log that grows."""
     folder, over = app.runs / run_id, threading.Event()
     folder.mkdir()
     (folder / "config.json").write_text(to_json(make_config(TINY), "0"))
@@ -81,58 +87,62 @@ def growing(app, run_id, before):
 
 def step(number):
     return Step(
-        step=number, epoch=number // 1000 + 1, loss=2 / (1 + number / 9000) + number % 7 / 10,
-        top1=0.5, lr=0.1, images_per_s=400.0 + number % 9,
-    )  # fmt: skip
+        step=number,
+        epoch=number // 1000 + 1,
+        loss=2 / (1 + number / 9000) + number % 7 / 10,
+        top1=0.5,
+        lr=0.1,
+        images_per_s=400.0 + number % 9,
+    )
 
 
 async def view(viewer, until, late):
-    """A page that is open for a while: seconds of each look, and how often a curve came."""
-    took, curves = [], 0
+    """Act an open page; return the seconds of each poll, and how often it got a curve."""
+    durations, curves = [], 0
     await viewer.open()
-    await asyncio.sleep(late)  # not all in the same instant
+    await asyncio.sleep(late)  # not all at the same instant
     while time.monotonic() < until:
-        began = time.monotonic()
+        start = time.monotonic()
         curves += "loss" in await viewer.poll()
-        took.append(time.monotonic() - began)
-        await asyncio.sleep(max(0.0, 1.0 - took[-1]))
+        durations.append(time.monotonic() - start)
+        await asyncio.sleep(max(0.0, 1.0 - durations[-1]))
     viewer.close()
-    return took, curves
+    return durations, curves
 
 
 def hang(app, run_id):
-    """A viewer that asks for a look and never reads the answer; its open socket."""
+    """Send a poll whose answer is never read; return the open socket."""
     mute = socket.create_connection(("127.0.0.1", app.port))
-    ask = f"GET /poll?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
-    mute.sendall(ask.encode())
+    request = f"GET /poll?run={run_id} HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n"
+    mute.sendall(request.encode())
     return mute
 
 
 def start_and_stop(app, until):
-    """Seconds that Train and Stop took to answer, again and again."""
-    took = []
+    """Start and stop runs until then; return the seconds of each answer."""
+    durations = []
 
     def timed(name, value):
-        began = time.monotonic()
+        start = time.monotonic()
         event, answer = app.call(name, value)
-        took.append(time.monotonic() - began)
+        durations.append(time.monotonic() - start)
         assert event == "complete", answer
         return answer[0]
 
-    while not took or time.monotonic() < until:
+    while not durations or time.monotonic() < until:
         timed("stop", timed("train", TINY))
         time.sleep(1)
-    return took
+    return durations
 
 
 def processor_s(pid):
-    """Seconds of the processor that a process has used."""
-    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / TICKS_PER_S
+    """Return the processor time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 async def crowd(app, run_id, count, until):
-    """So many pages at once: of each, seconds a look and how often a curve came."""
+    """Act many pages at once; return the result of each."""
     views = (view(Viewer(app, run_id), until, n / count) for n in range(count))
     return await asyncio.gather(*views)
 
@@ -142,23 +152,23 @@ async def crowd(app, run_id, count, until):
     [(6, 5), pytest.param(100, 60, marks=pytest.mark.soak)],
     ids=["short", "long"],
 )
-def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live, viewers, seconds):
+def test_a_crowd_of_viewers_is_served_and_disturbs_no_command(app, live, viewers, seconds):
     app.call("run", live)  # reads its log
     mute = [hang(app, live) for _ in range(HUNG)]
     until = time.monotonic() + seconds
     own, others = time.process_time(), processor_s(app.process.pid)
     commands = []
-    commanding = threading.Thread(target=lambda: commands.extend(start_and_stop(app, until)))
-    commanding.start()
-    seen = asyncio.run(crowd(app, live, viewers, until))
-    took = [one for looks, _ in seen for one in looks]
-    commanding.join()
+    commander = threading.Thread(target=lambda: commands.extend(start_and_stop(app, until)))
+    commander.start()
+    results = asyncio.run(crowd(app, live, viewers, until))
+    polls_s = [seconds for durations, _ in results for seconds in durations]
+    commander.join()
     figures = {
         "viewers": viewers,
         "hung": HUNG,
         "seconds": seconds,
-        "looks": len(took),
-        "p95_s": round(quantiles(took, n=20)[-1], 3),
+        "polls": len(polls_s),
+        "p95_s": round(quantiles(polls_s, n=20)[-1], 3),
         "train_and_stop_s": round(max(commands), 3),
         "app_cores": round((processor_s(app.process.pid) - others) / seconds, 3),
         "generator_cores": round((time.process_time() - own) / seconds, 3),
@@ -166,38 +176,38 @@ def test_a_crowd_that_watches_a_live_run_is_served_and_disturbs_nobody(app, live
     print(json.dumps(figures))
     for socket_ in mute:
         socket_.close()
-    assert all(len(looks) >= curves > 0 for looks, curves in seen)  # nobody was left out
+    assert all(len(durations) >= curves > 0 for durations, curves in results)
     assert read_status(app.runs / live).state == "running"
     assert len(commands) >= 2
     if seconds < 60:
-        return  # on a machine that does other things, how fast says nothing
-    assert len(took) > 0.9 * viewers * seconds
+        return  # the speed says nothing on a busy machine
+    assert len(polls_s) > 0.9 * viewers * seconds
     assert figures["p95_s"] < 0.25
     assert figures["train_and_stop_s"] < 1
     assert figures["app_cores"] < 0.6
 
 
 @pytest.mark.soak
-def test_a_run_of_eight_hours_is_watched_as_fast_as_a_young_one(app):
-    with growing(app, "young-1", YOUNG) as young, growing(app, "old-1", BEFORE) as old:
-        rounds = [[watched_for(app, run_id, 15) for run_id in (young, old)] for _ in range(4)]
+def test_a_run_of_eight_hours_is_polled_as_fast_as_a_young_one(app):
+    with growing(app, "young-1", YOUNG) as young, growing(app, "old-1", OLD) as old:
+        rounds = [[poll_for(app, run_id, 15) for run_id in (young, old)] for _ in range(4)]
     for name in ("p95_s", "app_cores"):  # the first round reads the logs
         ratios = [after[name] / before[name] for before, after in rounds[1:]]
         print(json.dumps({name: rounds[1:], "ratios": ratios}))
         assert median(ratios) < 1.25
 
 
-def watched_for(app, run_id, seconds):
-    """What a hundred who look for so long see, and what it costs the app."""
+def poll_for(app, run_id, seconds):
+    """Return the latency of a hundred viewers, and the cores that the app used."""
     used = processor_s(app.process.pid)
-    seen = asyncio.run(crowd(app, run_id, 100, time.monotonic() + seconds))
-    took = [one for looks, _ in seen for one in looks]
+    results = asyncio.run(crowd(app, run_id, 100, time.monotonic() + seconds))
+    polls_s = [duration for durations, _ in results for duration in durations]
     cores = (processor_s(app.process.pid) - used) / seconds
-    return {"p95_s": round(quantiles(took, n=20)[-1], 4), "app_cores": round(cores, 3)}
+    return {"p95_s": round(quantiles(polls_s, n=20)[-1], 4), "app_cores": round(cores, 3)}
 
 
 @pytest.mark.soak
-def test_a_run_keeps_seven_tenths_of_its_speed_while_a_hundred_watch_it(start_app, until):
+def test_a_run_keeps_seven_tenths_of_its_speed_with_a_hundred_viewers(start_app, until):
     app = start_app(OMP_NUM_THREADS=str(os.cpu_count()))
     knobs = {"dataset": "shapes10", "model": "resnet20", "batch_size": 128, "epochs": 1000}
     event, answer = app.call("train", knobs)
@@ -206,14 +216,14 @@ def test_a_run_keeps_seven_tenths_of_its_speed_while_a_hundred_watch_it(start_ap
     until(lambda: run.log().size() and any(isinstance(event, Step) for event in run.log()))
 
     def rate(seconds, viewers):
-        """Steps a second, and cores of the app and of the load generator meanwhile."""
+        """Return steps a second, and the cores of the app and of the load generator."""
         before, own = processor_s(app.process.pid), time.process_time()
-        first, began = last_step(run), time.monotonic()
+        first, start = last_step(run), time.monotonic()
         if viewers:
-            asyncio.run(crowd(app, run.id, viewers, began + seconds))
+            asyncio.run(crowd(app, run.id, viewers, start + seconds))
         else:
             time.sleep(seconds)
-        passed = time.monotonic() - began
+        passed = time.monotonic() - start
         app_s, own_s = processor_s(app.process.pid) - before, time.process_time() - own
         steps = last_step(run) - first
         return {"steps_per_s": steps / passed, "app": app_s / passed, "generator": own_s / passed}

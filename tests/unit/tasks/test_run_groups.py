@@ -1,3 +1,5 @@
+"""Groups of runs: created, queued and stopped together."""
+
 import os
 
 import pytest
@@ -14,7 +16,7 @@ KNOBS = {"dataset": "colours", "image_size": 12, "batch_size": 16, "epochs": 1, 
 
 
 @pytest.fixture
-def comparing(launcher):
+def groups(launcher):
     return RunGroups(launcher)
 
 
@@ -23,63 +25,66 @@ def release(made):
         os.close(lock)
 
 
-def test_a_group_is_queued_in_its_order(comparing):
-    group, made = comparing.make("duel", duel_arms([8], 2, KNOBS), guess="the plain one")
+def test_a_group_is_queued_in_its_order(groups):
+    group, made = groups.make("duel", duel_arms([8], 2, KNOBS), guess="the plain one")
     runs = [run for run, _ in made]
     assert [run.id for run in runs] == [
-        "duel-1-1-plain8", "duel-1-2-resnet8", "duel-1-3-plain8", "duel-1-4-resnet8",
-    ]  # fmt: skip
+        "duel-1-1-plain8",
+        "duel-1-2-resnet8",
+        "duel-1-3-plain8",
+        "duel-1-4-resnet8",
+    ]
     assert [len(runs_ahead(run.path)) for run in runs] == [0, 1, 2, 3]
-    found = get_group(comparing.launcher.runs, group)
+    found = get_group(groups.launcher.runs, group)
     assert {arm: len(of) for arm, of in found.arms.items()} == {"plain8": 2, "resnet8": 2}
     assert found.guess == "the plain one"
     assert [run.config().seed for run in found.arms["plain8"]] == [42, 43]
     release(made)
 
 
-def test_a_group_that_cannot_be_whole_is_not_there_at_all(comparing):
+def test_a_group_is_created_completely_or_not_at_all(groups):
     arms = duel_arms([8], 1, KNOBS)
     arms.append(("too much", duel_arms([8], 1, {**KNOBS, "batch_size": 1000})[0][1]))
     with pytest.raises(ConfigError, match="batch_size must be at most the 135 images"):
-        comparing.make("duel", arms)
-    assert comparing.launcher.runs.list() == []
-    group, made = comparing.make("duel", arms[:2])  # its names are free again
+        groups.make("duel", arms)
+    assert groups.launcher.runs.list() == []
+    group, made = groups.make("duel", arms[:2])  # its name is free again
     assert group == "duel-1"
     release(made)
 
 
-def test_only_the_owner_starts_and_stops(comparing):
+def test_only_the_owner_may_start_and_stop_a_group(groups):
     stranger = Caller("stranger", is_owner=False)
     with pytest.raises(ForbiddenError, match="only the owner of this app may train"):
-        comparing.start("duel", duel_arms([8], 1, KNOBS), stranger)
+        groups.start("duel", duel_arms([8], 1, KNOBS), stranger)
     with pytest.raises(ForbiddenError, match="may stop a run"):
-        comparing.stop("duel-1", stranger)
+        groups.stop("duel-1", stranger)
 
 
-def test_a_group_that_is_not_there_cannot_be_stopped(comparing, owner):
+def test_an_unknown_group_cannot_be_stopped(groups, owner):
     with pytest.raises(NotFoundError, match="group must be one of the groups"):
-        comparing.stop("duel-7", owner)
+        groups.stop("duel-7", owner)
 
 
-def test_stopping_takes_what_waits_out_of_the_queue_first(comparing, owner, device, until):
-    group = comparing.start("duel", duel_arms([8], 1, KNOBS), owner)
-    runs = get_group(comparing.launcher.runs, group).runs
-    assert comparing.stop(group, owner) == 2
+def test_stopping_a_group_stops_all_its_runs(groups, owner, device, until):
+    group = groups.start("duel", duel_arms([8], 1, KNOBS), owner)
+    runs = get_group(groups.launcher.runs, group).runs
+    assert groups.stop(group, owner) == 2
     until(lambda: all(state_of(run.path) == "stopped" for run in runs))
-    assert comparing.stop(group, owner) == 0
+    assert groups.stop(group, owner) == 0
     assert all(read_membership(run).group == group for run in runs)
 
 
-def test_both_arms_see_the_same_images_in_the_same_order(comparing):
-    """Permutation, mirror and crop are functions of seed, epoch and step: no network has a say."""
+def test_both_arms_see_the_same_images_in_the_same_order(groups):
+    """Check that permutation, mirror and crop depend on seed, epoch and step alone."""
     import torch
 
     from resnet_demo.training.batches import Batches
 
     arms = duel_arms([8], 1, {**KNOBS, "seed": 3})
-    (_, one), (_, other) = arms
-    datasets, device = comparing.launcher.datasets, torch.device("cpu")
-    first, second = (Batches.load(config, datasets, device) for config in (one, other))
+    (_, plain), (_, residual) = arms
+    datasets, device = groups.launcher.datasets, torch.device("cpu")
+    first, second = (Batches.load(config, datasets, device) for config in (plain, residual))
     for epoch in (1, 2):
         plans = first.plan(epoch), second.plan(epoch)
         for index in range(first.steps_per_epoch):
