@@ -92,6 +92,7 @@ class Batches:
     def plan(self, epoch: int) -> EpochPlan:
         """Return order and mirroring of the training images in an epoch (from 1), on the device."""
         n, seed = len(self.train_labels), self.config.seed
+        # drawn on the CPU, so that the order is the same on every device
         order, mirror = permutation(n, seed, epoch), mirror_mask(n, seed, epoch)
         device = self.train_labels.device
         return EpochPlan(epoch, order.to(device), mirror.to(device))
@@ -113,6 +114,7 @@ class Batches:
         batch = self.positions(index)
         mine = rank_share(len(batch), self.rank, self.ranks)
         chosen = plan.order[batch.start : batch.stop][mine]
+        # at the stored size, for which crop and cutout are given in pixels
         images = augment_batch(
             self.config,
             self.preprocessing,

@@ -29,6 +29,7 @@ def save_last(folder: Path, state: dict[str, Any]) -> None:
 
     Raises DiskFullError, OSError.
     """
+    # in memory first: the digest is then of exactly the bytes that are written
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
@@ -47,6 +48,7 @@ def write_and_swap(folder: Path, content: memoryview, temporary: Path) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    # two digests: a kill before the rename leaves the old last.pt, which must still match
     digests = [hashlib.sha256(content).hexdigest(), *known_digests(last)][:2]
     if last.exists():
         keep_previous(folder)
@@ -62,6 +64,7 @@ def keep_previous(folder: Path) -> None:
     if digest not in known_digests(last):
         return
     write_digests(before, [digest, *known_digests(before)][:2])
+    # a link takes no space and no time, and last.pt is never missing
     link.unlink(missing_ok=True)
     os.link(last, link)
     os.replace(link, before)

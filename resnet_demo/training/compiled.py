@@ -25,6 +25,7 @@ def warm_up(training: Training) -> Compiled:
     before = [buffer.clone() for buffer in training.model.buffers()]
     training.model.train()
     try:
+        # backward too: its graph is compiled separately
         for index in batch_indices_by_size(training):
             x, _ = training.batches.train_batch(training.batches.plan(1), index)
             with training.autocast():
@@ -45,6 +46,7 @@ def warm_up(training: Training) -> Compiled:
 
 def batch_indices_by_size(training: Training) -> Iterable[int]:
     """Return one batch index for each batch size of an epoch: the last batch may be smaller."""
+    # shapes are static (`dynamic=False`), so that each size is compiled separately
     last = training.batches.steps_per_epoch - 1
     sizes = {len(training.batches.positions(index)): index for index in (0, last)}
     return sizes.values()

@@ -71,32 +71,25 @@ class Tally:
 
 @dataclass
 class Training:
-    """A run in progress.
-
-    step: updates done. epochs_done: epochs trained and validated. seconds: of work in all sessions;
-    epoch_began: `seconds` when the current epoch began. best: epoch, val_top1 and val_loss of the
-    kept weights; empty before the first validation. wrapped: the model in DistributedDataParallel,
-    compiled, or both; None if it trains as it is. averaged: the exponential moving average of the
-    weights, if `ema_decay` is set. warning: names a damaged checkpoint.
-    """
+    """A run in progress."""
 
     config: TrainConfig
     batches: Batches
     model: nn.Module
     optimizer: Optimizer | CombinedOptimizer
     world: World
-    precision: str
-    folder: Path | None
-    tally: Tally
-    step: int = 0
-    epochs_done: int = 0
-    seconds: float = 0.0
-    epoch_began: float = 0.0
-    best: dict[str, Any] = field(default_factory=dict)
+    precision: str  # float32 or bf16
+    folder: Path | None  # for checkpoints and kept weights
+    tally: Tally  # of the current epoch
+    step: int = 0  # updates done
+    epochs_done: int = 0  # trained and validated
+    seconds: float = 0.0  # of work, in all sessions
+    epoch_began: float = 0.0  # `seconds` when the current epoch began
+    best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss that are kept
     resumed: bool = False
-    warning: str = ""
-    wrapped: nn.Module | None = None
-    averaged: AveragedModel | None = None
+    warning: str = ""  # names a damaged checkpoint
+    wrapped: nn.Module | None = None  # the model in DistributedDataParallel, compiled, or both
+    averaged: AveragedModel | None = None  # moving average of the weights, with `ema_decay`
 
     @classmethod
     def begin(
@@ -132,7 +125,7 @@ class Training:
             training.averaged = exponential_average(model, config.ema_decay)
         if loaded:
             training.load_state_dict(*loaded)
-        else:
+        else:  # some networks compute their first layer from the images
             model.init_from_data(batches.first_images(INIT_IMAGES))
         if world.size > 1:
             training.wrapped = world.wrap(model)

@@ -38,7 +38,7 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     world, n = training.world, len(training.batches.val_labels)
     is_shared = not in_training_mode and n >= world.size
     mine, stopped = world.share(n) if is_shared else slice(n), False
-    training.average_batch_norm()
+    training.average_batch_norm()  # each rank has seen its own share of every batch
 
     def on_batch(done: int, total: int) -> None:
         # Unless it is shared, SyncBatchNorm makes the ranks wait for each other in every batch: one
@@ -66,6 +66,7 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
         raise StoppedError("stopped during validation")
     if is_shared:
         logits = world.concatenate(logits, n)
+    # from the logits of all images, not from means of batches, whose sizes differ
     labels = batches.val_labels.cpu()
     return Validation(
         loss=F.cross_entropy(logits, labels).item(),
