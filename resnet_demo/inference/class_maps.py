@@ -66,7 +66,7 @@ def class_maps(model: Network, x: Tensor, classes: Tensor) -> Tensor:
     and a linear layer and its last map has at least MIN_MAP_SIDE pixels a side, else Grad-CAM. Use
     `heatmap` to scale the result.
     """
-    # A network with a forward of its own may not end in the mean and linear layer that CAM needs.
+    # A network that overrides `forward` may not end in the mean and linear layer that CAM needs.
     if type(model).forward is Network.forward:
         with model_mode(model):
             features = model.features(x)

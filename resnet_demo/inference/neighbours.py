@@ -48,7 +48,7 @@ def index_training_images(
 ) -> ImageIndex:
     """Embed the training split of the classifier's run, in the dataset's order.
 
-    The classifier's network is moved to the accelerator: pass one that nobody else uses.
+    The classifier's network is moved to the accelerator: pass one that is not shared.
     on_batch(done, total) is called after each batch and may raise StoppedError. Raises
     NotFoundError without the images, ConfigError where the dataset's classes have changed.
     """

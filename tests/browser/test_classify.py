@@ -33,7 +33,7 @@ OPACITIES = "maps => maps.map(map => Number(getComputedStyle(map).opacity))"
 
 @pytest.fixture(scope="module")
 def page(visiting, untrained):
-    """Return one page for all tests; each test begins with a picture of its own."""
+    """Return one page for all tests; each test begins with its own picture."""
     with visiting() as visit:
         page = visit(untrained.url)
         open_tab(page)

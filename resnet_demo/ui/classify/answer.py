@@ -90,7 +90,7 @@ def fit_text(height: int, width: int, side: int) -> str:
     text = f"{width} × {height} pixels, reduced to {side} × {side}"
     factor = short / side
     if factor >= 2:
-        text += f": each stands for {factor:.0f} × {factor:.0f}, smaller details are lost"
+        text += f": each covers {factor:.0f} × {factor:.0f}, smaller details are lost"
     if short == long:
         return f"{text}. The picture is square, so all three ways are the same."
     cut = "sides" if width > height else "top and bottom"

@@ -197,6 +197,6 @@ def start_index(services: Services, run_id: str | None) -> None:
 
 
 def stop_index(services: Services, run_id: str | None) -> None:
-    """Request the index task to stop. Raises DemoError."""
+    """Stop indexing the run's training images. Raises DemoError."""
     services.caller().require_owner("cancel indexing the training images")
     services.launcher.stop_task(services.image_indexes.folder(services.runs.get(run_id)))

@@ -119,14 +119,26 @@ def input_panel(services: Services) -> Parts:
 def connect_picture(services: Services, inputs: Parts, parts: Parts) -> None:
     """Connect picture, runs and fit to the answer and to the details below it."""
     details = parts.pop("details")
-    picture_inputs = [inputs[name] for name in ("picture", "run", "fit")]
-    detail_inputs = [details["open"], *picture_inputs]
-    detail_outputs = [*details.values()]
 
     async def on_picture(*values: Any) -> AsyncIterator[dict[Any, Any]]:
         steps = services.stream_in_turn(classify_picture(services, *values))
         async for updates in cumulative(steps):
             yield by_component(parts, updates)
+
+    @show_errors()
+    def on_fit(event: gr.SelectData) -> str:
+        return pick(FITS, event.index)
+
+    answer_inputs = [inputs[name] for name in ("picture", "run", "fit", "other")]
+    triggers = [part.change for part in answer_inputs]
+    answered = gr.on(triggers, on_picture, answer_inputs, [*parts.values()], **WORK_EVENT)
+    answered.then(None, None, None, js=SCROLL_TO_ANSWER, **QUIET_EVENT)
+    parts["fits"].select(on_fit, None, inputs["fit"], **QUIET_EVENT)
+    connect_details(services, inputs, details, answered)
+
+
+def connect_details(services: Services, inputs: Parts, details: Parts, answered: Any) -> None:
+    """Update the open accordions after each answer, and while the index is built."""
 
     def update_details(*values: Any) -> dict[Any, Any]:
         return by_component(details, details_updates(services, *values))
@@ -150,20 +162,13 @@ def connect_picture(services: Services, inputs: Parts, parts: Parts) -> None:
     def on_cancel(run_id: str | None) -> None:
         stop_index(services, run_id)
 
-    @show_errors()
-    def on_fit(event: gr.SelectData) -> str:
-        return pick(FITS, event.index)
-
-    answer_inputs = [*picture_inputs, inputs["other"]]
-    triggers = [part.change for part in answer_inputs]
-    answered = gr.on(triggers, on_picture, answer_inputs, [*parts.values()], **WORK_EVENT)
-    answered.then(None, None, None, js=SCROLL_TO_ANSWER, **QUIET_EVENT)
-    answered.then(on_details, detail_inputs, detail_outputs, **WORK_EVENT)
-    details["open"].change(on_details, detail_inputs, detail_outputs, **WORK_EVENT)
-    details["timer"].tick(on_tick, detail_inputs, detail_outputs, **TICK_EVENT)
-    details["start"].click(on_start, detail_inputs, detail_outputs, **QUIET_EVENT)
+    values = [details["open"], *(inputs[name] for name in ("picture", "run", "fit"))]
+    outputs = [*details.values()]
+    answered.then(on_details, values, outputs, **WORK_EVENT)
+    details["open"].change(on_details, values, outputs, **WORK_EVENT)
+    details["timer"].tick(on_tick, values, outputs, **TICK_EVENT)
+    details["start"].click(on_start, values, outputs, **QUIET_EVENT)
     details["cancel"].click(on_cancel, inputs["run"], None, **QUIET_EVENT)
-    parts["fits"].select(on_fit, None, inputs["fit"], **QUIET_EVENT)
 
 
 def connect_several(services: Services, inputs: Parts, parts: Parts, sides: Parts) -> None:

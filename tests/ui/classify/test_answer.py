@@ -44,10 +44,10 @@ def test_class_names_are_shown_as_text():
 def test_the_text_on_the_fits_is_right_for_the_picture():
     wide = fit_text(300, 450, 30)
     assert "450 × 300 pixels, reduced to 30 × 30" in wide
-    assert "each stands for 10 × 10" in wide
+    assert "each covers 10 × 10" in wide
     assert "cuts off 33%, the sides" in wide
     assert "distorted 1.5 times" in wide
     tall = fit_text(60, 30, 30)
     assert "cuts off 50%, the top and bottom" in tall
-    assert "stands for" not in tall
+    assert "each covers" not in tall
     assert "all three ways are the same" in fit_text(32, 32, 32)

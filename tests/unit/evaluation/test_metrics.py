@@ -3,27 +3,10 @@ import json
 import pytest
 import sklearn.metrics as oracle
 import torch
-from torch import nn
 
-from resnet_demo.errors import StoppedError
 from resnet_demo.evaluation.metrics import score
-from resnet_demo.inference.predict import predict
 
 CLASSES = ("a", "b", "c", "d", "e", "f", "g")
-IMAGES = torch.randint(
-    0, 256, (13, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-)
-
-
-def prepare(images):
-    return images.permute(0, 3, 1, 2).float() / 255
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 7)
-    return nn.Sequential(*layers).eval()
 
 
 @pytest.fixture
@@ -33,57 +16,6 @@ def answers():
     logits, labels = torch.randn(300, 7, generator=generator) * 3, torch.arange(300) % 6
     logits[:, 5] = -20
     return logits, labels
-
-
-def test_predictions_do_not_depend_on_the_batches(model):
-    expected = model(prepare(IMAGES)).detach()
-    for batch_size in (1, 4, 6, 13, 500):  # 4 and 6 leave one image over
-        torch.testing.assert_close(predict(model, prepare, IMAGES, batch_size), expected)
-
-
-def test_predictions_are_float32_whatever_the_network_computes_in(model):
-    logits = predict(model.bfloat16(), lambda images: prepare(images).bfloat16(), IMAGES)
-    assert (logits.dtype, logits.shape) == (torch.float32, (13, 7))
-
-
-def test_predicting_evaluates_and_leaves_the_mode_as_it_was(model):
-    expected = predict(model, prepare, IMAGES)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.train()
-    torch.testing.assert_close(predict(model, prepare, IMAGES), expected)
-    assert model.training
-    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
-
-
-def test_training_mode_normalizes_by_the_batch_and_moves_the_running_statistics(model):
-    before = model[1].running_mean.clone()
-    in_order = predict(model, prepare, IMAGES, 6, training_mode=True)
-    shuffled = predict(model, prepare, IMAGES.flip(0), 6, training_mode=True).flip(0)
-    assert not torch.allclose(in_order, shuffled)  # the score of the article hangs on the order
-    assert not torch.allclose(model[1].running_mean, before)
-    assert not model.training
-
-
-def test_training_mode_never_meets_a_single_pixel_of_a_single_image():
-    layers = nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 7)
-    logits = predict(nn.Sequential(*layers), prepare, IMAGES, 4, training_mode=True)
-    assert logits.shape == (13, 7)
-
-
-def test_progress_is_told_after_each_batch(model):
-    told = []
-    predict(model, prepare, IMAGES, 5, on_batch=lambda *progress: told.append(progress))
-    assert told == [(5, 13), (10, 13), (13, 13)]
-
-
-def test_stopping_ends_it_and_restores_the_mode(model):
-    def stop(done, total):
-        raise StoppedError("stopped")
-
-    model.train()
-    with pytest.raises(StoppedError):
-        predict(model, prepare, IMAGES, 5, on_batch=stop)
-    assert model.training
 
 
 def test_scores_are_scikit_learn_s(answers):

@@ -1,16 +1,26 @@
+"""Class maps of networks whose evidence is known, by CAM and Grad-CAM."""
+
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from resnet_demo.inference.class_maps import cam, class_maps, grad_cam, last_large_stage
-from resnet_demo.inference.heatmaps import enlarge, heatmap
+from resnet_demo.data.pictures import FITS
+from resnet_demo.errors import ConfigError
+from resnet_demo.inference.class_maps import (
+    cam,
+    class_maps,
+    grad_cam,
+    last_large_stage,
+    map_classes,
+)
+from resnet_demo.inference.heatmaps import heatmap
 from resnet_demo.models import build_model
 from resnet_demo.models.layers import Network
+from resnet_demo.models.saved import SavedModel
 
-NAN, INF = float("nan"), float("inf")
+NAN = float("nan")
 X = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([[0, 6], [3, 3], [5, 1]])
 
@@ -21,7 +31,7 @@ def network(name):
 
 
 class Peak(Network):
-    """A network of another kind of end: the largest pixel of each channel, not the mean."""
+    """Network that ends in the maximum of each channel, not in the mean."""
 
     stage_names = ("stem",)
 
@@ -31,7 +41,6 @@ class Peak(Network):
         self.head = nn.Linear(4, 7)
 
     def forward(self, x):
-        """(B, 3, H, W) -> (B, 7)."""
         return self.head(self.stem(x).amax((2, 3)))
 
 
@@ -72,15 +81,15 @@ def test_after_an_earlier_stage_channels_count_by_their_mean_gradient():
     torch.testing.assert_close(grad_cam(model, X, CLASSES, "stages.0")[0, 1], expected)
 
 
-def test_grad_cam_of_a_network_with_another_end():
+def test_grad_cam_works_on_a_network_that_does_not_end_in_a_mean():
     model = Peak()
-    activation = model.stem(X)  # of 30 x 30 pixels, one of which has all of the gradient
+    activation = model.stem(X)  # (…, 30, 30); one pixel has all of the gradient
     expected = cam(activation, model.head, CLASSES) / 900
     torch.testing.assert_close(grad_cam(model, X, CLASSES), expected)
 
 
-def test_without_a_stage_the_last_readable_one_is_taken():
-    model = network("vgg16")  # of 32 pixels its stages leave 16, 8, 4, 2 and 1
+def test_without_a_stage_the_last_one_with_a_large_map_is_used():
+    model = network("vgg16")  # 32 pixels become 16, 8, 4, 2 and 1 after its stages
     torch.testing.assert_close(
         grad_cam(model, X, CLASSES), grad_cam(model, X, CLASSES, "stages.2"), rtol=0, atol=0
     )
@@ -91,7 +100,7 @@ def test_without_a_stage_the_last_readable_one_is_taken():
 
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("without_gradients", [torch.inference_mode, torch.no_grad])
-def test_grad_cam_works_where_gradients_are_off_and_leaves_nothing_behind(
+def test_grad_cam_works_without_gradients_around_it_and_leaves_none_behind(
     frozen, without_gradients
 ):
     model = network("resnet20")
@@ -105,39 +114,7 @@ def test_grad_cam_works_where_gradients_are_off_and_leaves_nothing_behind(
     assert not maps.requires_grad
 
 
-@pytest.mark.parametrize("size", [(9, 9), (16, 24)])
-def test_maps_are_enlarged_as_pil_does(size):
-    maps = torch.rand(2, 3, 4, 8, generator=torch.Generator().manual_seed(0))
-    result = enlarge(maps, *size)
-    picture = Image.fromarray(maps[1, 2].numpy())
-    expected = picture.resize(size[::-1], Image.Resampling.BILINEAR)
-    assert result.shape == (2, 3, *size)
-    torch.testing.assert_close(
-        result[1, 2], torch.from_numpy(np.array(expected)), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_heat_goes_from_0_to_1_and_drops_what_speaks_against():
-    rows = [[-8.0, 2.0], [1.0, 4.0]], [[-1.0, -2.0], [0.0, -3.0]], [[0.0, 9.0], [18.0, 0.0]]
-    maps = torch.tensor(rows)
-    hot = heatmap(maps, 2)
-    assert hot[0].tolist() == [[0, 0.5], [0.25, 1]]
-    assert hot[1].tolist() == [[0, 0], [0, 0]]
-    assert hot[2].tolist() == [[0, 0.5], [1, 0]]
-    large = heatmap(maps, 7)
-    expected = F.relu(enlarge(maps, 7, 7)[0])
-    torch.testing.assert_close(large[0], expected / expected.max())
-    assert large[0].max() == 1
-
-
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_what_is_no_number_is_cold(value):
-    maps = torch.tensor([[value, 1.0], [2.0, 0.0]])
-    assert heatmap(maps, 2).tolist() == [[0, 0.5], [1, 0]]
-    assert heatmap(torch.full((1, 1, 3, 3), value), 5).count_nonzero() == 0
-
-
-def test_a_network_that_computes_nan_has_cold_maps():
+def test_a_network_that_computes_nan_has_no_heat():
     model = network("resnet20")
     nn.init.constant_(model.head.weight, NAN)
     for maps in (cam(model.features(X), model.head, CLASSES), grad_cam(model, X, CLASSES)):
@@ -145,7 +122,7 @@ def test_a_network_that_computes_nan_has_cold_maps():
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet20"])
-def test_a_network_that_ends_in_a_mean_is_looked_at_by_its_class_maps(name):
+def test_a_network_that_ends_in_a_mean_is_mapped_by_cam(name):
     model = network(name).train()
     with torch.inference_mode():
         maps = class_maps(model, X, CLASSES)
@@ -155,7 +132,7 @@ def test_a_network_that_ends_in_a_mean_is_looked_at_by_its_class_maps(name):
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad, torch.enable_grad])
-def test_a_last_map_of_a_single_pixel_and_another_end_are_looked_at_by_grad_cam(context):
+def test_other_networks_and_maps_of_one_pixel_use_grad_cam(context):
     torch.manual_seed(0)
     for model in (network("vgg16"), Peak().eval()):
         with context():
@@ -163,3 +140,121 @@ def test_a_last_map_of_a_single_pixel_and_another_end_are_looked_at_by_grad_cam(
         assert min(maps.shape[2:]) >= 3
         torch.testing.assert_close(maps, grad_cam(model, X, CLASSES))
         assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# --- ClassMap
+
+LABELS = ("red", "green", "blue")
+SIDE = 32
+
+
+class Colours(Network):
+    """Network whose features are the three colour channels, so class k is where colour k is."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.AvgPool2d(4)
+        self.head = nn.Linear(3, 3)
+        nn.init.eye_(self.head.weight)
+
+    def features(self, x):
+        return self.stem(x)
+
+
+def saved_model(model=None, side=SIDE):
+    preprocessing = {"source_size": side, "image_size": side, "mean": [0.0] * 3, "std": [1.0] * 3}
+    return SavedModel(
+        model=(model or Colours()).eval(),
+        network={},
+        classes=LABELS,
+        preprocessing=preprocessing,
+        metrics={},
+        sha256="",
+    )
+
+
+def map_class(saved, rgb, label, fit="crop"):
+    """Return the map of a single label."""
+    (result,) = map_classes(saved, rgb, [label], fit)
+    return result
+
+
+def two_spots(height=96, width=192):
+    """Return black with a red spot top left in the middle square, a green one bottom right."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    middle = width // 2 - height // 2
+    part = height // 4
+    rgb[:part, middle : middle + part, 0] = 255
+    rgb[-part:, middle + height - part : middle + height, 1] = 255
+    return rgb
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_the_heat_of_a_class_is_on_its_own_spot(fit):
+    rgb = two_spots()
+    for channel, label in enumerate(("red", "green")):
+        result = map_class(saved_model(), rgb, label, fit)
+        np.testing.assert_array_equal(result.picture, rgb)
+        assert result.heat.shape == rgb.shape[:2]
+        assert result.heat.max().item() == pytest.approx(1, abs=0.02)
+        hot, spot = result.heat > 0.5, torch.from_numpy(rgb[..., channel] > 0)
+        assert (hot & spot).sum() > 0.8 * hot.sum()  # not elsewhere
+        assert (hot & spot).sum() > 0.5 * spot.sum()
+
+
+def test_a_class_without_evidence_has_no_heat():
+    result = map_class(saved_model(), two_spots(), "blue")
+    assert result.heat.max() == 0
+    assert result.coarse == [[0.0] * 8] * 8
+
+
+def test_the_coarse_map_is_the_networks_own_divided_by_its_maximum():
+    rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
+    rgb[:4, :4, 0], rgb[4:8, :4, 0] = 100, 50
+    coarse = map_class(saved_model(), rgb, "red").coarse
+    assert (len(coarse), len(coarse[0])) == (8, 8)
+    assert [row[0] for row in coarse] == pytest.approx([1, 0.5, 0, 0, 0, 0, 0, 0])
+    assert sum(map(sum, coarse)) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "reduced"),
+    [(1024, 700, (1024, 700)), (1100, 2200, (512, 1024)), (4000, 3, (1024, 1))],
+)
+def test_a_picture_over_1024_pixels_is_reduced_as_by_pil(height, width, reduced):
+    rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    result = map_class(saved_model(), rgb, "red")
+    size = reduced[::-1]
+    expected = Image.fromarray(rgb)
+    if size != expected.size:
+        expected = expected.resize(size, Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(result.picture, np.asarray(expected))
+    assert tuple(result.heat.shape) == reduced
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_several_labels_have_the_maps_that_each_has_alone(fit):
+    together = map_classes(saved_model(), two_spots(), ["green", "blue", "red"], fit)
+    for label, result in zip(["green", "blue", "red"], together, strict=True):
+        alone = map_class(saved_model(), two_spots(), label, fit)
+        assert result.coarse == alone.coarse
+        torch.testing.assert_close(result.heat, alone.heat)
+        np.testing.assert_array_equal(result.picture, alone.picture)
+
+
+def test_a_network_with_a_last_map_of_one_pixel_has_maps_too():
+    torch.manual_seed(0)
+    result = map_class(saved_model(build_model("vgg16", 3)), two_spots(), "green")
+    assert len(result.coarse) >= 3
+    assert result.heat.isfinite().all()
+
+
+@pytest.mark.parametrize("label", ["yellow", "", None, 0, ["red"]])
+def test_an_unknown_label_is_refused(label):
+    with pytest.raises(ConfigError, match=r"^label must be one of red, green, blue, got "):
+        map_class(saved_model(), two_spots(), label)
+
+
+def test_an_unknown_fit_is_refused():
+    with pytest.raises(ConfigError, match=r"^fit must be one of crop, squash, pad, got 'fill'$"):
+        map_class(saved_model(), two_spots(), "red", "fill")

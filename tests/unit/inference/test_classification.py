@@ -1,3 +1,5 @@
+"""The answer for one picture, and its out-of-distribution verdict."""
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def picture(height=40, width=60):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_all_classes_are_named_the_surest_first(saved):
+def test_all_classes_are_listed_most_confident_first(saved):
     labels = classify(saved, picture()).labels
     confidences = [entry["confidence"] for entry in labels]
     assert {entry["label"] for entry in labels} == set(CLASSES)
@@ -40,16 +42,16 @@ def test_all_classes_are_named_the_surest_first(saved):
     assert sum(confidences) == pytest.approx(1)
 
 
-def test_only_the_top_is_named_when_asked(saved):
+def test_top_limits_the_number_of_labels(saved):
     assert classify(saved, picture(), top=1).labels == classify(saved, picture()).labels[:1]
 
 
-def test_what_was_seen_has_the_size_of_the_training_images(saved):
+def test_the_networks_input_has_the_size_of_the_training_images(saved):
     seen = classify(saved, picture()).seen
     assert (seen.shape, seen.dtype) == ((32, 32, 3), np.uint8)
 
 
-def test_the_confidences_are_those_of_the_picture_that_was_seen(saved):
+def test_the_confidences_are_those_of_the_networks_input(saved):
     result = classify(saved, picture(32, 32))
     np.testing.assert_array_equal(result.seen, picture(32, 32))
     x = torch.from_numpy(result.seen).permute(2, 0, 1)[None].float()
@@ -60,79 +62,78 @@ def test_the_confidences_are_those_of_the_picture_that_was_seen(saved):
     assert best["confidence"] == pytest.approx(confidences.max().item(), rel=1e-4)
 
 
-def test_a_network_that_computes_nan_has_no_answer(saved):
+def test_a_network_that_computes_nan_is_refused(saved):
     torch.nn.init.constant_(saved.model.head.bias, float("nan"))
     with pytest.raises(DamagedError, match="computes NaN"):
         classify(saved, picture())
 
 
-def test_preprocessing_that_cannot_be_is_refused(saved):
+def test_incomplete_preprocessing_is_refused(saved):
     saved.preprocessing.pop("std")
     with pytest.raises(DamagedError):
         classify(saved, picture())
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_picture_is_shown_in_the_way_that_is_asked_for(saved, fit):
+def test_a_picture_is_made_square_by_the_given_fit(saved, fit):
     result = classify(saved, picture(), fit=fit)
     np.testing.assert_array_equal(result.seen, fit_to_square(picture(), 32, fit))
-    alike = classify(saved, result.seen)  # has that size already: no fit changes it
+    alike = classify(saved, result.seen)  # already square: no fit changes it
     assert result.labels == alike.labels
 
 
-def test_a_crop_is_what_nobody_asked_for(saved):
+def test_the_default_fit_is_crop(saved):
     assert classify(saved, picture()).labels == classify(saved, picture(), fit="crop").labels
     assert classify(saved, picture()).labels != classify(saved, picture(), fit="squash").labels
 
 
 @pytest.mark.parametrize("top", [0, -1, 6, 2.0, True, "2", None])
-def test_another_number_of_labels_is_refused(saved, top):
+def test_an_invalid_number_of_labels_is_refused(saved, top):
     value = "nothing" if top is None else repr(top)
     with pytest.raises(ConfigError) as caught:
         classify(saved, picture(), top)
     assert str(caught.value) == f"top must be a whole number from 1 to 5, got {value}"
 
 
-def test_another_way_to_fit_is_refused(saved):
+def test_an_unknown_fit_is_refused(saved):
     with pytest.raises(ConfigError, match="fit must be one of crop, squash, pad, got 'fill'"):
         classify(saved, picture(), fit="fill")
 
 
 def logits_of(saved, result):
-    """By hand, of what was seen."""
+    """Compute the logits of the network's input by hand."""
     x = torch.from_numpy(result.seen).permute(2, 0, 1)[None].float()
     x = torch.nn.functional.interpolate(x, (16, 16), mode="bilinear", antialias=True)
     return saved.model((x / 255 - 0.5) / 0.25)[0].detach().numpy()
 
 
-def test_a_network_without_a_threshold_gives_no_verdict(saved):
+def test_without_a_threshold_there_is_no_verdict(saved):
     result = classify(saved, picture())
     assert result.ood is None
     assert result.to_dict() == {"labels": result.labels, "outside": None}
 
 
-def test_a_picture_is_outside_when_its_energy_is_over_the_threshold(saved):
+def test_a_picture_is_flagged_when_its_energy_is_above_the_threshold(saved):
     energy = -logsumexp(logits_of(saved, classify(saved, picture())))
-    for step, is_outside in ((-0.01, True), (0.01, False)):
-        told = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
-        saved.metrics["outside"] = told
-        outside = classify(saved, picture()).ood
-        assert outside.energy == pytest.approx(energy, abs=1e-4)
-        assert (outside.n, outside.is_ood) == (40, is_outside)
-        assert outside.to_dict() == {
-            "energy": outside.energy,
+    for step, is_ood in ((-0.01, True), (0.01, False)):
+        saved.metrics["outside"] = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
+        verdict = classify(saved, picture()).ood
+        assert verdict.energy == pytest.approx(energy, abs=1e-4)
+        assert (verdict.n, verdict.is_ood) == (40, is_ood)
+        assert verdict.to_dict() == {
+            "energy": verdict.energy,
             "threshold": energy + step,
             "false_alarms": 0.05,
-            "is_outside": is_outside,
+            "is_outside": is_ood,
         }
 
 
-def test_an_energy_that_is_the_threshold_itself_is_inside():
+def test_an_energy_equal_to_the_threshold_is_not_flagged():
     assert not OodVerdict(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_ood
 
 
 @pytest.mark.parametrize(
-    "told",
+    "stored",
     [
         {},
         {"threshold": -1.0},
@@ -144,7 +145,7 @@ def test_an_energy_that_is_the_threshold_itself_is_inside():
     ],
     ids=str,
 )
-def test_a_threshold_that_cannot_be_is_refused(saved, told):
-    saved.metrics["outside"] = told
+def test_an_invalid_threshold_is_refused(saved, stored):
+    saved.metrics["outside"] = stored
     with pytest.raises(DamagedError, match=r"^the out-of-distribution threshold is "):
         classify(saved, picture())

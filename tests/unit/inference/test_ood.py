@@ -1,3 +1,5 @@
+"""Energies, thresholds and AUROC against oracles, and the synthetic images."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,31 +19,31 @@ NAN, INF = float("nan"), float("inf")
 LOGITS = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)) * 4
 
 
-def test_the_energy_is_scipy_s():
+def test_the_energy_matches_scipy():
     np.testing.assert_allclose(energy(LOGITS), -logsumexp(LOGITS.double().numpy(), axis=1))
     assert energy(torch.tensor([[900.0, 900.0]])).item() == pytest.approx(-900 - np.log(2))
 
 
-def test_logits_that_say_nothing_are_as_far_outside_as_can_be():
+def test_nan_has_the_highest_energy():
     rows = [[NAN, 1.0], [-INF, -INF], [INF, 0.0]]
     assert energy(torch.tensor(rows)).tolist() == [INF, INF, -INF]
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.05, 0.3, 1])
 @pytest.mark.parametrize("n", [1, 20, 33, 200])
-def test_no_more_than_that_share_of_the_right_kind_is_called_outside(share, n):
+def test_at_most_the_allowed_share_exceeds_the_threshold(share, n):
     threshold = energy_threshold(LOGITS[:n], share)
     energies = energy(LOGITS[:n])
     assert (energies > threshold).double().mean() <= share
-    assert (energies >= threshold).double().mean() > share or share == 1  # a lower one is too low
+    assert (energies >= threshold).double().mean() > share or share == 1  # a lower one would not do
 
 
-def test_the_threshold_is_numpy_s_95th_percentile():
+def test_the_threshold_is_numpys_95th_percentile():
     expected = np.quantile(energy(LOGITS).numpy(), 0.95, method="inverted_cdf")
     assert energy_threshold(LOGITS) == expected
 
 
-def test_what_is_kept_of_a_validation_split_is_its_threshold_and_on_how_many_it_was_set():
+def test_the_stored_metric_holds_threshold_share_and_number_of_images():
     assert ood_metric(LOGITS) == {
         "threshold": energy_threshold(LOGITS, 0.05),
         "false_alarms": 0.05,
@@ -50,12 +52,12 @@ def test_what_is_kept_of_a_validation_split_is_its_threshold_and_on_how_many_it_
 
 
 @pytest.mark.parametrize("logits", [torch.zeros(0, 3), LOGITS * NAN, LOGITS * INF, -LOGITS * INF])
-def test_nothing_is_kept_of_no_images_and_of_a_network_that_computes_no_number(logits):
+def test_no_metric_is_stored_without_images_or_for_nan(logits):
     assert ood_metric(logits) is None
 
 
 @pytest.mark.parametrize(("n", "m", "levels"), [(1, 1, 2), (40, 30, 5), (300, 7, 1000)])
-def test_auroc_is_scikit_learn_s_with_ties_too(n, m, levels):
+def test_auroc_matches_scikit_learn_also_with_ties(n, m, levels):
     generator = torch.Generator().manual_seed(n)
     inside = torch.randint(0, levels, (n,), generator=generator)
     outside = torch.randint(0, levels, (m,), generator=generator) + levels // 4
@@ -65,14 +67,14 @@ def test_auroc_is_scikit_learn_s_with_ties_too(n, m, levels):
     assert auroc(outside, inside) == pytest.approx(1 - expected)
 
 
-def test_scores_that_are_not_a_number_are_the_highest():
+def test_nan_counts_as_the_highest_score():
     assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([NAN])) == 1
     assert auroc(torch.tensor([NAN]), torch.tensor([INF])) == 0.5
 
 
 @pytest.mark.parametrize("name", OOD_IMAGES)
 @pytest.mark.parametrize("n", [1, 3])
-def test_pictures_of_something_else_follow_from_the_seed(name, n):
+def test_synthetic_images_are_determined_by_the_seed(name, n):
     first, same, other = (OOD_IMAGES[name](n, 32, seed) for seed in (0, 0, 1))
     assert (first.shape, first.dtype) == ((n, 32, 32, 3), torch.uint8)
     assert torch.equal(first, same)
@@ -82,7 +84,7 @@ def test_pictures_of_something_else_follow_from_the_seed(name, n):
 
 def test_noise_is_uniform():
     counts = OOD_IMAGES["uniform noise"](4, 64, 0).flatten().bincount(minlength=256)
-    assert ((counts - 192).abs() < 6 * 192**0.5).all()  # six deviations, of 192 each
+    assert ((counts - 192).abs() < 6 * 192**0.5).all()  # six standard deviations of 192
 
 
 def test_flat_colours_are_flat():
@@ -90,7 +92,7 @@ def test_flat_colours_are_flat():
     assert torch.equal(pictures, pictures[:, :1, :1].expand(5, 9, 9, 3))
 
 
-def test_screenshots_are_mostly_paper_and_have_text_on_them():
+def test_screenshots_are_mostly_background_with_contrasting_text():
     for page in OOD_IMAGES["screenshots of text"](3, 256, 0):
         colours, counts = page.flatten(0, 1).unique(dim=0, return_counts=True)
         paper, ink = colours[counts.topk(2).indices].int()
