@@ -152,8 +152,8 @@ def watch_group(
 
     @show_errors()
     def on_stop(group: str) -> None:
-        count = reader.services.run_groups.stop(group, reader.services.caller())
-        gr.Info(f"Stopping {count} runs. Each can be resumed on the Train tab.")
+        reader.services.run_groups.stop(group, reader.services.caller())
+        gr.Info("Stopping. Each run can be resumed on the Train tab.")
 
     panel["stop"].click(on_stop, panel["choice"], None, **QUIET_EVENT)
 
