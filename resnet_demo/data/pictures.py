@@ -21,10 +21,17 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
+from resnet_demo.errors import (
+    ConfigError,
+    DamagedError,
+    DemoError,
+    NotFoundError,
+    one_of,
+    shortened,
+)
 
 # Readers are called directly: Image.open would try fifty more formats, and would warn or fail by
-# limits of its own. The first bytes of a file select its reader, never its name.
+# other limits. The first bytes of a file select its reader, never its name.
 READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
@@ -124,7 +131,7 @@ def shrink_to_side(rgb: np.ndarray, side: int) -> np.ndarray:
 def check_fit(fit: str) -> None:
     """Raise ConfigError for a way that is not in FITS."""
     if fit not in FITS:
-        raise ConfigError.rule("fit", f"one of {', '.join(FITS)}", fit)
+        raise ConfigError.rule("fit", one_of(FITS), fit)
 
 
 def crop_region(height: int, width: int) -> Region:

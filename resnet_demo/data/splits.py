@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from resnet_demo.config import TrainConfig, one_of
-from resnet_demo.errors import ConfigError
+from resnet_demo.config import TrainConfig
+from resnet_demo.errors import ConfigError, one_of
 
 SPLITS = ("test", "val", "train")
 

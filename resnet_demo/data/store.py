@@ -20,7 +20,7 @@ from resnet_demo.data.folder import (
 )
 from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
 from resnet_demo.data.splits import split_sizes
-from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
 
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
@@ -63,7 +63,7 @@ class Datasets:
         """
         names = self.names()
         if name not in names:
-            rule = "one of " + ", ".join(names)
+            rule = one_of(names)
             hint = f"; {GET_CIFAR10}" if name == "cifar10" else ""
             raise NotFoundError(f"dataset must be {rule}, got {shortened(name)}{hint}", "dataset")
         if name == "shapes10":
@@ -94,7 +94,7 @@ class Datasets:
         drawn on first use, which takes about a second. Raises as `prepare`.
         """
         if split not in SPLITS:
-            raise ConfigError.rule("split", "one of " + ", ".join(SPLITS), split)
+            raise ConfigError.rule("split", one_of(SPLITS), split)
         info = self.prepare(name)
         if name == "shapes10":
             images, labels = shapes.make_shapes10()[split]
@@ -119,7 +119,7 @@ class Datasets:
         was put there by hand, OSError.
         """
         if name not in self.names():
-            raise NotFoundError.rule("dataset", "one of " + ", ".join(self.names()), name)
+            raise NotFoundError.rule("dataset", one_of(self.names()), name)
         if name == "shapes10":
             raise ConfigError("shapes10 is built in and cannot be deleted", "name")
         if name == "cifar10" and (original := original_batches.find_original(self.root)):

@@ -20,7 +20,7 @@ from resnet_demo.data.cifar10.sources import COPY_VARIABLE, Source, SourceError
 from resnet_demo.data.folder import INFO, ProgressCallback, new_dataset, write_info
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.errors import DamagedError, DemoError, StoppedError
+from resnet_demo.errors import DamagedError, DemoError, DiskFullError, StoppedError
 from resnet_demo.files import DISK_FULL
 
 NAME = original_batches.INFO.name
@@ -59,8 +59,8 @@ def get_cifar10(
 
     report: called at most about three times a second, and at each start and end. should_stop:
     called ten times a second while bytes come, and at each step of unpacking.
-    Raises ConfigError where cifar10 is there already, StoppedError, and DemoError for a full disk,
-    for another process at the same work, or where no source had it. That message says how each
+    Raises ConfigError where cifar10 is there already, StoppedError, DiskFullError, and DemoError
+    for another process at the same work or where no source had it. That message says how each
     source failed and what else the person can do.
     """
     if dropped := original_batches.find_original(root):
@@ -143,14 +143,14 @@ class _Attempt:
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
-                raise DemoError(self._disk_full(source)) from error
+                raise self._disk_full_error(source) from error
         raise DemoError(self._all_failed(failures))
 
     def _try_source(self, source: Source) -> DatasetInfo:
         if source.kind == "parquet" and not parquet.has_pyarrow():
             raise SourceError(f"reading its files needs pyarrow: {parquet.INSTALL}")
         if self._free_bytes() < self._needed_bytes(source):
-            raise DemoError(self._disk_full(source))
+            raise self._disk_full_error(source)
         parts = [self.downloads / remote.part_name for remote in source.files]
         self._download(source, parts)
         try:
@@ -237,12 +237,9 @@ class _Attempt:
         left = [size - part.stat().st_size if part.exists() else size for size, part in parts]
         return sum(max(0, size) for size in left) + DATASET_BYTES
 
-    def _disk_full(self, source: Source) -> str:
-        needed, free = self._needed_bytes(source) / 1e6, self._free_bytes() / 1e6
-        return (
-            f"the disk is full: CIFAR-10 needs {needed:,.0f} MB more in {self.folder.parent}, "
-            f"{free:,.0f} MB are free"
-        )
+    def _disk_full_error(self, source: Source) -> DiskFullError:
+        needed, free = self._needed_bytes(source), self._free_bytes()
+        return DiskFullError.needing(needed, free, f"CIFAR-10 in {self.folder.parent}")
 
     def _all_failed(self, failures: Sequence[str]) -> str:
         message = f"CIFAR-10 could not be downloaded. Tried: {'; '.join(failures)}. {SUGGESTIONS}."

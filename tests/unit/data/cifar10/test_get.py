@@ -382,8 +382,7 @@ def test_a_full_disk_is_refused_before_the_download(loopback, root, monkeypatch)
     monkeypatch.setattr(getting.shutil, "disk_usage", lambda path: usage._replace(free=10**7))
     remote = replace(loopback.offer(ARCHIVE), size=170_498_071)
     message = refusal(root, Source("Zenodo", (remote,)), Source("Home", (remote,)))
-    needed = "CIFAR-10 needs 370 MB more"
-    assert message == f"the disk is full: {needed} in {root}, 10 MB are free"
+    assert message == f"disk full: 371 MB needed for CIFAR-10 in {root}, 10 MB free"
     assert loopback.requests == []
     assert parts_left(root) == {}
 
@@ -392,7 +391,7 @@ def test_a_disk_that_fills_during_the_download_ends_it_and_keeps_the_part(loopba
     first = Source("First", (loopback.offer(ARCHIVE, path="/1"),))
     second = Source("Second", (loopback.offer(ARCHIVE, path="/2"),))
     with file_size_limit(50_000):
-        assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
+        assert refusal(root, first, second).startswith("disk full: 201 MB needed for CIFAR-10")
     assert loopback.requests == [("/1", "")]  # another source needs the same space
     [received] = parts_left(root).values()
     assert 0 < len(received) <= 50_000
@@ -409,7 +408,7 @@ def test_a_disk_that_fills_during_unpacking_ends_it_and_keeps_the_archive(loopba
     first = Source("First", (loopback.offer(data, path="/1"),))
     second = Source("Second", (loopback.offer(data, path="/2"),))
     with file_size_limit(50_000):
-        assert refusal(root, first, second).startswith("the disk is full: CIFAR-10 needs 200 MB")
+        assert refusal(root, first, second).startswith("disk full: 200 MB needed for CIFAR-10")
     assert list(parts_left(root).values()) == [data]
     get(root, first)
     assert loopback.requests == [("/1", "")]
