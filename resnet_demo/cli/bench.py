@@ -61,7 +61,7 @@ def add(verbs: Any) -> None:
 def add_throughput(kinds: Any) -> None:
     """Add `bench throughput`."""
     help = "measure training images per second beside other training loops"
-    parser = add_training(kinds, "throughput", throughput, help, STEP_FIELDS)
+    parser = add_training(kinds, "throughput", run_throughput, help, STEP_FIELDS)
     add_seconds(parser, "seconds per loop and round")
     parser.add_argument(
         "--rounds",
@@ -83,7 +83,7 @@ def add_accuracy(kinds: Any) -> None:
     """Add `bench accuracy`."""
     help = "train with several seeds and report time and test accuracy"
     names = [name for name in field_names() if name != "seed"]
-    parser = add_training(kinds, "accuracy", accuracy, help, names)
+    parser = add_training(kinds, "accuracy", run_accuracy, help, names)
     add_seconds(parser, "seconds for the reference network before each seed")
     parser.add_argument(
         "--seeds",
@@ -98,7 +98,7 @@ def add_roofline(kinds: Any) -> None:
     """Add `bench roofline`."""
     help = "compare training speed with the highest arithmetic rate of this machine"
     names = [name for name in STEP_FIELDS if name != "model"]
-    parser = add_training(kinds, "roofline", roofline, help, names)
+    parser = add_training(kinds, "roofline", run_roofline, help, names)
     add_seconds(parser, "seconds per network")
     parser.add_argument(
         "--model",
@@ -111,7 +111,7 @@ def add_roofline(kinds: Any) -> None:
 
 def add_classify(kinds: Any) -> None:
     """Add `bench classify`."""
-    parser = add_verb(kinds, "classify", classify, "measure the time to classify one picture")
+    parser = add_verb(kinds, "classify", run_classify, "measure the time to classify one picture")
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a trained run (default: an untrained resnet20)"
     )
@@ -134,11 +134,11 @@ def add_classify(kinds: Any) -> None:
 def add_ood(kinds: Any) -> None:
     """Add `bench ood`, whose name was `outside` before."""
     help = "measure how well a run detects pictures of other things (out-of-distribution)"
-    parser = add_verb(kinds, "ood", ood, help, aliases=("outside",))
+    parser = add_verb(kinds, "ood", run_ood, help, aliases=("outside",))
     parser.add_argument("run", metavar="RUN", help="a trained run")
     parser.add_argument(
         "--images",
-        type=image_count,
+        type=image_count_argument,
         default=2000,
         metavar="N",
         help="images of each kind (2 to 100000; default 2000)",
@@ -159,21 +159,21 @@ def add_seconds(parser: Parser, help: str) -> None:
     """Add the option that decides how long to measure."""
     parser.add_argument(
         "--seconds",
-        type=seconds,
+        type=seconds_argument,
         default=10.0,
         metavar="X",
         help=f"{help} (0.01 to 3600; default 10)",
     )
 
 
-def image_count(text: str) -> int:
+def image_count_argument(text: str) -> int:
     """Parse a whole number from 2 to 100000."""
     if not text.isdecimal() or not 2 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"must be a whole number from 2 to 100000, got {text!r}")
     return int(text)
 
 
-def seconds(text: str) -> float:
+def seconds_argument(text: str) -> float:
     """Parse a duration from 0.01 to 3600 s."""
     try:
         value = float(text)
@@ -184,7 +184,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def throughput(args: argparse.Namespace, paths: Paths) -> None:
+def run_throughput(args: argparse.Namespace, paths: Paths) -> None:
     """Print one result."""
     from resnet_demo.data.store import Datasets
 
@@ -197,7 +197,7 @@ def throughput(args: argparse.Namespace, paths: Paths) -> None:
     print_result(result, "\n".join(bench_text.throughput_lines(result)), args.json)
 
 
-def accuracy(args: argparse.Namespace, paths: Paths) -> None:
+def run_accuracy(args: argparse.Namespace, paths: Paths) -> None:
     """Print a result for each seed, and a summary."""
     from resnet_demo.data.store import Datasets
 
@@ -210,7 +210,7 @@ def accuracy(args: argparse.Namespace, paths: Paths) -> None:
             print_result(row, "\n".join(bench_text.accuracy_lines(row)), args.json)
 
 
-def roofline(args: argparse.Namespace, paths: Paths) -> None:
+def run_roofline(args: argparse.Namespace, paths: Paths) -> None:
     """Print a result for the machine, and one for each network."""
     from resnet_demo.data.store import Datasets
 
@@ -224,7 +224,7 @@ def roofline(args: argparse.Namespace, paths: Paths) -> None:
             print_result(row, bench_text.roofline_line(row), args.json)
 
 
-def classify(args: argparse.Namespace, paths: Paths) -> None:
+def run_classify(args: argparse.Namespace, paths: Paths) -> None:
     """Print one result."""
     from resnet_demo.runs.store import Runs
 
@@ -237,7 +237,7 @@ def classify(args: argparse.Namespace, paths: Paths) -> None:
     print_result(result, "\n".join(bench_text.latency_lines(result)), args.json)
 
 
-def ood(args: argparse.Namespace, paths: Paths) -> None:
+def run_ood(args: argparse.Namespace, paths: Paths) -> None:
     """Print one result."""
     from resnet_demo.data.store import Datasets
     from resnet_demo.runs.store import Runs

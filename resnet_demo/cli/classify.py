@@ -43,7 +43,7 @@ def add(verbs: Any) -> None:
     )
     classify.add_argument(
         "--opacity",
-        type=opacity,
+        type=opacity_argument,
         default=0.5,
         metavar="X",
         help="opacity of the map (0 to 1; default 0.5)",
@@ -64,7 +64,7 @@ def add(verbs: Any) -> None:
     )
 
 
-def opacity(text: str) -> float:
+def opacity_argument(text: str) -> float:
     """Parse a number from 0 to 1."""
     try:
         value = float(text)

@@ -52,7 +52,7 @@ def run_data(args: argparse.Namespace, paths: Paths) -> None:
     ACTIONS[args.what](args, paths)
 
 
-def status(args: argparse.Namespace, paths: Paths) -> None:
+def list_datasets(args: argparse.Namespace, paths: Paths) -> None:
     """Print a line for each dataset."""
     from resnet_demo.data.store import Datasets
 
@@ -60,7 +60,7 @@ def status(args: argparse.Namespace, paths: Paths) -> None:
         print_result(info.to_dict(), dataset_text(info), args.json)
 
 
-def show(args: argparse.Namespace, paths: Paths) -> None:
+def show_dataset(args: argparse.Namespace, paths: Paths) -> None:
     """Print one dataset with the number of images of each class."""
     from resnet_demo.data.store import Datasets
 
@@ -70,7 +70,7 @@ def show(args: argparse.Namespace, paths: Paths) -> None:
     print_result({**info.to_dict(), "counts": counts}, text, args.json)
 
 
-def get(args: argparse.Namespace, paths: Paths) -> None:
+def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
     """Download a dataset; Ctrl-C stops, and the next call continues the download."""
     from resnet_demo.data.store import Datasets
     from resnet_demo.tasks.datasets import DataTasks, run_download
@@ -104,7 +104,7 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
     print_result(info.to_dict(), dataset_text(info), args.json)
 
 
-def delete(args: argparse.Namespace, paths: Paths) -> None:
+def delete_dataset(args: argparse.Namespace, paths: Paths) -> None:
     """Delete a dataset that no live run uses."""
     from resnet_demo.tasks.datasets import DataTasks
     from resnet_demo.tasks.launcher import Launcher
@@ -121,4 +121,10 @@ def show_transfer(transfer: Any) -> None:
     )
 
 
-ACTIONS = {"status": status, "show": show, "get": get, "import": import_pictures, "delete": delete}
+ACTIONS = {
+    "status": list_datasets,
+    "show": show_dataset,
+    "get": download_dataset,
+    "import": import_pictures,
+    "delete": delete_dataset,
+}
