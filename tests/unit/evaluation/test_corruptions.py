@@ -22,7 +22,7 @@ from resnet_demo.evaluation.corruptions import (
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (3, 24, 36, 3), dtype=torch.uint8, generator=GENERATOR)
-# smoother, so that what is lost on the way is not all there is
+# Smooth, because in pure noise a corruption would destroy everything.
 PHOTOS = TF.gaussian_blur(IMAGES.permute(0, 3, 1, 2), 9, 2).permute(0, 2, 3, 1).contiguous()
 
 
@@ -43,21 +43,21 @@ def difference(images, others):
     ("corruption", "oracle"),
     [(brightness, ImageEnhance.Brightness), (contrast, ImageEnhance.Contrast)],
 )
-def test_brightness_and_contrast_are_pil_s(corruption, oracle, factor):
+def test_brightness_and_contrast_agree_with_pil(corruption, oracle, factor):
     for ours, image in zip(corruption(IMAGES, factor), IMAGES, strict=True):
         theirs = oracle(Image.fromarray(image.numpy())).enhance(factor)
-        assert difference(ours, np.array(theirs)).max() <= 1  # PIL cuts, we round
+        assert difference(ours, np.array(theirs)).max() <= 1  # PIL truncates, ours rounds
 
 
 @pytest.mark.parametrize("percent", [1.5, 6, 20])
-def test_blur_is_torchvision_s(percent):
+def test_blur_agrees_with_torchvision(percent):
     sigma = percent / 100 * 24
     size = 2 * int(np.ceil(3 * sigma)) + 1
     theirs = TF.gaussian_blur(channels_first(IMAGES), [size, size], [sigma, sigma])
     assert difference(channels_first(blur(IMAGES, percent)), theirs).max() <= 1
 
 
-def test_noise_has_the_deviation_that_is_asked_for():
+def test_noise_has_the_requested_standard_deviation():
     grey = torch.full((4, 50, 50, 3), 128, dtype=torch.uint8)
     noisy = noise(grey, 20, seeded()).double()
     assert noisy.std().item() == pytest.approx(20, rel=0.02)
@@ -66,13 +66,13 @@ def test_noise_has_the_deviation_that_is_asked_for():
 
 
 @pytest.mark.parametrize("quality", [7, 70])
-def test_jpeg_is_pil_s(quality):
+def test_jpeg_agrees_with_pil(quality):
     file = io.BytesIO()
     Image.fromarray(PHOTOS[2].numpy()).save(file, "JPEG", quality=quality)
     np.testing.assert_array_equal(jpeg(PHOTOS, quality)[2], np.array(Image.open(file)))
 
 
-def test_a_shift_moves_each_image_by_its_own_pixels():
+def test_translate_moves_each_image_by_its_own_pixels():
     result = translate(IMAGES, torch.tensor([2, 0, -3]), torch.tensor([0, -5, 1]))
     assert torch.equal(result[0, 2:], IMAGES[0, :-2])
     assert torch.equal(result[1, :, :-5], IMAGES[1, :, 5:])
@@ -81,7 +81,7 @@ def test_a_shift_moves_each_image_by_its_own_pixels():
     assert torch.equal(result[1, :, -5:], IMAGES[1, :, [-2, -3, -4, -5, -6]])
 
 
-def test_shifts_go_all_four_ways_by_a_share_of_the_shorter_side():
+def test_shift_moves_in_all_four_directions_by_percent_of_the_shorter_side():
     images = torch.arange(24 * 36).view(1, 24, 36, 1).expand(60, -1, -1, 3)
     middle = shift(images, 13, seeded())[:, 12, 18, 0]  # 13 % of 24 is 3
     expected = {12 * 36 + 18 + down * 36 + right for down in (3, -3) for right in (3, -3)}
@@ -89,7 +89,7 @@ def test_shifts_go_all_four_ways_by_a_share_of_the_shorter_side():
 
 
 @pytest.mark.parametrize("degrees", [-45, -10, 5, 90])
-def test_a_rotation_is_torchvision_s_where_it_needs_no_edge(degrees):
+def test_rotation_agrees_with_torchvision_away_from_the_edges(degrees):
     angles = torch.tensor([0.0, degrees, 0.0])
     ours = channels_first(rotate(PHOTOS, angles))
     options = {"angle": degrees, "interpolation": TF.InterpolationMode.BILINEAR}
@@ -102,7 +102,7 @@ def test_a_rotation_is_torchvision_s_where_it_needs_no_edge(degrees):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_every_kind_follows_from_the_seed_and_hurts_more_each_time(name):
+def test_every_kind_is_deterministic_and_changes_more_with_strength(name):
     worse = [
         difference(corrupt(PHOTOS, name, strength, 7), PHOTOS).float().mean()
         for strength in range(1, 6)
@@ -115,19 +115,19 @@ def test_every_kind_follows_from_the_seed_and_hurts_more_each_time(name):
 
 
 @pytest.mark.parametrize("name", ["noise", "shift", "rotation"])
-def test_chance_differs_from_seed_to_seed(name):
+def test_another_seed_gives_other_pixels(name):
     many = PHOTOS.repeat(4, 1, 1, 1)
     assert not torch.equal(corrupt(many, name, 3, 0), corrupt(many, name, 3, 1))
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("side", [1, 2, 9])
-def test_a_single_small_image_is_no_trouble(name, side):
+def test_a_single_small_image_can_be_corrupted(name, side):
     image = torch.full((1, side, side, 3), 100, dtype=torch.uint8)
     assert corrupt(image, name, 5).shape == (1, side, side, 3)
 
 
-def test_the_images_themselves_stay_as_they_are():
+def test_the_input_is_not_changed():
     before = PHOTOS.clone()
     for name in CORRUPTIONS:
         corrupt(PHOTOS, name, 5)
@@ -141,6 +141,6 @@ def test_an_unknown_kind_is_refused(name):
 
 
 @pytest.mark.parametrize("strength", [0, 6, 2.5, "3", None])
-def test_there_are_five_strengths(strength):
+def test_a_strength_outside_1_to_5_is_refused(strength):
     with pytest.raises(ConfigError, match="strength must be a whole number from 1 to 5"):
         corrupt(PHOTOS, "noise", strength)

@@ -1,4 +1,4 @@
-"""Images of a split as they are looked at."""
+"""Example images of an evaluated split."""
 
 from dataclasses import replace
 
@@ -32,87 +32,87 @@ def evaluated(finished, datasets):
     return evaluate_run(finished, datasets, "val")
 
 
-def stored_val(run, datasets):
-    """The validation images as they lie in the dataset, and their labels."""
+def stored_images(run, datasets):
+    """Return the validation images and labels of the dataset."""
     images, labels = datasets.load("colours", "train")
     _, val = split_indices(len(labels), run.config().val_share, run.config().seed)
     return images[val], labels[val]
 
 
-def test_a_picture_is_the_stored_one_each_pixel_a_square(finished, classifier, datasets, evaluated):
-    images, labels = stored_val(finished, datasets)
-    seen = load_example_images(classifier, datasets, evaluated, [3, 0, 14])
-    assert [one.index for one in seen] == [3, 0, 14]
-    for one in seen:
-        side = len(one.picture)
+def test_a_picture_is_the_stored_image_with_each_pixel_enlarged(
+    finished, classifier, datasets, evaluated
+):
+    images, labels = stored_images(finished, datasets)
+    examples = load_example_images(classifier, datasets, evaluated, [3, 0, 14])
+    assert [example.index for example in examples] == [3, 0, 14]
+    for example in examples:
+        side = len(example.picture)
         assert side >= 96
         assert side % 12 == 0
-        expected = np.kron(images[one.index], np.ones((side // 12, side // 12, 1), np.uint8))
-        assert np.array_equal(one.picture, expected)
-        assert one.overlay.shape == one.picture.shape
-        assert one.overlay.dtype == one.picture.dtype == np.uint8
-        assert one.truth == ("blue", "green", "red")[labels[one.index]]
+        expected = np.kron(images[example.index], np.ones((side // 12, side // 12, 1), np.uint8))
+        assert np.array_equal(example.picture, expected)
+        assert example.overlay.shape == example.picture.shape
+        assert example.overlay.dtype == example.picture.dtype == np.uint8
+        assert example.truth == ("blue", "green", "red")[labels[example.index]]
 
 
-def test_what_was_said_and_how_surely_is_what_the_evaluation_has(classifier, datasets, evaluated):
-    shares = evaluated.logits.double().softmax(1)
-    for one in load_example_images(classifier, datasets, evaluated, torch.arange(15)):
-        said = evaluated.logits[one.index].argmax().item()
-        assert one.predicted == ("blue", "green", "red")[said]
-        assert one.confidence == pytest.approx(shares[one.index, said].item())
+def test_prediction_and_confidence_are_those_of_the_evaluation(classifier, datasets, evaluated):
+    probabilities = evaluated.logits.double().softmax(1)
+    for example in load_example_images(classifier, datasets, evaluated, torch.arange(15)):
+        predicted = evaluated.logits[example.index].argmax().item()
+        assert example.predicted == ("blue", "green", "red")[predicted]
+        assert example.confidence == pytest.approx(probabilities[example.index, predicted].item())
 
 
-def test_the_overlay_shows_where_the_answer_was_seen(classifier, finished, datasets, evaluated):
-    (one,) = load_example_images(classifier, datasets, evaluated, [2])
+def test_the_overlay_is_the_class_map_of_the_prediction(classifier, finished, datasets, evaluated):
+    (example,) = load_example_images(classifier, datasets, evaluated, [2])
     model = classifier.saved.model
     x = Preprocessing.from_dict(classifier.saved.preprocessing).prepare(
-        torch.tensor(stored_val(finished, datasets)[0][2:3])
+        torch.tensor(stored_images(finished, datasets)[0][2:3])
     )
-    said = evaluated.logits[2].argmax().view(1, 1)
-    hot = heatmap(cam(model.features(x), model.head, said), len(one.picture))[0, 0].numpy()
+    predicted = evaluated.logits[2].argmax().view(1, 1)
+    hot = heatmap(cam(model.features(x), model.head, predicted), len(example.picture))[0, 0].numpy()
     hottest, coldest = (np.unravel_index(at, hot.shape) for at in (hot.argmax(), hot.argmin()))
     colour = np.array([252, 255, 164])  # the end of inferno
-    mixed = (1 - OPACITY) * one.picture[hottest] + OPACITY * colour
-    assert np.abs(one.overlay[hottest] - mixed).max() <= 1
-    assert one.overlay[coldest].sum() < one.picture[coldest].sum()
+    mixed = (1 - OPACITY) * example.picture[hottest] + OPACITY * colour
+    assert np.abs(example.overlay[hottest] - mixed).max() <= 1
+    assert example.overlay[coldest].sum() < example.picture[coldest].sum()
 
 
-def test_the_answer_of_a_wrong_one_is_shown_and_not_the_truth(classifier, datasets, evaluated):
-    wrong = replace(evaluated, logits=evaluated.logits.roll(1, 1))
-    right, turned = (
-        load_example_images(classifier, datasets, each, [0])[0] for each in (evaluated, wrong)
+def test_a_wrong_prediction_is_shown_with_its_own_class_map(classifier, datasets, evaluated):
+    other = replace(evaluated, logits=evaluated.logits.roll(1, 1))
+    right, changed = (
+        load_example_images(classifier, datasets, each, [0])[0] for each in (evaluated, other)
     )
-    assert right.truth == turned.truth
-    assert right.predicted != turned.predicted
-    assert not np.array_equal(right.overlay, turned.overlay)
+    assert right.truth == changed.truth
+    assert right.predicted != changed.predicted
+    assert not np.array_equal(right.overlay, changed.overlay)
 
 
-def test_at_most_so_many_are_shown_in_batches_as_small_as_need_be(
+def test_the_limit_and_small_batches_give_the_same_images(
     classifier, datasets, evaluated, monkeypatch
 ):
     all_at_once = load_example_images(classifier, datasets, evaluated, range(15), limit=5)
-    assert [one.index for one in all_at_once] == [0, 1, 2, 3, 4]
+    assert [example.index for example in all_at_once] == [0, 1, 2, 3, 4]
     monkeypatch.setattr(
         "resnet_demo.evaluation.example_images.evaluation_batch_size", lambda preprocessing: 2
     )
-    for one, other in zip(
+    for example, expected in zip(
         load_example_images(classifier, datasets, evaluated, range(15), limit=5),
         all_at_once,
         strict=True,
     ):
-        assert np.abs(one.overlay.astype(int) - other.overlay).max() <= 1
+        assert np.abs(example.overlay.astype(int) - expected.overlay).max() <= 1
     assert load_example_images(classifier, datasets, evaluated, []) == []
 
 
-def test_answers_that_are_not_a_number_are_shown_too(classifier, datasets, evaluated):
-    astray = replace(evaluated, logits=torch.full_like(evaluated.logits, float("nan")))
-    (one,) = load_example_images(classifier, datasets, astray, [0])
-    assert one.confidence == 0
+def test_a_nan_prediction_is_shown_with_confidence_zero(classifier, datasets, evaluated):
+    diverged = replace(evaluated, logits=torch.full_like(evaluated.logits, float("nan")))
+    (example,) = load_example_images(classifier, datasets, diverged, [0])
+    assert example.confidence == 0
 
 
-def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
-    packed, classifier, evaluated, tmp_path
-):
+def test_without_the_images_the_error_says_how_to_get_them(packed, classifier, evaluated, tmp_path):
     with pytest.raises(NotFoundError) as caught:
         load_example_images(classifier, Datasets(tmp_path), evaluated, [0])
     assert str(caught.value) == (
@@ -121,6 +121,6 @@ def test_images_that_are_not_here_are_named_with_the_way_to_get_them(
     )
 
 
-def test_answers_of_other_weights_are_not_shown(packed, datasets, evaluated):
+def test_an_evaluation_of_other_weights_is_refused(packed, datasets, evaluated):
     with pytest.raises(ConfigError, match="has new weights: evaluate it again"):
         load_example_images(Classifier.load(packed[0]), datasets, evaluated, [0])

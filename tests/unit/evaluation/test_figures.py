@@ -27,15 +27,17 @@ LOGITS = 2 * torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
 LOGITS[torch.arange(300), LABELS] += 2
 CALIBRATION = asdict(calibration(LOGITS, LABELS))
 HISTOGRAM = asdict(confidence_histogram(LOGITS, LABELS))
-BEARS = {
-    **{"top1": 0.9, "interval_half_width": 0.02, "strengths": [1, 2, 3, 4, 5]},
+ROBUSTNESS = {
+    "top1": 0.9,
+    "interval_half_width": 0.02,
+    "strengths": [1, 2, 3, 4, 5],
     "kinds": {kind: [0.8 - n / 10] * 5 for n, kind in enumerate(CORRUPTIONS)},
 }
 ALL = {
     "confusion": lambda dark=False: confusion_figure(CONFUSION, CLASSES, dark=dark),
     "reliability": lambda dark=False: reliability_figure(CALIBRATION, dark=dark),
     "confidence": lambda dark=False: confidence_figure(HISTOGRAM, dark=dark),
-    "robustness": lambda dark=False: robustness_figure(BEARS, dark=dark),
+    "robustness": lambda dark=False: robustness_figure(ROBUSTNESS, dark=dark),
 }
 
 
@@ -49,18 +51,18 @@ def luminance(colour):
     return linear @ (0.2126, 0.7152, 0.0722)
 
 
-def test_percent_are_of_the_row_and_what_rounds_to_nothing_is_left_out():
+def test_cells_show_percent_of_the_row_unless_it_rounds_to_zero():
     assert numbers(confusion_figure(CONFUSION, CLASSES)) == ["90", "10", "100"]
 
 
-def test_images_are_counted_when_asked():
+def test_cells_show_counts_on_request():
     figure = confusion_figure(CONFUSION, CLASSES, percent=False)
     assert numbers(figure) == ["90", "10", "4", "996"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ALL)
-def test_words_stand_out_from_the_page_whose_background_shows_through(name, dark):
+def test_text_contrasts_with_the_page_and_the_background_is_transparent(name, dark):
     figure = ALL[name](dark)
     inks = [axes.xaxis.label.get_color() for axes in figure.axes if axes.get_xlabel()]
     inks += [axes.yaxis.label.get_color() for axes in figure.axes]
@@ -74,7 +76,7 @@ def test_words_stand_out_from_the_page_whose_background_shows_through(name, dark
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_it_is_as_wide_as_a_phone_and_all_is_within(name):
+def test_figures_fit_the_width_of_a_phone(name):
     figure = ALL[name]()
     figure.draw_without_rendering()
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -83,7 +85,7 @@ def test_it_is_as_wide_as_a_phone_and_all_is_within(name):
     assert -0.01 <= box.y0 < box.y1 <= height + 0.01
 
 
-def test_every_number_stands_out_from_its_cell():
+def test_every_number_contrasts_with_its_cell():
     for value in np.linspace(0, 1, 101):
         cell = luminance(colormaps[COLOUR_MAP](value)[:3])
         text = luminance(to_rgb(text_colour_on(colormaps[COLOUR_MAP], value)))
@@ -92,19 +94,19 @@ def test_every_number_stands_out_from_its_cell():
 
 
 @pytest.mark.parametrize(("n", "written", "names"), [(30, 30, 30), (31, 0, 16), (200, 0, 29)])
-def test_many_classes_leave_out_numbers_and_then_names(n, written, names):
+def test_with_many_classes_numbers_and_then_names_are_left_out(n, written, names):
     figure = confusion_figure(np.eye(n, dtype=int) * 5, [f"class {i}" for i in range(n)])
     assert len(numbers(figure)) == written
     assert len(figure.axes[0].get_xticks()) == names
 
 
-def test_names_are_text_and_not_formulas_and_never_too_long():
+def test_class_names_are_shortened_and_not_read_as_mathtext():
     figure = confusion_figure(np.eye(2, dtype=int), ["$x^2$ and $", "a very long name of a class"])
     figure.savefig(BytesIO(), format="png")
     assert figure.axes[0].get_xticklabels()[1].get_text() == "a very long n…"
 
 
-def test_all_is_within_the_picture():
+def test_long_class_names_stay_within_the_figure():
     figure = confusion_figure(np.eye(10, dtype=int), ["a rather long name"] * 10)
     figure.draw_without_rendering()
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -112,19 +114,19 @@ def test_all_is_within_the_picture():
     assert 0 <= box.y0 < box.y1 <= height
 
 
-def test_signs_that_the_font_lacks_are_boxes_and_warn_of_nothing():
+def test_characters_missing_in_the_font_are_boxes_without_a_warning():
     figure = confusion_figure(np.eye(2, dtype=int), ["猫\t", "dög"])
     figure.savefig(BytesIO(), format="png")
     names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert names == ["□□", "dög"]
 
 
-def test_a_bar_is_the_share_of_right_answers_and_the_gap_reaches_to_the_confidence():
+def test_reliability_bars_show_accuracy_and_gaps_reach_the_confidence():
     upper, lower = reliability_figure(CALIBRATION).axes
     bars, gaps = upper.containers
-    some = [number for number, count in enumerate(CALIBRATION["count"]) if count]
-    assert 5 < len(some) < 15  # some bins are empty, and have no bar
-    for bar, gap, number in zip(bars, gaps, some, strict=True):
+    filled = [number for number, count in enumerate(CALIBRATION["count"]) if count]
+    assert 5 < len(filled) < 15  # the others are empty and have no bar
+    for bar, gap, number in zip(bars, gaps, filled, strict=True):
         assert bar.get_x() == gap.get_x() == pytest.approx(CALIBRATION["edges"][number])
         assert bar.get_height() == pytest.approx(CALIBRATION["accuracy"][number])
         assert gap.get_y() == bar.get_height()
@@ -136,7 +138,7 @@ def test_a_bar_is_the_share_of_right_answers_and_the_gap_reaches_to_the_confiden
     assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
-def test_right_and_wrong_answers_are_shares_of_their_own():
+def test_confidence_figure_shows_shares_of_each_group():
     figure = confidence_figure(HISTOGRAM)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     right, wrong = sum(HISTOGRAM["right"]), sum(HISTOGRAM["wrong"])
@@ -157,26 +159,26 @@ def test_tick_labels_are_the_percentages_of_their_ticks():
     assert labels == pytest.approx(100 * ticks)
 
 
-def test_figures_of_no_answers_at_all_can_be_drawn():
+def test_figures_without_predictions_can_be_drawn():
     nothing = torch.full((3, 4), float("nan")), torch.tensor([0, 1, 2])
     reliability_figure(asdict(calibration(*nothing))).savefig(BytesIO())
     confidence_figure(asdict(confidence_histogram(*nothing))).savefig(BytesIO())
 
 
-def test_each_kind_of_damage_has_its_own_colour_and_dash_and_marker_and_its_numbers():
-    figure = robustness_figure(BEARS)
+def test_each_corruption_has_its_own_colour_dash_and_marker():
+    figure = robustness_figure(ROBUSTNESS)
     lines = figure.axes[0].lines
     assert len(lines) == 7
     assert len({line.get_color() for line in lines}) == 7
     assert len({line.get_marker() for line in lines}) == 7
-    for line, (kind, top1) in zip(lines, BEARS["kinds"].items(), strict=True):
+    for line, (kind, top1) in zip(lines, ROBUSTNESS["kinds"].items(), strict=True):
         assert line.get_label().lower() == kind
         assert line.get_xydata().tolist() == [*map(list, enumerate([0.9, *top1]))]
     shown = {text.get_text().lower() for text in figure.legends[0].get_texts()}
     assert shown == {*CORRUPTIONS, "95% interval"}
 
 
-def test_pyplot_stays_out():
+def test_figures_import_neither_pyplot_nor_torch():
     program = (
         "import sys, resnet_demo.evaluation.figures as f; f.confusion_figure([[1]], ['a'], True);"
         "sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""An evaluation as files."""
+"""The files of an evaluation."""
 
 import csv
 import json
@@ -11,8 +11,11 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.report import write_report
 
-BEARS = {
-    **{"top1": 0.9, "interval_half_width": 0.01, "strengths": [1, 2, 3, 4, 5], "n": 30},
+ROBUSTNESS = {
+    "top1": 0.9,
+    "interval_half_width": 0.01,
+    "strengths": [1, 2, 3, 4, 5],
+    "n": 30,
     "kinds": {"blur": [0.9, 0.8, 0.7, 0.6, 0.5], "noise": [0.9, 0.7, 0.5, 0.3, 0.1]},
 }
 FIGURES = ("confusion.png", "reliability.png", "confidence.png")
@@ -28,11 +31,10 @@ def rows(path):
         return [*csv.reader(file)]
 
 
-def test_numbers_are_written_for_programs_and_spreadsheets(evaluated, tmp_path):
+def test_numbers_are_written_as_json_and_csv(evaluated, tmp_path):
     files = write_report(evaluated, tmp_path / "new" / "report")
-    assert [path.name for path in files] == [
-        *("result.json", "per-class.csv", "confusion.csv", *FIGURES)
-    ]
+    names = [path.name for path in files]
+    assert names == ["result.json", "per-class.csv", "confusion.csv", *FIGURES]
     assert json.loads(files[0].read_text()) == evaluated.result
     head, *body = rows(files[1])
     assert head == ["label", "precision", "recall", "f1", "support"]
@@ -45,14 +47,14 @@ def test_numbers_are_written_for_programs_and_spreadsheets(evaluated, tmp_path):
     assert [[int(value) for value in line[1:]] for line in body] == evaluated.result["confusion"]
 
 
-def test_figures_are_pictures_on_white(evaluated, tmp_path):
-    files = write_report(evaluated, tmp_path, BEARS)
+def test_figures_are_png_on_white(evaluated, tmp_path):
+    files = write_report(evaluated, tmp_path, ROBUSTNESS)
     assert [path.name for path in files[3:]] == [*FIGURES, "robustness.png"]
     for path in files[3:]:
         with Image.open(path) as picture:
             assert picture.width >= 800
             assert picture.convert("RGBA").getpixel((2, 2)) == (255, 255, 255, 255)
-    assert json.loads(files[0].read_text())["robustness"] == BEARS
+    assert json.loads(files[0].read_text())["robustness"] == ROBUSTNESS
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -66,7 +68,7 @@ def test_no_class_name_becomes_a_formula(start, evaluated, tmp_path):
     assert rows(files[2])[1][0] == f"'{name}"
 
 
-def test_a_report_takes_the_place_of_the_one_before(evaluated, tmp_path):
+def test_a_report_replaces_the_previous_one_and_leaves_other_files(evaluated, tmp_path):
     (tmp_path / "result.json").write_text("older")
     (tmp_path / "mine.txt").write_text("dear")
     write_report(evaluated, tmp_path)

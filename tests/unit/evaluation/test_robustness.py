@@ -1,11 +1,11 @@
-"""How a run bears images made worse."""
+"""Robustness of a run to corrupted images."""
 
 import pytest
 import torch
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, StoppedError
-from resnet_demo.evaluation import robustness as module
+from resnet_demo.evaluation import robustness as robustness_module
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, brightness
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.intervals import wilson_interval
@@ -21,14 +21,15 @@ def datasets(colours):
 
 
 @pytest.fixture(scope="module")
-def borne(finished, datasets):
-    """The result on the test split, and the progress that was told."""
-    told = []
-    return measure_robustness(finished, datasets, on_batch=lambda *now: told.append(now)), told
+def measured(finished, datasets):
+    """Return the result on the test split, and the reported progress."""
+    calls = []
+    result = measure_robustness(finished, datasets, on_batch=lambda *call: calls.append(call))
+    return result, calls
 
 
-def test_every_kind_has_an_accuracy_for_each_strength(borne, finished, datasets):
-    result, _ = borne
+def test_every_kind_has_an_accuracy_for_each_strength(measured, finished, datasets):
+    result, _ = measured
     assert tuple(result) == ROBUSTNESS_KEYS
     assert result["top1"] == evaluate_run(finished, datasets).result["top1"]
     assert result["strengths"] == [1, 2, 3, 4, 5]
@@ -40,21 +41,21 @@ def test_every_kind_has_an_accuracy_for_each_strength(borne, finished, datasets)
     assert (result["n"], result["dataset"], result["split"]) == (30, "colours", "test")
 
 
-def test_damage_without_chance_is_done_to_the_very_images(borne, finished, datasets):
+def test_brightness_is_applied_to_the_images_themselves(measured, finished, datasets):
     classifier = Classifier.load(finished)
     images, labels = load_split(finished, datasets, "test", "colours")
     by_hand = RobustnessScorer(classifier, brightness(images, 2.6), labels, None).top1()
-    assert borne[0]["kinds"]["brightness"][4] == by_hand
+    assert measured[0]["kinds"]["brightness"][4] == by_hand
 
 
-def test_progress_counts_every_version_of_an_image(borne):
-    told = borne[1]
-    assert told[0] == (30, 30 * 36)
-    assert told[-1] == (30 * 36, 30 * 36)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+def test_progress_counts_every_version_of_an_image(measured):
+    calls = measured[1]
+    assert calls[0] == (30, 30 * 36)
+    assert calls[-1] == (30 * 36, 30 * 36)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
-def test_who_is_told_of_progress_may_end_it(finished, datasets):
+def test_on_batch_can_stop_the_measurement(finished, datasets):
     def stop(done, total):
         raise StoppedError("stopped")
 
@@ -62,15 +63,13 @@ def test_who_is_told_of_progress_may_end_it(finished, datasets):
         measure_robustness(finished, datasets, on_batch=stop)
 
 
-def test_it_is_the_same_each_time_whatever_the_network_s_batches(
-    borne, finished, datasets, monkeypatch
-):
-    monkeypatch.setattr(module, "evaluation_batch_size", lambda preprocessing: 7)
-    assert measure_robustness(finished, datasets) == borne[0]
+def test_the_result_does_not_depend_on_the_batch_size(measured, finished, datasets, monkeypatch):
+    monkeypatch.setattr(robustness_module, "evaluation_batch_size", lambda preprocessing: 7)
+    assert measure_robustness(finished, datasets) == measured[0]
 
 
-def test_no_two_parts_are_given_the_same_chances(finished, datasets, monkeypatch):
-    monkeypatch.setattr(module, "CORRUPTED_TOGETHER", 10)
+def test_every_batch_has_its_own_seed(finished, datasets, monkeypatch):
+    monkeypatch.setattr(robustness_module, "CORRUPTED_TOGETHER", 10)
     images, labels = sample_split(finished, datasets, "test", "colours")
     scorer = RobustnessScorer(Classifier.load(finished), images, labels, None)
     seeds = [seed for _, seed in scorer.batches()]
@@ -78,19 +77,19 @@ def test_no_two_parts_are_given_the_same_chances(finished, datasets, monkeypatch
     assert seeds == [seed for _, seed in scorer.batches()]
 
 
-def test_a_sample_is_fixed_and_in_order_and_each_image_has_its_label(finished, datasets):
+def test_a_sample_is_fixed_and_keeps_order_and_labels(finished, datasets):
     images, labels = sample_split(finished, datasets, "train", "colours", limit=12)
     again, _ = sample_split(finished, datasets, "train", "colours", limit=12)
     assert torch.equal(images, again)
     everything, truths = load_split(finished, datasets, "train", "colours")
-    places = [(everything == image).flatten(1).all(1).nonzero().item() for image in images]
-    assert places == sorted({*places})
-    assert len(places) == 12
-    assert places != [*range(12)]  # from all over the split
-    assert torch.equal(labels, truths[places])
+    indices = [(everything == image).flatten(1).all(1).nonzero().item() for image in images]
+    assert indices == sorted({*indices})
+    assert len(indices) == 12
+    assert indices != [*range(12)]  # from the whole split
+    assert torch.equal(labels, truths[indices])
 
 
-def test_images_that_are_not_here_cannot_be_made_worse(packed, tmp_path):
+def test_without_the_images_or_with_an_unknown_split_it_is_refused(packed, tmp_path):
     with pytest.raises(NotFoundError, match="the images of colours are not on this machine; "):
         measure_robustness(packed[0], Datasets(tmp_path))
     with pytest.raises(ConfigError, match="split must be one of"):
