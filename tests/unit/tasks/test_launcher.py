@@ -168,6 +168,18 @@ def test_the_message_of_a_worker_that_exits_early_names_its_log(
     until(lambda: "ended with exit code 1: see its log" in read_status(run.path).message)
 
 
+def test_a_worker_that_cannot_be_started_leaves_a_failed_run(launcher, tiny, owner, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(module.subprocess, "Popen", refuse)
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        launcher.start(tiny(), owner)
+    [run] = launcher.runs.list()
+    assert not has_worker(run.path)
+    assert reconcile_status(run.path).state == "failed"
+
+
 def test_a_worker_outlives_the_app_that_started_it(launcher, device, tiny, owner, ended):
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""Locks of workers: who holds one, and what a forked process keeps of it."""
+"""Locks of workers: their holders, and the copies of forked processes."""
 
 import multiprocessing
 import os
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from resnet_demo.paths import REPOSITORY
 from resnet_demo.tasks.locks import (
     WORKER_LOCK,
     has_worker,
@@ -69,7 +70,7 @@ def test_a_suspended_process_is_recognized(holder):
 
 
 def test_a_forked_process_keeps_no_copy_of_a_released_lock(tmp_path):
-    """The platform forks while the app holds locks for an instant."""
+    # ZeroGPU forks the app, which holds locks for an instant at any time.
     lock = try_lock(tmp_path / WORKER_LOCK)
     stay = multiprocessing.get_context("fork").Event()
     forked = multiprocessing.get_context("fork").Process(target=stay.wait, daemon=True)
@@ -80,3 +81,12 @@ def test_a_forked_process_keeps_no_copy_of_a_released_lock(tmp_path):
     release_lock(again)
     stay.set()
     forked.join()
+
+
+def test_locks_are_closed_by_release_lock_except_when_a_worker_inherits_one():
+    closing = {
+        path.name: text.count("os.close(")
+        for path in sorted((REPOSITORY / "resnet_demo" / "tasks").glob("*.py"))
+        if "os.close(" in (text := path.read_text("utf-8")) and path.name != "locks.py"
+    }
+    assert closing == {"launcher.py": 1}
