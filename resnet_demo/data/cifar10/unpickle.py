@@ -1,8 +1,8 @@
 """Reading a pickle of byte arrays without trusting it.
 
 A pickle is a program: it imports functions by name and calls them. Here each allowed name leads to
-a harmless replacement below, and any other name ends the reading before anything is called. So not
-even numpy's own functions run on data from a stranger. No torch here.
+a harmless replacement below, also numpy's own functions, and any other name ends the reading before
+anything is called. No torch here.
 """
 
 import io
