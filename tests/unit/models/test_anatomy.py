@@ -19,13 +19,13 @@ from resnet_demo.models.zoo import build_model
 SHAPES = list(product(BLOCKS, SHORTCUTS, (16, 64), (16, 32), (1, 2), (8, 15)))
 
 
-def built(kind, c_in, width, stride, shortcut):
+def build_block(kind, c_in, width, stride, shortcut):
     way = "padding" if shortcut == "identity" else shortcut
     return BLOCKS[kind](c_in, width, stride, LayerOptions(shortcut=way))
 
 
 @pytest.mark.parametrize(("kind", "shortcut", "c_in", "width", "stride", "side"), SHAPES)
-def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, stride, side):
+def test_the_anatomy_of_a_block_agrees_with_the_block(kind, shortcut, c_in, width, stride, side):
     c_out = width * BLOCKS[kind].expansion
     if shortcut == "identity" and (stride, c_in) != (1, c_out):
         with pytest.raises(ConfigError, match=f"turns {c_in} channels into {c_out} at stride"):
@@ -38,7 +38,7 @@ def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, str
             block_anatomy(kind, c_in, width, stride, shortcut, side)
         return
     anatomy = block_anatomy(kind, c_in, width, stride, shortcut, side)
-    block = built(kind, c_in, width, stride, shortcut)
+    block = build_block(kind, c_in, width, stride, shortcut)
     x = torch.rand(2, c_in, side, side)
     assert anatomy.output == tuple(block(x).shape[1:])
     assert anatomy.branch[-1].shape == tuple(block.branch(x).shape[1:]) == anatomy.output
@@ -52,7 +52,7 @@ def test_a_block_puts_out_what_its_drawing_says(kind, shortcut, c_in, width, str
     )
 
 
-def test_a_basic_block_by_hand():
+def test_a_basic_block_agrees_with_a_calculation_by_hand():
     anatomy = block_anatomy("basic", 16, 32, 2, "projection", 32)
     assert [layer.name for layer in anatomy.branch] == ["conv1", "bn1", "conv2", "bn2"]
     assert [layer.description for layer in anatomy.shortcut] == [
@@ -61,11 +61,13 @@ def test_a_basic_block_by_hand():
     ]
     assert anatomy.branch[0].macs == 9 * 16 * 32 * 16 * 16
     assert anatomy.macs == (9 * 16 + 9 * 32 + 16) * 32 * 16 * 16
-    assert block_anatomy("basic", 16, 16, 1, "identity", 32).shortcut == []  # added as it is
+    assert (
+        block_anatomy("basic", 16, 16, 1, "identity", 32).shortcut == []
+    )  # the input is added unchanged
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_parts_of_a_network_make_up_the_whole(name):
+def test_the_parts_of_a_network_add_up(name):
     parts, model = network_anatomy(name, 32), build_model(name)
     whole = count_model(model, 32)
     assert sum(part.parameters for part in parts) == whole.parameters
@@ -81,7 +83,7 @@ def test_blocks_are_counted(name, blocks):
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_the_code_that_is_shown_is_the_code_that_runs(kind):
+def test_the_shown_code_is_the_code_that_runs(kind):
     code = block_source(kind)
     assert f"class {BLOCKS[kind].__name__}(Block):" in code
     assert "y = y + self.shortcut(x)" in code

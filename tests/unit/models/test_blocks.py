@@ -9,7 +9,7 @@ from resnet_demo.models.layers import LayerOptions, Padding
 def test_residual_block_with_a_silent_branch_is_the_identity():
     block = BasicBlock(16, 16, stride=1)
     nn.init.zeros_(block.bn2.weight)
-    x = torch.rand(2, 16, 8, 8)  # not negative, so the last ReLU keeps it
+    x = torch.rand(2, 16, 8, 8)  # non-negative, so the last ReLU keeps it
     torch.testing.assert_close(block(x), x)
 
 
@@ -20,13 +20,13 @@ def test_bottleneck_with_a_silent_branch_is_the_identity():
     torch.testing.assert_close(block(x), x)
 
 
-def test_plain_block_with_a_silent_branch_lets_nothing_through():
+def test_plain_block_with_a_silent_branch_outputs_zeros():
     block = BasicBlock(16, 16, layers=LayerOptions(shortcut="none"))
     nn.init.zeros_(block.bn2.weight)
     assert not block(torch.rand(2, 16, 8, 8)).any()
 
 
-def test_padding_keeps_every_second_pixel_and_adds_empty_channels():
+def test_padding_keeps_every_second_pixel_and_adds_zero_channels():
     x = torch.rand(2, 3, 5, 5)
     y = Padding(7, stride=2)(x)
     assert y.shape == (2, 7, 3, 3)

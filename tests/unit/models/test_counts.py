@@ -20,40 +20,40 @@ VARIANTS = [
 ]
 
 
-def counted_by_torch(model, image_size):
-    """Parameters by name, and half of the floating point operations that PyTorch counts."""
-    put_out = []
+def torch_counts(model, image_size):
+    """Return the counts by PyTorch; a multiply-add is two floating point operations."""
+    outputs = []
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
-            module.register_forward_hook(lambda _, __, y: put_out.append(y.numel()))
+            module.register_forward_hook(lambda _, __, y: outputs.append(y.numel()))
     with FlopCounterMode(display=False) as flops:
         model(torch.empty(1, 3, image_size, image_size, device="meta"))
     parameters = sum(parameter.numel() for _, parameter in model.named_parameters())
-    return Counts(parameters, flops.get_total_flops() // 2, sum(put_out))
+    return Counts(parameters, flops.get_total_flops() // 2, sum(outputs))
 
 
 @pytest.mark.parametrize(("name", "stem", "batch_norm"), VARIANTS)
-def test_table_knows_what_pytorch_counts(name, stem, batch_norm):
+def test_the_table_agrees_with_pytorchs_counter(name, stem, batch_norm):
     with torch.device("meta"):
         model = build_model(name, 7, stem=stem, batch_norm=batch_norm).eval()
     for image_size in (32, 45):
         counts = model_counts(name, 7, image_size, stem, batch_norm)
-        assert counts == counted_by_torch(deepcopy(model), image_size)
+        assert counts == torch_counts(deepcopy(model), image_size)
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(STEM_CHOICE_MODELS)))
-def test_networks_with_a_stem_of_their_own_count_the_same_for_both(name):
+def test_the_stem_option_does_not_change_networks_with_a_fixed_stem(name):
     assert model_counts(name, stem="imagenet") == model_counts(name)
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet20", "resnet50", "resnet34-article", "vgg16"])
 @pytest.mark.parametrize("image_size", [33, 63, 96])
-def test_measured_and_known_counts_agree(name, image_size):
+def test_measured_and_stored_counts_agree(name, image_size):
     measured = count_model(build_model(name, 100), image_size)
     assert measured == model_counts(name, 100, image_size)
 
 
-def test_measuring_leaves_the_network_as_it_was():
+def test_counting_does_not_change_the_network():
     model = build_model("resnet20").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     count_model(model, 32)
@@ -61,24 +61,23 @@ def test_measuring_leaves_the_network_as_it_was():
     torch.testing.assert_close(model.state_dict(), before)
 
 
-def test_stored_table_is_the_one_that_would_be_written():
+def test_the_stored_table_is_current():
     assert dict(table_rows()) == load_table()
 
 
 def test_published_multiply_adds():
     assert model_counts("resnet50", 1000, 224, "imagenet").macs == 4_089_184_256  # "4.1 GMACs"
-    assert (
-        round(model_counts("resnet34", 1000, 224, "imagenet").macs / 1e9, 1) == 3.7
-    )  # table 1: 3.6
+    resnet34 = model_counts("resnet34", 1000, 224, "imagenet")
+    assert round(resnet34.macs / 1e9, 1) == 3.7  # 3.6 in table 1 of He et al.
 
 
-@pytest.mark.parametrize("question", [{"name": "resnet19"}, {"name": "vgg16", "stem": "large"}])
-def test_unknown_names_are_refused(question):
+@pytest.mark.parametrize("arguments", [{"name": "resnet19"}, {"name": "vgg16", "stem": "large"}])
+def test_unknown_names_are_refused(arguments):
     with pytest.raises(ConfigError, match="must be one of"):
-        model_counts(**question)
+        model_counts(**arguments)
 
 
-def test_counting_and_describing_do_without_torch():
+def test_counts_and_descriptions_do_not_import_torch():
     program = (
         "import sys, resnet_demo.models.counts as c, resnet_demo.models.description;"
         "c.model_counts('resnet9'); sys.exit('torch' in sys.modules)"

@@ -22,7 +22,7 @@ ABOUT = {
 def network(seed=0):
     torch.manual_seed(seed)
     model = build_model("resnet20", 3)
-    model(torch.randn(4, 3, 16, 16))  # running statistics of its own
+    model(torch.randn(4, 3, 16, 16))  # sets the running statistics
     return model
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def seed_of(folder):
-    """Which network loads; its weights and both ways to read its metrics agree."""
+    """Return the seed of the saved network, after checking its weights and metrics."""
     loaded = load_model(folder)
     torch.testing.assert_close(
         loaded.model.state_dict(), network(loaded.metrics["seed"]).state_dict(), rtol=0, atol=0
@@ -46,7 +46,7 @@ def seed_of(folder):
     return loaded.metrics["seed"]
 
 
-def test_a_saved_network_comes_back_with_all_that_is_known_of_it(tmp_path):
+def test_a_saved_network_comes_back_with_its_description(tmp_path):
     model = network()
     save_model(tmp_path, model, **ABOUT)
     loaded = load_model(tmp_path)
@@ -59,7 +59,7 @@ def test_a_saved_network_comes_back_with_all_that_is_known_of_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_model_json_says_the_same_without_the_weights(folder):
+def test_the_description_can_be_read_without_the_weights(folder):
     (folder / "model.safetensors").unlink()
     described = model_description(folder)
     assert described["classes"] == ABOUT["classes"]
@@ -80,23 +80,23 @@ def test_a_half_precision_network_comes_back_in_float32(tmp_path):
 
 def test_a_network_without_batch_norm_can_be_saved(tmp_path):
     model = build_model("resnet18", 3, stem="imagenet", batch_norm=False)
-    asked = {"name": "resnet18", "num_classes": 3, "stem": "imagenet", "batch_norm": False}
-    save_model(tmp_path, model, **ABOUT | {"network": asked})
-    assert load_model(tmp_path).network == asked
+    options = {"name": "resnet18", "num_classes": 3, "stem": "imagenet", "batch_norm": False}
+    save_model(tmp_path, model, **ABOUT | {"network": options})
+    assert load_model(tmp_path).network == options
 
 
 @pytest.mark.parametrize("name", ["nothing", "."])
-def test_a_folder_without_a_network_says_so(tmp_path, name):
-    for ask in (load_model, model_description):
+def test_a_folder_without_a_network_is_reported(tmp_path, name):
+    for read in (load_model, model_description):
         with pytest.raises(NotFoundError, match="has no weights yet"):
-            ask(tmp_path / name)
+            read(tmp_path / name)
 
 
 def refused(folder, name):
     with pytest.raises(DamagedError) as error:
         load_model(folder)
     assert str(error.value).startswith(f"{name} of {folder.name} ")
-    assert str(folder) not in str(error.value)  # a visitor need not know where it lies
+    assert str(folder) not in str(error.value)  # visitors see the message
     return str(error.value)
 
 
@@ -134,7 +134,7 @@ def test_a_torn_file_is_refused(folder, name, share):
     "content",
     ["[]", "null", "3", '"model"', "{}", '{"checksum": 1}', "[" * 100_000, "\xff\xfe", "NaN"],
 )
-def test_json_of_another_kind_is_refused(folder, content):
+def test_other_json_is_refused(folder, content):
     (folder / "model.json").write_bytes(content.encode("latin-1"))
     assert "is damaged and is not used" in refused(folder, "model.json")
     with pytest.raises(DamagedError):
@@ -154,7 +154,7 @@ def test_another_layout_of_the_same_json_is_fine(folder):
 
 
 def redescribe(folder, **other):
-    """model.json anew, checksums right: what only the content itself can give away."""
+    """Rewrite model.json with valid checksums, so that only its content is wrong."""
     path = folder / "model.json"
     values = json.loads(path.read_text()) | other
     values["sha256"] = sha256_of(folder / "model.safetensors")
@@ -179,13 +179,13 @@ def redescribe(folder, **other):
         {"metrics": [1]},
     ],
 )
-def test_a_description_of_nothing_that_there_is_is_refused(folder, other):
+def test_an_invalid_description_is_refused(folder, other):
     redescribe(folder, **other)
     refused(folder, "model.json")
 
 
 @pytest.mark.parametrize("other", [{"network": {"name": "resnet20"}}, {"classes": ["cat"]}])
-def test_what_would_be_refused_is_never_written(folder, other):
+def test_a_network_that_would_be_refused_is_not_written(folder, other):
     with pytest.raises(ValueError, match="network"):
         save(folder, 1, **other)
     assert seed_of(folder) == 0
@@ -201,14 +201,14 @@ def test_what_would_be_refused_is_never_written(folder, other):
         safetensors.torch.save(build_model("resnet20", 4).state_dict()),
     ],
 )
-def test_weights_of_something_else_are_refused(folder, weights):
+def test_weights_of_another_network_are_refused(folder, weights):
     (folder / "model.safetensors").write_bytes(weights)
     redescribe(folder)
     assert "does not hold the weights of resnet20" in refused(folder, "model.safetensors")
 
 
 @pytest.mark.parametrize("metrics", [{"loss": float("nan")}, {"loss": float("inf")}])
-def test_what_json_cannot_hold_is_not_written_and_the_old_network_stays(folder, metrics):
+def test_metrics_that_json_cannot_hold_are_not_written(folder, metrics):
     with pytest.raises(ValueError, match="JSON"):
         save(folder, 1, metrics=metrics)
     assert seed_of(folder) == 0
@@ -219,7 +219,7 @@ class Crash(Exception):
 
 
 def save_and_crash(monkeypatch, folder, seed, before):
-    """A save that ends right before that file gets its name."""
+    """Crash a save right before the file `before` gets its name."""
 
     def crash(*_):
         raise Crash
@@ -252,7 +252,7 @@ def test_a_crash_while_saving_leaves_the_old_network_or_the_new_one(
     assert not (folder / "model.json.new").exists()
 
 
-def test_a_second_crash_does_not_lose_what_the_first_one_left(folder, monkeypatch):
+def test_a_second_crash_keeps_the_network_of_the_first(folder, monkeypatch):
     save_and_crash(monkeypatch, folder, 1, before="model.json")
     save_and_crash(monkeypatch, folder, 2, before="model.safetensors")
     assert seed_of(folder) == 1
@@ -266,7 +266,7 @@ def test_a_crash_in_the_very_first_save_leaves_nothing_or_the_network(tmp_path, 
     assert seed_of(tmp_path) == 2
 
 
-def test_a_torn_pending_description_is_passed_over(folder):
+def test_a_torn_pending_description_is_ignored(folder):
     (folder / "model.json.new").write_text('{"network": {')
     assert seed_of(folder) == 0
 
@@ -285,6 +285,6 @@ def test_a_network_replaced_while_it_is_read_is_read_again(folder, monkeypatch):
     assert seed_of(folder) == 1
 
 
-def test_no_first_weights_are_drawn_where_saved_ones_take_their_place(folder, monkeypatch):
+def test_loading_draws_no_initial_weights(folder, monkeypatch):
     monkeypatch.setattr(torch.nn.init, "kaiming_normal_", None)  # torch takes seconds to load it
     assert load_model(folder).metrics == {"seed": 0}

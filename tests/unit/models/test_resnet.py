@@ -1,4 +1,4 @@
-"""torchvision's networks as the oracle: same weights, same logits."""
+"""torchvision's networks as reference: same weights, same logits."""
 
 import re
 
@@ -9,17 +9,20 @@ import torchvision
 from resnet_demo.models import build_model
 from resnet_demo.models.measure import count_parameters
 
-RENAMED = (
+TORCHVISION_NAMES = (
     (r"^stem\.(conv|bn)\.", r"\g<1>1."),
-    (r"^stages\.0", "layer1"), (r"^stages\.1", "layer2"),
-    (r"^stages\.2", "layer3"), (r"^stages\.3", "layer4"),
-    (r"shortcut\.conv", "downsample.0"), (r"shortcut\.bn", "downsample.1"),
+    (r"^stages\.0", "layer1"),
+    (r"^stages\.1", "layer2"),
+    (r"^stages\.2", "layer3"),
+    (r"^stages\.3", "layer4"),
+    (r"shortcut\.conv", "downsample.0"),
+    (r"shortcut\.bn", "downsample.1"),
     (r"^head", "fc"),
-)  # fmt: skip
+)
 
 
 def torchvision_name(name):
-    for ours, theirs in RENAMED:
+    for ours, theirs in TORCHVISION_NAMES:
         name = re.sub(ours, theirs, name)
     return name
 
@@ -28,8 +31,8 @@ def is_conv_bias(name):
     return name.endswith(".bias") and "conv" in name
 
 
-def take_weights(model, reference):
-    """Copy every tensor; biases that torchvision's convolutions have not become zero."""
+def copy_weights(model, reference):
+    """Copy every tensor; biases that torchvision does not have become zero."""
     theirs = reference.state_dict()
     ours = {
         name: torch.zeros_like(tensor) if is_conv_bias(name) else theirs.pop(torchvision_name(name))
@@ -40,7 +43,7 @@ def take_weights(model, reference):
 
 
 def reference_network(name, num_classes):
-    """With running statistics as a trained network has them, so that BatchNorm does something."""
+    """Return torchvision's network with random running statistics, so that BatchNorm matters."""
     torch.manual_seed(0)
     network = getattr(torchvision.models, name)(weights=None, num_classes=num_classes).eval()
     for module in network.modules():
@@ -59,14 +62,14 @@ def largest_difference(model, reference, size):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_imagenet_resnet_is_torchvision_s(name):
+def test_an_imagenet_resnet_computes_the_same_as_torchvision(name):
     model, reference = build_model(name, 1000, stem="imagenet"), reference_network(name, 1000)
     assert count_parameters(model) == count_parameters(reference)
-    take_weights(model, reference)
+    copy_weights(model, reference)
     assert largest_difference(model, reference, size=96) < 1e-4
 
 
-def test_article_without_its_biases_is_torchvision_s_resnet34():
+def test_the_article_with_zero_biases_is_torchvisions_resnet34():
     model, reference = build_model("resnet34-article"), reference_network("resnet34", 10)
-    take_weights(model, reference)
+    copy_weights(model, reference)
     assert largest_difference(model, reference, size=224) < 1e-4
