@@ -186,11 +186,11 @@ def _colours(random: np.random.RandomState, n: int) -> np.ndarray:
     return (colour * 255).astype(np.float32)
 
 
-def _gradient(one: np.ndarray, other: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+def _gradient(start: np.ndarray, end: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """Return gradients (n, 3, 1024) from one colour to the other, in random directions."""
-    x, _ = _rotate(*_plane(random, len(one), 0), random)
+    x, _ = _rotate(*_plane(random, len(start), 0), random)
     share = np.clip(x / SIZE + 0.5, 0, 1)[:, None]
-    return one[..., None] + share * (other - one)[..., None]
+    return start[..., None] + share * (end - start)[..., None]
 
 
 def _paint(image: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> np.ndarray:

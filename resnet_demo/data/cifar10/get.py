@@ -107,7 +107,7 @@ def _acquire_lock(path: Path) -> int:
 
 
 class _Throttle:
-    """Passes on reports, those between start and end at most every REPORT_EVERY_S."""
+    """A report callback that forwards each start and end, and others every REPORT_EVERY_S."""
 
     def __init__(self, report: Callable[[DownloadProgress], object]) -> None:
         self.report, self.reported_at = report, 0.0

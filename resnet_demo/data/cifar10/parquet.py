@@ -93,7 +93,7 @@ def original_order(labels: np.ndarray, block: int = BLOCK) -> list[int]:
 
 
 class _ProgressCounter:
-    """Returns chunks unchanged and reports the number of pictures so far."""
+    """A pass-through for chunks that reports the number of pictures so far."""
 
     def __init__(self, total: int, progress: ProgressCallback | None) -> None:
         self.done, self.total, self.progress = 0, total, progress

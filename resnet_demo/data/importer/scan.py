@@ -98,7 +98,7 @@ def _make_survey(
         unreadable=len(skipped),
         unreadable_names=tuple(skipped[:NAMED_SKIPPED]),
         duplicates=len(pairs),
-        duplicate_pairs=tuple((name_of(one), name_of(two)) for one, two in pairs[:NAMED_PAIRS]),
+        duplicate_pairs=tuple((name_of(a), name_of(b)) for a, b in pairs[:NAMED_PAIRS]),
         repeated=len(train) + len(test) - distinct,
         passed_over=passed_over,
         bytes=total_bytes,

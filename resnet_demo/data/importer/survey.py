@@ -134,11 +134,11 @@ def _few_pictures(survey: Survey) -> Iterator[str]:
 
 def _uneven_classes(survey: Survey) -> Iterator[str]:
     counts = [(train + test, name) for name, train, test in survey.classes]
-    (fewest, small), (most, large) = min(counts), max(counts)
-    if most > UNEVEN * fewest:
+    (low, smallest), (high, largest) = min(counts), max(counts)
+    if high > UNEVEN * low:
         yield (
-            f"the classes are uneven: {shortened(large)} has {most:,} pictures, "
-            f"{shortened(small)} {fewest:,}"
+            f"the classes are uneven: {shortened(largest)} has {high:,} pictures, "
+            f"{shortened(smallest)} {low:,}"
         )
 
 

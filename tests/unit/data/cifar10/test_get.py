@@ -172,9 +172,9 @@ def test_the_next_source_of_the_same_bytes_continues_the_download(loopback, root
 def test_progress_reports_source_bytes_rate_and_the_end(loopback, root):
     reports: list[DownloadProgress] = []
     bad = Source("Bad", (loopback.offer(ARCHIVE, respond(503), path="/1"),))
-    deed = serve_slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
+    slow = serve_slowly(ARCHIVE, 0.05, len(ARCHIVE) // 15)
     start = time.monotonic()
-    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, deed),)), report=reports.append)
+    get(root, bad, Source("Zenodo", (loopback.offer(ARCHIVE, slow),)), report=reports.append)
     seconds = time.monotonic() - start
     messages = list(dict.fromkeys(now.message for now in reports))
     assert messages == [
