@@ -31,7 +31,7 @@ from resnet_demo.tasks.status import (
     update_status,
 )
 
-REPORT_EVERY_S = 0.3
+REPORT_EVERY_S = 0.3  # each report flushes a file to the disk
 
 
 def create_request(folder: Path, request: Mapping[str, Any]) -> int:
@@ -117,6 +117,7 @@ def reap_worker(process: subprocess.Popen, folder: Path) -> None:
     if not folder.exists() or has_worker(folder):  # deleted, or resumed meanwhile
         return
     if code < 0:
+        # Linux ends a process with SIGKILL when the memory is used up.
         hint = ", probably out of memory" if code == -9 else ""
         if state_of(folder) == "stopping":
             hint = " after it was asked to stop"

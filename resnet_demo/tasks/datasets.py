@@ -208,7 +208,7 @@ def run_import(folder: Path, paths: Paths) -> None:
             size=request["size"],
             progress=without_unit(progress),
         )
-        if request["surveyed"]:
+        if request["surveyed"]:  # the upload was made for this import
             shutil.rmtree(folder.with_name("survey"), ignore_errors=True)
         return f"{info.train:,} training and {info.test:,} test images in {info.name}"
 

@@ -31,7 +31,8 @@ def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> Non
     """Raise DiskFullError unless a run of that config can start or continue in the folder."""
     needed, free = needed_bytes(config, num_classes), free_bytes(folder)
     if folder.is_dir():
-        free += sum(file.stat().st_size for file in folder.glob("*last*.pt"))  # replaced one by one
+        # A resumed run replaces its checkpoints one by one.
+        free += sum(file.stat().st_size for file in folder.glob("*last*.pt"))
     if free < needed:
         raise DiskFullError.needing(needed, free, f"the checkpoints of {config.model}")
 

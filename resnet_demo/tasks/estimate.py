@@ -41,8 +41,8 @@ SAME_WORK = (  # fields on which the time of an image depends, besides the batch
 SAME_SHARES = ("val_share", "train_images")  # an epoch's time includes its validation
 MAX_BATCH_RATIO = 2  # up to which two batch sizes take about the same time an image
 HIDDEN_FOLDER = ".tasks"  # under the root of runs; no run
-MAX_STORED = 500  # results of speed tests; the oldest goes
-MAX_SPEEDS = 2000  # runs whose speed is cached
+MAX_STORED = 500  # speeds in the file; the oldest is removed
+MAX_CACHED = 2000  # runs whose speed is cached
 SPEED_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # they change the speed
 
 
@@ -68,14 +68,14 @@ class StoredSpeed:
 
 
 class RunSpeeds:
-    """The measured seconds for an image of runs, read again only when a log has changed.
+    """The measured seconds per image of runs, read again only when a log has changed.
 
     Thread-safe. The page needs them at each change of its form, and reading every log each time
     would take seconds on a machine with many long runs.
     """
 
     def __init__(self) -> None:
-        self.cached: LRU[str, tuple[object, float | None]] = LRU(MAX_SPEEDS)
+        self.cached: LRU[str, tuple[object, float | None]] = LRU(MAX_CACHED)
 
     def __call__(self, run: Run) -> float | None:
         """Return the seconds for a full-sized image. Raises DamagedError."""
@@ -155,6 +155,7 @@ def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
             (e.seconds, images * view.relative_cost(e.step - steps, e.step)) for e in view.epochs
         ]
         costs = sorted(seconds / images for seconds, images in epochs if images > 0)
+        # The median: the first epoch compiles, and others may have run beside something else.
         return costs[len(costs) // 2] if costs else None
     rate = view.images_per_s() if len(view.steps) > 5 else None
     if not rate:

@@ -100,6 +100,7 @@ class Evaluations:
             "dataset": name,
             "weights": described["sha256"][:12],
             "mode": mode,
+            # Without the images, the stored predictions are scored; with them, they are repeated.
             "stored": not is_here,
         }
 

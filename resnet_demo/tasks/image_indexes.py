@@ -113,7 +113,7 @@ def build_index(
             on_batch(done, total)
 
         enter_state(folder, "running", "")
-        run = find_run()
+        run = find_run()  # here, so that its error ends in the status
         require_images(run.config().dataset, datasets)
         index = neighbours.index_training_images(Classifier.load(run), datasets, report)
         if not index.weights.startswith(weights):

@@ -207,7 +207,7 @@ class Launcher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd=REPOSITORY,
+                    cwd=REPOSITORY,  # where `-m` finds the package of a checkout
                     env=environment,
                     pass_fds=[lock],
                     start_new_session=True,  # the worker outlives the app and its terminal

@@ -132,6 +132,7 @@ def limit_variable(name: str) -> str:
 
 def parse_limit(name: str, text: str) -> int:
     """Return the value of a limit's variable. Raises ConfigError."""
+    # The cut keeps int() from a text of thousands of digits, which it refuses with another error.
     if not text.strip().isascii() or not text.strip().isdigit() or int(text[:20]) < 1:
         raise ConfigError.rule(limit_variable(name), "a whole number of at least 1", text)
     return int(text[:20])

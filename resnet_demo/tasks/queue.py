@@ -9,7 +9,7 @@ from resnet_demo.errors import DamagedError, DemoError, StoppedError
 from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker, release_lock, try_lock
 from resnet_demo.tasks.status import Status, read_status
 
-POLL_S = 0.3
+POLL_S = 0.3  # the kernel cannot report that another process has ended
 
 
 def runs_ahead(folder: Path) -> list[Path]:

@@ -104,6 +104,7 @@ class Snapshots:
         """Return the run as it is now, however long that takes. Raises DamagedError."""
         key = run_key(run)
         status = run_status(run)  # before the log, which is then at least as new
+        # Taken out, so that a view whose log turns out damaged is not used again.
         view = self.views.pop(key, None) or RunView(run.log())
         view.refresh()
         self.views[key] = view
