@@ -22,7 +22,7 @@ def check_mode(mode: str) -> str:
 
 def check_images(mode: str, name: str, datasets: Datasets) -> None:
     """Raise NotFoundError for a mode that needs images which are not on this machine."""
-    # The predictions stored with a run are plain ones, and only they can replace the images.
+    # Predictions stored with a run are plain ones: they replace the images in no other mode.
     if mode != "plain" and name not in datasets.names():
         rule = f"plain while the images of {name} are not on this machine"
         raise NotFoundError(f"mode must be {rule}, got {mode!r}; {how_to_get_images(name)}", "mode")

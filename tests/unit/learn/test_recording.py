@@ -17,37 +17,40 @@ from resnet_demo.tasks.snapshot import Snapshots
 
 @pytest.fixture
 def runs(tmp_path, finished, colours):
-    """A duel of two runs of a person's own."""
+    """Return the runs of a duel with two arms."""
     root = tmp_path / "runs"
-    for made, arm in enumerate(("plain8", "resnet8")):
+    for age, arm in enumerate(("plain8", "resnet8")):
         shutil.copytree(finished.path, root / f"duel-1-{arm}")
-        os.utime(root / f"duel-1-{arm}" / "config.json", (made, made))
-        told = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
-        write_membership(root / f"duel-1-{arm}", told)
+        os.utime(root / f"duel-1-{arm}" / "config.json", (age, age))
+        membership = Membership(group="duel-1", kind="duel", arm=arm, guess="the plain one")
+        write_membership(root / f"duel-1-{arm}", membership)
     return Runs(Paths(root, colours, tmp_path / "shipped"))
 
 
-def test_a_recording_is_config_and_events_and_is_listed_as_shipped(
+def test_a_recording_has_config_and_events_and_is_listed_as_shipped(
     runs, tmp_path, finished, colours
 ):
     made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     assert [path.name for path in made] == ["learn-plain8", "learn-resnet8"]
     for path in made:
         assert sorted(file.name for file in path.iterdir()) == [
-            "config.json", "events.jsonl", "group.json", "status.json", "surgery.json",
-        ]  # fmt: skip
+            "config.json",
+            "events.jsonl",
+            "group.json",
+            "status.json",
+            "surgery.json",
+        ]
         assert (path / "events.jsonl").read_bytes() == (finished.path / "events.jsonl").read_bytes()
         assert json.loads((path / "status.json").read_text())["pid"] is None
     later = Runs(Paths(runs.root, colours, tmp_path / "shipped"))  # another start of the app
     shipped = next(group for group in list_groups(later.list()) if group.shipped)
-    assert (shipped.id, list(shipped.arms), shipped.guess) == (
-        "learn-duel", ["plain8", "resnet8"], "",
-    )  # fmt: skip
-    look = Snapshots().get(shipped.runs[0])
-    assert (look.status.state, len(look.view.epochs)) == ("finished", 2)
+    assert (shipped.id, shipped.guess) == ("learn-duel", "")
+    assert list(shipped.arms) == ["plain8", "resnet8"]
+    snapshot = Snapshots().get(shipped.runs[0])
+    assert (snapshot.status.state, len(snapshot.view.epochs)) == ("finished", 2)
 
 
-def test_a_name_that_is_taken_is_refused_and_nothing_is_copied(runs, tmp_path, colours):
+def test_an_existing_recording_is_refused_and_nothing_is_copied(runs, tmp_path, colours):
     (tmp_path / "shipped" / "learn-resnet8").mkdir(parents=True)
     with pytest.raises(ConfigError, match="folder must be a folder without learn-resnet8"):
         write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
@@ -63,17 +66,17 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
     assert not (tmp_path / "shipped").exists()
 
 
-def test_what_only_weights_could_tell_is_put_down_beside(runs, tmp_path, colours, finished):
+def test_a_recorded_duel_has_the_surgery_chart(runs, tmp_path, colours, finished):
     made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
     chart = read_surgery_chart(Run(made[0]))
-    patient = SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
-    assert chart == patient.chart()
-    assert dict(chart["strengths"])[1.0] == patient.score().top1
+    evaluator = SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
+    assert chart == evaluator.chart()
+    assert dict(chart["strengths"])[1.0] == evaluator.score().top1
     assert len(chart["blocks"]) == 9
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"n": 1, "strengths": [[0, 2]], "blocks": []}'])
-def test_a_damaged_chart_is_none(finished, tmp_path, text):
+def test_a_damaged_chart_is_ignored(finished, tmp_path, text):
     (tmp_path / CHART).write_text(text)
     assert read_surgery_chart(Run(tmp_path)) is None
     assert read_surgery_chart(finished) is None

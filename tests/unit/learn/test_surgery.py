@@ -23,7 +23,7 @@ def images():
 
 
 def trained(model):
-    """As if trained: running statistics that are no zeros and ones."""
+    """Give the network running statistics other than zeros and ones, as if it was trained."""
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -32,15 +32,15 @@ def trained(model):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet18", "resnet50", "resnet9"])
-def test_at_full_strength_nothing_changes(name, images):
+def test_at_strength_one_nothing_changes(name, images):
     model = trained(build_model(name))
     torch.testing.assert_close(apply_surgery(model)(images), model(images))
     torch.testing.assert_close(apply_surgery(model, 1.0, ())(images), model(images))
 
 
 @pytest.mark.parametrize("shortcut", ["padding", "projection", "none"])
-def test_without_a_block_it_is_a_network_built_without_that_block(shortcut, images):
-    """The block behind the first of its stage keeps the shape, and what enters is not negative."""
+def test_a_dropped_block_gives_the_network_built_without_it(shortcut, images):
+    # The second block of a stage keeps the shape, and its input is not negative.
     layers = LayerOptions(shortcut=shortcut)
     whole = trained(ResNet(BasicBlock, (2, 3), (8, 16), 10, "small", layers))
     less = ResNet(BasicBlock, (2, 2), (8, 16), 10, "small", layers).eval()
@@ -54,14 +54,16 @@ def test_without_a_block_it_is_a_network_built_without_that_block(shortcut, imag
     torch.testing.assert_close(apply_surgery(whole, dropped=["stages.1.1"])(images), less(images))
 
 
-def test_a_block_that_changes_the_shape_leaves_its_shortcut(images):
+def test_a_dropped_block_that_changes_the_shape_leaves_its_shortcut(images):
     model = trained(build_model("resnet20"))
-    cut = apply_surgery(model, dropped=["stages.1.0"])
+    changed = apply_surgery(model, dropped=["stages.1.0"])
     entry = model.stages[0](model.stem(images))
-    torch.testing.assert_close(cut.stages[1][0](entry), model.stages[1][0].shortcut(entry).relu())
+    torch.testing.assert_close(
+        changed.stages[1][0](entry), model.stages[1][0].shortcut(entry).relu()
+    )
 
 
-def test_strength_scales_the_branch_and_nothing_else(images):
+def test_strength_scales_only_the_branch(images):
     model = trained(build_model("resnet20"))
     x = torch.rand(2, 16, 8, 8)
     block, half = model.stages[0][1], apply_surgery(model, 0.5).stages[0][1]
@@ -75,17 +77,17 @@ def test_strength_scales_the_branch_and_nothing_else(images):
     torch.testing.assert_close(half(y), y + 0.5 * block.branch(y))
 
 
-def test_the_patient_is_left_as_it_was(images):
+def test_surgery_does_not_change_the_network(images):
     model = trained(build_model("resnet20"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    said = model(images)
+    expected = model(images)
     apply_surgery(model, 0.3, ["stages.0.1"])(images)
-    torch.testing.assert_close(model(images), said)
+    torch.testing.assert_close(model(images), expected)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(isinstance(module, nn.Identity) for module in model.stages[0])
 
 
-def test_which_blocks_can_go():
+def test_removable_blocks_keep_the_shapes():
     residual, plain = build_model("resnet20"), build_model("plain20")
     assert len(block_names(residual)) == len(block_names(plain)) == 9
     assert removable_blocks(residual) == block_names(residual)
@@ -100,7 +102,7 @@ def test_which_blocks_can_go():
 
 
 @pytest.mark.parametrize("name", ["stages.1.0", "stem", "nothing", ""])
-def test_what_cannot_go_is_refused(name):
+def test_a_block_that_cannot_be_removed_is_refused(name):
     with pytest.raises(ConfigError, match="dropped must be blocks that can be left out"):
         apply_surgery(build_model("plain20"), dropped=[name])
 
@@ -110,32 +112,32 @@ def evaluator(finished, colours):
     return SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
 
 
-def test_untouched_it_does_as_an_evaluation_says(evaluator):
+def test_without_surgery_the_score_is_the_network_s_top1(evaluator):
     model, prepare = evaluator.classifier.saved.model, evaluator.classifier.preprocessing.prepare
-    right = int((predict(model, prepare, evaluator.images).argmax(1) == evaluator.labels).sum())
-    outcome = evaluator.score()
-    assert (outcome.top1, outcome.n) == (right / 30, 30)  # all there are
-    assert outcome.interval == wilson_interval(right, 30)
+    correct = int((predict(model, prepare, evaluator.images).argmax(1) == evaluator.labels).sum())
+    result = evaluator.score()
+    assert (result.top1, result.n) == (correct / 30, 30)  # all test images
+    assert result.interval == wilson_interval(correct, 30)
 
 
-def test_an_operation_counts_the_operated_networks_answers(evaluator):
+def test_a_score_is_that_of_the_changed_network(evaluator):
     model = evaluator.classifier.saved.model
-    one = evaluator.score(0.0, ["stages.0.1"])
-    assert one.top1 == evaluator.score(0.0).top1  # at strength 0 no branch is left to leave out
-    outcomes = dict(evaluator.scores_without_each_block())
-    assert list(outcomes) == evaluator.blocks
-    assert len(outcomes) == 9
-    assert outcomes["stages.0.1"] == evaluator.score(dropped=["stages.0.1"])
+    result = evaluator.score(0.0, ["stages.0.1"])
+    assert result.top1 == evaluator.score(0.0).top1  # strength 0 drops every branch already
+    scores = dict(evaluator.scores_without_each_block())
+    assert list(scores) == evaluator.blocks
+    assert len(scores) == 9
+    assert scores["stages.0.1"] == evaluator.score(dropped=["stages.0.1"])
     assert evaluator.classifier.saved.model is model
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), None, "1", True])
-def test_a_strength_that_cannot_be_is_refused(evaluator, strength):
+def test_an_invalid_strength_is_refused(evaluator, strength):
     with pytest.raises(ConfigError, match="strength must be a number from 0 to 2, got"):
         evaluator.score(strength)
 
 
-def test_a_network_without_blocks_is_no_patient(evaluator, colours):
+def test_a_network_without_blocks_is_refused(evaluator, colours):
     classifier = evaluator.classifier
     saved = classifier.saved
     bare = type(saved)(**{**vars(saved), "model": build_model("vgg16", 3)})
@@ -143,19 +145,19 @@ def test_a_network_without_blocks_is_no_patient(evaluator, colours):
         SurgeryEvaluator.of(Classifier(classifier.run, bare), Datasets(colours))
 
 
-def test_without_the_images_it_says_how_to_get_them(evaluator, tmp_path):
+def test_without_the_images_it_is_refused(evaluator, tmp_path):
     empty = Paths(tmp_path / "runs", tmp_path / "data")
     with pytest.raises(NotFoundError):
         SurgeryEvaluator.of(evaluator.classifier, Datasets(empty.data))
 
 
-def test_images_are_the_same_every_time(evaluator, colours):
+def test_the_sample_of_images_is_fixed(evaluator, colours):
     again = SurgeryEvaluator.of(evaluator.classifier, Datasets(colours))
     assert torch.equal(again.images, evaluator.images)
 
 
 def test_hooks_on_the_shared_network_never_reach_an_operation(evaluator):
-    """Class maps put hooks on the network while they hold its lock."""
+    # Class maps register hooks on the network while they hold its lock.
     classifier, calls = evaluator.classifier, []
     scoring = Thread(target=evaluator.score)
     with classifier.lock:
