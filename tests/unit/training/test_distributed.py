@@ -25,7 +25,7 @@ from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import load_model
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks import worker
+from resnet_demo.tasks import multi_gpu, worker
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.tasks.status import read_status
@@ -331,3 +331,24 @@ def test_a_worker_starts_a_rank_per_device_and_restarts_all_after_a_kill(paths, 
     assert_same_curve(events, alone(**LONG))
     assert load_last(run.path)[0]["step"] == 42
     assert load_model(run.path).metrics["epoch"] == last.best_epoch
+
+
+def test_a_rank_lost_after_the_last_restart_fails_the_run_and_is_named(paths, monkeypatch):
+    monkeypatch.setattr(worker, "process_count", lambda: 2)
+    monkeypatch.setattr(multi_gpu, "RESTARTS", 0)
+    run, lock = Launcher(paths).make(make_config(LONG))
+
+    def kill_the_first():
+        wait_until(lambda: steps_of(run) >= 1)
+        os.kill(ranks_of(os.getpid())[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_the_first)
+    thread.start()
+    try:
+        last = worker.train(run, paths, all_gpus=True)
+    finally:
+        os.close(lock)
+        thread.join()
+    assert last.kind == read_status(run.path).state == "failed"
+    assert last.message == "process 1 of 2 was killed by signal 9 after 0 restarts: see worker.log"
+    assert list(run.log())[-1] == last
