@@ -37,8 +37,12 @@ from resnet_demo.ui.api import classify_upload, evaluate_run
 from resnet_demo.ui.services import Services
 
 TINY = {
-    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
-    **{"peak_lr": 0.02, "crop": 0},
+    "dataset": "colours",
+    "model": "resnet20",
+    "batch_size": 16,
+    "image_size": 12,
+    "peak_lr": 0.02,
+    "crop": 0,
 }
 ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
@@ -56,7 +60,7 @@ def app(start_app):
 
 @pytest.fixture(scope="module")
 def command(app):
-    """A verb of the command line over the same folders, in this process: its JSON."""
+    """Return a function that runs the command line on the app's folders and returns its JSON."""
     torch.set_num_threads(1)  # as the app's
 
     def answer(*words):
@@ -72,7 +76,7 @@ def command(app):
 
 @pytest.fixture(scope="module")
 def here(app):
-    """The app's folders with workers that are no processes: what they did, the app finds."""
+    """Return services on the app's folders whose workers run in this process."""
     services = Services(Paths(app.runs, app.data))
 
     def spawn(verb, folder, lock):
@@ -92,13 +96,13 @@ def client(app):
 
 @pytest.fixture(scope="module")
 def ask(client):
-    """Calls an endpoint by name."""
+    """Return a function that calls an endpoint by name."""
     return lambda name, *values: client.predict(*values, api_name=f"/{name}")
 
 
 @pytest.fixture(scope="module")
 def refused(ask):
-    """Calls an endpoint that must refuse; the sentence."""
+    """Return a function that calls an endpoint and returns its refusal."""
 
     def call(name, *values):
         with pytest.raises(AppError) as caught:
@@ -110,7 +114,7 @@ def refused(ask):
 
 @pytest.fixture(scope="module")
 def until(ask):
-    """Waits for a run to be as asked; how it is then."""
+    """Return a function that waits until a run fulfils a condition, and returns its state."""
 
     def wait(run_id, fits, patience_s=90):
         deadline = time.monotonic() + patience_s
@@ -119,14 +123,14 @@ def until(ask):
             if fits(seen):
                 return seen
             time.sleep(0.1)
-        raise AssertionError(f"waited in vain: {seen['state']}, {seen['progress']}")
+        raise AssertionError(f"the condition did not hold: {seen['state']}, {seen['progress']}")
 
     return wait
 
 
 @pytest.fixture(scope="module")
 def trained(ask, until):
-    """A finished run of three epochs."""
+    """Return a finished run of three epochs."""
     run_id = ask("train", {**TINY, "epochs": 3})
     until(run_id, lambda seen: seen["state"] == "finished")
     return run_id
@@ -134,7 +138,7 @@ def trained(ask, until):
 
 @pytest.fixture(scope="module")
 def training(ask, until):
-    """A run that trains until it is stopped."""
+    """Return a run that trains until it is stopped."""
     run_id = ask("train", {**TINY, "epochs": 1000})
     until(run_id, lambda seen: seen["progress"]["step"] > 0)
     return run_id
@@ -142,7 +146,7 @@ def training(ask, until):
 
 @pytest.fixture
 def picture(tmp_path):
-    """A red picture, the colour of one of the classes."""
+    """Return a red picture, the colour of one of the classes."""
     path = tmp_path / "red.png"
     pixels = np.random.default_rng(1).integers(0, 120, (12, 12, 3), dtype=np.uint8)
     pixels[..., 0] += 100
@@ -152,12 +156,12 @@ def picture(tmp_path):
 
 @pytest.fixture
 def listener():
-    """A server on this machine that nobody should be sent to: its address, and what it heard."""
-    heard = []
+    """Yield the address of a server that must receive no request, and its list of requests."""
+    requests = []
 
     class Listener(BaseHTTPRequestHandler):
         def do_GET(self):
-            heard.append(self.path)
+            requests.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_):
@@ -166,7 +170,7 @@ def listener():
     with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", heard
+        yield f"http://127.0.0.1:{server.server_port}", requests
         server.shutdown()
         thread.join()
 
@@ -175,7 +179,7 @@ def run_folders(app):
     return sorted(path.name for path in app.runs.iterdir()) if app.runs.exists() else []
 
 
-def test_a_run_that_was_asked_for_tells_state_progress_and_history(ask, trained):
+def test_run_returns_state_progress_and_history(ask, trained):
     assert trained == "resnet20-colours-1"
     seen = ask("run", trained)
     assert seen.keys() >= {"run", "state", "message", "place", "progress", "best", "history"}
@@ -188,26 +192,26 @@ def test_a_run_that_was_asked_for_tells_state_progress_and_history(ask, trained)
     assert seen["config"] == make_config({**TINY, "epochs": 3}).to_dict()
 
 
-def test_an_evaluation_answers_what_the_command_line_answers(app, ask, client, command, trained):
+def test_an_evaluation_equals_that_of_the_command_line(app, ask, client, command, trained):
     jobs = [client.submit(trained, "test", api_name="/evaluate") for _ in range(2)]
-    told = command("evaluate", trained)
+    printed = command("evaluate", trained)
     first, second = (job.result(timeout=90) for job in jobs)
-    assert first == second  # asked twice, computed once
-    assert first == told
+    assert first == second  # requested twice, computed once
+    assert first == printed
     assert first["n"] == sum(map(sum, first["confusion"])) == 30
     assert len(list((app.runs / trained / "evaluations").iterdir())) == 1
-    assert ask("evaluate", trained) == first  # test, where nothing else is said
+    assert ask("evaluate", trained) == first  # test is the default
 
 
-def test_a_mode_another_run_and_robustness_answer_what_the_command_line_answers(
+def test_mode_comparison_and_robustness_equal_those_of_the_command_line(
     app, ask, command, here, trained
 ):
     shutil.copytree(
         app.runs / trained, app.runs / "twin-1", ignore=shutil.ignore_patterns("evaluations")
     )
-    asked = (trained, "val", "flip", "twin-1", True)
-    made = asyncio.run(evaluate_run(here, *asked))
-    answer = ask("evaluate", *asked)
+    args = (trained, "val", "flip", "twin-1", True)
+    made = asyncio.run(evaluate_run(here, *args))
+    answer = ask("evaluate", *args)
     words = ("--split", "val", "--mode", "flip", "--against", "twin-1", "--robustness")
     assert answer == made == command("evaluate", trained, *words)
     assert (answer["mode"], answer["beside"]["mode"]) == ("flip", "plain")
@@ -221,12 +225,12 @@ def test_a_mode_another_run_and_robustness_answer_what_the_command_line_answers(
     assert "robustness" not in ask("evaluate", trained)
 
 
-def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up(tmp_path):
+def test_waiting_for_an_evaluation_does_not_block_others_and_can_be_cancelled(tmp_path):
     folder, served = tmp_path / "task", threading.Event()
-    lock = create_task(folder, {"task.json": b"{}"})  # its worker is at it, for ever
+    lock = create_task(folder, {"task.json": b"{}"})  # its worker never ends
 
     def start(*_):
-        assert served.wait(60)  # the page is served meanwhile, or else this never ends
+        assert served.wait(60)  # the loop serves others meanwhile
         return folder
 
     services = SimpleNamespace(caller=lambda: None, evaluations=SimpleNamespace(start=start))
@@ -245,7 +249,7 @@ def test_waiting_for_an_evaluation_keeps_nobody_else_waiting_and_can_be_given_up
     os.close(lock)
 
 
-def test_mistakes_in_an_evaluation_are_told_before_anything_is_computed(app, refused, trained):
+def test_mistakes_in_an_evaluation_are_reported_before_anything_is_computed(app, refused, trained):
     before = sorted((app.runs / trained).rglob("*"))
     assert refused("evaluate", trained, "val", "article", "nobody-1") == (
         "run must be the id of a run on this machine, got 'nobody-1'"
@@ -254,15 +258,15 @@ def test_mistakes_in_an_evaluation_are_told_before_anything_is_computed(app, ref
         modes = "plain, flip, flip-and-shift, flip-and-five-shifts, article"
         sentence = f"mode must be one of {modes}, got {mode!r}"
         assert refused("evaluate", trained, "test", mode) == sentence
-    for value, told in (("yes", "'yes'"), (1, "1"), (None, "nothing")):
-        sentence = f"robustness must be true or false, got {told}"
+    for value, shown in (("yes", "'yes'"), (1, "1"), (None, "nothing")):
+        sentence = f"robustness must be true or false, got {shown}"
         assert refused("evaluate", trained, "test", "plain", "", value) == sentence
     assert refused("evaluate", trained, "all", "plain", "", True).startswith("split must be one of")
     assert refused("evaluate", trained, "test", "plain", {"a": 1}) == RULE + "{'a': 1}"
     assert sorted((app.runs / trained).rglob("*")) == before
 
 
-def test_a_picture_gets_the_labels_that_the_command_line_gives(client, command, trained, picture):
+def test_classify_returns_the_labels_of_the_command_line(client, command, trained, picture):
     job = client.submit(handle_file(picture), trained, api_name="/classify")
     line = command("classify", trained, picture)
     answer = job.result(timeout=90)
@@ -272,7 +276,7 @@ def test_a_picture_gets_the_labels_that_the_command_line_gives(client, command, 
     assert confidences == pytest.approx([row["confidence"] for row in line["labels"]])
     assert sorted(row["label"] for row in labels) == ["blue", "green", "red"]
     assert sum(confidences) == pytest.approx(1)
-    assert (answer["similar"], answer["inside"]) == (None, None)  # nobody asked for it
+    assert (answer["similar"], answer["inside"]) == (None, None)  # not requested
 
 
 def test_stages_and_similar_training_images_are_those_of_the_command_line(
@@ -286,26 +290,24 @@ def test_stages_and_similar_training_images_are_those_of_the_command_line(
     words = ("--fit", "pad", "--similar", "--inside", tmp_path / "inside")
     line = command("classify", trained, picture, *words)
     assert [one["stage"] for one in answer["inside"]] == ["stem", "stage 1", "stage 2", "stage 3"]
-    for one, told in zip(answer["inside"], line["inside"], strict=True):
+    for one, printed in zip(answer["inside"], line["inside"], strict=True):
         drawn = decode_picture(io.BytesIO(base64.b64decode(one["png"])), name="png")
-        assert one["stage"] == told["stage"]
-        np.testing.assert_array_equal(drawn, decode_picture(Path(told["file"])))
-    for one, told in zip(answer["similar"], line["similar"], strict=True):
-        assert (one["place"], one["label"]) == (told["place"], told["label"])
-        assert one["cosine"] == pytest.approx(told["cosine"])
+        assert one["stage"] == printed["stage"]
+        np.testing.assert_array_equal(drawn, decode_picture(Path(printed["file"])))
+    for one, printed in zip(answer["similar"], line["similar"], strict=True):
+        assert (one["place"], one["label"]) == (printed["place"], printed["label"])
+        assert one["cosine"] == pytest.approx(printed["cosine"])
 
 
-def test_without_its_images_a_run_tells_how_to_get_them_and_computes_nothing(
-    app, trained, tmp_path
-):
+def test_without_the_images_the_error_explains_how_to_get_them(app, trained, tmp_path):
     elsewhere = Services(Paths(app.runs, tmp_path / "none"))
     before = sorted((app.runs / trained).rglob("*"))
-    for asking in (
+    for call in (
         classify_upload(elsewhere, None, trained, "crop", 5, "", similar=True),
         evaluate_run(elsewhere, trained, "val", robustness=True),
     ):
         with pytest.raises(NotFoundError) as caught:
-            asyncio.run(asking)
+            asyncio.run(call)
         assert str(caught.value) == (
             "the images of colours are not on this machine; the Data tab or "
             "`python -m resnet_demo data import colours PATH` brings them"
@@ -313,23 +315,23 @@ def test_without_its_images_a_run_tells_how_to_get_them_and_computes_nothing(
     assert sorted((app.runs / trained).rglob("*")) == before
 
 
-def test_an_answer_tells_where_it_was_seen_and_what_each_way_to_fit_would_say(
-    app, ask, command, trained, tmp_path
-):
+def test_an_answer_has_a_class_map_and_the_label_of_each_fit(app, ask, command, trained, tmp_path):
     path = tmp_path / "wide.png"
     noise = np.random.default_rng(2).integers(0, 256, (16, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     answers = {fit: ask("classify", handle_file(path), trained, fit, 3) for fit in FITS}
     classifier = Classifier.load(Run(app.runs / trained))
     for fit, answer in answers.items():
-        said = classifier.classify(noise, 3, fit)
-        assert confidences(answer["labels"]) == pytest.approx(confidences(said.labels))
-        assert answer["outside"]["threshold"] == said.ood.threshold
-        assert answer["outside"]["energy"] == pytest.approx(said.ood.energy)
+        expected = classifier.classify(noise, 3, fit)
+        assert confidences(answer["labels"]) == pytest.approx(confidences(expected.labels))
+        assert answer["outside"]["threshold"] == expected.ood.threshold
+        assert answer["outside"]["energy"] == pytest.approx(expected.ood.energy)
         assert (answer["fit"], answer["seen"], answer["against"]) == (fit, 12, None)
-        looked = classifier.class_map(noise, answer["map"]["label"], fit)
+        class_map = classifier.class_map(noise, answer["map"]["label"], fit)
         assert answer["map"]["label"] == answer["labels"][0]["label"]
-        assert np.array(answer["map"]["values"]) == pytest.approx(np.array(looked.coarse), abs=1e-5)
+        assert np.array(answer["map"]["values"]) == pytest.approx(
+            np.array(class_map.coarse), abs=1e-5
+        )
         assert {way: one["label"] for way, one in answer["fits"].items()} == {
             way: other["labels"][0]["label"] for way, other in answers.items()
         }
@@ -349,7 +351,7 @@ def test_a_raw_call_may_leave_out_what_has_a_default(app, ask, trained, picture)
     assert app.call("classify", uploaded) == refusal(RULE + "nothing")
 
 
-def test_two_runs_are_asked_about_one_picture(ask, trained, picture):
+def test_two_runs_can_classify_one_picture(ask, trained, picture):
     answer = ask("classify", handle_file(picture), trained, "crop", 2, trained)
     assert answer["against"] == {"run": trained, "labels": answer["labels"]}
     assert len(answer["labels"]) == 2
@@ -375,14 +377,12 @@ def test_two_runs_are_asked_about_one_picture(ask, trained, picture):
     ],
     ids=repr,
 )
-def test_a_mistake_in_what_is_asked_of_a_picture_gets_one_sentence(
-    more, sentence, refused, trained, picture
-):
+def test_a_wrong_argument_of_classify_gets_one_sentence(more, sentence, refused, trained, picture):
     assert refused("classify", handle_file(picture), trained, *more) == sentence
 
 
 def confidences(labels):
-    """Label -> confidence."""
+    """Return label -> confidence."""
     return {row["label"]: row["confidence"] for row in labels}
 
 
@@ -399,9 +399,7 @@ def test_one_run_trains_and_the_next_waits_in_the_queue(ask, until, refused, tra
     assert ask("run", training)["state"] == "running"
 
 
-def test_a_run_outlives_the_app_is_found_again_and_ends_when_it_is_told_to(
-    app, ask, until, training
-):
+def test_a_run_survives_a_restart_of_the_app_and_can_be_stopped(app, ask, until, training):
     before = ask("run", training)
     assert before["progress"]["images_per_s"] > 0
     app.kill()
@@ -445,7 +443,7 @@ def test_a_run_outlives_the_app_is_found_again_and_ends_when_it_is_told_to(
     ],
     ids=lambda config: json.dumps(config)[:60],
 )
-def test_a_mistake_in_a_config_gets_the_sentence_of_the_config_and_starts_nothing(
+def test_a_wrong_config_is_refused_with_its_own_error_and_starts_nothing(
     config, app, refused, colours
 ):
     with pytest.raises(ConfigError) as expected:
@@ -466,20 +464,20 @@ def test_a_mistake_in_a_config_gets_the_sentence_of_the_config_and_starts_nothin
     ],
     ids=repr,
 )
-def test_what_is_no_run_is_refused_by_every_endpoint(name, sentence, refused, picture):
+def test_an_unknown_run_is_refused_by_every_endpoint(name, sentence, refused, picture):
     file = handle_file(picture)
     calls = (("run", name), ("stop", name), ("evaluate", name, "test"), ("classify", file, name))
     assert {refused(*call) for call in calls} == {sentence}
 
 
-def test_a_split_that_is_none_is_refused(refused, trained):
+def test_an_unknown_split_is_refused(refused, trained):
     for split in ("Test", "../test", "", None, 1):
         value = "nothing" if split is None else repr(split)
         expected = f"split must be one of test, val, train, got {value}"
         assert refused("evaluate", trained, split) == expected
 
 
-def test_a_file_of_this_machine_is_no_upload(app, ask, trained, picture):
+def test_a_file_of_this_machine_is_not_an_upload(app, ask, trained, picture):
     inside = app.uploads / "link"
     inside.mkdir(parents=True, exist_ok=True)
     os.symlink(picture, inside / "red.png")
@@ -490,35 +488,36 @@ def test_a_file_of_this_machine_is_no_upload(app, ask, trained, picture):
     ]
     for path in paths:
         assert app.call("classify", {"path": path}, trained) == refusal(NOT_UPLOADED), path
-        # marked as a file, Gradio itself refuses it, without a word
+        # marked as a file, Gradio itself refuses it without a message
         event, answer = app.call("classify", {"path": path, "meta": META}, trained)
         assert (event, answer["error"]) in (("error", None), ("error", NOT_UPLOADED)), path
     assert ask("classify", handle_file(picture), trained)["labels"]
 
 
 def refusal(sentence):
-    """The event and its data."""
+    """Return the event and data of a refusal."""
     return "error", {"error": sentence, "duration": 10, "visible": True, "title": "Error"}
 
 
-def test_what_names_no_picture_is_refused_with_a_sentence(app, trained):
-    for value in (None, "", "/etc/passwd", 5, [1, 2], {}, {"path": ""}, {"path": None},
-                  {"path": "a\0b"}, {"path": ["a"]}, {"path": 5}, {"url": "x"}):  # fmt: skip
+def test_a_missing_picture_is_refused_with_a_sentence(app, trained):
+    paths = ("", None, "a\0b", ["a"], 5)
+    values = (None, "", "/etc/passwd", 5, [1, 2], {}, {"url": "x"})
+    for value in (*values, *({"path": path} for path in paths)):
         assert app.call("classify", value, trained) == refusal(NO_PICTURE), value
 
 
-def test_an_address_in_place_of_a_picture_is_never_visited(app, ask, trained, listener, picture):
-    address, heard = listener
+def test_a_url_instead_of_a_picture_is_never_fetched(app, ask, trained, listener, picture):
+    address, requests = listener
     url = f"{address}/red.png"
     for value in ({"path": url}, {"path": "red.png", "url": url}, {"path": url, "url": url}):
         assert app.call("classify", value, trained) == refusal(NOT_UPLOADED)
         event, _ = app.call("classify", {**value, "meta": META}, trained)
         assert event == "error"
-    assert heard == []
+    assert requests == []
     assert ask("classify", handle_file(picture), trained)["labels"]
 
 
-def test_a_file_that_is_no_picture_gets_a_sentence_and_the_app_goes_on(
+def test_an_invalid_picture_gets_a_sentence_and_the_app_keeps_running(
     app, ask, refused, trained, picture, tmp_path
 ):
     whole = picture.read_bytes()
@@ -545,14 +544,14 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_app_goes_on(
 
 
 def bomb(side):
-    """A PNG that says it has so many pixels a side, and holds hardly a byte of them."""
+    """Return a tiny PNG file whose header claims this many pixels per side."""
     head = struct.pack(">LLBBBBB", side, side, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", compress(bytes(1000))), (b"IEND", b"")]
     chunks = (struct.pack(">L", len(d)) + n + d + struct.pack(">L", crc32(n + d)) for n, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_a_picture_in_the_address_itself_is_no_upload(app, trained, picture):
+def test_a_data_url_is_not_an_upload(app, trained, picture):
     address = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
     for value in ({"path": address}, {"url": address}, {"path": address, "url": address}, address):
         event, answer = app.call("classify", value, trained)
@@ -575,9 +574,9 @@ def test_a_picture_as_large_as_an_archive_is_refused(app, trained, tmp_path):
 
 
 def test_only_the_five_endpoints_are_public(app, client):
-    told = client.view_api(return_format="dict", print_info=False)
-    assert list(told["named_endpoints"]) == ENDPOINTS
-    assert not told["unnamed_endpoints"]
+    api = client.view_api(return_format="dict", print_info=False)
+    assert list(api["named_endpoints"]) == ENDPOINTS
+    assert not api["unnamed_endpoints"]
     info = httpx.get(f"{app.url}gradio_api/info").json()
     assert list(info["named_endpoints"]) == ENDPOINTS
     assert not info["unnamed_endpoints"]
@@ -594,17 +593,17 @@ def test_only_the_five_endpoints_are_public(app, client):
         "monitoring/summary",
     ],
 )
-def test_what_the_page_does_not_need_is_closed(path, app):
+def test_paths_that_the_page_does_not_need_are_closed(path, app):
     assert httpx.get(app.url + path).status_code in (403, 404)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
-def test_a_page_of_somebody_else_may_not_ask(origin, app):
-    asked = {"headers": {"Origin": origin}}
+def test_a_page_of_another_site_is_refused(origin, app):
+    options = {"headers": {"Origin": origin}}
     for answer in (
-        httpx.post(f"{app.url}gradio_api/call/train", json={"data": [{}]}, **asked),
-        httpx.get(f"{app.url}config", **asked),
-        httpx.post(f"{app.url}gradio_api/upload", files={"files": b"x"}, **asked),
+        httpx.post(f"{app.url}gradio_api/call/train", json={"data": [{}]}, **options),
+        httpx.get(f"{app.url}config", **options),
+        httpx.post(f"{app.url}gradio_api/upload", files={"files": b"x"}, **options),
     ):
         assert answer.status_code == 403
     assert httpx.get(app.url, headers={"Host": "rebound.example"}).status_code == 400

@@ -1,3 +1,5 @@
+"""The app as a whole: public mode, authorization of every launcher, and the launch."""
+
 import httpx
 import pytest
 
@@ -9,24 +11,24 @@ from resnet_demo.ui.services import Services
 
 
 @pytest.mark.parametrize(
-    ("told", "public"),
+    ("environment", "public"),
     [
         ({}, False),
         ({"SPACE_ID": "me/demo"}, True),
         ({"RESNET_DEMO_PUBLIC": "1"}, True),
         ({"RESNET_DEMO_PUBLIC": "0"}, False),
-        ({"RESNET_DEMO_ADMIN_TOKEN": "of sixteen or more"}, True),  # a lock is wanted
+        ({"RESNET_DEMO_ADMIN_TOKEN": "of sixteen or more"}, True),  # a token implies public mode
     ],
 )
-def test_it_is_public_on_a_space_and_where_its_owner_says_so(told, public):
-    assert is_public(told) == public
-    assert (Limits.from_environment(told) is not None) == public
+def test_the_app_is_public_on_a_space_and_where_the_environment_says_so(environment, public):
+    assert is_public(environment) == public
+    assert (Limits.from_environment(environment) is not None) == public
 
 
-def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
+def test_a_public_app_without_owner_lets_no_visitor_change_anything(services):
     visited = Services(services.paths, Access("closed"), Limits())
-    knobs = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
-    [(_, config), *_] = arms = lessons.duel_arms([8], 1, knobs)
+    settings = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2}
+    [(_, config), *_] = arms = lessons.duel_arms([8], 1, settings)
     caller = visited.caller()
     for change in (
         lambda: visited.launcher.start(config, caller),
@@ -45,13 +47,11 @@ def test_in_public_where_no_owner_is_set_up_nobody_changes_anything(services):
 
 
 @pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket fd=\d+, family=2:ResourceWarning")
-def test_an_app_whose_machine_is_too_busy_to_answer_at_once_starts_all_the_same(
-    services, monkeypatch
-):
-    def busy(*asked, **options):
+def test_an_app_starts_on_a_machine_that_is_too_busy_to_answer_at_once(services, monkeypatch):
+    def busy(*args, **options):
         raise httpx.ReadTimeout("timed out")
 
-    monkeypatch.setattr("gradio.networking.httpx.head", busy)  # Gradio's look at itself
+    monkeypatch.setattr("gradio.networking.httpx.head", busy)  # Gradio's check of its own page
     app = build_app(services.paths)
     try:
         _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)

@@ -1,10 +1,12 @@
+"""Components that several tabs use."""
+
 import gradio as gr
 import pytest
 
 from resnet_demo.ui.components import RunDropdown
 
 
-def test_a_run_that_came_after_the_page_was_made_can_be_chosen():
+def test_a_run_newer_than_the_page_can_be_chosen():
     choice = RunDropdown(["older-1"])
     assert choice.preprocess("newer-1") == "newer-1"
     assert choice.preprocess(None) is None
@@ -12,6 +14,6 @@ def test_a_run_that_came_after_the_page_was_made_can_be_chosen():
 
 
 @pytest.mark.parametrize("nonsense", [1, ["older-1"], {"path": "/etc/passwd"}, True], ids=repr)
-def test_what_is_no_id_is_refused(nonsense):
+def test_a_value_that_is_not_an_id_is_refused(nonsense):
     with pytest.raises(gr.Error, match="run must be an id, got "):
         RunDropdown(["older-1"]).preprocess(nonsense)

@@ -1,4 +1,4 @@
-"""A machine without a dataset and without a run of one's own: what came with the app is there."""
+"""A machine without datasets and own runs: the shipped runs can be used."""
 
 import json
 import os
@@ -32,8 +32,8 @@ SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, colours):
-    """A folder of runs that came with the app: one with weights, and a recording without."""
-    torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
+    """Return a folder of shipped runs: one with weights, and a recording without."""
+    torch.set_num_threads(1)  # on tensors this small, more threads are slower
     root = tmp_path_factory.mktemp("shipped")
     pack(finished_run(root, colours), Datasets(colours), root / "shipped" / "cifar10-shipped")
     shutil.copytree(
@@ -46,13 +46,13 @@ def shipped(tmp_path_factory, colours):
 
 @pytest.fixture
 def fresh(tmp_path, shipped):
-    """What every tab is given on such a machine."""
+    """Return the services of such a machine."""
     return Services(Paths(tmp_path / "runs", tmp_path / "data", shipped))
 
 
 @pytest.fixture
 def own(fresh, shipped):
-    """Makes a run of a person's own, with weights and in some state, the older the smaller `at`."""
+    """Return a function that makes an own run with weights, in some state, created at `at`."""
 
     def make(name, state="finished", at=1):
         folder = fresh.paths.runs / name
@@ -64,7 +64,7 @@ def own(fresh, shipped):
     return make
 
 
-def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fresh):
+def test_the_train_tab_opens_with_the_shipped_run(fresh):
     opened = on_load(fresh, SimpleNamespace(query_params={}))
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
@@ -80,39 +80,37 @@ def test_the_train_tab_opens_with_the_run_that_came_with_the_app_and_says_so(fre
     assert len(now["table"]["data"]) == 2
 
 
-def test_it_is_the_first_choice_where_nobody_has_a_finished_run(fresh, own):
+def test_the_shipped_run_is_the_default_without_finished_runs(fresh, own):
     assert tab.run_choices(fresh, None)["choices"] == [SHIPPED]  # a recording has no weights
     assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
     own("stopped-1", "stopped")
     assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
 
 
-def test_the_newest_finished_run_of_ones_own_comes_before_it(fresh, own):
+def test_the_newest_finished_own_run_is_the_default(fresh, own):
     own("older-1", at=1)
     own("newer-1", at=2)
     own("stopped-1", "stopped", at=3)
-    told = tab.run_choices(fresh, None)
-    assert told["value"] == "newer-1"
-    assert [run for _, run in told["choices"]] == [
+    choice = tab.run_choices(fresh, None)
+    assert choice["value"] == "newer-1"
+    assert [run for _, run in choice["choices"]] == [
         *("stopped-1", "newer-1", "older-1", "cifar10-shipped"),
     ]
     assert "value" not in tab.run_choices(fresh, "cifar10-shipped")  # it stays
     assert fresh.default_run() == "stopped-1"
 
 
-def test_a_run_of_ones_own_is_the_first_choice_where_none_came_with_the_app(tmp_path, fresh, own):
+def test_an_own_run_is_the_default_without_shipped_runs(tmp_path, fresh, own):
     own("stopped-1", "stopped")
     alone = Services(Paths(fresh.paths.runs, tmp_path / "data", tmp_path / "none"))
     assert tab.run_choices(alone, None)["value"] == "stopped-1"
 
 
-def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
-    fresh, tmp_path, monkeypatch
-):
+def test_the_shipped_run_classifies_a_picture_without_its_dataset(fresh, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     Image.new("RGB", (20, 20), (200, 20, 20)).save(tmp_path / "red.png")
-    asked = (str(tmp_path / "red.png"), "cifar10-shipped", "crop", "")
-    answered, explained = classify_picture(fresh, *asked)
+    args = (str(tmp_path / "red.png"), "cifar10-shipped", "crop", "")
+    answered, explained = classify_picture(fresh, *args)
     assert sum(answered["labels"].values()) == pytest.approx(1)
     assert answered["title"] == "**cifar10-shipped**"
     assert explained["fits"]["visible"]
@@ -122,18 +120,18 @@ def test_it_classifies_a_picture_and_hides_the_examples_that_are_not_here(
 
 
 def evaluation(fresh, split="test"):
-    """What the Evaluate tab tells of it."""
+    """Return what the Evaluate tab shows of the shipped run."""
     return page_updates(StatusCache(fresh), Selection("cifar10-shipped", split))
 
 
-def test_it_is_evaluated_without_the_images(fresh, shipped):
+def test_the_shipped_run_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
     assert evaluation(fresh)["message"] == READY
     folder = StatusCache(fresh).folder(Selection("cifar10-shipped"))
     assert folder.is_relative_to(fresh.paths.runs / ".cache")
-    told = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
+    request = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
     weights = model_description(shipped / "cifar10-shipped")["sha256"][:12]
-    task = json.dumps({**told, "weights": weights, "stored": True}).encode()
+    task = json.dumps({**request, "weights": weights, "stored": True}).encode()
     os.close(create_task(folder, {"task.json": task}))
     run_evaluation(folder, fresh.paths)
     now = evaluation(fresh)
@@ -149,7 +147,7 @@ def test_it_is_evaluated_without_the_images(fresh, shipped):
     assert {path: path.stat().st_mtime_ns for path in shipped.rglob("*")} == before
 
 
-def test_what_needs_the_images_says_how_to_get_them(fresh):
+def test_errors_about_missing_images_explain_how_to_get_them(fresh):
     assert evaluation(fresh, "val")["message"].startswith(
         "⚠ dataset must be one of shapes10, got 'colours'"
     )

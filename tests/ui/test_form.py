@@ -1,3 +1,5 @@
+"""The form of TrainConfig: one component for each field, and recipes that fill it."""
+
 from dataclasses import fields
 
 import gradio as gr
@@ -6,12 +8,12 @@ import pytest
 from resnet_demo.config import RECIPES, TrainConfig, defaults, make_config
 from resnet_demo.ui.form import MAIN, OWN_COMPONENTS, Form, dataset_dropdown, recipe_radio
 
-KNOBS = {knob.name: knob for knob in fields(TrainConfig)}
+FIELDS = {field.name: field for field in fields(TrainConfig)}
 
 
 @pytest.fixture
 def form(services):
-    """The form as the Train tab places it."""
+    """Return the form as the Train tab places it."""
     with gr.Blocks(analytics_enabled=False) as page:
         form = Form()
         form.parts["recipe"] = recipe_radio()
@@ -24,21 +26,21 @@ def form(services):
     return form
 
 
-def test_every_knob_has_one_component_with_label_and_help(form):
-    assert sorted(form.parts) == sorted(KNOBS)
-    assert len({part.label for part in form.components()}) == len(KNOBS)
-    assert len({part.elem_id for part in form.components()}) == len(KNOBS)
+def test_every_field_has_one_component_with_label_and_help(form):
+    assert sorted(form.parts) == sorted(FIELDS)
+    assert len({part.label for part in form.components()}) == len(FIELDS)
+    assert len({part.elem_id for part in form.components()}) == len(FIELDS)
     for name, part in form.parts.items():
         assert part.label, name
         assert part.info, name
         assert part.interactive, name
         if name != "recipe":
-            assert KNOBS[name].metadata["help"] in (part.info, part.info.rsplit(" (", 1)[0])
+            assert FIELDS[name].metadata["help"] in (part.info, part.info.rsplit(" (", 1)[0])
 
 
-def test_the_component_fits_the_kind_of_knob(form):
+def test_the_component_fits_the_type_of_the_field(form):
     for name, part in form.parts.items():
-        kind, rule = KNOBS[name].type, KNOBS[name].metadata
+        kind, rule = FIELDS[name].type, FIELDS[name].metadata
         if kind is bool:
             assert isinstance(part, gr.Checkbox), name
         elif kind is str:
@@ -64,7 +66,7 @@ def test_a_synthetic_dataset_is_labelled_so(form):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_fills_every_knob_but_the_dataset(recipe, form):
+def test_a_recipe_fills_every_field_but_the_dataset(recipe, form):
     [wired] = form.page.fns.values()
     help, *values = wired.fn(recipe)
     outputs = [part.elem_id for part in wired.outputs]
@@ -76,7 +78,7 @@ def test_a_recipe_fills_every_knob_but_the_dataset(recipe, form):
     }
 
 
-def test_what_the_form_holds_is_asked_by_the_knobs_names(form):
+def test_the_form_s_values_are_keyed_by_field_name(form):
     values = [part.value for part in form.components()]
     assert form.to_dict(values) == {**defaults(), "dataset": "shapes10"}
     assert make_config(form.to_dict(values)).to_dict() == form.to_dict(values)

@@ -1,4 +1,4 @@
-"""Nonsense sent to every named endpoint: an answer or one plain sentence, and nothing else."""
+"""Random values sent to every endpoint and event: an answer or one plain sentence."""
 
 import asyncio
 import inspect
@@ -31,12 +31,12 @@ LONGEST = 600  # characters of a sentence
 SHORT = settings(
     max_examples=120,
     deadline=None,
-    derandomize=True,  # the same nonsense every time: a failure is found again
+    derandomize=True,  # the same values every time: a failure is reproducible
     database=None,
     suppress_health_check=list(HealthCheck),
 )
 LONG = settings(SHORT, max_examples=4000, derandomize=False)
-KNOBS = [knob.name for knob in fields(TrainConfig)]
+SETTINGS = [field.name for field in fields(TrainConfig)]
 NASTY = [
     *(None, True, False, 0, -1, 2**63, 10**400, -(10**400), 0.5, 1e308, 5e-324),
     *(math.nan, math.inf, -math.inf, "", " ", ".", "..", "../x", "../../etc/passwd", "/etc/passwd"),
@@ -49,7 +49,7 @@ NASTY = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, colours):
-    """An app over folders of its own, with a run, a link that looks like one, and a secret."""
+    """Return an app over new folders with a run, a link that looks like one, and a secret."""
     root = tmp_path_factory.mktemp("site")
     paths = Paths(root / "runs", colours, root / "shipped")
     secret = root / "elsewhere" / "secret-1"
@@ -70,13 +70,13 @@ def site(tmp_path_factory, colours):
 
 
 def tree(root, without):
-    """Every file outside of the folder for runs, and what is in it."""
+    """Return path -> content of all files outside of the folder `without`."""
     files = (path for path in root.rglob("*") if path.is_file() and without not in path.parents)
     return {path: path.read_bytes() for path in files}
 
 
 def ask(site, name, values):
-    """The answer or the sentence. Anything but a sentence goes through, and fails the test."""
+    """Return the answer or the error's sentence. Any other exception is raised."""
     try:
         answer = site.named[name](*values)
         return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
@@ -85,7 +85,7 @@ def ask(site, name, values):
 
 
 def sentence(error):
-    """Its text, which is one."""
+    """Return the text of an error, after checking that it is one plain sentence."""
     text = error.message
     assert error.print_exception is False
     assert text, "an empty message"
@@ -96,16 +96,16 @@ def sentence(error):
 
 
 def assert_harmless(site, name, values):
-    told = repr(ask(site, name, values))
-    if str(site.root) not in repr(values):  # what somebody said may be repeated to them
-        assert str(site.root) not in told
-    assert "secret" not in told.replace("secret-1", "") or "good-1" in repr(values)
-    if told.startswith("{"):
+    answer = repr(ask(site, name, values))
+    if str(site.root) not in repr(values):  # a value of the request may be quoted
+        assert str(site.root) not in answer
+    assert "secret" not in answer.replace("secret-1", "") or "good-1" in repr(values)
+    if answer.startswith("{"):
         json.dumps(ask(site, name, values), allow_nan=False)
 
 
 def values_of(count):
-    """So many arguments: what was found to be nasty, or anything that JSON can say."""
+    """Return a strategy for this many arguments: known bad values, or any JSON value."""
     plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
     some = st.recursive(
         st.sampled_from(NASTY) | plain,
@@ -118,7 +118,7 @@ def values_of(count):
 
 
 CONFIGS = st.dictionaries(
-    st.sampled_from([*KNOBS, "recipe", "", "..", "__class__", "path"]),
+    st.sampled_from([*SETTINGS, "recipe", "", "..", "__class__", "path"]),
     st.sampled_from([*NASTY, *MODELS[:2], *RECIPES, "colours", "shapes10", 1, 2, 16, 12])
     | st.integers()
     | st.floats()
@@ -133,7 +133,7 @@ def thorough(request):
 
 
 @pytest.mark.parametrize("name", ["train", "stop", "run", "evaluate", "classify"])
-def test_nonsense_gets_one_sentence_and_touches_no_file_outside(name, site, thorough):
+def test_random_arguments_get_one_sentence_and_change_no_file_outside(name, site, thorough):
     assert set(site.named) == {"train", "stop", "run", "evaluate", "classify"}
     runs = site.root / "runs"
     before, data = tree(site.root, runs), tree(site.colours, site.root)
@@ -141,39 +141,39 @@ def test_nonsense_gets_one_sentence_and_touches_no_file_outside(name, site, thor
 
     @settings(thorough)
     @given(values_of(count))
-    def nonsense(values):
+    def try_values(values):
         assert_harmless(site, name, values)
 
-    nonsense()
+    try_values()
     assert tree(site.root, runs) == before
     assert tree(site.colours, site.root) == data
 
 
-def test_a_config_of_nonsense_gets_one_sentence_and_a_run_only_if_it_is_sound(site, thorough):
+def test_a_random_config_gets_one_sentence_or_a_run_with_these_values(site, thorough):
     before = tree(site.root, site.root / "runs")
 
     @settings(thorough)
     @given(CONFIGS)
-    def nonsense(config):
-        told = ask(site, "train", [config])
-        if RUN_ID.fullmatch(told):
-            made = json.loads((site.root / "runs" / told / "config.json").read_text())
+    def try_values(config):
+        answer = ask(site, "train", [config])
+        if RUN_ID.fullmatch(answer):
+            made = json.loads((site.root / "runs" / answer / "config.json").read_text())
             assert all(made[name] == value for name, value in config.items() if name in made)
 
-    nonsense()
+    try_values()
     assert tree(site.root, site.root / "runs") == before
 
 
 @pytest.mark.parametrize("name", ["stop", "run", "evaluate", "classify"])
-def test_a_directory_that_is_a_link_is_no_run(name, site):
+def test_a_link_to_a_directory_is_not_a_run(name, site):
     values = ["link-1"] if name != "classify" else [{"path": "x"}, "link-1"]
     expected = "run must be the id of a run on this machine, got 'link-1'"
     assert ask(site, name, values) == expected
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.soak)])
-def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machine(site, times):
-    """Past the page, by raw HTTP: what the events do not foresee is an error without words."""
+def test_events_of_the_page_reveal_nothing_of_this_machine_on_random_values(site, times):
+    """Call events as raw HTTP does; unforeseen values are an error without a message."""
     page, before = build_app(site.paths), tree(site.root, site.root / "runs")
     events = [event for event in page.fns.values() if event.fn]
     assert len(events) > 100
@@ -181,18 +181,18 @@ def test_an_event_of_the_page_that_is_told_nonsense_tells_nothing_of_this_machin
     for _ in range(times):
         for event in events:
             values = [rng.choice(NASTY) for _ in event.inputs]
-            told = repr(answered(page, event, values))
-            assert str(site.root) not in told, (event.api_name, values)
-            assert "Traceback" not in told, (event.api_name, values)
-            assert "root:" not in told, (event.api_name, values)  # /etc/passwd
+            answer = repr(respond(page, event, values))
+            assert str(site.root) not in answer, (event.api_name, values)
+            assert "Traceback" not in answer, (event.api_name, values)
+            assert "root:" not in answer, (event.api_name, values)  # /etc/passwd
     uploads = site.root / "uploads"
     after = tree(site.root, site.root / "runs")
     assert {path: after[path] for path in after if uploads not in path.parents} == before
 
 
-def answered(page, event, values):
-    """What a raw request to that event is sent: its answer, or what is said of its error."""
-    page.has_launched = True  # from then on Gradio takes no file that was not uploaded
+def respond(page, event, values):
+    """Return what a raw request to that event receives: its answer, or the error's payload."""
+    page.has_launched = True  # from now on Gradio refuses files that were not uploaded
 
     async def served():
         LocalContext.blocks.set(page)
@@ -200,5 +200,5 @@ def answered(page, event, values):
 
     try:
         return asyncio.run(served())["data"]
-    except Exception as error:  # noqa: BLE001 - the server tells it as this
+    except Exception as error:  # noqa: BLE001 - the server answers with this
         return error_payload(error, show_error=False)

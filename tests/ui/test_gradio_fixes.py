@@ -30,7 +30,7 @@ def updates(state_class, times=5):
 
     for _ in range(times):
         assert asyncio.run(tick())[1] == "b"
-    assert page[run._id] is not run  # Gradio made it anew
+    assert page[run._id] is not run  # Gradio made a new one
     return before, len(page.blocks_config.blocks)
 
 

@@ -1,7 +1,7 @@
-"""Many visitors who classify at the same moment: all are served, and nothing of it stays.
+"""Many visitors who classify at the same moment: all are served, and memory does not grow.
 
-The short form proves that it works; the long one, behind `soak`, how fast. Its figures are printed:
-`pytest -m soak -s tests/ui/test_many_visitors.py`, on a machine that does nothing else.
+The short test checks the answers. The long one, marked `soak`, also prints durations:
+`pytest -m soak -s tests/ui/test_many_visitors.py`, on an idle machine.
 """
 
 import io
@@ -26,20 +26,23 @@ RUN = "cifar10-shipped"
 
 @pytest.fixture(scope="module")
 def app(start_app):
-    """A public app, which has the network that came with it."""
+    """Return a public app with the shipped network."""
     return start_app(RESNET_DEMO_PUBLIC="1", OMP_NUM_THREADS="2")
 
 
 @pytest.fixture(scope="module")
 def visitor(app):
-    """Makes visitors, each from an address of its own."""
-    return lambda number: app.with_headers(
-        **{"x-forwarded-for": f"198.51.{number // 250}.{1 + number % 250}"}
-    )
+    """Return a function that makes visitors with different addresses."""
+
+    def make(number):
+        headers = {"x-forwarded-for": f"198.51.{number // 250}.{1 + number % 250}"}
+        return app.with_headers(**headers)
+
+    return make
 
 
 def photograph(number):
-    """A JPEG of 640 by 480 that is no other one."""
+    """Return a JPEG of 640 by 480 pixels, another one for each number."""
     pixels = np.random.default_rng(number).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC).save(file, "jpeg")
@@ -48,7 +51,7 @@ def photograph(number):
 
 @pytest.fixture(scope="module")
 def client():
-    """One for all visitors: to make one takes longer than an answer. No connection is kept."""
+    """Return one client for all visitors, since making one is slow. It keeps no connections."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     with httpx.Client(timeout=120, limits=limits) as client:
         yield client
@@ -61,39 +64,39 @@ def upload(client, app, number):
 
 
 def ask(client, app, picture):
-    """Seconds until the answer, and the answer: what the event says."""
+    """Return the seconds until the answer, and the answer as the event's text."""
     began, url = time.monotonic(), f"{app.url}gradio_api/call/classify"
-    asked = client.post(url, json={"data": [picture, RUN]}, headers=app.headers)
-    told = client.get(f"{url}/{asked.json()['event_id']}", headers=app.headers).text
-    return time.monotonic() - began, told
+    posted = client.post(url, json={"data": [picture, RUN]}, headers=app.headers)
+    text = client.get(f"{url}/{posted.json()['event_id']}", headers=app.headers).text
+    return time.monotonic() - began, text
 
 
-def at_once(asks):
-    """What each gave, all having begun at the same moment."""
-    together = threading.Barrier(len(asks))
+def call_together(calls):
+    """Call all functions at the same moment and return their results."""
+    together = threading.Barrier(len(calls))
 
-    def one(ask_):
+    def one(call):
         together.wait()
-        return ask_()
+        return call()
 
-    with ThreadPoolExecutor(len(asks)) as pool:
-        return [*pool.map(one, asks)]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [*pool.map(one, calls)]
 
 
 @pytest.mark.parametrize(
     "count", [8, pytest.param(100, marks=pytest.mark.soak)], ids=["short", "long"]
 )
-def test_all_who_ask_at_once_get_the_answer_to_their_own_picture(app, client, visitor, count):
+def test_concurrent_visitors_get_the_answers_to_their_own_pictures(app, client, visitor, count):
     visitors = [visitor(number) for number in range(count)]
     pictures = [upload(client, each, number) for number, each in enumerate(visitors)]
     alone = [ask(client, *pair)[1] for pair in zip(visitors[:5], pictures, strict=False)]
     figures = []
     for _ in range(ROUNDS):
-        asks = [partial(ask, client, *pair) for pair in zip(visitors, pictures, strict=True)]
+        calls = [partial(ask, client, *pair) for pair in zip(visitors, pictures, strict=True)]
         own, app_s = time.process_time(), processor_s(app.process.pid)
-        took = at_once(asks)
-        assert all(told.startswith("event: complete\n") for _, told in took)
-        assert [told for _, told in took[:5]] == alone
+        took = call_together(calls)
+        assert all(text.startswith("event: complete\n") for _, text in took)
+        assert [text for _, text in took[:5]] == alone
         seconds = [one for one, _ in took]
         figures.append(
             {

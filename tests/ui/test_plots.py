@@ -1,3 +1,5 @@
+"""The tables of the learning curves: values, colours, thinning and the cache."""
+
 import math
 import random
 from dataclasses import replace
@@ -9,21 +11,28 @@ from resnet_demo.runs.log import EventLog
 from resnet_demo.runs.view import RunView
 from resnet_demo.ui import plots
 
-MOST_ROWS = 600  # the browser stalls above
-
-
+MAX_ROWS = 600  # the browser stalls above
 OPENING = {
-    **{"device": "cpu", "precision": "float32", "threads": 1, "parameters": 1, "macs": 1},
-    **{"epochs": 100, "version": "0"},
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 1,
+    "parameters": 1,
+    "macs": 1,
+    "epochs": 100,
+    "version": "0",
 }
 EPOCH = {
-    **{"train_loss": 1.0, "train_top1": 0.5, "val_top1": 0.25},
-    **{"lr": 0.1, "seconds": 1.0, "images_per_s": 1.0},
+    "train_loss": 1.0,
+    "train_top1": 0.5,
+    "val_top1": 0.25,
+    "lr": 0.1,
+    "seconds": 1.0,
+    "images_per_s": 1.0,
 }
 
 
 def view(steps, epochs=(), per_epoch=1000):
-    """What a log of these losses would be folded to; every second step is right, others wrong."""
+    """Return the view of a log with these losses. Every second step is right, the others wrong."""
     view = RunView(EventLog(None))
     view.started = Started(step=0, epoch=1, steps_per_epoch=per_epoch, **OPENING)
     view.steps = [
@@ -38,7 +47,7 @@ def view(steps, epochs=(), per_epoch=1000):
 
 
 def line(table, split):
-    """The points of one split."""
+    """Return the points of one split."""
     return [(x, y) for x, y, name in table["data"] if name == split and y is not None]
 
 
@@ -50,12 +59,12 @@ def test_before_the_first_point_there_is_no_plot(table):
 
 @pytest.mark.parametrize("losses", [([1.0],), ([1.0, 2.0], [1.0]), ([], [1.0, 2.0])], ids=str)
 @pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
-def test_both_splits_are_in_every_table_so_that_colours_stay(table, losses):
+def test_every_table_has_both_splits_so_that_colours_stay(table, losses):
     seen = view(*losses)
-    told = table(seen)
-    assert {row[2] for row in told["data"]} == {"train", "val"}
-    assert {len(row) for row in told["data"]} == {len(told["columns"])} == {3}
-    assert told["datatypes"].keys() == set(told["columns"])
+    rows = table(seen)
+    assert {row[2] for row in rows["data"]} == {"train", "val"}
+    assert {len(row) for row in rows["data"]} == {len(rows["columns"])} == {3}
+    assert rows["datatypes"].keys() == set(rows["columns"])
 
 
 def test_a_lone_validation_draws_a_line_at_its_value():
@@ -66,7 +75,7 @@ def test_a_lone_validation_draws_a_line_at_its_value():
     assert val[0][0] < 1.0
 
 
-def test_two_validations_are_drawn_as_they_are():
+def test_two_validations_are_drawn_unchanged():
     assert line(plots.loss_table(view([], [0.75, 0.5])), "val") == [(1.0, 0.75), (2.0, 0.5)]
 
 
@@ -74,7 +83,7 @@ def test_two_validations_are_drawn_as_they_are():
 def test_a_hundred_thousand_steps_make_a_table_that_a_browser_can_draw(table):
     rng = random.Random(0)
     losses = [rng.random() for _ in range(100_000)]
-    assert 250 < len(table(view(losses, losses[:1000]))["data"]) <= MOST_ROWS
+    assert 250 < len(table(view(losses, losses[:1000]))["data"]) <= MAX_ROWS
 
 
 def test_a_spike_of_one_step_survives_the_thinning():
@@ -86,22 +95,21 @@ def test_a_spike_of_one_step_survives_the_thinning():
     assert (train[0], train[-1]) == ((0.001, 1.0), (100.0, 1.0))
 
 
-def test_the_log_scale_shows_powers_of_ten_and_leaves_out_zero():
-    told = plots.loss_table(view([100.0, 0.0, 0.01], [10.0, 1.0]), log=True)
-    assert told["columns"] == ["epoch", "loss", "split"]
-    assert line(told, "train") == [(0.001, 2.0), (0.003, -2.0)]
-    assert line(told, "val") == [(1.0, 1.0), (2.0, 0.0)]
+def test_the_log_scale_is_log10_and_leaves_out_zero():
+    rows = plots.loss_table(view([100.0, 0.0, 0.01], [10.0, 1.0]), log=True)
+    assert rows["columns"] == ["epoch", "loss", "split"]
+    assert line(rows, "train") == [(0.001, 2.0), (0.003, -2.0)]
+    assert line(rows, "val") == [(1.0, 1.0), (2.0, 0.0)]
 
 
 def test_accuracy_is_in_percent_and_the_batches_are_a_running_mean():
-    told = plots.accuracy_table(view([1.0] * 20, [1.0, 1.0]))
-    assert [y for _, y in line(told, "val")] == [25.0, 25.0]
-    train = [y for _, y in line(told, "train")]
-    assert train[0] == 100.0  # right and wrong by turns
+    rows = plots.accuracy_table(view([1.0] * 20, [1.0, 1.0]))
+    assert [y for _, y in line(rows, "val")] == [25.0, 25.0]
+    train = [y for _, y in line(rows, "train")]
+    assert train[0] == 100.0  # right and wrong alternate
     assert train[9:] == [50.0] * 11
-    assert [y for _, y in line(plots.accuracy_table(view([1.0] * 4, per_epoch=10)), "train")] == [
-        100.0, 0.0, 100.0, 0.0,
-    ]  # fmt: skip
+    short = plots.accuracy_table(view([1.0] * 4, per_epoch=10))
+    assert [y for _, y in line(short, "train")] == [100.0, 0.0, 100.0, 0.0]
 
 
 def test_a_running_mean_of_one_is_the_curve_itself():
@@ -118,13 +126,13 @@ def test_the_legend_has_the_colours_of_the_lines():
     assert len(set(plots.COLOURS.values())) == 2
 
 
-def test_the_table_has_a_row_an_epoch(seen, events):
+def test_the_table_has_a_row_per_epoch(seen, events):
     rows = plots.epoch_table(seen("running", events()).view)["data"]
     assert rows == [[1, "2.0000", "1.5000", "25.00%", "50.00%", "40 s"]]
     assert len(rows[0]) == len(plots.EPOCH_COLUMNS)
 
 
-def test_curves_are_made_once_for_all_who_watch_and_anew_when_the_log_has_grown(
+def test_curves_are_drawn_once_for_all_pages_and_again_when_the_log_has_grown(
     seen, events, monkeypatch
 ):
     made = []
@@ -135,12 +143,12 @@ def test_curves_are_made_once_for_all_who_watch_and_anew_when_the_log_has_grown(
         return draw_curves(view, log_loss)
 
     monkeypatch.setattr(plots, "draw_curves", draw)
-    curves, told = plots.CurveCache(), events()
-    first = curves(seen("running", told[:-1]).view, False)
-    same = curves(seen("running").view, False)  # another page's look at the same log
+    curves, log = plots.CurveCache(), events()
+    first = curves(seen("running", log[:-1]).view, False)
+    same = curves(seen("running").view, False)  # another page's snapshot of the same log
     assert same is first
     assert len(made) == 1
-    grown = seen("running", told[-1:]).view
+    grown = seen("running", log[-1:]).view
     assert curves(grown, False) == draw_curves(grown, False) != first
     assert curves(grown, True) == draw_curves(grown, True)
     assert len(made) == 3
@@ -155,7 +163,7 @@ def test_another_run_of_the_same_name_has_its_own_curves(seen, events):
     assert curves(again.view, False) is not before
 
 
-def test_the_curves_of_many_runs_are_not_kept_for_ever(seen, events, monkeypatch):
+def test_the_cache_of_curves_is_limited(seen, events, monkeypatch):
     monkeypatch.setattr(plots, "MAX_CACHED", 1)
     curves, look = plots.CurveCache(), seen("running", events())
     for log_loss in (False, True, False):
@@ -163,7 +171,7 @@ def test_the_curves_of_many_runs_are_not_kept_for_ever(seen, events, monkeypatch
         assert len(curves.cached) == 1
 
 
-def test_a_step_is_drawn_where_a_line_of_so_few_points_can_show_it(seen, events):
+def test_a_step_changes_the_version_only_if_the_line_can_show_it(seen, events):
     view = seen("running", events()).view
     short, long = view.step, 64 * 440  # with 280 points: one for 64 to 128 steps
 

@@ -24,7 +24,7 @@ WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
 @pytest.fixture
 def run(services, events):
-    """A run that was stopped, whose log has an epoch and a step."""
+    """Return a stopped run whose log has an epoch and a step."""
     run = Run(services.paths.runs / "some-run-1")
     run.path.mkdir(parents=True)
     (run.path / "config.json").write_text(to_json(make_config({"dataset": "colours"}), "0"))
@@ -36,7 +36,7 @@ def run(services, events):
 
 @pytest.fixture
 def client(services, monkeypatch):
-    """Return a client whose every request makes the parts anew."""
+    """Return a client whose requests share no parts."""
     monkeypatch.setattr(polling, "SHARED_S", -1.0)
     return TestClient(Starlette(routes=[Polling(services).route]))
 

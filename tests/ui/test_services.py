@@ -1,3 +1,5 @@
+"""Uploads that may be read, errors as the page shows them, and the choice of a run."""
+
 import gradio as gr
 import pytest
 
@@ -11,7 +13,7 @@ NOTHING = "a file must be uploaded first, got nothing"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Gradio's upload folder, a file in it, and a secret beside it."""
+    """Return Gradio's upload folder with a file in it; a secret is beside it."""
     folder = tmp_path / "uploads"
     (folder / "abc").mkdir(parents=True)
     (folder / "abc" / "red.png").write_bytes(b"picture")
@@ -28,7 +30,7 @@ def test_an_uploaded_file_is_found(folder):
     assert uploaded_file(f"{folder}/abc/../abc/red.png") == file
 
 
-def test_a_link_to_an_uploaded_file_is_that_file(folder):
+def test_a_link_to_an_uploaded_file_is_resolved(folder):
     (folder / "link.png").symlink_to(folder / "abc" / "red.png")
     assert uploaded_file(str(folder / "link.png")) == folder / "abc" / "red.png"
 
@@ -43,7 +45,7 @@ def test_a_link_to_an_uploaded_file_is_that_file(folder):
         *("http://127.0.0.1/red.png", "\ud800", "x" * 5000),
     ],
 )
-def test_what_is_no_uploaded_file_is_refused(path, folder):
+def test_any_other_path_is_refused(path, folder):
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
     (folder / "way").symlink_to(folder.parent)
     (folder / "ring.png").symlink_to(folder / "ring.png")
@@ -53,13 +55,13 @@ def test_what_is_no_uploaded_file_is_refused(path, folder):
 
 
 @pytest.mark.parametrize("path", [None, "", "a\0b", "\0", 5, [], {"path": "x"}, b"x"], ids=repr)
-def test_what_is_no_path_is_refused(path, folder):
+def test_a_missing_or_invalid_path_is_refused(path, folder):
     with pytest.raises(ConfigError) as caught:
         uploaded_file(path)
     assert str(caught.value) == NOTHING
 
 
-def test_errors_of_ours_reach_a_person_as_their_sentence_and_others_do_not():
+def test_a_demo_error_is_shown_as_its_sentence_and_other_errors_are_raised():
     @show_errors()
     def fail(error):
         raise error
@@ -72,7 +74,7 @@ def test_errors_of_ours_reach_a_person_as_their_sentence_and_others_do_not():
         fail(ZeroDivisionError())
 
 
-def test_without_runs_there_is_none_to_choose(services):
+def test_without_runs_there_are_no_choices(services):
     assert services.run_choices() == []
     assert services.run_choices(trained=True) == []
     assert services.default_run() is None

@@ -1,4 +1,4 @@
-"""Several visitors of one public app, by raw HTTP: what one does is not another's."""
+"""Several visitors of one public app, by raw HTTP: they do not see each other's data."""
 
 import io
 import json
@@ -32,12 +32,13 @@ PUBLIC = {
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory, colours):
-    """A public app that nobody owns, in this process; two runs name their classes differently."""
+    """Return a public app without owner, in this process. Two runs have different class names."""
     root = tmp_path_factory.mktemp("public")
     untrained_runs(root / "runs", *NAMES)
     for name, classes in NAMES.items():
-        told = Description(**{**model_description(root / "runs" / name), "classes": [*classes]})
-        (root / "runs" / name / "model.json").write_bytes(encode_description(told))
+        values = model_description(root / "runs" / name) | {"classes": [*classes]}
+        description = encode_description(Description(**values))
+        (root / "runs" / name / "model.json").write_bytes(description)
     access, limits = Access.from_environment(PUBLIC), Limits.from_environment(PUBLIC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
@@ -51,15 +52,22 @@ def app(tmp_path_factory, colours):
 
 @pytest.fixture
 def visitor(app):
-    """Makes visitors, each from an address of its own."""
-    return lambda number: app.with_headers(**{"x-forwarded-for": f"203.0.113.{number}"})
+    """Return a function that makes visitors with different addresses."""
+
+    def make(number):
+        headers = {"x-forwarded-for": f"203.0.113.{number}"}
+        return app.with_headers(**headers)
+
+    return make
 
 
 def upload(app, content, name="picture.png"):
     return httpx.post(
-        f"{app.url}gradio_api/upload", files={"files": (name, content)}, headers=app.headers,
+        f"{app.url}gradio_api/upload",
+        files={"files": (name, content)},
+        headers=app.headers,
         timeout=60,
-    )  # fmt: skip
+    )
 
 
 def picture(colour):
@@ -68,47 +76,47 @@ def picture(colour):
     return file.getvalue()
 
 
-def sent(app, colour):
-    """An uploaded picture, as a page hands it to an event."""
+def upload_picture(app, colour):
+    """Upload a picture; return it as a page passes it to an event."""
     answer = upload(app, picture(colour))
     assert answer.status_code == 200, answer.text
     return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
 
 
-def opened(app):
-    """A page on the Classify tab."""
+def open_page(app):
+    """Return a page on the Classify tab."""
     page = Page(app)
     page.run_event(page.event("select", updates="classify-run"), None, "")
     return page
 
 
 def classify(page, file, run):
-    """What the page then shows, as text."""
+    """Classify an upload; return what the page then shows, as text."""
     event = page.event("change", of="picture", updates="answer-run")
     done, output = page.run_event(event, file, run, "crop", "")
     assert done, output
     return json.dumps(output["data"])
 
 
-def test_two_at_once_see_their_own_pictures_and_runs(visitor):
+def test_concurrent_visitors_see_their_own_pictures_and_runs(visitor):
     def one(number, run):
-        page = opened(visitor(number))
-        file = sent(page.app, 40 * number)
+        page = open_page(visitor(number))
+        file = upload_picture(page.app, 40 * number)
         return [classify(page, file, run) for _ in range(3)]
 
     with ThreadPoolExecutor(2) as pool:
-        told = dict(zip(NAMES, pool.map(one, (1, 2), NAMES), strict=True))
+        answers = dict(zip(NAMES, pool.map(one, (1, 2), NAMES), strict=True))
     for name, other in (("mine", "yours"), ("yours", "mine")):
-        for text in told[name]:
+        for text in answers[name]:
             assert all(label in text for label in NAMES[name])
             assert not any(label in text for label in NAMES[other])
 
 
-def test_uploads_go_with_the_page_that_showed_them_unless_another_shows_them_too(app, visitor):
-    pages = [opened(visitor(number)) for number in (3, 4)]
-    closes = [stay(page) for page in pages]
-    alone, both = sent(pages[0].app, 10), sent(pages[0].app, 20)
-    assert sent(pages[1].app, 20)["path"] == both["path"]  # the same file is kept once
+def test_uploads_are_removed_with_the_last_page_that_shows_them(app, visitor):
+    pages = [open_page(visitor(number)) for number in (3, 4)]
+    closes = [keep_open(page) for page in pages]
+    alone, both = upload_picture(pages[0].app, 10), upload_picture(pages[0].app, 20)
+    assert upload_picture(pages[1].app, 20)["path"] == both["path"]  # the same file is kept once
     for page, file in ((pages[0], alone), (pages[0], both), (pages[1], both)):
         classify(page, file, "mine")
     here = {name: app.uploads / file["path"] for name, file in (("a", alone), ("b", both))}
@@ -128,8 +136,8 @@ def until(question):
         time.sleep(0.05)
 
 
-def stay(page):
-    """Keep a page open; what closes it."""
+def keep_open(page):
+    """Keep a page open; return a function that closes it."""
     opened, closing = threading.Event(), threading.Event()
 
     def hold():
@@ -144,39 +152,38 @@ def stay(page):
     return lambda: (closing.set(), thread.join())
 
 
-def test_a_question_over_the_api_leaves_no_session_behind(app, visitor):
-    sessions, asker = app.page.state_holder.session_data, visitor(9)
-    before, file = set(sessions), sent(asker, 50)
-    assert asker.call("classify", file, "mine")[0] == "complete"
-    assert asker.call("run", "mine")[0] == "complete"
-    assert asker.call("run", "nobody")[0] == "error"
-    assert asker.call("stop", "mine")[0] == "error"
+def test_an_api_call_leaves_no_session_behind(app, visitor):
+    sessions, client = app.page.state_holder.session_data, visitor(9)
+    before, file = set(sessions), upload_picture(client, 50)
+    assert client.call("classify", file, "mine")[0] == "complete"
+    assert client.call("run", "mine")[0] == "complete"
+    assert client.call("run", "nobody")[0] == "error"
+    assert client.call("stop", "mine")[0] == "error"
     assert set(sessions) == before
 
 
-def test_a_flood_of_uploads_ends_with_the_visitors_share_and_others_go_on(visitor):
+def test_a_flood_of_uploads_is_refused_and_others_are_served(visitor):
     flood, other = visitor(5), visitor(6)
     codes = [upload(flood, bytes(900_000), "a.bin").status_code for _ in range(6)]
     assert codes == [200] * 3 + [429] * 3
     assert upload(other, picture(1)).status_code == 200
     whole = upload(other, bytes(3_100_000), "b.bin")
-    assert (whole.status_code, whole.text) == (
-        413, "at most 3 MB may be uploaded within 10 minutes\n",
-    )  # fmt: skip
+    assert whole.status_code == 413
+    assert whole.text == "at most 3 MB may be uploaded within 10 minutes\n"
     endless = httpx.post(
         f"{other.url}gradio_api/upload", content=iter([b"x"] * 3), headers=other.headers, timeout=60
     )
     assert (endless.status_code, endless.text) == (411, "an upload must have a Content-Length\n")
 
 
-def test_a_flood_of_questions_is_told_to_wait_and_others_go_on(visitor):
+def test_a_flood_of_requests_is_refused_and_others_are_served(visitor):
     flood, other = visitor(7), visitor(8)
-    file = sent(flood, 30)
+    file = upload_picture(flood, 30)
     with ThreadPoolExecutor(16) as pool:
-        told = [*pool.map(lambda _: flood.call("classify", file, "mine"), range(16))]
-    refused = [answer["error"] for event, answer in told if event == "error"]
+        answers = [*pool.map(lambda _: flood.call("classify", file, "mine"), range(16))]
+    refused = [answer["error"] for event, answer in answers if event == "error"]
     assert 1 <= len(refused) <= 10  # a slow machine may need more than a minute for all
-    assert all(words.startswith("at most 6 pictures a minute may be") for words in refused)
+    assert all(text.startswith("at most 6 pictures a minute may be") for text in refused)
     assert other.call("classify", file, "yours")[0] == "complete"
 
 
@@ -184,8 +191,8 @@ PICKLE = b"cos\nsystem\n(S'touch /tmp/never'\ntR."
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.pkl", "last.pt", "data_batch_1"])
-def test_a_pickle_that_a_visitor_sends_is_no_picture(visitor, name):
-    stranger = visitor(20 + len(name))  # whose share is not used up
+def test_an_uploaded_pickle_is_refused(visitor, name):
+    stranger = visitor(20 + len(name))  # whose quota is not used up
     path = upload(stranger, PICKLE, name).json()[0]
     event, answer = stranger.call("classify", {"path": path}, "mine")
     assert event == "error"

@@ -1,3 +1,5 @@
+"""The Data tab: datasets, the download banner and the import panel."""
+
 import json
 import os
 
@@ -16,7 +18,7 @@ NAMES = (
     *("import_progress", "import_cancel", "import_settings", "import_name", "import_size", "found"),
     *("found_classes", "found_samples"),
 )
-PARTS = {name: name for name in NAMES}  # stands for the components: updates are keyed by name
+PARTS = {name: name for name in NAMES}  # in place of components: updates are keyed by name
 FOUND = Survey(
     kind="images",
     own_split=False,
@@ -35,7 +37,7 @@ FOUND = Survey(
 
 @pytest.fixture
 def own(services, tmp_path):
-    """Services whose data folder a test may fill."""
+    """Return services whose data folder a test may fill."""
     services.datasets.root = tmp_path / "data"
     services.data.root = tmp_path / "data" / ".tasks"
     return services

@@ -1,4 +1,4 @@
-"""The line above Train, by calls that a page would make."""
+"""The line above Train, by the calls that a page makes."""
 
 import asyncio
 import os
@@ -32,26 +32,26 @@ OTHER = {**ON_COLOURS, "model": "resnet20"}
 
 
 class Page:
-    """A form's values, and the line that stands above Train."""
+    """A page: its line above Train, its timer and its state."""
 
     def __init__(self, services):
-        self.services, self.line, self.ticks, self.asked = services, None, False, None
+        self.services, self.line, self.ticks, self.state = services, None, False, None
 
     def follow(self, values, passed=0.0):
-        """One event, so many seconds after the one before; what was sent."""
-        if self.asked:
-            self.asked = replace(self.asked, since=self.asked.since - passed)
-        sent = update_estimate(self.services, values, self.asked)
-        told, timer, asked = (part != gr.skip() for part in sent)
-        self.line = sent[0] if told else self.line
+        """Send an event, `passed` seconds after the last; return which outputs changed."""
+        if self.state:
+            self.state = replace(self.state, since=self.state.since - passed)
+        sent = update_estimate(self.services, values, self.state)
+        text, timer, state = (part != gr.skip() for part in sent)
+        self.line = sent[0] if text else self.line
         self.ticks = sent[1]["active"] if timer else self.ticks
-        self.asked = sent[2] if asked else self.asked
-        return [told, timer, asked]
+        self.state = sent[2] if state else self.state
+        return [text, timer, state]
 
 
 @pytest.fixture
 def spawned(services, monkeypatch):
-    """The workers that were started: none really is."""
+    """Yield the list of started workers. No process is started."""
     workers = []
     monkeypatch.setattr(services.launcher, "spawn", lambda *worker: workers.append(worker))
     yield workers
@@ -65,22 +65,22 @@ def page(services, spawned):
 
 
 @pytest.fixture
-def put_down(services):
-    """Puts down that this was measured."""
+def store_measurement(services):
+    """Return a function that stores a measurement of these settings."""
 
-    def put(values):
+    def store(values):
         work = workload(make_config(values), services.datasets.get("colours"))
         store_speed(services.paths.runs, work, Speed(train=0.5, val=0.25, device="cpu"))
 
-    return put
+    return store
 
 
-def test_the_shown_steps_leave_out_a_single_image_at_the_end_as_training_does(page):
+def test_the_steps_leave_out_a_last_single_image_as_training_does(page):
     page.follow({**ON_COLOURS, "batch_size": 67})  # 135 training images: 67 + 67 + 1
     assert " · 4 steps · " in page.line
 
 
-def test_what_nobody_knows_is_measured_without_anybody_doing_anything(page, spawned, put_down):
+def test_an_unknown_duration_is_measured_without_a_click(page, spawned, store_measurement):
     page.follow(ON_COLOURS)
     assert page.line.startswith(MEASURING)
     assert page.ticks
@@ -89,22 +89,22 @@ def test_what_nobody_knows_is_measured_without_anybody_doing_anything(page, spaw
     assert page.follow(ON_COLOURS, passed=1.0) == [False] * 3
     [(verb, _, _)] = spawned
     assert verb == "measure"
-    put_down(ON_COLOURS)
+    store_measurement(ON_COLOURS)
     page.follow(ON_COLOURS, passed=1.0)
     assert page.line.startswith("**≈ 2 min 22 s** (measured just now)")
     assert not page.ticks  # 2 x (135 x 0.5 + 15 x 0.25) seconds
     assert len(spawned) == 1
 
 
-def test_passing_through_values_starts_nothing(page, spawned):
+def test_quick_changes_start_no_measurement(page, spawned):
     for batch_size in range(16, 24):
         page.follow({**ON_COLOURS, "batch_size": batch_size}, passed=1.9)
     assert page.ticks
     assert spawned == []
 
 
-def test_what_is_known_or_wrong_is_not_measured(page, spawned, put_down):
-    put_down(ON_COLOURS)
+def test_a_known_duration_or_wrong_settings_are_not_measured(page, spawned, store_measurement):
+    store_measurement(ON_COLOURS)
     page.follow(ON_COLOURS)
     assert not page.ticks
     page.follow({**ON_COLOURS, "epochs": 0})
@@ -114,9 +114,7 @@ def test_what_is_known_or_wrong_is_not_measured(page, spawned, put_down):
     assert spawned == []
 
 
-def test_many_pages_share_one_measurement_and_another_waits_for_its_own(
-    services, page, spawned, put_down
-):
+def test_many_pages_share_one_measurement(services, page, spawned, store_measurement):
     pages = [page, Page(services), Page(services)]
     for one in pages:
         one.follow(ON_COLOURS)
@@ -127,18 +125,18 @@ def test_many_pages_share_one_measurement_and_another_waits_for_its_own(
     other.follow(OTHER, passed=3.0)
     assert len(spawned) == 1
     assert services.speed_tests.status().state == "queued"
-    put_down(ON_COLOURS)
+    store_measurement(ON_COLOURS)
     for one in pages:
         one.follow(ON_COLOURS)
         assert "measured just now" in one.line
 
 
-def test_a_change_to_other_work_stops_what_is_measured(services, page, spawned):
+def test_a_change_to_another_network_stops_the_measurement(services, page, spawned):
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
     update_status(services.speed_tests.folder, queued_at=time.time() - 60)
     page.follow({**ON_COLOURS, "epochs": 3})
-    page.follow({**ON_COLOURS, "epochs": 3}, passed=3.0)  # which takes as long an image
+    page.follow({**ON_COLOURS, "epochs": 3}, passed=3.0)  # the same time per image
     page.follow(OTHER)
     assert services.speed_tests.status().state == "queued"
     page.follow(OTHER, passed=3.0)
@@ -147,7 +145,7 @@ def test_a_change_to_other_work_stops_what_is_measured(services, page, spawned):
     assert page.ticks
 
 
-def test_while_a_run_is_live_nothing_is_measured_and_afterwards_it_is(services, page, spawned):
+def test_the_measurement_waits_for_the_end_of_a_live_run(services, page, spawned):
     run, lock = services.launcher.make(make_config(OTHER))
     page.follow(ON_COLOURS)
     assert page.line.startswith(BUSY)
@@ -161,7 +159,7 @@ def test_while_a_run_is_live_nothing_is_measured_and_afterwards_it_is(services, 
     assert len(spawned) == 1
 
 
-def test_a_measurement_that_failed_is_told_and_the_timer_rests(services, page, spawned):
+def test_a_failed_measurement_is_reported_and_the_timer_stops(services, page, spawned):
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
     end_task(services.speed_tests.folder, "failed", "out of *memory*")
@@ -183,26 +181,26 @@ def test_a_measurement_that_failed_is_told_and_the_timer_rests(services, page, s
     assert len(spawned) == 1
 
 
-def test_a_stranger_starts_nothing_and_sees_what_others_measured(page, spawned, put_down):
+def test_a_stranger_starts_no_measurement_and_sees_existing_ones(page, spawned, store_measurement):
     page.services.__class__ = ForStrangers
     page.follow(ON_COLOURS)
     assert page.line.startswith(UNKNOWN)
     assert not page.ticks
     page.follow(ON_COLOURS, passed=3.0)
     assert spawned == []
-    put_down(OTHER)
+    store_measurement(OTHER)
     page.follow(OTHER)
     assert "measured just now" in page.line
 
 
 class ForStrangers(Services):
-    """As on a machine that is not the caller's own."""
+    """Services of an app where the caller is a stranger."""
 
     def caller(self):
         return Caller("stranger", is_owner=False)
 
 
-def test_the_line_tells_where_the_time_is_known_from():
+def test_the_line_names_the_source_of_the_duration():
     hour_ago = time.time() - 3600
     assert estimate_text(Estimate(300.0, "resnet9-colours-1")) == (
         "**≈ 5 min 00 s** (measured in resnet9-colours-1)"
@@ -210,10 +208,10 @@ def test_the_line_tells_where_the_time_is_known_from():
     assert estimate_text(Estimate(300.0, measured_at=hour_ago)).endswith("(measured earlier)")
 
 
-def test_a_page_that_lost_its_memory_with_the_app_goes_on(services, page, spawned):
+def test_a_page_whose_state_was_lost_by_a_restart_continues(services, page, spawned):
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
-    page.asked = None
+    page.state = None
     page.follow(ON_COLOURS)
     page.follow(ON_COLOURS, passed=3.0)
     assert page.ticks

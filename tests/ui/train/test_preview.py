@@ -1,3 +1,5 @@
+"""The preview of the training images: texts, images and buttons."""
+
 import gradio as gr
 import numpy as np
 import pytest
@@ -22,27 +24,27 @@ PLAIN = {"flip": False, "crop": 0, "cutout": 0}
 
 @pytest.fixture
 def ask(services):
-    """Draws for some knobs; what the page is told in the end."""
+    """Return a function that draws for some settings and returns the last updates."""
 
-    def draw_all(at=OPEN, before=None, **knobs):
-        *_, last = draw(services, {**COLOURS, **knobs}, at, before, {"colours"})
+    def draw_all(at=OPEN, before=None, **settings):
+        *_, last = draw(services, {**COLOURS, **settings}, at, before, {"colours"})
         return last
 
     return draw_all
 
 
-def in_words(update):
+def plain_spaces(update):
     return update.replace("\u00a0", " ")
 
 
 def test_a_closed_preview_computes_nothing(services, monkeypatch):
-    monkeypatch.setattr(training, "preview", None)  # would not survive a call
+    monkeypatch.setattr(training, "preview", None)  # any call would fail
     for values in (COLOURS, {"epochs": 0}):
-        [told] = draw(services, values, CLOSED, None, set())
-        assert all(part == gr.skip() for part in told)
+        [updates] = draw(services, values, CLOSED, None, set())
+        assert all(part == gr.skip() for part in updates)
 
 
-def test_the_wait_for_a_datasets_first_pictures_is_said_and_no_later_one(services):
+def test_only_the_first_pictures_of_a_dataset_show_a_loading_message(services):
     ready = set()
     first, second = draw(services, COLOURS, OPEN, None, ready)
     assert (first[2], first[1], first[3]) == (LOADING, STALE, STALE)
@@ -51,7 +53,7 @@ def test_the_wait_for_a_datasets_first_pictures_is_said_and_no_later_one(service
     assert again[2] == second[2] != LOADING
 
 
-def test_the_rows_are_the_pictures_of_the_run_with_classes_and_steps(ask, services):
+def test_the_rows_are_the_run_s_images_with_classes_and_steps(ask, services):
     _, stored, _, shown, *_ = ask({**OPEN, "epoch": 2, "page": 1}, crop=2)
     page = training.preview(make_config({**COLOURS, "crop": 2}), services.datasets, 2, 1)
     for row, images, captions in (
@@ -64,9 +66,9 @@ def test_the_rows_are_the_pictures_of_the_run_with_classes_and_steps(ask, servic
             np.testing.assert_array_equal(picture, enlarge(image))
 
 
-def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
+def test_without_augmentation_and_resizing_both_rows_are_the_same(ask):
     above, stored, words, shown, *_ = ask(**PLAIN)
-    assert in_words(above) == (
+    assert plain_spaces(above) == (
         "**As stored**: colours, 12 × 12 pixels. The first 8 in the order of epoch 1, seed 42."
     )
     assert words == (
@@ -78,7 +80,7 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "augmentation", "size"),
+    ("settings", "augmentation", "size"),
     [
         ({}, "mirrored in every other epoch, moved by up to 2 pixels each way, no cutout",
          "enlarged to 32 × 32"),
@@ -90,19 +92,20 @@ def test_nothing_on_at_the_stored_size_is_said_to_change_nothing(ask):
         ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "shrunk to 9 × 9"),
     ],
 )  # fmt: skip
-def test_what_is_done_is_said_in_words(knobs, augmentation, size, ask):
-    config = make_config({"dataset": "colours", "grow_from": 1.0, **knobs})
-    told = in_words(ask(**{"image_size": 32, **knobs})[2])
-    assert in_words(describe_augmentation(config)) == augmentation
-    assert in_words(describe_size(config, 12)) == size
-    assert told == f"**After augmentation**, epoch 1 of 2: {augmentation}; {size}."
+def test_what_is_done_is_said_plain_spaces(settings, augmentation, size, ask):
+    config = make_config({"dataset": "colours", "grow_from": 1.0, **settings})
+    settings = {"image_size": 32} | settings
+    text = plain_spaces(ask(**settings)[2])
+    assert plain_spaces(describe_augmentation(config)) == augmentation
+    assert plain_spaces(describe_size(config, 12)) == size
+    assert text == f"**After augmentation**, epoch 1 of 2: {augmentation}; {size}."
 
 
-def test_synthetic_images_are_called_so(ask):
+def test_synthetic_images_are_labelled(ask):
     assert ask(dataset="shapes10")[0].startswith("**As stored**: shapes10, synthetic, ")
 
 
-def test_the_first_epoch_and_page_are_where_back_leads(ask):
+def test_the_back_button_leads_to_the_first_epoch_and_page(ask):
     def buttons(**at):
         further, back = ask({**OPEN, **at})[4:6]
         return further["interactive"], back["interactive"]
@@ -110,10 +113,10 @@ def test_the_first_epoch_and_page_are_where_back_leads(ask):
     assert buttons() == (True, False)
     assert buttons(epoch=2) == buttons(page=1) == (True, True)
     assert buttons(epoch=3) == (True, False)  # of two: the first again
-    assert in_words(ask({**OPEN, "page": 1})[0]).endswith(
+    assert plain_spaces(ask({**OPEN, "page": 1})[0]).endswith(
         "The images 9 to 16 in the order of epoch 1, seed 42."
     )
-    assert ask(epochs=1)[4]["interactive"] is False  # there is no other
+    assert ask(epochs=1)[4]["interactive"] is False  # there is one epoch only
 
 
 @pytest.mark.parametrize(
@@ -125,9 +128,7 @@ def test_the_first_epoch_and_page_are_where_back_leads(ask):
     ],
     ids=str,
 )
-def test_a_wrong_knob_gets_the_sentence_of_the_form_and_the_last_pictures_fade(
-    wrong, ask, services
-):
+def test_wrong_settingsare_explained_and_the_old_images_fade(wrong, ask, services):
     above, stored, words, shown, *rest = ask(**wrong)
     assert words.replace("\\", "") == update_estimate(services, {**COLOURS, **wrong}, None)[0]
     assert words.startswith("⚠ ")
@@ -135,7 +136,7 @@ def test_a_wrong_knob_gets_the_sentence_of_the_form_and_the_last_pictures_fade(
     assert all(part == gr.skip() for part in (above, stored, *rest))
 
 
-def test_damaged_images_are_a_sentence(ask, services, monkeypatch, colours, tmp_path):
+def test_a_damaged_dataset_is_explained(ask, services, monkeypatch, colours, tmp_path):
     monkeypatch.setattr(services.launcher.datasets, "root", tmp_path)
     (tmp_path / "colours").mkdir()
     for file in (colours / "colours").iterdir():

@@ -1,3 +1,5 @@
+"""What the Train tab shows of a run: figures, sentences and log."""
+
 import re
 import time
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The Train tab: the line above Train, the parts of a run, starting and deleting."""
+
 import asyncio
 import math
 import os
@@ -23,34 +25,32 @@ from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
 from resnet_demo.ui.train.tab import delete_run, on_load, retry_run, start_run
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
-
-
 BUTTONS = ("stop", "resume", "retry", "delete")
 
 
-def told_before(services, asked):
-    """The line above Train on a fresh page."""
-    return update_estimate(services, asked, None)[0]
+def estimate_text(services, settings):
+    """Return the line above Train on a new page."""
+    return update_estimate(services, settings, None)[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("knobs", [{}, {"batch_norm": False, "image_size": 64}], ids=str)
-def test_the_form_tells_parameters_and_multiply_adds_before_a_run(model, knobs, services):
-    asked = {**ON_COLOURS, "model": model, **knobs}
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": False, "image_size": 64}], ids=str)
+def test_the_form_shows_steps_parameters_and_multiply_adds_before_a_run(model, settings, services):
+    settings = {**ON_COLOURS, "model": model, **settings}
     size = model_counts(
-        model, 3, asked.get("image_size", 32), "small", asked.get("batch_norm", True)
+        model, 3, settings.get("image_size", 32), "small", settings.get("batch_norm", True)
     )
-    line = told_before(services, asked)
+    line = estimate_text(services, settings)
     assert line == (
         f"{MEASURING} · 18 steps · **{count_text(size.parameters)}** parameters · "
         f"**{count_text(size.macs)}** multiply-adds per image"
     )
 
 
-def test_the_articles_network_is_told_by_its_known_size(services):
-    told = told_before(services, {"recipe": "article", "dataset": "shapes10"})
-    assert "**21.3 million** parameters" in told
-    assert f"{10 * math.ceil(9000 / 64):,} steps" in told
+def test_the_article_s_network_has_its_known_size(services):
+    text = estimate_text(services, {"recipe": "article", "dataset": "shapes10"})
+    assert "**21.3 million** parameters" in text
+    assert f"{10 * math.ceil(9000 / 64):,} steps" in text
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_the_articles_network_is_told_by_its_known_size(services):
     [{"epochs": 0}, {"epochs": None}, {"peak_lr": "x"}, {"batch_size": 200}, {"dataset": "none"}],
     ids=str,
 )
-def test_a_wrong_knob_is_told_by_its_sentence(wrong, services):
-    told = told_before(services, {**ON_COLOURS, **wrong})
+def test_a_wrong_setting_is_explained(wrong, services):
+    text = estimate_text(services, {**ON_COLOURS, **wrong})
     [name] = wrong
-    assert re.match(rf"⚠ {name} must be .+, got .+", told)
+    assert re.match(rf"⚠ {name} must be .+, got .+", text)
 
 
-def test_a_config_can_be_told_whatever_the_recipe(services):
+def test_every_recipe_has_a_line(services):
     for recipe in ("quick", "standard", "article", "article-fixed"):
         values = make_config({"recipe": recipe, "dataset": "colours", "batch_size": 16}).to_dict()
-        assert "parameters" in told_before(services, values)
+        assert "parameters" in estimate_text(services, values)
 
 
 @pytest.fixture
 def runs(services, events):
-    """Writes down a run that some worker left behind, in some state."""
+    """Return a function that writes a run in some state, as its worker left it."""
 
     def write(name, state="stopped"):
         run = Run(services.paths.runs / name)
@@ -87,13 +87,13 @@ def runs(services, events):
 
 
 def shown(services, run_id, log_loss=False):
-    """Each part of the page, as it is made."""
+    """Return the value of each part of the page."""
     return {name: make() for name, (_, make) in run_parts(services, run_id, log_loss).items()}
 
 
-def marks(services, run_id, log_loss=False):
-    """Each part's mark."""
-    return {name: mark for name, (mark, _) in run_parts(services, run_id, log_loss).items()}
+def versions(services, run_id, log_loss=False):
+    """Return the version of each part."""
+    return {name: version for name, (version, _) in run_parts(services, run_id, log_loss).items()}
 
 
 def test_a_run_is_shown_in_all_its_parts(services, runs):
@@ -108,12 +108,12 @@ def test_a_run_is_shown_in_all_its_parts(services, runs):
     assert now["loss"]["data"]
     assert now["accuracy"]["data"]
     assert (len(now["table"]["data"]), len(now["log"].splitlines())) == (1, 7)
-    assert marks(services, "some-run-1") == marks(services, "some-run-1")
+    assert versions(services, "some-run-1") == versions(services, "some-run-1")
 
 
-def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
+def test_the_log_scale_redraws_only_the_curves(services, runs):
     runs("some-run-1")
-    before, after = (marks(services, "some-run-1", log) for log in (False, True))
+    before, after = (versions(services, "some-run-1", log) for log in (False, True))
     differing = {name for name in before if before[name] != after[name]}
     assert differing == {"loss", "accuracy", "table"}
     both = (shown(services, "some-run-1", log)["loss"]["data"] for log in (False, True))
@@ -121,14 +121,14 @@ def test_the_log_scale_draws_the_curves_anew_and_nothing_else(services, runs):
     assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
 
 
-def test_a_run_that_is_deleted_under_a_pages_eyes_gives_way_to_the_newest(services, runs):
+def test_a_deleted_run_is_replaced_by_the_newest(services, runs):
     gone, _ = runs("some-run-1"), runs("some-run-2")
-    before = marks(services, "some-run-1")
+    before = versions(services, "some-run-1")
     shutil.rmtree(gone.path)
-    now, after = shown(services, "some-run-1"), marks(services, "some-run-1")
+    now, after = shown(services, "some-run-1"), versions(services, "some-run-1")
     assert now["run"]["choices"] == [("some-run-2 · stopped", "some-run-2")]
-    told = now["run"]["value"], now["figures"], now["words"]
-    assert told == ("some-run-2", "", NO_RUN)
+    shown_parts = now["run"]["value"], now["figures"], now["words"]
+    assert shown_parts == ("some-run-2", "", NO_RUN)
     assert all(before[name] != after[name] for name in before)
 
 
@@ -143,7 +143,7 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     assert list(shown(services, None)) == ["run"]
 
 
-def test_a_damaged_run_is_said_and_not_hidden(services, runs):
+def test_a_damaged_run_is_reported_and_not_hidden(services, runs):
     (runs("some-run-1").path / "status.json").write_text("{")
     now = shown(services, "some-run-1")
     assert now["run"]["choices"] == [("some-run-1 · damaged", "some-run-1")]
@@ -155,20 +155,20 @@ def test_a_damaged_run_is_said_and_not_hidden(services, runs):
     ("state", "stop", "resume"),
     [("finished", False, False), ("failed", False, True), ("stopped", False, True)],
 )
-def test_the_buttons_are_alive_where_they_can_do_something(state, stop, resume, services, runs):
+def test_the_buttons_are_active_where_they_can_do_something(state, stop, resume, services, runs):
     runs("some-run-1", state)
     now = shown(services, "some-run-1")
     assert [now[name]["interactive"] for name in ("stop", "resume")] == [stop, resume]
 
 
-def test_between_two_slices_stop_is_alive_and_what_would_disturb_is_not(services, runs):
+def test_between_two_slices_only_stop_is_active(services, runs):
     runs("some-run-1", "stopped")
-    before = marks(services, "some-run-1")
+    before = versions(services, "some-run-1")
     services.slices = SimpleNamespace(is_active=lambda run_id: run_id == "some-run-1")
     now = shown(services, "some-run-1")
     alive = [now[name]["interactive"] for name in ("stop", "resume", "delete")]
     assert alive == [True, False, False]
-    after = marks(services, "some-run-1")
+    after = versions(services, "some-run-1")
     assert {name for name in before if before[name] != after[name]} == set(BUTTONS)
 
 
@@ -177,7 +177,7 @@ def test_between_two_slices_stop_is_alive_and_what_would_disturb_is_not(services
     [({"run": "some-run-1"}, "some-run-1"), ({"run": "../x"}, "some-run-2"), ({}, "some-run-2")],
     ids=str,
 )
-def test_a_page_opens_with_the_run_of_its_address_or_the_newest(query, shown, services, runs):
+def test_a_page_opens_with_the_run_of_its_url_or_the_newest(query, shown, services, runs):
     os.utime(runs("some-run-1").path / "config.json", (1, 1))
     runs("some-run-2")
     opened = on_load(services, SimpleNamespace(query_params=query))
@@ -185,8 +185,8 @@ def test_a_page_opens_with_the_run_of_its_address_or_the_newest(query, shown, se
     assert [name for _, name in run["choices"]] == ["some-run-2", "some-run-1"]
 
 
-def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs, monkeypatch):
-    run, asked = runs("some-run-1", "failed"), []
+def test_a_failure_with_a_proposal_offers_a_retry_button(services, runs, monkeypatch):
+    run, started = runs("some-run-1", "failed"), []
     ending = {"best_epoch": None, "best_val_top1": None, "seconds": 1.0, "message": "too much"}
     run.log().append(Failed(step=5, epoch=2, **ending, retry={"batch_size": 8}))
     now = shown(services, "some-run-1")
@@ -195,14 +195,14 @@ def test_a_failure_that_knows_better_knobs_offers_them_at_a_click(services, runs
     assert now["resume"]["interactive"]
 
     monkeypatch.setattr(
-        services.launcher, "start", lambda config, caller: asked.append(config) or "some-run-1"
+        services.launcher, "start", lambda config, caller: started.append(config) or "some-run-1"
     )
     assert asyncio.run(retry_run(services, "some-run-1"))["value"] == "some-run-1"
-    assert asked == [replace(run.config(), batch_size=8)]
+    assert started == [replace(run.config(), batch_size=8)]
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_delete_is_alive_where_nothing_lives(state, services, runs):
+def test_delete_is_active_for_runs_that_are_not_live(state, services, runs):
     folder = runs("some-run-1", state).path
     lock = try_lock(folder / WORKER_LOCK) if state in LIVE else None
     delete = shown(services, "some-run-1")["delete"]
@@ -211,9 +211,9 @@ def test_delete_is_alive_where_nothing_lives(state, services, runs):
         os.close(lock)
 
 
-def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, runs, monkeypatch):
-    told = []
-    monkeypatch.setattr(gr, "Info", told.append)
+def test_a_deleted_run_moves_to_the_trash_and_the_page_shows_another(services, runs, monkeypatch):
+    messages = []
+    monkeypatch.setattr(gr, "Info", messages.append)
     folder, _ = runs("some-run-1").path, runs("some-run-2")
     shown = delete_run(services, "some-run-1")
     assert (shown["value"], shown["choices"]) == (
@@ -222,10 +222,10 @@ def test_a_deleted_run_lies_in_the_trash_and_the_page_shows_another(services, ru
     )
     assert not folder.exists()
     assert (folder.parent / ".trash" / "some-run-1" / "events.jsonl").exists()
-    assert told == ["some-run-1 moved to the trash folder."]
+    assert messages == ["some-run-1 moved to the trash folder."]
 
 
-def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs):
+def test_a_live_run_is_not_deleted(services, runs):
     folder = runs("some-run-1", "running").path
     lock = try_lock(folder / WORKER_LOCK)
     with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
@@ -234,18 +234,18 @@ def test_a_run_that_lives_is_not_deleted_whatever_the_page_shows(services, runs)
     os.close(lock)
 
 
-def test_a_double_click_on_train_is_one_wish_and_another_press_another(services, monkeypatch):
+def test_a_double_click_on_train_starts_one_run(services, monkeypatch):
     names = iter(["one", "two", "three"])
     monkeypatch.setattr(services.launcher, "start", lambda config, caller: next(names))
-    asked, clock = {"epochs": 2}, [100.0]
+    settings, clock = {"epochs": 2}, [100.0]
     monkeypatch.setattr("resnet_demo.ui.train.tab.time.monotonic", lambda: clock[0])
-    first = start_run(services, asked, None)
+    first = start_run(services, settings, None)
     clock[0] += 0.3
-    again = start_run(services, asked, first)
+    again = start_run(services, settings, first)
     assert (first[1], again[1]) == ("one", "one")
-    assert start_run(services, {"epochs": 3}, again)[1] == "two"  # other knobs
+    assert start_run(services, {"epochs": 3}, again)[1] == "two"  # other settings
     clock[0] += 2
-    assert start_run(services, asked, again)[1] == "three"
+    assert start_run(services, settings, again)[1] == "three"
 
 
 def test_a_queued_run_names_the_run_that_it_waits_for(services, runs):

@@ -1,4 +1,4 @@
-"""The Train tab on ZeroGPU, whose slices a test acts."""
+"""The Train tab on ZeroGPU, with simulated slices."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from resnet_demo.ui.train import duration_estimate, zerogpu_panel
 from resnet_demo.ui.train.duration_estimate import cost_text, update_estimate
 from resnet_demo.ui.train.zerogpu_panel import NextSlice, begin_run, run_slice
 
-KNOBS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
+SETTINGS = {"dataset": "colours", "model": "resnet8", "image_size": 12, "batch_size": 16, "crop": 2}
 
 
 def refused(folder, paths, seconds):
@@ -31,18 +31,18 @@ def at(tmp_path, colours):
 
 
 @pytest.fixture
-def visited(at):
+def services(at):
     services = Services(at, Access("closed"), gpu=refused)
     services.slices.warm_up = lambda run: None
     return services
 
 
 @pytest.mark.parametrize(
-    ("told", "is_there"),
+    ("value", "is_there"),
     [("1", True), ("true", True), ("True", True), ("0", False), ("", False), (None, False)],
 )
-def test_it_is_zero_gpu_where_the_platform_says_so(told, is_there):
-    assert is_zerogpu({} if told is None else {"SPACES_ZERO_GPU": told}) == is_there
+def test_zerogpu_is_recognized_by_the_environment(value, is_there):
+    assert is_zerogpu({} if value is None else {"SPACES_ZERO_GPU": value}) == is_there
 
 
 def elements(paths, gpu):
@@ -52,56 +52,56 @@ def elements(paths, gpu):
     return {part["props"].get("elem_id") for part in parts}
 
 
-def test_the_page_has_slices_on_zero_gpu_alone(at):
+def test_the_page_has_slices_only_on_zerogpu(at):
     own = {"slice-seconds", "slice-words"}
     assert own <= elements(at, refused)
     assert not own & elements(at, None)
 
 
-def test_train_gives_a_visitor_a_name_that_nobody_guesses_and_a_first_turn(visited):
-    shown, name, turn = begin_run(visited, KNOBS, "")
-    assert (len(name), shown["value"]) == (22, turn.run_id)
-    visited.slices.stop(turn.run_id, name, visited.caller())
-    assert begin_run(visited, KNOBS, name)[1] == name
+def test_train_gives_a_visitor_a_random_name_and_requests_the_first_slice(services):
+    shown, name, request = begin_run(services, SETTINGS, "")
+    assert (len(name), shown["value"]) == (22, request.run_id)
+    services.slices.stop(request.run_id, name, services.caller())
+    assert begin_run(services, SETTINGS, name)[1] == name
 
 
-def test_while_it_waits_the_page_is_to_stay_open_and_a_refusal_is_told_to_the_letter(visited):
-    _, name, turn = begin_run(visited, KNOBS, "")
-    told = [words for words, _ in run_slice(visited, turn, name, 60)]
-    assert told[0] == "Waiting for a GPU. **Keep this page open**: it starts the next slice."
-    assert told[1].startswith(r"⚠ You have exceeded your quota \<b\>(60s requested")
-    assert len(told) == 2
+def test_a_waiting_slice_asks_to_keep_the_page_open_and_a_refusal_is_quoted(services):
+    _, name, request = begin_run(services, SETTINGS, "")
+    texts = [text for text, _ in run_slice(services, request, name, 60)]
+    assert texts[0] == "Waiting for a GPU. **Keep this page open**: it starts the next slice."
+    assert texts[1].startswith(r"⚠ You have exceeded your quota \<b\>(60s requested")
+    assert len(texts) == 2
 
 
-def test_a_slice_that_is_over_asks_for_the_next_until_the_run_is(visited):
-    _, name, turn = begin_run(visited, KNOBS, "")
+def test_a_slice_requests_the_next_one_until_the_run_is_over(services):
+    _, name, request = begin_run(services, SETTINGS, "")
     dues = [True, False]
 
-    def go_on(*asked):
+    def run_one(*args):
         yield object()
         return dues.pop(0)
 
-    visited.slices.run_slice = go_on
-    *_, (words, following) = run_slice(visited, turn, name, 60)
-    assert (following.run_id, following == turn) == (turn.run_id, False)
-    assert words.endswith("**Keep this page open**: it starts the next slice.")
-    *_, (words, following) = run_slice(visited, following, name, 60)
+    services.slices.run_slice = run_one
+    *_, (text, following) = run_slice(services, request, name, 60)
+    assert (following.run_id, following == request) == (request.run_id, False)
+    assert text.endswith("**Keep this page open**: it starts the next slice.")
+    *_, (text, following) = run_slice(services, following, name, 60)
     assert not isinstance(following, NextSlice)
-    assert "Keep" not in words
+    assert "Keep" not in text
 
 
-def test_another_s_run_is_refused_as_a_mistake(visited):
-    _, _, turn = begin_run(visited, KNOBS, "")
+def test_another_visitor_s_run_is_refused(services):
+    _, _, request = begin_run(services, SETTINGS, "")
     with pytest.raises(gr.Error, match="only the visitor who started"):
-        list(run_slice(visited, turn, "somebody", 60))
+        list(run_slice(services, request, "another", 60))
 
 
-def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
-    told, _, asked = update_estimate(visited, KNOBS, None, 60)
-    assert told.startswith(duration_estimate.UNKNOWN_COST)
-    assert asked.waits_for == "quiet"
+def test_the_cost_is_shown_before_training_or_that_it_is_unknown(services):
+    text, _, state = update_estimate(services, SETTINGS, None, 60)
+    assert text.startswith(duration_estimate.UNKNOWN_COST)
+    assert state.waits_for == "quiet"
     assert (
-        update_estimate(visited, KNOBS, asked, 7)[0]
+        update_estimate(services, SETTINGS, state, 7)[0]
         == "⚠ seconds must be a number from 20 to 120, got 7"
     )
     cost = Cost(5, 270.0, 4.4, "a-run", 10.0)
@@ -111,21 +111,21 @@ def test_before_train_the_cost_is_told_or_that_nobody_knows_it(visited):
     )
 
 
-def test_the_real_package_leaves_a_slice_as_it_is_away_from_the_platform(tmp_path):
+def test_the_real_package_does_not_change_a_slice_elsewhere(tmp_path):
     pytest.importorskip("spaces", exc_type=ImportError)
     paths, seen = Paths(tmp_path, tmp_path), []
 
     def slice_(folder, paths, seconds):
         seen.append((folder, paths, seconds))
-        yield "told"
+        yield "an event"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zerogpu_panel, "train_slice", slice_)
-        assert list(zerogpu_panel.zerogpu_slice()(tmp_path, paths, 60)) == ["told"]
+        assert list(zerogpu_panel.zerogpu_slice()(tmp_path, paths, 60)) == ["an event"]
     assert seen == [(tmp_path, paths, 60)]
 
 
-def test_the_real_package_is_loaded_on_zero_gpu_alone():
+def test_the_real_package_is_loaded_only_on_zerogpu():
     code = "import sys, resnet_demo.ui.app; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert not {"spaces.zero.client", "torch"} & set(loaded)
@@ -134,8 +134,8 @@ def test_the_real_package_is_loaded_on_zero_gpu_alone():
 def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
     services = Services(at, Access("closed"), Limits(epochs=2, runs=1), refused)
     with pytest.raises(LimitError, match="epochs must be at most 2 here, got 3"):
-        begin_run(services, {**KNOBS, "epochs": 3}, "")
-    begin_run(services, {**KNOBS, "epochs": 2}, "")
+        begin_run(services, {**SETTINGS, "epochs": 3}, "")
+    begin_run(services, {**SETTINGS, "epochs": 2}, "")
     with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
-        begin_run(services, {**KNOBS, "epochs": 2}, "somebody-else")
+        begin_run(services, {**SETTINGS, "epochs": 2}, "another-else")
     assert len(services.runs.list()) == 1
