@@ -32,8 +32,8 @@ from resnet_demo.training.state import Training
 
 REFERENCE_BATCH = 500  # images
 REFERENCE_RATE = 1160.0  # images/s of the machine that times are scaled to
-VIEWS = {"test_top1_of_six": "flip-and-shift", "test_top1_of_ten": "flip-and-five-shifts"}
-SUMMARIZED = ("val_top1", "test_top1", *VIEWS, "train_seconds", "seconds")
+VIEW_MODES = {"test_top1_of_six": "flip-and-shift", "test_top1_of_ten": "flip-and-five-shifts"}
+SUMMARIZED = ("val_top1", "test_top1", *VIEW_MODES, "train_seconds", "seconds")
 
 
 def measure_accuracy(
@@ -62,7 +62,8 @@ def measure_accuracy(
     yield {
         "seeds": seeds,
         **{name: summary([row[name] for row in rows]) for name in SUMMARIZED},
-        **scaled(rows, median(rates)),
+        **scaled_times(rows, median(rates)),
+        # Device, dataset and precision are shared; model and sizes are replaced by the recipe's.
         **conditions(reference),
         "recipe": config.recipe,
         "model": config.model,
@@ -86,7 +87,7 @@ def measure_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
         *events, finished = fit(config, datasets, folder)
         scores = {
             name: evaluate_run(Run(folder), datasets, "test", mode=mode).result
-            for name, mode in VIEWS.items()
+            for name, mode in VIEW_MODES.items()
         }
     epochs = [event for event in events if isinstance(event, Epoch)]
     images = images_per_epoch(config, datasets)
@@ -128,6 +129,7 @@ def reference_training(config: TrainConfig, datasets: Datasets) -> Training:
     training = begin_training(make_config(fields), datasets)
     network = ReferenceNetwork(len(training.batches.classes))
     training.model = network.to(training.device).to(memory_format=torch.channels_last)
+    # Made again: the first one holds the parameters of the replaced model.
     training.optimizer = make_optimizer(training.model, training.config)
     return training
 
@@ -137,7 +139,7 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-def scaled(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
+def scaled_times(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
     """Return the times scaled to a machine of REFERENCE_RATE. rate: of this machine, images/s.
 
     scale: factor from a time measured here to that machine. allowance: its inverse, the factor from

@@ -54,14 +54,14 @@ def measure_roofline(
         check_data(config, datasets)
     device = pick_device()
     precision = pick_precision(configs[0].precision, device)
-    best = peaks(device, precision, seconds / 10)
+    best = measure_peaks(device, precision, seconds / 10)
     machine = {"device": device_name(device), "threads": torch.get_num_threads()}
     yield {**best, "precision": precision, **machine}
     for config in configs:
         yield training_share(begin_training(config, datasets), best, seconds)
 
 
-def peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
+def measure_peaks(device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
     """Measure the best FLOP/s of square matrix products and of 3x3 convolutions, by shape."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     wait = synchronizer(device)
@@ -139,11 +139,11 @@ def training_share(training: Training, best: dict[str, Any], seconds: float) -> 
         "flop_per_s": flop_per_s,
         "share_of_gemm": flop_per_s / best["gemm_flop_per_s"],
         "share_of_convolution": flop_per_s / best["convolution_flop_per_s"],
-        "parts": parts(training, seconds, wait),
+        "parts": step_parts(training, seconds, wait),
     }
 
 
-def parts(
+def step_parts(
     training: Training,
     seconds: float,
     wait: Callable[[], None] = lambda: None,

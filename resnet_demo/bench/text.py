@@ -39,8 +39,11 @@ def describe_conditions(row: dict[str, Any]) -> str:
 
 
 def accuracy_lines(row: dict[str, Any]) -> Iterator[str]:
-    """Return the lines of a seed or of the summary."""
-    return iter([seed_line(row)]) if "seed" in row else summary_lines(row)
+    """Yield the line of a seed, or the lines of the summary."""
+    if "seed" in row:
+        yield seed_line(row)
+    else:
+        yield from summary_lines(row)
 
 
 def seed_line(row: dict[str, Any]) -> str:
