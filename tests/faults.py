@@ -1,4 +1,4 @@
-"""What goes wrong on real machines, brought about on purpose."""
+"""Faults of real machines, caused on purpose."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """As on a disk with room for so many bytes a file: the kernel refuses to write more."""
+    """Limit files to `size` bytes, as on a full disk: the kernel refuses to write more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -23,11 +23,11 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of its own with room for so many bytes. The test is skipped where none is allowed."""
+    """Mount a disk of `size` bytes; skip the test if mounting is not allowed."""
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here: the limit on files stands in for a full one")
+        pytest.skip("mounting is not allowed here; file_size_limit covers a full disk")
     try:
         yield folder
     finally:

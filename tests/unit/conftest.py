@@ -1,4 +1,4 @@
-"""A finished run, and the same one packed, for all tests that only read them."""
+"""A finished run, and the same run packed, for tests that only read them."""
 
 import pytest
 import torch
@@ -11,14 +11,14 @@ from tests.tiny import finished_run
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, colours):
-    """A run on `colours` that was trained in this process."""
+    """Return a run on `colours` that was trained in this process."""
     torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
     return finished_run(tmp_path_factory.mktemp("finished"), colours)
 
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory, finished, colours):
-    """That run, packed as `cifar10-shipped`, and what the packing told."""
+    """Return the run packed as `cifar10-shipped`, and the summary of the packing."""
     folder = tmp_path_factory.mktemp("packed") / "cifar10-shipped"
-    told = pack(finished, Datasets(colours), folder)
-    return Run(folder, shipped=True), told
+    summary = pack(finished, Datasets(colours), folder)
+    return Run(folder, shipped=True), summary

@@ -1,3 +1,5 @@
+"""The configuration of a run: validation, recipes and config.json."""
+
 import json
 import math
 from dataclasses import fields

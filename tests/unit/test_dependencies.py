@@ -1,4 +1,4 @@
-"""What the app is built on: the exact versions fit the ranges, and none has a known hole."""
+"""Dependencies: the pinned versions are in their ranges and have no known vulnerability."""
 
 import importlib.util
 import json
@@ -19,27 +19,27 @@ def lines(name):
     return [line for text in texts if (line := text.partition("#")[0].strip())]
 
 
-def test_the_lock_pins_all_that_is_asked_for_within_its_range_and_names_no_index():
+def test_the_lock_pins_every_requirement_within_its_range_and_names_no_index():
     pinned = dict(line.split("==") for line in lines("requirements.lock"))
-    for one in map(Requirement, lines("requirements.txt")):
-        version = pinned[canonicalize_name(one.name)]
-        assert one.specifier.contains(version), f"{one} and {version}"
+    for requirement in map(Requirement, lines("requirements.txt")):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement} and {version}"
     text = (ROOT / "requirements.lock").read_text("utf-8")
     assert not re.search(r"://|--index|--extra| @ ", text)
 
 
 @pytest.mark.soak
-def test_no_version_in_the_lock_has_a_known_hole():
+def test_no_pinned_version_has_a_known_vulnerability():
     if importlib.util.find_spec("pip_audit") is None:
         pytest.skip("pip-audit is not installed: `.venv/bin/pip install pip-audit`")
     lock = str(ROOT / "requirements.lock")
     command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "-f", "json"]
     done = subprocess.run([*command, "-r", lock], capture_output=True, text=True, timeout=600)
     if not done.stdout.strip():
-        pytest.skip(f"pip-audit cannot ask from here: {done.stderr.strip()[-200:]}")
-    told = json.loads(done.stdout)["dependencies"]
-    unknown = [one["name"] for one in told if "skip_reason" in one]
-    if len(unknown) == len(told):  # which it calls "no known vulnerabilities found"
-        pytest.skip("pip-audit finds no advisories of anything from here")
+        pytest.skip(f"pip-audit has no connection: {done.stderr.strip()[-200:]}")
+    packages = json.loads(done.stdout)["dependencies"]
+    unknown = [package["name"] for package in packages if "skip_reason" in package]
+    if len(unknown) == len(packages):  # pip-audit reports "no known vulnerabilities found"
+        pytest.skip("pip-audit found no advisories of any package")
     assert unknown == []
-    assert {one["name"]: one["vulns"] for one in told if one["vulns"]} == {}
+    assert {package["name"]: package["vulns"] for package in packages if package["vulns"]} == {}

@@ -1,3 +1,5 @@
+"""Atomic writes and digests."""
+
 import hashlib
 import os
 
@@ -7,7 +9,7 @@ from resnet_demo import files
 from resnet_demo.files import sha256_of, write_atomically
 
 
-def test_bytes_and_a_writing_function_are_both_written(tmp_path):
+def test_content_is_bytes_or_a_function_that_writes(tmp_path):
     write_atomically(tmp_path / "a", b"one")
     write_atomically(tmp_path / "b", lambda file: file.write(b"two"))
     assert (tmp_path / "a").read_bytes() == b"one"
@@ -15,27 +17,27 @@ def test_bytes_and_a_writing_function_are_both_written(tmp_path):
     assert names(tmp_path) == ["a", "b"]
 
 
-def test_the_file_before_is_replaced(tmp_path):
+def test_an_existing_file_is_replaced(tmp_path):
     write_atomically(tmp_path / "a", b"a long old text")
     write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, error):
-    def half(file):
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, error):
+    def write_half(file):
         file.write(b"half of the n")
         raise error
 
     write_atomically(tmp_path / "a", b"old")
     with pytest.raises(type(error)):
-        write_atomically(tmp_path / "a", half)
+        write_atomically(tmp_path / "a", write_half)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_disk_that_fails_late_leaves_the_old_file_too(tmp_path, monkeypatch, step):
+def test_a_disk_error_after_the_write_leaves_the_old_file_too(tmp_path, monkeypatch, step):
     def refuse(*_):
         raise OSError(5, "Input/output error")
 
@@ -47,7 +49,7 @@ def test_a_disk_that_fails_late_leaves_the_old_file_too(tmp_path, monkeypatch, s
     assert names(tmp_path) == ["a"]
 
 
-def test_the_content_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
+def test_the_content_is_flushed_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
     done, fsync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(files.os, "fsync", lambda fd: (done.append("fsync"), fsync(fd)))
     monkeypatch.setattr(files.os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))

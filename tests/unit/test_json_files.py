@@ -1,3 +1,5 @@
+"""Checked reading of JSON files."""
+
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,14 +43,26 @@ def test_a_file_comes_back_as_the_dataclass(file):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b"null", b"[]", b"3", b"{}",
-        b'{"name": 3, "share": 1}', b'{"name": "a", "share": "1"}', b'{"name": "a", "share": NaN}',
-        b'{"name": "a", "share": 1, "sizes": [[1, 2, 3]]}', b'{"name": "a", "share": true}',
-        b'{"name": "a", "share": 1, "pid": 1.5}', b'{"name": "a", "share": 1, "labels": [1]}',
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"null",
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"name": 3, "share": 1}',
+        b'{"name": "a", "share": "1"}',
+        b'{"name": "a", "share": NaN}',
+        b'{"name": "a", "share": 1, "sizes": [[1, 2, 3]]}',
+        b'{"name": "a", "share": true}',
+        b'{"name": "a", "share": 1, "pid": 1.5}',
+        b'{"name": "a", "share": 1, "labels": [1]}',
         b'{"name": "a", "share": 1' + b"0" * 5000 + b"}",
     ],
     ids=range(17),
-)  # fmt: skip
+)
 def test_a_damaged_file_is_one_sentence_without_a_path(file, content):
     file.write_bytes(content)
     with pytest.raises(DamagedError, match=r"^example\.json of some-run is damaged$"):
@@ -91,11 +105,20 @@ def test_missing_and_unknown_names_are_refused_on_request():
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (1, float), (1.5, float), (-3, int), ("", str), (False, bool), ({}, dict), ([], list),
-        (None, int | None), (4, int | None), ({"a": 1}, dict[str, int]), ([1], list[int]),
+        (1, float),
+        (1.5, float),
+        (-3, int),
+        ("", str),
+        (False, bool),
+        ({}, dict),
+        ([], list),
+        (None, int | None),
+        (4, int | None),
+        ({"a": 1}, dict[str, int]),
+        ([1], list[int]),
         ([{}], Any),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_the_type_is_kept(value, kind):
     assert convert(value, kind) is value or convert(value, kind) == value
 
@@ -103,11 +126,21 @@ def test_a_value_of_the_type_is_kept(value, kind):
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (True, int), (True, float), (1, bool), (1.0, int), ("1", int), (None, str), ([], dict),
-        ("x", int | None), (True, int | None), ({"a": "b"}, dict[str, int]), (["a"], list[int]),
-        (3, tuple[int, ...]), ([1], tuple[int, int]),
+        (True, int),
+        (True, float),
+        (1, bool),
+        (1.0, int),
+        ("1", int),
+        (None, str),
+        ([], dict),
+        ("x", int | None),
+        (True, int | None),
+        ({"a": "b"}, dict[str, int]),
+        (["a"], list[int]),
+        (3, tuple[int, ...]),
+        ([1], tuple[int, int]),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_another_type_is_refused(value, kind):
     with pytest.raises(ValueError, match="instead of"):
         convert(value, kind)

@@ -1,3 +1,5 @@
+"""The LRU cache."""
+
 import threading
 
 from resnet_demo.lru import LRU

@@ -1,3 +1,5 @@
+"""Shapes and counts inside blocks and networks."""
+
 from itertools import product
 
 import pytest

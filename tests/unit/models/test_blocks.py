@@ -1,3 +1,5 @@
+"""Residual blocks and shortcuts."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,5 @@
+"""Parameters and multiply-adds by name."""
+
 import subprocess
 import sys
 from copy import deepcopy

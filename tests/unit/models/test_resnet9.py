@@ -1,3 +1,5 @@
+"""ResNet-9 and its whitening stem."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,5 @@
+"""Saved networks: damage, crashes and their descriptions."""
+
 import json
 
 import pytest
@@ -219,7 +221,7 @@ class Crash(Exception):
 
 
 def save_and_crash(monkeypatch, folder, seed, before):
-    """Crash a save right before the file `before` gets its name."""
+    """Save, but fail right before the file `before` gets its name."""
 
     def crash(*_):
         raise Crash

@@ -1,3 +1,5 @@
+"""All networks by name."""
+
 import pytest
 import torch
 import torch.nn.functional as F

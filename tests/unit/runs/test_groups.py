@@ -1,3 +1,5 @@
+"""Groups of runs."""
+
 import json
 import os
 

@@ -1,3 +1,5 @@
+"""The event log."""
+
 import subprocess
 import sys
 

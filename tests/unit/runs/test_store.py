@@ -1,3 +1,5 @@
+"""Runs as directories."""
+
 import os
 
 import pytest

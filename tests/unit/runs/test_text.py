@@ -1,3 +1,5 @@
+"""Texts about runs."""
+
 import pytest
 
 from resnet_demo.events import Epoch, Finished, Resumed, Step
@@ -56,9 +58,15 @@ def test_an_event_is_one_line_with_percent_and_units():
     step = Step(**at, loss=1.23456, top1=0.5, lr=0.05, images_per_s=880.4)
     assert event_text(step) == "step 8: loss 1.2346, learning rate 0.05, 880 images/s"
     epoch = Epoch(
-        **at, train_loss=2.0, train_top1=0.2, val_loss=1.9, val_top1=0.8287, lr=0.1, seconds=185,
+        **at,
+        train_loss=2.0,
+        train_top1=0.2,
+        val_loss=1.9,
+        val_top1=0.8287,
+        lr=0.1,
+        seconds=185,
         images_per_s=9.0,
-    )  # fmt: skip
+    )
     assert "top-1 82.87%; 3 min 05 s" in event_text(epoch)
     end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
     assert event_text(Finished(**at, **end)) == (
@@ -69,11 +77,19 @@ def test_an_event_is_one_line_with_percent_and_units():
 def test_a_resume_names_its_step_and_what_was_damaged():
     text = event_text(
         Resumed(
-            step=8, epoch=2, device="cpu (2 threads)", precision="bf16", threads=2,
-            parameters=272_474, macs=40_551_936, steps_per_epoch=5, epochs=3, version="0",
+            step=8,
+            epoch=2,
+            device="cpu (2 threads)",
+            precision="bf16",
+            threads=2,
+            parameters=272_474,
+            macs=40_551_936,
+            steps_per_epoch=5,
+            epochs=3,
+            version="0",
             message="last.pt is damaged",
         )
-    )  # fmt: skip
+    )
     assert text.startswith("resumed at step 8 on cpu (2 threads) in bf16: 272 thousand parameters")
     assert text.endswith("15 steps; last.pt is damaged")
 
@@ -118,8 +134,13 @@ def test_another_mode_is_compared_with_plain():
 
 def test_a_comparison_of_two_runs_has_the_p_value():
     against = {
-        **{"first": "mine", "second": "yours", "difference": -0.02, "top1_second": 0.9},
-        **{"only_first": [*range(1200)], "only_second": [1], "p": 0.0312},
+        "first": "mine",
+        "second": "yours",
+        "difference": -0.02,
+        "top1_second": 0.9,
+        "only_first": [*range(1200)],
+        "only_second": [1],
+        "p": 0.0312,
     }
     assert comparison_text(against) == (
         "mine is 2.00 points below yours (90.00%): only mine is right on 1,200 "
@@ -132,7 +153,10 @@ def test_a_comparison_of_two_runs_has_the_p_value():
 
 def test_each_corruption_has_a_line():
     result = {
-        **{"run": "mine", "n": 2000, "top1": 0.9, "interval_half_width": 0.0132},
+        "run": "mine",
+        "n": 2000,
+        "top1": 0.9,
+        "interval_half_width": 0.0132,
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
     head, *lines = robustness_text(result).splitlines()

@@ -1,3 +1,5 @@
+"""The state of a run, folded from its log."""
+
 import json
 import random
 import subprocess
