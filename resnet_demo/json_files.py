@@ -1,7 +1,7 @@
 """Checked reading of JSON files: size, nesting, and the names and types of the fields.
 
-Standard library only. A schema library would check the types as well, but neither size nor nesting,
-and its import costs as much as the whole start of the command line.
+Standard library only. A schema library would check types too, but neither size nor nesting, and it
+would slow the start of every command.
 """
 
 import json
