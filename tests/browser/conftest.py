@@ -1,4 +1,4 @@
-"""A browser, and pages on which nothing may go wrong."""
+"""A browser, and pages that fail a test on any error in the browser."""
 
 from contextlib import contextmanager
 
@@ -32,7 +32,7 @@ def browser(chromium_path):
 
 @pytest.fixture(scope="module")
 def visiting(browser):
-    """Opens addresses in browsers of their own; nothing may have gone wrong there in the end."""
+    """Return a context manager that opens pages and fails on any browser error at its end."""
 
     @contextmanager
     def visits():
@@ -42,10 +42,14 @@ def visiting(browser):
             contexts.append(browser.new_context(viewport={"width": width, "height": height}))
             page = contexts[-1].new_page()
             page.set_default_timeout(PATIENCE_MS)
-            page.on("console", lambda said: is_bad(said) and wrong.append(said.text))
+            page.on("console", lambda message: is_bad(message) and wrong.append(message.text))
             page.on("pageerror", lambda error: was_bad(str(error)) and wrong.append(str(error)))
-            page.on("request", lambda asked: is_foreign(asked.url) and wrong.append(asked.url))
-            page.on("requestfailed", lambda asked: was_lost(asked) and wrong.append(asked.url))
+            page.on(
+                "request", lambda request: is_foreign(request.url) and wrong.append(request.url)
+            )
+            page.on(
+                "requestfailed", lambda request: was_lost(request) and wrong.append(request.url)
+            )
             page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
             page.goto(url)
             expect(page.locator("button#train")).to_be_visible()
@@ -69,8 +73,8 @@ def untrained(start_app):
     served = start_app()
     untrained_runs(served.runs, "hostile", "yours", "mine")
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
-    rewritten(served.runs / "mine", metrics={"outside": threshold})
-    rewritten(served.runs / "hostile", classes=[*HOSTILE])
+    change_description(served.runs / "mine", metrics={"outside": threshold})
+    change_description(served.runs / "hostile", classes=[*HOSTILE])
     served.services = Services(Paths(served.runs, served.data, served.runs / "none"))
     statuses = StatusCache(served.services)
     served.mine = save_evaluation(statuses, Selection("mine"))
@@ -79,16 +83,16 @@ def untrained(start_app):
     return served
 
 
-def rewritten(folder, **told):
-    """Describe a run's weights in another way."""
+def change_description(folder, **values):
+    """Change fields of a run's model.json."""
     (folder / "model.json").write_bytes(
-        encode_description(Description(**{**model_description(folder), **told}))
+        encode_description(Description(**(model_description(folder) | values)))
     )
 
 
 @pytest.fixture(scope="session")
 def hostile():
-    """Names of classes by somebody who means harm."""
+    """Return hostile class names."""
     return HOSTILE
 
 
@@ -102,11 +106,11 @@ def is_foreign(url):
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
-LEAVING = ("AbortError", "Connection errored out")  # questions still open when a page is left
+LEAVING = ("AbortError", "Connection errored out")  # requests still open when a page is left
 
 
-def is_bad(said):
-    return said.type == "error" and not any(words in said.text for words in LEAVING)
+def is_bad(message):
+    return message.type == "error" and not any(text in message.text for text in LEAVING)
 
 
 def was_bad(error):

@@ -1,4 +1,4 @@
-"""Data that arrives, as a person sees it: CIFAR-10 by one button, and pictures of one's own."""
+"""The Data tab in a real browser: get CIFAR-10, import own images, delete a dataset."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ from tests.loopback import Loopback, cifar_zip, serve, serve_slowly
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x9 onerror=\"document.title='owned'\">"
-NOWHERE = "http://127.0.0.1:9"  # where nobody listens
+NOWHERE = "http://127.0.0.1:9"  # no server listens there
 
 
 def png(number, size=32):
@@ -25,7 +25,7 @@ def png(number, size=32):
 
 
 def zip_of(names):
-    """Each name a picture of its own."""
+    """Return a zip with a different picture for each name."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for number, name in enumerate(names):
@@ -34,14 +34,14 @@ def zip_of(names):
 
 
 def large(archive, size):
-    """The archive with something that is no picture in it, of so many bytes."""
+    """Return the archive with a file of this many bytes that is not a picture."""
     file = io.BytesIO(archive)
     with zipfile.ZipFile(file, "a") as more:
         more.writestr("about.bin", bytes(size))
     return file.getvalue()
 
 
-CIFAR = large(cifar_zip(10), 40_000_000)  # few pictures, and long under way all the same
+CIFAR = large(cifar_zip(10), 40_000_000)  # few pictures, but a slow download
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def app(start_app, server, tmp_path_factory):
-    """An app with an empty data folder, no network, and a copy of CIFAR-10 close by."""
+    """Return an app with an empty data folder, no network, and a local copy of CIFAR-10."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", NOWHERE)
         patch.setenv("RESNET_DEMO_CIFAR10", f"{server.url()}#sha256={sha256(CIFAR).hexdigest()}")
@@ -63,7 +63,7 @@ def app(start_app, server, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(visiting, app):
-    """One page for all tests, opened before there is any data."""
+    """Yield one page for all tests, opened before there is any data."""
     with visiting() as visit:
         yield visit(app.url)
 
@@ -76,24 +76,24 @@ def dataset(page):
     return page.locator("#dataset input")
 
 
-def test_cifar10_comes_by_one_button_while_every_viewer_sees_how_far_it_is(page, visit, app):
+def test_every_page_shows_the_progress_of_the_cifar10_download(page, visit, app):
     banner = page.locator("#get-banner")
     expect(banner).to_contain_text("CIFAR-10 is not on this machine yet")
     expect(dataset(page)).to_have_value("shapes10, synthetic")
     page.get_by_role("button", name="Get CIFAR-10").click()
-    late = visit(app.url)  # as after a reload: it goes on without anybody watching
+    late = visit(app.url)  # as after a reload: it continues without a page
     for viewer in (page, late):
         expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
         expect(viewer.get_by_role("progressbar").first).to_be_visible()
     late.get_by_role("button", name="Cancel").first.click()
     expect(banner).to_contain_text("Download cancelled; it will continue from")
-    page.get_by_role("button", name="Get CIFAR-10").click()  # now the server is quick
+    page.get_by_role("button", name="Get CIFAR-10").click()  # the server is fast now
     for viewer in (page, late):
         expect(viewer.locator("#get-banner")).to_be_hidden()
         expect(dataset(viewer)).to_have_value("cifar10")
 
 
-def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
+def test_pictures_are_uploaded_surveyed_imported_and_deleted(page, app, tmp_path):
     names = [f"pets/{label}/{n}.png" for label in (HOSTILE, "frog 🐸") for n in range(10)]
     dropped = tmp_path / "my pets 🐾.zip"
     dropped.write_bytes(zip_of(names))
@@ -108,7 +108,7 @@ def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
     expect(name).to_have_value("my-pets")
     name.fill("No!")
     page.get_by_role("button", name="Import").click()
-    expect(page.locator(".toast-body.error")).to_contain_text("name must be at most 64 small")
+    expect(page.locator(".toast-body.error")).to_contain_text("name must be at most 64 lowercase")
     name.fill("pets")
     page.get_by_role("button", name="Import").click()
     words = page.locator("#import-words")
@@ -123,7 +123,7 @@ def test_pictures_are_dropped_seen_imported_and_deleted(page, app, tmp_path):
     assert page.title() == "ResNet Demo"
 
 
-def test_a_folder_of_this_machine_is_looked_into_and_a_mistake_is_told(page, tmp_path):
+def test_a_folder_of_this_machine_is_scanned_and_mistakes_are_explained(page, tmp_path):
     open_tab(page, "Data")
     folder = page.get_by_role("textbox", name="or a folder on this machine")
     for wrong, sentence in (

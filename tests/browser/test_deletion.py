@@ -18,7 +18,7 @@ def app(start_app):
 
 @pytest.fixture
 def runs(app):
-    """Two runs at rest; the first is the newest."""
+    """Return the folder of two stopped runs; the first is the newest."""
     shutil.rmtree(app.runs, ignore_errors=True)
     for name in ("some-run-2", "some-run-1"):
         folder = app.runs / name

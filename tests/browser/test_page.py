@@ -1,4 +1,4 @@
-"""The page as a person meets it: a real browser, a real app, real workers."""
+"""The whole page in a real browser, with a real app and real workers."""
 
 import os
 import re
@@ -24,8 +24,13 @@ from resnet_demo.tasks.status import Status, read_status, status_json
 pytestmark = pytest.mark.browser
 
 TINY = {
-    **{"dataset": "colours", "model": "resnet20", "batch_size": 16, "image_size": 12},
-    **{"peak_lr": 0.02, "crop": 0, "epochs": 3},
+    "dataset": "colours",
+    "model": "resnet20",
+    "batch_size": 16,
+    "image_size": 12,
+    "peak_lr": 0.02,
+    "crop": 0,
+    "epochs": 3,
 }
 HOSTILE = [
     "<img src=x9 onerror=\"document.title='owned'\">",
@@ -44,7 +49,7 @@ TWICE = """() => {
 
 @pytest.fixture(scope="module")
 def app(start_app):
-    """An app that has a run of three epochs, `trained` when it is finished."""
+    """Return an app with a run of three epochs; `trained` waits for its end."""
     served = start_app()
     served.call("train", TINY)
     return served
@@ -52,7 +57,7 @@ def app(start_app):
 
 @pytest.fixture(scope="module")
 def other_app(start_app, app):
-    """An app that has no run. It starts while the first one's run trains."""
+    """Return an app without runs. It starts while the first app's run trains."""
     return start_app()
 
 
@@ -73,7 +78,7 @@ def page(visit, app):
 
 @pytest.fixture(scope="module")
 def live(visiting, app, trained):
-    """A page on which a run on shapes10 was started from the form; the last test stops the run."""
+    """Yield a page with a run that was started from the form. The last test stops the run."""
     with visiting() as visit:
         page = visit(app.url)
         choose(page, "Dataset", "shapes10, synthetic")
@@ -87,7 +92,7 @@ def live(visiting, app, trained):
 
 
 def tile(page, name):
-    """The figure below that name."""
+    """Return the value of a tile."""
     cell = page.locator("#figures .tile").filter(has=page.get_by_text(name, exact=True))
     return cell.locator("b")
 
@@ -106,8 +111,8 @@ def toast(page):
     return page.get_by_test_id("toast-text")
 
 
-def grows(page):
-    """Waits until the training curve has more points than now."""
+def wait_for_points(page):
+    """Wait until the training curve has more points than now."""
     plot = page.locator("#loss")
     expect(plot.locator("svg")).to_be_visible()
     before, deadline = plot.evaluate(POINTS), time.monotonic() + 30
@@ -117,7 +122,7 @@ def grows(page):
 
 
 def red_png(folder):
-    """A picture of a colour that is one of the classes."""
+    """Write a red picture, the colour of one of the classes."""
     pixels = np.random.default_rng(1).integers(0, 120, (40, 30, 3), dtype=np.uint8)
     pixels[..., 0] += 100
     Image.fromarray(pixels).save(folder / "red.png")
@@ -129,11 +134,11 @@ def upload(page, file):
 
 
 def label(page):
-    """The likeliest class of the picture."""
+    """Return the top class of the picture."""
     return page.locator("#labels").get_by_test_id("label-output-value")
 
 
-def test_the_app_opens_with_the_network_that_came_with_it(visit, other_app):
+def test_the_app_opens_with_the_shipped_network(visit, other_app):
     page = visit(other_app.url)
     expect(page.locator("#words")).to_contain_text("Came with the app, trained in")
     expect(page.locator("#run input")).to_have_value("cifar10-shipped · came with the app")
@@ -150,7 +155,7 @@ def test_the_app_opens_with_the_network_that_came_with_it(visit, other_app):
     expect(label(page)).to_have_text(re.compile("[a-z]"))
 
 
-def test_how_long_a_run_would_take_is_measured_without_a_click(page, visit, app, trained):
+def test_the_duration_is_measured_without_a_click(page, visit, app, trained):
     facts = page.locator("#facts")
     expect(facts).to_contain_text("Estimating time… · 36 steps")
     expect(facts).to_have_text(re.compile(r"≈ \d.* \(measured just now\)"))
@@ -165,10 +170,10 @@ def test_no_two_elements_share_an_id(page, trained):
     assert page.evaluate(TWICE) == []
 
 
-def test_a_wrong_number_gets_the_sentence_and_starts_nothing(page, app, trained):
-    for asked, got in (("0", "0"), ("", "nothing"), ("2.5", "2.5")):
+def test_a_wrong_number_is_explained_and_starts_nothing(page, app, trained):
+    for typed, got in (("0", "0"), ("", "nothing"), ("2.5", "2.5")):
         sentence = f"epochs must be a whole number from 1 to 1000, got {got}"
-        page.get_by_role("spinbutton", name="Epochs", exact=True).fill(asked)
+        page.get_by_role("spinbutton", name="Epochs", exact=True).fill(typed)
         expect(page.locator("#facts")).to_have_text(f"⚠ {sentence}")
         page.locator("button#train").click()
         expect(toast(page).last).to_have_text(sentence)
@@ -186,14 +191,14 @@ def test_a_recipe_fills_the_form(page):
     expect(page.get_by_label("Image size (pixels)")).to_have_value("32")
 
 
-def test_an_evaluation_is_seen_by_every_page_now_and_after_a_reload(page, visit, app, trained):
+def test_an_evaluation_appears_on_every_page_and_after_a_reload(page, visit, app, trained):
     other = visit(app.url)
     for each in (page, other):
         tab(each, "Evaluate")
         choose(each, "Run", trained)
         expect(each.locator("#evaluate-words")).to_contain_text("Press Evaluate")
     page.get_by_role("button", name="Evaluate", exact=True).click()
-    for each in (page, other):  # who watches need not touch anything
+    for each in (page, other):  # the other page updates by itself
         score = each.locator("#evaluate-summary .score-main b")
         expect(score).to_have_text(re.compile(r"^\d+\.\d\d%$"))
         words = f"{trained} on the 30 test images of colours"
@@ -202,12 +207,12 @@ def test_an_evaluation_is_seen_by_every_page_now_and_after_a_reload(page, visit,
             expect(each.locator("#per-class")).to_contain_text(label)
         expect(each.locator("#matrix table")).to_be_visible()
         expect(each.locator("#reliability img")).to_be_visible()
-    told = score.inner_text()
+    before = score.inner_text()
     page.reload()
     tab(page, "Evaluate")
     choose(page, "Run", trained)
     score = page.locator("#evaluate-summary .score-main b")
-    expect(score).to_have_text(told, timeout=5_000)
+    expect(score).to_have_text(before, timeout=5_000)
     page.get_by_label("validation", exact=True).click()
     expect(score).to_be_hidden()
 
@@ -217,12 +222,12 @@ def test_an_uploaded_picture_gets_a_label(page, trained, tmp_path):
     choose(page, "Run", trained)
     upload(page, red_png(tmp_path))
     expect(label(page)).to_have_text(re.compile("blue|green|red"))
-    expect(page.locator("#sure")).to_contain_text(f"{trained} is")
+    expect(page.locator("#answer-run")).to_have_text(trained)
     expect(page.locator("#gauge")).to_contain_text("validation images")  # it was trained with one
     expect(page.locator("#ways img")).to_have_count(3)
 
 
-def test_an_example_that_is_clicked_gets_a_label(page, trained):
+def test_a_clicked_example_gets_a_label(page, trained):
     tab(page, "Classify")
     choose(page, "Run", trained)
     expect(page.locator("#examples button")).to_have_count(3)
@@ -231,7 +236,7 @@ def test_an_example_that_is_clicked_gets_a_label(page, trained):
     expect(page.locator("#picture img")).to_be_visible()
 
 
-def test_an_upload_that_is_no_picture_gets_a_sentence_and_the_page_goes_on(page, trained, tmp_path):
+def test_an_invalid_upload_is_explained_and_the_page_keeps_working(page, trained, tmp_path):
     (tmp_path / "text.png").write_text("this is not a picture\n")
     tab(page, "Classify")
     choose(page, "Run", trained)
@@ -241,7 +246,7 @@ def test_an_upload_that_is_no_picture_gets_a_sentence_and_the_page_goes_on(page,
     expect(label(page)).to_be_visible()
 
 
-def test_what_others_wrote_is_shown_as_text_and_never_run(visit, app, trained, tmp_path):
+def test_foreign_text_is_shown_as_text_and_never_executed(visit, app, trained, tmp_path):
     hostile = app.runs / "hostile-1"
     shutil.copytree(app.runs / trained, hostile)
     described = model_description(hostile)
@@ -287,7 +292,7 @@ def test_names_on_a_model_card_are_text(browser):
         shown.close()
 
 
-def test_nothing_is_wider_than_a_phone(visit, app, trained):
+def test_no_tab_is_wider_than_a_phone(visit, app, trained):
     page = visit(f"{app.url}?run={trained}", width=390, height=844)
     expect(page.locator("#loss svg")).to_be_visible()
     for name in TABS:
@@ -296,9 +301,9 @@ def test_nothing_is_wider_than_a_phone(visit, app, trained):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
 
 
-def test_a_run_that_was_started_from_the_form_is_seen_to_learn(live):
+def test_a_run_started_from_the_form_shows_its_progress(live):
     step = tile(live, "step").inner_text()
-    grows(live)
+    wait_for_points(live)
     expect(tile(live, "step")).not_to_have_text(step)
     expect(tile(live, "images/s")).to_have_text(re.compile(r"\d"))
     expect(live.locator("#words")).to_contain_text("270 thousand parameters")
@@ -306,21 +311,21 @@ def test_a_run_that_was_started_from_the_form_is_seen_to_learn(live):
     expect(live.get_by_role("button", name="Resume")).to_be_disabled()
 
 
-def test_a_page_that_is_reloaded_shows_the_same_run_and_goes_on(live):
+def test_a_reloaded_page_shows_the_same_run(live):
     address = live.url
     live.reload()
     expect(tile(live, "state")).to_have_text("Training")
     assert live.url == address
-    grows(live)
+    wait_for_points(live)
 
 
-def test_another_browser_at_the_bare_address_sees_the_run_that_trains(live, page):
+def test_another_browser_opens_with_the_live_run(live, page):
     expect(page).to_have_url(live.url)
     expect(tile(page, "state")).to_have_text("Training")
-    grows(page)
+    wait_for_points(page)
 
 
-def test_a_run_stops_within_ten_seconds_and_goes_on_where_it_was(live):
+def test_a_run_stops_within_ten_seconds_and_resumes(live):
     live.get_by_role("button", name="Stop").click()
     expect(tile(live, "state")).to_have_text("Stopped", timeout=10_000)
     step = tile(live, "step").inner_text()
@@ -341,7 +346,7 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     page.goto(other_app.url)
     expect(tile(page, "state")).to_have_text("Finished")
     other_app.kill()
-    expect(page.get_by_text(GONE).first).to_be_visible()  # by the pulse, or by Gradio before it
+    expect(page.get_by_text(GONE).first).to_be_visible()  # by polling, or by Gradio before it
     other_app.start()
     expect(page.get_by_text(GONE)).to_have_count(0)
     expect(tile(page, "state")).to_have_text("Finished")
@@ -355,9 +360,7 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     page.close()
 
 
-def test_looks_that_get_no_answer_are_told_and_an_app_that_is_another_makes_the_page_anew(
-    browser, app, trained
-):
+def test_a_lost_connection_is_reported_and_another_app_reloads_the_page(browser, app, trained):
     page = browser.new_page()  # its console may complain
     page.goto(f"{app.url}?run={trained}")
     expect(page.locator("#words")).to_contain_text("Finished")
@@ -377,33 +380,31 @@ def test_looks_that_get_no_answer_are_told_and_an_app_that_is_another_makes_the_
     page.close()
 
 
-def test_a_worker_that_is_suspended_or_killed_is_told_on_the_page_and_can_be_resumed(
-    visit, app, trained, until
-):
-    """Printed: seconds until it is told, which the README states."""
+def test_a_suspended_or_killed_worker_is_reported_and_can_be_resumed(visit, app, trained, until):
+    """Check both, and print the seconds until the page reports it, which the README states."""
     run = app.call("train", {**TINY, "epochs": 1000})[1][0]
     page = visit(f"{app.url}?run={run}")
     expect(tile(page, "state")).to_have_text("Training")
     pid = until(lambda: read_status(app.runs / run).pid)
 
-    def told(number, words):
+    def send_and_expect(number, words):
         began = time.monotonic()
         os.kill(pid, number)
         expect(page.locator("#words")).to_contain_text(words)
         print(f"{words!r} after {time.monotonic() - began:.1f} s")
 
-    told(signal.SIGSTOP, "its process is suspended by a signal")
+    send_and_expect(signal.SIGSTOP, "a signal has suspended its process")
     expect(page.get_by_role("button", name="Stop")).to_be_enabled()
     os.kill(pid, signal.SIGCONT)
     expect(page.locator("#words")).not_to_contain_text("suspended")
-    told(signal.SIGKILL, "killed by signal 9, probably out of memory")
+    send_and_expect(signal.SIGKILL, "killed by signal 9, probably out of memory")
     page.get_by_role("button", name="Resume").click()
     expect(tile(page, "state")).to_have_text("Training")
     page.get_by_role("button", name="Stop").click()
     expect(tile(page, "state")).to_have_text("Stopped")
 
 
-def test_a_phone_is_taken_to_the_run_that_it_started(visit, other_app):
+def test_on_a_phone_the_page_scrolls_to_the_started_run(visit, other_app):
     page = visit(other_app.url, width=390, height=844)
     choose(page, "Dataset", "colours")
     page.get_by_role("spinbutton", name="Batch size (images)").fill("16")

@@ -1,4 +1,4 @@
-"""The preview on the Train tab, as a person unfolds it."""
+"""The preview on the Train tab in a real browser."""
 
 import re
 import shutil
@@ -18,13 +18,13 @@ HOSTILE = ("<img src=x9 onerror=\"document.title='owned'\">", "${document.title=
 
 @pytest.fixture(scope="module")
 def app(start_app):
-    """One of its own: it has not loaded torch for anything else."""
+    """Return an app that has not loaded torch for anything else."""
     return start_app()
 
 
 @pytest.fixture(scope="module")
 def hostile(app, tmp_path_factory):
-    """A dataset whose class names are written by somebody who means harm."""
+    """Yield the name of a dataset with hostile class names."""
     source = tmp_path_factory.mktemp("pictures")
     for split in ("train", "test"):
         for label in HOSTILE:
@@ -39,14 +39,14 @@ def hostile(app, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(visiting, app, hostile):
-    """One page for all tests, the preview folded at first."""
+    """Yield one page for all tests. The preview is closed at first."""
     with visiting() as visit:
         yield visit(app.url)
 
 
 @pytest.fixture(scope="module")
 def before(page, app):
-    """Pictures on the page, and whether torch was loaded, while folded and after some knobs."""
+    """Return the number of images and whether torch is loaded, before the preview is opened."""
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
     number(page, "Crop (pixels)").fill("5")
     expect(page.locator("#facts")).to_contain_text("parameters")
@@ -55,8 +55,8 @@ def before(page, app):
 
 
 @pytest.fixture(scope="module")
-def unfolded(page, before):
-    """That page, with the preview open."""
+def opened(page, before):
+    """Return that page with the preview open."""
     page.get_by_role("button", name="Preview of the training images").click()
     expect(page.locator("#preview-shown img")).to_have_count(8)
     expect(page.locator("#preview-stored img")).to_have_count(8)
@@ -64,24 +64,24 @@ def unfolded(page, before):
 
 
 def number(page, label):
-    """The knob of that label."""
+    """Return the field with that label."""
     return page.get_by_label(label, exact=True)
 
 
 def has_torch(app):
-    """Whether the app's process has loaded it, as Linux tells; None where nothing tells."""
+    """Return whether the app's process has loaded torch; None on systems without /proc."""
     maps = Path(f"/proc/{app.process.pid}/maps")
     return "libtorch" in maps.read_text() if maps.exists() else None
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="nothing tells what a process has loaded")
-def test_torch_is_loaded_when_the_preview_is_unfolded_and_not_before(before, unfolded, app):
+@pytest.mark.skipif(not Path("/proc").exists(), reason="/proc lists what a process has loaded")
+def test_torch_is_loaded_when_the_preview_is_opened_and_not_before(before, opened, app):
     assert before[1] is False
     assert has_torch(app)
 
 
-def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(before, unfolded):
-    page, words = unfolded, unfolded.locator("#preview-words")
+def test_the_preview_is_empty_until_it_is_opened_and_then_follows_the_form(before, opened):
+    page, words = opened, opened.locator("#preview-words")
     assert before[0] == 0
     expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
     expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; resized")
@@ -94,7 +94,7 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     expect(page.locator("#facts")).to_have_text(sentence)
     expect(page.locator("#preview-shown")).to_have_class(re.compile("grid-4.* stale"))
     number(page, "Image size (pixels)").fill("48")
-    expect(words).to_contain_text("to 30 × 30 at first, and by and by to 48 × 48")
+    expect(words).to_contain_text("to 30 × 30, growing to 48 × 48")
     expect(page.locator("#preview-shown")).not_to_have_class(re.compile("stale"))
 
     picture = page.locator("#preview-shown img").first
@@ -109,8 +109,8 @@ def test_the_preview_is_empty_until_it_is_unfolded_and_then_follows_the_knobs(be
     expect(page.get_by_role("button", name="Back to the first")).to_be_disabled()
 
 
-def test_on_a_phone_four_pictures_stand_in_a_row_and_class_names_are_text(unfolded, hostile):
-    page = unfolded
+def test_on_a_phone_a_row_has_four_images_and_class_names_are_text(opened, hostile):
+    page = opened
     page.set_viewport_size({"width": 390, "height": 844})
     number(page, "Batch size (images)").fill("8")
     page.get_by_label("Dataset", exact=True).click()

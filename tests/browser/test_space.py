@@ -1,4 +1,4 @@
-"""The folder that is a Space, from its start to its first answer, as somebody opens it there."""
+"""A built Space from its start to its first answer, in a frame on a phone."""
 
 import os
 import re
@@ -18,16 +18,16 @@ from resnet_demo.hosting.space import build
 pytestmark = [pytest.mark.browser, pytest.mark.soak]
 
 FIRST_ANSWER_S = 15.0  # after a cold start, on two cores that do nothing else
-HUB = "https://huggingface.co/spaces/somebody/demo"
+HUB = "https://huggingface.co/spaces/anybody/demo"
 FRAME = '<style>iframe {{border: 0; width: 100%; height: 840px}}</style><iframe src="{}"></iframe>'
-SKIPPED = ("PYTHONPATH", "VIRTUAL_ENV")  # nothing of the repository is to be found by chance
+SKIPPED = ("PYTHONPATH", "VIRTUAL_ENV")  # so that the repository is not found
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """An environment with what the folder asks for.
+    """Return the Python of an environment with the Space's requirements.
 
-    RESNET_DEMO_TEST_PYTHON names one that is there; else it is made, several GB of it.
+    RESNET_DEMO_TEST_PYTHON names an existing one; else it is installed, several GB.
     """
     if named := os.environ.get("RESNET_DEMO_TEST_PYTHON"):
         return named
@@ -35,26 +35,30 @@ def python(tmp_path_factory):
     build(folder / "space")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     made = folder / "env" / "bin" / "python"
-    asked = ["-m", "pip", "install", "-q", "-r", folder / "space" / "requirements.txt"]
-    subprocess.run([made, *asked], check=True)
+    install = ["-m", "pip", "install", "-q", "-r", folder / "space" / "requirements.txt"]
+    subprocess.run([made, *install], check=True)
     return str(made)
 
 
 @pytest.fixture
 def space(tmp_path, python):
-    """A built Space that was just started: its address, when that was, and what it printed."""
+    """Start a built Space; yield its address, the time of its start, and its log."""
     folder = tmp_path / "space"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     build(folder)
     kept = {name: value for name, value in os.environ.items() if name not in SKIPPED}
-    told = {"SPACE_ID": "somebody/demo", "GRADIO_SERVER_PORT": str(port)}
-    told |= {"GRADIO_TEMP_DIR": str(tmp_path / "uploads"), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = {
+        "SPACE_ID": "anybody/demo",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     began = time.monotonic()
     with open(tmp_path / "app.log", "wb") as log:
         app = subprocess.Popen(
-            [python, "app.py"], cwd=folder, env={**kept, **told}, stdout=log, stderr=log
+            [python, "app.py"], cwd=folder, env={**kept, **variables}, stdout=log, stderr=log
         )
     yield f"http://127.0.0.1:{port}/", began, tmp_path / "app.log"
     app.terminate()
@@ -71,9 +75,7 @@ def wait_for(url: str, log: Path) -> None:
     pytest.fail(f"the Space does not answer: {log.read_text()}")
 
 
-def test_a_space_answers_about_a_picture_soon_after_a_cold_start_in_a_frame_on_a_phone(
-    space, browser
-):
+def test_a_space_classifies_a_picture_soon_after_a_cold_start_in_a_frame_on_a_phone(space, browser):
     url, began, log = space
     wait_for(url, log)
     up = time.monotonic() - began

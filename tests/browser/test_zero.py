@@ -1,4 +1,4 @@
-"""The app as on ZeroGPU, in a real browser: a visitor trains in slices, one of which is killed."""
+"""The app as on ZeroGPU in a real browser: a visitor trains in slices, one of which is killed."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.browser
 
 HERE = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests' / 'zero'}"
-KNOBS = {"image_size": 12, "batch_size": 16, "crop": 2, "epochs": 3}
+SETTINGS = {"image_size": 12, "batch_size": 16, "crop": 2, "epochs": 3}
 
 
-def fill(page, **knobs):
-    """Put values into the form."""
-    for name, value in knobs.items():
+def fill(page, **settings):
+    """Fill the form."""
+    for name, value in settings.items():
         field = page.locator(f"#{name} input")
         field.fill(str(value))
         field.press("Enter")
@@ -27,7 +27,7 @@ def fill(page, **knobs):
 
 
 def choose(page, name, option):
-    """Pick from a dropdown, with the mouse: Enter takes what was the first match a moment ago."""
+    """Choose from a dropdown by mouse: Enter would take an outdated first match."""
     page.locator(f"#{name} input").click()
     page.get_by_role("option", name=option, exact=True).click()
     expect(page.locator(f"#{name} input")).to_have_value(option)
@@ -42,13 +42,13 @@ def zero(start_app):
         yield start_app()
 
 
-def test_a_visitor_s_run_goes_on_from_slice_to_slice_by_itself(zero, visiting):
+def test_a_visitor_s_run_continues_from_slice_to_slice(zero, visiting):
     with visiting() as visit:
         page = visit(zero.url)
         expect(page.locator("#access")).to_contain_text("each visitor trains on their own quota")
         choose(page, "dataset", "colours")
         choose(page, "model", "resnet8")
-        fill(page, **KNOBS)
+        fill(page, **SETTINGS)
         expect(page.locator("#facts")).to_contain_text(
             "GPU time unknown until the first slice has run"
         )

@@ -21,8 +21,12 @@ from tests.pages import Page
 
 TOKEN = "correct horse battery staple"
 SPACE = {
-    **{"SPACE_ID": "Me/demo", "SPACE_HOST": "me-demo.hf.space", "SYSTEM": "spaces"},
-    **{"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "of the client", "OAUTH_SCOPES": "openid"},
+    "SPACE_ID": "Me/demo",
+    "SPACE_HOST": "me-demo.hf.space",
+    "SYSTEM": "spaces",
+    "OAUTH_CLIENT_ID": "id",
+    "OAUTH_CLIENT_SECRET": "of the client",
+    "OAUTH_SCOPES": "openid",
     "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
 }
 CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range")
@@ -94,8 +98,11 @@ def test_on_a_space_the_author_and_the_listed_names_are_owners():
         name: access.caller(request(signed_in(name))) for name in ("ME", "anna", "Bob", "eve")
     }
     assert {name: who.is_owner for name, who in callers.items()} == {
-        "ME": True, "anna": True, "Bob": True, "eve": False,
-    }  # fmt: skip
+        "ME": True,
+        "anna": True,
+        "Bob": True,
+        "eve": False,
+    }
     assert callers["eve"].signed_in
     assert not access.caller(request(signed_in(left_s=-1))).is_owner
     assert not access.caller(request({})).is_owner

@@ -94,8 +94,10 @@ def commit_of(hub):
     """Return the uploaded files, path -> bytes, and the removed paths."""
     [body] = [body for what, body in hub.requests if what.endswith("/commit/main")]
     lines = [json.loads(line) for line in body.splitlines()]
-    by_key = {key: [line["value"] for line in lines if line["key"] == key] for key in
-              ("header", "file", "deletedFile")}  # fmt: skip
+    by_key = {
+        key: [line["value"] for line in lines if line["key"] == key]
+        for key in ("header", "file", "deletedFile")
+    }
     files = {file["path"]: base64.b64decode(file["content"]) for file in by_key["file"]}
     return SimpleNamespace(files=files, deleted=[one["path"] for one in by_key["deletedFile"]])
 
@@ -104,8 +106,11 @@ def test_files_arrive_unchanged_and_older_ones_are_removed(hub, space):
     assert push(space, "me/demo", hub.url) == f"{hub.url}/spaces/me/demo"
     made = json.loads(hub.requests[0][1])
     assert (made["name"], made["organization"], made["type"], made["sdk"]) == (
-        "demo", "me", "space", "gradio",
-    )  # fmt: skip
+        "demo",
+        "me",
+        "space",
+        "gradio",
+    )
     commit = commit_of(hub)
     here = {path.relative_to(space).as_posix(): path for path in space.rglob("*.*")}
     assert commit.files == {name: path.read_bytes() for name, path in here.items()}

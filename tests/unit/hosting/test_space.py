@@ -1,3 +1,5 @@
+"""Building a Space, checking its front matter, versions and files."""
+
 import shutil
 import tomllib
 from pathlib import Path
