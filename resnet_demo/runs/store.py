@@ -13,9 +13,10 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# By default, own runs are in the folder of the shipped ones: only the name distinguishes them.
 SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
 RECORDINGS = "lessons"  # subfolder of the shipped runs
-RUN_ID_RULE = "1 to 64 lower-case letters, digits and dashes, not starting with a dash"
+RUN_ID_RULE = "1 to 64 lowercase letters, digits and dashes, with no dash first"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Runs:
             folder
             for folder in sorted(root.iterdir())
             if RUN_ID.fullmatch(folder.name)
-            and not folder.is_symlink()
+            and not folder.is_symlink()  # could point out of the root
             and (folder / "config.json").is_file()
         )
         return [Run(folder, self.is_shipped(folder)) for folder in folders]

@@ -48,9 +48,7 @@ ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
 META = {"_type": "gradio.FileData"}
 NO_PICTURE = "a file must be uploaded first, got nothing"
-RULE = (
-    "run_id must be 1 to 64 lower-case letters, digits and dashes, not starting with a dash, got "
-)
+RULE = "run_id must be 1 to 64 lowercase letters, digits and dashes, with no dash first, got "
 
 
 @pytest.fixture(scope="module")
