@@ -1,3 +1,5 @@
+"""Calibration and confidence histograms, compared with scikit-learn."""
+
 import json
 from dataclasses import asdict
 

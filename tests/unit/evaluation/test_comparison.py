@@ -1,3 +1,5 @@
+"""Comparison of two networks on the same images."""
+
 from dataclasses import replace
 
 import pytest

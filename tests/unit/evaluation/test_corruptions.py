@@ -1,3 +1,5 @@
+"""Corruptions, compared with PIL and torchvision."""
+
 import io
 
 import numpy as np

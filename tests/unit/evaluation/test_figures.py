@@ -1,3 +1,5 @@
+"""Figures of an evaluation: numbers, contrast and layout."""
+
 import subprocess
 import sys
 from dataclasses import asdict

@@ -1,3 +1,5 @@
+"""Confidence intervals, compared with SciPy."""
+
 import pytest
 from scipy import stats
 from scipy.stats import binomtest

@@ -1,3 +1,5 @@
+"""Metrics, compared with scikit-learn."""
+
 import json
 
 import pytest

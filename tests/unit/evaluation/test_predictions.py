@@ -1,3 +1,5 @@
+"""Predictions and rankings of images."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Test-time augmentation, compared with airbench."""
+
 import pytest
 import torch
 import torch.nn.functional as F

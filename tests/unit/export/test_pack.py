@@ -1,3 +1,5 @@
+"""Packing of a finished run."""
+
 import json
 import shutil
 

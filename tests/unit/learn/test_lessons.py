@@ -1,3 +1,5 @@
+"""The configs of each lesson."""
+
 from dataclasses import asdict
 
 import pytest

@@ -1,3 +1,5 @@
+"""Probes of a run, read from its log and drawn."""
+
 from itertools import pairwise
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Analysis of a learning-rate range test."""
+
 import math
 
 import pytest

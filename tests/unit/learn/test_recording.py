@@ -1,3 +1,5 @@
+"""Recordings of a group of runs."""
+
 import json
 import os
 import shutil
@@ -30,9 +32,9 @@ def runs(tmp_path, finished, colours):
 def test_a_recording_has_config_and_events_and_is_listed_as_shipped(
     runs, tmp_path, finished, colours
 ):
-    made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
-    assert [path.name for path in made] == ["learn-plain8", "learn-resnet8"]
-    for path in made:
+    paths = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    assert [path.name for path in paths] == ["learn-plain8", "learn-resnet8"]
+    for path in paths:
         assert sorted(file.name for file in path.iterdir()) == [
             "config.json",
             "events.jsonl",
@@ -67,8 +69,8 @@ def test_a_run_that_has_not_finished_is_refused(runs, tmp_path, colours):
 
 
 def test_a_recorded_duel_has_the_surgery_chart(runs, tmp_path, colours, finished):
-    made = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
-    chart = read_surgery_chart(Run(made[0]))
+    paths = write_recordings(get_group(runs, "duel-1"), tmp_path / "shipped", Datasets(colours))
+    chart = read_surgery_chart(Run(paths[0]))
     evaluator = SurgeryEvaluator.of(Classifier.load(finished), Datasets(colours))
     assert chart == evaluator.chart()
     assert dict(chart["strengths"])[1.0] == evaluator.score().top1

@@ -1,3 +1,6 @@
+"""Network surgery: the changed networks, and their scores."""
+
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -140,7 +143,7 @@ def test_an_invalid_strength_is_refused(evaluator, strength):
 def test_a_network_without_blocks_is_refused(evaluator, colours):
     classifier = evaluator.classifier
     saved = classifier.saved
-    bare = type(saved)(**{**vars(saved), "model": build_model("vgg16", 3)})
+    bare = replace(saved, model=build_model("vgg16", 3))
     with pytest.raises(ConfigError, match="has no blocks to operate on"):
         SurgeryEvaluator.of(Classifier(classifier.run, bare), Datasets(colours))
 
