@@ -195,5 +195,5 @@ def slice_text(run: Run, snapshots: Snapshots, slice_s: float) -> str:
 def usage_text(run: Run) -> str:
     """Return the slices and GPU time that the run has used."""
     slices = recorded_slices(run)
-    total, number = sum(used.used for used in slices), len(slices)
+    total, number = sum(use.used_s for use in slices), len(slices)
     return f"{number} slice{'s' * (number != 1)}, {duration_text(total)} of GPU time used."
