@@ -151,7 +151,7 @@ def test_a_folder_with_content_is_refused_and_an_empty_one_is_used(finished, tmp
 
 def test_a_folder_name_that_is_no_run_id_is_refused(finished, tmp_path, datasets):
     folder = tmp_path / "My Run"
-    assert "lower-case" in refusal(ConfigError, tmp_path, finished, datasets, folder)
+    assert "lowercase letters" in refusal(ConfigError, tmp_path, finished, datasets, folder)
 
 
 def test_a_run_that_has_not_finished_is_refused(copied, tmp_path, datasets):
