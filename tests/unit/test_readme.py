@@ -1,14 +1,16 @@
-"""The README against the program: its commands, parameter counts and front matter are true."""
+"""The README and the pages in docs/ against the program: commands, counts, front matter."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from resnet_demo.architectures import RESNET9_MODELS
 from resnet_demo.models.counts import model_counts
+from tests.conftest import REPOSITORY
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+README = (REPOSITORY / "README.md").read_text("utf-8")
+PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+TRAIN = (REPOSITORY / "docs" / "train.md").read_text("utf-8")
 
 
 def test_every_example_on_the_command_line_is_understood():
@@ -16,22 +18,35 @@ def test_every_example_on_the_command_line_is_understood():
 
     examples = [
         line.split("#")[0].split("resnet_demo ", 1)[1].split()
-        for line in README.splitlines()
-        if line.startswith("python -m resnet_demo")
+        for page in PAGES
+        if page.name != "reference.md"  # generated: usage lines, not examples
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith("python -m resnet_demo ")
     ]
-    assert len(examples) > 6
+    assert len(examples) > 20
     for words in examples:
-        make_parser().parse_args(words[: words.index("|")] if "|" in words else words)
+        make_parser().parse_args(words)
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    links = [
+        page.parent / link.partition("#")[0]
+        for page in (*PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "SECURITY.md")
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+    ]
+    assert len(links) > 20
+    assert [link for link in links if not link.is_file()] == []
 
 
 @pytest.mark.parametrize(
     "model",
     [*RESNET9_MODELS, "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
 )
-def test_the_parameters_it_states_are_the_networks_own(model):
+def test_the_parameters_in_the_table_of_networks_are_the_networks_own(model):
     millions = f"{model_counts(model).parameters / 1e6:.1f}"
+    table = TRAIN[TRAIN.index("## Networks") :]
     row = next(
-        line for line in README.splitlines() if line.startswith("|") and f"`{model}`" in line
+        line for line in table.splitlines() if line.startswith("|") and f"`{model}` " in line
     )
     assert re.search(rf"\b{re.escape(millions)}\b", row), f"{model} has {millions} million"
 
