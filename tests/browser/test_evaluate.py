@@ -170,6 +170,15 @@ def test_table_and_report_are_saved(page, app):
     assert result["top1"] == app.mine.result["top1"]
 
 
+def test_the_hidden_download_button_stays_hidden_when_the_results_come_back(page):
+    page.get_by_label("validation").first.click()  # has no result
+    expect(page.locator("#evaluate-summary")).to_be_hidden()
+    page.get_by_label("test", exact=True).first.click()
+    expect(page.locator("#evaluate-summary")).to_be_visible()
+    expect(page.locator("#save-zip")).to_be_visible()
+    expect(page.get_by_role("button", name="Download", exact=True)).to_have_count(0)
+
+
 def test_reliability_and_confidence_are_drawn(page):
     for name in ("reliability", "confidence"):
         expect(page.locator(f"#{name} img")).to_have_attribute("src", re.compile("^data:image"))

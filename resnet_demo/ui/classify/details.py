@@ -151,9 +151,9 @@ def nearest_images(
     predicted = classifier.classify(rgb, 1, fit).labels[0]["label"]
     agree = sum(label == predicted for *_, label in found)
     return gallery_images, (
-        f"The {len(found)} nearest of the {len(index.places):,} training images; {agree} are "
-        f"**{escape_markdown(predicted)}**, as predicted. The number is the cosine similarity of "
-        "the features: 1 is identical, 0 unrelated."
+        f"The {len(found)} nearest of the {len(index.places):,} training images. {agree} of them "
+        f"have the predicted class, **{escape_markdown(predicted)}**. The number is the cosine "
+        "similarity of the features: 1 is identical, 0 unrelated."
     )
 
 

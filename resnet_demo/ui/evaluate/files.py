@@ -25,7 +25,8 @@ def file_buttons(parts: dict[str, Any]) -> None:
     with gr.Row(elem_classes="buttons"):
         parts["csv"] = gr.Button("Save table (CSV)", size="sm", elem_id="save-csv")
         parts["zip"] = gr.Button("Save numbers and figures (ZIP)", size="sm", elem_id="save-zip")
-    parts["file"] = gr.DownloadButton(visible="hidden")
+    # Hidden by CSS: Gradio forgets `visible="hidden"` when the results are hidden and shown again.
+    parts["file"] = gr.DownloadButton(elem_classes=["gone"])
 
 
 def connect_files(statuses: StatusCache, parts: dict[str, Any], selectors: list[Any]) -> None:

@@ -85,7 +85,7 @@ def test_concurrent_threads_do_not_disturb_each_other(classifier):
             rgb = pictures[number]
             result = classifier.classify(rgb).labels, classifier.class_map(rgb, "red").coarse
             grids = [grid for _, grid in classifier.feature_maps(rgb)]
-            same = all(map(np.array_equal, grids, stages[number]))
+            same = len(grids) == 4 and all(map(np.array_equal, grids, stages[number]))
             if result != expected[number] or not same:
                 wrong.append(number)
 
