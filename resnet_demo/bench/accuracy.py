@@ -104,7 +104,8 @@ def measure_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
 
 def images_per_epoch(config: TrainConfig, datasets: Datasets) -> int:
     """Return the number of images that the steps of an epoch use."""
-    train, _ = split_sizes(config, datasets.get(config.dataset).train)
+    info = datasets.get(config.dataset)
+    train, _ = split_sizes(config, info.train, info.val)
     return min(train, steps_per_epoch(train, config.batch_size) * config.batch_size)
 
 

@@ -1,4 +1,4 @@
-"""A dataset on disk: `dataset.json`, and images and labels of both splits as .npy. No torch here.
+"""A dataset on disk: `dataset.json`, and images and labels of its splits as .npy. No torch here.
 
 A dataset is built in a hidden folder and renamed at the end, `dataset.json` written last. So a
 dataset that has its name is complete, and a killed process leaves nothing that looks like one.
@@ -19,7 +19,7 @@ from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.json_files import read_json
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")  # of them, `val` is optional
 INFO = "dataset.json"
 FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
 NAMED_SKIPPED = 20  # so many unreadable files are named in dataset.json
@@ -121,7 +121,7 @@ def describe(
 ) -> DatasetInfo:
     """Return the description of a dataset that `write_split` wrote.
 
-    statistics: of both splits. skipped: the names of all unreadable files.
+    statistics: of all its splits. skipped: the names of all unreadable files.
     """
     train = statistics["train"]
     return DatasetInfo(
@@ -137,6 +137,7 @@ def describe(
         source=source,
         skipped_count=len(skipped),
         skipped=tuple(skipped[:NAMED_SKIPPED]),
+        val=statistics["val"].images if "val" in statistics else 0,
     )
 
 
@@ -154,7 +155,7 @@ def read_info(folder: Path) -> DatasetInfo:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO}") from error
     if info.name != folder.name:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO} is of {info.name!r}")
-    for split in SPLITS:
+    for split in info.splits:
         open_split(folder, info, split)
     return info
 

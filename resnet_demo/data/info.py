@@ -29,6 +29,7 @@ class DatasetInfo:
 
     mean and std: of all training pixels, per channel, on the 0..1 scale. per_image_std: the mean
     of each training image's own deviation. skipped: the first unreadable files of an import.
+    val: images of a stored validation split; 0 where a part of `train` serves as one.
     """
 
     name: str
@@ -43,15 +44,26 @@ class DatasetInfo:
     source: str  # where it came from, for a person
     skipped_count: int = 0
     skipped: tuple[str, ...] = ()
+    val: int = 0
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the stored splits."""
+        return ("train", "val", "test") if self.val else ("train", "test")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return field name -> value, ready for JSON."""
-        return asdict(self)
+        """Return field name -> value, ready for JSON, with `val` only for a stored split."""
+        values = asdict(self)
+        if not self.val:
+            del values["val"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Any) -> "DatasetInfo":
         """Return the description from `to_dict`'s values. Raises DamagedError for any others."""
         try:
+            # Datasets without a validation split have no such key.
+            values = {"val": 0, **values} if isinstance(values, dict) else values
             info = build(cls, values, complete=True)
         except ValueError as error:
             raise DamagedError("the description of the dataset is incomplete") from error
@@ -63,6 +75,7 @@ class DatasetInfo:
 def _is_valid(info: DatasetInfo) -> bool:
     return (
         min(info.size, info.train, info.test) > 0
+        and info.val >= 0
         and min(info.mean) >= 0 < min(*info.std, *info.per_image_std)
         and len(set(info.classes)) == len(info.classes) >= 2
     )

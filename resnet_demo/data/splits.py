@@ -32,16 +32,20 @@ def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.n
     return indices[val:], indices[:val]
 
 
-def config_split(n: int, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return `split_indices` of a config; train is cut to its first `train_images`."""
-    train, val = split_indices(n, config.val_share, config.seed)
+def config_split(n: int, config: TrainConfig, stored_val: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return `split_indices` of a config; train is cut to its first `train_images`.
+
+    stored_val: images of the dataset's own validation split. Where it has one, none of the n
+    training images is held out.
+    """
+    train, val = split_indices(n, 0.0 if stored_val else config.val_share, config.seed)
     return train[: config.train_images or None], val
 
 
-def split_sizes(config: TrainConfig, images: int) -> tuple[int, int]:
-    """Return the numbers of images to train on and for validation, out of `images`."""
-    val = max(1, int(images * config.val_share))
-    train = images - val
+def split_sizes(config: TrainConfig, images: int, stored_val: int = 0) -> tuple[int, int]:
+    """Return the numbers of images to train on and for validation, as `config_split` has them."""
+    val = stored_val or max(1, int(images * config.val_share))
+    train = images if stored_val else images - val
     return min(train, config.train_images or train), val
 
 

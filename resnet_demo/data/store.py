@@ -11,7 +11,6 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.folder import (
-    SPLITS,
     ProgressCallback,
     check_labels,
     is_complete,
@@ -19,7 +18,7 @@ from resnet_demo.data.folder import (
     read_info,
 )
 from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
-from resnet_demo.data.splits import split_sizes
+from resnet_demo.data.splits import config_split, split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
 
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
@@ -88,25 +87,42 @@ class Datasets:
             return self.get(name)  # another process was faster
 
     def load(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return images (N, size, size, 3) uint8 and labels (N,) int64 of `train` or `test`.
+        """Return images (N, size, size, 3) uint8 and labels (N,) int64 of a stored split.
 
         Images are mapped from disk; writing to them changes the caller's copy only. shapes10 is
         drawn on first use, which takes about a second. Raises as `prepare`.
         """
-        if split not in SPLITS:
-            raise ConfigError.rule("split", one_of(SPLITS), split)
         info = self.prepare(name)
+        if split not in info.splits:
+            raise ConfigError.rule("split", one_of(info.splits), split)
         if name == "shapes10":
             images, labels = shapes.make_shapes10()[split]
             return images.copy(), labels.copy()  # the cached arrays stay unchanged
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
+    def load_split(
+        self, config: TrainConfig, split: str, name: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the stored images and labels that hold a run's split, and its positions in them.
+
+        The run's `val` is the stored validation split where there is one, else a part of `train`.
+        name: another dataset than the config's. Raises as `load`.
+        """
+        name = name or config.dataset
+        stored_val = self.get(name).val
+        if split == "test" or (split == "val" and stored_val):
+            images, labels = self.load(name, split)
+            return images, labels, np.arange(len(labels))
+        images, labels = self.load(name, "train")
+        train, val = config_split(len(labels), config, stored_val)
+        return images, labels, train if split == "train" else val
+
     def class_counts(self, name: str) -> dict[str, dict[str, int]]:
         """Return the number of images per class: split -> class -> count. Raises as `load`."""
-        classes = self.get(name).classes
-        counts = {}
-        for split in SPLITS:
+        info = self.get(name)
+        classes, counts = info.classes, {}
+        for split in info.splits:
             _, labels = self.load(name, split)
             per_class = np.bincount(labels, minlength=len(classes)).tolist()
             counts[split] = dict(zip(classes, per_class, strict=True))
@@ -136,7 +152,7 @@ class Datasets:
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
     """Return the config's dataset. Raises ConfigError if it is absent or too small."""
     info = datasets.get(config.dataset)
-    train, _ = split_sizes(config, info.train)
+    train, _ = split_sizes(config, info.train, info.val)
     if config.batch_size > train:
         limited_by = (
             "train_images" if train == config.train_images else f"{config.dataset}'s training split"

@@ -15,7 +15,7 @@ from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.class_maps import class_maps
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.heatmaps import heatmap, overlay
-from resnet_demo.inference.predict import evaluation_batch_size, split_positions
+from resnet_demo.inference.predict import evaluation_batch_size
 
 MIN_SIDE = 192  # pixels; a browser would blur the pixels of a smaller picture
 OPACITY = 0.6
@@ -90,8 +90,7 @@ def load_pixels(
     The dataset is memory-mapped; only these images are read.
     """
     name, split = evaluation.result["dataset"], evaluation.result["split"]
-    images, labels = datasets.load(name, "test" if split == "test" else "train")
-    of_split = np.arange(len(labels))[split_positions(classifier.run, split, len(labels))]
+    images, _, of_split = datasets.load_split(classifier.run.config(), split, name)
     return np.ascontiguousarray(images[of_split[indices]])
 
 

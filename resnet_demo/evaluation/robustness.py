@@ -14,7 +14,7 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict, split_positions
+from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run
 
@@ -74,8 +74,7 @@ def sample_split(
 
     The choice depends only on the number of images in the split.
     """
-    images, labels = datasets.load(name, "test" if split == "test" else "train")
-    of_split = np.arange(len(labels))[split_positions(run, split, len(labels))]
+    images, labels, of_split = datasets.load_split(run.config(), split, name)
     # The legacy generator: its stream is the same in every version of NumPy.
     order = np.random.RandomState(SEED).permutation(len(of_split))
     chosen = of_split[np.sort(order[:limit])]

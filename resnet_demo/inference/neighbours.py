@@ -16,7 +16,6 @@ from resnet_demo.inference.predict import (
     batches,
     evaluation_batch_size,
     model_mode,
-    split_positions,
 )
 from resnet_demo.models.device import pick_device
 from resnet_demo.models.layers import Network
@@ -54,8 +53,8 @@ def index_training_images(
     """
     config = classifier.run.config()
     classifier.check_classes(datasets.get(config.dataset))
-    images, labels = datasets.load(config.dataset, "train")
-    places = np.sort(split_positions(classifier.run, "train", len(labels)))
+    images, labels, positions = datasets.load_split(config, "train")
+    places = np.sort(positions)
     preprocessing = classifier.preprocessing
     model = classifier.saved.model.to(pick_device(), memory_format=torch.channels_last)
     size = evaluation_batch_size(preprocessing)

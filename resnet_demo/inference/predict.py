@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.splits import config_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.runs.store import Run
 
@@ -72,14 +70,5 @@ def evaluation_batch_size(preprocessing: Preprocessing) -> int:
 
 def load_split(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
     """Load images (N, H, W, 3) uint8 and labels (N,) of a split, as the run split the dataset."""
-    images, labels = datasets.load(name, "test" if split == "test" else "train")
-    chosen = split_positions(run, split, len(labels))
-    return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
-
-
-def split_positions(run: Run, split: str, n: int) -> np.ndarray | slice:
-    """Return the positions of the split's images among the dataset's n test or training images."""
-    if split == "test":
-        return slice(None)
-    train, val = config_split(n, run.config())
-    return train if split == "train" else val
+    images, labels, chosen = datasets.load_split(run.config(), split, name)
+    return torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen])

@@ -169,17 +169,19 @@ def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
 # `info` is a DatasetInfo. Its module loads numpy, which would slow the start of the command line.
 def dataset_text(info: Any) -> str:
     """Return one line about a DatasetInfo."""
+    validation = f", {info.val:,} validation" if info.val else ""
     return (
-        f"{info.name}: {info.train:,} training and {info.test:,} test images of {info.size} "
-        f"pixels, {len(info.classes)} classes; {info.source}"
+        f"{info.name}: {info.train:,} training{validation} and {info.test:,} test images of "
+        f"{info.size} pixels, {len(info.classes)} classes; {info.source}"
     )
 
 
 def dataset_lines(info: Any, counts: dict[str, dict[str, int]]) -> Iterator[str]:
     """Yield one line per class, and the statistics of the training pixels."""
-    train, test = counts["train"], counts["test"]
+    names = {"train": "training", "val": "validation", "test": "test"}
     for label in info.classes:
-        yield f"  {label:<16} {train[label]:>7,} training {test[label]:>7,} test"
+        row = (f"{per_class[label]:>7,} {names[split]}" for split, per_class in counts.items())
+        yield f"  {label:<16} {' '.join(row)}"
     mean, std = (" ".join(f"{value:.4f}" for value in triple) for triple in (info.mean, info.std))
     yield f"  mean {mean}, std {std} (training pixels, 0 to 1)"
     if info.skipped_count:

@@ -111,7 +111,7 @@ def estimate(
     speed = find_speed(runs.root, workload(config, info))
     if speed is None:
         return None
-    train, val = split_sizes(config, info.train)
+    train, val = split_sizes(config, info.train, info.val)
     cost = relative_cost(image_sizes(config))
     seconds = config.epochs * (train * speed.train * cost + val * speed.val)
     return Estimate(seconds, measured_at=speed.time)
@@ -125,7 +125,7 @@ def estimate_from_runs(
     speed_of: Callable[[Run], float | None] = read_speed,
 ) -> Estimate | None:
     """Return the duration according to the newest accepted run of the same work, or None."""
-    train, _ = split_sizes(config, info.train)
+    train, _ = split_sizes(config, info.train, info.val)
     full_sized = config.epochs * train * relative_cost(image_sizes(config))  # images
     for run in runs.list():
         try:

@@ -10,7 +10,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import augment, mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
-from resnet_demo.data.splits import config_split, steps_per_epoch
+from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import EVALUATION_PIXELS
@@ -53,13 +53,13 @@ class Batches:
         rank: int = 0,
         ranks: int = 1,
     ) -> "Batches":
-        """Split the training images as the config says and put them on the device.
+        """Put the images to train on and those for validation on the device.
 
         Raises as `check_data` and `check_rank_batches`.
         """
         info = check_data(config, datasets)
-        images, labels = datasets.load(config.dataset, "train")
-        train, val = config_split(len(labels), config)
+        images, labels, train = datasets.load_split(config, "train")
+        val_images, val_labels, val = datasets.load_split(config, "val")
         check_rank_batches(len(train), config.batch_size, ranks)
 
         def on_device(array: np.ndarray, indices: np.ndarray) -> Tensor:
@@ -71,8 +71,8 @@ class Batches:
             preprocessing=preprocessing_for(info, config.image_size, config.per_image_std),
             train_images=on_device(images, train),
             train_labels=on_device(labels, train),
-            val_images=on_device(images, val),
-            val_labels=on_device(labels, val),
+            val_images=on_device(val_images, val),
+            val_labels=on_device(val_labels, val),
             rank=rank,
             ranks=ranks,
         )

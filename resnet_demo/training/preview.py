@@ -15,7 +15,7 @@ from resnet_demo.data.augment import mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
-from resnet_demo.data.splits import config_split, steps_per_epoch
+from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.training.batches import augment_batch, batch_positions
 
@@ -47,8 +47,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     After the last page or epoch the first one follows. Raises as `check_data`, and DamagedError.
     """
     info = check_data(config, datasets)
-    images, labels = datasets.load(config.dataset, "train")
-    train, _ = config_split(len(labels), config)
+    images, labels, train = datasets.load_split(config, "train")
     n = len(train)
     epoch = (epoch - 1) % config.epochs + 1
     pages = -(-n // PAGE_SIZE)  # rounded up

@@ -92,7 +92,7 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
     size = model_counts(
         config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
     )
-    images, _ = split_sizes(config, info.train)
+    images, _ = split_sizes(config, info.train, info.val)
     steps = config.epochs * steps_per_epoch(images, config.batch_size)
     duration, waits_for = describe_duration(services, config, info, state)
     text = (

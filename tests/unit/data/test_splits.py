@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from resnet_demo.config import TrainConfig
 from resnet_demo.data import split_indices
-from resnet_demo.data.splits import check_split, steps_per_epoch
+from resnet_demo.data.splits import check_split, config_split, split_sizes, steps_per_epoch
 from resnet_demo.errors import ConfigError
 
 
@@ -50,3 +51,11 @@ def test_only_three_splits_exist():
 )
 def test_an_epoch_has_a_smaller_last_batch_but_none_of_a_single_image(images, batch_size, steps):
     assert steps_per_epoch(images, batch_size) == steps
+
+
+def test_a_stored_validation_split_leaves_all_training_images_to_train_on():
+    config = TrainConfig(val_share=0.5, seed=3)
+    train, val = config_split(8, config, stored_val=5)
+    assert (sorted(train.tolist()), len(val)) == (list(range(8)), 0)
+    assert split_sizes(config, 8, stored_val=5) == (8, 5)
+    assert split_sizes(config, 8) == tuple(map(len, config_split(8, config))) == (4, 4)
