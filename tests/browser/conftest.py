@@ -65,7 +65,7 @@ def visiting(browser):
 
 @pytest.fixture(scope="session")
 def untrained(start_app):
-    """An app over runs that learned nothing, for all tests that only ask them.
+    """Return an app over runs with untrained networks, for tests that change nothing.
 
     `mine` has a gauge, `yours` has none, `hostile` has classes of hostile names. All were
     evaluated, with made-up answers; served.mine and served.yours are those of two.

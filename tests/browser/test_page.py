@@ -249,10 +249,8 @@ def test_an_invalid_upload_is_explained_and_the_page_keeps_working(page, trained
 def test_foreign_text_is_shown_as_text_and_never_executed(visit, app, trained, tmp_path):
     hostile = app.runs / "hostile-1"
     shutil.copytree(app.runs / trained, hostile)
-    described = model_description(hostile)
-    (hostile / "model.json").write_bytes(
-        encode_description(Description(**{**described, "classes": HOSTILE}))
-    )
+    values = model_description(hostile) | {"classes": HOSTILE}
+    (hostile / "model.json").write_bytes(encode_description(Description(**values)))
     status = Status(state="failed", message=" ".join(HOSTILE))
     (hostile / "status.json").write_bytes(status_json(status))
     page = visit(f"{app.url}?run=hostile-1")

@@ -29,50 +29,85 @@ def import_panel(services: Services) -> dict[str, Any]:
     gr.Markdown("### Import your own images")
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            file = gr.File(label="A zip or tar of images", elem_id="import-file", height=130)
-            with gr.Row(elem_id="import-row"):
-                folder = gr.Textbox(
-                    label="or a folder on this machine",
-                    elem_id="import-folder",
-                    max_lines=1,
-                    placeholder="/home/me/Pictures/flowers",
-                    scale=3,
-                )
-                scan = gr.Button("Scan folder", elem_id="import-scan", scale=1, min_width=110)
-            text = gr.Markdown(PROMPT, elem_id="import-words")
-            progress = gr.HTML(padding=False, elem_id="import-progress", visible=False)
-            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="import-cancel")
-            with gr.Group(visible=False) as settings:
-                name = gr.Textbox(
-                    label="Name of the dataset",
-                    info=NAME_HELP,
-                    elem_id="import-name",
-                    max_lines=1,
-                    interactive=True,
-                )
-                size = gr.Slider(
-                    MIN_SIZE,
-                    MAX_SIZE,
-                    64,
-                    step=SIZE_STEP,
-                    label="Stored size",
-                    info=SIZE_HELP,
-                    elem_id="import-size",
-                    interactive=True,
-                )
-                with gr.Row():
-                    start = gr.Button("Import", variant="primary", elem_id="import-start")
-                    clear = gr.Button("Clear", elem_id="import-clear")
+            source, form = source_fields(), import_form()
         with gr.Column(scale=8, min_width=330):
-            found = gr.Markdown(elem_id="import-found", visible=False)
-            classes = gr.Dataframe(
-                headers=CLASS_COLUMNS,
-                interactive=False,
-                visible=False,
-                elem_id="import-classes",
-                max_height=260,
-            )
-            samples = gallery("import-samples", 8)
+            results = survey_results()
+    connect_source(services, source)
+    connect_form(services, form, source)
+    updated = ("import_text", "import_progress", "import_cancel")
+    return {name: source[name] for name in updated} | {
+        "import_settings": form["settings"],
+        "import_name": form["name"],
+        "import_size": form["size"],
+        **results,
+    }
+
+
+def source_fields() -> dict[str, Any]:
+    """Build the choice of a file or folder, and the progress of the tasks."""
+    file = gr.File(label="A zip or tar of images", elem_id="import-file", height=130)
+    with gr.Row(elem_id="import-row"):
+        folder = gr.Textbox(
+            label="or a folder on this machine",
+            elem_id="import-folder",
+            max_lines=1,
+            placeholder="/home/me/Pictures/flowers",
+            scale=3,
+        )
+        scan = gr.Button("Scan folder", elem_id="import-scan", scale=1, min_width=110)
+    return {
+        "file": file,
+        "folder": folder,
+        "scan": scan,
+        "import_text": gr.Markdown(PROMPT, elem_id="import-words"),
+        "import_progress": gr.HTML(padding=False, elem_id="import-progress", visible=False),
+        "import_cancel": gr.Button("Cancel", size="sm", visible=False, elem_id="import-cancel"),
+    }
+
+
+def import_form() -> dict[str, Any]:
+    """Build name, size and buttons of an import. They are hidden until a survey has finished."""
+    with gr.Group(visible=False) as settings:
+        name = gr.Textbox(
+            label="Name of the dataset",
+            info=NAME_HELP,
+            elem_id="import-name",
+            max_lines=1,
+            interactive=True,
+        )
+        size = gr.Slider(
+            MIN_SIZE,
+            MAX_SIZE,
+            64,
+            step=SIZE_STEP,
+            label="Stored size",
+            info=SIZE_HELP,
+            elem_id="import-size",
+            interactive=True,
+        )
+        with gr.Row():
+            start = gr.Button("Import", variant="primary", elem_id="import-start")
+            clear = gr.Button("Clear", elem_id="import-clear")
+    return {"settings": settings, "name": name, "size": size, "start": start, "clear": clear}
+
+
+def survey_results() -> dict[str, Any]:
+    """Build the hidden components that show what a survey found."""
+    return {
+        "found": gr.Markdown(elem_id="import-found", visible=False),
+        "found_classes": gr.Dataframe(
+            headers=CLASS_COLUMNS,
+            interactive=False,
+            visible=False,
+            elem_id="import-classes",
+            max_height=260,
+        ),
+        "found_samples": gallery("import-samples", 8),
+    }
+
+
+def connect_source(services: Services, source: dict[str, Any]) -> None:
+    """Connect the upload, the folder and Cancel."""
 
     @show_errors()
     def on_upload(path: str | None) -> None:
@@ -86,13 +121,22 @@ def import_panel(services: Services) -> dict[str, Any]:
         services.data.survey(folder_path(path), services.caller())
 
     @show_errors()
-    def on_import(name: str, size: float) -> None:
-        services.data.import_surveyed(name, whole_number(size), services.caller())
-
-    @show_errors()
     def on_cancel() -> None:
         for kind in ("survey", "import"):
             services.data.cancel(kind, services.caller())
+
+    file, folder = source["file"], source["folder"]
+    file.upload(on_upload, file, None, **QUIET_EVENT)
+    gr.on([source["scan"].click, folder.submit], on_scan, folder, None, **QUIET_EVENT)
+    source["import_cancel"].click(on_cancel, None, None, **QUIET_EVENT)
+
+
+def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any]) -> None:
+    """Connect Import and Clear."""
+
+    @show_errors()
+    def on_import(name: str, size: float) -> None:
+        services.data.import_surveyed(name, whole_number(size), services.caller())
 
     @show_errors()
     def on_clear() -> tuple[None, str]:
@@ -100,22 +144,8 @@ def import_panel(services: Services) -> dict[str, Any]:
             services.data.discard(kind, services.caller())
         return None, ""
 
-    file.upload(on_upload, file, None, **QUIET_EVENT)
-    gr.on([scan.click, folder.submit], on_scan, folder, None, **QUIET_EVENT)
-    start.click(on_import, [name, size], None, **QUIET_EVENT)
-    cancel.click(on_cancel, None, None, **QUIET_EVENT)
-    clear.click(on_clear, None, [file, folder], **QUIET_EVENT)
-    return {
-        "import_text": text,
-        "import_progress": progress,
-        "import_cancel": cancel,
-        "import_settings": settings,
-        "import_name": name,
-        "import_size": size,
-        "found": found,
-        "found_classes": classes,
-        "found_samples": samples,
-    }
+    form["start"].click(on_import, [form["name"], form["size"]], None, **QUIET_EVENT)
+    form["clear"].click(on_clear, None, [source["file"], source["folder"]], **QUIET_EVENT)
 
 
 def folder_path(path: str | None) -> Path:

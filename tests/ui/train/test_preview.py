@@ -82,17 +82,25 @@ def test_without_augmentation_and_resizing_both_rows_are_the_same(ask):
 @pytest.mark.parametrize(
     ("settings", "augmentation", "size"),
     [
-        ({}, "mirrored in every other epoch, moved by up to 2 pixels each way, no cutout",
-         "enlarged to 32 × 32"),
-        ({"flip": False, "crop": 1, "cutout": 6, "image_size": 12},
-         "not mirrored, moved by up to 1 pixel each way, a square of 6 × 6 blanked out",
-         "shown at 12 × 12, as stored"),
-        ({**PLAIN, "grow_from": 0.625}, "not mirrored, not moved, no cutout",
-         "resized to 20 × 20, growing to 32 × 32 for the last 40% of the run"),
+        (
+            {},
+            "mirrored in every other epoch, moved by up to 2 pixels each way, no cutout",
+            "enlarged to 32 × 32",
+        ),
+        (
+            {"flip": False, "crop": 1, "cutout": 6, "image_size": 12},
+            "not mirrored, moved by up to 1 pixel each way, a square of 6 × 6 blanked out",
+            "shown at 12 × 12, as stored",
+        ),
+        (
+            {**PLAIN, "grow_from": 0.625},
+            "not mirrored, not moved, no cutout",
+            "resized to 20 × 20, growing to 32 × 32 for the last 40% of the run",
+        ),
         ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "shrunk to 9 × 9"),
     ],
-)  # fmt: skip
-def test_what_is_done_is_said_plain_spaces(settings, augmentation, size, ask):
+)
+def test_augmentation_and_resizing_are_described(settings, augmentation, size, ask):
     config = make_config({"dataset": "colours", "grow_from": 1.0, **settings})
     settings = {"image_size": 32} | settings
     text = plain_spaces(ask(**settings)[2])
