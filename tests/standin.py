@@ -39,7 +39,7 @@ class ZeroGPU:
         self.forking = threading.Lock()
 
     def GPU(self, task: Any = None, *, duration: Any = 60) -> Any:
-        """Decorate a generator function, as `spaces.GPU` does."""
+        """Return the decorated generator function, as `spaces.GPU` does."""
         if task is None:
             return lambda task: self.GPU(task, duration=duration)
 

@@ -15,6 +15,7 @@ RESERVE_BYTES = 128 * 1024  # many times what status.json and the last lines of 
 FLOAT_BYTES = 4
 OPTIMIZER_SLOTS = {"sgd": 1, "muon": 1, "adamw": 2}  # numbers that it stores for each weight
 CHECKPOINTS = 3  # last.pt, the one before, and the one that is being written
+WEIGHTS = 2  # model.safetensors, and the one that replaces it
 OTHER_BYTES = 5_000_000  # log, buffers, small files
 
 
@@ -23,8 +24,8 @@ def needed_bytes(config: TrainConfig, num_classes: int) -> int:
     parameters = model_counts(config.model, num_classes, config.image_size, config.stem).parameters
     averages = 1 if config.ema_decay else 0  # a checkpoint holds the moving average too
     copies = 1 + averages + OPTIMIZER_SLOTS[config.optimizer]
-    kept = 2  # model.safetensors, and the one that replaces it
-    return FLOAT_BYTES * parameters * (CHECKPOINTS * copies + kept) + OTHER_BYTES
+    numbers = parameters * (CHECKPOINTS * copies + WEIGHTS)
+    return FLOAT_BYTES * numbers + OTHER_BYTES
 
 
 def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what, and how often: the caller of a request, and the limits of a public app.
+"""Callers, what they may do, and the limits of a public app.
 
 Limits are read from the environment; a person's own app has none. Each is written once, as a field
 of `Limits` with its default; its variable is RESNET_DEMO_MAX_ and the field's name.

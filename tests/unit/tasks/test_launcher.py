@@ -74,9 +74,9 @@ def test_an_invalid_or_taken_run_id_is_refused(launcher, tiny, idle_run):
 def test_a_number_that_another_process_takes_meanwhile_is_skipped(launcher, tiny, monkeypatch):
     offered = iter(["resnet20-colours-1", "resnet20-colours-1", "resnet20-colours-2"])
     monkeypatch.setattr(launcher.runs, "new_id", lambda config: next(offered))
-    made = [launcher.make(tiny()) for _ in range(2)]
-    assert [run.id for run, _ in made] == ["resnet20-colours-1", "resnet20-colours-2"]
-    for _, lock in made:
+    runs = [launcher.make(tiny()) for _ in range(2)]
+    assert [run.id for run, _ in runs] == ["resnet20-colours-1", "resnet20-colours-2"]
+    for _, lock in runs:
         os.close(lock)
 
 

@@ -101,7 +101,7 @@ def test_the_device_is_waited_for_until_its_holder_has_exited(queue, tmp_path, m
 
 
 def test_of_ten_processes_never_two_have_the_device(tmp_path):
-    """Each is a run from its creation to its end, and records how many are active."""
+    """Start ten runs, each of which records how many are active."""
     code = """
 import os, sys, time
 from pathlib import Path

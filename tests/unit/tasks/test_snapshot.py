@@ -93,10 +93,14 @@ def test_a_snapshot_of_a_training_run_has_progress_speed_and_remaining_time(make
     run = make("mine", "running", started(now - 30), epoch(1, now - 10), step(15, now), epochs=3)
     lock = try_lock(run.path / WORKER_LOCK)
     assert lock is not None
-    seen = snapshot_dict(run)
-    assert (seen["run"], seen["state"], seen["message"]) == ("mine", "running", "as it was")
-    assert seen["place"] is None
-    progress = seen["progress"]
+    snapshot = snapshot_dict(run)
+    assert (snapshot["run"], snapshot["state"], snapshot["message"]) == (
+        "mine",
+        "running",
+        "as it was",
+    )
+    assert snapshot["place"] is None
+    progress = snapshot["progress"]
     assert (progress["step"], progress["total_steps"]) == (15, 30)
     assert (progress["epoch"], progress["epochs"]) == (2, 3)
     assert (progress["loss"], progress["lr"], progress["images_per_s"]) == (1.5, 0.1, 64.0)
@@ -104,9 +108,9 @@ def test_a_snapshot_of_a_training_run_has_progress_speed_and_remaining_time(make
     assert progress["seconds_left"] == 15 * 2.0  # an epoch of ten steps took 20 seconds
     assert progress["silent_s"] == pytest.approx(0, abs=2)
     assert (progress["parameters"], progress["macs"]) == (1000, 2000)
-    assert seen["best"] == {"epoch": 1, "val_top1": 0.5}
-    assert [row["epoch"] for row in seen["history"]] == [1]
-    assert seen["config"] == TrainConfig(epochs=3).to_dict()
+    assert snapshot["best"] == {"epoch": 1, "val_top1": 0.5}
+    assert [row["epoch"] for row in snapshot["history"]] == [1]
+    assert snapshot["config"] == TrainConfig(epochs=3).to_dict()
 
 
 def test_an_ended_run_has_a_fixed_duration_and_no_remaining_time(make):
@@ -123,9 +127,9 @@ def test_a_run_without_its_worker_has_failed(make):
 
 
 def test_a_snapshot_of_a_run_without_events_is_empty(make):
-    seen = snapshot_dict(make("mine", "failed"))
-    assert (seen["history"], seen["best"]) == ([], None)
-    assert (seen["progress"]["step"], seen["progress"]["total_steps"]) == (0, 0)
+    snapshot = snapshot_dict(make("mine", "failed"))
+    assert (snapshot["history"], snapshot["best"]) == ([], None)
+    assert (snapshot["progress"]["step"], snapshot["progress"]["total_steps"]) == (0, 0)
 
 
 def test_only_new_events_are_read(make):
@@ -145,10 +149,10 @@ def test_setting_the_wall_clock_does_not_change_durations(make, monkeypatch, jum
     lock = try_lock(run.path / WORKER_LOCK)
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump)
-    seen = Snapshots().get(run)
-    assert not seen.ignores_stop
-    assert 0 <= seen.silent_s() < 60  # the duration of the test itself
-    assert 30 <= seen.progress()["seconds"] < 90
+    snapshot = Snapshots().get(run)
+    assert not snapshot.ignores_stop
+    assert 0 <= snapshot.silent_s() < 60  # the duration of the test itself
+    assert 30 <= snapshot.progress()["seconds"] < 90
     os.close(lock)
 
 
@@ -162,14 +166,18 @@ def test_a_long_log_is_read_in_one_thread_and_get_nowait_does_not_block(make, mo
     go, refresh = threading.Event(), module.RunView.refresh
     monkeypatch.setattr(module.RunView, "refresh", lambda view: go.wait() and refresh(view))
     for _ in range(3):  # of many calls, one starts a thread
-        seen = snapshots.get_nowait(run)
-        assert (seen.is_loading, seen.view.steps, seen.status.state) == (True, [], "stopped")
+        snapshot = snapshots.get_nowait(run)
+        assert (snapshot.is_loading, snapshot.view.steps, snapshot.status.state) == (
+            True,
+            [],
+            "stopped",
+        )
     assert len(snapshots.loading) == 1
     go.set()
     deadline = time.monotonic() + 60
-    while (seen := snapshots.get_nowait(run)).is_loading and time.monotonic() < deadline:
+    while (snapshot := snapshots.get_nowait(run)).is_loading and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert seen.view.steps == steps
+    assert snapshot.view.steps == steps
     steps.append(step(101, 1101.0))
     run.log().append(steps[-1])
     assert snapshots.get_nowait(run).view.steps == steps

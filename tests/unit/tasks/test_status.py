@@ -224,11 +224,11 @@ def test_a_status_is_never_read_half_written(folder):
     thread = threading.Thread(target=report)
     thread.start()
     try:
-        seen = [read_status(folder).done for _ in range(500)]
+        counts = [read_status(folder).done for _ in range(500)]
     finally:
         over.set()
         thread.join()
-    assert seen == sorted(seen)
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize(
