@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from resnet_demo.data.digests import digests_path, picture_digests
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
@@ -21,7 +22,8 @@ from resnet_demo.json_files import read_json
 
 SPLITS = ("train", "val", "test")  # of them, `val` is optional
 INFO = "dataset.json"
-FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in ("images", "labels"))}
+PARTS = ("images", "labels", "digests")
+FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in PARTS)}
 NAMED_SKIPPED = 20  # so many unreadable files are named in dataset.json
 ProgressCallback = Callable[[int, int | None, str], None]  # done, total, message
 
@@ -90,6 +92,7 @@ def write_split(
 ) -> PixelStatistics:
     """Write one split. chunks: (n, size, size, 3) uint8 in order; labels: (N,) for all of them."""
     statistics, shape = PixelStatistics(), (len(labels), size, size, 3)
+    digests = []
     # Plain writes instead of a memory map: a full disk then raises OSError and is no SIGBUS.
     with _open_durable(folder / f"{split}-images.npy") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -97,8 +100,11 @@ def write_split(
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk).data)
             statistics.add(chunk)
+            digests.append(picture_digests(chunk))
     with _open_durable(folder / f"{split}-labels.npy") as file:
         np.save(file, labels.astype(np.int64), allow_pickle=False)
+    with _open_durable(digests_path(folder, split)) as file:
+        np.save(file, np.concatenate(digests), allow_pickle=False)
     return statistics
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from resnet_demo.config import TrainConfig
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
+from resnet_demo.data.digests import fingerprint_of, picture_digests, split_digests
 from resnet_demo.data.folder import (
     ProgressCallback,
     check_labels,
@@ -20,6 +21,7 @@ from resnet_demo.data.folder import (
 from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
 from resnet_demo.data.splits import config_split, split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
+from resnet_demo.fingerprint import Fingerprint
 
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
@@ -101,22 +103,51 @@ class Datasets:
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
+    def split_positions(self, config: TrainConfig, split: str, name: str) -> tuple[str, np.ndarray]:
+        """Return the stored split that holds a run's split, and the positions (N,) in it.
+
+        The run's `val` is the stored validation split where there is one, else a part of `train`.
+        Raises as `load`.
+        """
+        info = self.prepare(name)
+        if split == "test" or (split == "val" and info.val):
+            return split, np.arange(getattr(info, split))
+        train, val = config_split(info.train, config, info.val)
+        return "train", train if split == "train" else val
+
     def load_split(
         self, config: TrainConfig, split: str, name: str | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the stored images and labels that hold a run's split, and its positions in them.
 
-        The run's `val` is the stored validation split where there is one, else a part of `train`.
         name: another dataset than the config's. Raises as `load`.
         """
         name = name or config.dataset
-        stored_val = self.get(name).val
-        if split == "test" or (split == "val" and stored_val):
-            images, labels = self.load(name, split)
-            return images, labels, np.arange(len(labels))
-        images, labels = self.load(name, "train")
-        train, val = config_split(len(labels), config, stored_val)
-        return images, labels, train if split == "train" else val
+        stored, positions = self.split_positions(config, split, name)
+        return *self.load(name, stored), positions
+
+    def digests(self, name: str, split: str) -> np.ndarray:
+        """Return the digest of each picture that `load` returns, (N, 16) uint8. Raises as it."""
+        images, _ = self.load(name, split)
+        if name == "shapes10":
+            return picture_digests(images)
+        return split_digests(self.path(name), split, images)
+
+    def fingerprint(self, name: str) -> Fingerprint | None:
+        """Return the fingerprint of a dataset's content; None for an archive to be converted.
+
+        Raises as `get`.
+        """
+        info = self.get(name)
+        if name == "shapes10":
+            return shapes.FINGERPRINT
+        if not is_complete(self.path(name)):
+            return None
+        splits = {}
+        for split in info.splits:
+            _, labels = self.load(name, split)
+            splits[split] = self.digests(name, split), labels
+        return fingerprint_of(info.classes, splits)
 
     def class_counts(self, name: str) -> dict[str, dict[str, int]]:
         """Return the number of images per class: split -> class -> count. Raises as `load`."""

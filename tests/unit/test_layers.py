@@ -29,6 +29,7 @@ FOUNDATION = {
     "config": "TrainConfig and the recipes",
     "architectures": "names and limits of the networks",
     "events": "what a run logs",
+    "fingerprint": "what a dataset holds, as runs keep it",
     "json_files": "checked reading of JSON",
     "paths": "the folders of runs and data",
     "files": "writing without loss",

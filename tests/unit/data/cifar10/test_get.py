@@ -104,7 +104,7 @@ def assert_is_the_original(root: Path) -> None:
     np.testing.assert_array_equal(images, planes.transpose(0, 2, 3, 1))
     assert labels.tolist() == LABELS * 5
     assert [path.name for path in root.iterdir()] == ["cifar10"]
-    assert len(list((root / "cifar10").iterdir())) == 5
+    assert len(list((root / "cifar10").iterdir())) == 7
 
 
 def test_a_download_becomes_the_dataset_and_nothing_else_is_left(loopback, root):

@@ -44,8 +44,10 @@ def test_an_import_keeps_every_pixel_of_pictures_of_the_right_size(kind, root, f
     assert entries(root) == ["pets"]
     assert entries(root / "pets") == [
         "dataset.json",
+        "test-digests.npy",
         "test-images.npy",
         "test-labels.npy",
+        "train-digests.npy",
         "train-images.npy",
         "train-labels.npy",
     ]
