@@ -107,7 +107,7 @@ def ood_verdict(metrics: dict[str, Any], logits: Tensor) -> OodVerdict | None:
     except (KeyError, TypeError) as error:
         raise DamagedError("the out-of-distribution threshold is incomplete") from error
     if not is_valid:
-        raise DamagedError("the out-of-distribution threshold is not a valid one")
+        raise DamagedError("the out-of-distribution threshold is invalid")
     return OodVerdict(energy(logits).item(), threshold, share, n)
 
 

@@ -90,8 +90,8 @@ def comparison_html(
 ) -> str:
     """Return two runs' numbers as a table, below a verdict on their difference."""
     rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{one}</td><td>{other}</td><td>{difference}</td></tr>'
-        for name, one, other, difference in comparison_rows(first, second)
+        f'<tr><th scope="row">{name}</th><td>{left}</td><td>{right}</td><td>{difference}</td></tr>'
+        for name, left, right, difference in comparison_rows(first, second)
     )
     heads = "".join(
         f'<th scope="col">{name}</th>'
@@ -107,8 +107,8 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     """Return name, both values, and the first minus the second, in percent and points."""
 
     def share_row(name: str, key: str) -> tuple[str, ...]:
-        one, other = first[key], second[key]
-        return name, f"{one:.2%}", f"{other:.2%}", f"{signed(100 * (one - other))} points"
+        left, right = first[key], second[key]
+        return name, f"{left:.2%}", f"{right:.2%}", f"{signed(100 * (left - right))} points"
 
     intervals = [interval_text(*result["interval"]) for result in (first, second)]
     loss_gap = difference_text(first["loss"], second["loss"], digits=4)

@@ -18,7 +18,7 @@ def describe_again():
     """Return a function that changes fields of a run's model.json."""
 
     def change(folder, **fields):
-        description = Description(**{**model_description(folder), **fields})
+        description = Description(**(model_description(folder) | fields))
         (folder / "model.json").write_bytes(encode_description(description))
 
     return change

@@ -114,8 +114,8 @@ def test_new_weights_have_no_result_yet(statuses):
     save_evaluation(statuses, MINE)
     before = changes(statuses)["now"]
     run = statuses.services.runs.get("mine").path
-    better = Description(**{**model_description(run), "sha256": "f" * 64})
-    (run / "model.json").write_bytes(encode_description(better))
+    fields = model_description(run) | {"sha256": "f" * 64}
+    (run / "model.json").write_bytes(encode_description(Description(**fields)))
     updates = page_updates(statuses, MINE, before)
     assert updates["message"] == READY
     assert not updates["results"]["visible"]

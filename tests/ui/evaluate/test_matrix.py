@@ -78,7 +78,7 @@ def test_rows_and_columns_have_headings():
 
 
 def luminance(colour):
-    """WCAG 2.2, relative luminance."""
+    """Return the relative luminance (WCAG 2.2)."""
     names = {"black": "#000000", "white": "#ffffff"}
     parts = [int(names.get(colour, colour)[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
