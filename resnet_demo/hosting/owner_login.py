@@ -40,6 +40,7 @@ class OwnerLogin:
             await self.app(scope, receive, send)
             return
         response = await self.respond(Request(scope, receive))
+        # A browser must not keep a page that answered to a token.
         response.headers["cache-control"] = "no-store"
         await response(scope, receive, send)
 

@@ -73,6 +73,7 @@ def build(
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError.rule("folder", "a folder that is new or empty", str(folder))
+    # Built beside the folder and renamed when it has passed all checks.
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -291,7 +292,7 @@ def push(folder: Path, repository: str, endpoint: str | None = None) -> str:
             repo_id=repository,
             repo_type="space",
             folder_path=folder,
-            delete_patterns="*",
+            delete_patterns="*",  # files of an older version must not stay
             commit_message=COMMIT_MESSAGE,
             token=True,
         )

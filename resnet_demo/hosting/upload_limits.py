@@ -52,6 +52,7 @@ class UploadLimits:
             return PlainTextResponse(f"{rule}: try again in {int(wait) + 1} s\n", 429)
         if shutil.disk_usage(existing_folder(self.folder)).free < RESERVED_BYTES + size * MB:
             return PlainTextResponse("the disk has no space for uploads at the moment\n", 507)
+        # Counted before the body arrives: parallel uploads must share one quota.
         self.megabytes.record(caller.name, size)
         return None
 

@@ -67,6 +67,7 @@ def build_app(
     """
     access = access or Access()
     services = Services(paths, access, limits, gpu)
+    # Gradio removes uploads and cached files after an hour, and looks once an hour.
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         access_line = page_header(access, access.is_public or gpu is not None)
         banner = download_banner(services)
@@ -172,14 +173,16 @@ def launch(
         theme=theme(),
         css_paths=[CSS],
         footer_links=["api"],
-        run_history=False,
-        enable_monitoring=False,
+        run_history=False,  # on by default
+        enable_monitoring=False,  # else its summary is public
         state_session_capacity=MAX_SESSIONS,
+        # The description of all routes is public by default; /gradio_api has a second copy, which
+        # SecurityMiddleware closes.
         app_kwargs={"openapi_url": None, "middleware": middleware, "routes": [app.polling.route]},
         max_file_size=MAX_UPLOAD,
-        show_error=False,
+        show_error=False,  # messages of unforeseen errors may hold paths of this machine
         share=False,
-        ssr_mode=False,
+        ssr_mode=False,  # it would need Node.js
         _frontend=False,  # else Gradio gives up if its own page takes more than 3 s to answer
         **options,
     )

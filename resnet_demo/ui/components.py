@@ -40,6 +40,7 @@ def enlarge(image: np.ndarray) -> np.ndarray:
 
     An image whose side exceeds half of that is returned as it is.
     """
+    # The browser would blur enlarged images; repeated pixels stay sharp.
     times = max(1, THUMBNAIL_PX // image.shape[0])
     return np.kron(image, np.ones((times, times, 1), np.uint8))
 

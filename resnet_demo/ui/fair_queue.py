@@ -30,6 +30,7 @@ class FairQueue:
         is_first: the request has not had a slot before. Only such requests are refused.
         Raises LimitError.
         """
+        # No lock: everything here runs on one event loop, and only `await` can switch tasks.
         if self.free:
             self.free -= 1
         else:

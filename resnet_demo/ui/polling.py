@@ -81,7 +81,7 @@ class Polling:
             **self.shared((run, log_loss), lambda: run_parts(self.services, run, log_loss)),
             **self.shared("data", self.data),
         }
-        if mode in MODES:
+        if mode in MODES:  # a raw request may hold any text
             wanted = Selection.from_page(evaluated, split or "test", mode, other)
             parts |= self.shared(
                 wanted,
@@ -98,7 +98,7 @@ class Polling:
         at, parts = self.cached.get(key, (0.0, {}))
         if not parts or time.monotonic() - at > SHARED_S:
             parts = {name: EncodedPart(*part) for name, part in make().items()}
-            if len(self.cached) >= MAX_SHARED:
+            if len(self.cached) >= MAX_SHARED:  # entries live for SHARED_S only: no need of an LRU
                 self.cached.clear()
             self.cached[key] = time.monotonic(), parts
         return parts

@@ -96,6 +96,7 @@ def random_images(services: Services, info: DatasetInfo, page: int) -> list[tupl
     """Return random training images and their labels, the same ones for the same page number."""
     images, labels = services.datasets.load(info.name, "train")
     count = min(PAGE_SIZE, len(images))
+    # Seeded by the page number: the same page shows the same images again.
     chosen = np.random.RandomState(page).choice(len(images), count, replace=False)
     return [(enlarge(images[i]), info.classes[labels[i]]) for i in chosen]
 

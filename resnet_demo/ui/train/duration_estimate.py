@@ -115,7 +115,7 @@ def describe_duration(
     if known:
         return estimate_text(known), ""
     if not caller.is_owner:
-        return UNKNOWN, ""
+        return UNKNOWN, ""  # strangers start no work on this machine
     if live_runs(services.paths.runs):
         return BUSY, "quiet"
     if time.time() >= state.since + DEBOUNCE_S:

@@ -55,6 +55,7 @@ def preview_panel(services: Services, form: Form) -> None:
         [*form.components(), position, sent],
         outputs,
         **QUIET_EVENT,
+        # While a preview is drawn, only the latest change waits.
         trigger_mode="always_last",
         concurrency_limit=1,
     )
@@ -99,6 +100,7 @@ def draw_page(config: TrainConfig, page: "Preview", before: dict[str, int] | Non
     """Return texts, images and buttons. Images that the page already has are not sent again."""
     steps = [f"step {step}" if step else "left out" for step in page.steps]
     rows = {"stored": (page.stored, page.labels), "shown": (page.shown, steps)}
+    # A page keeps the hashes, so that an update leaves out images that it already has.
     hashes = {name: hash((*map(bytes, row[0]), *row[1])) for name, row in rows.items()}
     stored, shown = (
         gr.update(elem_classes=FRESH, visible=True)

@@ -54,6 +54,7 @@ def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[st
 
     if run_id is None:
         return {"run": (choices, update_choice)}
+    # No value is sent while the run exists: the visitor may be choosing another one.
     if run_id not in [name for _, name in choices]:  # deleted by another page or a terminal
         other = [choices, run_id], lambda: update_choice(value=services.default_run())
         return {"run": other, **parts_of("nothing", EMPTY_PANEL)}

@@ -227,6 +227,7 @@ async def stop_run(services: Services, run_id: str) -> None:
     with show_errors():
         seen, launcher = services.snapshots.get_nowait(services.runs.get(run_id)), services.launcher
         end = launcher.kill if seen.ignores_stop else launcher.stop
+        # In a thread: a kill waits for the end of the process.
         gr.Info(await asyncio.to_thread(end, run_id, services.caller()))
 
 
@@ -259,6 +260,7 @@ def on_load(services: Services, request: gr.Request) -> list[Any]:
     choices = services.run_choices()
     requested = request.query_params.get("run")
     known = [run_id for _, run_id in choices]
+    # The query string is foreign text: only an id of a listed run is used.
     run_id = requested if requested in known else services.default_run()
     settings = make_config({"dataset": infos[0].name}).to_dict()
     return [
