@@ -227,7 +227,7 @@ async def stop_run(services: Services, run_id: str) -> None:
     with show_errors():
         seen, launcher = services.snapshots.get_nowait(services.runs.get(run_id)), services.launcher
         end = launcher.kill if seen.ignores_stop else launcher.stop
-        # In a thread: a kill waits for the end of the process.
+        # In a thread: it reads and writes files, and all pages share the loop.
         gr.Info(await asyncio.to_thread(end, run_id, services.caller()))
 
 
