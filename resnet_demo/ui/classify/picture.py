@@ -116,6 +116,7 @@ def classify_picture(
         if other_id and other_id != run_id:
             classifiers.append(services.classifier(other_id))
         answers = [classifier.classify(rgb, fit=fit) for classifier in classifiers]
+        # The answer first: maps and the other fits need more passes.
         yield answer_updates(classifiers, answers)
         yield explanation_updates(classifiers, answers[0], rgb, fit)
     except DemoError as error:

@@ -18,7 +18,7 @@ NO_COMPARISON = ("no other run", "")
 WORK_EVENT = {
     "show_progress": "minimal",
     "api_visibility": "private",
-    "trigger_mode": "always_last",
+    "trigger_mode": "always_last",  # of several quick changes, the last one counts
     "concurrency_limit": None,  # the fair queue of Services limits it
 }
 # On a phone the answer is below the examples.

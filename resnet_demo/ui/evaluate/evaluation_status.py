@@ -140,6 +140,7 @@ class StatusCache:
         if task is None:
             return EvaluationStatus("none", folder=str(folder))
         status = page_status(folder, task)
+        # Only a finished status is final: a live one fails without a new file if its worker dies.
         if status.result_folder:
             self.finished[folder] = now, status
         return status
@@ -192,7 +193,7 @@ def changed_states(
     now = {
         "control": [runs, [list(astuple(status)) for status in evaluations]],
         "result": [first, percent],
-        "figures": [first, dark],
+        "figures": [first, dark],  # not in `result`: another unit must not redraw the figures
         "comparison": {
             "first": first,
             "second": first and second,

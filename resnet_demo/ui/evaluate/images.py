@@ -89,6 +89,7 @@ def connect_images(
     viewer = [parts[name] for name in (*VIEWER, "view")]
 
     def show(view: View, **more: Any) -> Iterator[dict[Any, Any]]:
+        # The first view imports torch, which takes seconds.
         if "torch" not in sys.modules:
             yield {parts["images_message"]: LOADING}
         updates = {**view_updates(services, view), "view": view, **more}

@@ -39,6 +39,7 @@ element.addEventListener('click', (event) => {
   const [truth, predicted] = cell.dataset.cell.split(' ').map(Number);
   trigger('click', {truth, predicted});
 });
+// One cell is in the tab order, and arrow keys move from it to the next nonzero cell.
 element.addEventListener('focusin', (event) => {
   if (!event.target.matches('td button')) return;
   cells().forEach((cell) => { cell.tabIndex = cell == event.target ? 0 : -1; });

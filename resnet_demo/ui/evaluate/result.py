@@ -154,6 +154,7 @@ def connect_states(parts: Parts) -> None:
     curve = [parts["curves"], parts["curve_text"]]
     parts["curve"].change(curve_updates, parts["curve"], curve, **QUIET_EVENT)
     comparison = parts["comparison"]
+    # `then`: the placeholder appears first, and comparing reads both runs' predictions.
     changed["comparison"].then(compare_runs, comparison, parts["compared"], **QUIET_EVENT)
     viewer = [parts[name] for name in (*VIEWER, "view")]
     comparison.change(

@@ -32,6 +32,7 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
     result_panel(parts)
     statuses = StatusCache(services)
 
+    # Async, because a tick must not wait for one of Gradio's threads.
     async def on_tick(unit: str, dark: bool, before: Any, *values: Any) -> dict[Any, Any]:
         selection = Selection.from_page(*values)
         changed = changed_states(statuses, selection, unit == "percent", dark, before)
