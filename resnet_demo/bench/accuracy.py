@@ -13,17 +13,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from resnet_demo import __version__
-from resnet_demo.bench.interleaved import Clock, measure_interleaved
-from resnet_demo.bench.loops import ProductLoop, begin_training
-from resnet_demo.bench.reference_network import ReferenceNetwork
+from resnet_demo.bench.loops import Clock, ProductLoop, begin_training, measure_interleaved
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
+from resnet_demo.models.layers import LayerOptions, Network, he_init
 from resnet_demo.runs.store import Run
 from resnet_demo.training.fit import fit
 from resnet_demo.training.optimizers import make_optimizer
@@ -155,3 +155,59 @@ def scaled_times(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
         "scaled_train_seconds": summary([row["train_seconds"] * scale for row in rows]),
         "scaled_seconds": summary([row["seconds"] * scale for row in rows]),
     }
+
+
+WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three pools
+
+
+class Residual(nn.Module):
+    """Two convolutions with a shortcut: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, channels: int, layers: LayerOptions) -> None:
+        super().__init__()
+        self.conv1 = conv_norm(channels, channels, layers)
+        self.conv2 = conv_norm(channels, channels, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the convolutions of x to x."""
+        return x + self.conv2(self.conv1(x))
+
+
+class ReferenceNetwork(Network):
+    """Eight 3x3 convolutions, two pairs of them residual, and a linear layer."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        layers, (first, second, third, fourth) = LayerOptions(), WIDTHS
+        self.body = nn.Sequential(
+            conv_norm(3, first, layers),
+            conv_norm(first, second, layers, pool=True),
+            Residual(second, layers),
+            conv_norm(second, third, layers, pool=True),
+            conv_norm(third, fourth, layers, pool=True),
+            Residual(fourth, layers),
+        )
+        self.head = nn.Linear(fourth, num_classes)
+        he_init(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Compute the feature map: (B, 3, H, W) -> (B, 256, H/8, W/8), rounded down."""
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (B, num_classes)."""
+        return self.head(self.features(x).mean(dim=(2, 3)))
+
+
+def conv_norm(c_in: int, c_out: int, layers: LayerOptions, pool: bool = False) -> nn.Sequential:
+    """Build 3x3 convolution, BatchNorm, ReLU: (B, c_in, H, W) -> (B, c_out, H, W).
+
+    pool: halve H and W with a max-pool after the convolution.
+    """
+    layer = nn.Sequential()
+    layer.add_module("conv", layers.conv(c_in, c_out, 3))
+    if pool:
+        layer.add_module("pool", nn.MaxPool2d(2))
+    layer.add_module("bn", layers.norm(c_out))
+    layer.add_module("relu", nn.ReLU())
+    return layer

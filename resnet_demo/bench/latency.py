@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from resnet_demo import __version__
-from resnet_demo.bench.interleaved import Clock
+from resnet_demo.bench.loops import Clock
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.preprocess import preprocessing_for

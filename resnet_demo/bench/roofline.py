@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from resnet_demo.bench.interleaved import Clock, measure_interleaved
-from resnet_demo.bench.loops import ProductLoop, begin_training
+from resnet_demo.bench.loops import Clock, ProductLoop, begin_training, measure_interleaved
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets, check_data

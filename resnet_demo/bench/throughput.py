@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
-from resnet_demo.bench.interleaved import Clock, compare_rates, measure_interleaved
 from resnet_demo.bench.loops import (
     ArticleLoop,
+    Clock,
     DataLoaderLoop,
     ProductLoop,
     available_cores,
     begin_training,
+    compare_rates,
+    measure_interleaved,
 )
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.evaluate_run import RunEvaluation
-from resnet_demo.evaluation.predictions import Predictions
+from resnet_demo.evaluation.metrics import Predictions
 
 # Of the second run's result, these values are shown beside the first run's.
 COMPARED_KEYS = ("weights", "mode", "stored", "top1", "interval", "loss", "macro_f1")

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
-from resnet_demo.evaluation.calibration import calibration, confidence_histogram
 from resnet_demo.evaluation.intervals import wilson_interval
-from resnet_demo.evaluation.metrics import macro_f1, score
+from resnet_demo.evaluation.metrics import calibration, confidence_histogram, macro_f1, score
 from resnet_demo.evaluation.modes import check_images, check_mode
 from resnet_demo.evaluation.stored_predictions import read_predictions
 from resnet_demo.evaluation.stored_results import ANSWERS, read_answers, read_result, write_result

@@ -10,8 +10,8 @@ from torch import Tensor
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.evaluate_run import RunEvaluation
+from resnet_demo.evaluation.metrics import Predictions
 from resnet_demo.evaluation.modes import require_images
-from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.class_maps import class_maps
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.heatmaps import heatmap, overlay

@@ -1,4 +1,9 @@
-"""Metrics of a classifier, computed from the logits of a split."""
+"""Metrics of a classifier, computed from the logits of a split.
+
+Accuracy, confusion matrix and per-class scores; predictions and rankings of images; calibration
+(Guo et al. 2017, "On Calibration of Modern Neural Networks"). Rankings are indices into the split;
+ties keep the order of the split, and a NaN prediction counts as confidence 0.
+"""
 
 import math
 from collections.abc import Sequence
@@ -79,3 +84,143 @@ def macro_f1(confusion: Tensor | Sequence[Sequence[int]]) -> float:
     counts = torch.as_tensor(confusion).cpu()
     rows = per_class(counts, [""] * len(counts))
     return sum(row["f1"] for row in rows) / len(rows)
+
+
+# Equal-width bins of confidence from 0 to 1. 15 as in Guo et al. 2017, table 1.
+BINS, HISTOGRAM_BINS = 15, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A reliability diagram: one value per bin, 0 for an empty bin. edges has one value more.
+
+    count: predictions with a confidence in (lower edge, upper edge]. confidence, accuracy: their
+    means, fractions. error: expected calibration error, a fraction; None without predictions.
+    left_out: number of predictions that are NaN and have no confidence.
+    """
+
+    error: float | None
+    edges: list[float]
+    count: list[int]
+    confidence: list[float]
+    accuracy: list[float]
+    left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceHistogram:
+    """Number of correct (`right`) and wrong predictions per bin; bins as in Calibration."""
+
+    edges: list[float]
+    right: list[int]
+    wrong: list[int]
+
+
+def calibration(logits: Tensor, labels: Tensor) -> Calibration:
+    """Compute the calibration of logits (N, C) for the true labels (N,) int64.
+
+    The error is the sum over bins of |accuracy - confidence|, weighted by the bin's share of the
+    predictions (Guo et al. 2017, section 2, equation 3).
+    """
+    confidence, correct = _confidence_and_correct(logits, labels)
+    bins, edges = _in_bins(confidence, BINS)
+    count = bins.bincount(minlength=BINS)
+    confidence_sum = bins.bincount(confidence, minlength=BINS)
+    correct_sum = bins.bincount(correct.double(), minlength=BINS)
+    gap = (correct_sum - confidence_sum).abs().sum()
+    return Calibration(
+        error=(gap / len(bins)).item() if len(bins) else None,
+        edges=edges.tolist(),
+        count=count.tolist(),
+        confidence=(confidence_sum / count.clamp(min=1)).tolist(),
+        accuracy=(correct_sum / count.clamp(min=1)).tolist(),
+        left_out=len(labels) - len(bins),
+    )
+
+
+def confidence_histogram(logits: Tensor, labels: Tensor) -> ConfidenceHistogram:
+    """Count correct and wrong predictions by confidence. NaN predictions are left out.
+
+    logits: (N, C); labels: (N,) int64.
+    """
+    confidence, correct = _confidence_and_correct(logits, labels)
+    bins, edges = _in_bins(confidence, HISTOGRAM_BINS)
+    return ConfidenceHistogram(
+        edges=edges.tolist(),
+        right=bins[correct].bincount(minlength=HISTOGRAM_BINS).tolist(),
+        wrong=bins[~correct].bincount(minlength=HISTOGRAM_BINS).tolist(),
+    )
+
+
+def _confidence_and_correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the confidence of each prediction, and whether it is correct; without NaN."""
+    predictions = Predictions.from_logits(logits)
+    is_number = predictions.confidence > 0  # 0 marks a NaN softmax
+    correct = predictions.predicted == labels.cpu()
+    return predictions.confidence[is_number], correct[is_number]
+
+
+def _in_bins(confidence: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the bin of each confidence, from 0, and the n + 1 edges."""
+    edges = torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    return torch.bucketize(confidence, edges[1:-1]), edges
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The top class of each image.
+
+    predicted: (N,) int64. confidence: (N,) float64, its softmax probability. margin: (N,) float64,
+    confidence minus the second-highest probability (with one class, the confidence itself).
+    Confidence and margin are 0 where the softmax is NaN; otherwise confidence is at least 1/C.
+    """
+
+    predicted: Tensor
+    confidence: Tensor
+    margin: Tensor
+
+    @classmethod
+    def from_logits(cls, logits: Tensor) -> "Predictions":
+        """Compute the predictions of logits (N, C), C ≥ 1."""
+        logits = logits.detach().cpu()
+        # topk, as in `metrics.score`: argmax may break a tie differently, and then the confusion
+        # matrix and the lists of images would disagree.
+        predicted = logits.topk(min(5, logits.shape[1])).indices[:, 0]
+        probabilities = logits.double().softmax(1).nan_to_num(0)
+        best = probabilities.topk(min(2, logits.shape[1])).values
+        margin = best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0]
+        return cls(predicted, best[:, 0], margin)
+
+
+def confusion_cell(logits: Tensor, labels: Tensor, truth: int, predicted: int) -> Tensor:
+    """Return the images of class `truth` classified as `predicted`, most confident first.
+
+    logits: (N, C); labels: (N,) int64. Returns (M,) int64 on the CPU, where M is the count in that
+    cell of the confusion matrix.
+    """
+    predictions = Predictions.from_logits(logits)
+    chosen = (labels.cpu() == truth) & (predictions.predicted == predicted)
+    return _ranked(-predictions.confidence, chosen)
+
+
+def worst_mistakes(logits: Tensor, labels: Tensor, limit: int | None = None) -> Tensor:
+    """Return the misclassified images, most confident first: (M,) int64, at most `limit`."""
+    predictions = Predictions.from_logits(logits)
+    return _ranked(-predictions.confidence, predictions.predicted != labels.cpu())[:limit]
+
+
+def least_certain(logits: Tensor, limit: int | None = None) -> Tensor:
+    """Return the images with the smallest margins first: (M,) int64, at most `limit`.
+
+    Margin sampling (Scheffer et al. 2001).
+    """
+    # The margin instead of the confidence: a confidence is also low where many classes share the
+    # probability, and then there is no pair of classes to compare.
+    margin = Predictions.from_logits(logits).margin
+    return _ranked(margin, torch.ones_like(margin, dtype=torch.bool))[:limit]
+
+
+def _ranked(score: Tensor, chosen: Tensor) -> Tensor:
+    """Return the indices where `chosen` is true, lowest score first."""
+    indices = chosen.nonzero().flatten()
+    return indices[score[indices].argsort(stable=True)]

@@ -11,8 +11,8 @@ from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, corrupt
 from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.metrics import Predictions
 from resnet_demo.evaluation.modes import require_images
-from resnet_demo.evaluation.predictions import Predictions
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device

@@ -198,7 +198,7 @@ def view_positions(
 ) -> list[int]:
     """Return positions in the split, in the order in which they are shown. Raises ConfigError."""
     from resnet_demo.evaluation.comparison import compare_evaluations
-    from resnet_demo.evaluation.predictions import confusion_cell, least_certain, worst_mistakes
+    from resnet_demo.evaluation.metrics import confusion_cell, least_certain, worst_mistakes
 
     logits, labels = evaluated.logits, evaluated.labels
     if view.kind == "cell":

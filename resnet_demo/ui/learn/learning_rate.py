@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_demo.architectures import MODELS
 from resnet_demo.config import TrainConfig
 from resnet_demo.learn import lessons
-from resnet_demo.learn.range_test import RangeTest, analyze_range_test
+from resnet_demo.learn.lessons import RangeTest, analyze_range_test
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,

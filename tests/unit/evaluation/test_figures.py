@@ -11,7 +11,6 @@ import torch
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from resnet_demo.evaluation.calibration import calibration, confidence_histogram
 from resnet_demo.evaluation.corruptions import CORRUPTIONS
 from resnet_demo.evaluation.figures import (
     COLOUR_MAP,
@@ -21,6 +20,7 @@ from resnet_demo.evaluation.figures import (
     robustness_figure,
     text_colour_on,
 )
+from resnet_demo.evaluation.metrics import calibration, confidence_histogram
 
 CONFUSION = [[90, 10, 0], [4, 996, 0], [0, 0, 0]]  # the last class never occurs
 CLASSES = ("cat", "dog", "frog")
