@@ -12,7 +12,7 @@ from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
 from resnet_demo.hosting.security_headers import SPACES, SecurityMiddleware, trusted_hosts
 from resnet_demo.hosting.upload_limits import UploadLimits
-from resnet_demo.hosting.zerogpu.slices import Slice
+from resnet_demo.hosting.zerogpu.visitor_runs import Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.limits import Caller, Limits

@@ -12,7 +12,7 @@ import gradio as gr
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.zerogpu.slices import Slice, Slices
+from resnet_demo.hosting.zerogpu.visitor_runs import Slice, VisitorRuns
 from resnet_demo.inference.classifier_cache import ClassifierCache
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.paths import Paths
@@ -63,7 +63,7 @@ class Services:
     evaluations: Evaluations = field(init=False)
     image_indexes: ImageIndexes = field(init=False)
     run_groups: RunGroups = field(init=False)
-    slices: Slices | None = field(init=False)
+    slices: VisitorRuns | None = field(init=False)
     snapshots: Snapshots = field(default_factory=Snapshots)
     states: RunStates = field(default_factory=RunStates)
     run_speeds: RunSpeeds = field(default_factory=RunSpeeds)
@@ -80,7 +80,7 @@ class Services:
         self.evaluations = Evaluations(self.launcher)
         self.image_indexes = ImageIndexes(self.launcher)
         self.run_groups = RunGroups(self.launcher)
-        self.slices = Slices(self.launcher, self.gpu) if self.gpu else None
+        self.slices = VisitorRuns(self.launcher, self.gpu) if self.gpu else None
 
     @property
     def runs(self) -> Runs:

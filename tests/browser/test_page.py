@@ -84,7 +84,7 @@ def live(visiting, app, trained):
         choose(page, "Dataset", "shapes10, synthetic")
         choose(page, "Model", "resnet20")
         page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
-        page.locator("button#train").click()
+        page.locator("button#train").dblclick()
         expect(tile(page, "state")).to_have_text(re.compile("Queued|Preparing|Training"))
         expect(page).to_have_url(re.compile(r"\?run=resnet20-shapes10-1$"))
         expect(tile(page, "state")).to_have_text("Training")
@@ -297,6 +297,10 @@ def test_no_tab_is_wider_than_a_phone(visit, app, trained):
         tab(page, name)
         page.wait_for_timeout(800)  # until its pictures are drawn
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_a_double_click_on_train_starts_one_run(live, app):
+    assert [path.name for path in app.runs.glob("resnet20-shapes10-*")] == ["resnet20-shapes10-1"]
 
 
 def test_a_run_started_from_the_form_shows_its_progress(live):

@@ -93,8 +93,14 @@ def connect_start(
 
     @show_errors()
     def on_start(last: LastStart | None, *values: Any) -> tuple[dict[str, Any], LastStart]:
-        now = start_run(services, form.to_dict(values), last)
-        return gr.update(choices=services.run_choices(), value=now[1], visible=True), now
+        settings = form.to_dict(values)
+        if is_double_click(last, settings, time.monotonic()):
+            run_id = last[1]
+        else:
+            run_id = services.launcher.start(make_config(settings), services.caller())
+        # The start itself takes a moment, so the time of the click would let a slow second one in.
+        started = (settings, run_id, time.monotonic())
+        return gr.update(choices=services.run_choices(), value=run_id, visible=True), started
 
     return start.click(on_start, [last_start, *form.components()], [run, last_start], **QUIET_EVENT)
 
@@ -213,13 +219,9 @@ def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -
         event(lambda: gr.update(visible=False), None, row, **QUIET_EVENT)
 
 
-def start_run(services: Services, settings: dict[str, Any], last: LastStart | None) -> LastStart:
-    """Queue a run, unless this is the second click of a double click."""
-    now = time.monotonic()
-    if last and last[0] == settings and now - last[2] < DOUBLE_CLICK_S:
-        return settings, last[1], now
-    run_id = services.launcher.start(make_config(settings), services.caller())
-    return settings, run_id, time.monotonic()
+def is_double_click(last: LastStart | None, settings: dict[str, Any], now: float) -> bool:
+    """Return whether the same settings were started less than DOUBLE_CLICK_S ago."""
+    return last is not None and last[0] == settings and now - last[2] < DOUBLE_CLICK_S
 
 
 async def stop_run(services: Services, run_id: str) -> None:

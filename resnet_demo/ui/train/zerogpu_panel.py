@@ -19,7 +19,12 @@ from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.quota import recorded_slices
 from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
-from resnet_demo.hosting.zerogpu.slices import DEFAULT_SLICE_S, MAX_SLICE_S, MIN_SLICE_S, Slice
+from resnet_demo.hosting.zerogpu.visitor_runs import (
+    DEFAULT_SLICE_S,
+    MAX_SLICE_S,
+    MIN_SLICE_S,
+    Slice,
+)
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import duration_text, escape_markdown

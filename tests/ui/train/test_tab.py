@@ -22,7 +22,7 @@ from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
 from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
-from resnet_demo.ui.train.tab import delete_run, on_load, retry_run, start_run
+from resnet_demo.ui.train.tab import delete_run, is_double_click, on_load, retry_run
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 BUTTONS = ("stop", "resume", "retry", "delete")
@@ -234,18 +234,12 @@ def test_a_live_run_is_not_deleted(services, runs):
     os.close(lock)
 
 
-def test_a_double_click_on_train_starts_one_run(services, monkeypatch):
-    names = iter(["one", "two", "three"])
-    monkeypatch.setattr(services.launcher, "start", lambda config, caller: next(names))
-    settings, clock = {"epochs": 2}, [100.0]
-    monkeypatch.setattr("resnet_demo.ui.train.tab.time.monotonic", lambda: clock[0])
-    first = start_run(services, settings, None)
-    clock[0] += 0.3
-    again = start_run(services, settings, first)
-    assert (first[1], again[1]) == ("one", "one")
-    assert start_run(services, {"epochs": 3}, again)[1] == "two"  # other settings
-    clock[0] += 2
-    assert start_run(services, settings, again)[1] == "three"
+def test_the_same_settings_again_within_a_second_are_a_double_click():
+    last = ({"epochs": 2}, "run-1", 100.0)
+    assert is_double_click(last, {"epochs": 2}, 100.3)
+    assert not is_double_click(last, {"epochs": 3}, 100.3)
+    assert not is_double_click(last, {"epochs": 2}, 102.0)
+    assert not is_double_click(None, {"epochs": 2}, 100.3)
 
 
 def test_a_queued_run_names_the_run_that_it_waits_for(services, runs):

@@ -6,7 +6,7 @@ import torch
 from resnet_demo.events import Failed, Started, Step, Stopped
 from resnet_demo.hosting.zerogpu import slice as slice_module
 from resnet_demo.hosting.zerogpu.slice import SliceStopSignal, train_slice
-from resnet_demo.hosting.zerogpu.slices import Slices
+from resnet_demo.hosting.zerogpu.visitor_runs import VisitorRuns
 from resnet_demo.tasks.locks import has_worker, release_lock
 from resnet_demo.tasks.status import acquire_worker_lock, change_state, read_status
 
@@ -14,7 +14,7 @@ from resnet_demo.tasks.status import acquire_worker_lock, change_state, read_sta
 @pytest.fixture
 def make_run(launcher, tiny):
     """Return a function that makes a stopped run of a visitor, as before its first slice."""
-    slices = Slices(launcher, train_slice)
+    slices = VisitorRuns(launcher, train_slice)
     return lambda **fields: slices.make(tiny(**fields), "some-visitor")
 
 

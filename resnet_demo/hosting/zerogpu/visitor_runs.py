@@ -17,9 +17,14 @@ from resnet_demo.data.store import check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Event
 from resnet_demo.files import file_version
-from resnet_demo.hosting.zerogpu.owners import RunOwner, read_owner, visitor_digest, write_owner
 from resnet_demo.hosting.zerogpu.quota import SliceUse, record_slice
-from resnet_demo.hosting.zerogpu.slice import SliceError
+from resnet_demo.hosting.zerogpu.slice import (
+    RunOwner,
+    SliceError,
+    read_owner,
+    visitor_digest,
+    write_owner,
+)
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
@@ -60,7 +65,7 @@ class ActiveRun:
         return self.under_way or time.monotonic() - self.due_clock < DUE_S
 
 
-class Slices:
+class VisitorRuns:
     """The runs of visitors. A visitor is any name, of which only a digest is stored.
 
     gpu: `train_slice` as the platform runs it. It raises SliceError if there is no GPU or the

@@ -8,11 +8,10 @@ import pytest
 from resnet_demo.config import make_config
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
-from resnet_demo.hosting.zerogpu import slices as slices_module
-from resnet_demo.hosting.zerogpu.owners import OWNER, read_owner
+from resnet_demo.hosting.zerogpu import visitor_runs as slices_module
 from resnet_demo.hosting.zerogpu.quota import recorded_slices
-from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
-from resnet_demo.hosting.zerogpu.slices import Slices
+from resnet_demo.hosting.zerogpu.slice import OWNER, SliceError, read_owner, train_slice
+from resnet_demo.hosting.zerogpu.visitor_runs import VisitorRuns
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller, ForbiddenError
 from resnet_demo.tasks.locks import has_worker, release_lock
@@ -40,7 +39,7 @@ def zero():
 @pytest.fixture
 def slices(zero, launcher):
     """Return slices as on ZeroGPU, which keep half a second free and save often."""
-    return Slices(launcher, zero.GPU(quick_slice, duration=900))
+    return VisitorRuns(launcher, zero.GPU(quick_slice, duration=900))
 
 
 def quick_slice(folder, paths, seconds):
@@ -106,7 +105,7 @@ def test_a_run_over_five_killed_slices_equals_an_undisturbed_run(
     assert run_to_end(slices, run) == zero.begun == 6
     assert zero.killed == 5, "the run ended before all kills"
 
-    whole = Slices(
+    whole = VisitorRuns(
         launchers(tmp_path / "whole"), lambda run, paths, _: train_slice(run, paths, 900)
     )
     undisturbed = whole.make(tiny(epochs=EPOCHS), VISITOR)
@@ -125,7 +124,7 @@ def make_tiny(**knobs):
 
 def slices_of(launcher, gpu):
     """Return slices with a test's own GPU function and nothing to warm up."""
-    slices = Slices(launcher, gpu)
+    slices = VisitorRuns(launcher, gpu)
     slices.warm_up = lambda run: None
     return slices
 
