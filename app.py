@@ -6,7 +6,8 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 import os
 import sys
 
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import DemoError
+from resnet_demo.file_locks import check_system
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
 
@@ -25,6 +26,7 @@ def main() -> None:
     for name, value in LIBRARY_VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
+        check_system()
         # Imports Gradio, so it comes after the variables.
         from resnet_demo.ui.app import Access, Limits, build_app, launch
         from resnet_demo.ui.train.zerogpu_panel import zerogpu_slice
@@ -33,7 +35,7 @@ def main() -> None:
         gpu = zerogpu_slice() if is_zerogpu(os.environ) else None
         access = Access.from_environment(os.environ)
         limits = Limits.from_environment(os.environ)
-    except ConfigError as error:
+    except DemoError as error:
         sys.exit(str(error))
     launch(build_app(Paths.from_environment(), access, limits, gpu), access, limits)
 

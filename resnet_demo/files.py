@@ -2,17 +2,31 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_demo.errors import DiskFullError
+from resnet_demo.errors import DemoError, DiskFullError
 
 FileVersion = tuple[int, int] | None
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user, file size limit
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+# How disks answer to what they cannot do: CIFS, drvfs, exFAT, FUSE.
+UNSUPPORTED = (
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY),
+    *(errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES),
+)
+NO_FOLDER_SYNC = (
+    "this disk cannot flush folders: after a power cut, a file may have its previous content, or a "
+    "new one may be missing"
+)
+NO_LINKS = "this disk has no hard links: files are copied instead, which takes time and space"
 
 
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
@@ -54,13 +68,71 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def sync_folder(folder: Path) -> None:
-    """Write a folder's entries to disk: a rename is durable only after that."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def reporting_read_only(folder: Path) -> Iterator[None]:
+    """Turn the OSError of a folder that may not be written to into DemoError; let others pass."""
     try:
-        os.fsync(descriptor)
-    finally:
+        yield
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise DemoError(
+            f"the folder {folder.name} cannot be written to ({reason}): make it writable, or name "
+            "another one in RESNET_DEMO_RUNS or RESNET_DEMO_DATA"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to disk: a rename is durable only after that.
+
+    Where a disk cannot do that, log it once: only a power cut or a crash of the system is then
+    worse, since a killed process loses nothing that it has renamed.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        warn_once(NO_FOLDER_SYNC)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, at once if the disk has hard links; else copy it, durably."""
+    try:
+        os.link(source, target)
+        return
+    except OSError as error:
+        # Also for two disks, or too many links: the copy raises what really hinders it.
+        if error.errno in UNSUPPORTED:
+            warn_once(NO_LINKS)
+    with open(source, "rb") as content, open(target, "wb") as copy:
+        shutil.copyfileobj(content, copy, 2**20)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError, also for a pipe, a device or a folder."""
+    # Opening a pipe without this would wait for a writer, perhaps for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        return open(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
+        raise
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in the life of a process: in worker.log, or on standard error."""
+    logging.getLogger("resnet_demo").warning(message)
 
 
 def file_version(path: Path) -> FileVersion:

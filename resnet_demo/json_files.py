@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from resnet_demo.errors import DamagedError
+from resnet_demo.files import open_file
 
 MAX_BYTES = 64 * 2**20  # the largest real file is the result of 1,000 classes, a few megabytes
 MAX_DEPTH = 32  # the deepest real file has 5 levels
@@ -49,7 +50,7 @@ def nested(values: Iterable[Any]) -> list[Any]:
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises DamagedError, for a missing file too."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")

@@ -13,6 +13,7 @@ from resnet_demo import __version__
 from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
 from resnet_demo.cli.common import Parser
 from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.file_locks import check_system
 from resnet_demo.paths import Paths
 
 
@@ -20,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = make_parser().parse_args(argv)
     try:
+        check_system()
         return args.handler(args, Paths.from_environment()) or 0
     except DemoError as error:
         print(f"resnet_demo {args.verb}: {option_prefix(args, error)}{error}", file=sys.stderr)

@@ -262,7 +262,7 @@ def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 def device_reserved(paths: Paths) -> Iterator[None]:
     """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
     configure_process()  # a benchmark must use the threads and the memory as a worker does
-    from resnet_demo.tasks.locks import try_lock
+    from resnet_demo.file_locks import try_lock
 
     paths.runs.mkdir(parents=True, exist_ok=True)
     lock = try_lock(paths.runs / DEVICE_LOCK)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resnet_demo.events import Event, Step, from_line, to_line
-from resnet_demo.files import reporting_disk_full
+from resnet_demo.files import open_file, reporting_disk_full
 
 CHUNK = 256 * 1024  # bytes to read at once: about a thousand events
 
@@ -47,7 +47,7 @@ class EventLog:
         limit: bytes to read; a longer line is read to its end.
         """
         try:
-            with open(self.path, "rb") as file:
+            with open_file(self.path) as file:
                 file.seek(offset)
                 content = file.read(limit)
                 while b"\n" not in content and (more := file.read(limit)):

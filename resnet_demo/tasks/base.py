@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
+from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.json_files import read_json
-from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, release_lock, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker
 from resnet_demo.tasks.status import (
     LIVE,
     Status,

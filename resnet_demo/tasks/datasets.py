@@ -4,7 +4,6 @@ Their tasks are in a hidden folder of the data root, one of each kind: a new one
 once that has ended.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from resnet_demo.data.importer.import_images import check_import, import_images
 from resnet_demo.data.importer.scan import scan_source
 from resnet_demo.data.importer.survey import write_survey
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
+from resnet_demo.files import link_or_copy
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.base import (
@@ -228,14 +228,6 @@ def store_upload(source: Path, target: Path, folder: Path, lock: int) -> None:
     except OSError as error:
         remove_locked(folder, lock)
         raise DemoError(f"the upload could not be stored: {error.strerror or error}") from error
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, at once if both are on one disk, else copy it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def busy(kind: str) -> ConfigError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.modes import require_images
+from resnet_demo.file_locks import release_lock
 from resnet_demo.files import sha256_of, write_atomically
 from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
@@ -27,7 +28,6 @@ from resnet_demo.tasks.base import (
 )
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
-from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.status import reconcile_status, state_of
 
 if TYPE_CHECKING:  # torch, which the page must not wait for

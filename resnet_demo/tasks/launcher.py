@@ -18,13 +18,14 @@ from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.base import claim_task, reap_worker, remove_task, requeue_task
 from resnet_demo.tasks.disk_space import check_disk_space
 from resnet_demo.tasks.estimate import speed_test_folder
 from resnet_demo.tasks.limits import Allowance, Caller
-from resnet_demo.tasks.locks import has_worker, is_worker, release_lock
+from resnet_demo.tasks.locks import has_worker, is_worker
 from resnet_demo.tasks.queue import live_runs
 from resnet_demo.tasks.status import (
     LIVE,
@@ -215,6 +216,7 @@ class Launcher:
         except BaseException:
             release_lock(lock)
             raise
+        hand_over(lock, process.pid)
         os.close(lock)  # not released: the worker's copy holds it
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resnet_demo.errors import DamagedError, DemoError, StoppedError
-from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker, release_lock, try_lock
+from resnet_demo.file_locks import release_lock, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker
 from resnet_demo.tasks.status import Status, read_status
 
 POLL_S = 0.3  # the kernel cannot report that another process has ended

@@ -13,7 +13,6 @@ A live state whose worker is gone is corrected when it is read: stopping → sto
 → failed. "No" is a ConfigError that names the run and its state; nothing changes.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -24,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
+from resnet_demo.file_locks import release_lock, try_lock, wait_for_lock
 from resnet_demo.files import file_version, reporting_disk_full, write_atomically
 from resnet_demo.json_files import read_object
-from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, release_lock, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "queued": ("preparing", "stopping", "failed"),
@@ -189,12 +189,11 @@ def write_status(folder: Path, status: Status) -> Status:
 @contextmanager
 def status_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from changing the status between reading and writing it."""
-    with open(folder / "status.lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+    lock = wait_for_lock(folder / "status.lock")
+    try:
+        yield
+    finally:
+        release_lock(lock)
 
 
 def status_json(status: Status) -> bytes:

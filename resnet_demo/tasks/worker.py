@@ -18,6 +18,7 @@ from pathlib import Path
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Ended, Event
+from resnet_demo.file_locks import release_lock
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import event_text
@@ -25,7 +26,6 @@ from resnet_demo.tasks.datasets import run_download, run_import, run_survey
 from resnet_demo.tasks.evaluations import run_evaluation, run_robustness
 from resnet_demo.tasks.image_indexes import run_indexing
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.multi_gpu import (
     exit_with_parent,
     join_as_rank,

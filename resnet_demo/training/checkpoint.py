@@ -18,10 +18,38 @@ from typing import Any
 import torch
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.errors import DamagedError
-from resnet_demo.files import reporting_disk_full, sha256_of, sync_folder, write_atomically
+from resnet_demo.errors import DamagedError, shortened
+from resnet_demo.files import (
+    link_or_copy,
+    open_file,
+    reporting_disk_full,
+    sha256_of,
+    sync_folder,
+    write_atomically,
+)
+from resnet_demo.json_files import MAX_NUMBER, is_number
 
 LAST, BEFORE = "last.pt", "last.before.pt"
+# What torch.load raises for bytes that are no checkpoint; nothing in them is executed.
+UNREADABLE = (
+    *(RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
+    *(pickle.UnpicklingError, EOFError, OverflowError, ImportError, MemoryError, OSError),
+)
+PLAIN = str | int | float | None
+MAX_THREADS = 4096
+MAX_DIGESTS = 4096  # bytes of the file of digests
+FIELDS: dict[str, Any] = {  # of a checkpoint, with their types; see `Training.state_dict`
+    "config": dict,
+    "threads": int,
+    "step": int,
+    "validated": int,
+    "seconds": int | float,
+    "epoch_began": int | float,
+    "best": dict,
+    "tally": dict,
+    "model": dict,
+    "optimizer": dict,
+}
 
 
 def save_last(folder: Path, state: dict[str, Any]) -> None:
@@ -64,9 +92,10 @@ def keep_previous(folder: Path) -> None:
     if digest not in known_digests(last):
         return
     write_digests(before, [digest, *known_digests(before)][:2])
-    # a link takes no space and no time, and last.pt is never missing
+    # a link takes no space and no time (a copy, where a disk has no links, takes both), and last.pt
+    # is never missing
     link.unlink(missing_ok=True)
-    os.link(last, link)
+    link_or_copy(last, link)
     os.replace(link, before)
     sync_folder(folder)
 
@@ -80,8 +109,9 @@ def write_digests(path: Path, digests: list[str]) -> None:
 def known_digests(path: Path) -> list[str]:
     """Return the digests that the file beside a checkpoint lists, newest first."""
     try:
-        lines = digest_file(path).read_text("ascii", errors="replace").splitlines()
-    except FileNotFoundError:
+        with open_file(digest_file(path)) as file:
+            lines = file.read(MAX_DIGESTS).decode("ascii", "replace").splitlines()
+    except OSError:
         return []
     return [line.split()[0] for line in lines if line.strip()]
 
@@ -99,6 +129,7 @@ def load_matching(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], st
     loaded, values = load_last(folder), config.to_dict()
     if loaded is None:
         return None
+    check_fields(loaded[0], folder)
     saved = loaded[0]["config"]
     for name in values.keys() & saved.keys():  # a later version may have other fields
         if values[name] != saved[name]:
@@ -107,6 +138,38 @@ def load_matching(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], st
                 f"{values[name]!r}, and {saved[name]!r} in the checkpoint"
             )
     return loaded
+
+
+def check_fields(state: Any, folder: Path) -> None:
+    """Raise DamagedError unless a checkpoint has the fields of one, with values of their types.
+
+    A digest shows that a file is what was written, not that this program wrote it.
+    """
+    if not isinstance(state, dict):
+        raise odd_checkpoint(folder, f"it holds {type(state).__name__} instead of fields")
+    for name, kind in FIELDS.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise odd_checkpoint(folder, f"its field {name} is {type(value).__name__}")
+        if isinstance(value, int | float) and not 0 <= value < MAX_NUMBER:  # false for NaN
+            raise odd_checkpoint(folder, f"its field {name} is {shortened(value)}")
+    for name in ("config", "best"):
+        if not all(isinstance(value, PLAIN) for value in state[name].values()):
+            raise odd_checkpoint(folder, f"its field {name} has values of other types")
+    if not 1 <= state["threads"] <= MAX_THREADS:
+        raise odd_checkpoint(folder, f"it was written by {shortened(state['threads'])} threads")
+    tally = state["tally"]
+    for name in ("loss", "correct", "last"):
+        if not isinstance(value := tally.get(name), torch.Tensor) or value.numel() != 1:
+            raise odd_checkpoint(folder, f"its sum {name} is no single number")
+    for name in ("seen", "seconds"):
+        if not is_number(tally.get(name)):
+            raise odd_checkpoint(folder, f"its sum {name} is {shortened(tally.get(name))}")
+
+
+def odd_checkpoint(folder: Path, reason: str) -> DamagedError:
+    """Return the error of a checkpoint that is whole but was not written by this program."""
+    return DamagedError(f"{LAST} of {folder.name} is damaged: {reason}; start a new run")
 
 
 def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
@@ -129,13 +192,14 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str] | None:
 def read_verified(path: Path) -> dict[str, Any] | None:
     """Return the state in a file, or None if it is missing or damaged."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+        with open_file(path) as file:
+            content = file.read()
+    except OSError:
         return None
     # the digest is checked before anything is parsed
     if hashlib.sha256(content).hexdigest() not in known_digests(path):
         return None
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError):
+    except UNREADABLE:
         return None

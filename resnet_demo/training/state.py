@@ -22,7 +22,7 @@ from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
-from resnet_demo.training.checkpoint import load_matching, save_last
+from resnet_demo.training.checkpoint import load_matching, odd_checkpoint, save_last
 from resnet_demo.training.distributed import World, single_process
 from resnet_demo.training.optimizers import CombinedOptimizer, exponential_average, make_optimizer
 
@@ -259,16 +259,13 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any], warning: str) -> None:
         """Restore what `state_dict` returned; warning: from `load_last`. Raises DamagedError."""
-        self.model.load_state_dict(state["model"])
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:  # another set of parameters; PyTorch's message names none
-            raise DamagedError(
-                f"the checkpoint was written by another version of this program, which trained "
-                f"other weights of {self.config.model}: start a new run"
-            ) from error
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+        except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self.misfit("its weights are not those of this network") from error
+        self.restore_optimizer(state["optimizer"])
         self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
@@ -278,6 +275,39 @@ class Training:
             self.tally.correct += tally["correct"].to(self.device)
             self.tally.last = tally["last"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
+
+    def restore_optimizer(self, state: dict[str, Any]) -> None:
+        """Restore the optimizer. Raises DamagedError where its state does not fit the weights."""
+        settings = [set(group) for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(state)
+        except ValueError as error:  # another set of parameters; PyTorch's message names none
+            raise DamagedError(
+                f"the checkpoint was written by another version of this program, which trained "
+                f"other weights of {self.config.model}: start a new run"
+            ) from error
+        except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+            raise self.misfit("its optimizer's state is not one") from error
+        groups = self.optimizer.param_groups
+        if any(not names <= set(group) for names, group in zip(settings, groups, strict=True)):
+            raise self.misfit("settings of its optimizer are missing")
+        # PyTorch does not compare these shapes, and would raise in the middle of the next step.
+        parts = getattr(self.optimizer, "parts", [self.optimizer])
+        for weight, values in (pair for part in parts for pair in part.state.items()):
+            tensors = values.values() if isinstance(values, dict) else [None]
+            if any(not fits(tensor, weight) for tensor in tensors):
+                raise self.misfit("its optimizer's state is of other weights")
+
+    def misfit(self, reason: str) -> DamagedError:
+        """Return the error of a checkpoint that does not belong to this training."""
+        return odd_checkpoint(self.folder or Path("run"), reason)
+
+
+def fits(value: Any, weight: Any) -> bool:
+    """Return whether this can be in an optimizer's state of a weight: a number or its shape."""
+    if not isinstance(value, Tensor):
+        return value is None or isinstance(value, int | float)
+    return isinstance(weight, Tensor) and (value.numel() == 1 or value.shape == weight.shape)
 
 
 def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:

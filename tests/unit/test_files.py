@@ -1,5 +1,6 @@
 """Atomic writes and digests."""
 
+import errno
 import hashlib
 import os
 
@@ -65,3 +66,50 @@ def test_sha256_is_of_the_content(tmp_path):
 
 def names(folder):
     return sorted(os.listdir(folder))
+
+
+def refusing(code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+def test_a_disk_that_cannot_flush_folders_is_used_and_logged_once(
+    code, tmp_path, monkeypatch, caplog
+):
+    files.warn_once.cache_clear()
+    real = os.fsync
+
+    def fsync(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            refusing(code)()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for content in (b"one", b"two"):
+        write_atomically(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert [record.getMessage() for record in caplog.records] == [files.NO_FOLDER_SYNC]
+
+
+def test_a_fault_of_the_disk_is_no_missing_feature(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EPERM, errno.EMLINK, errno.EXDEV])
+def test_without_hard_links_a_file_is_copied(code, tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"content")
+    monkeypatch.setattr(os, "link", refusing(code))
+    files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_files_are_opened(make, tmp_path):
+    make(tmp_path / "odd")
+    with pytest.raises(OSError, match="not a file"):
+        files.open_file(tmp_path / "odd")

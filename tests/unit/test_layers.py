@@ -32,6 +32,7 @@ FOUNDATION = {
     "fingerprint": "what a dataset holds, as runs keep it",
     "json_files": "checked reading of JSON",
     "paths": "the folders of runs and data",
+    "file_locks": "locks of files",
     "files": "writing without loss",
     "errors": "errors as one sentence",
     "lru": "the cache class",

@@ -4,7 +4,6 @@ Downloads go to a hidden folder and are unpacked in another, so the dataset appe
 at all. The received bytes are kept for the next time if the download is stopped or fails.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from resnet_demo.data.folder import INFO, ProgressCallback, new_dataset, write_i
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, DemoError, DiskFullError, StoppedError
+from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.files import DISK_FULL
 
 NAME = original_batches.INFO.name
@@ -86,24 +86,21 @@ def _lock_downloads(root: Path) -> Iterator[Path]:
         yield folder
     finally:
         (folder / "lock").unlink(missing_ok=True)  # before it is released: see _acquire_lock
-        os.close(lock)
+        release_lock(lock)
         if folder.exists() and not os.listdir(folder):
             folder.rmdir()
 
 
 def _acquire_lock(path: Path) -> int:
-    """Return a kernel lock as an open descriptor. Raises DemoError if another process has it."""
+    """Return a lock as an open descriptor. Raises DemoError if another process has it."""
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise DemoError("another process is downloading CIFAR-10") from None
+        lock = try_lock(path)
+        if lock is None:
+            raise DemoError("another process is downloading CIFAR-10")
         if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
             return lock
         # The previous owner removed this file between our open and our lock: try the new one.
-        os.close(lock)
+        release_lock(lock)
 
 
 class _Throttle:

@@ -17,12 +17,12 @@ from pathlib import Path
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.events import Event
+from resnet_demo.file_locks import release_lock
 from resnet_demo.files import write_atomically
 from resnet_demo.json_files import read_json
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.base import requeue_task
-from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.run_session import RunSession
 from resnet_demo.tasks.status import StopSignal, request_stop, update_status
 

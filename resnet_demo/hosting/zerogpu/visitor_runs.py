@@ -16,6 +16,7 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import check_data
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Event
+from resnet_demo.file_locks import release_lock
 from resnet_demo.files import file_version
 from resnet_demo.hosting.zerogpu.quota import SliceUse, record_slice
 from resnet_demo.hosting.zerogpu.slice import (
@@ -31,7 +32,6 @@ from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.disk_space import check_disk_space
 from resnet_demo.tasks.launcher import Launcher, check_not_shipped
 from resnet_demo.tasks.limits import Caller, ForbiddenError
-from resnet_demo.tasks.locks import release_lock
 from resnet_demo.tasks.status import end_task, read_status, reconcile_status, request_stop
 
 MIN_SLICE_S, MAX_SLICE_S = 20, 120

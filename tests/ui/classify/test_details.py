@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from resnet_demo.data.splits import split_indices
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks.image_indexes import INDEX, run_indexing
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.classify.details import CLOSED, NOT_INDEXED, details_updates, start_index
 

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
+from resnet_demo.file_locks import try_lock
 from resnet_demo.paths import Paths
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.evaluate.evaluation_status import StatusCache
 from resnet_demo.ui.services import Services

@@ -15,10 +15,11 @@ from resnet_demo.architectures import MODELS
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
+from resnet_demo.file_locks import try_lock
 from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts

@@ -11,7 +11,7 @@ import pytest
 
 from resnet_demo.bench import accuracy, roofline
 from resnet_demo.cli import main, make_parser
-from resnet_demo.tasks.locks import try_lock
+from resnet_demo.file_locks import try_lock
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "performance.md"
 TINY = "--dataset colours --model resnet20 --image-size 8 --batch-size 30 --crop 2 --seconds 0.01"

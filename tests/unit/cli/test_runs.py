@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from resnet_demo.tasks.locks import try_lock
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks.status import Status, status_json
 from tests.unit.cli.conftest import CommandLine
 

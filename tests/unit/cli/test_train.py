@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-from resnet_demo.tasks.locks import try_lock
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks.status import Status, read_status, status_json
 from resnet_demo.training.checkpoint import load_last, save_last
 from tests.unit.cli.conftest import TINY, modification_times

@@ -8,10 +8,11 @@ import torch
 
 from resnet_demo.config import make_config
 from resnet_demo.errors import DemoError
+from resnet_demo.file_locks import try_lock
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
-from resnet_demo.tasks.locks import DEVICE_LOCK, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK
 from resnet_demo.tasks.status import read_status, reconcile_status
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.file_locks import release_lock
 from resnet_demo.tasks.base import (
     check_finished,
     claim_task,
@@ -17,7 +18,7 @@ from resnet_demo.tasks.base import (
     requeue_task,
     run_task,
 )
-from resnet_demo.tasks.locks import has_worker, release_lock
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import Status, end_task, read_status, request_stop, status_json
 
 

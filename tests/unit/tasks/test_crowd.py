@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from resnet_demo.events import Stopped
+from resnet_demo.file_locks import try_lock
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker
 from resnet_demo.tasks.queue import live_runs
 from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from tests.conftest import AppProcess

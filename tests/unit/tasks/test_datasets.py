@@ -180,7 +180,7 @@ def test_a_missing_source_is_refused(tasks, tmp_path, owner):
 
 def test_an_upload_that_cannot_be_stored_leaves_no_task(tasks, pictures, owner, monkeypatch):
     monkeypatch.setattr(os, "link", refuse := lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    monkeypatch.setattr("shutil.copyfile", refuse)
+    monkeypatch.setattr("shutil.copyfileobj", refuse)
     with pytest.raises(DemoError, match="the upload could not be stored: full"):
         tasks.survey(pictures, owner, keep=True)
     assert tasks.status("survey") is None

@@ -12,12 +12,13 @@ import pytest
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.events import Started, Stopped
+from resnet_demo.file_locks import try_lock
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import launcher as module
 from resnet_demo.tasks.base import requeue_task
 from resnet_demo.tasks.launcher import move_to_trash
 from resnet_demo.tasks.limits import Caller, ForbiddenError
-from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, is_worker, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, is_worker
 from resnet_demo.tasks.snapshot import Snapshots, snapshot_dict, summary
 from resnet_demo.tasks.status import (
     Status,

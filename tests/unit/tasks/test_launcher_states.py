@@ -13,7 +13,8 @@ import pytest
 
 from resnet_demo.config import to_json
 from resnet_demo.errors import DemoError
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.file_locks import try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import LIVE, STATES, Status, read_status, state_of, status_json
 
 VERBS = ("stop", "resume", "delete", "kill")
@@ -132,7 +133,8 @@ def test_only_the_process_that_has_the_lock_is_killed(launcher, owner, run):
     code = """
 import sys, time
 from pathlib import Path
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.file_locks import try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 lock = try_lock(Path(sys.argv[1]) / WORKER_LOCK)
 print(lock, flush=True)
 time.sleep(60)

@@ -19,8 +19,9 @@ import pytest
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Started, Step, to_line
+from resnet_demo.file_locks import try_lock
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import Status, read_status, status_json
 from tests.pages import Viewer
 

@@ -8,20 +8,14 @@ import sys
 
 import pytest
 
+from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.paths import REPOSITORY
-from resnet_demo.tasks.locks import (
-    WORKER_LOCK,
-    has_worker,
-    is_suspended,
-    is_worker,
-    release_lock,
-    try_lock,
-)
+from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, is_suspended, is_worker
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnet_demo.tasks.locks import try_lock
+from resnet_demo.file_locks import try_lock
 lock = try_lock(Path(sys.argv[1]))
 print("held" if lock else "not held", flush=True)
 time.sleep(60)

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks import queue as module
-from resnet_demo.tasks.locks import DEVICE_LOCK, WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK, WORKER_LOCK
 from resnet_demo.tasks.queue import runs_ahead, wait_for_device
 from resnet_demo.tasks.status import Status, create_task, status_json
 

@@ -10,11 +10,12 @@ import pytest
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Finished, Started, Step
+from resnet_demo.file_locks import try_lock
 from resnet_demo.learn.lessons import MAX_RUNS
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import snapshot as module
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.snapshot import RunStates, Snapshots, snapshot_dict, summary, summary_text
 from resnet_demo.tasks.status import Status, change_state, status_json
 from resnet_demo.ui.plots import CurveCache

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks import multi_gpu
 from resnet_demo.tasks.estimate import (
     estimate,
@@ -18,7 +19,7 @@ from resnet_demo.tasks.estimate import (
     workload,
 )
 from resnet_demo.tasks.limits import Caller, ForbiddenError
-from resnet_demo.tasks.locks import DEVICE_LOCK, try_lock
+from resnet_demo.tasks.locks import DEVICE_LOCK
 from resnet_demo.tasks.speed_tests import SpeedTests, run_speed_test
 from resnet_demo.tasks.status import change_state, end_task, read_status, request_stop
 from resnet_demo.training import speed

@@ -52,7 +52,8 @@ PAIRS = list(product(STATES, STATES))
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnet_demo.tasks.locks import WORKER_LOCK, try_lock
+from resnet_demo.file_locks import try_lock
+from resnet_demo.tasks.locks import WORKER_LOCK
 lock = try_lock(Path(sys.argv[1]) / WORKER_LOCK)
 print("held" if lock else "not held", flush=True)
 time.sleep(60)

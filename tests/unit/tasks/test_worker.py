@@ -17,9 +17,10 @@ from resnet_demo import __version__
 from resnet_demo.config import to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped
+from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.launcher import Launcher
-from resnet_demo.tasks.locks import has_worker, try_lock
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.snapshot import Snapshots, snapshot_dict
 from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from resnet_demo.tasks.worker import train

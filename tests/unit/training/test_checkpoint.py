@@ -1,5 +1,6 @@
 """Saving and loading `last.pt`, with damaged files, full disks and kills."""
 
+import errno
 import os
 import random
 import signal
@@ -212,3 +213,14 @@ def spoil(path, damage):
     path.write_bytes(
         {"flip": content, "truncate": content[:-100], "empty": b"", "garbage": b"x" * 5000}[damage]
     )
+
+
+def test_on_a_disk_without_links_the_previous_checkpoint_is_kept_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    saved(tmp_path, 1, 2, 3)
+    assert load_last(tmp_path)[0]["step"] == 3
+    spoil(tmp_path / "last.pt", "garbage")
+    assert load_last(tmp_path)[0]["step"] == 2

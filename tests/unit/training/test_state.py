@@ -8,6 +8,7 @@ import torch
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed
 from resnet_demo.models.saved import load_model
+from resnet_demo.training.checkpoint import save_last
 from resnet_demo.training.fit import fit
 from resnet_demo.training.state import Training, initial_model
 
@@ -68,3 +69,79 @@ def test_a_checkpoint_with_other_trained_weights_is_refused(datasets, tiny, tmp_
     with pytest.raises(DamagedError, match=rule):
         list(fit(tiny(), datasets, tmp_path))
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+ODD_CONTENTS = {
+    "a list": lambda state: [1, 2],
+    "a tensor": lambda state: torch.zeros(3),
+    "nothing": lambda state: {},
+    "no config": lambda state: {**state, "config": None},
+    "a tensor in the config": lambda state: {
+        **state,
+        "config": {**state["config"], "epochs": torch.zeros(3)},
+    },
+    "text as step": lambda state: {**state, "step": "many"},
+    "a negative step": lambda state: {**state, "step": -1},
+    "true as step": lambda state: {**state, "step": True},
+    "no threads": lambda state: {**state, "threads": 0},
+    "seconds that are no number": lambda state: {**state, "seconds": float("nan")},
+    "an empty tally": lambda state: {**state, "tally": {}},
+    "a vector as a sum": lambda state: {
+        **state,
+        "tally": {**state["tally"], "loss": torch.ones(2)},
+    },
+    "a list as best": lambda state: {**state, "best": [1]},
+    "no weights": lambda state: {**state, "model": {}},
+    "other weights": lambda state: {
+        **state,
+        "model": {name: torch.zeros(1) for name in state["model"]},
+    },
+    "text as weights": lambda state: {**state, "model": dict.fromkeys(state["model"], "x")},
+    "an empty optimizer": lambda state: {**state, "optimizer": {}},
+    "numbers as the optimizer's settings": lambda state: {
+        **state,
+        "optimizer": {"state": {}, "param_groups": [1, 2]},
+    },
+    "an optimizer without settings": lambda state: {
+        **state,
+        "optimizer": {
+            **state["optimizer"],
+            "param_groups": [{"params": g["params"]} for g in state["optimizer"]["param_groups"]],
+        },
+    },
+    "momentum of other weights": lambda state: {
+        **state,
+        "optimizer": {
+            **state["optimizer"],
+            "state": {
+                number: dict.fromkeys(values, torch.ones(7))
+                for number, values in state["optimizer"]["state"].items()
+            },
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Return a function that makes a folder with a checkpoint after two steps."""
+    content = {}
+
+    def make(datasets, config, folder):
+        if not content:
+            steps = iter([False, False])
+            list(fit(config, datasets, folder, lambda: next(steps, True)))
+            content["state"] = torch.load(folder / "last.pt", weights_only=True)
+        return content["state"]
+
+    return make
+
+
+@pytest.mark.parametrize("odd", ODD_CONTENTS.values(), ids=ODD_CONTENTS)
+def test_a_checkpoint_of_odd_content_with_the_right_digest_is_refused_in_a_sentence(
+    odd, stopped, datasets, tiny, tmp_path
+):
+    config = tiny(optimizer="sgd")
+    save_last(tmp_path, odd(stopped(datasets, config, tmp_path)))
+    with pytest.raises(DamagedError, match=r"last\.pt of .* is damaged: .*; start a new run"):
+        list(fit(config, datasets, tmp_path))

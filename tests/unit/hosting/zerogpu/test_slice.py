@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from resnet_demo.events import Failed, Started, Step, Stopped
+from resnet_demo.file_locks import release_lock
 from resnet_demo.hosting.zerogpu import slice as slice_module
 from resnet_demo.hosting.zerogpu.slice import SliceStopSignal, train_slice
 from resnet_demo.hosting.zerogpu.visitor_runs import VisitorRuns
-from resnet_demo.tasks.locks import has_worker, release_lock
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import acquire_worker_lock, change_state, read_status
 
 

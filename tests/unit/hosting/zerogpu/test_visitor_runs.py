@@ -8,13 +8,14 @@ import pytest
 from resnet_demo.config import make_config
 from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
+from resnet_demo.file_locks import release_lock
 from resnet_demo.hosting.zerogpu import visitor_runs as slices_module
 from resnet_demo.hosting.zerogpu.quota import recorded_slices
 from resnet_demo.hosting.zerogpu.slice import OWNER, SliceError, read_owner, train_slice
 from resnet_demo.hosting.zerogpu.visitor_runs import VisitorRuns
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller, ForbiddenError
-from resnet_demo.tasks.locks import has_worker, release_lock
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.run_session import record_end
 from resnet_demo.tasks.status import (
     acquire_worker_lock,
