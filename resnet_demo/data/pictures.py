@@ -13,14 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from resnet_demo.data.picture_formats import open_picture, white_level
 from resnet_demo.errors import (
     ConfigError,
     DamagedError,
@@ -30,19 +24,6 @@ from resnet_demo.errors import (
     shortened,
 )
 
-# Readers are called directly: Image.open would try fifty more formats, and would warn or fail by
-# other limits. The first bytes of a file select its reader, never its name.
-READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"\xff\xd8\xff", JpegImageFile),
-    (b"GIF87a", GifImageFile),
-    (b"GIF89a", GifImageFile),
-    (b"BM", BmpImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-)
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 240_000_000  # of memory while a file is decoded
 MAX_RETURNED_PIXELS = 12_500_000  # larger pictures are returned at a half or a third of their size
 STRIPE_PIXELS = 1_000_000  # pixels converted at a time
 FITS = ("crop", "squash", "pad")  # ways to make a picture square; training data are cropped
@@ -61,24 +42,27 @@ ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF t
 _DECODE_LOCK = Lock()
 
 
-def decode_picture(source: Path | BinaryIO, *, name: str | None = None) -> np.ndarray:
+def decode_picture(
+    source: Path | BinaryIO,
+    *,
+    name: str | None = None,
+    on_deep_grey: Callable[[int], None] | None = None,
+) -> np.ndarray:
     """Return the first frame as (H, W, 3) uint8 RGB, upright by its EXIF tag.
 
-    Reads PNG, JPEG, WebP, BMP, GIF and TIFF. Transparency is put on white, 16-bit grey is scaled,
-    colour profiles are ignored. A picture of more than MAX_RETURNED_PIXELS is reduced by averaging.
-    name: the file's name in messages.
+    Reads the formats of `picture_formats`. Transparency is put on white, grey of more than 8 bits
+    is scaled (see `white_level`), colour profiles are ignored. A picture of more than
+    MAX_RETURNED_PIXELS is reduced by averaging.
+    name: the file's name in messages. on_deep_grey: called with the depth in bits of such a grey.
     Raises NotFoundError for a path that does not exist, DamagedError for anything else.
     """
     if isinstance(source, str | Path):
         return _decode_path(Path(source), name)
     name = shortened(name or _name_of(source))
-    reader = _reader_for(source, name)
     with _DECODE_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a file or to print
         try:
-            image = reader(source)
-            _check_size(image, name)  # the header is read, no pixel is decoded yet
-            return _to_rgb(image, name)
+            return _to_rgb(open_picture(source, name), name, on_deep_grey)
         except DemoError:
             raise
         except Exception as error:  # PIL's readers raise many types on foreign bytes
@@ -176,62 +160,30 @@ def _name_of(file: BinaryIO) -> str:
     return Path(name).name if isinstance(name, str) else "the picture"
 
 
-def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
-    start = file.read(16)
-    file.seek(0)
-    if not start:
-        raise DamagedError(f"{name} is empty")
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return WebPImageFile
-    for magic, reader in READERS:
-        if start.startswith(magic):
-            return reader
-    raise DamagedError(f"{name} is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
-
-
-def _check_size(image: Image.Image, name: str) -> None:
-    """Raise DamagedError for a picture that would need too much memory, before it is decoded.
-
-    A file of a few kilobytes may declare billions of pixels.
-    """
-    width, height = image.size
-    cost, kind = _decoding_cost(image)
-    limit = min(MAX_PIXELS, MAX_BYTES // cost)
-    if width * height > limit:
-        for_kind = f" for {kind}" if limit < MAX_PIXELS else ""
-        raise DamagedError(
-            f"{name} is too large: {width}x{height} pixels, the most{for_kind} is {limit:,} pixels"
-        )
-
-
-def _decoding_cost(image: Image.Image) -> tuple[int, str]:
-    """Return the most bytes per pixel that decoding takes, as measured, and the kind of file."""
-    if image.format == "WEBP":
-        return 16, "a WebP image"
-    if image.format == "TIFF":
-        return 8, "a TIFF image"
-    if image.info.get("progressive"):  # libjpeg keeps every coefficient until the end
-        return 4 + 2 * len(image.getbands()), "a progressive JPEG"
-    return 4, "an image"
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+def _to_rgb(
+    image: Image.Image, name: str, on_deep_grey: Callable[[int], None] | None
+) -> np.ndarray:
     image.load()
     width, height = image.size
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    white = white_level(image, name) if is_deep else 255.0
+    if on_deep_grey and white > 255:
+        on_deep_grey(int(white).bit_length())
     factor = math.ceil(math.sqrt(width * height / MAX_RETURNED_PIXELS))
     # Converted in stripes: each whole copy of a large picture would take hundreds of MB.
     rows = factor * max(1, STRIPE_PIXELS // (width * factor))
     rgb = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
     for top in range(0, height, rows):
-        stripe = _flatten(image.crop((0, top, width, min(top + rows, height))), name)
+        stripe = _flatten(image.crop((0, top, width, min(top + rows, height))), white)
         rgb[top // factor : (top + rows) // factor] = stripe.reduce(factor)
     return np.ascontiguousarray(_turn_upright(rgb, image))
 
 
-def _flatten(image: Image.Image, name: str) -> Image.Image:
-    """Convert to mode RGB, with transparency on white."""
+def _flatten(image: Image.Image, white: float) -> Image.Image:
+    """Convert to mode RGB, with transparency on white. white: its value in a deep grey image."""
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bit(np.asarray(image), name)).convert("RGB")
+        levels = np.rint(np.asarray(image) * (255.0 / white)).astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB")
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
         white = Image.new("RGBA", foreground.size, "white")
@@ -245,11 +197,3 @@ def _turn_upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     with suppress(Exception):  # a broken tag: the pixels are still good
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return ORIENTATIONS.get(orientation, ORIENTATIONS[1])(rgb)
-
-
-def _to_8_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """Return (H, W) 16-bit or float grey as uint8. Raises DamagedError for an unknown range."""
-    top = 1.0 if values.dtype.kind == "f" else 65535
-    if not (values.min() >= 0 and values.max() <= top):  # written so that NaN is refused too
-        raise DamagedError(f"{name} has pixel values that are neither 8-bit, 16-bit nor 0 to 1")
-    return np.rint(values * (255.0 / top)).astype(np.uint8)

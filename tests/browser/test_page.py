@@ -241,7 +241,9 @@ def test_an_invalid_upload_is_explained_and_the_page_keeps_working(page, trained
     tab(page, "Classify")
     choose(page, "Run", trained)
     upload(page, tmp_path / "text.png")
-    expect(toast(page).last).to_contain_text("is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
+    expect(toast(page).last).to_contain_text(
+        "is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
+    )
     page.locator("#examples button").first.click()
     expect(label(page)).to_be_visible()
 

@@ -522,9 +522,12 @@ def test_an_invalid_picture_gets_a_sentence_and_the_app_keeps_running(
     files = {
         "short.png": (whole[: len(whole) // 2], "is cut short or damaged"),
         "empty.png": (b"", "is empty"),
-        "text.png": (b"not a picture\n", "is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        "text.png": (
+            b"not a picture\n",
+            "is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image",
+        ),
         "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP"),
-        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not a PNG, JPEG, WebP"),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image: install"),
         "bomb.png": (bomb(13_000), "is too large: 13000x13000 pixels, the most is 50,000,000"),
     }
     before = app.log.stat().st_size

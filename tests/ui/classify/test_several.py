@@ -45,7 +45,7 @@ def test_an_unreadable_file_is_named_and_the_others_are_classified(services, upl
     lines = shown["several_message"].split("\n\n")
     assert lines[0].startswith("1 picture by **mine** (centre crop): 1 ")
     assert lines[1:] == [
-        "⚠ 'bad.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image.",
+        "⚠ 'bad.png' is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image.",
         "⚠ 'passwd': a file must come through an upload, got a path of this machine.",
         "⚠ '=1+1.jpg' is empty.",
     ]

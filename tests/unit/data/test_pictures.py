@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from resnet_demo.data import pictures
+from resnet_demo.data import picture_formats, pictures
 from resnet_demo.data.pictures import (
     FITS,
     crop_region,
@@ -29,6 +29,7 @@ from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 RED = (200, 10, 20)
 CORNER = np.full((6, 8, 3), 255, np.uint8)  # white, but for one dark corner
 CORNER[:2, :3] = (10, 20, 30)
+NO_IMAGE = "'x.png' is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
 
 
 def written(image: Image.Image, kind: str, **options) -> io.BytesIO:
@@ -41,7 +42,7 @@ def decoded(image: Image.Image, kind: str = "PNG", **options) -> np.ndarray:
     return decode_picture(written(image, kind, **options))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
 def test_every_lossless_format_gives_the_pixels_back(kind: str):
     options = {"lossless": True} if kind == "WEBP" else {}
     pixels = decoded(Image.fromarray(CORNER), kind, **options)
@@ -67,7 +68,7 @@ def test_a_jpeg_is_read():
         ("RGBA", (*RED, 0), (255, 255, 255)),
         ("RGBA", (0, 100, 200, 51), (204, 224, 244)),  # a fifth of the colour, the rest white
         ("I;16", 65535, (255, 255, 255)),
-        ("I;16", 257 * 40, (40, 40, 40)),
+        ("I;16", 257 * 70, (70, 70, 70)),  # more than 14 bits hold
     ],
 )
 def test_every_mode_of_a_png_becomes_rgb(mode: str, colour, seen):
@@ -174,7 +175,7 @@ def test_a_broken_exif_block_neither_fails_nor_warns():
     assert decode_picture(data).shape == CORNER.shape
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM"])
 def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
     noise = np.random.RandomState(0).randint(0, 256, (24, 24, 3)).astype(np.uint8)
     data = written(Image.fromarray(noise), kind).getvalue()
@@ -188,20 +189,26 @@ def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
     ("data", "reason"),
     [
         (b"", "'x.png' is empty"),
-        (b"GIF is no picture", "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
-        (b"\x89PNG\r\n\x1a\nrubbish", "'x.png' is cut short or damaged"),
-        (b"just text\n", "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
         (
-            b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+            b"GIF is no picture",
+            NO_IMAGE,
+        ),
+        (b"\x89PNG\r\n\x1a\nrubbish", "'x.png' is cut short or damaged"),
+        (
+            b"just text\n",
+            NO_IMAGE,
         ),
         (
-            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+            b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+            NO_IMAGE,
+        ),
+        (
+            b"\0\0\0\x18ftypisom\0\0\0\0isommp42",  # a video
+            NO_IMAGE,
         ),
         (
             b"data:image/png;base64,iVBORw0KGgo=",
-            "'x.png' is not a PNG, JPEG, WebP, BMP, GIF or TIFF image",
+            NO_IMAGE,
         ),
     ],
 )
@@ -215,7 +222,100 @@ def test_a_file_that_is_no_image_is_refused_with_one_sentence(
 
 def test_an_unsupported_format_is_refused():
     with pytest.raises(DamagedError, match="is not a PNG"):
-        decoded(Image.new("RGB", (4, 4)), "PPM")
+        decoded(Image.new("RGB", (4, 4)), "TGA")
+
+
+@pytest.mark.parametrize("first", [b"heic", b"heix", b"mif1"])
+def test_a_heic_picture_is_refused_with_what_to_do_where_its_reader_is_missing(
+    first: bytes, monkeypatch
+):
+    monkeypatch.setattr(picture_formats.importlib.util, "find_spec", lambda name: None)
+    data = b"\0\0\0\x1cftyp" + first + b"\0\0\0\0mif1heicmiaf" + bytes(40)
+    rule = r"^'a.jpg' is a HEIC image: install the package pillow-heif .* save the image as JPEG$"
+    with pytest.raises(DamagedError, match=rule):
+        decode_picture(io.BytesIO(data), name="a.jpg")
+
+
+def test_an_avif_picture_is_read_whatever_its_name_and_first_brand():
+    image = Image.new("RGB", (20, 10), RED)
+    data = written(image, "AVIF", quality=95).getvalue()
+    for content in (data, data.replace(b"ftypavif", b"ftypmif1", 1)):
+        pixels = decode_picture(io.BytesIO(content), name="photo.jpg")
+        np.testing.assert_allclose(pixels, np.broadcast_to(RED, (10, 20, 3)), atol=5)
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (b"P5 3 1 255\n\0\x40\xff", [0, 64, 255]),
+        (b"P5\n# made by hand\n3 1\n100\n\0\x19\x64", [0, 64, 255]),
+        (b"P2\t3 1 15\n0 3 15\n", [0, 51, 255]),
+        (b"P5 3 1 1023\n\0\0\0\xcc\3\xff", [0, 51, 255]),  # two bytes a value
+        (b"P5 3 1 65535\n\0\0\1\1\2\2", [0, 1, 2]),  # a dark picture stays dark
+        (b"P4 3 1\n\x40", [255, 0, 255]),
+    ],
+)
+def test_grey_netpbm_pictures_are_scaled_from_the_range_in_their_header(
+    data: bytes, levels: list[int]
+):
+    assert decode_picture(io.BytesIO(data)).tolist() == [[[level] * 3 for level in levels]]
+
+
+def test_a_ppm_that_is_slow_to_read_is_limited_to_fewer_pixels(monkeypatch):
+    monkeypatch.setattr(picture_formats, "MAX_SLOW_PIXELS", 3)
+    assert decoded(Image.new("RGB", (4, 1)), "PPM").shape == (1, 4, 3)
+    for slow in (b"P3 4 1 255\n" + b"9 " * 12, b"P6 4 1 100\n" + bytes(12)):
+        with pytest.raises(DamagedError, match="most for a PPM or PGM in text or with an unusual"):
+            decode_picture(io.BytesIO(slow))
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"),
+    [(200, 8), (256, 10), (1000, 10), (1024, 12), (4095, 12), (9000, 14), (16384, 16)],
+)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_deep_grey_is_scaled_by_the_smallest_depth_that_holds_it(
+    largest: int, bits: int, kind: str
+):
+    depths = []
+    image = Image.fromarray(np.array([[0, largest // 2, largest]], np.uint16))
+    pixels = decode_picture(written(image, kind), on_deep_grey=depths.append)
+    expected = [round(255 * value / (2**bits - 1)) for value in (0, largest // 2, largest)]
+    assert pixels[0, :, 0].tolist() == expected
+    assert depths == ([bits] if bits > 8 else [])
+
+
+def test_integers_in_a_tiff_are_scaled_like_other_deep_grey_and_negative_ones_refused():
+    values = np.array([[0, 1000, 3000]], np.int32)
+    assert decoded(Image.fromarray(values), "TIFF")[0, :, 0].tolist() == [0, 62, 187]  # 12 bits
+    for wrong in (-1, 65536):
+        with pytest.raises(DamagedError, match="neither 8-bit, 16-bit nor 0 to 1"):
+            decoded(Image.fromarray(values + np.int32(wrong)), "TIFF")
+
+
+def test_the_depth_that_a_tiff_declares_counts_before_its_largest_value():
+    image = Image.fromarray(np.array([[0, 250]], np.uint16))
+    for declared, level in ((4095, 16), (1023, 62), (3001, 16), (65535, 1)):
+        pixels = decoded(image, "TIFF", tiffinfo={281: declared})
+        assert pixels[0, 1].tolist() == [level] * 3
+
+
+def test_the_depth_that_a_png_declares_counts_before_its_largest_value():
+    data = written(Image.fromarray(np.array([[0, 250]], np.uint16)), "PNG").getvalue()
+    chunk = b"sBIT" + bytes([12])
+    chunk = struct.pack(">L", 1) + chunk + struct.pack(">L", crc32(chunk))
+    after_header = 8 + 25
+    declared = data[:after_header] + chunk + data[after_header:]
+    assert decode_picture(io.BytesIO(declared))[0, 1].tolist() == [16] * 3
+    assert decode_picture(io.BytesIO(data))[0, 1].tolist() == [250] * 3
+
+
+def test_the_depth_is_that_of_the_whole_picture_when_it_is_converted_in_stripes(monkeypatch):
+    monkeypatch.setattr(pictures, "STRIPE_PIXELS", 4)
+    monkeypatch.setattr(picture_formats, "MAX_SLOW_PIXELS", 4)
+    values = np.full((4, 4), 200, np.uint16)
+    values[3, 3] = 4000
+    assert decoded(Image.fromarray(values), "TIFF")[0, 0].tolist() == [12] * 3
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
@@ -232,7 +332,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
         ("PNG", {}, 240 // 4, "the most for an image is 60"),
         ("BMP", {}, 240 // 4, "the most for an image is 60"),
         ("JPEG", {}, 240 // 4, "the most for an image is 60"),
-        ("JPEG", {"progressive": True}, 240 // 10, "the most for a progressive JPEG is 24"),
+        ("AVIF", {}, 240 // 16, "the most for an AVIF image is 15"),
         ("WEBP", {}, 240 // 16, "the most for a WebP image is 15"),
         ("TIFF", {}, 240 // 8, "the most for a TIFF image is 30"),
     ],
@@ -240,11 +340,32 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
 def test_a_format_that_takes_more_memory_is_limited_to_fewer_pixels(
     kind: str, options: dict, limit: int, rule: str, monkeypatch
 ):
-    monkeypatch.setattr(pictures, "MAX_BYTES", 240)
+    monkeypatch.setattr(picture_formats, "MAX_BYTES", 240)
     assert decode_picture(written(Image.new("RGB", (limit, 1)), kind, **options)).shape[1] == limit
     larger = written(Image.new("RGB", (limit + 1, 1)), kind, **options)
     with pytest.raises(DamagedError, match=f"{limit + 1}x1 pixels, {rule} pixels"):
         decode_picture(larger)
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "whole", "half"),  # limits in pixels, of 2,400 bytes
+    [(0, 2400 // 10, 2400 // 7), (2, 2400 // 7, 2400 // 4)],
+)
+def test_a_large_progressive_jpeg_is_decoded_at_half_its_size(
+    subsampling: int, whole: int, half: int, monkeypatch
+):
+    monkeypatch.setattr(picture_formats, "MAX_BYTES", 2400)
+
+    def jpeg(pixels: int) -> io.BytesIO:
+        image = Image.new("RGB", (pixels // 2, 2), RED)
+        return written(image, "JPEG", progressive=True, subsampling=subsampling, quality=95)
+
+    assert decode_picture(jpeg(whole)).shape[0] == 2
+    pixels = decode_picture(jpeg(half))
+    assert pixels.shape[0] == 1
+    np.testing.assert_allclose(pixels, np.broadcast_to(RED, pixels.shape), atol=6)
+    with pytest.raises(DamagedError, match=f"the most for a progressive JPEG is {half} pixels"):
+        decode_picture(jpeg(half + 2))
 
 
 MEASURE = """
@@ -260,6 +381,7 @@ def peak_mb():
 fit_to_square(decode_picture(Path(sys.argv[1])), 32, "pad")  # loads the libraries
 idle = peak_mb()
 for name in sys.argv[2:]:
+    rgb = None  # else the last picture is in memory while the next one is decoded
     try:
         rgb = decode_picture(Path(name))
         for fit in FITS:
@@ -277,7 +399,8 @@ def test_neither_a_bomb_nor_the_largest_picture_takes_more_than_300_mb(tmp_path:
         ("small.png", Image.new("RGBA", (9, 9)), {}),
         ("bomb.png", Image.new("1", (20_000, 20_000)), {"compress_level": 1}),
         ("large.png", Image.new("RGB", (7071, 7071)), {"compress_level": 1}),
-        ("large.jpg", Image.new("RGB", (4898, 4898)), {"progressive": True, "subsampling": 0}),
+        ("large.jpg", Image.new("RGB", (5855, 5855)), {"progressive": True, "subsampling": 0}),
+        ("larger.jpg", Image.new("RGB", (7071, 7071)), {"progressive": True, "subsampling": 2}),
         ("large.webp", Image.new("RGBA", (3872, 3872)), {"method": 0}),
     ]
     for name, image, options in examples:
@@ -293,10 +416,10 @@ def test_neither_a_bomb_nor_the_largest_picture_takes_more_than_300_mb(tmp_path:
 
 
 def test_a_picture_of_exactly_the_pixel_limit_is_allowed(monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 50)
+    monkeypatch.setattr(picture_formats, "MAX_PIXELS", 50)
     image = written(Image.new("RGB", (10, 5), RED), "PNG")
     assert decode_picture(image).shape == (5, 10, 3)
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 49)
+    monkeypatch.setattr(picture_formats, "MAX_PIXELS", 49)
     image.seek(0)
     with pytest.raises(DamagedError, match="10x5 pixels, the most is 49 pixels"):
         decode_picture(image)

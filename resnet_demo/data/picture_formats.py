@@ -1,0 +1,213 @@
+"""The formats of picture files: their readers, their limits, and the range of their grey values.
+
+A reader is chosen by a file's first bytes, and only its header is read here. No torch here.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import AvifImagePlugin, Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from resnet_demo.errors import DamagedError
+
+# Readers are called directly: Image.open would try fifty more formats, and would warn or fail by
+# other limits. The first bytes of a file select its reader, never its name.
+READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    *((b"P%d%c" % (kind, space), PpmImageFile) for kind in range(1, 7) for space in b" \t\r\n"),
+)
+FORMATS = "PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
+# Of the first box of a file in ISO's base media format. mif1 and msf1 occur in both kinds.
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
+HEIF_BRANDS |= {b"mif1", b"msf1"}
+FIRST_BYTES = 64  # enough for the brands
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 240_000_000  # of memory while a file is decoded
+MAX_SLOW_PIXELS = 1_000_000  # of a PPM or PGM that PIL decodes in Python: about 2 s
+GREY_BITS = (8, 10, 12, 14, 16)  # depths of cameras and scanners
+MAX_SAMPLE_VALUE = 281  # a tag of TIFF
+SIGNIFICANT_BITS = "significant_bits"  # in the info of a PNG
+MAX_PNG_CHUNKS = 100  # looked at before the pixels
+
+
+def open_picture(file: BinaryIO, name: str) -> ImageFile:
+    """Return the picture of a file, its header read and its size checked; no pixel is decoded yet.
+
+    name: of the file, in messages. Raises DamagedError, and anything that PIL's readers raise.
+    """
+    image = _reader_for(file, name)(file)
+    _check_size(image, name)
+    if isinstance(image, PngImageFile) and image.mode.startswith("I"):
+        image.info[SIGNIFICANT_BITS] = _read_significant_bits(file)
+    return image
+
+
+def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
+    start = file.read(FIRST_BYTES)
+    file.seek(0)
+    if not start:
+        raise DamagedError(f"{name} is empty")
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return WebPImageFile
+    for magic, reader in READERS:
+        if start.startswith(magic):
+            return reader
+    brands = set(_brands(start))
+    if brands & AVIF_BRANDS and AvifImagePlugin.SUPPORTED:
+        return AvifImageFile
+    if brands & HEIF_BRANDS and not brands & AVIF_BRANDS:
+        return _heif_reader(name)
+    raise DamagedError(f"{name} is not a {FORMATS}")
+
+
+def _brands(start: bytes) -> Iterator[bytes]:
+    """Yield the brands in the first box of a file: what it is, and what may read it too."""
+    if start[4:8] != b"ftyp":
+        return
+    yield start[8:12]
+    for position in range(16, min(int.from_bytes(start[:4], "big"), len(start)), 4):
+        yield start[position : position + 4]
+
+
+def _heif_reader(name: str) -> type[ImageFile]:
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise DamagedError(
+            f"{name} is a HEIC image: install the package pillow-heif to read this format, or save "
+            "the image as JPEG"
+        )
+    from pillow_heif.as_plugin import HeifImageFile
+
+    return HeifImageFile
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    """Raise DamagedError for a picture that would need too much memory, before it is decoded.
+
+    A file of a few kilobytes may declare billions of pixels.
+    """
+    width, height = image.size
+    if isinstance(image, JpegImageFile) and width * height * _decoding_cost(image)[0] > MAX_BYTES:
+        _decode_at_half_size(image)
+    cost, kind = _decoding_cost(image)
+    limit = min(MAX_PIXELS, int(MAX_BYTES / cost))
+    if isinstance(image, PpmImageFile) and image.tile[0].codec_name != "raw":
+        limit, kind = MAX_SLOW_PIXELS, "a PPM or PGM in text or with an unusual range"
+    if width * height > limit:
+        for_kind = f" for {kind}" if limit < MAX_PIXELS else ""
+        raise DamagedError(
+            f"{name} is too large: {width}x{height} pixels, the most{for_kind} is {limit:,} pixels"
+        )
+
+
+def _decode_at_half_size(image: JpegImageFile) -> None:
+    """Configure libjpeg to return a half of each side: a quarter of the memory for pixels."""
+    width, height = image.size
+    if min(width, height) > 1:
+        image.draft(image.mode, (width // 2, height // 2))
+
+
+def _decoding_cost(image: Image.Image) -> tuple[float, str]:
+    """Return the most bytes per pixel that decoding takes, as measured, and the kind of file."""
+    if image.format in ("WEBP", "AVIF", "HEIF"):
+        return 16, {"WEBP": "a WebP image"}.get(image.format, f"an {image.format} image")
+    if image.format == "TIFF":
+        return 8, "a TIFF image"
+    if image.info.get("progressive"):  # libjpeg keeps every coefficient until the end
+        scale = image.decoderconfig[0] if image.decoderconfig else 1
+        return 4 / scale**2 + 2 * _samples_per_pixel(image), "a progressive JPEG"
+    return 4, "an image"
+
+
+def _samples_per_pixel(image: JpegImageFile) -> float:
+    """Return the coefficients per pixel: 3 for full colour, 1.5 with colour at half the sides."""
+    areas = [across * down for _, across, down, _ in image.layer]
+    largest = max(layer[1] for layer in image.layer) * max(layer[2] for layer in image.layer)
+    return sum(areas) / largest
+
+
+def white_level(image: Image.Image, name: str) -> float:
+    """Return the value of white in a picture of mode I, I;16 or F.
+
+    For whole numbers it is that of the depth which the file declares or, where it declares none,
+    the smallest depth in GREY_BITS that holds the largest value. It is never the largest value
+    itself, because a dark picture has to stay dark. For fractions it is 1.
+    Raises DamagedError for an unknown range.
+    """
+    low, high = _extremes(image)
+    top = 1.0 if image.mode == "F" else 2.0 ** max(GREY_BITS) - 1
+    if not (low >= 0 and high <= top):  # written so that NaN is refused too
+        raise DamagedError(f"{name} has pixel values that are neither 8-bit, 16-bit nor 0 to 1")
+    if image.mode == "F":
+        return 1.0
+    return 2.0 ** max(_declared_bits(image), _bits_holding(high)) - 1
+
+
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    """Return the least and the largest value; NaN where there is one."""
+    rows = max(1, MAX_SLOW_PIXELS // image.width)
+    stripes = (
+        np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        for top in range(0, image.height, rows)
+    )
+    extremes = np.array([(stripe.min(), stripe.max()) for stripe in stripes], np.float64)
+    return extremes[:, 0].min(), extremes[:, 1].max()
+
+
+def _bits_holding(value: float) -> int:
+    return next(bits for bits in GREY_BITS if value < 2**bits)
+
+
+def _declared_bits(image: Image.Image) -> int:
+    """Return the depth that a file declares for its grey values; 0 where it declares none.
+
+    Sixteen bits per sample declare nothing: cameras store 10, 12 or 14 bits in them.
+    """
+    if isinstance(image, PpmImageFile):
+        return 16  # PIL has scaled the values from the range in the header
+    if isinstance(image, PngImageFile):
+        return image.info[SIGNIFICANT_BITS]
+    if not isinstance(image, TiffImageFile):
+        return 0
+    bits = image.tag_v2.get(258, (0,))[0]
+    largest = image.tag_v2.get(MAX_SAMPLE_VALUE, 0)
+    largest = largest[0] if isinstance(largest, tuple) else largest
+    # Some programs write the largest value of this picture there, so its depth counts.
+    if 255 < largest < 2 ** max(GREY_BITS):
+        return _bits_holding(largest)
+    return bits if 8 < bits < 16 else 0
+
+
+def _read_significant_bits(file: BinaryIO) -> int:
+    """Return the depth in the sBIT chunk of a PNG, which PIL ignores; 0 without one."""
+    before = file.seek(0, 1)
+    file.seek(8)
+    bits = 0
+    for _ in range(MAX_PNG_CHUNKS):
+        header = file.read(8)
+        if len(header) < 8 or header[4:] == b"IDAT":
+            break
+        length = int.from_bytes(header[:4], "big")
+        if header[4:] == b"sBIT" and length:
+            bits = min(file.read(1)[0], max(GREY_BITS))
+            break
+        file.seek(length + 4, 1)  # 4: the checksum
+    file.seek(before)
+    return bits
