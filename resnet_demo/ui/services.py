@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -13,8 +14,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.visitor_runs import Slice, VisitorRuns
-from resnet_demo.inference.classifier_cache import ClassifierCache
-from resnet_demo.models.description import WEIGHTS
+from resnet_demo.lru import LRU
+from resnet_demo.models.description import WEIGHTS, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.datasets import DataTasks
@@ -40,7 +41,32 @@ QUIET_EVENT = {"show_progress": "hidden", "api_visibility": "private"}
 TICK_EVENT = {**QUIET_EVENT, "concurrency_limit": None, "trigger_mode": "once"}
 # Of a change: never two at once, and the last one is never dropped.
 LATEST_EVENT = {**TICK_EVENT, "trigger_mode": "always_last"}
+MAX_CLASSIFIER_BYTES = 256_000_000  # of parameters and buffers in memory, of all cached networks
 _END = object()
+
+
+class ClassifierCache:
+    """Loaded networks by run and sha256 of the weights, `max_bytes` in all. Thread-safe."""
+
+    def __init__(self, max_bytes: int = MAX_CLASSIFIER_BYTES) -> None:
+        self.classifiers: LRU[tuple[str, str], Classifier] = LRU(
+            max_bytes, lambda classifier: classifier.size
+        )
+        self.lock = Lock()
+
+    def get(self, run: Run) -> "Classifier":
+        """Return the run's current weights, however large. Raises as `Classifier.load`."""
+        # Held while loading too: else several threads would load the same weights.
+        with self.lock:
+            classifier = self.classifiers.get((run.id, model_description(run.path)["sha256"]))
+            if classifier is None:
+                from resnet_demo.inference.classifier import Classifier  # imports torch
+
+                classifier = Classifier.load(run)
+                # A run that trains may have replaced its weights since the look-up: the key is
+                # the sha256 of what was loaded.
+                self.classifiers[run.id, classifier.saved.sha256] = classifier
+            return classifier
 
 
 @dataclass

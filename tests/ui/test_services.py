@@ -1,64 +1,96 @@
-"""Uploads that may be read, errors as the page shows them, and the choice of a run."""
+"""Loaded networks, errors as the page shows them, and the choice of a run."""
+
+import shutil
+import threading
 
 import gradio as gr
+import numpy as np
 import pytest
 
-from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.ui.services import show_errors
-from resnet_demo.ui.uploads import uploaded_file
+from resnet_demo.errors import DemoError, NotFoundError
+from resnet_demo.inference.classifier import Classifier
+from resnet_demo.runs.store import Run
+from resnet_demo.ui.services import ClassifierCache, show_errors
+from tests.ui.fake_evaluations import untrained_runs
 
-NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
-NOTHING = "a file must be uploaded first, got nothing"
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return Gradio's upload folder with a file in it; a secret is beside it."""
-    folder = tmp_path / "uploads"
-    (folder / "abc").mkdir(parents=True)
-    (folder / "abc" / "red.png").write_bytes(b"picture")
-    (tmp_path / "secret.png").write_bytes(b"secret")
-    (tmp_path / "uploads-beside").mkdir()
-    (tmp_path / "uploads-beside" / "red.png").write_bytes(b"secret")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
+def runs(tmp_path):
+    """Return three runs with equal weights."""
+    names = ("one", "two", "six")
+    root = untrained_runs(tmp_path / "runs", *names)
+    return [Run(root / name) for name in names]
 
 
-def test_an_uploaded_file_is_found(folder):
-    file = folder / "abc" / "red.png"
-    assert uploaded_file(str(file)) == file
-    assert uploaded_file(f"{folder}/abc/../abc/red.png") == file
+@pytest.fixture
+def size(runs):
+    """Return the bytes of one classifier."""
+    return Classifier.load(runs[0]).size
 
 
-def test_a_link_to_an_uploaded_file_is_resolved(folder):
-    (folder / "link.png").symlink_to(folder / "abc" / "red.png")
-    assert uploaded_file(str(folder / "link.png")) == folder / "abc" / "red.png"
+def cached_runs(cache):
+    return [run_id for run_id, _ in cache.classifiers]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("{up}/../secret.png", "{up}/abc/../../secret.png", "{up}-beside/red.png"),
-        *("{up}/link.png", "{up}/way/secret.png", "/etc/passwd", "secret.png", "abc/red.png"),
-        *("file://{up}/abc/red.png", "~/secret.png", "/dev/stdin"),
-        *("{up}", "{up}/abc", "{up}/abc/none.png", "{up}/ring.png", "/proc/self/environ", "."),
-        *("http://127.0.0.1/red.png", "\ud800", "x" * 5000),
-    ],
-)
-def test_any_other_path_is_refused(path, folder):
-    (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    (folder / "way").symlink_to(folder.parent)
-    (folder / "ring.png").symlink_to(folder / "ring.png")
-    with pytest.raises(ConfigError) as caught:
-        uploaded_file(path.replace("{up}", str(folder)))
-    assert str(caught.value) == NOT_UPLOADED
+def test_weights_are_loaded_once(runs):
+    cache = ClassifierCache()
+    first = cache.get(runs[0])
+    assert cache.get(runs[0]) is first
+    assert cache.get(runs[1]) is not first
+    assert first.run.id == "one"
 
 
-@pytest.mark.parametrize("path", [None, "", "a\0b", "\0", 5, [], {"path": "x"}, b"x"], ids=repr)
-def test_a_missing_or_invalid_path_is_refused(path, folder):
-    with pytest.raises(ConfigError) as caught:
-        uploaded_file(path)
-    assert str(caught.value) == NOTHING
+def test_over_the_limit_the_least_recently_used_is_evicted(runs, size):
+    cache = ClassifierCache(2 * size)
+    one, two, six = runs
+    cache.get(one), cache.get(two)
+    assert cached_runs(cache) == ["one", "two"]  # exactly as many bytes as allowed
+    first = cache.get(one)
+    cache.get(six)
+    assert cached_runs(cache) == ["one", "six"]
+    assert cache.get(one) is first
+
+
+def test_a_classifier_larger_than_the_limit_is_used_all_the_same(runs, size):
+    cache = ClassifierCache(size - 1)
+    for run in runs[:2]:
+        assert cache.get(run).classify(PICTURE).labels
+        assert cached_runs(cache) == [run.id]
+
+
+def test_new_weights_replace_the_old_ones(runs, tmp_path):
+    cache = ClassifierCache()
+    before = cache.get(runs[0])
+    other = untrained_runs(tmp_path / "others", "other") / "other"
+    for name in ("model.json", "model.safetensors"):  # a later epoch was better
+        shutil.copy(other / name, runs[0].path / name)
+    after = cache.get(runs[0])
+    assert before.saved.sha256 != after.saved.sha256
+    assert cache.get(runs[0]) is after
+
+
+def test_a_run_without_weights_is_not_cached(runs):
+    (runs[0].path / "model.json").unlink()
+    (runs[0].path / "model.safetensors").unlink()
+    cache = ClassifierCache()
+    with pytest.raises(NotFoundError, match="one has no weights yet"):
+        cache.get(runs[0])
+    assert cached_runs(cache) == []
+
+
+def test_concurrent_threads_load_it_once(runs, monkeypatch):
+    loaded, found, cache, load = [], [], ClassifierCache(), Classifier.load
+    monkeypatch.setattr(Classifier, "load", lambda run: loaded.append(run) or load(run))
+    threads = [threading.Thread(target=lambda: found.append(cache.get(runs[0]))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 1
+    assert len(found) == 8
+    assert all(classifier is found[0] for classifier in found)
 
 
 def test_a_demo_error_is_shown_as_its_sentence_and_other_errors_are_raised():
