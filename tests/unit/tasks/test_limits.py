@@ -9,7 +9,6 @@ import pytest
 from resnet_demo.config import to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
-from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.launcher import Launcher, without_secrets
 from resnet_demo.tasks.limits import (
@@ -205,10 +204,3 @@ def test_a_worker_gets_the_limits_and_no_secrets(launcher, tiny, owner, device, 
     assert not [value for value in SECRETS.values() if value.encode() in environment]
     assert b"RESNET_DEMO_PUBLIC=1" in environment
     assert b"RESNET_DEMO_MAX_MINUTES=7" in environment
-
-
-def test_the_table_in_the_docs_has_each_limit_with_its_default():
-    table = (REPOSITORY / "docs" / "hosting.md").read_text("utf-8")
-    for limit in fields(Limits):
-        row = f"| `{limit_variable(limit.name)}` | {limit.default:,} | {limit.metadata['help']} |"
-        assert row in table, f"missing in docs/hosting.md:\n{row}"
