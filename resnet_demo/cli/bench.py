@@ -50,7 +50,7 @@ def add(verbs: Any) -> None:
     """Add the verb, its measurements and their options."""
     help = "measure speed, accuracy over seeds, and the limits of this machine"
     bench = verbs.add_parser("bench", help=help, description=help.capitalize() + ".")
-    kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+    kinds = bench.add_subparsers(dest="measurement", required=True, metavar="MEASUREMENT")
     add_throughput(kinds)
     add_accuracy(kinds)
     add_roofline(kinds)

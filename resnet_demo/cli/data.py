@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
     """Add the verb and its options."""
     data = add_verb(verbs, "data", run_data, "list, fetch, import and delete datasets")
     data.add_argument(
-        "what",
+        "action",
         choices=tuple(ACTIONS),
         metavar="|".join(ACTIONS),
         help="status: list the datasets; show: count the images of each class; get: download; "
@@ -47,9 +47,9 @@ def add(verbs: Any) -> None:
 
 def run_data(args: argparse.Namespace, paths: Paths) -> None:
     """Run one of ACTIONS."""
-    if args.what != "status" and args.name is None:
+    if args.action != "status" and args.name is None:
         raise ConfigError.rule("name", "the name of a dataset", args.name)
-    ACTIONS[args.what](args, paths)
+    ACTIONS[args.action](args, paths)
 
 
 def list_datasets(args: argparse.Namespace, paths: Paths) -> None:
@@ -93,9 +93,9 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
         raise ConfigError("data import needs a name and the path of a folder, a zip or a tar")
     from resnet_demo.data.importer.import_images import import_images
 
-    def progress(done: int, total: int | None, what: str) -> None:
+    def progress(done: int, total: int | None, message: str) -> None:
         share = f"{done / total:4.0%}  " if total else ""
-        show_progress(f"{share}{what}")
+        show_progress(f"{share}{message}")
 
     try:
         info = import_images(paths.data, args.name, args.path, size=args.size, progress=progress)

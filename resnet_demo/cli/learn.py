@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
     """Add the verb, its options, and those of the fields that all of its runs share."""
     learn = add_verb(verbs, "learn", run_learn, "train the runs of a lesson, or record them")
     learn.add_argument(
-        "what",
+        "lesson",
         choices=(*KINDS, "resume", "record"),
         help="a lesson to train; resume: continue a group of runs; record: copy a finished group, "
         "without weights, to show it on the Learn tab",
@@ -75,11 +75,11 @@ def run_learn(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.tasks.run_groups import RunGroups
 
     launcher = Launcher(paths)
-    if args.what == "resume":
+    if args.lesson == "resume":
         return resume(launcher, get_group(launcher.runs, args.group), args)
-    if args.what == "record":
+    if args.lesson == "record":
         return record_group(launcher, get_group(launcher.runs, args.group), args)
-    name, made = RunGroups(launcher).make(args.what, lesson_arms(args))
+    name, made = RunGroups(launcher).make(args.lesson, lesson_arms(args))
     print_result({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", args.json)
     return train_all(launcher, made, args.json)
 
@@ -123,15 +123,15 @@ def lesson_arms(args: argparse.Namespace) -> Any:
     given = {name: getattr(args, name, None) for name in field_names()}
     values = {name: parse(name, text) for name, text in given.items() if text is not None}
     depths = [parse("epochs", text) for text in args.depths.split(",")]  # text that is no int stays
-    if args.what == "duel":
+    if args.lesson == "duel":
         return duel_arms(depths, args.seeds, values)
-    if args.what == "gradient":
+    if args.lesson == "gradient":
         if len(depths) > 1:  # the lesson compares three networks of the same depth
             raise ConfigError.rule("depths", "one depth for gradient", args.depths)
         return gradient_arms(depths[0], args.seeds, values)
-    if args.what == "vgg":
+    if args.lesson == "vgg":
         return vgg_arms(args.seeds, values)
-    if args.what == "bugs":
+    if args.lesson == "bugs":
         return bug_arms(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
     if args.seeds > 1:
         raise ConfigError.rule("seeds", "1 for range, which trains one run", args.seeds)

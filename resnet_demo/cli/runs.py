@@ -14,7 +14,7 @@ def add(verbs: Any) -> None:
     """Add the verb and its arguments."""
     runs = add_verb(verbs, "runs", run_runs, "list, show, delete or pack runs")
     runs.add_argument(
-        "what",
+        "action",
         choices=("list", "show", "delete", "pack"),
         help="list: all runs; show: one run epoch by epoch; delete: move a run to the trash "
         "folder; pack: copy a finished run without what only resume needs",
@@ -31,10 +31,10 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import snapshot_dict, summary, summary_text
 
-    if args.folder is not None and args.what != "pack":
-        raise ConfigError(f"runs {args.what} takes no folder, got {str(args.folder)!r}")
+    if args.folder is not None and args.action != "pack":
+        raise ConfigError(f"runs {args.action} takes no folder, got {str(args.folder)!r}")
     runs = Runs(paths)
-    if args.what == "list":
+    if args.action == "list":
         for run in runs.list():
             row = summary(run)
             print_result(row, summary_text(row), args.json)
@@ -42,9 +42,9 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)
     run = find_run(runs, args.run)
-    if args.what == "pack":
+    if args.action == "pack":
         pack_run(run, args, paths)
-    elif args.what == "delete":
+    elif args.action == "delete":
         move_to_trash(run)
         text = f"{run.id} is in the trash folder"
         print_result({"run": run.id, "deleted": True}, text, args.json)

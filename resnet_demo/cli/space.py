@@ -14,7 +14,7 @@ def add(verbs: Any) -> None:
     help = "build, check or upload the folder of a Hugging Face Space"
     space = add_verb(verbs, "space", run_space, help)
     space.add_argument(
-        "what",
+        "action",
         choices=("build", "check", "push"),
         help="build: write the folder; check: look for faults and secrets in it; push: upload it",
     )
@@ -28,14 +28,14 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
     """Build, check or upload the folder; return 1 if the check finds a fault."""
     from resnet_demo.hosting.space import check, push
 
-    if (args.what == "push") != (args.repository is not None):
+    if (args.action == "push") != (args.repository is not None):
         rule = "OWNER/NAME for push, and left out for build and check"
         raise ConfigError.rule("REPO", rule, args.repository)
-    if args.what == "push":
+    if args.action == "push":
         address = push(args.folder, args.repository)
         print_result({"address": address}, address, args.json)
         return 0
-    if args.what == "check":
+    if args.action == "check":
         problems = check(args.folder)
         for problem in problems:
             values = {"file": problem.file, "problem": problem.what}

@@ -2,9 +2,9 @@
 // an input changes. Returns a value for each part; undefined leaves the part as it is.
 async (...inputs) => {
   const names = NAMES, keys = QUERY_KEYS, path = POLL_PATH;
-  const page = (window.polling ??= {known: {}, heard: performance.now()});
+  const page = (window.polling ??= {known: {}, answeredAt: performance.now()});
   if (document.hidden) {
-    page.heard = performance.now();
+    page.answeredAt = performance.now();
     return [];
   }
   const pending = JSON.stringify(inputs);
@@ -26,12 +26,12 @@ async (...inputs) => {
   if (page.pending !== pending) return [];  // an input has changed meanwhile
   page.pending = null;
   if (!answer) {
-    if (performance.now() - page.heard < 4500) return [];
-    delete page.known.words;
+    if (performance.now() - page.answeredAt < 4500) return [];
+    delete page.known.status;
     const message = '**Connection lost; retrying.** The data shown may be old.';
-    return names.map((name) => (name === 'words' ? message : undefined));
+    return names.map((name) => (name === 'status' ? message : undefined));
   }
-  page.heard = performance.now();
+  page.answeredAt = performance.now();
   page.app ??= answer.app;
   if (page.app !== answer.app) window.location.reload();
   return names.map((name) => {

@@ -77,7 +77,7 @@ def map_opacities(page, figure=0):
 
 
 def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures):
-    expect(page.locator("#classify-words")).to_contain_text("Drop a picture, paste one")
+    expect(page.locator("#classify-text")).to_contain_text("Drop a picture, paste one")
     expect(page.locator("#labels")).to_be_hidden()
     for source in ("Upload file", "Capture from camera", "Paste from clipboard"):
         expect(page.get_by_role("button", name=source)).to_be_visible()
@@ -85,14 +85,14 @@ def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures)
     upload(page, *pictures("noise.png"))
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text(LABEL)
     expect(page.locator("#answer-run")).to_have_text("mine")
-    expect(page.locator("#classify-words")).to_be_hidden()
+    expect(page.locator("#classify-text")).to_be_hidden()
     expect(page.locator("#gauge")).to_contain_text("This may be none of the classes.")
     expect(page.locator("#gauge")).to_contain_text("5% of the 15 validation images")
     expect(page.locator("#gauge").get_by_role("meter")).to_have_attribute("aria-valuenow", "99")
-    expect(page.locator("#ways .caption-label")).to_have_text(
+    expect(page.locator("#fits .caption-label")).to_have_text(
         [re.compile(rf"{way}: \w+ \d+\.\d%") for way in ("✓ centre crop", "squash", "pad")]
     )
-    expect(page.locator("#ways-words")).to_contain_text("cuts off 25%, the sides")
+    expect(page.locator("#fits-text")).to_contain_text("cuts off 25%, the sides")
 
     assert [opacity > 0 for opacity in map_opacities(page)] == [True, False, False]
     page.locator("#map-class").get_by_role("radio").nth(2).click()
@@ -102,13 +102,13 @@ def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures)
     page.wait_for_function(
         "getComputedStyle(document.querySelector('#class-maps img.map-2')).opacity == 0.8"
     )
-    page.locator("#ways button").nth(2).click()
-    expect(page.locator("#ways .caption-label").nth(2)).to_contain_text("✓ pad")
+    page.locator("#fits button").nth(2).click()
+    expect(page.locator("#fits .caption-label").nth(2)).to_contain_text("✓ pad")
     expect(page.get_by_role("radio", name="Pad", exact=True)).to_be_checked()
     page.wait_for_function("document.documentElement.dataset.map == '0'")  # the first class again
     assert map_opacities(page) == [0.8, 0, 0]
     page.get_by_role("radio", name="Centre crop", exact=True).click()
-    expect(page.locator("#ways .caption-label").first).to_contain_text("✓ centre crop")
+    expect(page.locator("#fits .caption-label").first).to_contain_text("✓ centre crop")
 
 
 def test_two_runs_answer_side_by_side_and_one_without_a_threshold_says_so(page, pictures):
@@ -136,8 +136,8 @@ def test_an_answer_that_arrives_before_its_event_is_known_is_shown_completely(pa
     page.evaluate(DELAY_RESPONSE)
     upload(page, *pictures("late.png"))
     expect(page.locator("#answer-run")).to_have_text("mine")
-    expect(page.locator("#ways .caption-label")).to_have_count(3)
-    expect(page.locator("#classify-words")).to_be_hidden()
+    expect(page.locator("#fits .caption-label")).to_have_count(3)
+    expect(page.locator("#classify-text")).to_be_hidden()
 
 
 @contextmanager
@@ -161,22 +161,22 @@ def test_the_accordions_hold_feature_maps_and_nearest_training_images(page, untr
         ["stem", "stage 1", "stage 2", "stage 3"]
     )
     page.get_by_role("button", name="Nearest training images").click()
-    expect(page.locator("#similar-words")).to_contain_text("looks at all the training images once")
+    expect(page.locator("#similar-text")).to_contain_text("looks at all the training images once")
     with started_index(untrained) as finish:
         with suppress(TimeoutError):  # the button disappears if the page saw the worker first
             page.get_by_role("button", name="Find nearest images").click(timeout=5_000)
-        expect(page.locator("#similar-words")).to_contain_text("30 of 135")
+        expect(page.locator("#similar-text")).to_contain_text("30 of 135")
         expect(page.locator("#similar-progress").get_by_role("progressbar")).to_be_visible()
         expect(page.locator("#similar-cancel")).to_be_enabled()
         finish()  # the page polls by itself
     expect(page.locator("#nearest .caption-label")).to_have_text(
         [re.compile(r"(blue|green|red) [01]\.\d{3}")] * 5
     )
-    expect(page.locator("#similar-words")).to_contain_text("of the 135 training images")
+    expect(page.locator("#similar-text")).to_contain_text("of the 135 training images")
     expect(page.locator("#similar-start")).to_be_hidden()
     before = page.locator("#stages img").first.get_attribute("src")
     page.locator("#shipped button").nth(1).click()  # and they follow another picture
-    expect(page.locator("#ways-words")).to_contain_text("451 × 300 pixels")
+    expect(page.locator("#fits-text")).to_contain_text("451 × 300 pixels")
     expect(page.locator("#stages img").first).not_to_have_attribute("src", before)
     expect(page.locator("#nearest img")).to_have_count(5)
 
@@ -184,9 +184,9 @@ def test_the_accordions_hold_feature_maps_and_nearest_training_images(page, untr
 def test_an_unreadable_picture_is_reported_in_place_of_the_answer(page, tmp_path):
     (tmp_path / "text.png").write_text("this is not a picture")
     page.get_by_role("button", name="Remove Image").click()
-    expect(page.locator("#classify-words")).to_contain_text("Drop a picture")
+    expect(page.locator("#classify-text")).to_contain_text("Drop a picture")
     upload(page, tmp_path / "text.png")
-    expect(page.locator("#classify-words")).to_contain_text("'text.png' is not a PNG, JPEG")
+    expect(page.locator("#classify-text")).to_contain_text("'text.png' is not a PNG, JPEG")
     expect(page.locator("#answer-run")).to_be_hidden()
 
 
@@ -195,13 +195,13 @@ def test_several_pictures_get_labels_and_a_csv_with_the_same_labels(page, pictur
     bad = tmp_path / "<img src=x9 onerror=document.title=1> ${document.title=2}.png"
     bad.write_text("this is not a picture")
     page.get_by_role("tab", name="Several pictures").click()
-    expect(page.locator("#several-words")).to_contain_text("Drop up to 200 pictures")
-    expect(page.locator("#classify-words")).to_be_hidden()
+    expect(page.locator("#several-text")).to_contain_text("Drop up to 200 pictures")
+    expect(page.locator("#classify-text")).to_be_hidden()
     upload(page, [*files[:1], bad, *files[1:]], "#pictures")
     captions = page.locator("#several .caption-label")
     expect(captions).to_have_text([re.compile(r"(blue|green|red) \d+\.\d% · may be none")] * 3)
-    expect(page.locator("#several-words")).to_contain_text("3 pictures by mine (centre crop)")
-    expect(page.locator("#several-words")).to_contain_text(f"'{bad.name}' is not a PNG, JPEG")
+    expect(page.locator("#several-text")).to_contain_text("3 pictures by mine (centre crop)")
+    expect(page.locator("#several-text")).to_contain_text(f"'{bad.name}' is not a PNG, JPEG")
     assert page.title() == "ResNet Demo"
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
@@ -215,8 +215,8 @@ def test_several_pictures_get_labels_and_a_csv_with_the_same_labels(page, pictur
         assert caption.startswith(f"{row['label']} {float(row['confidence']):.1%}"[:-4])
         assert row["may be none of the classes"] == "yes"
     page.get_by_role("tab", name="One picture").click()
-    expect(page.locator("#several-words")).to_be_hidden()
-    expect(page.locator("#classify-words")).to_be_visible()
+    expect(page.locator("#several-text")).to_be_hidden()
+    expect(page.locator("#classify-text")).to_be_visible()
 
 
 def test_class_names_are_text_and_on_a_phone_the_answer_scrolls_into_view(page, pictures, hostile):
@@ -226,7 +226,7 @@ def test_class_names_are_text_and_on_a_phone_the_answer_scrolls_into_view(page, 
     upload(page, *pictures("noise.png"))
     either = re.compile("|".join(map(re.escape, hostile)))
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text(either)
-    expect(page.locator("#ways .caption-label")).to_have_text([either] * 3)
+    expect(page.locator("#fits .caption-label")).to_have_text([either] * 3)
     expect(page.locator("#map-class label")).to_have_text([either] * 3)
     expect(page.locator("#labels")).to_be_in_viewport()
     for name in hostile:

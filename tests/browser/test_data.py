@@ -83,7 +83,7 @@ def test_every_page_shows_the_progress_of_the_cifar10_download(page, visit, app)
     page.get_by_role("button", name="Get CIFAR-10").click()
     late = visit(app.url)  # as after a reload: it continues without a page
     for viewer in (page, late):
-        expect(viewer.locator("#get-words")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
+        expect(viewer.locator("#get-text")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
         expect(viewer.get_by_role("progressbar").first).to_be_visible()
     late.get_by_role("button", name="Cancel").first.click()
     expect(banner).to_contain_text("Download cancelled; it will continue from")
@@ -111,12 +111,12 @@ def test_pictures_are_uploaded_surveyed_imported_and_deleted(page, app, tmp_path
     expect(page.locator(".toast-body.error")).to_contain_text("name must be at most 64 lowercase")
     name.fill("pets")
     page.get_by_role("button", name="Import").click()
-    words = page.locator("#import-words")
+    words = page.locator("#import-text")
     expect(words).to_contain_text("16 training and 4 test images in pets.")
     expect(page.locator("#data-facts")).to_contain_text("pets: 16 training and 4 test images")
     expect(page.locator("#data-images img")).to_have_count(16)
     page.get_by_role("button", name="Delete…").click()
-    expect(page.locator("#data-sure")).to_contain_text("Delete pets?")
+    expect(page.locator("#data-delete-question")).to_contain_text("Delete pets?")
     page.get_by_role("button", name="Delete it").click()
     expect(page.locator("#data-name input")).to_have_value("cifar10")
     assert not (app.data / "pets").exists()
@@ -140,7 +140,7 @@ def test_a_folder_of_this_machine_is_scanned_and_mistakes_are_explained(page, tm
     (tmp_path / "one" / "a.png").write_bytes(png(0))
     folder.fill(str(tmp_path))
     page.get_by_role("button", name="Scan folder").click()
-    expect(page.locator("#import-words")).to_contain_text("at least two class folders")
+    expect(page.locator("#import-text")).to_contain_text("at least two class folders")
 
 
 def test_the_data_tab_is_no_wider_than_a_phone(page):

@@ -94,7 +94,7 @@ def test_a_clicked_cell_shows_its_images_and_ticks_change_nothing(page, app):
     count, truth, predicted = largest_confusion(app.mine)
     name = f"{count} images of {CLASSES[truth]} classified as {CLASSES[predicted]}"
     page.get_by_role("button", name=name).click()
-    expect(page.locator("#shown-words")).to_have_text(f"{name}, most confident first.")
+    expect(page.locator("#shown-text")).to_have_text(f"{name}, most confident first.")
     cell = mistakes(app.mine, lambda *pair: pair == (truth, predicted))
     assert len(cell) == count
     expect_images(page, captions(app.mine, cell))
@@ -139,7 +139,7 @@ def test_the_worst_mistakes_come_first(page, app):
         page.get_by_role("button", name="More").click()
         expect_images(page, worst[PAGE : 2 * PAGE])
     page.get_by_label("least certain").click()
-    expect(page.locator("#shown-words")).to_contain_text("1 to 12 of 30")
+    expect(page.locator("#shown-text")).to_contain_text("1 to 12 of 30")
 
 
 def test_two_runs_are_compared_and_their_differing_images_shown(page, app):
@@ -191,7 +191,7 @@ def test_class_names_are_text_and_never_executed(page, hostile):
         expect(page.locator("#per-class")).to_contain_text(name)
     page.locator('#matrix [data-cell="0 0"]').click()
     expect(page.locator("#shown .caption-label").first).to_contain_text(hostile[0])
-    assert hostile[0] in page.locator("#shown-words").text_content()
+    assert hostile[0] in page.locator("#shown-text").text_content()
     page.wait_for_timeout(300)
     assert page.title() == "ResNet Demo"
     assert page.locator("img[src=x9]").count() == 0

@@ -33,7 +33,7 @@ def cost_line(page):
 
 def test_every_choice_redraws_the_block(page):
     open_chapter(page, "1 The block")
-    drawing, text = page.locator("#block-drawing svg"), page.locator("#block-words")
+    drawing, text = page.locator("#block-drawing svg"), page.locator("#block-text")
     expect(drawing).to_have_attribute("aria-label", re.compile("16 × 32 × 32 in, 32 × 16 × 16 out"))
     expect(page.locator("#block-code")).to_contain_text("class BasicBlock")
     page.locator("#block-shortcut").get_by_label("identity: add the input unchanged").check()
@@ -59,7 +59,7 @@ def test_a_duel_trains_and_the_guess_is_scored(page):
     page.locator("#duel-guess").get_by_label(GUESSES[RESIDUAL]).check()
     expect(cost_line(page)).to_contain_text("2 runs, one after the other")
     page.locator("#duel-start").click()
-    text = page.locator("#duel-words")
+    text = page.locator("#duel-text")
     expect(text).to_contain_text("2 of 2 runs finished", timeout=180_000)
     expect(text).to_contain_text("8 layers: the plain network's training loss is")
     expect(text).to_contain_text("You guessed residual at 8 layers.")
@@ -70,7 +70,7 @@ def test_a_duel_trains_and_the_guess_is_scored(page):
 
 def test_blocks_of_a_network_are_weakened_and_removed(page):
     open_chapter(page, "6 Surgery")
-    text = page.locator("#surgery-words")
+    text = page.locator("#surgery-text")
     page.locator("#surgery-run input").click()
     page.get_by_role("option", name="mine").click()
     expect(text).to_contain_text("Unchanged, resnet20 classifies")

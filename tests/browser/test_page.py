@@ -140,13 +140,13 @@ def label(page):
 
 def test_the_app_opens_with_the_shipped_network(visit, other_app):
     page = visit(other_app.url)
-    expect(page.locator("#words")).to_contain_text("Came with the app, trained in")
+    expect(page.locator("#run-status")).to_contain_text("Came with the app, trained in")
     expect(page.locator("#run input")).to_have_value("cifar10-shipped · came with the app")
     expect(page.locator("#dataset-note")).to_contain_text("shapes10 is synthetic")
     for name in ("Stop", "Resume", "Delete…"):
         expect(page.get_by_role("button", name=name, exact=True).first).to_be_disabled()
     tab(page, "Evaluate")
-    expect(page.locator("#evaluate-words")).to_contain_text("Press Evaluate")  # it knows of a run
+    expect(page.locator("#evaluate-text")).to_contain_text("Press Evaluate")  # it knows of a run
     page.get_by_role("button", name="Evaluate", exact=True).click()
     summary = page.locator("#evaluate-summary")
     expect(summary).to_contain_text("cifar10-shipped on the 10,000 test images")
@@ -196,7 +196,7 @@ def test_an_evaluation_appears_on_every_page_and_after_a_reload(page, visit, app
     for each in (page, other):
         tab(each, "Evaluate")
         choose(each, "Run", trained)
-        expect(each.locator("#evaluate-words")).to_contain_text("Press Evaluate")
+        expect(each.locator("#evaluate-text")).to_contain_text("Press Evaluate")
     page.get_by_role("button", name="Evaluate", exact=True).click()
     for each in (page, other):  # the other page updates by itself
         score = each.locator("#evaluate-summary .score-main b")
@@ -224,7 +224,7 @@ def test_an_uploaded_picture_gets_a_label(page, trained, tmp_path):
     expect(label(page)).to_have_text(re.compile("blue|green|red"))
     expect(page.locator("#answer-run")).to_have_text(trained)
     expect(page.locator("#gauge")).to_contain_text("validation images")  # it was trained with one
-    expect(page.locator("#ways img")).to_have_count(3)
+    expect(page.locator("#fits img")).to_have_count(3)
 
 
 def test_a_clicked_example_gets_a_label(page, trained):
@@ -256,7 +256,7 @@ def test_foreign_text_is_shown_as_text_and_never_executed(visit, app, trained, t
     status = Status(state="failed", message=" ".join(HOSTILE))
     (hostile / "status.json").write_bytes(status_json(status))
     page = visit(f"{app.url}?run=hostile-1")
-    expect(page.locator("#words")).to_contain_text("Failed")
+    expect(page.locator("#run-status")).to_contain_text("Failed")
     tab(page, "Classify")
     choose(page, "Run", "hostile-1")
     upload(page, red_png(tmp_path))
@@ -264,7 +264,7 @@ def test_foreign_text_is_shown_as_text_and_never_executed(visit, app, trained, t
     expect(page.locator("#answer-run")).to_have_text("hostile-1")
     page.wait_for_timeout(500)
     assert page.title() == "ResNet Demo"
-    for words in ("#words", "#classify-classes"):
+    for words in ("#run-status", "#classify-classes"):
         assert HOSTILE[0] in page.locator(words).text_content()
     assert page.locator("img[src*=x9]:not([src^='data:'])").count() == 0
     assert page.locator("a[href^=javascript]").count() == 0
@@ -310,7 +310,7 @@ def test_a_run_started_from_the_form_shows_its_progress(live):
     wait_for_points(live)
     expect(tile(live, "step")).not_to_have_text(step)
     expect(tile(live, "images/s")).to_have_text(re.compile(r"\d"))
-    expect(live.locator("#words")).to_contain_text("270 thousand parameters")
+    expect(live.locator("#run-status")).to_contain_text("270 thousand parameters")
     expect(live.get_by_role("button", name="Stop")).to_be_enabled()
     expect(live.get_by_role("button", name="Resume")).to_be_disabled()
 
@@ -358,7 +358,7 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
     expect(page.locator("#facts")).to_contain_text("144 steps")
     other_app.command("runs", "delete", trained)
     expect(page.locator("#run input")).to_have_value("cifar10-shipped · came with the app")
-    expect(page.locator("#words")).to_contain_text("Came with the app")
+    expect(page.locator("#run-status")).to_contain_text("Came with the app")
     page.wait_for_timeout(1500)  # for another tick to fail, if it should
     expect(toast(page)).to_have_count(0)
     page.close()
@@ -367,11 +367,11 @@ def test_an_open_page_survives_a_restart_of_the_app_and_a_deletion_of_its_run(
 def test_a_lost_connection_is_reported_and_another_app_reloads_the_page(browser, app, trained):
     page = browser.new_page()  # its console may complain
     page.goto(f"{app.url}?run={trained}")
-    expect(page.locator("#words")).to_contain_text("Finished")
+    expect(page.locator("#run-status")).to_contain_text("Finished")
     page.route("**/poll?*", lambda route: route.fulfill(status=503))
-    expect(page.locator("#words")).to_contain_text("Connection lost; retrying.")
+    expect(page.locator("#run-status")).to_contain_text("Connection lost; retrying.")
     page.unroute("**/poll?*")
-    expect(page.locator("#words")).to_contain_text("Finished")
+    expect(page.locator("#run-status")).to_contain_text("Finished")
 
     def restarted(route):
         answer = route.fetch()
@@ -380,7 +380,7 @@ def test_a_lost_connection_is_reported_and_another_app_reloads_the_page(browser,
     page.evaluate("window.before = true")
     page.route("**/poll?*", restarted, times=1)
     page.wait_for_function("!window.before")
-    expect(page.locator("#words")).to_contain_text("Finished")
+    expect(page.locator("#run-status")).to_contain_text("Finished")
     page.close()
 
 
@@ -394,13 +394,13 @@ def test_a_suspended_or_killed_worker_is_reported_and_can_be_resumed(visit, app,
     def send_and_expect(number, words):
         began = time.monotonic()
         os.kill(pid, number)
-        expect(page.locator("#words")).to_contain_text(words)
+        expect(page.locator("#run-status")).to_contain_text(words)
         print(f"{words!r} after {time.monotonic() - began:.1f} s")
 
     send_and_expect(signal.SIGSTOP, "a signal has suspended its process")
     expect(page.get_by_role("button", name="Stop")).to_be_enabled()
     os.kill(pid, signal.SIGCONT)
-    expect(page.locator("#words")).not_to_contain_text("suspended")
+    expect(page.locator("#run-status")).not_to_contain_text("suspended")
     send_and_expect(signal.SIGKILL, "killed by signal 9, probably out of memory")
     page.get_by_role("button", name="Resume").click()
     expect(tile(page, "state")).to_have_text("Training")

@@ -81,9 +81,9 @@ def test_torch_is_loaded_when_the_preview_is_opened_and_not_before(before, opene
 
 
 def test_the_preview_is_empty_until_it_is_opened_and_then_follows_the_form(before, opened):
-    page, words = opened, opened.locator("#preview-words")
+    page, words = opened, opened.locator("#preview-text")
     assert before[0] == 0
-    expect(page.locator("#preview-stored-words")).to_contain_text("shapes10, synthetic, 32 × 32")
+    expect(page.locator("#preview-stored-text")).to_contain_text("shapes10, synthetic, 32 × 32")
     expect(words).to_contain_text("moved by up to 5 pixels each way, no cutout; resized")
     expect(words).to_contain_text("to 20 × 20, growing to 32 × 32")
     expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
@@ -103,7 +103,7 @@ def test_the_preview_is_empty_until_it_is_opened_and_then_follows_the_form(befor
     expect(words).to_contain_text("After augmentation, epoch 2 of 2")
     expect(picture).not_to_have_attribute("src", before)
     page.get_by_role("button", name="Other images").click()
-    expect(page.locator("#preview-stored-words")).to_contain_text("images 9 to 16")
+    expect(page.locator("#preview-stored-text")).to_contain_text("images 9 to 16")
     page.get_by_role("button", name="Back to the first").click()
     expect(words).to_contain_text("After augmentation, epoch 1 of 2")
     expect(page.get_by_role("button", name="Back to the first")).to_be_disabled()
@@ -115,7 +115,7 @@ def test_on_a_phone_a_row_has_four_images_and_class_names_are_text(opened, hosti
     number(page, "Batch size (images)").fill("8")
     page.get_by_label("Dataset", exact=True).click()
     page.get_by_role("option", name=hostile).click()
-    expect(page.locator("#preview-stored-words")).to_contain_text(hostile)
+    expect(page.locator("#preview-stored-text")).to_contain_text(hostile)
     expect(page.locator("#preview-shown img")).to_have_count(8)
     either = re.compile("|".join(map(re.escape, HOSTILE)))
     expect(page.locator("#preview-stored .caption-label")).to_have_text([either] * 8)

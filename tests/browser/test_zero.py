@@ -53,9 +53,9 @@ def test_a_visitor_s_run_continues_from_slice_to_slice(zero, visiting):
             "GPU time unknown until the first slice has run"
         )
         page.locator("button#train").click()
-        expect(page.locator("#slice-words")).to_contain_text("Keep this page open")
-        expect(page.locator("#words")).to_contain_text(re.compile("Finished"), timeout=180_000)
-        expect(page.locator("#slice-words")).to_contain_text(
+        expect(page.locator("#slice-text")).to_contain_text("Keep this page open")
+        expect(page.locator("#run-status")).to_contain_text(re.compile("Finished"), timeout=180_000)
+        expect(page.locator("#slice-text")).to_contain_text(
             re.compile(r"2 slices, .* of GPU time used\.")
         )
         expect(page.locator("#facts")).to_contain_text("of GPU time in 1 slice of 60 s")

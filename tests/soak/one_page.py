@@ -85,7 +85,7 @@ def states_until_a_point(page: Page, began: float) -> list[tuple[float, str, str
     while not has_a_point(page):
         state = tile(page, "state")
         state_text = state.inner_text() if state.count() else ""
-        sentence = page.locator("#words")
+        sentence = page.locator("#run-status")
         words = sentence.inner_text() if sentence.count() else ""
         if (state_text, words) != seen[-1][1:]:
             seen.append((round(time.monotonic() - began, 2), state_text, words))

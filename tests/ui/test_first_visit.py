@@ -72,7 +72,7 @@ def test_the_train_tab_opens_with_the_shipped_run(fresh):
     parts = run_parts(fresh, "cifar10-shipped", False)
     now = {name: make() for name, (_, make) in parts.items()}
     assert "Finished" in now["figures"]
-    assert now["words"].startswith("Came with the app, trained in ")
+    assert now["status"].startswith("Came with the app, trained in ")
     assert not any(now[name]["interactive"] for name in ("stop", "resume", "delete"))
     assert not now["retry"]["visible"]
     assert now["loss"]["data"]

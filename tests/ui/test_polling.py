@@ -67,7 +67,7 @@ def test_a_run_that_ends_changes_its_label_and_its_buttons(client, run):
     (run.path / "status.json").write_bytes(status_json(Status(state="failed", message="too bad")))
     now = poll(client, known=first)
     assert now["run"][1]["choices"] == [["some-run-1 · failed", "some-run-1"]]
-    assert {"stop", "resume", "retry", "delete", "words", "figures"} < set(now)
+    assert {"stop", "resume", "retry", "delete", "status", "figures"} < set(now)
 
 
 def test_a_new_dataset_changes_only_the_version_of_the_data_tab(client, services, run):

@@ -39,10 +39,10 @@ def details_panel() -> dict[str, Any]:
     parts: dict[str, Any] = {"open": gr.State(CLOSED)}
     with gr.Accordion("Feature maps of each stage", open=False, elem_id="feature-maps") as maps:
         gr.Markdown(FEATURE_MAPS_HINT, elem_classes=["hint", "note"])
-        parts["maps_message"] = gr.Markdown(NO_PICTURE, elem_id="feature-maps-words")
+        parts["maps_message"] = gr.Markdown(NO_PICTURE, elem_id="feature-maps-text")
         parts["stages"] = gallery("stages", 2)
     with gr.Accordion("Nearest training images", open=False, elem_id="similar") as neighbours:
-        parts["message"] = gr.Markdown(NO_PICTURE, elem_id="similar-words")
+        parts["message"] = gr.Markdown(NO_PICTURE, elem_id="similar-text")
         parts["progress"] = gr.HTML(padding=False, elem_id="similar-progress", visible=False)
         with gr.Row():
             parts["start"] = gr.Button(

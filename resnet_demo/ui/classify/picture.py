@@ -49,7 +49,7 @@ MAP_HINT = (
 
 def picture_panel() -> dict[str, Any]:
     """Build the panel and return its components by name; `details`: those of `details_panel`."""
-    parts = {"message": gr.Markdown(NO_RUN, elem_id="classify-words")}
+    parts = {"message": gr.Markdown(NO_RUN, elem_id="classify-text")}
     with gr.Column(elem_classes=HIDDEN) as parts["answer"]:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
@@ -68,8 +68,8 @@ def picture_panel() -> dict[str, Any]:
             parts |= class_map_panel()
         with gr.Column(elem_classes=["section"]):
             gr.Markdown("### Network input")
-            parts["fits"] = gallery("ways", 3)
-            parts["fit_text"] = gr.Markdown(elem_id="ways-words", elem_classes=["hint", "note"])
+            parts["fits"] = gallery("fits", 3)
+            parts["fit_text"] = gr.Markdown(elem_id="fits-text", elem_classes=["hint", "note"])
         parts["details"] = details_panel()
     return parts
 

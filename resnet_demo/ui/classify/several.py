@@ -57,7 +57,7 @@ class LabelledFile:
 
 def several_panel() -> dict[str, Any]:
     """Build the results panel; return its components by name."""
-    message = gr.Markdown(READY, elem_id="several-words")
+    message = gr.Markdown(READY, elem_id="several-text")
     progress = gr.HTML(padding=False, elem_id="several-progress", visible=False)
     table = gr.DownloadButton("Download as CSV", elem_id="several-csv", visible=False, size="sm")
     return {

@@ -16,7 +16,7 @@ def download_banner(services: Services) -> dict[str, Any]:
     """Build the banner; return its components by name, for `banner_updates`."""
     with gr.Row(visible=False, elem_id="get-banner") as box:
         with gr.Column(scale=8, min_width=260):
-            text = gr.Markdown(elem_id="get-words")
+            text = gr.Markdown(elem_id="get-text")
             progress = gr.HTML(padding=False, elem_id="get-progress", visible=False)
         start = gr.Button("Get CIFAR-10", variant="primary", elem_id="get", scale=0, min_width=150)
         cancel = gr.Button("Cancel", elem_id="get-cancel", scale=0, min_width=150, visible=False)

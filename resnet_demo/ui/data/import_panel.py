@@ -59,7 +59,7 @@ def source_fields() -> dict[str, Any]:
         "file": file,
         "folder": folder,
         "scan": scan,
-        "import_text": gr.Markdown(PROMPT, elem_id="import-words"),
+        "import_text": gr.Markdown(PROMPT, elem_id="import-text"),
         "import_progress": gr.HTML(padding=False, elem_id="import-progress", visible=False),
         "import_cancel": gr.Button("Cancel", size="sm", visible=False, elem_id="import-cancel"),
     }

@@ -36,13 +36,15 @@ def data_tab(services: Services) -> dict[str, Any]:
             )
             delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
             with gr.Group(visible=False) as deletion:
-                question = gr.Markdown(elem_id="data-sure", padding=True)
+                question = gr.Markdown(elem_id="data-delete-question", padding=True)
                 with gr.Row():
-                    yes = gr.Button("Delete it", size="sm", variant="stop", elem_id="data-really")
+                    yes = gr.Button(
+                        "Delete it", size="sm", variant="stop", elem_id="data-delete-yes"
+                    )
                     no = gr.Button("Keep it", size="sm")
         with gr.Column(scale=8, min_width=330):
             images = gallery("data-images", 5)
-            shuffle = gr.Button("Shuffle", size="sm", elem_id="data-more")
+            shuffle = gr.Button("Shuffle", size="sm", elem_id="data-shuffle")
     page = gr.State(0)
 
     def on_shuffle(name: str | None, page: int) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ LOADING = "Loading the network, a few seconds…"
 # On a phone the images are below the matrix.
 SCROLL_TO_IMAGES = """() => {
   if (window.innerWidth < 700)
-    document.getElementById('shown-words').scrollIntoView({behavior: 'smooth', block: 'start'});
+    document.getElementById('shown-text').scrollIntoView({behavior: 'smooth', block: 'start'});
 }"""
 VIEWER = ("which", "images_message", "pictures", "legend", "pages", "back", "more")
 
@@ -74,12 +74,12 @@ def image_viewer(parts: dict[str, Any]) -> None:
         interactive=True,
         elem_id="which",
     )
-    parts["images_message"] = gr.Markdown(HINT, elem_id="shown-words")
+    parts["images_message"] = gr.Markdown(HINT, elem_id="shown-text")
     parts["pictures"] = gallery("shown", 3)
     parts["legend"] = gr.Markdown(LEGEND, elem_classes="hint", visible=False)
     with gr.Row(visible=False, elem_classes="buttons") as parts["pages"]:
         parts["back"] = gr.Button("← Back", size="sm", elem_id="shown-back")
-        parts["more"] = gr.Button("More →", size="sm", elem_id="shown-on")
+        parts["more"] = gr.Button("More →", size="sm", elem_id="shown-more")
 
 
 def connect_images(

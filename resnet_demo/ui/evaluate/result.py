@@ -124,11 +124,11 @@ def robustness_panel(parts: Parts) -> None:
         parts["robustness_cancel"] = gr.Button(
             "Cancel", size="sm", elem_id="robustness-cancel", interactive=False, visible=False
         )
-    parts["robustness_message"] = gr.Markdown(elem_id="robustness-words")
+    parts["robustness_message"] = gr.Markdown(elem_id="robustness-text")
     parts["robustness_progress"] = gr.HTML(
         padding=False, elem_id="robustness-progress", visible=False
     )
-    parts["curve_text"] = gr.Markdown(elem_id="curve-words", visible=False)
+    parts["curve_text"] = gr.Markdown(elem_id="curve-text", visible=False)
     parts["curves"] = gr.Plot(show_label=False, elem_id="curves", visible=False)
 
 

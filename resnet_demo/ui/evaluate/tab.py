@@ -99,7 +99,7 @@ def control_panel(parts: Parts) -> list[Any]:
         )
         parts["start"] = gr.Button("Evaluate", variant="primary", elem_id="evaluate", scale=0)
         parts["cancel"] = gr.Button("Cancel", interactive=False, elem_id="evaluate-cancel", scale=0)
-        parts["message"] = gr.Markdown(NO_RUN, elem_id="evaluate-words")
+        parts["message"] = gr.Markdown(NO_RUN, elem_id="evaluate-text")
     parts["progress"] = gr.HTML(padding=False, elem_id="evaluate-progress", visible=False)
     return [parts[name] for name in ("run", "split", "mode", "other")]
 

@@ -44,7 +44,7 @@ def block_chapter(tab: gr.Tab) -> None:
     with gr.Row():
         with gr.Column(min_width=320):
             drawing = gr.HTML(elem_id="block-drawing", padding=False)
-            text = gr.Markdown(elem_id="block-words")
+            text = gr.Markdown(elem_id="block-text")
         with gr.Column(min_width=320):
             code = gr.Code(
                 language="python",

@@ -118,7 +118,7 @@ def gradient_results() -> list[Any]:
             value="gradients",
             label="Show",
             interactive=True,
-            elem_id="gradient-what",
+            elem_id="gradient-quantity",
             min_width=200,
         )
         moment = gr.Slider(
@@ -128,7 +128,7 @@ def gradient_results() -> list[Any]:
             step=1,
             label="Moment (% of steps)",
             interactive=True,
-            elem_id="gradient-at",
+            elem_id="gradient-moment",
             min_width=200,
         )
     legend = gr.HTML(elem_classes="learn-legend", padding=False)

@@ -112,7 +112,7 @@ def group_panel(kind: str) -> dict[str, Any]:
             scale=0,
             min_width=90,
         )
-    text = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-words")
+    text = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-text")
     results = gr.Column(visible=False)
     return {"choice": choice, "stop": stop, "text": text, "results": results}
 

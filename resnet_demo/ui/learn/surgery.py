@@ -86,19 +86,19 @@ def surgery_form() -> list[Any]:
 
 def surgery_results() -> list[Any]:
     """Build text, plot of accuracy by strength, and the button and bars for single blocks."""
-    text = gr.Markdown(LOADING_TEXT, elem_id="surgery-words")
+    text = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
     plot = arm_plot(
         "surgery-plot",
         "Test accuracy (%) by strength",
         x="strength",
-        color="what",
+        color="series",
         color_map=COLOURS,
     )
     each = gr.Button("Remove each block in turn", elem_id="surgery-each", size="sm")
     bars = gr.BarPlot(
         x="block",
         y="top-1",
-        color="what",
+        color="series",
         color_map=COLOURS,
         colors_in_legend=[],
         color_title=" ",
@@ -212,9 +212,9 @@ def drop_each(evaluator_of: Any, run_id: str | None) -> dict[str, Any]:
         for name, outcome in evaluator_of(run_id).scores_without_each_block()
     ]
     table = {
-        "columns": ["block", "top-1", "what"],
+        "columns": ["block", "top-1", "series"],
         "data": rows,
-        "datatypes": {"block": "nominal", "top-1": "quantitative", "what": "nominal"},
+        "datatypes": {"block": "nominal", "top-1": "quantitative", "series": "nominal"},
         "mark": "bar",
     }
     return gr.update(value=table, visible=True)
@@ -243,7 +243,7 @@ def accuracy_plot(evaluator: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
     by_strength = sorted((float(strength), top1) for strength, top1 in tried.items())
     rows = [[strength, round(top1, 2), "strength tried"] for strength, top1 in by_strength]
     rows += [[strength, chance, "chance"] for strength in (0.0, 2.0)]
-    return line_table(rows, ["strength", "top-1", "what"])
+    return line_table(rows, ["strength", "top-1", "series"])
 
 
 def block_label(name: str) -> str:

@@ -33,9 +33,9 @@ def preview_panel(services: Services, form: Form) -> None:
     """Build the closed accordion. Every component of the form must have been placed."""
     position, sent = gr.State(CLOSED), gr.State(None)
     with gr.Accordion("Preview of the training images", open=False, elem_id="preview") as accordion:
-        stored_text = gr.Markdown(elem_id="preview-stored-words")
+        stored_text = gr.Markdown(elem_id="preview-stored-text")
         stored = gallery("preview-stored", COLUMNS)
-        shown_text = gr.Markdown(LOADING, elem_id="preview-words")
+        shown_text = gr.Markdown(LOADING, elem_id="preview-text")
         shown = gallery("preview-shown", COLUMNS)
         with gr.Row(elem_id="preview-buttons"):
             further = gr.Button("Next epoch", size="sm", min_width=90)

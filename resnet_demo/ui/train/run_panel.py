@@ -32,7 +32,7 @@ OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
 HIDDEN = gr.update(visible=False)
 EMPTY_PANEL = {
     "figures": "",
-    "words": NO_RUN,
+    "status": NO_RUN,
     "stop": OFF,
     "resume": OFF,
     "retry": HIDDEN,
@@ -61,7 +61,7 @@ def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[st
     try:
         seen = services.snapshots.get_nowait(services.runs.get(run_id))
     except DemoError as error:
-        damaged = {"words": f"**{error}.**", **DAMAGED_BUTTONS}
+        damaged = {"status": f"**{error}.**", **DAMAGED_BUTTONS}
         return {"run": (choices, update_choice), **parts_of([run_id, str(error)], damaged)}
     return {"run": (choices, update_choice), **snapshot_parts(services, seen, log_loss)}
 
@@ -84,7 +84,7 @@ def snapshot_parts(services: Services, seen: RunSnapshot, log_loss: bool) -> dic
 
     return {
         "figures": (figures, lambda: figures),
-        "words": (text, lambda: text),
+        "status": (text, lambda: text),
         **parts_of(state, button_updates(seen, continues)),
         "loss": curve_part(0),
         "accuracy": curve_part(1),

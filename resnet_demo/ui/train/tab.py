@@ -49,10 +49,10 @@ def train_tab(services: Services) -> dict[str, Any]:
             estimated = estimate_line()
             seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
-            slice_text = gr.Markdown(elem_id="slice-words") if in_slices else None
-            with gr.Accordion("Hyperparameters", open=True, elem_id="knobs"):
+            slice_text = gr.Markdown(elem_id="slice-text") if in_slices else None
+            with gr.Accordion("Hyperparameters", open=True, elem_id="hyperparameters"):
                 form.place(form.names(rare=False))
-            with gr.Accordion("Advanced", open=False, elem_id="more-knobs"):
+            with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 form.place(form.names(rare=True))
             preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
@@ -76,7 +76,7 @@ def train_tab(services: Services) -> dict[str, Any]:
     inputs = [*form.components(), *([seconds] if in_slices else [])]
     changes = [component.change for component in inputs]
     gr.on(
-        [*changes, estimated["timer"].tick, panel["words"].change],
+        [*changes, estimated["timer"].tick, panel["status"].change],
         on_change,
         [estimated["estimate_state"], *inputs],
         list(estimated.values()),
@@ -109,7 +109,7 @@ def run_panel(services: Services) -> dict[str, Any]:
     """Build the panel that shows a run. Polling updates it with `run_parts`."""
     run = RunDropdown([], label="Run", elem_id="run", interactive=True, visible=False)
     figures = gr.HTML(elem_id="figures", padding=False, container=False)
-    words = gr.Markdown(NO_RUN, elem_id="words")
+    status = gr.Markdown(NO_RUN, elem_id="run-status")
     with gr.Row(elem_id="controls"):
         stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
@@ -137,7 +137,7 @@ def run_panel(services: Services) -> dict[str, Any]:
     return {
         "run": run,
         "figures": figures,
-        "words": words,
+        "status": status,
         "stop": stop,
         "resume": resume,
         "retry": retry,
@@ -197,7 +197,7 @@ def connect_controls(
 def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
     """Build the question that Delete asks, and connect its answers."""
     with gr.Row(visible=False, elem_id="deletion") as row:
-        question = gr.Markdown(elem_id="deletion-words")
+        question = gr.Markdown(elem_id="deletion-text")
         yes = gr.Button("Delete", elem_id="delete-yes", size="sm", variant="stop")
         no = gr.Button("Keep", elem_id="delete-no", size="sm")
     # The run that the question names: another one may be chosen meanwhile.

@@ -102,7 +102,7 @@ def test_a_run_is_shown_in_all_its_parts(services, runs):
     now = shown(services, "some-run-1")
     assert now["run"]["choices"] == [("some-run-1 · stopped", "some-run-1")]
     assert "Stopped" in now["figures"]
-    assert now["words"].startswith("Stopped: the end.")
+    assert now["status"].startswith("Stopped: the end.")
     alive = [now[name].get("interactive") for name in BUTTONS]
     assert alive == [False, True, None, True]
     assert (now["stop"]["value"], now["retry"]["visible"]) == ("Stop", False)
@@ -128,7 +128,7 @@ def test_a_deleted_run_is_replaced_by_the_newest(services, runs):
     shutil.rmtree(gone.path)
     now, after = shown(services, "some-run-1"), versions(services, "some-run-1")
     assert now["run"]["choices"] == [("some-run-2 · stopped", "some-run-2")]
-    shown_parts = now["run"]["value"], now["figures"], now["words"]
+    shown_parts = now["run"]["value"], now["figures"], now["status"]
     assert shown_parts == ("some-run-2", "", NO_RUN)
     assert all(before[name] != after[name] for name in before)
 
@@ -137,7 +137,7 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     shutil.rmtree(runs("some-run-1").path)
     now = shown(services, "some-run-1")
     assert (now["run"]["value"], now["run"]["visible"]) == (None, False)
-    assert (now["figures"], now["words"], now["log"]) == ("", NO_RUN, "")
+    assert (now["figures"], now["status"], now["log"]) == ("", NO_RUN, "")
     assert (now["loss"], now["accuracy"], now["table"]["data"]) == (None, None, [])
     assert not any(now[name].get("interactive") for name in BUTTONS)
     assert not now["retry"]["visible"]
@@ -148,7 +148,7 @@ def test_a_damaged_run_is_reported_and_not_hidden(services, runs):
     (runs("some-run-1").path / "status.json").write_text("{")
     now = shown(services, "some-run-1")
     assert now["run"]["choices"] == [("some-run-1 · damaged", "some-run-1")]
-    assert now["words"] == "**status.json of some-run-1 is damaged.**"
+    assert now["status"] == "**status.json of some-run-1 is damaged.**"
     assert [now[name].get("interactive") for name in BUTTONS] == [False, False, None, True]
 
 
@@ -248,6 +248,6 @@ def test_a_queued_run_names_the_run_that_it_waits_for(services, runs):
         try_lock(runs(name, state).path / WORKER_LOCK)
         for name, state in (("some-run-1", "running"), ("some-run-2", "queued"))
     ]
-    assert shown(services, "some-run-2")["words"].startswith("Next, after some-run-1 (≈ ")
+    assert shown(services, "some-run-2")["status"].startswith("Next, after some-run-1 (≈ ")
     for lock in locks:
         os.close(lock)

@@ -53,7 +53,7 @@ def elements(paths, gpu):
 
 
 def test_the_page_has_slices_only_on_zerogpu(at):
-    own = {"slice-seconds", "slice-words"}
+    own = {"slice-seconds", "slice-text"}
     assert own <= elements(at, refused)
     assert not own & elements(at, None)
 

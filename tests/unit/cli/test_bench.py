@@ -34,12 +34,12 @@ def bench(tmp_path, colours, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("what", ["", "throughput", "accuracy", "roofline", "classify", "ood"])
-def test_help_answers_without_loading_anything_heavy(what):
-    command = [sys.executable, "-X", "importtime", "-m", "resnet_demo", "bench", *what.split()]
+@pytest.mark.parametrize("name", ["", "throughput", "accuracy", "roofline", "classify", "ood"])
+def test_help_answers_without_loading_anything_heavy(name):
+    command = [sys.executable, "-X", "importtime", "-m", "resnet_demo", "bench", *name.split()]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: resnet_demo bench {what}".strip())
+    assert done.stdout.startswith(f"usage: resnet_demo bench {name}".strip())
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"torch", "numpy", "PIL", "gradio"}.isdisjoint(loaded)
 
@@ -120,7 +120,7 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ("", ["required", "WHAT"]),
+        ("", ["required", "MEASUREMENT"]),
         ("cake", ["choose from", "'cake'"]),
         ("throughput --model nope", ["--model", "one of resnet9", "got 'nope'"]),
         ("throughput --image-size 7", ["--image-size", "8 to 256 pixels", "got 7"]),

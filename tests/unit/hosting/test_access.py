@@ -232,7 +232,7 @@ def clicks(page):
 
 
 OWNER_ONLY = {
-    *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-really"),
+    *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-delete-yes"),
     *("import-file", "import-scan", "import-start", "import-cancel", "import-clear"),
     *("evaluate-cancel", "robustness-cancel", "similar-cancel"),
     *(f"{chapter}-{what}" for chapter in CHAPTERS for what in ("start", "stop")),
