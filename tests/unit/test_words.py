@@ -24,7 +24,7 @@ NO_VERBS = re.compile(
 # -s, -ing and -ed mark other forms of a verb; these imperatives end so by themselves.
 IMPERATIVES = {"access", "bring", "compress", "embed", "feed", "pass", "press", "process", "seed"}
 PRIVATE = re.compile(
-    r"\b(tells?|told|telling|anew|whence|hush|deaf|bears? (?:it|how)|stretch|"
+    r"\b(tells?|told|telling|anew|hush|deaf|bears? (?:it|how)|stretch|"
     r"at rest|by heart|in one's place)\b",
     re.IGNORECASE,
 )
