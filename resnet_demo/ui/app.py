@@ -71,6 +71,7 @@ def build_app(
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         access_line = page_header(access, access.is_public or gpu is not None)
         banner = download_banner(services)
+        # Polling sends these tabs only a version, whose change triggers an event of the tab.
         versions = {name: polling.version_field() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
@@ -85,6 +86,7 @@ def build_app(
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
         api(services)
+        # The order of polling.QUERY_KEYS, after run and scale.
         choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
         shown = {name: tab[name] for name in ("run", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, [tab["run"], tab["log_scale"], *choices])
@@ -92,17 +94,20 @@ def build_app(
 
         def on_load(request: gr.Request) -> list:
             text = zerogpu_panel.HEADER if gpu else access_text(access, services.caller())
+            # None: nothing of the Data tab has been sent to this page yet.
             return [*train.on_load(services, request), None, text]
 
         names = ("dataset", "note", "facts", "timer", "estimate_state", "run")
         outputs = [*(tab[name] for name in names), data_seen, access_line]
         app.load(on_load, None, outputs, **QUIET_EVENT)
+        # Strangers' pictures are removed when their page closes, not an hour later.
         if access.is_public:
             app.unload(services.page_uploads.close_page)
+        # Only the browser knows whether the page is dark; figures are drawn on the server.
         app.load(
             lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
         )
-        mute_progress(app, gr.State())
+        mute_progress(app, gr.State())  # after the last event: it changes those that exist
     return app
 
 
@@ -161,14 +166,15 @@ def launch(
     access, limits: as for `build_app`. options: further options of Gradio's launch, for tests.
     """
     access = access or Access()
-    use_page_state()
+    use_page_state()  # before the first page opens
+    # The first one sees a request first: a foreign host is refused before anything is read.
     middleware = [
         security(os.environ),
         Middleware(OwnerLogin, access),
         Middleware(UploadLimits, access, limits, Path(get_upload_folder())),
     ]
     app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED)
-    slow_down_queue(app)
+    slow_down_queue(app)  # after `queue`, which makes a new queue
     return app.launch(
         theme=theme(),
         css_paths=[CSS],

@@ -20,8 +20,8 @@ def gallery(elem_id: str, columns: int) -> gr.Gallery:
         show_label=False,
         columns=columns,
         height="auto",
-        allow_preview=False,
-        format="png",
+        allow_preview=False,  # a click selects an image instead of enlarging it
+        format="png",  # lossless, so that the enlarged pixels keep sharp edges
         elem_id=elem_id,
         elem_classes=grid_classes(columns),
         interactive=False,

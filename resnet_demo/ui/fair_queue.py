@@ -67,6 +67,7 @@ class FairQueue:
             if line:
                 self.lines[visitor] = line
             if not place.done():  # a cancelled request is skipped
+                # `free` stays 0, so that a new request cannot overtake the one that waited.
                 place.set_result(None)
                 return
         self.free += 1

@@ -62,6 +62,7 @@ class Form:
             values = make_config({"recipe": recipe}).to_dict()
             return [gr.update(info=recipe_help(recipe)), *(values[name] for name in filled)]
 
+        # `input`, not `change`: only a person's choice may replace the values of the form.
         outputs = [self.parts["recipe"], *(self.parts[name] for name in filled)]
         self.parts["recipe"].input(
             on_recipe,
@@ -116,9 +117,10 @@ def component(config_field: Field) -> gr.components.Component:
     options = {
         "value": config_field.default,
         "label": label,
-        "interactive": True,
+        "interactive": True,  # Gradio disables a component that is the input of no event
         "elem_id": config_field.name,
     }
+    # No minimum, maximum or step: a raw request could pass any value, and TrainConfig checks all.
     if config_field.type is bool:
         return gr.Checkbox(info=rule["help"], **options)
     if "choices" in rule:

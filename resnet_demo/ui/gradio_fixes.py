@@ -39,6 +39,7 @@ class PageState(state_holder.SessionState):
         super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
 
     def __setitem__(self, key: int, value: object) -> None:
+        # `blocks_config` stores it under this id; under its own, each update would add an entry.
         if isinstance(value, Block):
             value._id = key
         super().__setitem__(key, value)
@@ -78,11 +79,12 @@ def forget_session(blocks: gr.Blocks, endpoint: Callable[..., Any]) -> Callable[
     of open pages out of its limited store.
     """
 
-    @wraps(endpoint)
+    @wraps(endpoint)  # Gradio reads names, types and help from the signature and docstring
     async def call(*values: Any, **named: Any) -> Any:
         try:
             if iscoroutinefunction(endpoint):
                 return await endpoint(*values, **named)
+            # In a thread, as Gradio calls plain functions: all pages share the event loop.
             return await asyncio.to_thread(endpoint, *values, **named)
         finally:
             blocks.state_holder.session_data.pop(session_hash(), None)

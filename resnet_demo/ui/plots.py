@@ -41,11 +41,9 @@ class CurveCache:
 
 
 def curve_version(view: RunView) -> list[float]:
-    """Return a value that changes when the curves of a run visibly change.
-
-    A line has MAX_POINTS points: in a long run, a single further step moves none of them.
-    """
+    """Return a value that changes when the curves of a run visibly change."""
     started = view.started.time if view.started else 0.0
+    # A line is thinned to MAX_POINTS: in a long run, one more step moves none of its points.
     stride = 1 << max(0, (view.step // MAX_POINTS).bit_length() - 1)
     return [started, stride, view.step // stride, len(view.epochs), view.ended is not None]
 
@@ -62,7 +60,7 @@ def loss_table(view: RunView, log: bool = False) -> dict[str, Any] | None:
     """
     train = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
     val = [(float(epoch.epoch), epoch.val_loss) for epoch in view.epochs]
-    if log:
+    if log:  # gr.LinePlot has no logarithmic axis
         train, val = log10_points(train), log10_points(val)
     return line_table(LOSS_COLUMN, {"train": train, "val": val})
 
@@ -72,7 +70,7 @@ def accuracy_table(view: RunView) -> dict[str, Any] | None:
     per_epoch = view.started.steps_per_epoch if view.started else 1
     train = running_mean(
         [(x, 100 * step.top1) for x, step in zip(step_positions(view), view.steps, strict=True)],
-        over=10 if per_epoch > 10 else 1,
+        over=10 if per_epoch > 10 else 1,  # a mean over more than an epoch would lag behind
     )
     val = [(float(epoch.epoch), 100 * epoch.val_top1) for epoch in view.epochs]
     return line_table(ACCURACY_COLUMN, {"train": train, "val": val})
@@ -110,7 +108,7 @@ def running_mean(points: list[Point], over: int) -> list[Point]:
 
 
 def log10_points(points: list[Point]) -> list[Point]:
-    """Return log10 of each y. Points at zero are left out."""
+    """Return log10 of each y. Points at zero, or that are not a number, are left out."""
     return [(x, math.log10(y)) for x, y in points if y > 0]
 
 
@@ -121,6 +119,7 @@ def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any] | Non
         thin = thin_points(points, MAX_POINTS)
         if len(thin) == 1 and split == "val":  # a lone point would draw no line
             thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
+        # Rounded, because open pages receive the whole table again and again.
         rows += [[round(x, 4), round(y, 5), split] for x, y in thin]
     if not rows:
         return None

@@ -63,8 +63,11 @@ class Polling:
 
     async def respond(self, request: Request) -> Response:
         """Return part name -> [version, value], of the parts whose version the page lacks."""
+        # Async: in threads, many open pages would use up the 40 that Gradio's events share.
         query = request.query_params
+        # "run:1a2b,data:3c4d": each part that the page has, and its version.
         known = dict(pair.partition(":")[::2] for pair in query.get("known", "").split(","))
+        # Joined as text: each part was encoded once, for all pages.
         parts = ",".join(
             f'"{name}":{part.text}'
             for name, part in self.parts(query).items()
@@ -124,6 +127,7 @@ def start_polling(parts: dict[str, Any], inputs: list[Any]) -> None:
 
     parts: name -> component to update. inputs: the components of QUERY_KEYS, in that order.
     """
+    # Without a Python function the event stays in the browser: the script sends its own request.
     script = SCRIPT.read_text().replace("NAMES", json.dumps([*parts]))
     script = script.replace("QUERY_KEYS", json.dumps(QUERY_KEYS))
     script = script.replace("POLL_PATH", json.dumps(POLL_PATH))

@@ -42,7 +42,7 @@ TICK_EVENT = {**QUIET_EVENT, "concurrency_limit": None, "trigger_mode": "once"}
 # Of a change: never two at once, and the last one is never dropped.
 LATEST_EVENT = {**TICK_EVENT, "trigger_mode": "always_last"}
 MAX_CLASSIFIER_BYTES = 256_000_000  # of parameters and buffers in memory, of all cached networks
-_END = object()
+_END = object()  # instead of StopIteration, which cannot be raised into a future
 
 
 class ClassifierCache:
@@ -74,8 +74,8 @@ class Services:
     """One instance of each service for the whole app.
 
     access: who may change things. limits: quotas in public mode; None: no limits. gpu: on ZeroGPU,
-    the function that trains for one slice of GPU time. `watcher` and `curves` are not thread-safe:
-    only async handlers, which share the server's event loop, use them.
+    the function that trains for one slice of GPU time. `snapshots` and `curves` are not
+    thread-safe: only async handlers, which share the server's event loop, use them.
     """
 
     paths: Paths
@@ -127,15 +127,17 @@ class Services:
 
     async def stream_in_turn(self, steps: Iterator[Any]) -> AsyncIterator[Any]:
         """Yield what slow work yields, each step in a thread, in the visitor's turn."""
+        # The slot is given back between two steps, so that other visitors are served meanwhile.
         name, is_first = self.caller().name, True
         with show_errors():
             while True:
                 async with self.fair_queue.slot(name, is_first):
+                    # The thread gets a copy of the context, which holds the current request.
                     value = await asyncio.to_thread(next, steps, _END)
                 if value is _END:
                     return
                 yield value
-                is_first = False
+                is_first = False  # work that has begun is not refused for a full queue
 
     async def run_in_turn(self, work: Callable[..., Any], *args: Any) -> Any:
         """Return the result of slow work, run in a thread in the visitor's turn.

@@ -15,6 +15,7 @@ from resnet_demo.ui.gradio_fixes import session_hash
 
 MAX_PICTURE_BYTES = 20 * 2**20
 MAX_PAGES = 10_000  # a page whose browser never reported its end is forgotten in time
+# The same for a missing file as for a secret one: the error must not reveal which files exist.
 NOT_UPLOADED = ConfigError(
     "a file must come through an upload, got a path of this machine", "image"
 )
@@ -25,7 +26,7 @@ class PageUploads:
 
     def __init__(self) -> None:
         self.files: LRU[str, set[Path]] = LRU(MAX_PAGES)
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # Gradio calls handlers in several threads
 
     def add(self, *files: Path) -> None:
         """Record that the page of the current event shows these files."""
@@ -52,6 +53,7 @@ def uploaded_file(path: str | None) -> Path:
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError("a file must be uploaded first, got nothing", "image")
     try:
+        # Links are followed before the check: one in the folder could lead out of it.
         file = Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # missing, a link loop, not Unicode
         raise NOT_UPLOADED from error

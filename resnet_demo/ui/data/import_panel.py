@@ -112,6 +112,7 @@ def connect_source(services: Services, source: dict[str, Any]) -> None:
     @show_errors()
     def on_upload(path: str | None) -> None:
         services.caller().require_owner("bring images")
+        # keep: the import reads the file later, and Gradio removes uploads after an hour.
         services.data.survey(uploaded_file(path), services.caller(), keep=True)
 
     @show_errors()
@@ -167,6 +168,7 @@ def panel_updates(
 ) -> dict[Any, Any]:
     """Return the updates of text, progress and buttons for the last survey and import."""
     live = next((status for status in (importing, survey) if status and status.is_live), None)
+    # While a task runs, the form is hidden: an import reads what the survey found.
     can_import = live is None and survey is not None and survey.state == "finished"
     return {
         parts["import_text"]: status_text(survey, importing),
@@ -185,6 +187,7 @@ def status_text(survey: Status | None, importing: Status | None) -> str:
     tasks = [status for status in (survey, importing) if status]
     if not tasks:
         return PROMPT
+    # The later one: a new survey replaces the result of the last import.
     status = max(tasks, key=lambda status: status.queued_at)
     if status.is_live:
         return "Stopping…" if status.state == "stopping" else escape_markdown(progress_text(status))

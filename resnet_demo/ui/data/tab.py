@@ -68,6 +68,7 @@ def data_tab(services: Services) -> dict[str, Any]:
 
 def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
     """Return facts, classes and images of a dataset, or the error if it is damaged."""
+    # shapes10 is generated, so there is nothing to delete.
     hidden, can_delete = gr.update(visible=False), gr.update(visible=name not in (None, "shapes10"))
     try:
         info, counts = services.datasets.get(name), services.datasets.class_counts(name)
@@ -118,9 +119,11 @@ def follow_data(
 
     Returns the state that holds what the page shows.
     """
+    # Kept for each page, so that a change sends only what this page does not show yet.
     seen = gr.State(None)
     parts = {**banner, **data, "form": form, "seen": seen}
 
+    # Async, because a tick must not wait for one of Gradio's threads.
     async def on_version(chosen: str | None, shown: str | None, before: Any) -> dict:
         return data_updates(services, parts, chosen, shown, before)
 
@@ -141,6 +144,7 @@ def data_version(
     survey = tasks["survey"]
     return {
         "names": list(services.datasets.names()),
+        # Unlike the whole status, this does not change with the progress of a survey.
         "found": [survey.state, survey.queued_at] if survey else None,
         **{kind: asdict(status) if status else None for kind, status in tasks.items()},
     }

@@ -76,6 +76,7 @@ def update_estimate(
     now = replace(state, text=text, waits_for=waits_for)
     if now == before:
         return skip, skip, skip
+    # `quiet` needs no timer: the end of a run changes its status, which triggers this event too.
     ticks = gr.update(active=waits_for == "result")
     return skip if before and before.text == text else text, ticks, now
 
@@ -92,6 +93,7 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
     size = model_counts(
         config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
     )
+    # The sizes follow from the configuration: no image is loaded for this line.
     images, _ = split_sizes(config, info.train, info.val)
     steps = config.epochs * steps_per_epoch(images, config.batch_size)
     duration, waits_for = describe_duration(services, config, info, state)
@@ -116,6 +118,7 @@ def describe_duration(
         return estimate_text(known), ""
     if not caller.is_owner:
         return UNKNOWN, ""  # strangers start no work on this machine
+    # Processes on the same cores slow each other: the measurement would be wrong.
     if live_runs(services.paths.runs):
         return BUSY, "quiet"
     if time.time() >= state.since + DEBOUNCE_S:

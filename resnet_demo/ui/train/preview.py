@@ -86,10 +86,12 @@ def draw(
         check_data(config, services.datasets)
         if config.dataset not in loaded:
             yield skip, STALE, LOADING, STALE, skip, skip, skip
+        # Imports torch, which takes seconds the first time: hence the message before.
         from resnet_demo.training.preview import preview
 
         page = preview(config, services.datasets, position["epoch"], position["page"])
     except DemoError as error:
+        # The old images stay, faded: while a number is being typed, the form is wrong for a moment.
         yield skip, skip, f"⚠ {escape_markdown(str(error))}", STALE, skip, skip, skip
     else:
         loaded.add(config.dataset)
@@ -100,7 +102,7 @@ def draw_page(config: TrainConfig, page: "Preview", before: dict[str, int] | Non
     """Return texts, images and buttons. Images that the page already has are not sent again."""
     steps = [f"step {step}" if step else "left out" for step in page.steps]
     rows = {"stored": (page.stored, page.labels), "shown": (page.shown, steps)}
-    # A page keeps the hashes, so that an update leaves out images that it already has.
+    # The page keeps hashes of what it has: most changes of the form leave the stored row alone.
     hashes = {name: hash((*map(bytes, row[0]), *row[1])) for name, row in rows.items()}
     stored, shown = (
         gr.update(elem_classes=FRESH, visible=True)

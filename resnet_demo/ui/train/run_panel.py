@@ -68,6 +68,7 @@ def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[st
 
 def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
     """Return ready updates as parts of one version."""
+    # A default argument, because all closures of a loop share its variables.
     return {name: (version, lambda value=value: value) for name, value in updates.items()}
 
 
@@ -79,6 +80,7 @@ def snapshot_parts(services: Services, seen: RunSnapshot, log_loss: bool) -> dic
     state = [run_id, seen.status.state, seen.ignores_stop, continues]
     curves = [run_id, *curve_version(seen.view), log_loss]
 
+    # A short text is its own version. Curves are drawn only for a page with another version.
     def curve_part(which: int) -> Part:
         return curves, lambda: services.curves(seen.view, log_loss)[which]
 
@@ -148,7 +150,7 @@ def state_text(seen: RunSnapshot, ahead: RunSnapshot | None = None) -> str:
     ahead: the run before a queued run that is next.
     """
     sentences = [state_sentence(seen, ahead), network_sentence(seen), growth_sentence(seen)]
-    if seen.is_loading:
+    if seen.is_loading:  # the log is read in a thread; the status is known already
         sentences.append(READING)
     sentences.append(silence_sentence(seen))
     return " ".join(filter(None, sentences))
@@ -189,7 +191,7 @@ def queue_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
 
 def run_ahead(services: Services, seen: RunSnapshot) -> RunSnapshot | None:
     """Return the run that a queued run waits for, if it is the only one."""
-    if seen.place != 1:
+    if seen.place != 1:  # the time left of several runs is not known
         return None
     try:
         [folder, *_] = runs_ahead(seen.run.path) or [None]
@@ -235,7 +237,8 @@ def silence_sentence(seen: RunSnapshot) -> str:
 
 
 def usual_silence_s(seen: RunSnapshot) -> float:
-    """Return how long a silence is normal, in seconds. A slow network logs seldom."""
+    """Return how long a silence is normal, in seconds."""
+    # A large network logs seldom: three times its own pauses between steps are no problem.
     return max([SILENT_S, *(3 * pause for pause in seen.view.step_durations())])
 
 
@@ -251,6 +254,7 @@ def is_compiling(seen: RunSnapshot) -> bool:
 def log_tail(seen: RunSnapshot, lines: int = 12) -> str:
     """Return the last events as lines of text with their time, newest last."""
     view = seen.view
+    # No more than the last `lines` of each kind can be among the last of all.
     latest = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]
     events = sorted((event for event in latest if event), key=lambda event: event.step)
     return "\n".join(

@@ -62,6 +62,7 @@ def train_tab(services: Services) -> dict[str, Any]:
         started = slices_panel(services, form, seconds, slice_text, start, panel)
     else:
         started = connect_start(services, form, start, panel["run"])
+    # `success`, not `then`: after an error a person stays at the form.
     started.success(None, None, None, js=SCROLL_TO_RUN, **QUIET_EVENT)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
@@ -75,6 +76,7 @@ def train_tab(services: Services) -> dict[str, Any]:
 
     inputs = [*form.components(), *([seconds] if in_slices else [])]
     changes = [component.change for component in inputs]
+    # The status of the run too: when a run ends, its duration is known, or a measurement may start.
     gr.on(
         [*changes, estimated["timer"].tick, panel["status"].change],
         on_change,
@@ -89,7 +91,7 @@ def connect_start(
     services: Services, form: Form, start: gr.Button, run: gr.Dropdown
 ) -> gr.events.Dependency:
     """Connect the Train button; return its event."""
-    last_start = gr.State(None)
+    last_start = gr.State(None)  # of this page: others may start the same settings at once
 
     @show_errors()
     def on_start(last: LastStart | None, *values: Any) -> tuple[dict[str, Any], LastStart]:
@@ -179,6 +181,7 @@ def connect_controls(
 ) -> None:
     """Connect Stop, Resume and Retry."""
 
+    # Async, because `services.snapshots` may be used on the event loop only.
     async def on_stop(run_id: str) -> None:
         await stop_run(services, run_id)
 
@@ -211,6 +214,7 @@ def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -
     def on_yes(run_id: str) -> tuple[Any, ...]:
         return gr.update(visible=False), delete_run(services, run_id)
 
+    # `then`: a button that is not visible yet cannot be focused.
     delete.click(on_delete, run, [row, question, named_run], **QUIET_EVENT).then(
         None, None, None, js=FOCUS_DELETE, **QUIET_EVENT
     )

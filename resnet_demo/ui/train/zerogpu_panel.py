@@ -44,7 +44,10 @@ KEEP_OPEN = "**Keep this page open**: it starts the next slice"
 
 @dataclass(frozen=True)
 class NextSlice:
-    """A request to run the next slice of a run. number: differs from slice to slice."""
+    """A request to run the next slice of a run.
+
+    number: differs from slice to slice, because gr.State triggers an event only for a new value.
+    """
 
     run_id: str
     number: float
@@ -94,7 +97,8 @@ def slices_panel(
 
     text: shows the progress of a slice. panel: the components of `run_panel`.
     """
-    visitor = gr.BrowserState("", storage_key="resnet-demo-visitor")  # a random name
+    # A random name, kept by the browser: after a reload, the visitor can still resume their runs.
+    visitor = gr.BrowserState("", storage_key="resnet-demo-visitor")
     next_slice, slices, run = gr.State(None), services.slices, panel["run"]
 
     @show_errors()
@@ -130,6 +134,7 @@ def slices_panel(
         [next_slice, visitor, seconds],
         [text, next_slice],
         concurrency_limit=MAX_CONCURRENT,
+        # The event that requests the next slice has not ended yet when the next one is triggered.
         trigger_mode="multiple",
         **QUIET_EVENT,
     )
@@ -142,6 +147,7 @@ def begin_run(services: Services, settings: dict[str, Any], name: str) -> tuple[
     Returns the update of the choice of runs, the visitor's name (new if empty), and the request
     for the first slice.
     """
+    # The name proves whose run it is, so it must not be guessed.
     name, config = name or secrets.token_urlsafe(16), make_config(settings)
     with services.launcher.within_limits(services.caller(), config):
         run = services.slices.make(config, name)
