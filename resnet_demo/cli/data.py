@@ -34,7 +34,8 @@ def add(verbs: Any) -> None:
         nargs="?",
         type=Path,
         metavar="PATH",
-        help="for import: a folder, zip or tar with one folder per class",
+        help="for import: a folder, zip or tar with one folder per class, folders for the splits "
+        "(train, val, test), or labels.csv; docs/own-images.md lists all layouts",
     )
     data.add_argument(
         "--size",
@@ -97,11 +98,20 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
         share = f"{done / total:4.0%}  " if total else ""
         show_progress(f"{share}{message}")
 
+    notes: list[str] = []
     try:
-        info = import_images(paths.data, args.name, args.path, size=args.size, progress=progress)
+        info = import_images(
+            paths.data,
+            args.name,
+            args.path,
+            size=args.size,
+            progress=progress,
+            on_survey=lambda survey: notes.extend(survey.warnings(args.size)),
+        )
     finally:
         end_progress()
-    print_result(info.to_dict(), dataset_text(info), args.json)
+    text = "\n".join([dataset_text(info), *(f"  note: {note}" for note in notes)])
+    print_result({**info.to_dict(), "notes": notes}, text, args.json)
 
 
 def delete_dataset(args: argparse.Namespace, paths: Paths) -> None:

@@ -1,7 +1,7 @@
 """Reading the files of a folder, a zip or a tar into memory, one after another. No torch here.
 
 Nothing is ever extracted to disk: a member's name is only inspected, and its bytes are handed on.
-A source that could do harm (a path outside it, a link, a decompression bomb) is refused.
+An archive that could do harm (a path outside it, a link, a decompression bomb) is refused.
 """
 
 import lzma
@@ -18,10 +18,8 @@ from resnet_demo.data.importer.members import (
     ArchiveLimits,
     LimitChecker,
     Member,
-    Parts,
-    is_hidden,
-    not_a_file_error,
 )
+from resnet_demo.data.importer.own_folder import files_in_folder
 from resnet_demo.data.importer.tar import NoTarError, files_in_tar
 from resnet_demo.data.importer.zip import files_in_zip
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
@@ -42,16 +40,17 @@ ARCHIVE_ERRORS = (
 def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[Member]:
     """Yield every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), without hidden ones.
 
+    What cannot be opened in a folder, and a tar's hard links, have a `problem` and no bytes.
     A tar is unpacked in a thread, which ends with the iterator, also when that is closed early.
     Raises NotFoundError, ConfigError for a file that is no archive, DamagedError for one that is
-    cut short, damaged, beyond the limits, or that holds links, devices or paths outside it.
+    cut short, damaged, beyond the limits, or an archive with links, devices or paths outside it.
     """
     if not source.exists():
         raise NotFoundError(f"there is no file or folder {shortened(str(source), 300)}")
     name, checker = shortened(source.name), LimitChecker(limits or ArchiveLimits())
     try:
         if source.is_dir():
-            yield from _read_folder(source, checker)
+            yield from files_in_folder(source, checker)
         else:
             with open(source, "rb") as file:
                 yield from _read_archive(file, checker)
@@ -64,38 +63,6 @@ def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[
         raise DamagedError(f"{name} cannot be read: {reason}") from error
 
 
-def _read_folder(folder: Path, checker: LimitChecker) -> Iterator[Member]:
-    paths = list(_walk(folder, (), checker))
-    for done, parts in enumerate(paths, 1):
-        path = folder.joinpath(*parts)
-        size = path.stat().st_size
-        checker.check_file_size("/".join(parts), size)
-        checker.add_bytes(size)
-        yield Member(parts, path.read_bytes(), done, len(paths))
-
-
-def _walk(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[Parts]:
-    """Yield the paths of a folder's files, sorted by name. Raises DamagedError for a link."""
-    for entry in sorted(_list_entries(folder, above, checker), key=lambda entry: entry.name):
-        parts = (*above, entry.name)
-        if is_hidden(parts):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), parts, checker)
-        elif entry.is_file(follow_symlinks=False):
-            yield parts
-        else:
-            raise not_a_file_error("/".join(parts))
-
-
-def _list_entries(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            size = entry.stat(follow_symlinks=False).st_size
-            checker.add_member("/".join((*above, entry.name)), size)
-            yield entry
-
-
 def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
     start = file.read(2)
     file.seek(0)
@@ -104,7 +71,7 @@ def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
         return
     total = os.fstat(file.fileno()).st_size
     with read_ahead(decompress(file)) as tar:
-        for parts, data in files_in_tar(tar, checker):
+        for parts, data, problem in files_in_tar(tar, checker):
             # The kernel's position: the file object's own belongs to the thread.
             done = os.lseek(file.fileno(), 0, os.SEEK_CUR)
-            yield Member(parts, data, done, total)
+            yield Member(parts, data, done, total, problem)

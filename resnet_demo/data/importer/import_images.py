@@ -1,6 +1,6 @@
 """Importing own pictures as a dataset: read once, decoded, made square. No torch here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from resnet_demo.data.importer.read_pictures import (
     plan_dataset,
     read_pictures,
 )
+from resnet_demo.data.importer.scan import SurveyedPictures, survey_images
+from resnet_demo.data.importer.survey import Survey
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.errors import ConfigError
@@ -35,12 +37,15 @@ def import_images(
     *,
     size: int = 32,
     progress: ProgressCallback | None = None,
+    on_survey: Callable[[Survey], object] = lambda survey: None,
 ) -> DatasetInfo:
     """Make the dataset `name` from a folder, a .zip or a .tar (.gz, .xz, .bz2) of images.
 
-    The source holds `train/<class>/*` and `test/<class>/*`; or `<class>/*` alone, of which a fifth
-    becomes the test split; or the original batches of CIFAR-10. Images are cut to a centred square
+    The source holds a folder for each class, of which a fifth becomes the test split; or folders
+    for the splits too, in one of the layouts of `locate`; or labels in a table, as `label_tables`
+    reads them; or the original batches of CIFAR-10. Images are cut to a centred square
     and resized to `size` pixels. progress: called now and then; an error from it ends the import.
+    on_survey: called once with what the source held, as `scan_source` returns it, before writing.
     After any error nothing is left behind.
     Raises ConfigError for the name, the size or a file that is no archive, NotFoundError,
     DamagedError for a harmful or torn archive, DemoError for images that cannot make a dataset.
@@ -56,12 +61,14 @@ def import_images(
         return original_batches.convert_batches(root, source, progress, name)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
-        plan = _read_squares(source, scratch, size, progress)
+        plan, survey = _read_squares(source, scratch, size, progress)
+        on_survey(survey)
         progress(0, None, "writing the dataset")
         statistics = _write_splits(folder, plan, scratch, size)
         scratch.unlink()
         text, classes = f"imported from {source.name}", plan.assignment.classes
-        return write_info(folder, describe(name, classes, size, statistics, text, plan.skipped))
+        skipped = sorted([*plan.skipped, *(name for name, _ in plan.unopened)])
+        return write_info(folder, describe(name, classes, size, statistics, text, skipped))
 
 
 def check_import(name: str, size: int) -> None:
@@ -76,31 +83,33 @@ def check_import(name: str, size: int) -> None:
 
 def _read_squares(
     source: Path, scratch: Path, size: int, progress: ProgressCallback
-) -> DatasetPlan:
+) -> tuple[DatasetPlan, Survey]:
     """Write the readable pictures to a scratch file of (size, size, 3) uint8 as they are read.
 
     To disk, because neither their number nor their order is known before the end.
     """
+    pictures = SurveyedPictures()
     with open(scratch, "wb") as file:
 
-        def write_square(_: Member, pixels: np.ndarray | None) -> None:
+        def write_square(member: Member, pixels: np.ndarray | None) -> None:
+            pictures.on_picture(member, pixels)
             if pixels is not None:
                 file.write(crop_to_square(pixels, size).data)
 
-        plan = plan_dataset(read_pictures(source, write_square, progress))
+        files = read_pictures(source, write_square, progress)
+    plan = plan_dataset(files)
     check_readable(plan.skipped, plan.pictures)
-    return plan
+    return plan, survey_images(files, plan, pictures)
 
 
 def _write_splits(
     folder: Path, plan: DatasetPlan, scratch: Path, size: int
 ) -> dict[str, PixelStatistics]:
-    """Write both splits in order, from the scratch file."""
+    """Write all splits in order, from the scratch file."""
     pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
-    splits = {"train": plan.assignment.train, "test": plan.assignment.test}
     return {
         split: write_split(folder, split, _chunks(pixels, rows), labels, size)
-        for split, (rows, labels) in splits.items()
+        for split, (rows, labels) in plan.assignment.splits.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""Splits and classes of the pictures of a source, found from their paths.
+"""The classes and splits of a dataset, made from the locations of its pictures.
 
-`locate_pictures` reads the folder layout; `assign_splits` makes a dataset of what it found.
+`locate` and `label_tables` find the locations.
 """
 
 from collections import defaultdict
@@ -11,7 +11,6 @@ from unicodedata import bidirectional, category, normalize
 
 import numpy as np
 
-from resnet_demo.data.importer.members import Parts
 from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DemoError, shortened
 
@@ -35,7 +34,7 @@ class PictureLocation:
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """Class names in label order, and for train and test (rows, labels), int64, same length.
+    """Class names in label order, and for each split (rows, labels), int64, same length.
 
     A row is a picture's number in the order of reading. Within a split the rows are ordered by
     class, then by name.
@@ -44,36 +43,13 @@ class SplitAssignment:
     classes: tuple[str, ...]
     train: RowsAndLabels
     test: RowsAndLabels
+    val: RowsAndLabels | None = None  # None: a part of train serves for validation
 
-
-def locate_pictures(paths: Sequence[Parts]) -> list[PictureLocation | None]:
-    """Return the location of each path: `train/<class>/*` and `test/<class>/*`, or `<class>/*`.
-
-    Common top folders are passed over. A file outside every class folder gives None.
-    Raises DemoError for a third folder beside train and test.
-    """
-    depth = _common_depth(paths)
-    tops = {path[depth] for path in paths if len(path) > depth + 1}
-    # Only a `train` that holds folders is a split: there may be a class called train.
-    if not any(path[depth] == "train" for path in paths if len(path) > depth + 2):
-        return [_location("", path[depth:]) for path in paths]
-    if others := sorted(tops - {"train", "test"}):
-        raise DemoError(f"beside train and test there is another folder, {shortened(others[0])}")
-    return [_location(path[depth], path[depth + 1 :]) for path in paths]
-
-
-def _common_depth(paths: Sequence[Parts]) -> int:
-    """Return the number of folders that all pictures share above their class folders."""
-    depth = 0
-    while True:
-        below = [path for path in paths if len(path) > depth + 2]
-        if not below or len({path[depth] for path in paths if len(path) > depth + 1}) > 1:
-            return depth
-        depth += 1
-
-
-def _location(split: str, parts: Parts) -> PictureLocation | None:
-    return PictureLocation(split, parts[0], "/".join(parts[1:])) if len(parts) > 1 else None
+    @property
+    def splits(self) -> dict[str, RowsAndLabels]:
+        """Return split -> (rows, labels), in the order of reading for statistics and samples."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: rows for split, rows in splits.items() if rows is not None}
 
 
 def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignment:
@@ -86,31 +62,34 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
     for row, location in enumerate(locations):
         if location:
             rows[location.split, location.label].append(row)
-    classes = tuple(sorted({label for split, label in rows if split != "test"}))
-    _check_classes(classes, {label for split, label in rows if split == "test"})
+    held_out = {label: split for split, label in rows if split in ("test", "val")}
+    classes = tuple(sorted({label for split, label in rows if split in ("train", "")}))
+    _check_classes(classes, held_out)
     ordered = {key: _sort_by_name(locations, members) for key, members in rows.items()}
     if any(split == "" for split, _ in rows):
         ordered = _hold_out_test(ordered)
-    train, test = (_concatenate(ordered, split, classes) for split in ("train", "test"))
+    train, val, test = (_concatenate(ordered, split, classes) for split in ("train", "val", "test"))
     if not len(test[0]):
         raise DemoError("there are too few pictures to hold some out for testing")
-    return SplitAssignment(classes, train, test)
+    return SplitAssignment(classes, train, test, val if len(val[0]) else None)
 
 
-def _check_classes(train: tuple[str, ...], test: set[str]) -> None:
+def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
+    """Raise DemoError for classes that cannot make a dataset. held_out: class -> its split."""
     if len(train) < 2:
         raise DemoError(
             f"a dataset needs at least two class folders with pictures, found {len(train)}"
         )
-    for label in sorted({*train, *test}):
+    for label in sorted({*train, *held_out}):
         if not _is_displayable(label):
             raise DemoError(
                 f"a class name must have at most {MAX_LABEL} characters and no control "
                 f"characters, got {shortened(label)}"
             )
-    _check_encodings(sorted({*train, *test}))
-    if unknown := sorted(test.difference(train)):
-        raise DemoError(f"the class {shortened(unknown[0])} is in test but not in train")
+    _check_encodings(sorted({*train, *held_out}))
+    if unknown := sorted(held_out.keys() - set(train)):
+        label, split = unknown[0], held_out[unknown[0]]
+        raise DemoError(f"the class {shortened(label)} is in {split} but not in train")
 
 
 def _is_displayable(label: str) -> bool:

@@ -2,10 +2,39 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from resnet_demo.errors import DamagedError, shortened
 
-CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # besides names that start with a dot
+# What operating systems, file managers, network disks and notebooks leave behind, in small letters:
+# files and folders of any depth, besides names that start with a dot.
+CLUTTER = {
+    "__macosx",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "@recently-snapshot",
+    "@sharebin",
+    "@tmp",
+    "network trash folder",
+    "temporary items",
+    "__pycache__",
+}
+# Ends of the names of pictures, readable here or not. A file without any may be a picture too.
+PICTURE_SUFFIXES = {
+    *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff"),
+    *("avif", "heic", "heif", "ppm", "pgm", "pbm", "pnm", "jp2", "jxl", "psd", "tga", "ico"),
+    *("dng", "cr2", "cr3", "nef", "arw", "raw", "svg", "img"),
+}
 Parts = tuple[str, ...]
 
 
@@ -25,12 +54,16 @@ class ArchiveLimits:
 
 @dataclass(frozen=True)
 class Member:
-    """One file: its path in the source, its bytes, and the progress of the reading."""
+    """One file: its path in the source, its bytes, and the progress of the reading.
+
+    problem: why it could not be read; then it has no bytes, and is left out.
+    """
 
     parts: Parts
     data: bytes
     done: int  # packed bytes, or files, read so far
     total: int
+    problem: str = ""
 
 
 class LimitChecker:
@@ -106,6 +139,15 @@ def safe_parts(name: str) -> Parts:
 def is_hidden(parts: Parts) -> bool:
     """Return True for files that an operating system leaves behind, and for a member with no name.
 
-    They are passed over.
+    They are passed over. Names are compared without regard to case, as Windows and macOS do.
     """
-    return not parts or any(part.startswith(".") or part in CLUTTER for part in parts)
+    return not parts or any(part.startswith(".") or part.lower() in CLUTTER for part in parts)
+
+
+def is_picture_name(name: str) -> bool:
+    """Return True for a name that ends like a picture's, or has no ending.
+
+    An unreadable file of another name is a note beside the pictures, and no damaged picture.
+    """
+    suffix = PurePosixPath(name).suffix
+    return not suffix or suffix[1:].lower() in PICTURE_SUFFIXES

@@ -4,7 +4,7 @@ Both use these functions, so that the scan finds what the import will do, and re
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,10 @@ import numpy as np
 
 from resnet_demo.data.folder import ProgressCallback
 from resnet_demo.data.importer.archive import read_members
-from resnet_demo.data.importer.layout import SplitAssignment, assign_splits, locate_pictures
-from resnet_demo.data.importer.members import Member, Parts
+from resnet_demo.data.importer.label_tables import MAX_TABLES, is_table, read_labels
+from resnet_demo.data.importer.layout import SplitAssignment, assign_splits
+from resnet_demo.data.importer.locate import read_layout
+from resnet_demo.data.importer.members import Member, Parts, is_picture_name
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
 
@@ -25,28 +27,32 @@ PictureCallback = Callable[[Member, np.ndarray | None], None]
 
 @dataclass
 class SourceFiles:
-    """The files of a source in the order of reading, without the `loose` ones in no folder."""
+    """The files of a source in the order of reading, without tables and what cannot be opened."""
 
     paths: list[Parts] = field(default_factory=list)
     readable: list[bool] = field(default_factory=list)
-    loose: int = 0
+    tables: dict[Parts, bytes] = field(default_factory=dict)  # that may hold labels
+    unopened: dict[Parts, str] = field(default_factory=dict)  # -> why
     total_bytes: int = 0  # of all files, unpacked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
     """The dataset that a source would make. The assignment's rows count readable files only."""
 
     assignment: SplitAssignment
-    skipped: list[str]  # unreadable files in class folders, sorted
-    pictures: int  # files in class folders, readable or not
+    pictures: int  # in class folders, readable or not
     own_split: bool  # False: a fifth of each class is held out for testing
+    skipped: Sequence[str] = ()  # unreadable pictures in class folders, sorted
+    unopened: Sequence[tuple[str, str]] = ()  # files that could not be opened, and why, sorted
+    passed_over: Sequence[str] = ()  # all other files that are not imported, sorted
+    notes: tuple[str, ...] = ()  # sentences on how the folders were read
 
 
 def read_pictures(
     source: Path, on_picture: PictureCallback, progress: ProgressCallback
 ) -> SourceFiles:
-    """Decode every picture of a source in turn; a file in no folder is only counted.
+    """Decode every picture of a source in turn.
 
     on_picture: called with each file and its (H, W, 3) uint8 pixels, None for an unreadable one.
     progress: called every 250 pictures. An error from either ends the reading.
@@ -56,8 +62,11 @@ def read_pictures(
     with closing(read_members(source)) as members:
         for member in members:
             files.total_bytes += len(member.data)
-            if len(member.parts) < 2:
-                files.loose += 1
+            if member.problem:
+                files.unopened[member.parts] = member.problem
+                continue
+            if len(files.tables) < MAX_TABLES and is_table(member.parts[-1], member.data):
+                files.tables[member.parts] = member.data
                 continue
             pixels = _decode(member)
             on_picture(member, pixels)
@@ -80,19 +89,56 @@ def plan_dataset(files: SourceFiles) -> DatasetPlan:
 
     Raises DemoError for files that cannot make a dataset.
     """
-    locations = locate_pictures(files.paths)
-    rows = list(zip(files.paths, files.readable, locations, strict=True))
-    skipped = sorted(
-        "/".join(parts) for parts, readable, location in rows if location and not readable
-    )
-    pictures = len(locations) - locations.count(None)
+    unopened = sorted(("/".join(parts), why) for parts, why in files.unopened.items())
     try:
-        assignment = assign_splits([location for _, readable, location in rows if readable])
+        return _plan_readable(files, unopened)
+    except DemoError as error:
+        if not unopened:
+            raise
+        raise DemoError(f"{error}; {unopened_text(unopened)}") from error
+
+
+def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> DatasetPlan:
+    readable = [parts for parts, good in zip(files.paths, files.readable, strict=True) if good]
+    damaged = [
+        parts
+        for parts, good in zip(files.paths, files.readable, strict=True)
+        if not good and is_picture_name(parts[-1])
+    ]
+    # Only readable pictures decide: a folder of notes beside the pictures is no class.
+    layout = read_labels(files.tables, readable) or read_layout(readable or damaged)
+    locations = [layout.locate(parts) for parts in readable]
+    skipped = sorted("/".join(parts) for parts in damaged if layout.locate(parts))
+    try:
+        assignment = assign_splits(locations)
     except DemoError:
-        check_readable(skipped, pictures)  # unreadable pictures are the likely reason
+        # Unreadable pictures are the likely reason.
+        check_readable(skipped, len(locations) - locations.count(None) + len(skipped))
         raise
-    own_split = any(location.split for location in locations if location)
-    return DatasetPlan(assignment, skipped, pictures, own_split)
+    imported = [parts for parts, location in zip(readable, locations, strict=True) if location]
+    others = {*files.paths, *files.tables}.difference(imported)
+    others = {"/".join(parts) for parts in others if not layout.accounts_for(parts)}
+    return DatasetPlan(
+        assignment=assignment,
+        pictures=len(imported) + len(skipped),
+        own_split=any(location.split for location in locations if location),
+        skipped=skipped,
+        unopened=unopened,
+        passed_over=sorted(others.difference(skipped)),
+        notes=layout.notes,
+    )
+
+
+def unopened_text(files: Sequence[tuple[str, str]], count: int | None = None) -> str:
+    """Return the sentence about files that could not be opened. files: at least the first three."""
+    count = len(files) if count is None else count
+    verb = "is" if count == 1 else "are"
+    subject = "one file" if count == 1 else f"{count:,} files"
+    first = ", ".join(f"{shortened(name)} ({why})" for name, why in files[:3])
+    return (
+        f"{subject} cannot be opened and {verb} left out"
+        f"{': ' if count <= 3 else ', such as '}{first}"
+    )
 
 
 def check_readable(skipped: list[str], pictures: int) -> None:

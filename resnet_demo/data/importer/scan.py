@@ -1,7 +1,7 @@
 """Scanning a folder or an archive before it is imported. Nothing is written. No torch here."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,7 +11,12 @@ from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.folder import NAMED_SKIPPED, ProgressCallback
 from resnet_demo.data.importer.layout import SplitAssignment
 from resnet_demo.data.importer.members import Member, Parts
-from resnet_demo.data.importer.read_pictures import plan_dataset, read_pictures
+from resnet_demo.data.importer.read_pictures import (
+    DatasetPlan,
+    SourceFiles,
+    plan_dataset,
+    read_pictures,
+)
 from resnet_demo.data.importer.survey import SAMPLE_SIDE, Survey
 from resnet_demo.data.pictures import crop_to_square
 
@@ -33,24 +38,21 @@ def scan_source(source: Path, *, progress: ProgressCallback | None = None) -> Su
     progress = progress or (lambda done, total, message: None)
     if original_batches.is_original(source):
         return _scan_batches(source, progress)
-    pictures = _Pictures()
+    pictures = SurveyedPictures()
     files = read_pictures(source, pictures.on_picture, progress)
     progress(0, None, "looking for duplicates")
-    plan = plan_dataset(files)
+    return survey_images(files, plan_dataset(files), pictures)
+
+
+def survey_images(files: SourceFiles, plan: DatasetPlan, pictures: "SurveyedPictures") -> Survey:
+    """Return the survey of what was read. pictures: the readable ones, in the same order."""
     readable = [parts for parts, good in zip(files.paths, files.readable, strict=True) if good]
     return _make_survey(
-        "images",
-        plan.assignment,
-        pictures,
-        lambda row: "/".join(readable[row]),
-        own_split=plan.own_split,
-        skipped=plan.skipped,
-        passed_over=files.loose + len(files.paths) - plan.pictures,
-        total_bytes=files.total_bytes,
+        plan, pictures, lambda row: "/".join(readable[row]), "images", files.total_bytes
     )
 
 
-class _Pictures:
+class SurveyedPictures:
     """Digest and size of each readable picture, by row; small squares of a few."""
 
     def __init__(self) -> None:
@@ -75,32 +77,35 @@ class _Pictures:
 
 
 def _make_survey(
-    kind: str,
-    assignment: SplitAssignment,
-    pictures: _Pictures,
+    plan: DatasetPlan,
+    pictures: SurveyedPictures,
     name_of: Callable[[int], str],
-    *,
-    own_split: bool,
-    skipped: Sequence[str],
-    passed_over: int,
+    kind: str,
     total_bytes: int,
 ) -> Survey:
-    """Return the survey of pictures in two splits. name_of: the name of a row's picture."""
-    train, test = assignment.train[0].tolist(), assignment.test[0].tolist()
-    sizes = sorted((pictures.sizes[row] for row in train + test), key=lambda size: sorted(size))
-    pairs = _duplicate_pairs(pictures.digests, train, test)
-    distinct = sum(len({pictures.digests[row] for row in rows}) for rows in (train, test))
+    """Return the survey of pictures in their splits. name_of: the name of a row's picture."""
+    assignment = plan.assignment
+    splits = {split: rows.tolist() for split, (rows, _) in assignment.splits.items()}
+    every = [row for rows in splits.values() for row in rows]
+    sizes = sorted((pictures.sizes[row] for row in every), key=lambda size: sorted(size))
+    pairs = _duplicate_pairs(pictures.digests, splits["train"], splits["test"])
+    distinct = sum(len({pictures.digests[row] for row in rows}) for rows in splits.values())
     return Survey(
         kind=kind,
-        own_split=own_split,
+        own_split=plan.own_split,
         classes=_count_classes(assignment),
+        val=len(splits.get("val", ())),
         sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]),
-        unreadable=len(skipped),
-        unreadable_names=tuple(skipped[:NAMED_SKIPPED]),
+        unreadable=len(plan.skipped),
+        unreadable_names=tuple(plan.skipped[:NAMED_SKIPPED]),
+        unopened=len(plan.unopened),
+        unopened_files=tuple(plan.unopened[:NAMED_SKIPPED]),
         duplicates=len(pairs),
         duplicate_pairs=tuple((name_of(a), name_of(b)) for a, b in pairs[:NAMED_PAIRS]),
-        repeated=len(train) + len(test) - distinct,
-        passed_over=passed_over,
+        repeated=len(every) - distinct,
+        passed_over=len(plan.passed_over),
+        passed_over_names=tuple(plan.passed_over[:NAMED_SKIPPED]),
+        notes=plan.notes,
         bytes=total_bytes,
         samples=_choose_samples(assignment, pictures.squares),
     )
@@ -130,7 +135,7 @@ def _choose_samples(
 ) -> dict[str, np.ndarray]:
     """Return class -> (n, 64, 64, 3) of the first classes, training pictures first."""
     samples = defaultdict(list)
-    for rows, labels in (assignment.train, assignment.test):
+    for rows, labels in assignment.splits.values():
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
             if row in squares and len(samples[label]) < SAMPLES_PER_CLASS:
                 samples[label].append(squares[row])
@@ -141,7 +146,7 @@ def _choose_samples(
 def _scan_batches(source: Path, progress: ProgressCallback) -> Survey:
     """Return the survey of the original CIFAR-10 batches, read by the importer's own unpickler."""
     classes, batches = original_batches.read_batches(source, progress)
-    pictures, names, splits = _Pictures(), [], {}
+    pictures, names, splits = SurveyedPictures(), [], {}
     for split, batch_names in original_batches.BATCHES.items():
         start, split_labels = len(names), []
         for batch in batch_names:
@@ -151,13 +156,11 @@ def _scan_batches(source: Path, progress: ProgressCallback) -> Survey:
                 pictures.add(pixels.tobytes(), pixels, (split, classes[label]))
                 names.append(f"{batch}/{number}")
         splits[split] = np.arange(start, len(names)), np.concatenate(split_labels)
+    assignment = SplitAssignment(classes, splits["train"], splits["test"])
     return _make_survey(
-        "cifar10",
-        SplitAssignment(classes, splits["train"], splits["test"]),
+        DatasetPlan(assignment=assignment, pictures=len(names), own_split=True),
         pictures,
         names.__getitem__,
-        own_split=True,
-        skipped=(),
-        passed_over=0,
-        total_bytes=sum(images.nbytes for images, _ in batches.values()),
+        "cifar10",
+        sum(images.nbytes for images, _ in batches.values()),
     )

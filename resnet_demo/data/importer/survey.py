@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_demo.data.importer.read_pictures import MAX_UNREADABLE
+from resnet_demo.data.importer.read_pictures import MAX_UNREADABLE, unopened_text
 from resnet_demo.errors import DamagedError, shortened
 from resnet_demo.files import write_atomically
 from resnet_demo.json_files import build, read_json
@@ -47,18 +47,29 @@ class Survey:
     duplicates: int  # test pictures that are in train too, byte for byte
     duplicate_pairs: tuple[tuple[str, str], ...]  # the first of them: names in train and in test
     repeated: int  # pictures that occur again in their own split
-    passed_over: int  # files outside the class folders
+    passed_over: int  # files that are no pictures, or outside the class folders
     bytes: int  # of all files, unpacked
+    val: int = 0  # pictures of a validation split, besides those in `classes`
+    unopened: int = 0  # files and links that could not be opened
+    unopened_files: tuple[tuple[str, str], ...] = ()  # the first of them, and why
+    passed_over_names: tuple[str, ...] = ()  # the first of them
+    notes: tuple[str, ...] = ()  # how the folders were read, each a sentence
     # class -> (n, 64, 64, 3) uint8, the first pictures of the first classes
     samples: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def warnings(self, size: int = 32) -> list[str]:
-        """Return warnings for an import at `size` pixels, each a sentence without a full stop."""
+        """Return warnings for an import at `size` pixels, each a sentence without a full stop.
+
+        What is left out is among them. The page, the command line and its JSON show the same.
+        """
         parts = (
+            self.notes,
             _few_pictures(self),
             _uneven_classes(self),
             _duplicates(self),
             _unreadable_pictures(self),
+            _unopened_files(self),
+            _other_files(self),
             _small_pictures(self, size),
         )
         return [sentence for part in parts for sentence in part]
@@ -114,7 +125,7 @@ def read_survey(folder: Path) -> Survey:
 
 def _is_valid(survey: Survey) -> bool:
     counts = [survey.unreadable, survey.duplicates, survey.repeated]
-    counts += [survey.passed_over, survey.bytes]
+    counts += [survey.passed_over, survey.bytes, survey.val, survey.unopened]
     counts += [count for _, train, test in survey.classes for count in (train, test)]
     return (
         survey.kind in KINDS
@@ -159,7 +170,19 @@ def _unreadable_pictures(survey: Survey) -> Iterator[str]:
     if survey.unreadable > MAX_UNREADABLE * total:
         yield f"{fact}, more than a tenth, so the import will fail{names}"
     else:
-        yield f"{fact} and will be left out{names}"
+        yield f"{fact} and {'is' if survey.unreadable == 1 else 'are'} left out{names}"
+
+
+def _unopened_files(survey: Survey) -> Iterator[str]:
+    if survey.unopened:
+        yield unopened_text(survey.unopened_files, survey.unopened)
+
+
+def _other_files(survey: Survey) -> Iterator[str]:
+    if survey.passed_over:
+        subject = "one file is" if survey.passed_over == 1 else f"{survey.passed_over:,} files are"
+        names = _examples([shortened(n) for n in survey.passed_over_names], survey.passed_over)
+        yield f"{subject} left out, being no picture or outside the class folders{names}"
 
 
 def _small_pictures(survey: Survey, size: int) -> Iterator[str]:

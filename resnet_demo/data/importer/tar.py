@@ -14,6 +14,7 @@ from resnet_demo.data.importer.members import (
     not_a_file_error,
     safe_parts,
 )
+from resnet_demo.errors import DamagedError, shortened
 
 MAX_HEADER_BYTES = 64 * 1024  # of a long name or of attributes, which are held in memory
 MAX_GLOBAL_HEADERS = 100  # attributes of all members; tarfile copies them to each member
@@ -38,10 +39,11 @@ class Stream(Protocol):
         """Return one to `size` bytes, b"" at the end."""
 
 
-def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts, bytes]]:
-    """Yield path and bytes of each regular file, in their order.
+def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts, bytes, str]]:
+    """Yield path and bytes of each regular file, in their order, and "".
 
-    Raises NoTarError, DamagedError for links, devices and members beyond the limits,
+    A hard link to another file of the tar has no bytes; the third value is the reason.
+    Raises NoTarError, DamagedError for other links, devices and members beyond the limits,
     tarfile.TarError and the decompressor's own errors for a torn archive.
     """
     counted = _CountedStream(stream, checker)
@@ -60,14 +62,29 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             checker.add_member(info.name, info.size)
             if info.isdir():
                 continue
+            if info.islnk() and _is_inside(info.linkname):
+                if not is_hidden(parts):
+                    yield parts, b"", f"a hard link to {shortened(info.linkname)}"
+                continue
             # Sparse files too: a few bytes may describe a file of many gigabytes.
             if not info.isreg() or info.issparse():
                 raise not_a_file_error(info.name)
             if not is_hidden(parts):
                 checker.check_file_size(info.name, info.size)
-                yield parts, archive.extractfile(info).read()
+                yield parts, archive.extractfile(info).read(), ""
     while counted.read(2**20):  # to the end: only there does a torn compressed file show
         pass
+
+
+def _is_inside(target: str) -> bool:
+    """Return True for the target of a hard link that is in the archive.
+
+    tar writes one for the second name of a file. Any other target is refused: see `safe_parts`.
+    """
+    try:
+        return bool(safe_parts(target))
+    except DamagedError:
+        return False
 
 
 class _CountedStream:

@@ -228,10 +228,10 @@ def survey_updates(
 def found_text(found: Survey, name: str) -> str:
     """Return the numbers and warnings of a survey (Markdown)."""
     train, test = (sum(row[i] for row in found.classes) for i in (1, 2))
-    split = "has train and test folders" if found.own_split else "20 % held out for testing"
+    split = "has its own test split" if found.own_split else "20 % held out for testing"
     lines = [
         f"#### Found in {escape_markdown(name)}",
-        f"**{train + test:,}** pictures of **{len(found.classes)}** classes, "
+        f"**{train + found.val + test:,}** pictures of **{len(found.classes)}** classes, "
         f"{bytes_text(found.bytes)}; {split}. {sizes_text(found)}",
         *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings(suggested_size(found))),
     ]

@@ -31,6 +31,8 @@ def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
     assert (info["train"], info["test"]) == (8, 2)
     listed = {row["name"]: row for row in demo("data", "status", "--json").objects}
     assert listed.keys() == {"shapes10", "sky"}
+    notes = info.pop("notes")
+    assert notes[0] == "2 classes have fewer than 20 pictures: 'day' (5), 'night' (5)"
     assert listed["sky"] == info
     assert listed["shapes10"]["synthetic"] is True
     text = demo("data", "status").out

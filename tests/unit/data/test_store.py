@@ -66,6 +66,31 @@ def test_only_train_and_test_are_stored(datasets, split):
         datasets.load("pets", split)
 
 
+def test_a_validation_split_is_stored_and_used_as_such(tmp_path, folder_of, files):
+    more = {name.replace("train/", "valid/"): files[name] for name in files if "/0" not in name}
+    info = import_images(tmp_path / "data", "pets", folder_of({**files, **more}), size=8)
+    datasets = Datasets(tmp_path / "data")
+    assert datasets.get("pets") == info
+    assert (info.train, info.val, info.test) == (6, 4, 2)
+    assert datasets.class_counts("pets")["val"] == {"cat": 2, "dog": 2}
+    config = make_config({"dataset": "pets", "val_share": 0.5, "batch_size": 6})
+    assert check_data(config, datasets) == info  # all six are trained on
+    images, labels, positions = datasets.load_split(config, "val")
+    assert (images[positions] == datasets.load("pets", "val")[0]).all()
+    assert labels[positions].tolist() == [0, 0, 1, 1]
+    assert sorted(datasets.load_split(config, "train")[2].tolist()) == list(range(6))
+
+
+def test_without_a_stored_validation_split_a_part_of_train_serves(datasets):
+    config = make_config({"dataset": "pets", "val_share": 0.5, "batch_size": 2})
+    images, _, train = datasets.load_split(config, "train")
+    same, _, val = datasets.load_split(config, "val")
+    assert len(images) == len(same) == 6
+    assert sorted([*train, *val]) == list(range(6))
+    assert "val" not in datasets.get("pets").to_dict()
+    assert datasets.load_split(config, "test")[2].tolist() == [0, 1]
+
+
 def test_a_folder_without_its_description_is_no_dataset(datasets):
     (datasets.root / "pets/dataset.json").unlink()
     assert [info.name for info in datasets.list()] == ["shapes10"]

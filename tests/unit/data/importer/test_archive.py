@@ -46,6 +46,8 @@ def test_progress_ends_at_its_total(kind: str, source_of):
 @pytest.mark.parametrize("kind", KINDS)
 def test_hidden_files_are_passed_over(kind: str, source_of):
     clutter = ["__MACOSX/a/1.png", "a/.DS_Store", ".git/x", "a/Thumbs.db", "a/._1.png"]
+    clutter += ["a/@EADIR/1.png/x.jpg", "a/b/THUMBS.DB", "$Recycle.Bin/1.png", "#recycle/b/1.png"]
+    clutter += ["a/.ipynb_checkpoints/1.png", "System Volume Information/x", "LOST+FOUND/1"]
     files = {**FILES, **dict.fromkeys(clutter, b"junk")}
     assert read(source_of(kind, files)) == FILES
 
@@ -86,12 +88,22 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path):
         read(tmp_path / "a.zip")
 
 
-@pytest.mark.parametrize("make", [os.symlink, lambda _, path: os.mkfifo(path)])
-def test_links_and_pipes_in_a_folder_are_refused(folder_of, make):
-    folder = folder_of(FILES)
-    make("/etc/passwd", folder / "train/a/9.png")
-    with pytest.raises(DamagedError, match=r"^'train/a/9.png' is a link or a device"):
-        read(folder)
+@pytest.mark.parametrize("target", ["../up.png", "/etc/passwd", "a/../../up.png", ""])
+def test_a_hard_link_that_leads_out_of_a_tar_is_refused(tmp_path: Path, target: str):
+    info = tarfile.TarInfo("a/2.png")
+    info.type, info.linkname = tarfile.LNKTYPE, target
+    with pytest.raises(DamagedError, match=r"'a/2\.png' is a link or a device"):
+        read(tar_with(tmp_path, info))
+
+
+def test_a_hard_link_within_a_tar_is_left_out_with_the_reason(tmp_path: Path):
+    first, second = tarfile.TarInfo("top/a/1.png"), tarfile.TarInfo("top/a/2.png")
+    second.type, second.linkname = tarfile.LNKTYPE, "top/a/1.png"
+    members = list(read_members(tar_with(tmp_path, first, second)))
+    assert [(m.parts[-1], m.problem) for m in members] == [
+        ("1.png", ""),
+        ("2.png", "a hard link to 'top/a/1.png'"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gz", "xz", "bz2"])

@@ -2,8 +2,14 @@
 
 import pytest
 
-from resnet_demo.data.importer.layout import PictureLocation, assign_splits, locate_pictures
+from resnet_demo.data.importer.layout import PictureLocation, assign_splits
+from resnet_demo.data.importer.locate import read_layout
 from resnet_demo.errors import DemoError
+
+
+def locate_pictures(paths):
+    layout = read_layout(paths)
+    return [layout.locate(path) for path in paths]
 
 
 def assign(*names: str):
@@ -69,10 +75,6 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "a/2"), "at least two class folders with pictures, found 1"),
         (("top/a/1", "top/a/2"), "found 1"),
         (("train/a/1", "train/b/1", "test/c/1"), "the class 'c' is in test but not in train"),
-        (
-            ("train/a/1", "train/b/1", "val/a/1"),
-            "beside train and test .* another folder, 'val'",
-        ),
         (("a/1", "b/1"), "too few pictures to hold some out for testing"),
         (("a/1", "b/1", "b/1"), "'b/1' occurs twice"),
         (("a/1", "b\x1b[31m/1"), r"no control characters, got 'b\\x1b\[31m'"),

@@ -157,7 +157,7 @@ def test_class_names_are_kept_unchanged(tmp_path: Path, kind: str, source_of):
         ({"a/1": 0, "a/2": 1}, "at least two class folders with pictures, found 1"),
         ({"train/a/1": 0, "train/b/1": 1, "test/c/1": 2}, "'c' is in test but not in train"),
         ({"a/1": 0, "b/1": 1}, "too few pictures to hold some out"),
-        ({"train/a/1": 0, "train/b/1": 1, "val/a/1": 2}, "beside train and test there is another"),
+        ({"train/a/1": 0, "train/b/1": 1, "old/a/1": 2}, "there is another folder with folders"),
         ({"a/1": None, "a/2": 1, "b/1": None}, r"^2 of 3 pictures cannot be read, such as 'a/1'"),
         ({"a/1": 0, "../b/1": 1}, "points outside it"),
         ({}, "found 0"),

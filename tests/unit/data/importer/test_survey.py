@@ -53,11 +53,11 @@ def changed(**values) -> Survey:
         ),
         (
             {"unreadable": 1, "unreadable_names": ("a/x\n",)},
-            ["1 of 74 pictures cannot be read and will be left out: 'a/x\\n'"],
+            ["1 of 74 pictures cannot be read and is left out: 'a/x\\n'"],
         ),
         (
             {"unreadable": 8, "unreadable_names": ("a",) * 8},
-            ["8 of 81 pictures cannot be read and will be left out, such as 'a', 'a', 'a'"],
+            ["8 of 81 pictures cannot be read and are left out, such as 'a', 'a', 'a'"],
         ),
         (
             {"unreadable": 9, "unreadable_names": ("a",) * 9},
@@ -65,6 +65,21 @@ def changed(**values) -> Survey:
                 "9 of 82 pictures cannot be read, more than a tenth, so the import will fail, "
                 "such as 'a', 'a', 'a'"
             ],
+        ),
+        (
+            {"unopened": 4, "unopened_files": (("a/x", "a link to nothing"),) * 4},
+            [
+                "4 files cannot be opened and are left out, such as 'a/x' (a link to nothing), "
+                "'a/x' (a link to nothing), 'a/x' (a link to nothing)"
+            ],
+        ),
+        (
+            {"passed_over": 1, "passed_over_names": ("a/x.xml",)},
+            ["one file is left out, being no picture or outside the class folders: 'a/x.xml'"],
+        ),
+        (
+            {"notes": ("the folder 'val' is the test split",)},
+            ["the folder 'val' is the test split"],
         ),
         (
             {"sizes": ((90, 31), (90, 31), (90, 31))},

@@ -1,0 +1,104 @@
+"""Reading the files of a person's own folder, one after another. No torch here.
+
+Unlike an archive, the folder is the person's own work: its links are followed, and what cannot be
+opened is left out with the reason.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet_demo.data.importer.members import (
+    LimitChecker,
+    Member,
+    Parts,
+    is_hidden,
+    is_picture_name,
+)
+from resnet_demo.errors import DamagedError
+
+Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file of the folder, or what cannot be opened; then `problem` says why."""
+
+    parts: Parts
+    size: int = 0
+    problem: str = ""
+
+
+def files_in_folder(folder: Path, checker: LimitChecker) -> Iterator[Member]:
+    """Yield the files of a folder and of its subfolders, sorted by name.
+
+    A dangling link, a device, or a file or subfolder without permission has a `problem` and no
+    bytes. Raises DamagedError beyond the limits, OSError for the folder itself.
+    """
+    entries = list(_walk(folder, (), checker, (_identity(folder.stat()),)))
+    for done, entry in enumerate(entries, 1):
+        data, problem = b"", entry.problem
+        if not problem:
+            data, problem = _read_file(folder, entry, checker)
+        yield Member(entry.parts, data, done, len(entries), problem)
+
+
+def _read_file(folder: Path, entry: _Entry, checker: LimitChecker) -> tuple[bytes, str]:
+    """Return the bytes of a file and "", or no bytes and the reason. Raises DamagedError."""
+    path = "/".join(entry.parts)
+    try:
+        checker.check_file_size(path, entry.size)
+    except DamagedError:
+        if is_picture_name(path):
+            raise
+        return b"", "a large file that is no picture"
+    checker.add_bytes(entry.size)
+    try:
+        with open(folder.joinpath(*entry.parts), "rb") as file:
+            # Never more than was counted: a link may lead to a file that has no end.
+            return file.read(entry.size), ""
+    except OSError as error:
+        return b"", error.strerror or "it cannot be read"
+
+
+def _walk(
+    folder: Path, above: Parts, checker: LimitChecker, ancestors: tuple[Identity, ...]
+) -> Iterator[_Entry]:
+    """Yield what a folder holds, sorted by name. ancestors: the folder itself and those above."""
+    for name in sorted(_list_names(folder, above, checker)):
+        parts, path = (*above, name), folder / name
+        if is_hidden(parts):
+            continue
+        try:
+            found = path.stat()
+            if not stat.S_ISDIR(found.st_mode):
+                yield _describe(parts, found)
+            elif (identity := _identity(found)) in ancestors:
+                yield _Entry(parts, problem="a link to a folder above it")
+            else:
+                yield from _walk(path, parts, checker, (*ancestors, identity))
+        except FileNotFoundError:
+            yield _Entry(parts, problem="a link to nothing")
+        except OSError as error:  # no permission, or a link to itself
+            yield _Entry(parts, problem=error.strerror or "it cannot be opened")
+
+
+def _list_names(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            size = entry.stat(follow_symlinks=False).st_size
+            checker.add_member("/".join((*above, entry.name)), size)
+            yield entry.name
+
+
+def _describe(parts: Parts, found: os.stat_result) -> _Entry:
+    # Opening a pipe would wait for ever, reading a device could change it.
+    if not stat.S_ISREG(found.st_mode):
+        return _Entry(parts, problem="a device or a pipe, not a file")
+    return _Entry(parts, found.st_size)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino

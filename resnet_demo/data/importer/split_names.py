@@ -1,0 +1,97 @@
+"""The names of folders that hold a split: Train, val, testing, seg_test, valid_data, trainset."""
+
+import re
+from collections.abc import Iterable
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+    "eval": "val",
+    "evaluation": "val",
+    "pred": "unlabelled",
+    "predict": "unlabelled",
+    "prediction": "unlabelled",
+    "predictions": "unlabelled",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+}
+# Words beside the split's own that say nothing. The longest first: they are cut off glued ends.
+FILLERS = (
+    "dataset",
+    "pictures",
+    "picture",
+    "images",
+    "photos",
+    "photo",
+    "image",
+    "split",
+    "data",
+    "imgs",
+    "img",
+    "set",
+    "seg",
+)
+NO_LABEL = {*FILLERS, "unknown", "all", "none", "classes", "class", "unclassified", "folder"}
+
+
+def split_of(name: str) -> tuple[str, str] | None:
+    """Return the split that a folder's name means, and the rest of the name; None for no split.
+
+    ("Train", "seg_train", "train_images", "trainset", "test1") have the rest "";
+    "letters_train" has the rest "letters".
+    """
+    words = [_unglue(word) for word in _words(name)]
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    if len(splits) != 1:
+        return None
+    rest = [word for word in words if word not in SPLIT_WORDS and word not in FILLERS]
+    return splits.pop(), " ".join(rest)
+
+
+def named_splits(names: Iterable[str]) -> dict[str, str]:
+    """Return name -> split of those folders, side by side, whose names mean one.
+
+    A name with a rest counts only beside another split of the same rest, so that `bullet_train` and
+    `test tube` stay classes.
+    """
+    found = {name: split for name in names if (split := split_of(name))}
+    by_rest: dict[str, set[str]] = {}
+    for split, rest in found.values():
+        by_rest.setdefault(rest, set()).add(split)
+    return {
+        name: split for name, (split, rest) in found.items() if not rest or len(by_rest[rest]) > 1
+    }
+
+
+def strict_split(name: str) -> str:
+    """Return the split of a name that means nothing else, "" for any other name."""
+    split, rest = split_of(name) or ("", "")
+    return "" if rest else split
+
+
+def says_nothing(name: str) -> bool:
+    """Return True for the name of a folder that is no class: images, data, unknown."""
+    words = _words(name)
+    return bool(words) and all(word in NO_LABEL for word in words)
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name in small letters, without digits."""
+    return re.findall("[^\\W\\d_]+", name.lower())
+
+
+def _unglue(word: str) -> str:
+    """Return a word without a filler that is glued to it: `train` of `trainset`."""
+    for filler in FILLERS:
+        if word.endswith(filler) and word.removesuffix(filler) in SPLIT_WORDS:
+            return word.removesuffix(filler)
+    return word

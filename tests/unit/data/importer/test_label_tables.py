@@ -1,0 +1,103 @@
+"""Labels from a table beside the pictures."""
+
+import json
+
+import pytest
+
+from resnet_demo.data.importer.label_tables import LabelledFiles, read_labels
+
+FLAT = ["img/1.png", "img/2.png", "img/3.png", "img/4.png"]
+LABELS = {"img/1.png": "oak", "img/2.png": "elm", "img/3.png": "oak", "img/4.png": "elm"}
+
+
+def read(tables: dict[str, str | bytes], pictures: list[str]) -> LabelledFiles | None:
+    return read_labels(
+        {
+            tuple(name.split("/")): text if isinstance(text, bytes) else text.encode()
+            for name, text in tables.items()
+        },
+        [tuple(picture.split("/")) for picture in pictures],
+    )
+
+
+def classes(found: LabelledFiles) -> dict[str, str]:
+    return {"/".join(path): at.label for path, at in found.locations.items()}
+
+
+def rows(names: list[str], separator: str = ",") -> str:
+    labels = list(LABELS.values())
+    return "".join(f"{name}{separator}{labels[n]}\n" for n, name in enumerate(names))
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("labels.csv", "file_name,label\n" + rows(FLAT)),
+        ("img/metadata.csv", "file_name,label\n" + rows(["1.png", "2.png", "3.png", "4.png"])),
+        ("labels.csv", "id,breed\n" + rows(["1", "2", "3", "4"])),
+        ("labels.csv", rows(FLAT)),  # without a header
+        ("list.tsv", "path\tclass\n" + rows(FLAT, "\t")),
+        ("x.csv", "\ufeffimage_id;category\r\n" + rows(FLAT, ";").replace("\n", "\r\n")),
+        ("a.csv", "file,label\n" + rows([name.replace("/", "\\") for name in FLAT])),
+        (
+            "metadata.jsonl",
+            "\n".join(json.dumps({"file_name": f, "label": c}) for f, c in LABELS.items()),
+        ),
+        (
+            "img/_classes.csv",
+            "filename, elm, oak\n1.png, 0, 1\n2.png, 1, 0\n3.png, 0, 1\n4.png, 1, 0\n",
+        ),
+    ],
+)
+def test_tables_of_many_forms_name_the_classes(table: str, text: str):
+    found = read({table: text}, FLAT)
+    assert classes(found) == LABELS
+    assert {at.split for at in found.locations.values()} == {""}
+    assert found.notes == (f"the classes are read from {table!r}",)
+
+
+def test_splits_come_from_a_column_from_folders_or_from_the_tables_names():
+    text = "file,label,split\n1.png,a,train\n2.png,b,train\n3.png,a,val\n"
+    found = read({"t/labels.csv": text}, ["t/1.png", "t/2.png", "t/3.png"])
+    assert [at.split for at in found.locations.values()] == ["train", "train", "test"]
+    text = "file,label\n1.png,{}\n"
+    tables = {"Train/metadata.csv": text.format("a"), "Test/metadata.csv": text.format("b")}
+    found = read(tables, ["Train/1.png", "Test/1.png"])
+    assert {path[0]: at.split for path, at in found.locations.items()} == {
+        "Train": "train",
+        "Test": "test",
+    }
+    tables = {"train.csv": "id,label\n1,a\n2,b", "valid.csv": "id,label\n3,a", "test.csv": "id\n4"}
+    found = read(tables, FLAT)
+    assert [at.split for at in found.locations.values()] == ["train", "train", "test"]
+    assert found.notes[1] == (
+        "one picture is left out, since no table names a class for it, such as 'img/4.png'"
+    )
+
+
+def test_numbers_are_replaced_by_the_names_of_their_folders():
+    pictures = ["oak/1.png", "elm/2.png", "oak/3.png"]
+    found = read({"labels.csv": "id,label\n1,0\n2,1\n3,0\n"}, pictures)
+    assert classes(found) == {"oak/1.png": "oak", "elm/2.png": "elm", "oak/3.png": "oak"}
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("labels.csv", "file,label\n1.png,a\n"),  # less than half of the pictures
+        ("sizes.csv", "file,width,height\n1.png,3,4\n2.png,3,4\n3.png,3,4\n"),
+        ("tags.csv", "file,red,blue\n1.png,1,1\n2.png,0,1\n3.png,1,0\n"),  # several classes
+        ("metadata.jsonl", "[" * 10_000),
+        ("metadata.jsonl", "3"),
+        ("labels.csv", b"\xff\0\x80,\0"),
+        ("labels.csv", '"' + "x" * 200_000),
+        ("labels.csv", ""),
+    ],
+)
+def test_a_table_that_names_no_classes_is_passed_over(table: str, text: str | bytes):
+    assert read({table: text}, FLAT) is None
+
+
+def test_a_name_that_fits_two_pictures_names_neither():
+    found = read({"labels.csv": "id,label\n1,a\n2,b\n"}, ["x/1.png", "y/1.png", "x/2.png"])
+    assert found is None
