@@ -8,6 +8,7 @@ import sys
 
 from resnet_demo.errors import DemoError
 from resnet_demo.file_locks import check_system
+from resnet_demo.hosting.environment import check_environment
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
 
@@ -27,6 +28,8 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         check_system()
+        check_environment(os.environ)
+        paths = Paths.from_environment()
         # Imports Gradio, so it comes after the variables.
         from resnet_demo.ui.app import Access, Limits, build_app, launch
         from resnet_demo.ui.train.zerogpu_panel import zerogpu_slice
@@ -37,7 +40,11 @@ def main() -> None:
         limits = Limits.from_environment(os.environ)
     except DemoError as error:
         sys.exit(str(error))
-    launch(build_app(Paths.from_environment(), access, limits, gpu), access, limits)
+    app = build_app(paths, access, limits, gpu)
+    try:
+        launch(app, access, limits)
+    except (OSError, OverflowError) as error:  # no free port
+        sys.exit(f"the app could not start: {error}")
 
 
 if __name__ == "__main__":

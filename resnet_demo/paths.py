@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_demo.errors import ConfigError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -22,10 +24,13 @@ class Paths:
 
     @classmethod
     def from_environment(cls) -> "Paths":
-        """Return the folders named by RESNET_DEMO_RUNS, _DATA and _CIFAR10, or the defaults."""
+        """Return the folders named by RESNET_DEMO_RUNS, _DATA and _CIFAR10, or the defaults.
+
+        Raises ConfigError for a name that cannot be a folder's.
+        """
         return cls(
-            runs=Path(os.environ.get("RESNET_DEMO_RUNS") or REPOSITORY / "checkpoints").absolute(),
-            data=Path(os.environ.get("RESNET_DEMO_DATA") or REPOSITORY / "data").absolute(),
+            runs=folder_from_environment("RESNET_DEMO_RUNS", REPOSITORY / "checkpoints"),
+            data=folder_from_environment("RESNET_DEMO_DATA", REPOSITORY / "data"),
             cifar10_copy=os.environ.get("RESNET_DEMO_CIFAR10") or None,
         )
 
@@ -35,3 +40,20 @@ class Paths:
         if self.cifar10_copy:
             variables["RESNET_DEMO_CIFAR10"] = self.cifar10_copy
         return variables
+
+
+def folder_from_environment(variable: str, default: Path) -> Path:
+    """Return the folder that a variable names, which need not exist. Raises ConfigError."""
+    name = os.environ.get(variable)
+    if not name:
+        return default.absolute()
+    try:
+        # No shell has expanded `~` in a unit of systemd or a file of variables.
+        folder = Path(name).expanduser().absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        is_possible = existing.is_dir()
+    except (OSError, RuntimeError):  # not allowed to look, too long, no such home
+        is_possible = False
+    if not is_possible:
+        raise ConfigError.rule(variable, "a folder that can be read, existing or new", name)
+    return folder

@@ -2,9 +2,11 @@
 
 A page of another site must not control an app that listens on this machine, nor read its answers.
 The Origin header stops its forms and scripts; the Host header stops DNS rebinding, where a foreign
-name points to this machine. Requests without an Origin, as from `curl`, come from no page.
+name points to this machine. An IP address as the Host is no such name. Requests without an Origin,
+as from `curl`, come from no page.
 """
 
+import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -34,17 +36,24 @@ SPACES = "'self' https://huggingface.co https://*.hf.space"
 class SecurityMiddleware:
     """ASGI middleware. hosts: the allowed host names, without ports.
 
-    frames: sites that may show the app in a frame, in the syntax of `frame-ancestors`. space:
-    whether the platform's health check by IP address gets an empty answer.
+    own_addresses: whether this machine's IP addresses are allowed too. frames: sites that may show
+    the app in a frame, in the syntax of `frame-ancestors`. space: whether the platform's health
+    check by IP address gets an empty answer.
     """
 
     # Starlette's TrustedHostMiddleware does less: no trailing dot of a name, no health check, an
     # answer that does not say how to allow a host, and it knows no Origin.
 
     def __init__(
-        self, app: ASGIApp, hosts: frozenset[str], frames: str = "'self'", space: bool = False
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str],
+        frames: str = "'self'",
+        space: bool = False,
+        own_addresses: bool = False,
     ) -> None:
         self.app, self.hosts, self.space = app, hosts, space
+        self.own_addresses = own_addresses
         self.headers = {**HEADERS, "content-security-policy": POLICY.format(frames=frames)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +76,7 @@ class SecurityMiddleware:
         headers, path = Headers(scope=scope), scope["path"].rstrip("/")
         host = headers.get("host", "")
         name = host_name(host)
-        if name not in self.hosts:
+        if name not in self.hosts and not (self.own_addresses and is_own_address(name)):
             if self.space and is_address(name) and path == "":
                 return Response()  # the platform's health check
             rule = f"host must be a name of this app, got {host[:100]!r}"
@@ -97,6 +106,21 @@ def is_address(name: str) -> bool:
     return True
 
 
+def is_own_address(name: str) -> bool:
+    """Return whether this is an IP address of this machine."""
+    try:
+        address = ip_address(name)
+        if address.is_multicast or str(address) == "255.255.255.255":
+            return False
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        # The kernel binds a socket to an address of this machine only; nothing is sent.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
 def same_origin(origin: str, host: str) -> bool:
     """Return whether an Origin names the requested host and port.
 
@@ -112,10 +136,20 @@ def same_origin(origin: str, host: str) -> bool:
         return False
 
 
+def listens_everywhere(environment: Mapping[str, str]) -> bool:
+    """Return whether the app listens on all addresses of a machine that is not a Space."""
+    listening = environment.get("GRADIO_SERVER_NAME", "").strip()
+    return listening in ("0.0.0.0", "::", "[::]") and "SPACE_ID" not in environment
+
+
 def trusted_hosts(environment: Mapping[str, str]) -> frozenset[str]:
     """Return this machine's names, the Space's host, the listening address and the owner's list."""
     extra = environment.get("RESNET_DEMO_HOSTS", "").split(",")
-    listening = environment.get("GRADIO_SERVER_NAME", "")
     names = [*extra, environment.get("SPACE_HOST", "")]
-    names += [] if listening in WILDCARDS else [listening]
+    if listens_everywhere(environment):
+        own = socket.gethostname()
+        # `.local`: the name that other machines of a local network use (mDNS)
+        names += ["0.0.0.0", "[::]", own, f"{own.partition('.')[0]}.local"]
+    elif (listening := environment.get("GRADIO_SERVER_NAME", "")) not in WILDCARDS:
+        names.append(f"[{listening}]" if ":" in listening.strip("[]") else listening)
     return frozenset([*LOCAL, *(host_name(host.strip()) for host in names if host.strip())])

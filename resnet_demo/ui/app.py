@@ -10,7 +10,12 @@ from starlette.middleware import Middleware
 
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
-from resnet_demo.hosting.security_headers import SPACES, SecurityMiddleware, trusted_hosts
+from resnet_demo.hosting.security_headers import (
+    SPACES,
+    SecurityMiddleware,
+    listens_everywhere,
+    trusted_hosts,
+)
 from resnet_demo.hosting.upload_limits import UploadLimits
 from resnet_demo.hosting.zerogpu.visitor_runs import Slice
 from resnet_demo.paths import Paths
@@ -154,7 +159,11 @@ def security(environment: Mapping[str, str]) -> Middleware:
     on_space = "SPACE_ID" in environment
     frames = SPACES if on_space else "'self'"
     return Middleware(
-        SecurityMiddleware, hosts=trusted_hosts(environment), frames=frames, space=on_space
+        SecurityMiddleware,
+        hosts=trusted_hosts(environment),
+        frames=frames,
+        space=on_space,
+        own_addresses=listens_everywhere(environment),
     )
 
 

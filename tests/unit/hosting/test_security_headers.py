@@ -1,6 +1,8 @@
 """Host, Origin and closed paths of requests, and the headers of answers."""
 
 import asyncio
+import socket
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from resnet_demo.hosting.security_headers import (
     SPACES,
     SecurityMiddleware,
     host_name,
+    listens_everywhere,
     same_origin,
     trusted_hosts,
 )
@@ -116,8 +119,36 @@ def test_the_owner_can_allow_more_hosts():
     )
     assert hosts >= {"localhost", "::1", "me-demo.hf.space", "demo.lan", "other.example"}
     assert "" not in hosts
-    assert trusted_hosts({"GRADIO_SERVER_NAME": "0.0.0.0"}) == trusted_hosts({})
     assert "192.168.1.5" in trusted_hosts({"GRADIO_SERVER_NAME": "192.168.1.5"})
+
+
+@pytest.mark.parametrize("listening", ["0.0.0.0", "::", "[::]"])
+def test_where_it_listens_everywhere_its_own_names_and_addresses_are_allowed(listening):
+    environment = {"GRADIO_SERVER_NAME": listening}
+    assert listens_everywhere(environment)
+    own = socket.gethostname().lower()
+    assert {"0.0.0.0", "::", own} <= trusted_hosts(environment)
+    assert trusted_hosts({}) == {"localhost", "127.0.0.1", "::1"}
+    # The platform of a Space asks by its own names.
+    assert not listens_everywhere({**environment, "SPACE_ID": "me/demo"})
+    assert own not in trusted_hosts({**environment, "SPACE_ID": "me/demo"})
+
+
+def own_addresses():
+    """Return the IP addresses of this machine, as far as the kernel's routes show them."""
+    found = {"127.0.0.1"}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        found.add(probe.getsockname()[0])
+    return found
+
+
+def test_an_own_address_is_allowed_only_where_it_listens_everywhere():
+    for address in own_addresses() - {"127.0.0.1"}:
+        assert respond(host=f"{address}:7860").status_code == 400
+        assert respond(host=f"{address}:7860", own_addresses=True).status_code == 200
+    for foreign in ("198.51.100.7", "[2001:db8::7]:80", "evil.example", "224.0.0.1", "1", ""):
+        assert respond(host=foreign, own_addresses=True).status_code == 400
 
 
 @pytest.mark.parametrize("scope", ["lifespan"])
