@@ -198,7 +198,7 @@ class _Attempt:
             progress = self._unpack_progress(source, "pictures")
             return parquet.convert_parquet(staging, *parts, progress)
         path = source.path or parts[0]
-        unit = "batches" if original_batches.is_original(path) else ""
+        unit = "batches" if original_batches.original_format(path) else ""
         progress = self._unpack_progress(source, unit)
         return import_images(staging, NAME, path, progress=progress)
 

@@ -43,7 +43,7 @@ def import_images(
 
     The source holds a folder for each class, of which a fifth becomes the test split; or folders
     for the splits too, in one of the layouts of `locate`; or labels in a table, as `label_tables`
-    reads them; or the original batches of CIFAR-10. Images are cut to a centred square
+    reads them; or the original batches of CIFAR-10 or CIFAR-100. Images are cut to a centred square
     and resized to `size` pixels. progress: called now and then; an error from it ends the import.
     on_survey: called once with what the source held, as `scan_source` returns it, before writing.
     After any error nothing is left behind.
@@ -53,10 +53,10 @@ def import_images(
     check_import(name, size)
     source = source.resolve()  # gives "." a name too
     progress = progress or (lambda done, total, message: None)
-    if original_batches.is_original(source):
-        original_size = original_batches.INFO.size
+    if form := original_batches.original_format(source):
+        original_size = original_batches.SIDE
         if size != original_size:
-            rule = f"{original_size} for the original batches of CIFAR-10"
+            rule = f"{original_size} for the original batches of {form.title}"
             raise ConfigError.rule("size", rule, size)
         return original_batches.convert_batches(root, source, progress, name)
     with new_dataset(root, name) as folder:

@@ -36,8 +36,8 @@ def scan_source(source: Path, *, progress: ProgressCallback | None = None) -> Su
     """
     source = source.resolve()
     progress = progress or (lambda done, total, message: None)
-    if original_batches.is_original(source):
-        return _scan_batches(source, progress)
+    if form := original_batches.original_format(source):
+        return _scan_batches(source, form, progress)
     pictures = SurveyedPictures()
     files = read_pictures(source, pictures.on_picture, progress)
     progress(0, None, "looking for duplicates")
@@ -143,11 +143,13 @@ def _choose_samples(
     return {assignment.classes[label]: np.stack(samples[label]) for label in chosen}
 
 
-def _scan_batches(source: Path, progress: ProgressCallback) -> Survey:
-    """Return the survey of the original CIFAR-10 batches, read by the importer's own unpickler."""
-    classes, batches = original_batches.read_batches(source, progress)
+def _scan_batches(
+    source: Path, form: original_batches.OriginalFormat, progress: ProgressCallback
+) -> Survey:
+    """Return the survey of the original batches, read by the importer's own unpickler."""
+    classes, batches = original_batches.read_batches(source, form, progress)
     pictures, names, splits = SurveyedPictures(), [], {}
-    for split, batch_names in original_batches.BATCHES.items():
+    for split, batch_names in form.batches.items():
         start, split_labels = len(names), []
         for batch in batch_names:
             images, labels = batches[batch]
@@ -161,6 +163,6 @@ def _scan_batches(source: Path, progress: ProgressCallback) -> Survey:
         DatasetPlan(assignment=assignment, pictures=len(names), own_split=True),
         pictures,
         names.__getitem__,
-        "cifar10",
+        form.kind,
         sum(images.nbytes for images, _ in batches.values()),
     )

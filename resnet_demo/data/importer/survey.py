@@ -14,7 +14,7 @@ from resnet_demo.errors import DamagedError, shortened
 from resnet_demo.files import write_atomically
 from resnet_demo.json_files import build, read_json
 
-KINDS = ("images", "cifar10")  # cifar10: the original batches
+KINDS = ("images", "cifar10", "cifar100")  # the last two: the original batches
 SAMPLE_SIDE = 64  # pixels
 FEW = 20  # pictures; a class with fewer gets a warning
 UNEVEN = 10  # times as many pictures in one class as in another: a warning

@@ -209,3 +209,58 @@ def test_without_a_meta_file_the_known_ten_names_are_used(tmp_path, batches):
 def test_the_original_order_gives_the_tutorials_split():
     first = split_indices(50_000, 0.1, 42)[1][:3].tolist()
     assert first == [33553, 9427, 199]  # of np.random.seed(42), shuffle(list(range(50000)))
+
+
+def write_cifar100(folder: Path) -> list[str]:
+    """Write the pickles of CIFAR-100 with six images each; return the names of the classes."""
+    names = [f"class {n:02}" for n in range(100)]
+    for number, name in enumerate(("train", "test")):
+        values = {b"data": batch(number)[b"data"], b"fine_labels": [99, 0, 3, 50, 7, 98]}
+        values |= {b"coarse_labels": [1] * EACH, b"batch_label": b"x", b"filenames": [b"a"] * EACH}
+        (folder / name).write_bytes(pickle.dumps(values, 2))
+    meta = {b"fine_label_names": [name.encode() for name in names], b"coarse_label_names": []}
+    (folder / "meta").write_bytes(pickle.dumps(meta, 2))
+    return names
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar100_is_imported_from_its_folder_or_archive(tmp_path, packed):
+    source = tmp_path / "cifar-100-python"
+    source.mkdir()
+    names = write_cifar100(source)
+    if packed:
+        with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as archive:
+            archive.add(source, source.name)
+        source = tmp_path / "cifar-100-python.tar.gz"
+    info = import_images(tmp_path / "data", "hundred", source)
+    assert (info.classes, info.train, info.test) == (tuple(names), EACH, EACH)
+    assert info.source == "the original CIFAR-100 batches, in their own order"
+    images, labels = Datasets(tmp_path / "data").load("hundred", "train")
+    assert labels.tolist() == [99, 0, 3, 50, 7, 98]
+    planes = batch(0)[b"data"].reshape(-1, 3, 32, 32)
+    np.testing.assert_array_equal(images, planes.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("form", [cifar.CIFAR10_BINARY, cifar.CIFAR100_BINARY])
+def test_the_binary_files_are_imported_like_the_pickles(tmp_path, form):
+    pixels = batch(3)[b"data"]
+    labels = np.full((EACH, form.label_bytes), 9, np.uint8)
+    labels[:, -1] = np.arange(EACH) + 2
+    for name in form.names:
+        (tmp_path / name).write_bytes(np.hstack([labels, pixels]).tobytes())
+    classes = [f"c{n}" for n in range(form.count)]
+    (tmp_path / form.meta).write_text("\n".join(classes) + "\n\n")
+    info = import_images(tmp_path / "data", "binary", tmp_path)
+    images, stored = Datasets(tmp_path / "data").load("binary", "test")
+    assert (list(info.classes), stored.tolist()) == (classes, [2, 3, 4, 5, 6, 7])
+    np.testing.assert_array_equal(images[:, 0, 0, 2], pixels[:, 2048])
+    (tmp_path / form.names[-1]).write_bytes(pixels.tobytes()[:-1])
+    with pytest.raises(DamagedError, match=f"{form.names[-1]} is not a batch of {form.title}"):
+        import_images(tmp_path / "data", "torn", tmp_path)
+
+
+def test_folders_called_train_and_test_are_not_cifar100(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "meta").write_text("x")
+    assert cifar.original_format(tmp_path) is None
