@@ -55,6 +55,7 @@ class DiskFullError(DemoError):
     @classmethod
     def needing(cls, needed: int, free: int, what: str) -> "DiskFullError":
         """Return the error for a file of `needed` bytes on a disk with `free` bytes left."""
+        # Rounded up, so that making this much room is enough.
         megabytes = -(-needed // 10**6)
         return cls(f"disk full: {megabytes} MB needed for {what}, {free // 10**6} MB free")
 

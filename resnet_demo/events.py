@@ -51,6 +51,8 @@ class Started(Event):
     def __post_init__(self) -> None:
         if self.keep not in ("best", "last"):
             raise ValueError("keep must be best or last")
+        # A log may come from elsewhere: a line with senseless sizes counts as damaged
+        # (`from_line`).
         if not all(type(side) is int and 0 < side < 2**16 for side in self.sides):
             raise ValueError("sides must be whole numbers of pixels")
 
@@ -158,8 +160,16 @@ class Failed(Ended):
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        *(Started, Resumed, Compiled, Probing, Probe, Step, Epoch),
-        *(Finished, Stopped, Failed),
+        Started,
+        Resumed,
+        Compiled,
+        Probing,
+        Probe,
+        Step,
+        Epoch,
+        Finished,
+        Stopped,
+        Failed,
     )
 }
 
@@ -171,6 +181,7 @@ def to_dict(event: Event) -> dict[str, Any]:
 
 def to_line(event: Event) -> str:
     """Return one line of JSON. Raises ValueError for NaN and infinity."""
+    # NaN is not JSON: readers other than Python's would refuse the line.
     return json.dumps(to_dict(event), allow_nan=False) + "\n"
 
 
@@ -178,6 +189,7 @@ def from_line(line: str) -> Event | None:
     """Return the event of a line; None for a damaged line or an unknown kind."""
     try:
         values = parse_json(line)
+        # Older logs have no clock; 0 makes readers use the wall clock.
         return build(KINDS[values["event"]], {"clock": 0.0, **values})
     except (ValueError, TypeError, KeyError):
         return None

@@ -36,11 +36,14 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     write: the bytes, or a function that writes to the open file.
     Raises OSError; the old file then stays.
     """
+    # In the same folder, hence on the same disk: only then is a rename atomic. With the process id,
+    # so that two writers never share a temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(write) if isinstance(write, bytes) else write(file)
             file.flush()
+            # Before the rename: after a power cut the name could else point to an empty file.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -141,10 +144,11 @@ def file_version(path: Path) -> FileVersion:
     None for a missing path. This is cheaper than reading the file.
     """
     try:
-        stat = path.stat()
+        found = path.stat()
     except FileNotFoundError:
         return None
-    return stat.st_ino, stat.st_mtime_ns
+    # The inode too, which every atomic write changes: the time of two quick writes may be equal.
+    return found.st_ino, found.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:

@@ -51,12 +51,13 @@ def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises DamagedError, for a missing file too."""
     try:
         with open_file(path) as file:
+            # One byte more than allowed shows that a file is too large without reading all of it.
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")
         return parse_json(content.decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise damaged(path) from error
+        raise damaged_error(path) from error
 
 
 def read_object(path: Path, kind: type[T], **options: bool) -> T:
@@ -65,10 +66,10 @@ def read_object(path: Path, kind: type[T], **options: bool) -> T:
     try:
         return build(kind, values, **options)
     except ValueError as error:
-        raise damaged(path) from error
+        raise damaged_error(path) from error
 
 
-def damaged(path: Path) -> DamagedError:
+def damaged_error(path: Path) -> DamagedError:
     """Return the error of a file that is not what was written."""
     return DamagedError(f"{path.name} of {path.parent.name} is damaged")
 

@@ -65,4 +65,5 @@ class LRU(Generic[Key, Value]):
 
     def __iter__(self) -> Iterator[Key]:
         with self._lock:
+            # A copy: another thread may change the cache during the iteration.
             return iter(list(self._items))

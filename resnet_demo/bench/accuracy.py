@@ -16,7 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from resnet_demo import __version__
-from resnet_demo.bench.loops import Clock, ProductLoop, begin_training, measure_interleaved
+from resnet_demo.bench.loops import (
+    Clock,
+    ProductLoop,
+    begin_training,
+    measure_interleaved,
+    median_and_range,
+)
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
@@ -61,7 +67,7 @@ def measure_accuracy(
         yield rows[-1]
     yield {
         "seeds": seeds,
-        **{name: summary([row[name] for row in rows]) for name in SUMMARIZED},
+        **{name: median_and_range([row[name] for row in rows]) for name in SUMMARIZED},
         **scaled_times(rows, median(rates)),
         # Device, dataset and precision are shared; model and sizes are replaced by the recipe's.
         **conditions(reference),
@@ -135,11 +141,6 @@ def reference_training(config: TrainConfig, datasets: Datasets) -> Training:
     return training
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Return median, minimum and maximum."""
-    return {"median": median(values), "min": min(values), "max": max(values)}
-
-
 def scaled_times(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
     """Return the times scaled to a machine of REFERENCE_RATE. rate: of this machine, images/s.
 
@@ -152,11 +153,13 @@ def scaled_times(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
         "scale": scale,
         "allowance": 1 / scale,
         "scaled_to": REFERENCE_RATE,
-        "scaled_train_seconds": summary([row["train_seconds"] * scale for row in rows]),
-        "scaled_seconds": summary([row["seconds"] * scale for row in rows]),
+        "scaled_train_seconds": median_and_range([row["train_seconds"] * scale for row in rows]),
+        "scaled_seconds": median_and_range([row["seconds"] * scale for row in rows]),
     }
 
 
+# The reference network has layers of its own: a change of the product's networks must not change
+# what times are scaled by.
 WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three pools
 
 

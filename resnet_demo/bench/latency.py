@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 
 from resnet_demo import __version__
-from resnet_demo.bench.loops import Clock
+from resnet_demo.bench.loops import Clock, median_and_range
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.preprocess import preprocessing_for
@@ -132,5 +131,4 @@ def time_calls(
         start = clock()
         work()
         times.append(clock() - start)
-    measured = times[warm_up:]
-    return {"median": median(measured), "min": min(measured), "max": max(measured)}
+    return median_and_range(times[warm_up:])

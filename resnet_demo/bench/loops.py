@@ -298,3 +298,8 @@ def compare_rates(own: list[float], against: Rates) -> dict[str, Any]:
 def spread(values: list[float]) -> list[float]:
     """Return [minimum, maximum]."""
     return [min(values), max(values)]
+
+
+def median_and_range(values: list[float]) -> dict[str, float]:
+    """Return median, minimum and maximum, ready for JSON."""
+    return {"median": median(values), "min": min(values), "max": max(values)}

@@ -20,11 +20,10 @@ from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.models.counts import model_counts
 from resnet_demo.models.device import device_name, pick_device, pick_precision
 from resnet_demo.training.fit import train_step
-from resnet_demo.training.speed import synchronizer
+from resnet_demo.training.speed import CHUNK_S, STEP_IN_FORWARDS, synchronizer
 from resnet_demo.training.state import Training
 
 FLOP_PER_MAC = 2
-STEP_PER_FORWARD = 3
 MATRICES = (512, 1024, 2048, 4096)  # sides of square matrices
 LARGE_MATRICES = (8192, 16384)  # for accelerators, which smaller ones do not keep busy
 CONVOLUTIONS = (  # (channels in and out, side of the map, images), as in the product's networks
@@ -36,7 +35,6 @@ CONVOLUTIONS = (  # (channels in and out, side of the map, images), as in the pr
     (128, 16, 512),
     (256, 8, 512),
 )
-CHUNK_S = 0.02  # minimum time between two clock reads, so that reading costs nothing
 
 
 def measure_roofline(
@@ -130,7 +128,7 @@ def training_share(training: Training, best: dict[str, Any], seconds: float) -> 
     macs = model_counts(
         config.model, classes, config.image_size, config.stem, config.batch_norm
     ).macs
-    flop_per_s = rate * STEP_PER_FORWARD * FLOP_PER_MAC * macs
+    flop_per_s = rate * STEP_IN_FORWARDS * FLOP_PER_MAC * macs
     return {
         **conditions(training),
         "macs": macs,

@@ -18,7 +18,7 @@ from resnet_demo.cli.common import (
     find_run,
     print_result,
 )
-from resnet_demo.config import TrainConfig, make_config, parse
+from resnet_demo.config import TrainConfig, make_config, parse_field
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.locks import DEVICE_LOCK
 from resnet_demo.tasks.process_setup import configure_process
@@ -253,7 +253,9 @@ def run_ood(args: argparse.Namespace, paths: Paths) -> None:
 def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
     """Return the fields given as options, and the dataset: cifar10 if it is here, else shapes10."""
     given = {field.name: getattr(args, field.name, None) for field in fields(TrainConfig)}
-    values = {name: parse(name, text) for name, text in given.items() if isinstance(text, str)}
+    values = {
+        name: parse_field(name, text) for name, text in given.items() if isinstance(text, str)
+    }
     dataset = "cifar10" if "cifar10" in datasets.names() else "shapes10"
     return {"dataset": dataset, **values}
 

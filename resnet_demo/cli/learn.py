@@ -13,7 +13,7 @@ from resnet_demo.cli.common import (
     print_result,
 )
 from resnet_demo.cli.train import train_here
-from resnet_demo.config import parse
+from resnet_demo.config import parse_field
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn.lessons import (
     BUGS,
@@ -121,8 +121,9 @@ def record_group(launcher: Any, group: Any, args: argparse.Namespace) -> int:
 def lesson_arms(args: argparse.Namespace) -> Any:
     """Return the arms of the lesson, with their configs. Raises ConfigError."""
     given = {name: getattr(args, name, None) for name in field_names()}
-    values = {name: parse(name, text) for name, text in given.items() if text is not None}
-    depths = [parse("epochs", text) for text in args.depths.split(",")]  # text that is no int stays
+    values = {name: parse_field(name, text) for name, text in given.items() if text is not None}
+    # Text that is no whole number stays text, which the lesson refuses with its own message.
+    depths = [parse_field("epochs", text) for text in args.depths.split(",")]
     if args.lesson == "duel":
         return duel_arms(depths, args.seeds, values)
     if args.lesson == "gradient":

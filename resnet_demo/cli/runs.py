@@ -29,15 +29,15 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     """List, show, delete or pack runs."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import move_to_trash
-    from resnet_demo.tasks.snapshot import snapshot_dict, summary, summary_text
+    from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
 
     if args.folder is not None and args.action != "pack":
         raise ConfigError(f"runs {args.action} takes no folder, got {str(args.folder)!r}")
     runs = Runs(paths)
     if args.action == "list":
         for run in runs.list():
-            row = summary(run)
-            print_result(row, summary_text(row), args.json)
+            row = run_summary(run)
+            print_result(row, run_summary_text(row), args.json)
         return
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)
@@ -50,7 +50,7 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         print_result({"run": run.id, "deleted": True}, text, args.json)
     else:
         snapshot = snapshot_dict(run)
-        text = "\n".join([summary_text(summary(run)), *epoch_lines(snapshot)])
+        text = "\n".join([run_summary_text(run_summary(run)), *epoch_lines(snapshot)])
         print_result(snapshot, text, args.json)
 
 

@@ -13,7 +13,7 @@ from resnet_demo.cli.common import (
     print_result,
     signals_stop,
 )
-from resnet_demo.config import make_config, parse
+from resnet_demo.config import make_config, parse_field
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.paths import Paths
@@ -65,7 +65,7 @@ def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | 
     if torchrun.restarts() and launcher.runs.is_taken(args.run_id):
         return resume(launcher, args.run_id, args.json)
     given = {name: getattr(args, name) for name in field_names()}
-    values = {name: parse(name, text) for name, text in given.items() if text is not None}
+    values = {name: parse_field(name, text) for name, text in given.items() if text is not None}
     return launcher.make(make_config(values), args.run_id)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from resnet_demo.errors import ConfigError
 
+STRENGTHS = (1, 2, 3, 4, 5)
 GREY = (0.299, 0.587, 0.114)  # luma weights of red, green, blue (ITU-R BT.601), as in PIL
 
 
@@ -43,6 +44,7 @@ def blur(images: Tensor, percent: float) -> Tensor:
     kernel = (-0.5 * (steps / sigma) ** 2).softmax(0)
     x = images.permute(0, 3, 1, 2).float().flatten(0, 1)[:, None]  # (B * 3, 1, H, W)
     x = F.pad(x, (radius,) * 4, mode="reflect")
+    # A Gaussian is separable: two passes of one dimension cost less than one of two.
     x = F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
     return _levels(x[:, 0].unflatten(0, (-1, 3)).permute(0, 2, 3, 1))
 
@@ -107,7 +109,7 @@ def corrupt(images: Tensor, name: str, strength: int, seed: int = 0) -> Tensor:
     """
     if name not in list(CORRUPTIONS):
         raise ConfigError.rule("corruption", f"one of {', '.join(CORRUPTIONS)}", name)
-    if strength not in range(1, 6):
+    if strength not in STRENGTHS:
         raise ConfigError.rule("strength", "a whole number from 1 to 5", strength)
     kind = CORRUPTIONS[name]
     value = kind.strengths[strength - 1]

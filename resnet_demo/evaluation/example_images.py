@@ -107,7 +107,9 @@ def predicted_heatmaps(
     heats = []
     batches = zip(torch.from_numpy(pixels).split(size), classes.split(size), strict=True)
     with classifier.lock:
-        for batch, of in batches:
-            maps = class_maps(model, preprocessing.prepare(batch.to(device)), of[:, None])
+        for batch, batch_classes in batches:
+            maps = class_maps(
+                model, preprocessing.prepare(batch.to(device)), batch_classes[:, None]
+            )
             heats.append(heatmap(maps, side)[:, 0])
     return torch.cat(heats).cpu()

@@ -55,7 +55,7 @@ def confusion_figure(
 def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Figure:
     """Draw a reliability diagram with the gap to the diagonal, and the count of each bin below.
 
-    calibration: the fields of `calibration.Calibration`. An empty bin has no bar.
+    calibration: the fields of `metrics.Calibration`. An empty bin has no bar.
     """
     ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(5, 2))
@@ -108,7 +108,7 @@ def write_counts(axes: Axes, middles: np.ndarray, count: np.ndarray, ink: str) -
 def confidence_figure(histogram: Mapping[str, Any], dark: bool = False) -> Figure:
     """Draw the distribution of confidence of the correct and of the wrong predictions.
 
-    histogram: the fields of `calibration.ConfidenceHistogram`.
+    histogram: the fields of `metrics.ConfidenceHistogram`.
     """
     ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH * 0.7)
     axes = figure.add_subplot()

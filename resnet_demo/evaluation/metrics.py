@@ -55,6 +55,7 @@ def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
     """Return counts (C, C) int64: rows are the true class, columns the predicted one."""
+    # The index of each image's cell in the flattened matrix; counting these fills it in one pass.
     cells = labels * num_classes + predicted
     return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
@@ -163,6 +164,7 @@ def _confidence_and_correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 def _in_bins(confidence: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Return the bin of each confidence, from 0, and the n + 1 edges."""
     edges = torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    # By default bucketize closes each bin at its upper edge, as Guo et al. do.
     return torch.bucketize(confidence, edges[1:-1]), edges
 
 

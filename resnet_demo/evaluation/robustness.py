@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
-from resnet_demo.evaluation.corruptions import CORRUPTIONS, corrupt
+from resnet_demo.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import Predictions
 from resnet_demo.evaluation.modes import require_images
@@ -22,7 +22,6 @@ MAX_IMAGES = 2000  # of a split: the interval is one or two points wide, in minu
 # Images corrupted in one call. Fixed, so that every network is given the same pixels.
 CORRUPTED_TOGETHER = 100
 SEED = 0
-STRENGTHS = (1, 2, 3, 4, 5)
 
 
 def measure_robustness(
@@ -104,6 +103,8 @@ class RobustnessScorer:
         # The same seeds for every kind and strength, so that a curve shows the effect of the
         # strength and not of other random numbers.
         for number, batch in enumerate(self.images.split(CORRUPTED_TOGETHER)):
+            # SeedSequence mixes both numbers, so that neighbouring batches get unrelated random
+            # numbers.
             entropy = np.random.SeedSequence((SEED, number))
             yield batch.to(self.device), int(entropy.generate_state(1, np.uint64)[0] >> 1)
 

@@ -69,13 +69,15 @@ def read_predictions(
     path = predictions_path(folder, split)
     digest = hashlib.sha256(read_required(path)).hexdigest()
     if digest != predictions_sha256(saved.metrics, split, dataset):
-        raise damaged(path, f"it is not the file that {DESCRIPTION} describes (its sha256 differs)")
+        raise damaged_error(
+            path, f"it is not the file that {DESCRIPTION} describes (its sha256 differs)"
+        )
     with safe_open(path, "pt") as file:
         if file.metadata() != {"split": split, "dataset": dataset, "weights": saved.sha256}:
-            raise damaged(path, "its predictions are those of other weights")
+            raise damaged_error(path, "its predictions are those of other weights")
         return file.get_tensor("logits").float(), file.get_tensor("labels").long()
 
 
-def damaged(path: Path, why: str) -> DamagedError:
+def damaged_error(path: Path, why: str) -> DamagedError:
     """Return the error for a file that is not used."""
     return DamagedError(f"{path.name} of {path.parent.name} is damaged and is not used: {why}")

@@ -35,6 +35,7 @@ DISK_KEYS = ("checksum", "answers")  # answers: the sha256 of answers.safetensor
 
 def write_result(folder: Path, values: Mapping[str, Any]) -> None:
     """Write result.json atomically. Raises OSError, and ValueError for NaN."""
+    # The checksum covers values, not bytes, so that another layout of the JSON is no damage.
     content = json.dumps({**values, "checksum": checksum(dict(values))})
     write_atomically(folder / RESULT, content.encode())
 

@@ -67,4 +67,4 @@ def apply_view(images: Tensor, steps: Sequence[Step]) -> Tensor:
 def mean_logits(logits: Sequence[Tensor], mode: str) -> Tensor:
     """Return the weighted mean (N, C) of the logits of a mode's views, in their order."""
     weights = [weight for weight, _ in VIEWS[mode]]
-    return sum(weight * each for weight, each in zip(weights, logits, strict=True))
+    return sum(weight * view for weight, view in zip(weights, logits, strict=True))

@@ -37,6 +37,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     `folder` must be missing or empty.
     """
+    # Beside the folder, hence on the same disk: only then is the rename atomic.
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     temporary.mkdir(parents=True)
     try:

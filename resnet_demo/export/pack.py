@@ -98,6 +98,7 @@ def write_packed(
     )
     if outside := ood_metric(predict_split(rounded, datasets, "val", dataset)[0]):
         metrics["outside"] = outside
+    # The same weights once more, now with what was measured on them.
     save_half(folder, original.saved, metrics)
     copy_finished(run, view, folder)
     text = model_card(name, config, datasets.get(dataset), view, after, before.top1)

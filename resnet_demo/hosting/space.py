@@ -42,8 +42,8 @@ VARIABLES = {
     "RESNET_DEMO_OWNERS": "further owners: names at Hugging Face, separated by commas",
     "RESNET_DEMO_HOSTS": "further host names of the app, where a proxy gives it one",
     **{
-        limit_variable(one.name): f"{one.metadata['help']} ({one.default:,})"
-        for one in fields(Limits)
+        limit_variable(limit.name): f"{limit.metadata['help']} ({limit.default:,})"
+        for limit in fields(Limits)
     },
 }
 PLATFORM_SECRETS = {

@@ -44,9 +44,9 @@ def map_classes(
     """
     classes = torch.tensor([[class_index(saved, label) for label in labels]])
     seen, x = network_input(saved, rgb, fit)
-    maps = class_maps(saved.model, x, classes)[0].cpu()
+    maps = class_maps(saved.model, x, classes)[0].cpu()  # (K, h, w)
     picture = shrink_to_side(rgb, MAX_SIDE)
-    heats = place_on_picture(heatmap(maps, len(seen)), *picture.shape[:2], fit)
+    heats = place_on_picture(heatmap(maps, len(seen)), *picture.shape[:2], fit)  # (K, H, W)
     coarse = heatmap(maps, maps.shape[-1]).tolist()
     return [ClassMap(picture, heat, numbers) for heat, numbers in zip(heats, coarse, strict=True)]
 
@@ -95,11 +95,13 @@ def grad_cam(model: Network, x: Tensor, classes: Tensor, stage: str | None = Non
     name its stages. Works inside inference_mode too, and leaves no gradients on the parameters.
     """
     names = model.stage_names if stage is None else (stage,)
+    # inference_mode(False) also turns gradients on, inside no_grad too.
     with torch.inference_mode(False), model_mode(model):
         with record_outputs(model, names) as outputs:
             # Autograd refuses tensors made in inference_mode, so it gets clones.
             logits = model(x.clone().requires_grad_())
         activation = outputs[stage or last_large_stage(outputs)]
+        # (B, K, C)
         weights = _mean_gradients(logits, activation, classes.clone().to(logits.device))
         return torch.einsum("bkc,bchw->bkhw", weights, activation.detach())
 

@@ -73,7 +73,7 @@ def classify(
     """
     check_top(top, len(saved.classes))
     seen, x = network_input(saved, rgb, fit)
-    logits = saved.model(x).float().cpu()
+    logits = saved.model(x).float().cpu()  # (1, C)
     confidences = logits[0].double().softmax(0)
     if not confidences.isfinite().all():
         raise DamagedError("the network computes NaN instead of an answer: its training diverged")

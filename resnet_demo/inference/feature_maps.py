@@ -103,7 +103,9 @@ def _hook(outputs: dict[str, Tensor], name: str) -> object:
 
 
 def _strongest(name: str, output: Tensor, k: int) -> StageMaps:
+    # topk would rank NaN first: it counts as the smallest value instead.
     means = output.mean((2, 3)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-    channels = means.topk(min(k, output.shape[1])).indices
+    channels = means.topk(min(k, output.shape[1])).indices  # (B, k)
+    # Each image has its own channels: indices of images (B, 1) beside those of channels (B, k).
     maps = output[torch.arange(len(output), device=output.device)[:, None], channels]
     return StageMaps(name, output.shape[1], channels, maps)

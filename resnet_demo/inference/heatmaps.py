@@ -31,6 +31,7 @@ def heatmap(maps: Tensor, side: int) -> Tensor:
     """
     positive = enlarge(maps.float().nan_to_num(0, 0, 0), side, side).clamp(min=0)
     largest = positive.amax((-2, -1), keepdim=True)
+    # The smallest float instead of 0: a map without a positive value is then 0 / tiny = 0, not NaN.
     return positive / largest.clamp(min=torch.finfo(torch.float32).tiny)
 
 

@@ -97,9 +97,10 @@ def nearest(queries: Tensor, library: Tensor, k: int) -> tuple[Tensor, Tensor]:
     and rows (M, k) int64; all N where k is larger. The similarity of a zero vector is 0, that of
     NaN is -1.
     """
+    # Of unit vectors the dot product is the cosine.
     queries = F.normalize(queries.float(), dim=1)
     parts = (F.normalize(part.float(), dim=1) for part in library.split(CHUNK))
-    cosines = torch.cat([queries @ part.T for part in parts], dim=1)
+    cosines = torch.cat([queries @ part.T for part in parts], dim=1)  # (M, N)
     best = cosines.nan_to_num(-1).clamp(-1, 1).topk(min(k, len(library)))
     return best.values, best.indices
 

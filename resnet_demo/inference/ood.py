@@ -60,6 +60,7 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
     """
     scores = torch.cat([inside.detach().cpu(), outside.detach().cpu()]).double()
     scores = scores.nan_to_num(math.inf, math.inf, -math.inf)
+    # Ranks by place among the distinct scores, so that ties share one.
     _, place, count = scores.unique(return_inverse=True, return_counts=True)
     rank = count.cumsum(0) - (count - 1) / 2  # from 1; ties share the mean of their ranks
     n, m = len(inside), len(outside)

@@ -34,6 +34,7 @@ def predict(
     logits, done = [], 0
     with model_mode(model, training_mode):
         for batch in batches(images, batch_size):
+            # float: under autocast the logits come in bf16.
             logits.append(model(prepare(batch.to(device))).float())
             done += len(batch)
             if on_batch is not None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from resnet_demo.evaluation.figures import COLOUR_MAP, ink_colour, new_figure
 from resnet_demo.events import Event, Probe, Probing, Started
 from resnet_demo.json_files import is_number
-from resnet_demo.runs.log import CHUNK, EventLog
+from resnet_demo.runs.log import EventLog
 
 MAX_PROBES = 400  # kept in memory; a screen has no more columns for them
 ROW_HEIGHT = 1.5  # inches, of one heat map
@@ -34,10 +34,9 @@ class ProbeHistory:
 
     def refresh(self) -> bool:
         """Read the new lines of the log; return whether there were any."""
-        before, end = self.offset, -1
-        while self.offset != end:
-            end = self.offset
-            events, self.offset = self.log.read(end, CHUNK)
+        before = self.offset
+        for events, offset in self.log.read_chunks(before):
+            self.offset = offset
             for event in events:
                 self.fold(event)
         return self.offset != before

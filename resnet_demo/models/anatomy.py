@@ -118,6 +118,7 @@ def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[P
     """Return the parts of a network in order, with the small stem where there is a choice."""
     with torch.device("meta"):
         model = build_model(name, num_classes)
+    # BatchNorm in training mode refuses one image whose map is a single pixel.
     model.eval()
     outputs, _ = trace_shapes(model, model.features, (3, image_size, image_size))
     modules = {part: model.get_submodule(part) for part in model.stage_names}
@@ -160,6 +161,7 @@ def trace_shapes(
     """
     outputs: dict[str, Shape] = {}
 
+    # One function per name: a lambda made in the loop below would only see the loop's last name.
     def save_shape(name: str) -> Callable:
         return lambda module, _, y: outputs.update({name: tuple(y.shape[1:])})
 

@@ -41,6 +41,8 @@ class BasicBlock(Block):
 
     def branch(self, x: Tensor) -> Tensor:
         """Return the residual: (B, c_in, H, W) -> (B, width, H/stride, W/stride)."""
+        # No ReLU at the end: it would make the residual non-negative, and a block could only add to
+        # its input (He et al. 2016, "Identity Mappings", section 4.1).
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
 
 

@@ -41,6 +41,7 @@ def model_counts(
     check_architecture(name, stem)
     row = load_table()[row_key(name, stem, batch_norm)]
     return Counts(
+        # The last layer has a weight per feature and a bias, for each class.
         parameters=row["parameters"] + (row["features"] + 1) * num_classes,
         # A convolution uses each of its weights once for every pixel that it outputs.
         macs=sum_over_pixels(row, "weights", image_size) + row["features"] * num_classes,

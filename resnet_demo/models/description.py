@@ -31,6 +31,7 @@ class Description:
     sha256: str
 
     def __post_init__(self) -> None:
+        # Checked here and not only when reading: a save then refuses what a load would refuse.
         for name, kind in field_types(type(self)).items():
             convert(getattr(self, name), kind)
         if self.network.keys() != NETWORK or not isinstance(self.network["batch_norm"], bool):

@@ -28,9 +28,11 @@ def pick_precision(precision: str, device: torch.device) -> str:
     """
     if precision != "auto":
         return precision
+    # Compute capability 8.0 (Ampere) is the first with bf16 matrix units.
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     if device.type == "cpu":
+        # Without these instructions the CPU emulates bf16, which is many times slower than float32.
         features = getattr(torch.cpu, "get_capabilities", dict)()  # missing in torch 2.10
         return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "float32"
     return "float32"

@@ -61,6 +61,7 @@ class Padding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input subsampled and padded with zero channels."""
+        # F.pad counts dimensions from the last one: width, height, then channels.
         missing = self.channels - x.shape[1]
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, missing))
 
@@ -88,7 +89,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits: (B, 3, H, W) normalized -> (B, num_classes)."""
-        maps = self.features(x)
+        maps = self.features(x)  # (B, C, H', W')
         # The gradient of maps.mean((2, 3)) is not channels-last even if the maps are, which costs
         # a twentieth of a step of ResNet-9 (docs/performance.md).
         return self.head(F.avg_pool2d(maps, maps.shape[2:]).flatten(1))

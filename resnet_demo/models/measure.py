@@ -74,13 +74,16 @@ def table_rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def table_row(model: nn.Module) -> dict[str, Any]:
     """Return a row of counts.json; `counts.load_table` documents it."""
+    # The 2x2 stem of resnet9 has no padding and removes one pixel. Adding it back below makes every
+    # later map halve without a rest.
     trimmed = int(trace_convolutions(model, EVEN)[0].side == EVEN - 1)
     weights: dict[int, int] = defaultdict(int)
     channels: dict[int, int] = defaultdict(int)
     for convolution in trace_convolutions(model, EVEN + trimmed):
-        halvings = (EVEN // convolution.side).bit_length() - 1
+        halvings = (EVEN // convolution.side).bit_length() - 1  # log2 of the ratio
         weights[halvings] += convolution.weights
         channels[halvings] += convolution.channels
+    # An odd side tells strided convolutions, which round up, from pools, which round down.
     odd_convolutions = trace_convolutions(model, ODD + trimmed)
     rounds_up = any(convolution.side == (ODD + 1) // 2 for convolution in odd_convolutions)
     return {

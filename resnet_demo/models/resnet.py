@@ -32,6 +32,8 @@ class ResNet(Network):
         self.stages = nn.Sequential()
         c_in = widths[0]
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+            # Only a stage's first block changes the shape: it halves the map and widens the
+            # channels. The first stage keeps the stem's map.
             strides = [1 if number == 0 else 2] + [1] * (depth - 1)
             stage = nn.Sequential()
             for stride in strides:

@@ -98,10 +98,11 @@ def whitening(images: Tensor) -> Tensor:
     """
     # In double precision on the CPU, so that the result is the same on every device.
     total, n = torch.zeros(1, dtype=torch.float64), 0
-    for few in images.cpu().split(CHUNK):
-        rows = patches(few).double()
-        total, n = total + rows.T @ rows, n + len(rows)
+    for chunk in images.cpu().split(CHUNK):
+        rows = patches(chunk).double()  # (N, D)
+        total, n = total + rows.T @ rows, n + len(rows)  # (D, D), D = 3 PATCH²
     variances, directions = torch.linalg.eigh(total / n)
+    # eigh returns eigenvectors as columns; the rows of the result are the kernels.
     return (directions / (variances + EXTRA_VARIANCE).sqrt()).T
 
 

@@ -69,6 +69,8 @@ def save_model(
         )
     )
     complete_save(folder)
+    # The description first, under another name: whenever a crash comes, one of the two descriptions
+    # fits the weights on the disk.
     write_atomically(folder / PENDING, description)
     write_atomically(folder / WEIGHTS, weights)
     complete_save(folder)
@@ -126,6 +128,7 @@ def build_saved_model(description: Description, weights: bytes, path: Path) -> n
     with torch.device("meta"):  # initial weights would cost time and change the random state
         model = build_model(**description.network)
     try:
+        # assign: nothing can be copied into tensors on the meta device.
         model.load_state_dict(safetensors.torch.load(weights), assign=True)
     except (RuntimeError, SafetensorError) as error:
         name = description.network["name"]
@@ -133,4 +136,5 @@ def build_saved_model(description: Description, weights: bytes, path: Path) -> n
             f"{path.name} of {path.parent.name} is damaged and is not used: it does not hold the "
             f"weights of {name}"
         ) from error
+    # Packed runs store float16.
     return model.float().eval()

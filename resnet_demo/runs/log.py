@@ -54,7 +54,9 @@ class EventLog:
                     content += more
         except FileNotFoundError:
             return [], 0
+        # The writer may be in the middle of a line, which is left for the next read.
         whole = content[: content.rfind(b"\n") + 1]
+        # Undecodable bytes are replaced: one damaged line must not hide those after it.
         events = (from_line(line.decode("utf-8", "replace")) for line in whole.splitlines())
         return [event for event in events if event is not None], offset + len(whole)
 
@@ -62,11 +64,16 @@ class EventLog:
         """Return the size in bytes; 0 before the first event."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def __iter__(self) -> Iterator[Event]:
-        offset, end = 0, -1
+    def read_chunks(self, offset: int = 0) -> Iterator[tuple[list[Event], int]]:
+        """Yield (events, next offset) from byte `offset` to the end, CHUNK bytes at a time."""
+        end = -1
         while offset != end:
             end = offset
             events, offset = self.read(end, CHUNK)
+            yield events, offset
+
+    def __iter__(self) -> Iterator[Event]:
+        for events, _ in self.read_chunks():
             yield from events
 
 

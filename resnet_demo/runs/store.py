@@ -94,6 +94,7 @@ class Runs:
 
     def new_id(self, config: TrainConfig) -> str:
         """Return a readable id that no run has yet, such as `resnet9-cifar10-3`."""
+        # 57 of RUN_ID's 64 characters, so that a dash and six digits fit.
         stem = f"{config.model}-{config.dataset}"[:57]
         taken = [run.name for run in self.root.iterdir()] if self.root.is_dir() else []
         numbers = [int(name[len(stem) + 1 :]) for name in taken if is_numbered(name, stem)]

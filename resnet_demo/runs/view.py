@@ -11,7 +11,7 @@ from typing import Any
 
 from resnet_demo.data.image_sizes import image_size_at, relative_cost
 from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
-from resnet_demo.runs.log import CHUNK, EventLog
+from resnet_demo.runs.log import EventLog
 
 MAX_STEPS = 4096  # the page draws a few hundred of them
 RECENT = 64  # last steps that are never thinned: rates and the page's log need them
@@ -35,10 +35,9 @@ class RunView:
 
     def refresh(self) -> bool:
         """Fold the new lines of the log, a chunk at a time; return whether there were any."""
-        before, end = self.offset, -1
-        while self.offset != end:
-            end = self.offset
-            events, self.offset = self.log.read(end, CHUNK)
+        before = self.offset
+        for events, offset in self.log.read_chunks(before):
+            self.offset = offset
             for event in events:
                 self.fold(event)
         return self.offset != before
@@ -47,6 +46,7 @@ class RunView:
         """Apply one event. After a resume, repeated steps replace the older ones."""
         self.last = event
         if isinstance(event, Started):  # a resume too
+            # Steps after the checkpoint were logged but not saved: they come again.
             self.started, self.ended, self.last_timed = event, None, event
             self.steps = [step for step in self.steps if step.step <= event.step]
             self.epochs = [epoch for epoch in self.epochs if epoch.step <= event.step]
@@ -115,7 +115,7 @@ class RunView:
 
     def step_durations(self) -> list[float]:
         """Return the seconds between recent steps since the run was started or resumed."""
-        return [seconds_between(one, other) for one, other in pairwise(self.recent_steps())]
+        return [seconds_between(step, after) for step, after in pairwise(self.recent_steps())]
 
     def recent_steps(self) -> list[Step]:
         """Return the last steps, ten at most, since the run was started or resumed."""

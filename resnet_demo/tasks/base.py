@@ -84,6 +84,7 @@ def remove_task(folder: Path, only_if: Callable[[Path], bool] = lambda folder: T
     """
     with suppress(FileNotFoundError):  # another process was faster
         if folder.exists() and only_if(folder):
+            # Only whoever holds this lock may remove the folder: a worker may be starting in it.
             lock = try_lock(folder / WORKER_LOCK)
             if lock is None:
                 return False

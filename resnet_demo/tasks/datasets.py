@@ -139,7 +139,7 @@ class DataTasks:
         try:
             lock = create_request(self.folder(kind), request)
         except ConfigError as error:  # another process was faster
-            raise busy(kind) from error
+            raise busy_error(kind) from error
         return self.folder(kind), lock
 
     def _spawn(self, kind: str, folder: Path, lock: int) -> Path:
@@ -149,7 +149,7 @@ class DataTasks:
     def _check_ended(self, kind: str) -> None:
         status = self.status(kind)
         if status is not None and status.is_live:
-            raise busy(kind)
+            raise busy_error(kind)
 
     def _remove(self, kind: str) -> None:
         self._check_ended(kind)
@@ -230,7 +230,7 @@ def store_upload(source: Path, target: Path, folder: Path, lock: int) -> None:
         raise DemoError(f"the upload could not be stored: {error.strerror or error}") from error
 
 
-def busy(kind: str) -> ConfigError:
+def busy_error(kind: str) -> ConfigError:
     """Return the error for a second task of a kind."""
     return ConfigError(f"{KINDS[kind]} is running already: wait for it, or cancel it", "task")
 

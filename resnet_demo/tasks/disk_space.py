@@ -41,6 +41,7 @@ def check_disk_space(config: TrainConfig, num_classes: int, folder: Path) -> Non
 def create_reserve(folder: Path) -> None:
     """Write the reserve, whose space `release_reserve` frees. Raises DiskFullError."""
     with reporting_disk_full(folder, RESERVE_BYTES, "the log"):
+        # Really written: a sparse file would occupy no space that could be freed.
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
 

@@ -129,6 +129,7 @@ def estimate_from_runs(
     full_sized = config.epochs * train * relative_cost(image_sizes(config))  # images
     for run in runs.list():
         try:
+            # A shipped run was trained on another machine.
             if run.shipped or not accept(run) or not is_same_work(run.config(), config):
                 continue
         except DamagedError:

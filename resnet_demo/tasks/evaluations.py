@@ -80,6 +80,7 @@ class Evaluations:
         try:
             status = reconcile_status(folder)
             if status.state == "finished":
+                # A finished task of an older version may have a result with other keys.
                 read_result(folder, keys_of(folder))
         except (DamagedError, FileNotFoundError):
             return None

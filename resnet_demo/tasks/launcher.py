@@ -121,6 +121,7 @@ class Launcher:
         if (state := reconcile_status(folder).state) != "stopping":
             raise ConfigError(f"run {run_id} is {state}: only a stopping run can be killed", "run")
         pid = read_status(folder).pid
+        # The pid alone proves nothing: it may belong to another process by now.
         if pid is None or not is_worker(pid, folder):
             raise ConfigError(f"run {run_id} has no process here that could be killed", "run")
         os.kill(pid, signal.SIGKILL)
@@ -176,6 +177,7 @@ class Launcher:
         A task that stopped, failed or has an unusable result starts again; one that is live or
         finished is left as it is. Raises: LimitError.
         """
+        # Removed first, so that a damaged result is computed again instead of being returned.
         remove_task(folder, is_unusable)
         if folder.exists() and reconcile_status(folder).state in (*LIVE, "finished"):
             return folder
@@ -203,6 +205,7 @@ class Launcher:
         }
         try:
             with open(folder / "worker.log", "ab") as log:
+                # Output goes to a file: once the app is gone, a full pipe would block the worker.
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -218,6 +221,7 @@ class Launcher:
             raise
         hand_over(lock, process.pid)
         os.close(lock)  # not released: the worker's copy holds it
+        # A child that nobody waits for would stay a zombie, and how it died would be lost.
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
 
 
@@ -239,6 +243,7 @@ def move_to_trash(run: Run) -> None:
     state = state_of(run.path)
     if state in LIVE and has_worker(run.path):
         raise ConfigError(f"run {run.id} is {state}: stop it before you delete it", "run")
+    # Under the worker's lock no other process can resume the run meanwhile.
     lock = acquire_worker_lock(run.path)
     try:
         trash = run.path.parent / TRASH

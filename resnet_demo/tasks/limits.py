@@ -160,6 +160,7 @@ class Allowance:
         if self.limits is None:
             yield
             return
+        # Held during the start as well: two requests at once must not both take the last place.
         with self.lock:
             for config in configs:
                 check_size(config, classes, self.limits)
@@ -183,6 +184,7 @@ class Allowance:
         if self.limits is None or caller.is_owner:
             yield
             return
+        # Held during the start as well, as in `start_training`.
         with self.lock:
             self.tasks = [task for task in self.tasks if is_live(task)]
             limit = self.limits.tasks

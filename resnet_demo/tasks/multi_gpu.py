@@ -44,6 +44,7 @@ def train_in_ranks(run: Run, count: int) -> Ended:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # The ranks share the cores; as many threads as cores in each would compete.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     with TemporaryDirectory(prefix="resnet-demo-") as error_files:
         config = LaunchConfig(
@@ -110,6 +111,7 @@ def exit_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
+        # An orphan gets another parent, also when its own was killed and could not signal it.
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK_S)
         os._exit(1)  # at any moment: checkpoints are written atomically

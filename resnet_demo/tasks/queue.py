@@ -59,6 +59,7 @@ def wait_for_device(
             lock = try_lock(folder.parent / DEVICE_LOCK)
             if lock is not None:
                 return lock
+        # At least 1: with no run ahead, one that is ending or a speed test still holds the device.
         place = max(1, len(ahead))
         if place != last_place:
             on_wait(place)
@@ -73,6 +74,7 @@ def idle_device(root: Path) -> Iterator[None]:
 
     Raises: StoppedError if a run is live, DemoError if something else uses the device.
     """
+    # The lock before the check: a run that is queued in between waits for the lock.
     lock = try_lock(root / DEVICE_LOCK)
     try:
         if runs := live_runs(root):

@@ -102,6 +102,7 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
     Returns the event. kind: `failed` or `stopped`. retry: as in Failed. The event's other fields
     come from the log.
     """
+    # The disk may be full: the last line of the log and the status need this space.
     release_reserve(run.path)
     view = RunView(run.log())
     run.log().remove_torn_line()

@@ -144,6 +144,8 @@ class RunStates:
 
     def __call__(self, run: Run) -> str:
         """Return the run's state. Raises DamagedError."""
+        # Before the status is read: if the file is replaced in between, the next call reads it
+        # again.
         now = None if run.shipped else file_version(run.path / "status.json")
         if run.path in self.ended and self.ended[run.path][0] == now:
             return self.ended[run.path][1]
@@ -181,7 +183,7 @@ def snapshot_dict(run: Run) -> dict[str, Any]:
     return Snapshots().get(run).to_dict()
 
 
-def summary(run: Run) -> dict[str, Any]:
+def run_summary(run: Run) -> dict[str, Any]:
     """Return a row of the list of runs; a damaged run has one too, with the state `damaged`."""
     try:
         snapshot, config = Snapshots().get(run), run.config()
@@ -202,7 +204,7 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def summary_text(row: dict[str, Any]) -> str:
+def run_summary_text(row: dict[str, Any]) -> str:
     """Return a summary as a line of text."""
     if row["state"] == "damaged":
         return f"{row['run']}: {row['message']}"

@@ -56,24 +56,24 @@ class SpeedTests:
         info: DatasetInfo,
         caller: Caller,
         wanted_at: float,
-        insists: bool = False,
+        restart: bool = False,
     ) -> str | None:
         """Start a speed test unless it is under way; to be called until there is a speed.
 
         Return None, or a message that says why there will be no speed.
 
         wanted_at: when the speed was first wanted, Unix seconds; what failed later is not retried.
-        insists: a person changed the form at `wanted_at`: stop an older test of another workload,
+        restart: a person changed the form at `wanted_at`: stop an older test of another workload,
         wait for a newer one, and retry what failed before. Raises: ForbiddenError.
         """
         caller.require_owner("measure")
         work, status = workload(config, info), self.status()
         same = status is not None and self.request().get("work") == work
         if status is not None and status.is_live:
-            if not same and insists and status.queued_at < wanted_at:
+            if not same and restart and status.queued_at < wanted_at:
                 request_stop(self.folder, "another speed test was requested")
             return None
-        if same and status.state == "failed" and (status.changed_at >= wanted_at or not insists):
+        if same and status.state == "failed" and (status.changed_at >= wanted_at or not restart):
             return status.message
         if same and status.state == "finished" and find_speed(self.root, work):
             return None  # it ended since the caller last read the speed

@@ -85,6 +85,7 @@ def create_task(folder: Path, files: dict[str, bytes]) -> int:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     status = Status(**queued_fields(), message="waiting for a worker")
+    # Hidden by its dot until it is complete: lists of runs and the queue skip such names.
     new = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.new")
     new.mkdir()
     try:
@@ -226,6 +227,8 @@ def reconcile_status(folder: Path, reason: str = UNEXPECTED_EXIT) -> Status:
     if corrected(folder, status, reason) == status:
         return status
     with status_lock(folder):
+        # Read again under the lock: the worker may have ended the task since, or another reader
+        # corrected it.
         status = read_status(folder)
         right = corrected(folder, status, reason)
         if right != status:
@@ -252,6 +255,8 @@ class StopSignal:
 
     def __call__(self) -> bool:
         """Return whether a stop was requested; reads the file only if it was replaced."""
+        # One stat call a step; the version is taken before reading, so that no replacement is
+        # missed.
         now = file_version(self.file)
         if now != self.last_mark:
             self.last_mark = now

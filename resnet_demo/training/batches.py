@@ -13,7 +13,7 @@ from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference.predict import EVALUATION_PIXELS
+from resnet_demo.inference.predict import evaluation_batch_size
 
 MIN_IMAGES_PER_RANK = 2  # BatchNorm cannot normalize over one value
 
@@ -62,6 +62,7 @@ class Batches:
         val_images, val_labels, val = datasets.load_split(config, "val")
         check_rank_batches(len(train), config.batch_size, ranks)
 
+        # The arrays are memory-mapped: indexing reads only the images of the split.
         def on_device(array: np.ndarray, indices: np.ndarray) -> Tensor:
             return torch.from_numpy(array[indices]).to(device)
 
@@ -87,7 +88,7 @@ class Batches:
         """Return the batch size for validation: as memory allows."""
         if self.config.validate_in_training_mode:
             return self.config.batch_size  # as the tutorial does: here it changes the result
-        return max(1, EVALUATION_PIXELS // self.config.image_size**2)
+        return evaluation_batch_size(self.preprocessing)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return order and mirroring of the training images in an epoch (from 1), on the device."""
@@ -125,6 +126,7 @@ class Batches:
             batch_size=len(batch),
             positions=mine,
         )
+        # From the step's number, not from a counter: a resumed run sees the same sizes.
         size = self.image_size_at((plan.epoch - 1) * self.steps_per_epoch + index)
         preprocessing = replace(self.preprocessing, image_size=size)
         return preprocessing.prepare(images), self.train_labels[chosen]

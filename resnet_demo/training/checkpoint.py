@@ -146,28 +146,28 @@ def check_fields(state: Any, folder: Path) -> None:
     A digest shows that a file is what was written, not that this program wrote it.
     """
     if not isinstance(state, dict):
-        raise odd_checkpoint(folder, f"it holds {type(state).__name__} instead of fields")
+        raise foreign_checkpoint(folder, f"it holds {type(state).__name__} instead of fields")
     for name, kind in FIELDS.items():
         value = state.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise odd_checkpoint(folder, f"its field {name} is {type(value).__name__}")
+            raise foreign_checkpoint(folder, f"its field {name} is {type(value).__name__}")
         if isinstance(value, int | float) and not 0 <= value < MAX_NUMBER:  # false for NaN
-            raise odd_checkpoint(folder, f"its field {name} is {shortened(value)}")
+            raise foreign_checkpoint(folder, f"its field {name} is {shortened(value)}")
     for name in ("config", "best"):
         if not all(isinstance(value, PLAIN) for value in state[name].values()):
-            raise odd_checkpoint(folder, f"its field {name} has values of other types")
+            raise foreign_checkpoint(folder, f"its field {name} has values of other types")
     if not 1 <= state["threads"] <= MAX_THREADS:
-        raise odd_checkpoint(folder, f"it was written by {shortened(state['threads'])} threads")
+        raise foreign_checkpoint(folder, f"it was written by {shortened(state['threads'])} threads")
     tally = state["tally"]
     for name in ("loss", "correct", "last"):
         if not isinstance(value := tally.get(name), torch.Tensor) or value.numel() != 1:
-            raise odd_checkpoint(folder, f"its sum {name} is no single number")
+            raise foreign_checkpoint(folder, f"its sum {name} is no single number")
     for name in ("seen", "seconds"):
         if not is_number(tally.get(name)):
-            raise odd_checkpoint(folder, f"its sum {name} is {shortened(tally.get(name))}")
+            raise foreign_checkpoint(folder, f"its sum {name} is {shortened(tally.get(name))}")
 
 
-def odd_checkpoint(folder: Path, reason: str) -> DamagedError:
+def foreign_checkpoint(folder: Path, reason: str) -> DamagedError:
     """Return the error of a checkpoint that is whole but was not written by this program."""
     return DamagedError(f"{LAST} of {folder.name} is damaged: {reason}; start a new run")
 
@@ -200,6 +200,7 @@ def read_verified(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(content).hexdigest() not in known_digests(path):
         return None
     try:
+        # weights_only: a checkpoint from elsewhere must not be able to run code.
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except UNREADABLE:
         return None

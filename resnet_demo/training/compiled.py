@@ -39,6 +39,7 @@ def warm_up(training: Training) -> Compiled:
     training.optimizer.zero_grad(set_to_none=True)
     for buffer, old in zip(training.model.buffers(), before, strict=True):
         buffer.copy_(old)
+    # The kernels are only queued so far; the reported time includes them.
     if training.device.type != "cpu":
         torch.accelerator.synchronize(training.device)
     return Compiled(**training.position(), seconds=time.monotonic() - began)

@@ -50,6 +50,7 @@ class World:
                 value = compute()
             except DemoError as raised:
                 error = raised
+        # The error is sent too: a rank that went on alone would wait forever in its next exchange.
         box = [value, error]
         dist.broadcast_object_list(box, device=torch.device("cpu"))
         if box[1] is not None:
@@ -60,6 +61,7 @@ class World:
         """Return whether the flag is true on any rank."""
         if self.size == 1:
             return flag
+        # On the CPU, so that gloo exchanges it and no device is waited for.
         tensor = torch.tensor(int(flag))
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return bool(tensor)
@@ -84,6 +86,7 @@ class World:
     def average(self, tensors: list[Tensor]) -> None:
         """Replace each floating-point tensor by its mean over all ranks, in place."""
         for tensor in tensors if self.size > 1 else []:
+            # BatchNorm's count of batches is an integer, and the same on all ranks.
             if tensor.is_floating_point():
                 dist.all_reduce(tensor)
                 tensor /= self.size

@@ -107,8 +107,8 @@ def train_epoch(
         set_learning_rate(training.optimizer, lr)
         x, labels = batches.train_batch(plan, index)
         images = len(batches.positions(index))  # of all ranks; `labels` are this rank's
-        is_seen = is_probed(training.step + 1, config.probe_every)
-        probe = StepProbe(training.model) if is_seen else None
+        has_probe = is_probed(training.step + 1, config.probe_every)
+        probe = StepProbe(training.model) if has_probe else None
         loss, correct = train_step(training, x, labels, len(labels) / images, probe)
         training.step += 1
         # Sums stay on the device. Reading the loss would make the CPU wait for the step to end,
@@ -126,6 +126,7 @@ def train_epoch(
                 loss=finite_loss(loss, training.step, config),
                 top1=correct.item() / images,
                 lr=lr,
+                # After `finite_loss`, which waits for the device: only finished steps count.
                 images_per_s=timer.lap(),
             )
         if world.any_at_step(timer.save_is_due, training.step):
@@ -150,7 +151,8 @@ def train_step(
     """
     model, optimizer = training.step_model, training.optimizer
     with training.autocast(), probe.forward_hooks() if probe else nullcontext():
-        logits = model(x)
+        logits = model(x)  # (B, num_classes)
+    # The softmax needs more than the 8 significant bits of bf16.
     logits = logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
@@ -178,6 +180,7 @@ def validate_epoch(
     began = time.monotonic()
     tally = training.tally.over_ranks(training.world)
     train_loss, train_top1, seen = tally.means()
+    # Before validation: a diverged network is not worth the wait.
     finite_loss(train_loss, training.step, training.config)
     if training.config.report_last_batch:  # the tutorial's fault
         train_loss = tally.last.item()

@@ -30,6 +30,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> "Optimizer | Combin
 
     The learning rate of a parameter group is the schedule's times its `share`.
     """
+    # The whitening stem of resnet9 is not trained.
     trained = [p for p in model.parameters() if p.requires_grad]
     if config.optimizer != "muon":
         return gradient_optimizer(trained, config)
@@ -123,7 +124,9 @@ class Muon(Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(grad)
         buffer = state["momentum_buffer"].mul_(momentum).add_(grad)
+        # Nesterov: the gradient plus the momentum that the next step would apply.
         lookahead = grad.add(buffer, alpha=momentum)
+        # As a matrix (C_out, C_in · k · k).
         direction = orthogonalize(lookahead.flatten(1)).view(weight.shape)
         weight.mul_(len(weight) ** 0.5 / weight.norm()).sub_(direction, alpha=lr)
 
@@ -179,6 +182,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     if config.schedule == "one-cycle":
         return config.peak_lr * one_cycle(step, total, warmup)
     if step < warmup:
+        # Above 0 at the first update, and at the peak with the first one after the warm-up.
         return config.peak_lr * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1, total - warmup)  # 0 to just under 1
     if config.schedule == "linear":
@@ -195,6 +199,7 @@ def one_cycle(step: int, total: int, rise: float) -> float:
 
     rise: 0 for ONE_CYCLE_RISE of the run.
     """
+    # - 1, as in torch's OneCycleLR: updates are numbered from 0.
     peak_step = (rise or ONE_CYCLE_RISE * total) - 1
     if step <= peak_step:
         return cosine(ONE_CYCLE_START, 1.0, step / max(peak_step, 1))

@@ -22,7 +22,7 @@ from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.training.batches import Batches
-from resnet_demo.training.checkpoint import load_matching, odd_checkpoint, save_last
+from resnet_demo.training.checkpoint import foreign_checkpoint, load_matching, save_last
 from resnet_demo.training.distributed import World, single_process
 from resnet_demo.training.optimizers import CombinedOptimizer, exponential_average, make_optimizer
 
@@ -121,6 +121,7 @@ class Training:
             folder=folder,
             tally=Tally.zeros(world.device),
         )
+        # Before the checkpoint is loaded, which holds the average too.
         if config.ema_decay:
             training.averaged = exponential_average(model, config.ema_decay)
         if loaded:
@@ -264,7 +265,7 @@ class Training:
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])
         except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self.misfit("its weights are not those of this network") from error
+            raise self.mismatch("its weights are not those of this network") from error
         self.restore_optimizer(state["optimizer"])
         self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
@@ -287,20 +288,20 @@ class Training:
                 f"other weights of {self.config.model}: start a new run"
             ) from error
         except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-            raise self.misfit("its optimizer's state is not one") from error
+            raise self.mismatch("its optimizer's state is not one") from error
         groups = self.optimizer.param_groups
         if any(not names <= set(group) for names, group in zip(settings, groups, strict=True)):
-            raise self.misfit("settings of its optimizer are missing")
+            raise self.mismatch("settings of its optimizer are missing")
         # PyTorch does not compare these shapes, and would raise in the middle of the next step.
         parts = getattr(self.optimizer, "parts", [self.optimizer])
         for weight, values in (pair for part in parts for pair in part.state.items()):
             tensors = values.values() if isinstance(values, dict) else [None]
             if any(not fits(tensor, weight) for tensor in tensors):
-                raise self.misfit("its optimizer's state is of other weights")
+                raise self.mismatch("its optimizer's state is of other weights")
 
-    def misfit(self, reason: str) -> DamagedError:
+    def mismatch(self, reason: str) -> DamagedError:
         """Return the error of a checkpoint that does not belong to this training."""
-        return odd_checkpoint(self.folder or Path("run"), reason)
+        return foreign_checkpoint(self.folder or Path("run"), reason)
 
 
 def fits(value: Any, weight: Any) -> bool:
@@ -312,6 +313,8 @@ def fits(value: Any, weight: Any) -> bool:
 
 def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:
     """Return the network before its first step, on the CPU; it depends on the config alone."""
+    # fork_rng leaves the caller's random state as it was. The weights are drawn on the CPU, so that
+    # a seed gives the same network on every device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         arguments = model_arguments(config, num_classes)

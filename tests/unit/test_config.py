@@ -14,7 +14,7 @@ from resnet_demo.config import (
     defaults,
     from_dict,
     make_config,
-    parse,
+    parse_field,
     to_json,
 )
 from resnet_demo.errors import ConfigError, shortened
@@ -253,6 +253,6 @@ def test_every_setting_has_help_and_every_number_a_range():
     ],
 )
 def test_a_flag_is_parsed_in_its_settings_type_or_stays_text(name, text, value):
-    read = parse(name, text)
+    read = parse_field(name, text)
     assert read == value
     assert type(read) is type(value)

@@ -53,6 +53,7 @@ def record_slice(folder: Path, use: SliceUse) -> None:
         "worked": use.trained_s,
         "killed": use.killed,
     }
+    # Appended, not rewritten: a kill costs this line at most, and `parse_slice` skips a torn one.
     with open(folder / SLICES_FILE, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 

@@ -53,6 +53,7 @@ class SliceStopSignal(StopSignal):
         """Return whether to stop; cheap enough for every step."""
         now = time.monotonic()
         if self.calls > 1:
+            # From the second step on: the first one sets things up and takes much longer.
             self.longest = max(self.longest, now - self.last)
         self.calls, self.last = self.calls + 1, now
         if not self.requested and now + 2 * self.longest > self.end:

@@ -36,7 +36,7 @@ from resnet_demo.tasks.status import end_task, read_status, reconcile_status, re
 
 MIN_SLICE_S, MAX_SLICE_S = 20, 120
 DEFAULT_SLICE_S = 60  # as ZeroGPU's own
-MAX_FUTILE = 2  # slices in a row without a checkpoint, before that is an error
+MAX_SLICES_WITHOUT_SAVE = 2  # slices in a row without a checkpoint, before that is an error
 MAX_VISITORS = 1000  # remembered
 MAX_NAME_LENGTH = 200
 DUE_S = 5.0  # within which an open page starts the slice that is due
@@ -50,12 +50,12 @@ Slice = Callable[[Path, Paths, float], Iterator[Event | str]]
 class ActiveRun:
     """The run that a visitor trains.
 
-    futile: its latest slices in a row that saved no checkpoint. due_clock: when its next slice
-    became due, in seconds of the monotonic clock.
+    slices_without_save: its latest slices in a row that saved no checkpoint. due_clock: when its
+    next slice became due, in seconds of the monotonic clock.
     """
 
     run_id: str
-    futile: int = 0
+    slices_without_save: int = 0
     under_way: bool = False
     due_clock: float = field(default_factory=time.monotonic)
 
@@ -114,6 +114,7 @@ class VisitorRuns:
         run = self.launcher.runs.get(run_id)
         if not caller.is_owner:
             self._owned_run(run_id, visitor, "stop")
+        # A run without a visitor was started by the owner and has a worker like any other.
         owner = read_owner(run)
         if not owner.visitor:
             return self.launcher.stop(run_id, caller)
@@ -185,10 +186,11 @@ class VisitorRuns:
         has_ended = state == "finished" or (state == "failed" and read_view(run).ended is not None)
         if has_ended or not read_owner(run).should_continue:
             return False
-        active.futile = 0 if has_saved else active.futile + 1
-        if active.futile >= MAX_FUTILE:
+        active.slices_without_save = 0 if has_saved else active.slices_without_save + 1
+        if active.slices_without_save >= MAX_SLICES_WITHOUT_SAVE:
             raise SliceError(
-                f"{active.futile} slices saved no checkpoint of {run.id}: try longer ones"
+                f"{active.slices_without_save} slices saved no checkpoint of {run.id}: "
+                "try longer ones"
             )
         return True
 

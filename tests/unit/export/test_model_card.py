@@ -5,7 +5,7 @@ import re
 import pytest
 
 from resnet_demo.cli import make_parser
-from resnet_demo.config import KEEP, RECIPES, defaults, make_config, parse
+from resnet_demo.config import KEEP, RECIPES, defaults, make_config, parse_field
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.intervals import wilson_interval
@@ -51,4 +51,4 @@ def test_the_command_on_the_card_gives_the_same_config(recipe, fields):
     assert (python, m, program) == ("python", "-m", "resnet_demo")
     options = vars(make_parser().parse_args(args))
     given = {name: options[name] for name in config.to_dict() if options.get(name) is not None}
-    assert make_config({name: parse(name, text) for name, text in given.items()}) == config
+    assert make_config({name: parse_field(name, text) for name, text in given.items()}) == config

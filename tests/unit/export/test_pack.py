@@ -18,7 +18,7 @@ from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.snapshot import snapshot_dict, summary
+from resnet_demo.tasks.snapshot import run_summary, snapshot_dict
 
 FILES = {
     "config.json",
@@ -49,7 +49,7 @@ def test_a_packed_run_has_all_that_the_page_shows_and_no_other_files(packed, fin
     before, after = snapshot_dict(finished), snapshot_dict(run)
     assert {**before, "run": run.id} == after
     assert after["state"] == "finished"
-    assert summary(run)["state"] == "finished"
+    assert run_summary(run)["state"] == "finished"
 
 
 def test_weights_are_float16_and_counters_unchanged(packed, finished):

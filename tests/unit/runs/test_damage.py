@@ -11,7 +11,7 @@ from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.snapshot import Snapshots, summary
+from resnet_demo.tasks.snapshot import Snapshots, run_summary
 from resnet_demo.tasks.status import Status, read_status, status_json
 from resnet_demo.training.checkpoint import load_last, save_last
 
@@ -135,7 +135,7 @@ def test_nonsense_in_json_files_gives_one_sentence(network, tmp_path):
             message = refusal_message(readers[name])
             refused += bool(message)
             assert str(tmp_path) not in message  # no path of the machine
-            assert summary(run)["run"] == "some-run"  # the list of runs has it all the same
+            assert run_summary(run)["run"] == "some-run"  # the list of runs has it all the same
     assert refused > 200
 
 

@@ -19,7 +19,7 @@ from resnet_demo.tasks.base import requeue_task
 from resnet_demo.tasks.launcher import move_to_trash
 from resnet_demo.tasks.limits import Caller, ForbiddenError
 from resnet_demo.tasks.locks import WORKER_LOCK, has_worker, is_worker
-from resnet_demo.tasks.snapshot import Snapshots, snapshot_dict, summary
+from resnet_demo.tasks.snapshot import Snapshots, run_summary, snapshot_dict
 from resnet_demo.tasks.status import (
     Status,
     read_status,
@@ -327,7 +327,7 @@ def test_a_shipped_run_is_never_written_to(launcher, idle_run, owner):
     with pytest.raises(ConfigError, match="came with the app"):
         move_to_trash(run)
     assert "is not running: it is finished" in launcher.stop("learn-plain56", owner)
-    assert snapshot_dict(run)["state"] == summary(run)["state"] == "finished"
+    assert snapshot_dict(run)["state"] == run_summary(run)["state"] == "finished"
     assert [r.id for r in launcher.runs.list()] == ["learn-plain56"]
     assert snapshot_of(launcher.paths.shipped) == before
 
@@ -344,7 +344,7 @@ def test_a_damaged_run_is_listed_with_the_damaged_file(idle_run):
     (status.path / "status.json").write_text("")
     (config.path / "config.json").write_text("[]")
     for run, name in ((status, "status.json"), (config, "config.json")):
-        row = summary(run)
+        row = run_summary(run)
         assert row["state"] == "damaged"
         assert f"{name} of" in row["message"]
     assert snapshot_dict(config)["config"] is None  # the rest is still readable

@@ -16,7 +16,13 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks import snapshot as module
 from resnet_demo.tasks.locks import WORKER_LOCK
-from resnet_demo.tasks.snapshot import RunStates, Snapshots, snapshot_dict, summary, summary_text
+from resnet_demo.tasks.snapshot import (
+    RunStates,
+    Snapshots,
+    run_summary,
+    run_summary_text,
+    snapshot_dict,
+)
 from resnet_demo.tasks.status import Status, change_state, status_json
 from resnet_demo.ui.plots import CurveCache
 from resnet_demo.ui.train.run_panel import run_parts
@@ -227,8 +233,8 @@ def test_a_summary_is_one_line(make):
         step=30, epoch=3, clock=1100.0, best_epoch=2, best_val_top1=0.75, seconds=65.0, message=""
     )
     events = [started(1000.0), epoch(1, 1020.0), epoch(2, 1040.0, val_top1=0.75), end]
-    row = summary(make("mine", "finished", *events, model="resnet20", epochs=3))
-    assert summary_text(row) == (
+    row = run_summary(make("mine", "finished", *events, model="resnet20", epochs=3))
+    assert run_summary_text(row) == (
         "mine: finished, resnet20 on cifar10, 2 of 3 epochs in 1 min 05 s, validation top-1 75.00%"
     )
 

@@ -49,8 +49,8 @@ def info(launcher):
 def ensure(speed_tests, info, tiny, owner):
     """Return a function that calls `ensure_measured`, by default wanted last."""
 
-    def call(wanted_at=LATER, insists=True, **knobs):
-        return speed_tests.ensure_measured(tiny(**knobs), info, owner, wanted_at, insists)
+    def call(wanted_at=LATER, restart=True, **knobs):
+        return speed_tests.ensure_measured(tiny(**knobs), info, owner, wanted_at, restart)
 
     return call
 
@@ -183,12 +183,12 @@ def test_a_new_request_of_a_person_stops_the_older_speed_test_and_replaces_it(en
     assert len(speed_tests.spawned) == 2
 
 
-@pytest.mark.parametrize(("wanted_at", "insists"), [(LONG_AGO, True), (LATER, False)])
+@pytest.mark.parametrize(("wanted_at", "restart"), [(LONG_AGO, True), (LATER, False)])
 def test_a_newer_speed_test_is_waited_for_and_a_new_page_waits_for_any(
-    wanted_at, insists, ensure, speed_tests
+    wanted_at, restart, ensure, speed_tests
 ):
     ensure(model="resnet32")
-    assert ensure(wanted_at, insists) is None
+    assert ensure(wanted_at, restart) is None
     assert read_status(speed_tests.folder).state == "queued"
     assert len(speed_tests.spawned) == 1
 

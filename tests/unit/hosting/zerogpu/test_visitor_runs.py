@@ -94,7 +94,9 @@ def run_to_end(slices, run, visitor=VISITOR, limit=30):
 def test_a_run_over_five_killed_slices_equals_an_undisturbed_run(
     slices, zero, launchers, tmp_path, tiny, monkeypatch
 ):
-    monkeypatch.setattr(slices_module, "MAX_FUTILE", 9)  # these kills may come before a checkpoint
+    monkeypatch.setattr(
+        slices_module, "MAX_SLICES_WITHOUT_SAVE", 9
+    )  # these kills may come before a checkpoint
     zero.moments = [
         is_preparing,
         partial(has_made, 5),
