@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without write permission
         print(f"resnet_demo {args.verb}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # outside of a task, whose signals request a stop instead
         return StoppedError.exit_code
 
 
@@ -50,6 +50,7 @@ def make_parser() -> Parser:
     """Build the parser with all verbs and options."""
     parser = Parser(prog="resnet_demo", description="Train residual networks and use them.")
     parser.add_argument("--version", action="version", version=__version__)
+    # parser_class: sub-parsers report mistakes in one line too.
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for module in (train, evaluate, classify, runs, data, learn, bench, space):
         module.add(verbs)

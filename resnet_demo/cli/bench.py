@@ -82,7 +82,7 @@ def add_throughput(kinds: Any) -> None:
 def add_accuracy(kinds: Any) -> None:
     """Add `bench accuracy`."""
     help = "train with several seeds and report time and test accuracy"
-    names = [name for name in field_names() if name != "seed"]
+    names = [name for name in field_names() if name != "seed"]  # --seeds counts them
     parser = add_training(kinds, "accuracy", run_accuracy, help, names)
     add_seconds(parser, "seconds for the reference network before each seed")
     parser.add_argument(
@@ -168,6 +168,7 @@ def add_seconds(parser: Parser, help: str) -> None:
 
 def image_count_argument(text: str) -> int:
     """Parse a whole number from 2 to 100000."""
+    # isdecimal refuses a sign, spaces and underscores, which int() accepts.
     if not text.isdecimal() or not 2 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"must be a whole number from 2 to 100000, got {text!r}")
     return int(text)
@@ -190,7 +191,7 @@ def run_throughput(args: argparse.Namespace, paths: Paths) -> None:
 
     datasets = Datasets(paths.data)
     config = make_config(field_values(args, datasets))
-    with device_reserved(paths):
+    with device_reserved(paths):  # first: it sets up the process before torch is imported
         from resnet_demo.bench.throughput import measure_throughput as measure
 
         result = measure(config, datasets, LOOPS[args.against], args.seconds, args.rounds)

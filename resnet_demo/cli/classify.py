@@ -139,7 +139,7 @@ def load_index(run: Any, paths: Paths) -> Any:
     from resnet_demo.tasks.image_indexes import ImageIndexes
     from resnet_demo.tasks.launcher import Launcher
 
-    has_progress = False
+    has_progress = False  # a stored index is read without any, and then no line must be ended
 
     def on_batch(done: int, total: int) -> None:
         nonlocal has_progress

@@ -22,6 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message to standard error and exit with code 2."""
+        # Contract: a mistake is one line that names option, rule and value.
         self.exit(2, f"{self.prog}: {message}\n")
 
     def option_names(self) -> set[str]:
@@ -47,6 +48,7 @@ def add_field_options(
     parser: Parser, names: Iterable[str] | None = None, note: str = RECIPE_NOTE
 ) -> None:
     """Add an option for each of these fields of TrainConfig, for all fields by default."""
+    # In a separate group, which the reference replaces by a link to the table of fields.
     group = parser.add_argument_group(FIELD_OPTIONS, note)
     wanted = set(field_names() if names is None else names)
     for config_field in fields(TrainConfig):
@@ -107,6 +109,8 @@ def signals_stop(folder: Path) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into a request to stop this task, until the block ends."""
     from resnet_demo.tasks.worker import stop_from_signal
 
+    # A request instead of an exception: training ends after its step and saves a checkpoint.
+
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in handlers:
         signal.signal(number, lambda *_: stop_from_signal(folder))
@@ -125,6 +129,7 @@ def print_result(values: dict[str, Any], text: str, as_json: bool) -> None:
 
 def show_progress(text: str) -> None:
     """Write progress to a terminal over the line before it; write nothing to a file or pipe."""
+    # \r returns to the start of the line, and \033[K erases the rest of a longer text.
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 

@@ -77,6 +77,7 @@ def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.tasks.datasets import DataTasks, run_download
     from resnet_demo.tasks.launcher import Launcher
 
+    # The lock shows other processes, such as an open page, that this download is alive.
     folder, lock = DataTasks(Launcher(paths)).make_get(args.name)
     try:
         with signals_stop(folder):

@@ -107,7 +107,7 @@ def evaluate_other(run: Any, datasets: Any, result: dict[str, Any]) -> Any:
     split, dataset, mode = result["split"], result["dataset"], result["mode"]
     try:
         return evaluate_run(run, datasets, split, dataset, mode, progress_of(run))
-    except ConfigError as error:
+    except ConfigError as error:  # about this run, so it names the option --against
         raise ConfigError(str(error), "against") from error
 
 

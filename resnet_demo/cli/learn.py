@@ -63,6 +63,7 @@ def add(verbs: Any) -> None:
         default=100,
         help="training steps, for range (default 100)",
     )
+    # Each lesson has its own recipe, from which its arms differ in one point.
     names = [name for name in field_names() if name != "recipe"]
     note = "Values replace those of the lesson, which starts from the recipe paper."
     add_field_options(learn, names, note)
@@ -93,7 +94,7 @@ def train_all(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
             if code == 0:
                 code = train_here(run, launcher.paths, as_json)
             else:
-                launcher.stop_task(run.path)
+                launcher.stop_task(run.path)  # it can be resumed, as a stopped run
         finally:
             os.close(lock)
     return code

@@ -37,7 +37,7 @@ class Endpoint:
 
 
 RUN_ID = Argument("run_id", "id of a run")
-ENDPOINTS = (  # the functions in ui/api.py, which needs gradio to be imported
+ENDPOINTS = (  # the methods of Endpoints in ui/api.py, which imports gradio
     Endpoint(
         "/train",
         "Start a run, or queue it behind others.",

@@ -48,7 +48,7 @@ def run_train(args: argparse.Namespace, paths: Paths) -> int:
     try:
         return train_here(run, paths, args.json)
     finally:
-        os.close(lock)
+        os.close(lock)  # held until here: a run without its lock counts as dead
 
 
 def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | None]:
@@ -88,6 +88,7 @@ def train_here(run: Any, paths: Paths, as_json: bool) -> int:
     def on_wait(place: int) -> None:
         print(f"another run is training: place {place} in the queue", file=sys.stderr)
 
+    # To standard error, because standard output is for JSON lines alone.
     print(f"run {run.id} in {run.path}", file=sys.stderr)
     with signals_stop(run.path):
         last = train(run, paths, lambda event: print_event(event, as_json), on_wait)

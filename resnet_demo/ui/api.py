@@ -21,36 +21,58 @@ from resnet_demo.ui.gradio_fixes import building_blocks, fill_defaults, forget_s
 from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.uploads import uploaded_picture
 
-if TYPE_CHECKING:  # of annotations only
+if TYPE_CHECKING:  # used in annotations only
     import numpy as np
 
 POLL_S = 0.2
 
 
-def api(services: Services) -> None:
+def add_endpoints(services: Services) -> None:
     """Add `/train`, `/stop`, `/run`, `/evaluate` and `/classify` to the app being built."""
+    blocks, endpoints = building_blocks(), Endpoints(services)
+    for endpoint in (
+        endpoints.train,
+        endpoints.stop,
+        endpoints.run,
+        endpoints.evaluate,
+        endpoints.classify,
+    ):
+        call = forget_session(blocks, endpoint)
+        # No limit: `/evaluate` waits for minutes, and would keep other calls waiting with it.
+        gr.api(call, api_name=endpoint.__name__, concurrency_limit=None)
+    fill_defaults(blocks)
+
+
+class Endpoints:
+    """The named endpoints. Gradio shows their names, types and docstrings on its API page."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
 
     @show_errors()
-    def train(config: dict) -> str:
+    def train(self, config: dict) -> str:
         """Queue a run and return its run id. config: settings and values, `recipe` among them."""
+        services = self.services
         if services.slices is not None:
             raise ForbiddenError("on ZeroGPU a run needs an open page and cannot start over HTTP")
         return services.launcher.start(make_config(config), services.caller())
 
     @show_errors()
-    def stop(run_id: str) -> str:
+    def stop(self, run_id: str) -> str:
         """Stop a run and keep its checkpoint. Returns a message."""
-        return services.launcher.stop(run_id, services.caller())
+        return self.services.launcher.stop(run_id, self.services.caller())
 
-    async def run(run_id: str) -> dict:
+    async def run(self, run_id: str) -> dict:
         """Return state, progress and history of a run."""
         with show_errors():
-            found = services.runs.get(run_id)
-            while (seen := services.snapshots.get_nowait(found)).is_loading:
+            found = self.services.runs.get(run_id)
+            # A long log is read in a thread; unlike the page, a caller gets the whole history.
+            while (seen := self.services.snapshots.get_nowait(found)).is_loading:
                 await asyncio.sleep(POLL_S)
             return seen.to_dict()
 
     async def evaluate(
+        self,
         run_id: str,
         split: str = "test",
         mode: str = "plain",
@@ -64,9 +86,10 @@ def api(services: Services) -> None:
         takes minutes.
         """
         with show_errors():
-            return await evaluate_run(services, run_id, split, mode, against, robustness)
+            return await evaluate_run(self.services, run_id, split, mode, against, robustness)
 
     async def classify(
+        self,
         image: gr.FileData,
         run_id: str,
         fit: str = "crop",
@@ -84,14 +107,8 @@ def api(services: Services) -> None:
         """
         with show_errors():
             return await classify_upload(
-                services, image, run_id, fit, top, against, similar, inside
+                self.services, image, run_id, fit, top, against, similar, inside
             )
-
-    blocks = building_blocks()
-    for endpoint in (train, stop, run, evaluate, classify):
-        call = forget_session(blocks, endpoint)
-        gr.api(call, api_name=endpoint.__name__, concurrency_limit=None)
-    fill_defaults(blocks)
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -122,6 +139,7 @@ async def classify_upload(
     if dataset is not None:
         require_images(dataset, services.datasets)
     services.allowance.count_pictures(services.caller())
+    # A turn for each part: the answer, the feature maps and the similar images.
     rgb, answer = await services.run_in_turn(
         classify_picture, services, image, run_id, fit, top, against
     )
@@ -196,7 +214,8 @@ async def evaluate_run(
     """
     caller, evaluations = services.caller(), services.evaluations
     has_other = against not in ("", None)
-    if check_flag("robustness", robustness):  # mistakes are reported before anything is computed
+    # Mistakes are reported before anything is computed, which may take minutes.
+    if check_flag("robustness", robustness):
         await asyncio.to_thread(evaluations.robustness_folder, services.runs.get(run_id), split)
     dataset = services.runs.get(run_id).config().dataset if has_other else None
     names = [run_id, services.runs.get(against).id] if has_other else [run_id]
@@ -213,10 +232,8 @@ async def evaluate_run(
 
 
 async def finish_task(name: str, start: Callable[..., Path], *args: Any) -> Path:
-    """Start or find a task, wait for its end and return its folder; raises as `evaluate_run`.
-
-    Files are read and workers started in a thread: the event loop serves others meanwhile.
-    """
+    """Start or find a task, wait for its end and return its folder; raises as `evaluate_run`."""
+    # Files are read and workers started in a thread: the event loop serves others meanwhile.
     folder = await asyncio.to_thread(start, *args)
     while (status := await asyncio.to_thread(reconcile_status, folder)).is_live:
         await asyncio.sleep(POLL_S)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -22,7 +23,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.limits import Caller, Limits
 from resnet_demo.ui import polling
-from resnet_demo.ui.api import api
+from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.download_banner import download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
@@ -90,30 +91,45 @@ def build_app(
             with gr.Tab("Learn", id="learn"):
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
-        api(services)
+        add_endpoints(services)
         # The order of polling.QUERY_KEYS, after run and scale.
         choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
         shown = {name: tab[name] for name in ("run", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, [tab["run"], tab["log_scale"], *choices])
         app.polling = Polling(services)
 
-        def on_load(request: gr.Request) -> list:
-            text = zerogpu_panel.HEADER if gpu else access_text(access, services.caller())
-            # None: nothing of the Data tab has been sent to this page yet.
-            return [*train.on_load(services, request), None, text]
-
-        names = ("dataset", "note", "facts", "timer", "estimate_state", "run")
-        outputs = [*(tab[name] for name in names), data_seen, access_line]
-        app.load(on_load, None, outputs, **QUIET_EVENT)
-        # Strangers' pictures are removed when their page closes, not an hour later.
-        if access.is_public:
-            app.unload(services.page_uploads.close_page)
+        connect_load(app, services, [tab[name] for name in train.LOADED], data_seen, access_line)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
         app.load(
             lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
         )
         mute_progress(app, gr.State())  # after the last event: it changes those that exist
     return app
+
+
+def connect_load(
+    app: App,
+    services: Services,
+    train_parts: list[Any],
+    data_seen: gr.State,
+    access_line: gr.Markdown,
+) -> None:
+    """Connect opening and closing a page. train_parts: the components of train.LOADED."""
+
+    def on_load(request: gr.Request) -> list[Any]:
+        on_zerogpu = services.slices is not None
+        text = access_text(services.access, services.caller())
+        # None: nothing of the Data tab has been sent to this page yet.
+        return [
+            *train.on_load(services, request),
+            None,
+            zerogpu_panel.HEADER if on_zerogpu else text,
+        ]
+
+    app.load(on_load, None, [*train_parts, data_seen, access_line], **QUIET_EVENT)
+    # Strangers' pictures are removed when their page closes, not an hour later.
+    if services.access.is_public:
+        app.unload(services.page_uploads.close_page)
 
 
 def page_header(access: Access, is_public: bool) -> gr.Markdown:

@@ -23,7 +23,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, status_json
-from resnet_demo.ui.api import api
+from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 
@@ -64,7 +64,7 @@ def site(tmp_path_factory, colours):
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         patch.setattr(Launcher, "spawn", lambda self, verb, folder, lock: os.close(lock))
         with gr.Blocks() as app:
-            api(Services(paths))
+            add_endpoints(Services(paths))
         named = {fn.api_name: fn.fn for fn in app.fns.values() if fn.api_visibility == "public"}
         yield SimpleNamespace(root=root, named=named, colours=colours, paths=paths)
 

@@ -60,7 +60,7 @@ def gauge_text(ood: "OodVerdict") -> str:
         f"{ood.false_alarms:.0%} of the {ood.n:,} validation images by mistake, and some pictures "
         "of other things stay below it."
     )
-    return text.replace("-", "−")
+    return text.replace("-", "−")  # the only hyphens here are signs of numbers
 
 
 def needle_position(ood: "OodVerdict", num_classes: int) -> float:
@@ -70,7 +70,7 @@ def needle_position(ood: "OodVerdict", num_classes: int) -> float:
     """
     span = max(-math.log(num_classes) - ood.threshold, 0.5)  # from the threshold to the right end
     position = THRESHOLD_AT + (ood.energy - ood.threshold) / span * (100 - THRESHOLD_AT)
-    return min(max(position, 1.0), 99.0)
+    return min(max(position, 1.0), 99.0)  # an energy has no bounds, and the needle stays visible
 
 
 def fit_images(answers: "dict[str, Classification]", fit: str) -> "list[tuple[np.ndarray, str]]":

@@ -52,7 +52,7 @@ def details_panel() -> dict[str, Any]:
                 "Cancel", elem_id="similar-cancel", visible=False, size="sm"
             )
         parts["nearest"] = gallery("nearest", 5)
-    parts["timer"] = gr.Timer(1.0, active=False)
+    parts["timer"] = gr.Timer(1.0, active=False)  # ticks only while an index is built
     state = parts["open"]
     for accordion, name in ((maps, "feature_maps"), (neighbours, "neighbours")):
         accordion.expand(set_open(name, True), state, state, **QUIET_EVENT)
@@ -116,6 +116,7 @@ def neighbour_updates(
     """
     if not path or not run_id:
         return neighbour_panel(NO_PICTURE)
+    # The folder's name depends on the weights: after more training there is no index yet.
     folder = services.image_indexes.folder(services.runs.get(run_id))
     try:
         status = reconcile_status(folder) if folder.exists() else None

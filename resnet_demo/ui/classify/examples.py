@@ -63,7 +63,7 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
     shipped = gr.update(value=thumbnails(), visible=True) if run_id else hidden
     try:
         images, labels, dataset = example_images(services, run_id)
-    except DemoError:
+    except DemoError:  # no images here; the photographs can still be classified
         return classes, hidden, hidden, shipped, source
     hint = f"Or click a test image of {escape_markdown(dataset)}:"
     own = list(zip(map(enlarge, images), labels, strict=True))
@@ -103,6 +103,7 @@ def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], l
     info = services.datasets.get(services.runs.get(run_id).config().dataset)
     images, labels = services.datasets.load(info.name, "test")
     count = min(MAX_IMAGES, len(info.classes))
+    # argmax of booleans is the position of the first True.
     firsts = [int(np.argmax(labels == label)) for label in range(count)]
     names = [info.classes[labels[i]] for i in firsts]
     return [np.array(images[i]) for i in firsts], names, info.name
@@ -120,6 +121,7 @@ def thumbnails() -> list[tuple[np.ndarray, str]]:
 
 def pick(items: Sequence[Item], index: Any) -> Item:
     """Return the item that was clicked. Raises ConfigError for an index that was not offered."""
+    # The index comes from the browser. `type`, not isinstance: True is an int too.
     if type(index) is not int or not 0 <= index < len(items):
         raise ConfigError.rule("example", f"one of {len(items)}", index)
     return items[index]

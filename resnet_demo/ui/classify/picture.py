@@ -110,7 +110,7 @@ def classify_picture(
     try:
         services.allowance.count_pictures(services.caller())
         rgb = decode_picture(services.picture(path))
-        if "torch" not in sys.modules:
+        if "torch" not in sys.modules:  # importing it takes seconds
             yield message_updates(LOADING)
         classifiers = [services.classifier(run_id)]
         if other_id and other_id != run_id:
@@ -160,6 +160,7 @@ def explanation_updates(
     labels = [row["label"] for row in answer.labels]
     figures = []
     for classifier in classifiers:
+        # The second run may have other classes; its maps are for those that both know.
         known = [label for label in labels if label in classifier.saved.classes]
         maps = classifier.class_maps(rgb, known, fit) if known else []
         maps = dict(zip(known, maps, strict=True))
@@ -206,6 +207,7 @@ def map_layer(place: int, class_map: "ClassMap | None") -> str:
 
 def data_url(rgb: np.ndarray) -> str:
     """Encode a picture (H, W, 3) uint8 as a data URL."""
+    # Enlarged small pictures would show JPEG's blocks; a PNG of a photograph would be large.
     kind = "png" if max(rgb.shape[:2]) <= SMALL else "jpeg"
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgb)).save(file, kind, quality=88)

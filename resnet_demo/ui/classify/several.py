@@ -86,6 +86,7 @@ def classify_files(
         return
     try:
         check_count(files)
+        # All at once and before the first one: a quota does not end in the middle of the files.
         services.allowance.count_pictures(services.caller(), len(files))
         results: list[LabelledFile] = []
         reported = 0.0
@@ -99,6 +100,7 @@ def classify_files(
         return
     good = [(result.thumbnail, caption(result)) for result in results if not result.problem]
     content = results_csv(results).encode("utf-8-sig")  # the mark by which Excel detects UTF-8
+    # In the upload folder, where Gradio serves the file and removes it after an hour.
     file = save_bytes_to_cache(content, f"labels-{run_id}.csv", get_upload_folder())
     yield {
         "done": inputs,
@@ -179,6 +181,7 @@ def results_csv(results: Sequence[LabelledFile]) -> str:
     for result in results:
         doubt = {True: "yes", False: "no", None: ""}[result.is_ood]
         confidence = "" if result.problem else f"{result.confidence:.4f}"
+        # File names are foreign text, which a spreadsheet could run as a formula.
         name, label, problem = map(csv_safe, (result.name, result.label, result.problem))
         writer.writerow([name, label, confidence, doubt, problem])
     return file.getvalue()

@@ -49,6 +49,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
                 answer = picture_panel()
             with gr.Column(visible=False) as many_side:
                 results = several_panel()
+    # Updated when the tab is opened: meanwhile runs may have been trained or deleted.
     run, other, shown = inputs["run"], inputs["other"], gr.State(None)
     tab.select(
         lambda run_id, other_id: [
@@ -164,6 +165,7 @@ def connect_details(services: Services, inputs: Parts, details: Parts, answered:
 
     values = [details["open"], *(inputs[name] for name in ("picture", "run", "fit"))]
     outputs = [*details.values()]
+    # After the answer, which matters more: all of this runs in the visitor's turn.
     answered.then(on_details, values, outputs, **WORK_EVENT)
     details["open"].change(on_details, values, outputs, **WORK_EVENT)
     details["timer"].tick(on_tick, values, outputs, **TICK_EVENT)
@@ -173,6 +175,7 @@ def connect_details(services: Services, inputs: Parts, details: Parts, answered:
 
 def connect_several(services: Services, inputs: Parts, parts: Parts, sides: Parts) -> None:
     """Connect files, run and fit to the results; sides: the panels of which one is visible."""
+    # Gradio does not pass the open inner tab to an event, so the page keeps it here.
     mode = gr.State("one")
     event_inputs = [mode, inputs["files"], inputs["run"], inputs["fit"], parts["done"]]
 

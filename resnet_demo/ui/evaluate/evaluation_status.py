@@ -123,12 +123,14 @@ class StatusCache:
     def _cached_folder(self, key: tuple, find: Callable[[], Path]) -> Path:
         """Return `find()`, cached until the run's weights or the datasets change."""
         paths = (key[0] / DESCRIPTION, key[0] / PENDING, self.services.datasets.root)
+        # Finding the folder reads several files: too much for each page's request each second.
         marks = tuple(file_version(path) for path in paths)
         if self.folders.get(key, (None, None))[0] != marks:
             self.folders[key] = marks, find()
         return self.folders[key][1]
 
     def _status(self, find: Callable[[], Path]) -> EvaluationStatus:
+        """Return the status of the task in this folder; an error is a status too."""
         try:
             folder = find()
             now = file_version(folder / "status.json")
@@ -216,6 +218,7 @@ def control_updates(state: list[Any]) -> dict[str, Any]:
     """Return component name -> update: progress, message and buttons."""
     runs, statuses = state[0], [EvaluationStatus(*values) for values in state[1]]
     live = [status for status in statuses if status.is_live]
+    # Both evaluations are on the same images, so each is half of the work.
     share = sum(status.share for status in statuses) / max(len(statuses), 1)
     is_done = bool(statuses) and all(status.result_folder for status in statuses)
     is_stopping = all(status.state == "stopping" for status in live)

@@ -124,6 +124,7 @@ def connect_images(
     }
     shown = parts["matrix"].click(on_cell, selectors, viewer, **shows)
     shown.then(None, None, None, js=SCROLL_TO_IMAGES)
+    # `input`, not `change`: a click on a cell clears this choice, which must not show other images.
     parts["which"].input(on_which, [parts["which"], *selectors], viewer, **shows)
     parts["which"].input(None, None, None, js=UNMARK, **QUIET_EVENT)
     parts["back"].click(on_page(-1), parts["view"], viewer, **shows)
@@ -137,6 +138,7 @@ def viewer_updates(comparison: dict[str, Any], view: View | None) -> dict[str, A
     if second:
         names = f"only {first} right", f"only {second} right"
         kinds |= dict(zip(names, PAIR_KINDS, strict=True))
+    # Another run to compare with changes the choices only: the images shown are still right.
     is_same = view and view.folder == comparison["first"]
     if is_same and view.other_folder in (None, comparison["second"]):
         return {"which": gr.update(choices=[*kinds.items()])}
@@ -237,6 +239,7 @@ def title(view: View, count: int, evaluated: "RunEvaluation", other: "RunEvaluat
 def picture_and_map(shown: "ExampleImage") -> np.ndarray:
     """Return picture and map side by side on a transparent gap, (H, 2 W + gap, 4) uint8."""
     height, width = shown.picture.shape[:2]
+    # Transparent, because the page may be light or dark.
     gap = max(1, GAP * height // 192)
     pair = np.zeros((height, 2 * width + gap, 4), np.uint8)
     pair[:, :width, :3], pair[:, width + gap :, :3] = shown.picture, shown.overlay

@@ -169,6 +169,7 @@ def heading(name: str) -> str:
 
 def escape_html(text: str) -> str:
     """Escape text for HTML, and the characters that start code in Gradio's templates."""
+    # gr.HTML executes `${…}` inside a value, even where HTML is escaped.
     return escape(text).replace("$", "&#36;").replace("{", "&#123;").replace("`", "&#96;")
 
 
@@ -183,4 +184,5 @@ def clicked_cell(event: gr.EventData, num_classes: int) -> tuple[int, int]:
 
 def is_class(number: Any, num_classes: int) -> bool:
     """Return whether a value from the browser is a class index."""
+    # `type`, not isinstance: True is an int too.
     return type(number) is int and 0 <= number < num_classes

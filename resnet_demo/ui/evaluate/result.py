@@ -182,7 +182,7 @@ def connect_states(parts: Parts) -> None:
 def figure_updates(state: tuple[str | None, bool]) -> tuple[Any, ...]:
     """Return both diagrams, the matrix as a figure for many classes, and the per-class table."""
     folder, dark = state
-    if folder is None:
+    if folder is None:  # the whole panel is hidden
         return (gr.skip(),) * 4
     with show_errors():
         result = read_result(Path(folder))
@@ -254,6 +254,7 @@ def connect_files(statuses: StatusCache, parts: dict[str, Any], selectors: list[
     progress = {"show_progress": "minimal", "api_visibility": "private"}
     for name, write in (("csv", write_csv), ("zip", write_zip)):
         made = parts[name].click(handler(write), selectors, parts["file"], **progress)
+        # `success`, not `then`: after an error there is no file.
         made.success(None, parts["file"], None, js=DOWNLOAD, **QUIET_EVENT)
 
 

@@ -58,6 +58,7 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         **LATEST_EVENT,
     )
     run, other = parts["run"], parts["other"]
+    # When the tab is opened: meanwhile runs may have been trained or deleted.
     tab.select(lambda run_id: run_choices(services, run_id), run, run, **QUIET_EVENT)
     gr.on(
         [tab.select, run.change],
@@ -134,6 +135,7 @@ def start_evaluations(services: Services, selection: Selection) -> None:
         raise ConfigError("there is no run to evaluate yet: train a network first", "run")
     evaluations, caller, split = services.evaluations, services.caller(), selection.split
     evaluations.start(selection.run, split, caller, mode=selection.mode)
+    # On the first run's dataset: answers are compared image by image.
     if selection.other:
         dataset = services.runs.get(selection.run).config().dataset
         evaluations.start(selection.other, split, caller, dataset=dataset, mode=selection.mode)

@@ -173,6 +173,7 @@ def difference_text(
 
 def signed(value: float, digits: int = 2) -> str:
     """Format with a sign, and with a true minus; no sign where it rounds to zero."""
+    # Formatted first: -0.001 rounds to zero, which has no sign.
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
 

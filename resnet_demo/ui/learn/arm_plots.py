@@ -107,6 +107,7 @@ def epoch_means(runs: list[RunSnapshot], value: Callable[[Epoch], float]) -> Poi
 
 def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str, Any] | None:
     """Return the lines, thinned, as one table of x, y and arm; None without any point."""
+    # MAX_POINTS counts all lines together; with fewer than 8 points a curve loses its shape.
     limit = max(8, MAX_POINTS // max(1, len(lines)))
     rows = [
         [round(x_value, 4), round(y_value, 5), arm]

@@ -104,6 +104,7 @@ def on_block(
     from resnet_demo.errors import ConfigError
     from resnet_demo.models.anatomy import block_anatomy, block_source
 
+    # The code depends on the kind alone: it is shown even if the numbers do not fit together.
     code = block_source(kind)
     try:
         block = block_anatomy(kind, c_in, width, stride, shortcut, side)
@@ -241,6 +242,7 @@ def shape_text(sizes: Sequence[int]) -> str:
 
 def network_shares(parts: "Sequence[Part]") -> str:
     """Return one bar as HTML, divided by the share of each part in the multiply-adds."""
+    # At least 0.4 % wide, so that each part is visible; a label needs 7 %.
     cells = "".join(
         f'<div style="flex-grow:{max(part.share, 0.004):.4f}" class="part-{number % 4}" '
         f'title="{part_label(part.name)}: {part.share:.1%}">'

@@ -92,9 +92,10 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[str]]:
     """Return a row for each switch, with dashes before a pair has finished."""
     guesses = snapshot.group.guess.split("\n")
     rows = []
-    for arm in BUGS:
+    for arm in BUGS:  # in the order of the switches above, not of the group's runs
         if arm not in snapshot.arms:
             continue
+        # Runs of the same seed, so that the difference is the switch's and not the seed's.
         pairs = snapshot.pairs(arm, BASELINE_ARM)
         effects = ["–"] * 3
         if pairs:

@@ -129,6 +129,7 @@ def conclusion(snapshot: GroupSnapshot) -> str:
         for depth in depths
         if snapshot.finished(f"plain{depth}") and snapshot.finished(f"resnet{depth}")
     ]
+    # Only depths whose pair has finished: a partial run would look like a worse network.
     if len(finished) > 1:
         for kind in ("plain", "resnet"):
             sentences.append(depth_sentence(snapshot, kind, finished[0], finished[-1]))

@@ -41,6 +41,7 @@ class ProbeLogs:
     def read(self, run: RunSnapshot) -> ProbeHistory:
         """Return the probes of a run, up to date."""
         key = run_key(run.run)
+        # Probes are long: a log is parsed once, and later only its new lines.
         log = self._logs.get(key) or ProbeHistory(run.run.log())
         log.refresh()
         self._logs[key] = log
@@ -82,6 +83,7 @@ def gradient_chapter(reader: GroupReader, tab: gr.Tab, dark: gr.Checkbox) -> Non
     def conclude(snapshot: GroupSnapshot) -> str:
         return conclusion(snapshot, logs.read_arms(snapshot))
 
+    # `watch_group` redraws only after a change of the runs, so both controls redraw on their own.
     controls = [quantity, moment, dark]
     connect_form(reader, KIND, tab, form, arms, panel["choice"])
     watch_group(reader, KIND, tab, panel, results, draw, conclude, controls)

@@ -50,14 +50,13 @@ class GroupSnapshot:
 
 
 class GroupReader:
-    """Reads groups of runs and draws their results in one thread, off the event loop.
-
-    One thread, because Snapshots and its views are not thread-safe.
-    """
+    """Reads groups of runs and draws their results in one thread, off the event loop."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.snapshots = Snapshots()
+        # One thread, because Snapshots and its views are not thread-safe. Off the event loop,
+        # because drawing heat maps would delay every other page.
         self._executor = ThreadPoolExecutor(1, "learn")
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -177,6 +176,7 @@ def panel_update(
         hidden = gr.update(visible=False)
         return (hidden, hidden, NO_RESULTS, hidden, skip, None, *[skip] * count)
     labels = [(group_label(group), group.id) for group in found]
+    # The chosen group may have been deleted meanwhile.
     group = next((group for group in found if group.id == chosen), found[0])
     snapshot = reader.snapshot(group)
     # The state and the length of the log change with everything that a chapter shows.

@@ -118,6 +118,7 @@ def draw(snapshot: GroupSnapshot) -> list[Any]:
         # A vertical line at the lowest loss.
         rows += [[round(math.log10(rate), 4), y, "lowest"] for y in (loss, highest)]
     table = arm_plots.line_table(rows, ["rate", "loss", "arm"]) if rows else None
+    # Not while it trains: the lowest loss may be still to come.
     if result.suggested is None or snapshot.is_live:
         return [table, gr.update(visible=False, value=""), None]
     values = {**snapshot.runs[0].run.config().to_dict(), "peak_lr": result.suggested}

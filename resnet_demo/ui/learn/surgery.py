@@ -36,7 +36,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
             text, plot, each, bars = surgery_results()
     recorded = recorded_results()
     tab.select(lambda: show_recordings(services), None, recorded, **QUIET_EVENT)
-    tried = gr.State({})
+    tried = gr.State({})  # of this page: strength -> accuracy
     evaluators = lru_cache(CACHED)(lambda run_id, weights: load_evaluator(services, run_id))
 
     def evaluator_of(run_id: str) -> "SurgeryEvaluator":
@@ -60,6 +60,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
     tab.select(on_select, run, run, **QUIET_EVENT)
     opened = [dropped, text, plot, bars, tried, strength]
     gr.on([tab.select, run.change], on_run, run, opened, **WORKING)
+    # No `change`: `open_run` sets these values too, which must not start an evaluation.
     edits = [strength.release, strength.input, dropped.input]
     gr.on(edits, on_change, [run, strength, dropped, tried], [text, plot, tried], **WORKING)
     each.click(on_each, run, bars, **WORKING)
@@ -197,7 +198,7 @@ def apply_edit(
     evaluator = evaluator_of(run_id)
     outcome = evaluator.score(strength, dropped)
     tried = dict(before)
-    if not dropped:
+    if not dropped:  # the plot is of the strength alone
         tried[float(strength)] = 100 * outcome.top1
     text = outcome_text(evaluator, outcome, strength, dropped)
     return [text, accuracy_plot(evaluator, tried), tried]

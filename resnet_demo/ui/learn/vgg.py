@@ -110,6 +110,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
         if view and view.epochs:
             seconds = sum(epoch.seconds for epoch in view.epochs)
             last = view.epochs[-1]
+            # Accuracy by time, not by epoch: an epoch of one network costs many of the other's.
             points_per_minute = 100 * last.val_top1 / (seconds / 60)
             row = [arm, f"{last.val_top1:.2%}", duration_text(seconds)]
             rows.append([*row, f"{points_per_minute:.1f}", f"{last.images_per_s:.0f}"])

@@ -31,6 +31,8 @@ SCROLL_TO_RUN = """() => {
   if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
 }"""  # on a phone the curves are below the form
 FOCUS_DELETE = "() => document.getElementById('delete-yes').focus()"
+# The components that loading the page updates, in the order of `on_load`.
+LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
@@ -66,25 +68,36 @@ def train_tab(services: Services) -> dict[str, Any]:
     started.success(None, None, None, js=SCROLL_TO_RUN, **QUIET_EVENT)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
+    connect_estimate(services, form, estimated, seconds, panel["status"])
+    return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
+
+
+def connect_estimate(
+    services: Services,
+    form: Form,
+    estimated: dict[str, Any],
+    seconds: gr.Number | None,
+    status: gr.Markdown,
+) -> None:
+    """Update the expected duration. seconds: of a slice, on ZeroGPU. status: of the shown run."""
 
     async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
-        *settings, slice_s = values if in_slices else (*values, None)
+        *settings, slice_s = values if seconds is not None else (*values, None)
         # In a thread: reading a long log that has changed takes time, and all pages share the loop.
         return await asyncio.to_thread(
             update_estimate, services, form.to_dict(settings), before, slice_s
         )
 
-    inputs = [*form.components(), *([seconds] if in_slices else [])]
+    inputs = [*form.components(), *([seconds] if seconds is not None else [])]
     changes = [component.change for component in inputs]
     # The status of the run too: when a run ends, its duration is known, or a measurement may start.
     gr.on(
-        [*changes, estimated["timer"].tick, panel["status"].change],
+        [*changes, estimated["timer"].tick, status.change],
         on_change,
         [estimated["estimate_state"], *inputs],
         list(estimated.values()),
         **LATEST_EVENT,
     )
-    return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
 
 
 def connect_start(
