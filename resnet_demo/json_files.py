@@ -91,7 +91,7 @@ def build(kind: type[T], values: Any, *, complete: bool = False, exact: bool = F
     known = {name: convert(values[name], types[name]) for name in types if name in values}
     try:
         return kind(**known)
-    except TypeError as error:
+    except TypeError as error:  # a field without a default is missing
         raise ValueError("incomplete") from error
 
 

@@ -158,8 +158,8 @@ def scaled_times(rows: list[dict[str, Any]], rate: float) -> dict[str, Any]:
     }
 
 
-# The reference network has layers of its own: a change of the product's networks must not change
-# what times are scaled by.
+# The reference network shares no layers with the product's, whose changes must not change what
+# times are scaled by.
 WIDTHS = (32, 64, 128, 256)  # channels after the stem and each of the three pools
 
 

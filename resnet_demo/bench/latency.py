@@ -87,6 +87,8 @@ def untrained_run(model: str = "resnet20") -> Iterator[Run]:
 
 def make_jpeg() -> bytes:
     """Return a JPEG of SHAPE with as much detail as a photograph."""
+    # Enlarged noise: noise of the full size would compress worse, and take longer to decode, than a
+    # photograph.
     coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(coarse).resize(SHAPE[::-1], Image.Resampling.BICUBIC).save(file, "JPEG")

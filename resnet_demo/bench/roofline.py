@@ -165,5 +165,6 @@ def step_parts(
         training.optimizer.step()
         wait()
         times.append((prepared - start, stepped - prepared, clock() - stepped))
+    # Without the first step, which sets things up.
     batch, step, update = map(median, zip(*times[1:], strict=True))
     return {"batch": batch, "network": max(step - update, 0.0), "update": update}

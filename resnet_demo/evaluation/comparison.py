@@ -42,6 +42,7 @@ def compare_logits(first: Tensor, second: Tensor, labels: Tensor) -> Comparison:
     only_second = (second_correct & ~first_correct).nonzero().flatten().tolist()
     return Comparison(
         n=len(labels),
+        # Images that both or neither classify correctly cancel out.
         difference=(len(only_first) - len(only_second)) / len(labels),
         only_first=only_first,
         only_second=only_second,

@@ -31,6 +31,7 @@ def brightness(images: Tensor, factor: float) -> Tensor:
 def contrast(images: Tensor, factor: float) -> Tensor:
     """Scale each value's distance from the image's mean grey by the factor."""
     x = images.float()
+    # Rounded, as by PIL's ImageEnhance.Contrast.
     grey = (x * x.new_tensor(GREY)).sum(3, keepdim=True).mean((1, 2), keepdim=True).round()
     return _levels(grey + factor * (x - grey))
 

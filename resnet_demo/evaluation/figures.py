@@ -90,6 +90,7 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
 
 def write_counts(axes: Axes, middles: np.ndarray, count: np.ndarray, ink: str) -> None:
     """Write each bar's count above it, vertically: the bars are narrower than the numbers."""
+    # Twice the height of the highest bar leaves space for the numbers.
     axes.set_ylim(0, 2 * max(count, default=1))
     for middle, number in zip(middles, count, strict=True):
         axes.annotate(

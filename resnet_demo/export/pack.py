@@ -11,7 +11,7 @@ from typing import Any
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.evaluation.evaluate_run import predict_split
-from resnet_demo.evaluation.metrics import score
+from resnet_demo.evaluation.metrics import Scores, score
 from resnet_demo.evaluation.stored_predictions import compact_logits, write_predictions
 from resnet_demo.export.finished_run import copy_finished, new_folder, read_finished
 from resnet_demo.export.model_card import model_card
@@ -76,6 +76,7 @@ def write_packed(
     }
     # Loaded again, because rounding changes the model in place and `original` is evaluated below.
     size = save_half(folder, load_model(run.path), metrics)
+    # Before the evaluations, which take much longer than this save.
     if size > MAX_WEIGHTS:
         raise ConfigError(
             f"only weights of at most {bytes_text(MAX_WEIGHTS)} can be packed, and those of "
@@ -87,11 +88,7 @@ def write_packed(
     logits, labels = predict_split(rounded, datasets, "test", dataset)
     logits = compact_logits(logits, labels)
     after = score(logits.float(), labels, classes)
-    if not before.top1 - after.top1 <= MAX_LOST_TOP1:
-        raise DemoError(
-            f"{run.id} cannot be packed: with weights in float16 its test top-1 is "
-            f"{after.top1:.2%}, in float32 {before.top1:.2%}"
-        )
+    check_rounding(run, before, after)
     metrics |= {"test_top1": after.top1, "test_loss": after.to_dict()["loss"]}
     metrics["predictions"] = write_predictions(
         folder, logits, labels, split="test", dataset=dataset, weights=rounded.saved.sha256
@@ -112,6 +109,15 @@ def write_packed(
         "loss": metrics["test_loss"],
         "logits": str(logits.dtype).removeprefix("torch."),
     }
+
+
+def check_rounding(run: Run, before: Scores, after: Scores) -> None:
+    """Raise DemoError if rounding the weights to float16 costs too much test accuracy."""
+    if before.top1 - after.top1 > MAX_LOST_TOP1:
+        raise DemoError(
+            f"{run.id} cannot be packed: with weights in float16 its test top-1 is "
+            f"{after.top1:.2%}, in float32 {before.top1:.2%}"
+        )
 
 
 def save_half(folder: Path, saved: SavedModel, metrics: Mapping[str, Any]) -> int:

@@ -97,6 +97,7 @@ def build(
 def copy_files(folder: Path, repository: Path) -> None:
     """Copy the source, the package and the shipped runs, but nothing personal."""
     folder.mkdir(parents=True)
+    # Named files only: whatever else lies in the checkout may be personal.
     for name in SOURCE:
         shutil.copyfile(repository / name, folder / name)
     ignore = shutil.ignore_patterns(*LEFT_OUT)
@@ -177,6 +178,7 @@ def check_zero(folder: Path) -> Iterator[Problem]:
         yield Problem("README.md", f"python_version must be {ZERO_PYTHON} on ZeroGPU")
     found = requirements(folder)
     for name, versions in ZERO_REQUIREMENTS.items():
+        # Compared as `packaging` writes them: it sorts the parts of a range.
         if name not in found or str(found[name].specifier) != canonical_specifier(versions):
             yield Problem("requirements.txt", f"it must have {name}{versions} on ZeroGPU")
 

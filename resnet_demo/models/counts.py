@@ -53,6 +53,7 @@ def sum_over_pixels(row: dict[str, Any], name: str, image_size: int) -> int:
     """Return the sum of `weights` or `channels` times the pixels of the convolutions' maps."""
     total, side, halved = 0, image_size - row["trimmed"], 0
     for halvings, numbers in row[name].items():
+        # The side depends on every halving before it, because each one rounds.
         while halved < int(halvings):
             side = (side + 1) // 2 if row["rounding"] == "up" else side // 2
             halved += 1

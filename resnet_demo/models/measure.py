@@ -83,7 +83,7 @@ def table_row(model: nn.Module) -> dict[str, Any]:
         halvings = (EVEN // convolution.side).bit_length() - 1  # log2 of the ratio
         weights[halvings] += convolution.weights
         channels[halvings] += convolution.channels
-    # An odd side tells strided convolutions, which round up, from pools, which round down.
+    # On an odd side strided convolutions round up, and pools round down.
     odd_convolutions = trace_convolutions(model, ODD + trimmed)
     rounds_up = any(convolution.side == (ODD + 1) // 2 for convolution in odd_convolutions)
     return {

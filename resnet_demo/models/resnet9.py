@@ -70,7 +70,9 @@ class ResNet9(Network):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the last map: (B, 3, H, W) -> (B, widths[2], (H-1)/8, (W-1)/8), rounded down."""
-        return self.stage3(self.stage2(self.stage1(F.gelu(self.stem(x)))))
+        x = F.gelu(self.stem(x))  # (B, STEM_WIDTH, H-1, W-1)
+        x = self.stage1(x)  # (B, widths[0], (H-1)/2, (W-1)/2), as in every stage half the side
+        return self.stage3(self.stage2(x))
 
     def init_from_data(self, images: Tensor) -> None:
         """Set the stem to whiten 2x2 patches of these images: its outputs are uncorrelated.

@@ -28,7 +28,7 @@ class VGG(Network):
             stage.add_module("pool", nn.MaxPool2d(2))
             self.stages.append(stage)
         self.stage_names = tuple(f"stages.{number}" for number in range(len(STAGES)))
-        self.head = nn.Linear(c_in, num_classes)
+        self.head = nn.Linear(c_in, num_classes)  # after the mean over pixels: (B, 512)
 
     def features(self, x: Tensor) -> Tensor:
         """Return the last feature map: (B, 3, H, W) -> (B, 512, H/32, W/32), rounded down."""

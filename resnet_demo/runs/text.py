@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
 
+# Besides Markdown's own marks: the colon before // and the dot after www, which make links.
 MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

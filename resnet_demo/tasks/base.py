@@ -66,6 +66,7 @@ def claim_task(folder: Path, request: Mapping[str, Any]) -> int | None:
 
 def requeue_task(folder: Path) -> int:
     """Queue a stopped or failed task again; return the lock for its worker. Raises ConfigError."""
+    # The file still says `running` if the worker died and nothing has read the status since.
     reconcile_status(folder)
     lock = acquire_worker_lock(folder)
     try:
@@ -84,7 +85,7 @@ def remove_task(folder: Path, only_if: Callable[[Path], bool] = lambda folder: T
     """
     with suppress(FileNotFoundError):  # another process was faster
         if folder.exists() and only_if(folder):
-            # Only whoever holds this lock may remove the folder: a worker may be starting in it.
+            # Without this lock a worker may be starting in the folder that is about to be removed.
             lock = try_lock(folder / WORKER_LOCK)
             if lock is None:
                 return False

@@ -80,6 +80,8 @@ class RunSpeeds:
     def __call__(self, run: Run) -> float | None:
         """Return the seconds for a full-sized image. Raises DamagedError."""
         log, key = run.log(), str(run.path)
+        # The size too: an append within one tick of the file system's clock leaves the time as it
+        # is.
         version = file_version(log.path), log.size()
         entry = self.cached.get(key)
         if entry is None or entry[0] != version:

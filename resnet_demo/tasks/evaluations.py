@@ -187,6 +187,7 @@ def run_on_weights(
         enter_state(folder, "running", "")
         run, on_batch = Runs(paths).get(request["run"]), report_images(progress)
         result, save = compute(run, request, Datasets(paths.data), on_batch)
+        # A live run may have saved better weights since the request.
         if not result["weights"].startswith(request["weights"]):
             raise DemoError("the run has better weights by now: evaluate it again")
         save()
@@ -202,6 +203,7 @@ def report_images(progress: Progress) -> OnBatch:
     def on_batch(done: int, total: int) -> None:
         nonlocal start
         now = time.monotonic()
+        # From the first batch on: loading the images and setting up do not count.
         start = start or (now, done)
         seconds = now - start[0]
         rate = (done - start[1]) / seconds if seconds > 0 else 0.0

@@ -140,6 +140,7 @@ def write_index(folder: Path, index: "ImageIndex") -> None:
     tensors = {name: getattr(index, name).contiguous() for name in ("features", "places", "labels")}
     content = safetensors.torch.save(tensors, metadata={"weights": index.weights})
     write_atomically(folder / INDEX, content)
+    # The digest last: a kill in between leaves an index that counts as damaged and is built again.
     digest = hashlib.sha256(content).hexdigest()
     write_atomically(folder / DIGEST, f"{digest}  {INDEX}\n".encode())
 

@@ -198,6 +198,7 @@ class Launcher:
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
         """Start the task's worker, which inherits the lock: the task is never without an owner."""
         command = [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)]
+        # The worker reads the same folders and limits as this app, whatever its working directory.
         environment = {
             **without_secrets(os.environ),
             **self.paths.environment(),

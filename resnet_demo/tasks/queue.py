@@ -55,6 +55,8 @@ def wait_for_device(
     last_place = 0
     while not should_stop():
         ahead = runs_ahead(folder)
+        # Only the first in the queue tries the lock: otherwise the process that happens to poll
+        # next would overtake it.
         if not ahead:
             lock = try_lock(folder.parent / DEVICE_LOCK)
             if lock is not None:

@@ -89,7 +89,7 @@ class RunSession:
         elif isinstance(error, Exception) and not torchrun.restarts_left():
             # raised again for worker.log; the page sees only the run's directory
             self._fail("failed", short_error(error))
-        return isinstance(error, DemoError)
+        return isinstance(error, DemoError)  # True: it is recorded and not raised again
 
     def _fail(self, kind: str, message: str, retry: Mapping[str, Any] | None = None) -> None:
         self.last = self.failure = record_end(self.run, kind, message, retry)

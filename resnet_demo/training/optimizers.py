@@ -48,6 +48,8 @@ def gradient_optimizer(trained: list[nn.Parameter], config: TrainConfig) -> Opti
 
     Without: vectors (biases, scale and shift of BatchNorm), unless `decay_all`.
     """
+    # Biases and BatchNorm are spared as in He et al. 2019, "Bag of Tricks for Image
+    # Classification", section 3.1.
     decayed = [p for p in trained if p.ndim > 1 or config.decay_all]
     others = [p for p in trained if p.ndim <= 1 and not config.decay_all]
     groups = [
@@ -128,6 +130,8 @@ class Muon(Optimizer):
         lookahead = grad.add(buffer, alpha=momentum)
         # As a matrix (C_out, C_in · k · k).
         direction = orthogonalize(lookahead.flatten(1)).view(weight.shape)
+        # Scaled to the norm √C_out of an orthogonal matrix first, so that lr is relative to the
+        # weight.
         weight.mul_(len(weight) ** 0.5 / weight.norm()).sub_(direction, alpha=lr)
 
 

@@ -106,6 +106,7 @@ def measure_speed(
     trial = begin_on_noise(config, info, images, images)
     watch = Stopwatch(clock, synchronizer(trial.device), should_stop)
     watch.seconds(repeat_first_batch(trial))  # the first step also sets things up
+    # As many images as a step of STEP_S holds, going by the second step on a few images.
     affordable = int(STEP_S * images / max(watch.seconds(repeat_first_batch(trial)), 1e-9))
     images = min(max(images, affordable), config.batch_size)
     val = min(STEP_IN_FORWARDS * images, trial.batches.val_batch_size)

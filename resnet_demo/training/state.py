@@ -54,6 +54,7 @@ class Tally:
 
     def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
         """Add a batch of that many images over all ranks, without waiting for the device."""
+        # Weighted by its images: the last batch of an epoch may be smaller.
         self.loss += loss * images
         self.correct += correct
         self.last = loss

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from resnet_demo.errors import StoppedError
 from resnet_demo.inference.ood import ood_metric
-from resnet_demo.inference.predict import predict
+from resnet_demo.inference.predict import OnBatch, predict
 from resnet_demo.training.state import Training
 
 
@@ -49,15 +50,7 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
     buffers = list(training.kept_model.buffers()) if in_training_mode else []
     before = [buffer.clone() for buffer in buffers]
     try:
-        with training.autocast():
-            logits = predict(
-                training.kept_model,
-                batches.preprocessing.prepare,
-                batches.val_images[mine],
-                batch_size=batches.val_batch_size,
-                training_mode=in_training_mode,
-                on_batch=on_batch,
-            )
+        logits = predict_kept(training, mine, on_batch)
     except StoppedError:
         stopped = True
     if world.any(stopped):
@@ -73,3 +66,20 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
         top1=(logits.argmax(1) == labels).float().mean().item(),
         ood_threshold=None if in_training_mode else ood_metric(logits),
     )
+
+
+def predict_kept(training: Training, images: slice, on_batch: OnBatch) -> Tensor:
+    """Return the kept model's logits (n, num_classes) of these validation images.
+
+    They are float32 on the CPU.
+    """
+    batches = training.batches
+    with training.autocast():
+        return predict(
+            training.kept_model,
+            batches.preprocessing.prepare,
+            batches.val_images[images],
+            batch_size=batches.val_batch_size,
+            training_mode=training.config.validate_in_training_mode,
+            on_batch=on_batch,
+        )

@@ -146,6 +146,7 @@ class VisitorRuns:
                     raise  # it had not begun
                 killed = True
             reconcile_status(run.path, CUT_OFF)
+            # The slice queues the run when its process has the GPU, so this is the time on the GPU.
             used = time.monotonic() - read_status(run.path).queued_clock
             trained = read_view(run).total_seconds() - trained_before
             record_slice(run.path, SliceUse(seconds, used, trained, killed))
@@ -220,6 +221,8 @@ class VisitorRuns:
             else:
                 active.under_way = True
         try:
+            # Outside the lock: a slice lasts up to minutes, and other visitors must not wait for
+            # it.
             yield active
         finally:
             if active:
