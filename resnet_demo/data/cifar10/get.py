@@ -18,6 +18,7 @@ from resnet_demo.data.cifar10.download import STOPPED, DownloadTimeouts, downloa
 from resnet_demo.data.cifar10.sources import COPY_VARIABLE, Source, SourceError
 from resnet_demo.data.folder import INFO, ProgressCallback, new_dataset, write_info
 from resnet_demo.data.importer.import_images import import_images
+from resnet_demo.data.importer.parquet_pictures import INSTALL, has_pyarrow
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, DemoError, DiskFullError, StoppedError
 from resnet_demo.file_locks import release_lock, try_lock
@@ -144,8 +145,8 @@ class _Attempt:
         raise DemoError(self._all_failed(failures))
 
     def _try_source(self, source: Source) -> DatasetInfo:
-        if source.kind == "parquet" and not parquet.has_pyarrow():
-            raise SourceError(f"reading its files needs pyarrow: {parquet.INSTALL}")
+        if source.kind == "parquet" and not has_pyarrow():
+            raise SourceError(f"reading its files needs pyarrow: {INSTALL}")
         if self._free_bytes() < self._needed_bytes(source):
             raise self._disk_full_error(source)
         parts = [self.downloads / remote.part_name for remote in source.files]

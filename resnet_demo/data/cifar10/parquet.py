@@ -3,7 +3,6 @@
 pyarrow, which reads them, is an optional extra: it is imported when it is needed.
 """
 
-import importlib.util
 import io
 import json
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from resnet_demo.errors import DamagedError
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-INSTALL = "`pip install pyarrow` in the app's environment (`make` has it in .venv/bin)"
 BLOCK = 10_000  # pictures in one of the original batches
 CHUNK = 500  # pictures decoded at a time
 OTHER_ORDER_SOURCE = "the parquet files of CIFAR-10, not in the order of the original batches"
@@ -41,11 +39,6 @@ FIRST_LABELS = (
     (0, 6, 0, 2, 7, 2, 1, 2, 4, 1, 5, 6, 6, 3, 1, 3, 5, 5, 8, 1),
     (1, 8, 5, 1, 5, 7, 4, 3, 8, 2, 7, 2, 0, 1, 5, 9, 6, 2, 0, 8),
 )
-
-
-def has_pyarrow() -> bool:
-    """Return whether pyarrow is installed."""
-    return importlib.util.find_spec("pyarrow") is not None
 
 
 def convert_parquet(

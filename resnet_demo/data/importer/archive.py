@@ -20,6 +20,7 @@ from resnet_demo.data.importer.members import (
     Member,
 )
 from resnet_demo.data.importer.own_folder import files_in_folder
+from resnet_demo.data.importer.parquet_pictures import MAGIC, pictures_in_parquet
 from resnet_demo.data.importer.tar import NoTarError, files_in_tar
 from resnet_demo.data.importer.zip import files_in_zip
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
@@ -39,6 +40,8 @@ ARCHIVE_ERRORS = (
 
 def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[Member]:
     """Yield every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), without hidden ones.
+
+    The pictures in parquet files are members too, where a folder has no other pictures.
 
     What cannot be opened in a folder, and a tar's hard links, have a `problem` and no bytes.
     A tar is unpacked in a thread, which ends with the iterator, also when that is closed early.
@@ -64,9 +67,12 @@ def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[
 
 
 def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
-    start = file.read(2)
+    start = file.read(4)
     file.seek(0)
-    if start == b"PK":
+    if start == MAGIC:
+        yield from pictures_in_parquet([(Path(file.name), (Path(file.name).name,))], checker)
+        return
+    if start[:2] == b"PK":
         yield from files_in_zip(file, checker)
         return
     total = os.fstat(file.fileno()).st_size

@@ -149,5 +149,9 @@ def is_picture_name(name: str) -> bool:
 
     An unreadable file of another name is a note beside the pictures, and no damaged picture.
     """
-    suffix = PurePosixPath(name).suffix
-    return not suffix or suffix[1:].lower() in PICTURE_SUFFIXES
+    return not PurePosixPath(name).suffix or has_picture_suffix(name)
+
+
+def has_picture_suffix(name: str) -> bool:
+    """Return True for a name that ends like a picture's."""
+    return PurePosixPath(name).suffix[1:].lower() in PICTURE_SUFFIXES

@@ -14,9 +14,11 @@ from resnet_demo.data.importer.members import (
     LimitChecker,
     Member,
     Parts,
+    has_picture_suffix,
     is_hidden,
     is_picture_name,
 )
+from resnet_demo.data.importer.parquet_pictures import pictures_in_parquet
 from resnet_demo.errors import DamagedError
 
 Identity = tuple[int, int]  # device and inode
@@ -38,11 +40,25 @@ def files_in_folder(folder: Path, checker: LimitChecker) -> Iterator[Member]:
     bytes. Raises DamagedError beyond the limits, OSError for the folder itself.
     """
     entries = list(_walk(folder, (), checker, (_identity(folder.stat()),)))
+    if tables := _parquet_files(folder, entries):
+        yield from pictures_in_parquet(tables, checker)
+        return
     for done, entry in enumerate(entries, 1):
         data, problem = b"", entry.problem
         if not problem:
             data, problem = _read_file(folder, entry, checker)
         yield Member(entry.parts, data, done, len(entries), problem)
+
+
+def _parquet_files(folder: Path, entries: list[_Entry]) -> list[tuple[Path, Parts]]:
+    """Return the parquet files of a folder, with their paths in it; none beside pictures."""
+    if any(has_picture_suffix(entry.parts[-1]) for entry in entries):
+        return []
+    return [
+        (folder.joinpath(*entry.parts), entry.parts)
+        for entry in entries
+        if not entry.problem and entry.parts[-1].lower().endswith(".parquet")
+    ]
 
 
 def _read_file(folder: Path, entry: _Entry, checker: LimitChecker) -> tuple[bytes, str]:

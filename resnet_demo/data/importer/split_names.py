@@ -49,7 +49,7 @@ def split_of(name: str) -> tuple[str, str] | None:
     ("Train", "seg_train", "train_images", "trainset", "test1") have the rest "";
     "letters_train" has the rest "letters".
     """
-    words = [_unglue(word) for word in _words(name)]
+    words = [_unglue(word) for word in words_of(name)]
     splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     if len(splits) != 1:
         return None
@@ -80,11 +80,11 @@ def strict_split(name: str) -> str:
 
 def says_nothing(name: str) -> bool:
     """Return True for the name of a folder that is no class: images, data, unknown."""
-    words = _words(name)
+    words = words_of(name)
     return bool(words) and all(word in NO_LABEL for word in words)
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """Return the words of a name in small letters, without digits."""
     return re.findall("[^\\W\\d_]+", name.lower())
 

@@ -1,6 +1,5 @@
 """CIFAR-10's parquet files: their order, and the refusal of wrong ones."""
 
-import importlib.util
 import io
 import json
 from pathlib import Path
@@ -237,9 +236,3 @@ def test_a_full_disk_is_not_reported_as_a_damaged_file(tmp_path, train, tests, m
     with pytest.raises(DemoError, match=r"could not be written .* No space left") as caught:
         convert(tmp_path, train, tests)
     assert not isinstance(caught.value, DamagedError)
-
-
-def test_has_pyarrow_says_whether_it_is_installed(monkeypatch):
-    assert parquet.has_pyarrow()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not parquet.has_pyarrow()
