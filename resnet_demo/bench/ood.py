@@ -73,6 +73,7 @@ def ood_images(
     for kind, make in OOD_IMAGES.items():
         yield kind, make(images, size, seed)
     if name != "shapes10":
+        # Resized as an uploaded picture is, since its size may differ from the network's.
         shapes = sample_test_images(datasets, "shapes10", images, seed).numpy()
         yield "shapes10", torch.from_numpy(np.stack([crop_to_square(rgb, size) for rgb in shapes]))
 
@@ -80,6 +81,7 @@ def ood_images(
 def sample_test_images(datasets: Datasets, name: str, images: int, seed: int) -> Tensor:
     """Return at most `images` random test images of a dataset: (N, size, size, 3) uint8."""
     stored, labels = datasets.load(name, "test")
+    # Sorted below, because the images are memory-mapped: the disk is read in one direction.
     chosen = np.random.default_rng(seed).permutation(len(labels))[:images]
     return torch.from_numpy(stored[np.sort(chosen)])
 

@@ -106,6 +106,7 @@ def predicted_heatmaps(
     device, size = next(model.parameters()).device, evaluation_batch_size(preprocessing)
     heats = []
     batches = zip(torch.from_numpy(pixels).split(size), classes.split(size), strict=True)
+    # The maps hook the shared network; a hook would also see another thread's pass.
     with classifier.lock:
         for batch, batch_classes in batches:
             maps = class_maps(

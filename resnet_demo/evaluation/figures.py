@@ -40,6 +40,7 @@ def confusion_figure(
     the cells, else counts.
     """
     counts = np.array(confusion)
+    # clip: a class without images is a row of zeros instead of NaN.
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     axes = figure.add_subplot(facecolor="none")

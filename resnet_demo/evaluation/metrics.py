@@ -67,6 +67,7 @@ def per_class(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]
     2 correct / (predicted + support).
     """
     correct, predicted, support = confusion.diag(), confusion.sum(0), confusion.sum(1)
+    # clamp: 0 / 1 = 0 where a score is undefined, for a class never predicted or without images.
     columns = {
         "precision": correct / predicted.clamp(min=1),
         "recall": correct / support.clamp(min=1),
@@ -128,6 +129,7 @@ def calibration(logits: Tensor, labels: Tensor) -> Calibration:
     count = bins.bincount(minlength=BINS)
     confidence_sum = bins.bincount(confidence, minlength=BINS)
     correct_sum = bins.bincount(correct.double(), minlength=BINS)
+    # In a bin, count · |accuracy - confidence| is the difference of the two sums.
     gap = (correct_sum - confidence_sum).abs().sum()
     return Calibration(
         error=(gap / len(bins)).item() if len(bins) else None,

@@ -35,6 +35,7 @@ def write_report(
     result = evaluated.result
     values = result if robustness is None else {**result, "robustness": robustness}
     labels = [row["label"] for row in result["per_class"]]
+    # All contents before the first write: an error while drawing leaves the old files complete.
     contents = {
         "result.json": (json.dumps(values, indent=2) + "\n").encode(),
         "per-class.csv": csv_table(

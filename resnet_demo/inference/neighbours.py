@@ -101,6 +101,7 @@ def nearest(queries: Tensor, library: Tensor, k: int) -> tuple[Tensor, Tensor]:
     queries = F.normalize(queries.float(), dim=1)
     parts = (F.normalize(part.float(), dim=1) for part in library.split(CHUNK))
     cosines = torch.cat([queries @ part.T for part in parts], dim=1)  # (M, N)
+    # clamp: rounding can take the cosine of equal vectors slightly above 1.
     best = cosines.nan_to_num(-1).clamp(-1, 1).topk(min(k, len(library)))
     return best.values, best.indices
 

@@ -64,6 +64,7 @@ class ProbeHistory:
             self.probes.append(probe)
         self.seen += 1
         if len(self.probes) > MAX_PROBES:
+            # Every second one, so that the kept probes stay evenly spaced.
             self.probes, self.every = self.probes[::2], 2 * self.every
 
 
@@ -84,6 +85,7 @@ def depth_figure(
     mesh = None
     for axes, (name, (steps, grid)) in zip(rows, logs.items(), strict=False):
         mesh = axes.pcolormesh(
+            # pcolormesh needs the edges of the cells: each column ends at its step.
             np.concatenate([[0], np.asarray(steps, float)]),
             np.arange(len(grid) + 1) + 0.5,
             grid,

@@ -32,6 +32,7 @@ def write_recordings(group: Group, folder: Path, datasets: Datasets) -> list[Pat
     """
     views = {run.id: read_finished(run, "recorded", "group") for run in group.runs}
     names = recording_names(group)
+    # All names before the first copy, so that a refusal leaves nothing behind.
     for name in names.values():
         if (folder / name).exists():
             raise ConfigError.rule("folder", f"a folder without {name}", str(folder))

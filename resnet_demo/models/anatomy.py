@@ -77,6 +77,7 @@ def block_anatomy(
         block = block_type(c_in, width, stride, options)
     input_shape = (c_in, side, side)
     outputs, output_shape = trace_shapes(block, block, input_shape)
+    # Leaf modules only: a container would count its layers a second time.
     layers = [
         describe_layer(name, module, outputs[name])
         for name, module in block.named_modules()

@@ -85,6 +85,7 @@ def get_group(runs: Runs, name: object) -> Group:
 def new_group_id(runs: Runs, kind: str) -> str:
     """Return an id that no group has yet, such as `duel-3`."""
     taken = {group.id for group in list_groups(runs.list(), kind)}
+    # Of one name more than are taken, at least one is free.
     return next(name for n in range(1, len(taken) + 2) if (name := f"{kind}-{n}") not in taken)
 
 

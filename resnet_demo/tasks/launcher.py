@@ -222,7 +222,7 @@ class Launcher:
             raise
         hand_over(lock, process.pid)
         os.close(lock)  # not released: the worker's copy holds it
-        # A child that nobody waits for would stay a zombie, and how it died would be lost.
+        # Unless somebody waits for it, an ended child stays a zombie, and how it died is lost.
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
 
 

@@ -186,6 +186,7 @@ class Allowance:
             return
         # Held during the start as well, as in `start_training`.
         with self.lock:
+            # Ended tasks leave the list here: their workers cannot report to this process.
             self.tasks = [task for task in self.tasks if is_live(task)]
             limit = self.limits.tasks
             if len(self.tasks) >= limit:

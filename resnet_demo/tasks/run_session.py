@@ -62,6 +62,7 @@ class RunSession:
 
     def record(self, event: Event) -> None:
         """Append an event to the log and notify the listener; the first one means `running`."""
+        # Logged first: a listener may read the run's directory, which must not lag behind.
         self.run.log().append(event)
         self.last = event
         self.on_event(event)

@@ -74,6 +74,7 @@ class RunSnapshot:
     @property
     def ignores_stop(self) -> bool:
         """Return whether the run is stopping for longer than its steps take."""
+        # A step of a slow network may take longer than STOP_S.
         usual = max([STOP_S, *(3 * pause for pause in self.view.step_durations())])
         return self.status.state == "stopping" and (self.state_age_s() > usual or self.is_suspended)
 

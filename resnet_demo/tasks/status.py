@@ -242,6 +242,7 @@ def corrected(folder: Path, status: Status, reason: str) -> Status:
     if status.is_live and not has_worker(folder):
         state = "stopped" if status.state == "stopping" else "failed"
         return replace(status, **state_fields(state), message=reason, pid=None)
+    # Another reader was faster and wrote the default reason; the caller knows the real one.
     if not status.is_live and status.message == UNEXPECTED_EXIT:
         return replace(status, message=reason)
     return status

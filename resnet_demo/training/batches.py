@@ -60,6 +60,7 @@ class Batches:
         info = check_data(config, datasets)
         images, labels, train = datasets.load_split(config, "train")
         val_images, val_labels, val = datasets.load_split(config, "val")
+        # Before the images are put on the device, which takes long for a large dataset.
         check_rank_batches(len(train), config.batch_size, ranks)
 
         # The arrays are memory-mapped: indexing reads only the images of the split.

@@ -52,6 +52,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     epoch = (epoch - 1) % config.epochs + 1
     pages = -(-n // PAGE_SIZE)  # rounded up
     first = PAGE_SIZE * (page % pages)
+    # Always by epoch 1's order, so that a page shows the same images in every epoch.
     chosen = permutation(n, config.seed, 1)[first : first + PAGE_SIZE].numpy()
     # the inverse permutation: position of each image in this epoch's order
     positions = permutation(n, config.seed, epoch).argsort().numpy()[chosen]

@@ -149,5 +149,5 @@ def test_a_value_of_another_type_is_refused(value, kind):
 @pytest.mark.parametrize(
     "value", [True, None, "1", float("nan"), float("inf"), -float("inf"), 1e300, 10**400]
 )
-def test_what_is_no_finite_number(value):
+def test_nan_infinity_booleans_and_text_are_no_finite_numbers(value):
     assert not is_number(value)

@@ -152,6 +152,7 @@ class VisitorRuns:
             record_slice(run.path, SliceUse(seconds, used, trained, killed))
             has_saved = file_version(run.path / "last.pt") != saved_before
             is_due = self._is_due(run, active, has_saved)
+            # -DUE_S is always more than DUE_S ago: the run is no longer active.
             active.due_clock = time.monotonic() if is_due else -DUE_S
             return is_due
 
@@ -174,6 +175,8 @@ class VisitorRuns:
 
     def _activate(self, visitor: str, run: Run) -> None:
         """Make a run the visitor's active one; of many visitors the oldest is forgotten."""
+        # Taken out first: a dict keeps the place of a key that is set again, and the first is the
+        # oldest.
         self.active.pop(visitor, None)
         self.active[visitor] = ActiveRun(run.id)
         if len(self.active) > MAX_VISITORS:

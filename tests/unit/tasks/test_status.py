@@ -383,7 +383,7 @@ def test_the_reason_from_the_parent_replaces_the_default_reason(folder):
     assert reconcile_status(folder).state == "failed"
 
 
-def test_the_worker_s_own_message_is_not_replaced(folder):
+def test_the_message_of_a_worker_is_not_replaced(folder):
     put_task(folder, "failed", message="the loss became nan")
     status = reconcile_status(folder, "the worker ended with exit code 1")
     assert status.message == "the loss became nan"

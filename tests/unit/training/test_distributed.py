@@ -147,7 +147,7 @@ def test_each_rank_normalizes_over_its_own_share_where_batch_norm_cannot_be_shar
     assert epochs[2][0] < epochs[1][0]  # and learns
 
 
-def test_a_stop_that_one_rank_is_asked_for_stops_both_at_the_same_step(notes, alone):
+def test_a_stop_requested_of_one_rank_stops_both_at_the_same_step(notes, alone):
     (first, second), _ = notes
     ends = [note["first part"]["events"][-1] for note in (first, second)]
     assert [end["event"] for end in ends] == ["stopped", "stopped"]

@@ -164,7 +164,9 @@ def refused(folder, paths, seconds):
     yield
 
 
-def test_a_new_run_is_stopped_until_its_first_slice_and_does_not_store_the_visitor_s_name(launcher):
+def test_a_new_run_is_stopped_until_its_first_slice_and_stores_a_digest_of_the_visitor(
+    launcher,
+):
     slices = slices_of(launcher, refused)
     run = slices.make(make_tiny(), VISITOR)
     assert (reconcile_status(run.path).state, has_worker(run.path)) == ("stopped", False)
