@@ -375,9 +375,13 @@ def parse_field(name: str, text: str) -> Any:
         return text
 
 
+VERSION, FINGERPRINT = "version", "fingerprint"
+BESIDE = (VERSION, FINGERPRINT)  # what config.json holds beside the fields of TrainConfig
+
+
 def to_json(config: TrainConfig, version: str) -> str:
     """Return the text of config.json: every field, and the package's version."""
-    return json.dumps({**config.to_dict(), "version": version}, indent=2) + "\n"
+    return json.dumps({**config.to_dict(), VERSION: version}, indent=2) + "\n"
 
 
 def from_dict(values: Any) -> TrainConfig:
@@ -388,7 +392,7 @@ def from_dict(values: Any) -> TrainConfig:
     if not isinstance(values, dict):
         raise ValueError("not an object")
     # Not through `make_config`: config.json has every field, and its recipe may have changed since.
-    known = {name: value for name, value in values.items() if name != "version"}
+    known = {name: value for name, value in values.items() if name not in BESIDE}
     try:
         return TrainConfig(**(OLD_DEFAULTS | known))
     except TypeError as error:

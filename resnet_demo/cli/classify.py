@@ -15,6 +15,7 @@ from resnet_demo.cli.common import (
 )
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.paths import Paths
+from resnet_demo.runs.text import DATASET_CHANGED
 
 
 def add(verbs: Any) -> None:
@@ -80,6 +81,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.data.pictures import check_fit
     from resnet_demo.data.store import Datasets
     from resnet_demo.evaluation.modes import require_images
+    from resnet_demo.runs.dataset import dataset_changed
     from resnet_demo.runs.store import Runs
 
     check_fit(args.fit)
@@ -98,10 +100,13 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     if args.dataset is not None:
         classifiers[0].check_classes(Datasets(paths.data).get(args.dataset))
     index = load_index(runs[0], paths) if args.similar else None
+    changed = dataset_changed(runs[0], Datasets(paths.data)) if args.similar else None
     failed = 0
     for name in args.files:  # an unreadable picture does not stop the others
         try:
             result = classify_picture(args, Path(name), folder, index, *classifiers)
+            if args.similar:
+                result["dataset_changed"] = changed
             print_result({"file": name, **result}, f"{name}: {result_text(result)}", args.json)
         except DemoError as error:
             failed += 1
@@ -221,6 +226,7 @@ def result_text(result: dict[str, Any]) -> str:
     if "similar" in result:
         similar = (f"{row['label']} {row['cosine']:.3f}" for row in result["similar"])
         text += f"; most similar training images: {', '.join(similar)}"
+        text += f" ({DATASET_CHANGED})" if result["dataset_changed"] else ""
     if "inside" in result:
         text += f"; feature maps: {', '.join(row['file'] for row in result['inside'])}"
     return text

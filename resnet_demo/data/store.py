@@ -126,6 +126,11 @@ class Datasets:
         stored, positions = self.split_positions(config, split, name)
         return *self.load(name, stored), positions
 
+    def load_digests(self, config: TrainConfig, split: str, name: str) -> np.ndarray:
+        """Return the digest of each picture of a run's split, (N, 16) uint8. Raises as `load`."""
+        stored, positions = self.split_positions(config, split, name)
+        return self.digests(name, stored)[positions]
+
     def digests(self, name: str, split: str) -> np.ndarray:
         """Return the digest of each picture that `load` returns, (N, 16) uint8. Raises as it."""
         images, _ = self.load(name, split)
@@ -148,6 +153,14 @@ class Datasets:
             _, labels = self.load(name, split)
             splits[split] = self.digests(name, split), labels
         return fingerprint_of(info.classes, splits)
+
+    def content_key(self, name: str) -> str:
+        """Return the start of the fingerprint's digest for names of files; empty if not known."""
+        try:
+            fingerprint = self.fingerprint(name)
+        except (NotFoundError, DamagedError):
+            return ""
+        return fingerprint.digest[:12] if fingerprint else ""
 
     def class_counts(self, name: str) -> dict[str, dict[str, int]]:
         """Return the number of images per class: split -> class -> count. Raises as `load`."""

@@ -11,7 +11,18 @@ from resnet_demo.evaluation.evaluate_run import RunEvaluation
 from resnet_demo.evaluation.metrics import Predictions
 
 # Of the second run's result, these values are shown beside the first run's.
-COMPARED_KEYS = ("weights", "mode", "stored", "top1", "interval", "loss", "macro_f1")
+COMPARED_KEYS = (
+    "split",
+    "weights",
+    "mode",
+    "stored",
+    "dataset_changed",
+    "trained_on_pictures",
+    "top1",
+    "interval",
+    "loss",
+    "macro_f1",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +105,13 @@ def check_same_images(first: RunEvaluation, second: RunEvaluation) -> None:
         raise ConfigError(
             f"against must be a run evaluated on the same images: {a['run']} was evaluated on "
             f"{a['dataset']} {a['split']}, {b['run']} on {b['dataset']} {b['split']}",
+            "against",
+        )
+    fingerprints = {a["fingerprint"], b["fingerprint"]} - {None}  # None: stored predictions
+    if len(fingerprints) > 1:
+        raise ConfigError(
+            f"against must be a run evaluated on the same images: {a['dataset']} has changed "
+            f"between the evaluations of {a['run']} and {b['run']}, so evaluate both again",
             "against",
         )
     if not torch.equal(first.labels, second.labels):

@@ -17,13 +17,20 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import calibration, confidence_histogram, macro_f1, score
 from resnet_demo.evaluation.modes import check_images, check_mode
 from resnet_demo.evaluation.stored_predictions import read_predictions
-from resnet_demo.evaluation.stored_results import ANSWERS, read_answers, read_result, write_result
+from resnet_demo.evaluation.stored_results import (
+    ANSWERS,
+    IMAGE_KEYS,
+    read_answers,
+    read_result,
+    write_result,
+)
 from resnet_demo.evaluation.tta import VIEWS, apply_view, mean_logits
 from resnet_demo.files import write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, load_split, predict
 from resnet_demo.models.description import predictions_sha256
 from resnet_demo.models.device import pick_device
+from resnet_demo.runs.dataset import describe_images
 from resnet_demo.runs.store import Run
 
 ARTICLE_BATCH = 64  # images; in training mode, the images of a batch affect each other
@@ -69,8 +76,9 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Evaluate the run's kept weights on a split of the run's dataset, or of the one named.
 
-    If the images are not on this machine, the predictions stored with the weights are used, and
-    `stored` in the result is true. In a mode other than plain (see `modes`), the plain score is
+    Images that the run was trained on are scored like others, and counted in the result. If the
+    images are not on this machine, the predictions stored with the weights are used, and `stored`
+    in the result is true. In a mode other than plain (see `modes`), the plain score is
     computed too, as `beside`. on_batch(done, total) is called after each batch; every view of an
     image counts as an image. It may raise StoppedError.
 
@@ -87,14 +95,16 @@ def evaluate_run(
     stored = name not in datasets.names() and predictions_sha256(saved.metrics, split, name)
     if stored:
         logits, labels = read_predictions(run.path, saved, split, name)
-        plain = None
+        plain, images = None, dict.fromkeys(IMAGE_KEYS)
     else:
         logits, plain, labels = predict_mode(classifier, datasets, split, name, mode, on_batch)
+        images = describe_images(run, datasets, split, name)
     result = {
         "run": run.id,
         "dataset": name,
         "split": split,
         "weights": saved.sha256,
+        **images,
         "mode": mode,
         "stored": bool(stored),
         **result_metrics(logits, labels, saved.classes),

@@ -16,6 +16,7 @@ from resnet_demo.evaluation.modes import require_images
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
+from resnet_demo.runs.dataset import describe_images
 from resnet_demo.runs.store import Run
 
 MAX_IMAGES = 2000  # of a split: the interval is one or two points wide, in minutes on a CPU
@@ -55,6 +56,7 @@ def measure_robustness(
         "dataset": name,
         "split": split,
         "weights": classifier.saved.sha256,
+        **describe_images(run, datasets, split, name, sample_positions),
         "n": n,
         "seed": SEED,
         "top1": clean,
@@ -74,10 +76,14 @@ def sample_split(
     The choice depends only on the number of images in the split.
     """
     images, labels, of_split = datasets.load_split(run.config(), split, name)
-    # The legacy generator: its stream is the same in every version of NumPy.
-    order = np.random.RandomState(SEED).permutation(len(of_split))
-    chosen = of_split[np.sort(order[:limit])]
+    chosen = of_split[sample_positions(len(of_split), limit)]
     return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
+
+
+def sample_positions(n: int, limit: int = MAX_IMAGES) -> np.ndarray:
+    """Return at most `limit` positions in a split of n images, in order."""
+    # The legacy generator: its stream is the same in every version of NumPy.
+    return np.sort(np.random.RandomState(SEED).permutation(n)[:limit])
 
 
 class RobustnessScorer:

@@ -12,7 +12,9 @@ from resnet_demo.json_files import read_json
 from resnet_demo.models.description import checksum
 
 RESULT, ANSWERS = "result.json", "answers.safetensors"
-IDENTITY_KEYS = ("run", "dataset", "split", "weights")
+# What `runs.dataset.describe_images` returns.
+IMAGE_KEYS = ("fingerprint", "dataset_changed", "trained_on_pictures")
+IDENTITY_KEYS = ("run", "dataset", "split", "weights", *IMAGE_KEYS)
 EVALUATION_KEYS = (
     *IDENTITY_KEYS,
     "mode",

@@ -20,6 +20,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import SavedModel, load_model, save_model
+from resnet_demo.runs.dataset import TRAINED_ON, check_dataset
 from resnet_demo.runs.store import Run, check_run_id
 from resnet_demo.runs.text import bytes_text
 from resnet_demo.runs.view import RunView
@@ -36,7 +37,8 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     out-of-distribution threshold is set again, on the validation images.
 
     Raises:
-        ConfigError: the folder is not empty, or the run has not finished or is too large.
+        ConfigError: the folder is not empty, the run has not finished or is too large, or its
+            dataset has changed since training.
         NotFoundError: the run's dataset is not on this machine.
         DamagedError: the run is damaged.
         DemoError: rounding costs too much accuracy.
@@ -70,6 +72,7 @@ def write_packed(
 ) -> dict[str, Any]:
     """Write all files into a folder that will have that name; return sizes and scores."""
     config, original = run.config(), Classifier.load(run)
+    check_dataset(run, datasets, "packed")
     dataset, classes = config.dataset, original.saved.classes
     metrics = {
         key: value for key, value in original.saved.metrics.items() if key not in METRICS_OF_WEIGHTS
@@ -98,6 +101,8 @@ def write_packed(
     # The same weights once more, now with what was measured on them.
     save_half(folder, original.saved, metrics)
     copy_finished(run, view, folder)
+    if (run.path / TRAINED_ON).exists():
+        write_atomically(folder / TRAINED_ON, (run.path / TRAINED_ON).read_bytes())
     text = model_card(name, config, datasets.get(dataset), view, after, before.top1)
     write_atomically(folder / "README.md", text.encode())
     return {
@@ -129,5 +134,6 @@ def save_half(folder: Path, saved: SavedModel, metrics: Mapping[str, Any]) -> in
         classes=saved.classes,
         preprocessing=saved.preprocessing,
         metrics=metrics,
+        fingerprint=saved.fingerprint,
     )
     return (folder / WEIGHTS).stat().st_size

@@ -12,6 +12,7 @@ from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.pictures import FITS
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError
+from resnet_demo.fingerprint import class_names
 from resnet_demo.inference.class_maps import ClassMap, map_classes
 from resnet_demo.inference.classification import TOP, Classification, classify, network_input
 from resnet_demo.inference.feature_maps import stage_grids
@@ -72,6 +73,12 @@ class Classifier:
     def check_classes(self, info: DatasetInfo) -> None:
         """Raise ConfigError for a dataset with other classes than the run's."""
         if info.classes != self.saved.classes:
+            if self.saved.fingerprint and info.name == self.run.config().dataset:
+                raise ConfigError(
+                    f"the dataset {info.name} has changed since training: its classes were "
+                    f"{class_names(self.saved.classes)} and are {class_names(info.classes)}",
+                    "dataset",
+                )
             rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
             raise ConfigError.rule("dataset", rule, info.name)
 

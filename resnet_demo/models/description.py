@@ -22,13 +22,17 @@ NETWORK = {"name", "num_classes", "stem", "batch_norm"}  # arguments of build_mo
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The content of model.json. sha256: of the weights, in hex. Raises ValueError."""
+    """The content of model.json. Raises ValueError.
+
+    sha256: of the weights, in hex. fingerprint: of the dataset that they were trained on, if known.
+    """
 
     network: dict[str, Any]
     classes: list[str]
     preprocessing: dict[str, Any]
     metrics: dict[str, Any]
     sha256: str
+    fingerprint: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         # Checked here and not only when reading: a save then refuses what a load would refuse.
@@ -44,7 +48,7 @@ class Description:
 def model_description(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's model.json.
 
-    Its keys are network, classes, preprocessing, metrics and sha256.
+    Its keys are network, classes, preprocessing, metrics, sha256 and fingerprint.
     Raises NotFoundError without a saved network, DamagedError.
     """
     require_saved(folder)

@@ -42,6 +42,7 @@ class SavedModel:
     preprocessing: dict[str, Any]
     metrics: dict[str, Any]
     sha256: str
+    fingerprint: dict[str, Any] | None = None
 
 
 def save_model(
@@ -52,10 +53,12 @@ def save_model(
     classes: Sequence[str],
     preprocessing: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> None:
     """Replace a folder's saved network; a folder has one writer.
 
-    network: name, num_classes, stem, batch_norm, the arguments of build_model.
+    network: name, num_classes, stem, batch_norm, the arguments of build_model. fingerprint: of the
+    dataset that it was trained on, as `Fingerprint.to_dict` returns it.
     Raises OSError, and ValueError for what load_model would refuse.
     """
     weights = safetensors.torch.save(plain_tensors(model), metadata={"format": "pt"})
@@ -66,6 +69,7 @@ def save_model(
             preprocessing=dict(preprocessing),
             metrics=dict(metrics),
             sha256=hashlib.sha256(weights).hexdigest(),
+            fingerprint=None if fingerprint is None else dict(fingerprint),
         )
     )
     complete_save(folder)
@@ -107,6 +111,7 @@ def load_model(folder: Path) -> SavedModel:
         preprocessing=description.preprocessing,
         metrics=description.metrics,
         sha256=description.sha256,
+        fingerprint=description.fingerprint,
     )
 
 

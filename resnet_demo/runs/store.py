@@ -1,17 +1,23 @@
 """Runs as directories: find, name and read them."""
 
+import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
-from resnet_demo.config import TrainConfig, from_dict
+from resnet_demo.config import FINGERPRINT, TrainConfig, from_dict
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
+from resnet_demo.files import write_atomically
+from resnet_demo.fingerprint import Fingerprint
 from resnet_demo.json_files import read_json
 from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 
+CONFIG = "config.json"
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # By default, own runs are in the folder of the shipped ones: only the name distinguishes them.
 SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
@@ -34,9 +40,34 @@ class Run:
     def config(self) -> TrainConfig:
         """Return the run's configuration. Raises DamagedError."""
         try:
-            return from_dict(read_json(self.path / "config.json"))
+            return from_dict(read_json(self.path / CONFIG))
         except (DamagedError, ValueError, ConfigError) as error:
             raise DamagedError(f"config.json of run {self.id} is damaged") from error
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Return the fingerprint of what the run was trained on; None if it has none.
+
+        A run has one from its start, but for runs of older versions. Raises DamagedError.
+        """
+        try:
+            values = read_json(self.path / CONFIG).get(FINGERPRINT)
+            return None if values is None else Fingerprint.from_dict(values)
+        except (DamagedError, ValueError, AttributeError) as error:
+            raise DamagedError(f"config.json of run {self.id} is damaged") from error
+
+    def record_fingerprint(self, fingerprint: Fingerprint) -> None:
+        """Write the fingerprint into config.json. Raises DamagedError, OSError."""
+        path = self.path / CONFIG
+        values = {**read_json(path), FINGERPRINT: fingerprint.to_dict()}
+        times = path.stat()
+
+        def write(file: BinaryIO) -> None:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
+            file.flush()
+            # The time of config.json is the time of the run's creation.
+            os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
+
+        write_atomically(path, write)
 
     def log(self) -> EventLog:
         """Return the run's event log."""
@@ -71,7 +102,7 @@ class Runs:
             for folder in sorted(root.iterdir())
             if RUN_ID.fullmatch(folder.name)
             and not folder.is_symlink()  # could point out of the root
-            and (folder / "config.json").is_file()
+            and (folder / CONFIG).is_file()
         )
         return [Run(folder, self.is_shipped(folder)) for folder in folders]
 
@@ -84,7 +115,7 @@ class Runs:
         check_run_id(name)
         shipped = [folder / name for folder in self.shipped_folders if SHIPPED.fullmatch(name)]
         for folder in (self.root / name, *shipped):
-            if (folder / "config.json").is_file() and not folder.is_symlink():
+            if (folder / CONFIG).is_file() and not folder.is_symlink():
                 return Run(folder, self.is_shipped(folder))
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")
 
@@ -116,9 +147,9 @@ def check_run_id(name: object) -> str:
 def created_at(folder: Path) -> float:
     """Return the Unix time of a run's creation; 0 if it was deleted meanwhile.
 
-    config.json is the first file of a run and is written once.
+    config.json is the first file of a run, and keeps its time.
     """
     try:
-        return (folder / "config.json").stat().st_mtime
+        return (folder / CONFIG).stat().st_mtime
     except FileNotFoundError:
         return 0.0

@@ -12,6 +12,7 @@ from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
 # Besides Markdown's own marks: the colon before // and the dot after www, which make links.
 MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
+DATASET_CHANGED = "the dataset has changed since training"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -84,8 +85,29 @@ def evaluation_text(result: dict[str, Any]) -> str:
         for row in result["per_class"]
     ]
     macro = f"mean F1 over all classes {result['macro_f1']:.2%}"
-    notes = [macro, calibration_text(result["calibration"]), mode_text(result)]
+    notes = [
+        image_notes(result),
+        macro,
+        calibration_text(result["calibration"]),
+        mode_text(result),
+    ]
     return "\n".join([head, *filter(None, notes), *lines])
+
+
+def image_notes(result: dict[str, Any]) -> str:
+    """Return what is to be known about the images of a score; empty if there is nothing.
+
+    result: of an evaluation or a robustness measurement.
+    """
+    notes, count = [], result["trained_on_pictures"]
+    if result["dataset_changed"]:
+        notes.append(DATASET_CHANGED)
+    if count and result["split"] != "train":
+        notes.append(
+            f"{count:,} of the {result['n']:,} {result['split']} images were trained on, so the "
+            "score may be too good"
+        )
+    return "note: " + "; ".join(notes) if notes else ""
 
 
 def interval_text(result: dict[str, Any]) -> str:
@@ -130,12 +152,14 @@ def points_text(difference: float) -> str:
 def comparison_text(against: dict[str, Any]) -> str:
     """Return the comparison of two runs on the same images, as in an evaluation's `against`."""
     first, second = against["first"], against["second"]
+    notes = image_notes(against)
     return (
         f"{first} is {points_text(against['difference'])} {second} "
         f"({against['top1_second']:.2%}): only {first} is right on "
         f"{len(against['only_first']):,} images, only {second} on "
         f"{len(against['only_second']):,}\n"
         f"{chance_text(against['p'])} (McNemar's exact test)"
+        + (f"\n{second}: {notes}" if notes else "")
     )
 
 
@@ -155,7 +179,8 @@ def robustness_text(result: dict[str, Any]) -> str:
         f"  {kind:<16}" + "".join(f"{top1:8.1%}" for top1 in row)
         for kind, row in result["kinds"].items()
     ]
-    return "\n".join([head, *lines])
+    notes = image_notes(result)
+    return "\n".join([head, *([notes] if notes else []), *lines])
 
 
 def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:

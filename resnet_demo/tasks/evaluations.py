@@ -1,4 +1,4 @@
-"""Evaluations as tasks: one for the same weights, split, dataset and mode; the result is kept.
+"""Evaluations as tasks: one for the same weights, split, mode and content of the dataset.
 
 An evaluation only reads the run and writes its own folder, so that a live run is not disturbed.
 """
@@ -100,6 +100,7 @@ class Evaluations:
             "split": split,
             "dataset": name,
             "weights": described["sha256"][:12],
+            "fingerprint": datasets.content_key(name),
             "mode": mode,
             # Without the images, the stored predictions are scored; with them, they are repeated.
             "stored": not is_here,
@@ -109,11 +110,19 @@ class Evaluations:
         check_split(split)
         name = check_name(run.config().dataset)
         weights = model_description(run.path)["sha256"][:12]
-        require_images(name, self.launcher.datasets)
-        return {"run": run.id, "split": split, "dataset": name, "weights": weights}
+        datasets = self.launcher.datasets
+        require_images(name, datasets)
+        return {
+            "run": run.id,
+            "split": split,
+            "dataset": name,
+            "weights": weights,
+            "fingerprint": datasets.content_key(name),
+        }
 
     def _folder(self, run: Run, request: Mapping[str, Any]) -> Path:
-        name = f"{request['split']}-{request['dataset']}-{request['weights']}"
+        parts = [request[key] for key in ("split", "dataset", "weights", "fingerprint")]
+        name = "-".join(filter(None, parts))
         if "mode" not in request:
             name = PREFIX + name
         elif request["mode"] != "plain":
@@ -190,6 +199,9 @@ def run_on_weights(
         # A live run may have saved better weights since the request.
         if not result["weights"].startswith(request["weights"]):
             raise DemoError("the run has better weights by now: evaluate it again")
+        fingerprint = request.get("fingerprint")
+        if fingerprint and not result["fingerprint"].startswith(fingerprint):
+            raise DemoError(f"the dataset {result['dataset']} has changed meanwhile: try again")
         save()
         return ""
 

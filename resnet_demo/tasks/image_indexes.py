@@ -55,14 +55,14 @@ class ImageIndexes:
         return self.launcher.start_once("index", folder, request, caller, is_unusable)
 
     def folder(self, run: Run) -> Path:
-        """Return the folder of the index for the current weights, which may be missing.
+        """Return the folder of the index for the current weights and images; it may be missing.
 
         Raises as `model_description`.
         """
-        return (
-            self.launcher.results_folder(run)
-            / f"index-{model_description(run.path)['sha256'][:12]}"
-        )
+        weights = model_description(run.path)["sha256"][:12]
+        content = self.launcher.datasets.content_key(run.config().dataset)
+        name = "-".join(filter(None, ("index", weights, content)))
+        return self.launcher.results_folder(run) / name
 
     def get_or_build(self, run: Run, on_batch: OnBatch) -> "ImageIndex":
         """Return the run's index; build it in this process, or wait for the one who does.
@@ -86,7 +86,7 @@ class ImageIndexes:
         """Return the folder and the content of `task.json`. Raises as `start`."""
         folder = self.folder(run)
         require_images(run.config().dataset, self.launcher.datasets)
-        return folder, {"run": run.id, "weights": folder.name.rpartition("-")[2]}
+        return folder, {"run": run.id, "weights": folder.name.split("-")[1]}
 
 
 def run_indexing(folder: Path, paths: Paths) -> None:

@@ -20,6 +20,7 @@ from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.paths import REPOSITORY, Paths
+from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import Run, Runs, check_run_id
 from resnet_demo.tasks.base import claim_task, reap_worker, remove_task, requeue_task
 from resnet_demo.tasks.disk_space import check_disk_space
@@ -142,10 +143,12 @@ class Launcher:
     def requeue(self, run: Run) -> int:
         """Queue a run again, at the end of the queue; return the lock for its worker.
 
-        Raises: ConfigError for a run that is live or finished; DiskFullError.
+        Raises: ConfigError for a run that is live or finished, or whose dataset has changed;
+        DiskFullError.
         """
         check_not_shipped(run, "resumed")
         info = check_data(run.config(), self.datasets)
+        check_dataset(run, self.datasets)
         check_disk_space(run.config(), len(info.classes), run.path)
         lock = requeue_task(run.path)
         self.stop_speed_test()

@@ -49,6 +49,7 @@ class RunSnapshot:
             "best": {"epoch": best.epoch, "val_top1": best.val_top1} if best else None,
             "history": self.view.history(),
             "config": config_or_none(self.run),
+            "fingerprint": fingerprint_or_none(self.run),
         }
 
     def progress(self) -> dict[str, Any]:
@@ -177,6 +178,15 @@ def config_or_none(run: Run) -> dict[str, Any] | None:
         return run.config().to_dict()
     except DamagedError:
         return None
+
+
+def fingerprint_or_none(run: Run) -> dict[str, Any] | None:
+    """Return the fingerprint of what the run was trained on; None if it has none or is damaged."""
+    try:
+        fingerprint = run.fingerprint()
+    except DamagedError:
+        return None
+    return fingerprint and fingerprint.to_dict()
 
 
 def snapshot_dict(run: Run) -> dict[str, Any]:

@@ -17,10 +17,13 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
 from resnet_demo.files import reporting_disk_full
+from resnet_demo.fingerprint import Fingerprint
 from resnet_demo.models.device import autocast, device_name, pick_precision
 from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import save_model
 from resnet_demo.models.zoo import build_model
+from resnet_demo.runs.dataset import check_dataset, record_dataset
+from resnet_demo.runs.store import CONFIG, Run
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import foreign_checkpoint, load_matching, save_last
 from resnet_demo.training.distributed import World, single_process
@@ -82,6 +85,7 @@ class Training:
     precision: str  # float32 or bf16
     folder: Path | None  # for checkpoints and kept weights
     tally: Tally  # of the current epoch
+    fingerprint: Fingerprint | None = None  # of the dataset, for the kept weights
     step: int = 0  # updates done
     epochs_done: int = 0  # trained and validated
     seconds: float = 0.0  # of work, in all sessions
@@ -106,7 +110,7 @@ class Training:
         ConfigError, DamagedError.
         """
         world = world or single_process()
-        loaded = world.broadcast(lambda: load_matching(folder, config) if folder else None)
+        loaded, fingerprint = world.broadcast(lambda: load_checkpoint(folder, config, datasets))
         if loaded:
             # another number of threads adds floating-point numbers in another order
             torch.set_num_threads(loaded[0]["threads"])
@@ -120,6 +124,7 @@ class Training:
             world=world,
             precision=pick_precision(config.precision, world.device),
             folder=folder,
+            fingerprint=fingerprint,
             tally=Tally.zeros(world.device),
         )
         # Before the checkpoint is loaded, which holds the average too.
@@ -224,6 +229,7 @@ class Training:
                 classes=list(self.batches.classes),
                 preprocessing=self.batches.preprocessing.to_dict(),
                 metrics=metrics,
+                fingerprint=self.fingerprint and self.fingerprint.to_dict(),
             )
 
     def average_batch_norm(self) -> None:
@@ -266,7 +272,11 @@ class Training:
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])
         except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self.mismatch("its weights are not those of this network") from error
+            network = f"{self.config.model} with the {len(self.batches.classes)} classes of"
+            raise self.mismatch(
+                f"its weights are not those of {network} {self.config.dataset}, which may have "
+                "changed since training"
+            ) from error
         self.restore_optimizer(state["optimizer"])
         self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
@@ -310,6 +320,24 @@ def fits(value: Any, weight: Any) -> bool:
     if not isinstance(value, Tensor):
         return value is None or isinstance(value, int | float)
     return isinstance(weight, Tensor) and (value.numel() == 1 or value.shape == weight.shape)
+
+
+def load_checkpoint(
+    folder: Path | None, config: TrainConfig, datasets: Datasets
+) -> tuple[tuple[dict[str, Any], str] | None, Fingerprint | None]:
+    """Return what `load_matching` does, and the fingerprint of the dataset.
+
+    The directory of a new run gets both kinds of digests; a run that resumes is refused on another
+    dataset. Raises as `load_matching` and `check_dataset`.
+    """
+    if folder is None:
+        return None, None
+    loaded, run = load_matching(folder, config), Run(folder)
+    if not (folder / CONFIG).exists():  # only the weights are wanted
+        return loaded, None
+    datasets.prepare(config.dataset)
+    check_dataset(run, datasets)
+    return loaded, run.fingerprint() if loaded else record_dataset(run, config, datasets)
 
 
 def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:

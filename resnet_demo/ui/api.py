@@ -13,6 +13,7 @@ from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
+from resnet_demo.runs.dataset import dataset_changed
 from resnet_demo.tasks.base import check_finished
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.limits import ForbiddenError
@@ -130,7 +131,8 @@ async def classify_upload(
 ) -> dict[str, Any]:
     """Return `classify_picture`'s answer with `similar` and `inside`, None where not requested.
 
-    similar: rows of place, cosine and label. inside: stage and png of each stage.
+    similar: rows of place, cosine and label; with them, dataset_changed says whether the dataset
+    has changed since training, None if that is not known. inside: stage and png of each stage.
     """
     check_flag("similar", similar)
     check_flag("inside", inside)
@@ -143,7 +145,7 @@ async def classify_upload(
     rgb, answer = await services.run_in_turn(
         classify_picture, services, image, run_id, fit, top, against
     )
-    answer |= {"similar": None, "inside": None}
+    answer |= {"similar": None, "dataset_changed": None, "inside": None}
     if inside:
         answer["inside"] = await services.run_in_turn(feature_maps, services, run_id, rgb, fit)
     if similar:
@@ -151,6 +153,9 @@ async def classify_upload(
         folder = await finish_task(name, start, run_id, services.caller())
         answer["similar"] = await services.run_in_turn(
             similar_images, services, run_id, rgb, fit, folder
+        )
+        answer["dataset_changed"] = await asyncio.to_thread(
+            dataset_changed, services.runs.get(run_id), services.datasets
         )
     return answer
 

@@ -9,6 +9,7 @@ import torch
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.evaluation.evaluate_run import RunEvaluation, result_metrics
+from resnet_demo.evaluation.stored_results import IMAGE_KEYS
 from resnet_demo.models import build_model
 from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import save_model
@@ -71,6 +72,7 @@ def save_evaluation(
         "split": selection.split,
         "mode": selection.mode,
         "weights": model_description(run.path)["sha256"],
+        **dict.fromkeys(IMAGE_KEYS),
         "stored": False,
         "beside": None,
         **result_metrics(logits, labels, classes),

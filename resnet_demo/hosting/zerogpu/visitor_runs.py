@@ -27,6 +27,7 @@ from resnet_demo.hosting.zerogpu.slice import (
     write_owner,
 )
 from resnet_demo.paths import Paths
+from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.disk_space import check_disk_space
@@ -103,7 +104,9 @@ class VisitorRuns:
         if (state := reconcile_status(run.path).state) not in ("stopped", "failed"):
             raise ConfigError(f"{run.id} is {state}: it cannot become queued", "run")
         config, datasets = run.config(), self.launcher.datasets
-        check_disk_space(config, len(check_data(config, datasets).classes), run.path)
+        info = check_data(config, datasets)
+        check_dataset(run, datasets)
+        check_disk_space(config, len(info.classes), run.path)
         with self._idle_visitor(visitor):
             write_owner(run, RunOwner(visitor_digest(visitor), should_continue=True))
             self._activate(visitor, run)

@@ -11,7 +11,8 @@ import numpy as np
 
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.dataset import dataset_changed
+from resnet_demo.runs.text import DATASET_CHANGED, escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.status import Status, reconcile_status
 from resnet_demo.ui.components import enlarge, gallery, progress_bar, progress_share
@@ -151,10 +152,12 @@ def nearest_images(
     ]
     predicted = classifier.classify(rgb, 1, fit).labels[0]["label"]
     agree = sum(label == predicted for *_, label in found)
+    changed = dataset_changed(run, services.datasets)
     return gallery_images, (
         f"The {len(found)} nearest of the {len(index.places):,} training images. {agree} of them "
         f"have the predicted class, **{escape_markdown(predicted)}**. The number is the cosine "
         "similarity of the features: 1 is identical, 0 unrelated."
+        + (f" ⚠ {DATASET_CHANGED.capitalize()}: these are its images now." if changed else "")
     )
 
 

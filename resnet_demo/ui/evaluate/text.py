@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_demo.runs.text import loss_text
+from resnet_demo.runs.text import image_notes, loss_text
 from resnet_demo.ui.evaluate.matrix import escape_html
 
 SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
@@ -42,7 +42,8 @@ def headline(result: Mapping[str, Any]) -> str:
         f"<b>{result['top1']:.2%}</b>"
         f"<small>95% interval <strong>{interval_text(low, high)}</strong>: likely range on new "
         f"images</small></div>{tiles}</div>"
-        f'<p class="score-of">{source_text(result)}</p>{mode_difference(result)}'
+        f'<p class="score-of">{source_text(result)}</p>{notes_html(result)}'
+        f"{mode_difference(result)}"
     )
 
 
@@ -54,6 +55,15 @@ def source_text(result: Mapping[str, Any]) -> str:
         f"{escape_html(result['run'])} on the {result['n']:,} {split} images of "
         f"{escape_html(result['dataset'])}{stored} · weights {escape_html(result['weights'][:12])}"
     )
+
+
+def notes_html(result: Mapping[str, Any], run: str = "") -> str:
+    """Return what is to be known about the scored images; empty if there is nothing.
+
+    run: whose score it is, where there are two.
+    """
+    notes, prefix = image_notes(result), f"{escape_html(run)}: " if run else ""
+    return f'<p class="score-of">⚠ {prefix}{escape_html(notes)}</p>' if notes else ""
 
 
 def calibration_text(calibration: Mapping[str, Any]) -> str:
@@ -100,6 +110,7 @@ def comparison_html(
     return (
         f'<p>{verdict(compared)}</p><div class="pair-box"><table class="pair">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{notes_html(second, second['run'])}"
     )
 
 
@@ -182,9 +193,10 @@ def robustness_text(result: Mapping[str, Any]) -> str:
     """Return the sample, and the least and most harmful corruption (Markdown)."""
     means = {kind: sum(top1) / len(top1) for kind, top1 in result["kinds"].items()}
     best, worst = max(means, key=means.get), min(means, key=means.get)
+    notes = image_notes(result)
     return (
         f"Sample of {images_text(result['n'])}: accuracy {result['top1']:.1%} (± "
         f"{100 * result['interval_half_width']:.1f} points) undamaged. Mean over the five "
         f"strengths: best with **{best}**, {means[best]:.1%}; worst with **{worst}**, "
-        f"{means[worst]:.1%}."
+        f"{means[worst]:.1%}." + (f" ⚠ {notes}." if notes else "")
     )

@@ -44,7 +44,7 @@ def test_errors_are_shown_in_their_accordion(services):
 def test_a_button_is_offered_first_and_then_the_nearest_images(services):
     images, labels = services.datasets.load("colours", "train")
     folder = services.image_indexes.folder(services.runs.get("mine"))
-    task = json.dumps({"run": "mine", "weights": folder.name.rpartition("-")[2]}).encode()
+    task = json.dumps({"run": "mine", "weights": folder.name.split("-")[1]}).encode()
     config = services.runs.get("mine").config()
     position = int(split_indices(len(labels), config.val_share, config.seed)[0][7])
     path = Path(os.environ["GRADIO_TEMP_DIR"]) / "one.png"
@@ -73,8 +73,8 @@ def test_a_button_is_offered_first_and_then_the_nearest_images(services):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (INDEX, r"⚠ index.safetensors of index-\w{12} is damaged and is not used. "),
-        ("status.json", r"⚠ status.json of index-\w{12} is damaged. "),
+        (INDEX, r"⚠ index.safetensors of index-\w{12}-\w{12} is damaged and is not used. "),
+        ("status.json", r"⚠ status.json of index-\w{12}-\w{12} is damaged. "),
     ],
 )
 def test_a_damaged_index_is_reported_and_can_be_built_again(services, upload, name, message):

@@ -3,6 +3,7 @@ import pytest
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.text import (
     calibration_text,
+    comparison_html,
     headline,
     robustness_text,
     signed,
@@ -21,6 +22,19 @@ def test_another_mode_shows_its_difference_to_the_plain_one(statuses):
     html = headline(flipped)
     assert "<strong>+2.50 points</strong>" in html
     assert f"accuracy {beside['top1']:.2%}, loss 0.5000" in html
+
+
+def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
+    changed = {"dataset_changed": True, "trained_on_pictures": 12}
+    note = "the dataset has changed since training; 12 of the 30 test images were trained on"
+    first, plain = (save_evaluation(statuses, Selection(run)).result for run in ("mine", "yours"))
+    assert note in headline(first | changed)
+    assert "⚠" not in headline(first)
+    compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
+    compared |= {"difference": 0.0, "p": 1.0}
+    assert f"⚠ yours: note: {note}" in comparison_html(compared, first, plain | changed)
+    robust = {"split": "test", "n": 30, "top1": 0.9, "interval_half_width": 0.1}
+    assert note in robustness_text({**robust, **changed, "kinds": {"noise": [0.9], "blur": [0.8]}})
 
 
 def test_a_diverged_network_has_a_headline_too(statuses):
@@ -80,7 +94,9 @@ def test_a_difference_of_zero_has_no_sign():
 
 def test_robustness_names_the_best_and_the_worst_corruption():
     kinds = {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]}
-    text = robustness_text({"n": 30, "top1": 0.9, "interval_half_width": 0.1, "kinds": kinds})
+    result = {"split": "test", "dataset_changed": None, "trained_on_pictures": None}
+    result |= {"n": 30, "top1": 0.9, "interval_half_width": 0.1, "kinds": kinds}
+    text = robustness_text(result)
     assert "accuracy 90.0% (± 10.0 points)" in text
     assert "best with **jpeg**, 82.0%" in text
     assert "worst with **noise**, 50.0%" in text

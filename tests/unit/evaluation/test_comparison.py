@@ -15,6 +15,7 @@ from resnet_demo.evaluation.comparison import (
     with_comparison,
 )
 from resnet_demo.evaluation.evaluate_run import RunEvaluation, result_metrics
+from resnet_demo.evaluation.stored_results import IMAGE_KEYS
 
 CLASSES = ("blue", "green", "red")
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -27,6 +28,7 @@ def evaluated(run, predicted, **values):
     result |= {
         "mode": "plain",
         "stored": False,
+        **dict.fromkeys(IMAGE_KEYS),
         **result_metrics(logits, LABELS, CLASSES),
         "beside": None,
     }

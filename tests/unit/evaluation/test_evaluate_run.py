@@ -25,6 +25,7 @@ from resnet_demo.evaluation.modes import MODES
 from resnet_demo.evaluation.stored_predictions import read_predictions, write_predictions
 from resnet_demo.evaluation.stored_results import (
     EVALUATION_KEYS,
+    IMAGE_KEYS,
     ROBUSTNESS_KEYS,
     read_result,
     write_result,
@@ -317,6 +318,9 @@ def test_without_the_images_the_stored_predictions_are_used(packed, colours, no_
     stored = evaluate_run(run, no_datasets, on_batch=lambda *done: seen.append(done)).result
     measured = evaluate_run(run, Datasets(colours)).result
     assert (stored.pop("stored"), measured.pop("stored")) == (True, False)
+    assert [stored.pop(key) for key in IMAGE_KEYS] == [None, None, None]
+    assert [measured.pop(key) for key in IMAGE_KEYS[1:]] == [False, 0]
+    assert measured.pop("fingerprint") == Datasets(colours).fingerprint("colours").digest
     assert stored.pop("loss") == pytest.approx(measured.pop("loss"), abs=1e-4)
     error, expected = (each.pop("calibration")["error"] for each in (stored, measured))
     assert error == pytest.approx(expected, abs=1e-3)

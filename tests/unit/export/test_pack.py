@@ -19,6 +19,7 @@ from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.snapshot import run_summary, snapshot_dict
+from tests.tiny import replace_dataset
 
 FILES = {
     "config.json",
@@ -27,6 +28,7 @@ FILES = {
     "model.safetensors",
     "model.json",
     "test-predictions.safetensors",
+    "trained_on.npy",
     "README.md",
 }
 
@@ -152,6 +154,21 @@ def test_a_folder_with_content_is_refused_and_an_empty_one_is_used(finished, tmp
 def test_a_folder_name_that_is_no_run_id_is_refused(finished, tmp_path, datasets):
     folder = tmp_path / "My Run"
     assert "lowercase letters" in refusal(ConfigError, tmp_path, finished, datasets, folder)
+
+
+def test_a_packed_run_keeps_the_fingerprint_and_another_dataset_is_refused(
+    packed, finished, tmp_path, colours
+):
+    run, _ = packed
+    fingerprint = Datasets(colours).fingerprint("colours")
+    assert run.fingerprint() == fingerprint
+    assert load_model(run.path).fingerprint == fingerprint.to_dict()
+    shutil.copytree(colours, tmp_path / "data")
+    replace_dataset(tmp_path / "data", "colours", lambda classes, splits: classes.reverse())
+    message = refusal(
+        ConfigError, tmp_path, finished, Datasets(tmp_path / "data"), tmp_path / "new"
+    )
+    assert message.startswith("run mine cannot be packed: the dataset colours has changed since")
 
 
 def test_a_run_that_has_not_finished_is_refused(copied, tmp_path, datasets):

@@ -65,7 +65,8 @@ def test_the_description_can_be_read_without_the_weights(folder):
     (folder / "model.safetensors").unlink()
     described = model_description(folder)
     assert described["classes"] == ABOUT["classes"]
-    assert described.keys() == {"network", "classes", "preprocessing", "metrics", "sha256"}
+    keys = {"network", "classes", "preprocessing", "metrics", "sha256", "fingerprint"}
+    assert described.keys() == keys
 
 
 def test_loading_draws_no_random_numbers(folder):

@@ -12,6 +12,7 @@ from resnet_demo.runs.text import (
     duration_text,
     escape_markdown,
     event_text,
+    image_notes,
     mode_text,
     points_text,
     robustness_text,
@@ -141,6 +142,9 @@ def test_a_comparison_of_two_runs_has_the_p_value():
         "only_first": [*range(1200)],
         "only_second": [1],
         "p": 0.0312,
+        "split": "test",
+        "dataset_changed": False,
+        "trained_on_pictures": 0,
     }
     assert comparison_text(against) == (
         "mine is 2.00 points below yours (90.00%): only mine is right on 1,200 "
@@ -151,9 +155,39 @@ def test_a_comparison_of_two_runs_has_the_p_value():
     assert "in 100.00% of" in chance_text(1)
 
 
+@pytest.mark.parametrize(
+    ("changed", "count", "split", "text"),
+    [
+        (None, None, "test", ""),
+        (False, 0, "test", ""),
+        (False, 1350, "train", ""),
+        (True, 0, "test", "note: the dataset has changed since training"),
+        (
+            False,
+            1200,
+            "val",
+            "note: 1,200 of the 2,000 val images were trained on, so the score may be too good",
+        ),
+        (
+            True,
+            1,
+            "test",
+            "note: the dataset has changed since training; 1 of the 2,000 test images were trained "
+            "on, so the score may be too good",
+        ),
+    ],
+)
+def test_a_score_says_what_is_to_be_known_about_its_images(changed, count, split, text):
+    result = {"n": 2000, "split": split, "dataset_changed": changed, "trained_on_pictures": count}
+    assert image_notes(result) == text
+
+
 def test_each_corruption_has_a_line():
     result = {
         "run": "mine",
+        "split": "test",
+        "dataset_changed": None,
+        "trained_on_pictures": None,
         "n": 2000,
         "top1": 0.9,
         "interval_half_width": 0.0132,

@@ -16,9 +16,11 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
 from resnet_demo.tasks.evaluations import Evaluations, run_evaluation, run_robustness
+from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import Status, change_state, create_task, read_status, status_json
+from tests.tiny import replace_dataset
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +138,16 @@ def test_each_split_dataset_mode_and_weights_has_its_folder(
     evaluations, copied, owner, inline_workers
 ):
     weights = model_description(copied.path)["sha256"][:12]
+    images = evaluations.launcher.datasets.fingerprint("colours").digest[:12]
     requests = [("test", "plain"), ("val", "plain"), ("test", "flip"), ("test", "flip-and-shift")]
     folders = [evaluations.start("trained", split, owner, mode=mode) for split, mode in requests]
     folders.append(evaluations.start_robustness("trained", "test", owner))
     assert [folder.name for folder in folders] == [
-        f"test-colours-{weights}",
-        f"val-colours-{weights}",
-        f"test-colours-{weights}-flip",
-        f"test-colours-{weights}-flip-and-shift",
-        f"robustness-test-colours-{weights}",
+        f"test-colours-{weights}-{images}",
+        f"val-colours-{weights}-{images}",
+        f"test-colours-{weights}-{images}-flip",
+        f"test-colours-{weights}-{images}-flip-and-shift",
+        f"robustness-test-colours-{weights}-{images}",
     ]
     for folder, (split, mode) in zip(folders, requests, strict=False):
         assert folder == evaluations.folder(copied, split, "colours", mode)
@@ -313,6 +316,40 @@ def test_results_of_a_shipped_run_are_stored_in_the_cache(launcher, packed, owne
     assert [run.id for run in Launcher(launcher.paths).runs.list()] == ["cifar10-shipped"]
 
 
+def test_a_result_is_not_shown_for_another_content_of_the_dataset(
+    finished, tmp_path, colours, owner, monkeypatch
+):
+    root = finished.path.parent
+    shutil.copytree(root, tmp_path / "runs")
+    shutil.copytree(colours, tmp_path / "data")
+    launcher = Launcher(Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+    evaluations, run = Evaluations(launcher), launcher.runs.get(finished.id)
+    queued = []
+    monkeypatch.setattr(launcher, "spawn", lambda *task: queued.append(task))
+
+    def folders():
+        return {
+            evaluations.folder(run, "test", "colours"),
+            evaluations.robustness_folder(run, "test"),
+            ImageIndexes(launcher).folder(run),
+        }
+
+    before, folder = folders(), evaluations.start(run.id, "test", owner)
+    replace_dataset(launcher.paths.data, "colours", lambda classes, splits: None)
+    assert folders() == before  # the same content
+    replace_dataset(launcher.paths.data, "colours", drop_a_test_image)
+    assert not folders() & before
+    ((_, _, lock),) = queued
+    with suppress(DemoError):
+        run_evaluation(folder, launcher.paths)
+    os.close(lock)
+    assert read_status(folder).message == "the dataset colours has changed meanwhile: try again"
+
+
+def drop_a_test_image(classes, splits):
+    splits["test"] = [part[1:] for part in splits["test"]]
+
+
 def test_stored_answers_are_used_only_without_the_images(
     launchers, packed, tmp_path, colours, owner, monkeypatch
 ):
@@ -330,7 +367,8 @@ def test_stored_answers_are_used_only_without_the_images(
         monkeypatch.setattr(launcher, "spawn", spawn)
         folders.append(Evaluations(launcher).start("cifar10-shipped", "test", owner))
     assert [folder.name for folder in folders] == [
-        *(f"test-colours-{weights}-stored", f"test-colours-{weights}")
+        f"test-colours-{weights}-stored",
+        f"test-colours-{weights}-{with_images.datasets.content_key('colours')}",
     ]
     assert [read_result(folder)["stored"] for folder in folders] == [True, False]
 

@@ -67,7 +67,8 @@ def test_an_index_is_built_once_by_a_worker_for_the_same_weights(
     folder = indexes.start("trained", owner)
     assert folder == indexes.folder(copied)
     sha256 = model_description(copied.path)["sha256"]
-    assert folder == copied.path / "evaluations" / f"index-{sha256[:12]}"
+    content = launcher.datasets.content_key("colours")
+    assert folder == copied.path / "evaluations" / f"index-{sha256[:12]}-{content}"
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
     assert (status.done, status.total, status.unit) == (135, 135, "images")
