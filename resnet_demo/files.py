@@ -86,6 +86,11 @@ def reporting_read_only(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def is_new_or_empty(folder: Path) -> bool:
+    """Return whether the path is free for a new folder: missing, or a folder without files."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def sync_folder(folder: Path) -> None:
     """Write a folder's entries to disk: a rename is durable only after that.
 

@@ -85,7 +85,7 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
     lower.set_xlabel("confidence", color=ink)
     lower.xaxis.set_major_formatter(PERCENT)
     lower.set_xlim(0, 1)
-    legend(figure, ink, "outside upper center")
+    add_legend(figure, ink, "outside upper center")
     return figure
 
 
@@ -125,7 +125,7 @@ def confidence_figure(histogram: Mapping[str, Any], dark: bool = False) -> Figur
     axes.set_xlim(0, 1)
     style_axes(axes, ink, "share of each group", percent="xy")
     axes.set_xlabel("confidence", color=ink)
-    legend(figure, ink, "outside upper center")
+    add_legend(figure, ink, "outside upper center")
     return figure
 
 
@@ -158,7 +158,7 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
     axes.set_xticks(strengths, ["none", *map(str, result["strengths"])])
     style_axes(axes, ink, "accuracy", percent="y")
     axes.set_xlabel("strength of the corruption", color=ink)
-    legend(figure, ink, "outside lower center")
+    add_legend(figure, ink, "outside lower center")
     return figure
 
 
@@ -190,7 +190,7 @@ def style_axes(axes: Axes, ink: str, label: str, percent: str = "") -> None:
         getattr(axes, f"{axis}axis").set_major_formatter(PERCENT)
 
 
-def legend(figure: Figure, ink: str, where: str) -> None:
+def add_legend(figure: Figure, ink: str, where: str) -> None:
     """Add a legend outside the axes, in the text colour."""
     figure.legend(
         loc=where,

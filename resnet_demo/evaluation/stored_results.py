@@ -48,7 +48,7 @@ def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str
     Raises:
         DamagedError: the file is missing, altered, or from another version of the program.
     """
-    values = _stored(folder)
+    values = _read_with_checksum(folder)
     result = {key: value for key, value in values.items() if key not in DISK_KEYS}
     if result.keys() != {*keys}:
         raise DamagedError(f"{RESULT} of {folder.name} is of another version: evaluate again")
@@ -61,12 +61,14 @@ def read_answers(folder: Path) -> bytes:
         content = (folder / ANSWERS).read_bytes()
     except OSError:
         content = None
-    if content is None or hashlib.sha256(content).hexdigest() != _stored(folder).get("answers"):
+    if content is None or hashlib.sha256(content).hexdigest() != _read_with_checksum(folder).get(
+        "answers"
+    ):
         raise DamagedError(f"{ANSWERS} of {folder.name} is missing or damaged: evaluate again")
     return content
 
 
-def _stored(folder: Path) -> dict[str, Any]:
+def _read_with_checksum(folder: Path) -> dict[str, Any]:
     """Return all of result.json. Raises DamagedError, for a wrong checksum too."""
     try:
         values = read_json(folder / RESULT)

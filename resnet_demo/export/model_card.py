@@ -77,15 +77,15 @@ def model_card(
         pixels=size_text(config.image_size),
         labels=join_labels(info.classes),
         dataset=info.name,
-        scores=table("on the test split", "", score_rows(scores, top1_float32)),
+        scores=markdown_table("on the test split", "", score_rows(scores, top1_float32)),
         epoch=view.best.epoch,
         epochs=config.epochs,
         chosen=CHOSEN_EPOCH[config.keep],
         val_top1=view.best.val_top1,
         classes=class_table(scores),
         training=training_table(config, info, view),
-        settings=table("setting", "value | default", changed_settings(config)),
-        command=command(config),
+        settings=markdown_table("setting", "value | default", changed_settings(config)),
+        command=train_command(config),
         num_classes=len(info.classes),
         licence=DATA_LICENCES.get(info.name, "The training images are not here."),
     )
@@ -110,7 +110,7 @@ def class_table(scores: Scores) -> str:
     for row in scores.per_class:
         shares = [f"{row[name]:.1%}" for name in ("precision", "recall", "f1")]
         rows[escape_markdown(row["label"])] = " | ".join([*shares, f"{row['support']:,}"])
-    return table("class", "precision | recall | F1 | images", rows)
+    return markdown_table("class", "precision | recall | F1 | images", rows)
 
 
 def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
@@ -133,7 +133,7 @@ def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str
         "time": duration_text(view.total_seconds()),
         "program": f"version {started.version}",
     }
-    return table("what", "", rows)
+    return markdown_table("what", "", rows)
 
 
 def changed_settings(config: TrainConfig) -> dict[str, str]:
@@ -146,7 +146,7 @@ def changed_settings(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def command(config: TrainConfig) -> str:
+def train_command(config: TrainConfig) -> str:
     """Return the command line that trains with this config."""
     # Recipe and dataset are always given: their defaults may change.
     known = {**defaults(), **RECIPES[config.recipe], "recipe": None, "dataset": None}
@@ -172,7 +172,7 @@ def join_labels(labels: tuple[str, ...]) -> str:
     return f"{', '.join(labels[:-1])} or {labels[-1]}" if len(labels) > 1 else labels[0]
 
 
-def table(name: str, columns: str, rows: dict[str, str]) -> str:
+def markdown_table(name: str, columns: str, rows: dict[str, str]) -> str:
     """Return a Markdown table, or "none" without rows.
 
     name: heading of the first column. columns: the other headings, separated by bars, like the

@@ -15,7 +15,7 @@ from resnet_demo.evaluation.metrics import Scores, score
 from resnet_demo.evaluation.stored_predictions import compact_logits, write_predictions
 from resnet_demo.export.finished_run import copy_finished, new_folder, read_finished
 from resnet_demo.export.model_card import model_card
-from resnet_demo.files import write_atomically
+from resnet_demo.files import is_new_or_empty, write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
@@ -45,7 +45,7 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
         OSError: the folder cannot be written.
     """
     folder = check_target(folder.resolve())
-    view = read_log(run)
+    view = read_finished_log(run)
     with new_folder(folder) as temporary:
         packed = write_packed(temporary, run, view, datasets, folder.name)
     return {"run": folder.name, "folder": str(folder), **packed}
@@ -54,12 +54,12 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
 def check_target(folder: Path) -> Path:
     """Return the folder. Raises ConfigError unless it is new or empty and named like a run."""
     check_run_id(folder.name)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_new_or_empty(folder):
         raise ConfigError.rule("folder", "a folder that is new or empty", str(folder))
     return folder
 
 
-def read_log(run: Run) -> RunView:
+def read_finished_log(run: Run) -> RunView:
     """Read the log of a finished run. Raises ConfigError for any other, and DamagedError."""
     view = read_finished(run, "packed", "run")
     if not view.started or not view.best:

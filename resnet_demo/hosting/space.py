@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.files import is_new_or_empty
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.tasks.limits import Limits, limit_variable
 
@@ -71,7 +72,7 @@ def build(
     has files, or if the Space would have a problem; then nothing is written.
     """
     folder = folder.resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_new_or_empty(folder):
         raise ConfigError.rule("folder", "a folder that is new or empty", str(folder))
     # Built beside the folder and renamed when it has passed all checks.
     temporary = folder.with_name(f".{folder.name}.new")

@@ -69,12 +69,14 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
 
 def noise(n: int, side: int, seed: int) -> Tensor:
     """Return uniform noise, (n, side, side, 3) uint8 on the CPU."""
-    return torch.from_numpy(_random(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8))
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+    )
 
 
 def flat_colours(n: int, side: int, seed: int) -> Tensor:
     """Return images of one random colour each, (n, side, side, 3) uint8 on the CPU."""
-    colours = _random(seed).integers(0, 256, (n, 1, 1, 3), dtype=np.uint8)
+    colours = np.random.default_rng(seed).integers(0, 256, (n, 1, 1, 3), dtype=np.uint8)
     return torch.from_numpy(colours).expand(n, side, side, 3).contiguous()
 
 
@@ -83,7 +85,7 @@ def screenshots(n: int, side: int, seed: int) -> Tensor:
 
     Drawn with PIL's built-in font at PAGE pixels a side, then resized as an upload is.
     """
-    random = _random(seed)
+    random = np.random.default_rng(seed)
     pages = [crop_to_square(_page(random), side) for _ in range(n)]
     return torch.from_numpy(np.stack(pages))
 
@@ -94,10 +96,6 @@ OOD_IMAGES: dict[str, Callable[[int, int, int], Tensor]] = {
     "flat colours": flat_colours,
     "screenshots of text": screenshots,
 }
-
-
-def _random(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def _page(random: np.random.Generator) -> np.ndarray:

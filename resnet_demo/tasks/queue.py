@@ -71,7 +71,7 @@ def wait_for_device(
 
 
 @contextmanager
-def idle_device(root: Path) -> Iterator[None]:
+def hold_idle_device(root: Path) -> Iterator[None]:
     """Hold the device while no run wants it; a run that comes meanwhile waits.
 
     Raises: StoppedError if a run is live, DemoError if something else uses the device.

@@ -25,7 +25,7 @@ from resnet_demo.tasks.estimate import find_speed, speed_test_folder, store_spee
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.process_setup import configure_process
-from resnet_demo.tasks.queue import idle_device
+from resnet_demo.tasks.queue import hold_idle_device
 from resnet_demo.tasks.status import Status, reconcile_status, request_stop
 
 
@@ -105,7 +105,7 @@ def run_speed_test(folder: Path, paths: Paths) -> None:
         info = check_data(config, Datasets(paths.data))
         check_one_device()
         try:
-            with idle_device(paths.runs):
+            with hold_idle_device(paths.runs):
                 enter_state(folder, "running", "training a few steps on noise")
                 speed = measure_speed(config, info, progress.should_stop)
         except StoppedError as error:

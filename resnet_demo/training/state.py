@@ -307,7 +307,7 @@ class Training:
         parts = getattr(self.optimizer, "parts", [self.optimizer])
         for weight, values in (pair for part in parts for pair in part.state.items()):
             tensors = values.values() if isinstance(values, dict) else [None]
-            if any(not fits(tensor, weight) for tensor in tensors):
+            if any(not fits_weight(tensor, weight) for tensor in tensors):
                 raise self.mismatch("its optimizer's state is of other weights")
 
     def mismatch(self, reason: str) -> DamagedError:
@@ -315,7 +315,7 @@ class Training:
         return foreign_checkpoint(self.folder or Path("run"), reason)
 
 
-def fits(value: Any, weight: Any) -> bool:
+def fits_weight(value: Any, weight: Any) -> bool:
     """Return whether this can be in an optimizer's state of a weight: a number or its shape."""
     if not isinstance(value, Tensor):
         return value is None or isinstance(value, int | float)

@@ -10,7 +10,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.events import Started
-from resnet_demo.export.model_card import CHOSEN_EPOCH, command
+from resnet_demo.export.model_card import CHOSEN_EPOCH, train_command
 
 
 def test_the_card_explains_every_choice_of_epoch(packed):
@@ -47,7 +47,7 @@ def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
 @pytest.mark.parametrize("fields", [{}, {"seed": 5, "flip": True, "peak_lr": 0.03, "epochs": 9}])
 def test_the_command_on_the_card_gives_the_same_config(recipe, fields):
     config = make_config({"recipe": recipe, **fields})
-    python, m, program, *args = command(config).split()
+    python, m, program, *args = train_command(config).split()
     assert (python, m, program) == ("python", "-m", "resnet_demo")
     options = vars(make_parser().parse_args(args))
     given = {name: options[name] for name in config.to_dict() if options.get(name) is not None}
