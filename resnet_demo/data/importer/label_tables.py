@@ -32,7 +32,7 @@ FILE_COLUMNS = (
 )
 LABEL_COLUMNS = (
     *("label", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
-    *("target", "species", "breed", "diagnosis", "dx", "labels", "y", "classid", "labelid"),
+    *("target", "species", "breed", "diagnosis", "dx", "labels", "classid", "labelid"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition", "dataset", "set", "usage")
 Row = tuple[str, str, str]  # file, label, split or ""
@@ -43,7 +43,7 @@ class LabelledFiles:
     """The locations of the pictures that tables name."""
 
     locations: dict[Parts, PictureLocation]
-    unlabelled: frozenset[Parts]
+    left_out: frozenset[Parts]  # pictures without a label or outside the splits
     used: frozenset[Parts]  # the tables
     notes: tuple[str, ...]
 
@@ -53,12 +53,15 @@ class LabelledFiles:
 
     def accounts_for(self, path: Parts) -> bool:
         """Return True for a file that `notes` speak of."""
-        return path in self.unlabelled or path in self.used
+        return path in self.left_out or path in self.used
 
 
 def is_table(name: str, data: bytes) -> bool:
     """Return True for a file that may hold labels."""
-    return name.lower().endswith(TABLE_SUFFIXES) and len(data) <= MAX_TABLE_BYTES
+    name = name.lower()
+    # sample_submission.csv, as competitions have it, names invented labels.
+    known = name.endswith(TABLE_SUFFIXES) and "submission" not in name
+    return known and len(data) <= MAX_TABLE_BYTES
 
 
 def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> LabelledFiles | None:
@@ -86,10 +89,9 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
         )
         for picture, (label, split) in labels.items()
     }
-    unlabelled = frozenset(picture for picture in pictures if picture not in labels)
-    return LabelledFiles(
-        _with_splits(locations), unlabelled, frozenset(used), _notes(used, sorted(unlabelled))
-    )
+    locations = _with_splits(locations)
+    left_out = frozenset(picture for picture in pictures if picture not in locations)
+    return LabelledFiles(locations, left_out, frozenset(used), _notes(used, sorted(left_out)))
 
 
 class _Finder:
@@ -153,7 +155,9 @@ def _labelled_rows(rows: list[list[str]]) -> Iterator[Row]:
         next((header.index(name) for name in names if name in header), None)
         for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
-    one_hot = {} if label is not None or file is None else _one_hot(rows, file)
+    one_hot = {} if file is None or len(header) < 3 else _one_hot(rows, file)
+    if one_hot:
+        label = None
     if label is None and not one_hot and len(header) == 2:
         file, label = 0, 1  # two columns without names, or with others
     for number, row in enumerate(rows):
@@ -200,20 +204,25 @@ def _with_splits(locations: dict[Parts, PictureLocation]) -> dict[Parts, Picture
     """Return the locations with splits that make a dataset: all of them, or none."""
     splits = {location.split for location in locations.values()} - {"unlabelled"}
     if splits & {"train", ""} and splits & {"val", "test"}:
-        renamed = {"": "train"} if "test" in splits else {"": "train", "val": "test"}
+        # Beside a training split, what has no split is something else: icons, examples.
+        renamed = {"": "unlabelled" if "train" in splits else "train"}
+        if "test" not in splits:
+            renamed["val"] = "test"
     else:
         renamed = dict.fromkeys(splits, "")
-    return {
+    named = {
         picture: replace(location, split=renamed.get(location.split, location.split))
         for picture, location in locations.items()
-        if location.split != "unlabelled"
+    }
+    return {
+        picture: location for picture, location in named.items() if location.split != "unlabelled"
     }
 
 
-def _notes(used: set[Parts], unlabelled: list[Parts]) -> tuple[str, ...]:
+def _notes(used: set[Parts], left_out: list[Parts]) -> tuple[str, ...]:
     names = ", ".join(shortened("/".join(table)) for table in sorted(used)[:3])
     notes = [f"the classes are read from {names}"]
-    if unlabelled:
-        count, first = count_pictures(len(unlabelled)), shortened("/".join(unlabelled[0]))
-        notes.append(f"{count} left out, since no table names a class for it, such as {first}")
+    if left_out:
+        count, first = count_pictures(len(left_out)), shortened("/".join(left_out[0]))
+        notes.append(f"{count} left out, having no class in a table or no split, such as {first}")
     return tuple(notes)

@@ -45,6 +45,11 @@ class FolderLayout:
     class_first: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_test_split(self) -> bool:
+        """Return True where folders hold a test split, so that none is held out."""
+        return any(split == "test" for split, _ in self.splits.values())
+
     def locate(self, path: Parts) -> PictureLocation | None:
         """Return the location of a file; None outside the class folders."""
         depth = len(self.above)

@@ -13,9 +13,14 @@ import numpy as np
 
 from resnet_demo.data.folder import ProgressCallback
 from resnet_demo.data.importer.archive import read_members
-from resnet_demo.data.importer.label_tables import MAX_TABLES, is_table, read_labels
+from resnet_demo.data.importer.label_tables import (
+    MAX_TABLES,
+    LabelledFiles,
+    is_table,
+    read_labels,
+)
 from resnet_demo.data.importer.layout import SplitAssignment, assign_splits
-from resnet_demo.data.importer.locate import read_layout
+from resnet_demo.data.importer.locate import FolderLayout, read_layout
 from resnet_demo.data.importer.members import Member, Parts, is_picture_name
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
@@ -106,7 +111,7 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
         if not good and is_picture_name(parts[-1])
     ]
     # Only readable pictures decide: a folder of notes beside the pictures is no class.
-    layout = read_labels(files.tables, readable) or read_layout(readable or damaged)
+    layout = _choose_layout(files, readable or damaged)
     locations = [layout.locate(parts) for parts in readable]
     skipped = sorted("/".join(parts) for parts in damaged if layout.locate(parts))
     try:
@@ -127,6 +132,20 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
         passed_over=sorted(others.difference(skipped)),
         notes=layout.notes,
     )
+
+
+def _choose_layout(files: SourceFiles, pictures: Sequence[Parts]) -> FolderLayout | LabelledFiles:
+    """Return what names more pictures: the tables, or else the folders."""
+    labels = read_labels(files.tables, pictures)
+    if labels is None:
+        return read_layout(pictures)
+    try:
+        folders = read_layout(pictures)
+    except DemoError:
+        return labels
+    # Without splits any folders could be taken for classes, those of a flat data set too.
+    located = sum(1 for path in pictures if folders.locate(path)) if folders.has_test_split else 0
+    return folders if located >= len(labels.locations) else labels
 
 
 def unopened_text(files: Sequence[tuple[str, str]], count: int | None = None) -> str:

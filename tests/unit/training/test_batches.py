@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from resnet_demo.config import make_config
+from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.training.batches import Batches, check_rank_batches, rank_share
 from tests.unit.training.two_ranks import BASE
@@ -17,6 +19,23 @@ def test_validation_images_are_never_trained_on(datasets, tiny):
     val = {image.tobytes() for image in batches.val_images.numpy()}
     assert (len(train), len(val)) == (120, 30)
     assert not train & val
+
+
+def test_a_stored_validation_split_is_validated_on_and_all_of_train_is_trained_on(
+    datasets, tiny, tmp_path
+):
+    images, labels = datasets.load("colours", "train")
+    with new_dataset(tmp_path, "colours") as folder:
+        parts = {"train": slice(0, 100), "val": slice(100, 140), "test": slice(140, 150)}
+        statistics = {
+            split: write_split(folder, split, [images[part]], labels[part], 12)
+            for split, part in parts.items()
+        }
+        write_info(folder, describe("colours", ("a", "b", "c"), 12, statistics, "a test"))
+    batches = Batches.load(tiny(val_share=0.2), Datasets(tmp_path), CPU)
+    assert len(batches.train_labels) == 100
+    assert (batches.val_images.numpy() == images[100:140]).all()
+    assert batches.val_labels.tolist() == labels[100:140].tolist()
 
 
 def test_an_epoch_shows_every_training_image_once(datasets, tiny):

@@ -143,6 +143,23 @@ def test_a_folder_with_other_files_is_never_removed(root, files):
     assert import_images(root, "cats", root / "pets", size=8).train == 6
 
 
+def test_a_table_of_the_training_pictures_alone_costs_no_labelled_test_folder(root, files, zip_of):
+    rows = [f"{name},{name.split('/')[1]}" for name in files if name.startswith("train")]
+    table = "\n".join(["path,label", *rows]).encode()
+    info = import_images(root, "pets", zip_of({**files, "train.csv": table}), size=8)
+    assert (info.train, info.test) == (6, 2)
+
+
+def test_flat_pictures_are_imported_by_their_table(root, files, zip_of):
+    flat = {f"{n}.png": data for n, data in enumerate(files.values())}
+    rows = [f"{name},{'ab'[n % 2]}" for n, name in enumerate(flat)]
+    flat["metadata.csv"] = "\n".join(["file_name,label", *rows]).encode()
+    surveys = []
+    info = import_images(root, "pets", zip_of(flat), size=8, on_survey=surveys.append)
+    assert (info.classes, info.train + info.test) == (("a", "b"), 8)
+    assert surveys[0].passed_over == 0
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_hostile_archive_leaves_nothing_behind(kind, root, files, source_of, tmp_path):
     source = source_of(kind, {**files, "../evil.png": b"x"})

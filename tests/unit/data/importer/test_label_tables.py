@@ -4,18 +4,19 @@ import json
 
 import pytest
 
-from resnet_demo.data.importer.label_tables import LabelledFiles, read_labels
+from resnet_demo.data.importer.label_tables import LabelledFiles, is_table, read_labels
 
 FLAT = ["img/1.png", "img/2.png", "img/3.png", "img/4.png"]
 LABELS = {"img/1.png": "oak", "img/2.png": "elm", "img/3.png": "oak", "img/4.png": "elm"}
 
 
 def read(tables: dict[str, str | bytes], pictures: list[str]) -> LabelledFiles | None:
+    contents = {
+        tuple(name.split("/")): text if isinstance(text, bytes) else text.encode()
+        for name, text in tables.items()
+    }
     return read_labels(
-        {
-            tuple(name.split("/")): text if isinstance(text, bytes) else text.encode()
-            for name, text in tables.items()
-        },
+        {parts: data for parts, data in contents.items() if is_table(parts[-1], data)},
         [tuple(picture.split("/")) for picture in pictures],
     )
 
@@ -71,8 +72,18 @@ def test_splits_come_from_a_column_from_folders_or_from_the_tables_names():
     found = read(tables, FLAT)
     assert [at.split for at in found.locations.values()] == ["train", "train", "test"]
     assert found.notes[1] == (
-        "one picture is left out, since no table names a class for it, such as 'img/4.png'"
+        "one picture is left out, having no class in a table or no split, such as 'img/4.png'"
     )
+
+
+def test_pictures_without_a_split_are_left_out_beside_a_training_split():
+    tables = {"Meta.csv": "path,class\nMeta/1.png,a\n"}
+    for split in ("Train", "Test"):
+        tables[f"{split}.csv"] = f"path,class\n{split}/1.png,a\n{split}/2.png,b\n"
+    pictures = [f"{split}/{n}.png" for split in ("Train", "Test") for n in (1, 2)]
+    found = read(tables, [*pictures, "Meta/1.png"])
+    assert sorted(classes(found)) == sorted(pictures)
+    assert found.left_out == {("Meta", "1.png")}
 
 
 def test_numbers_are_replaced_by_the_names_of_their_folders():
@@ -92,6 +103,7 @@ def test_numbers_are_replaced_by_the_names_of_their_folders():
         ("labels.csv", b"\xff\0\x80,\0"),
         ("labels.csv", '"' + "x" * 200_000),
         ("labels.csv", ""),
+        ("Sample_Submission.csv", "file_name,label\n" + rows(FLAT)),
     ],
 )
 def test_a_table_that_names_no_classes_is_passed_over(table: str, text: str | bytes):
