@@ -226,7 +226,7 @@ def allowed(config_field: Field) -> tuple[str, str]:
 
 
 def recipes() -> Iterator[str]:
-    """Yield what each recipe is for, and a table of what it changes."""
+    """Yield the purpose of each recipe, and a table of the fields it sets."""
     yield "## Recipes"
     yield "\n".join(f"- `{name}`: {RECIPE_HELP[name]}." for name in RECIPES)
     yield "What a recipe sets. An empty cell is the default, the value of `quick`."

@@ -145,7 +145,7 @@ def page_header(access: Access, is_public: bool) -> gr.Markdown:
 
 
 def access_text(access: Access, caller: Caller) -> str:
-    """Return what this visitor may do here (Markdown); nothing locally."""
+    """Return the visitor's permissions (Markdown); "" locally."""
     if access.mode == "local":
         return ""
     if caller.is_owner:

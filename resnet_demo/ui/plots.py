@@ -53,7 +53,7 @@ def draw_curves(view: RunView, log_loss: bool) -> tuple[Any, ...]:
     return loss_table(view, log_loss), accuracy_table(view), epoch_table(view)
 
 
-def loss_table(view: RunView, log: bool = False) -> dict[str, Any] | None:
+def loss_table(view: RunView, log: bool = False) -> dict[str, Any]:
     """Return the loss of each logged batch and each validation, in nats, against epochs.
 
     log: return log10 of the loss. The column keeps its name, since gr.LinePlot cannot change it.
@@ -65,7 +65,7 @@ def loss_table(view: RunView, log: bool = False) -> dict[str, Any] | None:
     return line_table(LOSS_COLUMN, {"train": train, "val": val})
 
 
-def accuracy_table(view: RunView) -> dict[str, Any] | None:
+def accuracy_table(view: RunView) -> dict[str, Any]:
     """Return top-1 in percent against epochs: a running mean of batches, and each validation."""
     per_epoch = view.started.steps_per_epoch if view.started else 1
     train = running_mean(
@@ -112,8 +112,14 @@ def log10_points(points: list[Point]) -> list[Point]:
     return [(x, math.log10(y)) for x, y in points if y > 0]
 
 
-def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any] | None:
-    """Return the lines as one table of epoch, value and split; None while there is no point."""
+def empty_curves() -> dict[str, dict[str, Any]]:
+    """Return the tables of both plots without any point."""
+    lines: dict[str, list[Point]] = {"train": [], "val": []}
+    return {name: line_table(name, lines) for name in (LOSS_COLUMN, ACCURACY_COLUMN)}
+
+
+def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any]:
+    """Return the lines as one table of epoch, value and split."""
     rows: list[list[Any]] = []
     for split, points in lines.items():
         thin = thin_points(points, MAX_POINTS)
@@ -121,10 +127,11 @@ def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any] | Non
             thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
         # Rounded, because open pages receive the whole table again and again.
         rows += [[round(x, 4), round(y, 5), split] for x, y in thin]
-    if not rows:
-        return None
     # gr.LinePlot 6.31 fixes its colours on the first table: each split needs a row in each table.
-    rows += [[rows[0][0], None, split] for split, points in lines.items() if not points]
+    # Never None in place of a table: the plot would be removed, while an observer of its size that
+    # an earlier redrawing left behind still reads its width.
+    start = rows[0][0] if rows else 0.0
+    rows += [[start, None, split] for split, points in lines.items() if not points]
     return {
         "columns": ["epoch", name, "split"],
         "data": rows,

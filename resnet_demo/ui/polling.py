@@ -3,7 +3,7 @@
 A Gradio event takes a place in Gradio's queue and a stream for its answer. This is one plain GET:
 the page sends the version of each part that it shows, and receives the parts with another version.
 A watched run's parts arrive ready to be shown. For the Data and Evaluate tabs only the version is
-sent; where it changes, a Gradio event of theirs fetches the new content.
+sent: its change triggers a Gradio event that fetches the new content.
 """
 
 import json

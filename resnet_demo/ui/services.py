@@ -119,14 +119,14 @@ class Services:
         return self.launcher.datasets
 
     def caller(self) -> Caller:
-        """Return who sent the request of the current event.
+        """Return the sender of the current event's request.
 
         Outside of a request: the owner locally, a stranger in public mode.
         """
         return self.access.caller(current_request())
 
     async def stream_in_turn(self, steps: Iterator[Any]) -> AsyncIterator[Any]:
-        """Yield what slow work yields, each step in a thread, in the visitor's turn."""
+        """Yield the steps of slow work, each computed in a thread, in the visitor's turn."""
         # The slot is given back between two steps, so that other visitors are served meanwhile.
         name, is_first = self.caller().name, True
         with show_errors():

@@ -111,7 +111,7 @@ def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures)
     expect(page.locator("#fits .caption-label").first).to_contain_text("✓ centre crop")
 
 
-def test_two_runs_answer_side_by_side_and_one_without_a_threshold_says_so(page, pictures):
+def test_two_runs_answer_side_by_side_also_without_a_threshold(page, pictures):
     choose(page, "Compare with another run", "yours")
     upload(page, *pictures("two.png"))
     expect(page.locator("#answer-run")).to_have_text("mine")

@@ -6,7 +6,10 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.config import make_config, to_json
+from resnet_demo.events import Started, Step
+from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, status_json
+from tests.ui.conftest import OPENING, STEP
 
 pytestmark = pytest.mark.browser
 
@@ -53,3 +56,22 @@ def test_a_run_is_deleted_by_keyboard_after_a_question_that_names_it(app, runs, 
     expect(page.locator("#run input")).to_have_value("some-run-2 · stopped")
     assert not (runs / "some-run-1").exists()
     assert (runs / ".trash" / "some-run-1" / "config.json").exists()
+
+
+def test_deleting_a_run_with_redrawn_curves_causes_no_browser_error(app, runs, visit):
+    log = Run(runs / "some-run-1").log()
+    log.append(Started(step=0, epoch=1, **OPENING))
+    for step in range(1, 9):
+        log.append(Step(step=step, epoch=1 + step // 5, **STEP))
+    page = visit(f"{app.url}?run=some-run-1")
+    curve = page.locator("#loss svg.marks")
+    expect(curve).to_be_visible()
+    # Each redrawing adds an observer of the plot's size, and the second one fails if it vanishes.
+    page.locator("#log-loss input").check()
+    expect(page.locator("#loss")).to_contain_text("Loss (log10)")
+    page.locator("#log-loss input").uncheck()
+    expect(page.locator("#loss")).not_to_contain_text("Loss (log10)")
+    page.locator("button#delete").click()
+    page.locator("button#delete-yes").click()
+    expect(page.locator("#run input")).to_have_value("some-run-2 · stopped")
+    expect(page.locator("#loss path[aria-roledescription='line mark']")).to_have_count(0)

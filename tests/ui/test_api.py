@@ -337,7 +337,7 @@ def test_an_answer_has_a_class_map_and_the_label_of_each_fit(app, ask, command, 
     assert confidences(line["labels"]) == pytest.approx(confidences(answers["squash"]["labels"]))
 
 
-def test_a_raw_call_may_leave_out_what_has_a_default(app, ask, trained, picture):
+def test_a_raw_call_may_leave_out_arguments_with_defaults(app, ask, trained, picture):
     with picture.open("rb") as file:
         sent = httpx.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
     uploaded = {"path": sent.json()[0], "meta": META}

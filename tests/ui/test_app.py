@@ -20,7 +20,7 @@ from resnet_demo.ui.services import Services
         ({"RESNET_DEMO_ADMIN_TOKEN": "of sixteen or more"}, True),  # a token implies public mode
     ],
 )
-def test_the_app_is_public_on_a_space_and_where_the_environment_says_so(environment, public):
+def test_the_app_is_public_on_a_space_or_if_the_environment_sets_it(environment, public):
     assert is_public(environment) == public
     assert (Limits.from_environment(environment) is not None) == public
 

@@ -103,7 +103,7 @@ def greeter():
     return app, next(iter(app.fns.values()))
 
 
-def test_a_raw_call_may_leave_out_what_has_a_default():
+def test_a_raw_call_may_leave_out_arguments_with_defaults():
     app, event = greeter()
     values = ["Anna"]
     with pytest.raises(ValueError, match=r"(?i)enough"):

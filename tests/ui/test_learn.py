@@ -172,7 +172,7 @@ def test_the_status_of_a_live_group_is_that_of_the_run_that_trains(make_group):
     assert text(failed, residual).startswith("1 of 2 runs finished. **duel-1-0** failed: no ")
 
 
-def test_a_panel_gets_only_what_changed(reader, make_group):
+def test_a_panel_receives_only_changes(reader, make_group):
     def update(chosen, before):
         return panel_update(reader, "duel", chosen, before, duel.draw, duel.conclusion, 4)
 
@@ -453,7 +453,7 @@ def test_a_selection_stays_while_it_is_among_the_choices():
     assert keep_choice(labels, "gone", "a")["value"] == "a"
 
 
-def test_the_forms_start_what_they_show():
+def test_the_forms_start_runs_with_their_values():
     arms = duel.arms(["8"], "colours", 100.0, 2.0, 1)
     assert {config.train_images for _, config in arms} == {100}
     with pytest.raises(ConfigError, match="train_images must be a whole number"):

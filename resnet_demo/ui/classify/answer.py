@@ -52,7 +52,7 @@ def gauge(ood: "OodVerdict | None", num_classes: int) -> str:
 
 
 def gauge_text(ood: "OodVerdict") -> str:
-    """Return what the gauge measures, and how often it is wrong."""
+    """Return the explanation of the gauge: the energy, its limit, and the false alarms."""
     side = "above" if ood.is_ood else "not above"
     text = (
         "The energy of the network's outputs is high where no output is high. Here it is "
@@ -64,7 +64,7 @@ def gauge_text(ood: "OodVerdict") -> str:
 
 
 def needle_position(ood: "OodVerdict", num_classes: int) -> float:
-    """Return where the energy is, in percent of the gauge's length.
+    """Return the needle's position, in percent of the gauge's length.
 
     The right end is the energy of logits that are all 0: -log of the number of classes.
     """
@@ -85,7 +85,10 @@ def fit_images(answers: "dict[str, Classification]", fit: str) -> "list[tuple[np
 
 
 def fit_text(height: int, width: int, side: int) -> str:
-    """Return what each fit does to a picture of this size (Markdown). side: of the network's."""
+    """Return the effect of each fit on a picture of this size (Markdown).
+
+    side: of the network's input, in pixels.
+    """
     short, long = sorted((height, width))
     text = f"{width} × {height} pixels, reduced to {side} × {side}"
     factor = short / side

@@ -182,7 +182,7 @@ def neighbour_panel(
 
 
 def index_progress(status: Status) -> str:
-    """Return how far the index is (Markdown)."""
+    """Return the progress of indexing (Markdown)."""
     if status.state == "stopping":
         return "Stopping after this batch."
     if status.total:

@@ -56,7 +56,7 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
     shown: what the examples on the page belong to. Images that are not on this machine are hidden.
     """
     source = example_source(services, run_id)
-    if source == shown or (not run_id and not shown):  # a page without a run is about to get one
+    if source == shown or (not run_id and not shown):  # before the page receives its first run
         return (gr.skip(),) * 5
     hidden = gr.update(visible=False)
     classes = class_text(services, run_id)
@@ -77,7 +77,7 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
 
 
 def example_source(services: Services, run_id: str | None) -> list[Any]:
-    """Return what the examples depend on: the run, and its dataset if it is on this machine."""
+    """Return a value that changes with the examples: the run, and its dataset if it is here."""
     try:
         dataset = services.runs.get(run_id).config().dataset
     except DemoError:

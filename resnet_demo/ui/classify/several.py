@@ -44,7 +44,7 @@ class Pictures(gr.File):
 class LabelledFile:
     """One file: a square thumbnail with label and confidence, or what is wrong with it.
 
-    is_ood: whether it may be none of the classes; None where the run has no threshold.
+    is_ood: True if it may be none of the classes; None if the run has no threshold.
     """
 
     name: str

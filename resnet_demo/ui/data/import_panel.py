@@ -203,7 +203,7 @@ def status_text(survey: Status | None, importing: Status | None) -> str:
 def survey_updates(
     services: Services, parts: dict[str, Any], survey: Status | None
 ) -> dict[Any, Any]:
-    """Return what a survey found, and the proposed name and size; hidden if there is none."""
+    """Return the updates of a survey's results and of the proposed name and size."""
     names = ("found", "found_classes", "found_samples")
     hidden = {parts[name]: gr.update(visible=False) for name in names}
     if survey is None or survey.state != "finished":

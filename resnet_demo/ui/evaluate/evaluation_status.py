@@ -55,7 +55,7 @@ class Selection:
 class EvaluationStatus:
     """Status of one evaluation or robustness measurement.
 
-    state: a task's, `none` before it is first started, `wrong` where it cannot be started.
+    state: a task's, `none` before its first start, `wrong` if it cannot be started.
     message: Markdown. share: of the work done, from 0 to 1. folder: the task's.
     """
 
@@ -168,7 +168,7 @@ def page_status(folder: Path, task: Status) -> EvaluationStatus:
 
 
 def status_mark(statuses: StatusCache, selection: Selection) -> list[Any]:
-    """Return what the tab's ticks depend on: the page needs a tick when it differs."""
+    """Return a JSON value that changes when the page needs a tick."""
     evaluations = statuses.evaluations(selection)
     robustness = robustness_status(statuses, selection, evaluations)
     return [list(astuple(status)) for status in [*evaluations, robustness]]

@@ -218,7 +218,7 @@ def view_positions(
 
 
 def title(view: View, count: int, evaluated: "RunEvaluation", other: "RunEvaluation | None") -> str:
-    """Return what the images are."""
+    """Return the title of a page of images, as plain text."""
     if view.kind == "cell":
         labels = [row["label"] for row in evaluated.result["per_class"]]
         text = cell_text(count, labels[view.truth], labels[view.predicted])

@@ -106,7 +106,7 @@ def cell(
     percent: bool,
     in_tab_order: bool,
 ) -> str:
-    """Return a button, or nothing where the count is 0. counts: the row's."""
+    """Return a cell's button as HTML; "" for a count of 0. counts: of the whole row."""
     count, total = counts[predicted], sum(counts)
     if not count:
         return ""
@@ -152,7 +152,7 @@ def confusions_html(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
 
 
 def cell_text(count: int, truth: str, predicted: str) -> str:
-    """Return what a cell counts: `12 images of cat classified as dog`."""
+    """Return the description of a cell: `12 images of cat classified as dog`."""
     images = f"{count:,} image{'' if count == 1 else 's'} of {truth}"
     return f"{images} recognized" if truth == predicted else f"{images} classified as {predicted}"
 

@@ -223,7 +223,7 @@ def compare_runs(comparison: dict[str, Any]) -> str:
 
 
 def curve_updates(state: tuple[str | None, bool]) -> tuple[Any, Any]:
-    """Return the robustness as curves and as text; hidden where it was not measured."""
+    """Return the updates of the robustness' curves and text; hidden before it is measured."""
     folder, dark = state
     hidden = gr.update(visible=False)
     if folder is None:

@@ -48,7 +48,7 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def source_text(result: Mapping[str, Any]) -> str:
-    """Return which run was evaluated on which images."""
+    """Return the run, the images and the weights of a result, as HTML."""
     split = SPLIT_NAMES[result["split"]]
     stored = " · from the predictions stored with the run" if result["stored"] else ""
     return (
@@ -67,7 +67,7 @@ def notes_html(result: Mapping[str, Any], run: str = "") -> str:
 
 
 def calibration_text(calibration: Mapping[str, Any]) -> str:
-    """Return by how much mean confidence and accuracy differ, and in which direction.
+    """Return the difference of mean confidence and accuracy, and its direction, as text.
 
     calibration: the fields of `evaluation.calibration.Calibration`.
     """
@@ -83,7 +83,7 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
 
 
 def mode_difference(result: Mapping[str, Any]) -> str:
-    """Return how the mode's accuracy differs from the plain one; empty for the plain mode."""
+    """Return the difference from the plain mode's accuracy, as HTML; "" for the plain mode."""
     plain = result["beside"]
     if plain is None:
         return ""
@@ -136,7 +136,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
 
 
 def verdict(compared: Mapping[str, Any]) -> str:
-    """Return which run is better, on how many images, and whether it may be chance."""
+    """Return the better run, its margin, and whether that may be chance, as HTML."""
     first, second = escape_html(compared["first"]), escape_html(compared["second"])
     only = len(compared["only_first"]), len(compared["only_second"])
     better = first if only[0] > only[1] else second
@@ -176,14 +176,14 @@ def difference_text(
     digits: int = 2,
     unit: str = "",
 ) -> str:
-    """Return the first minus the second, times `factor`; empty where one is missing."""
+    """Return the first minus the second, times `factor`, as text; "" if one is missing."""
     if first is None or second is None:
         return ""
     return f"{signed(factor * (first - second), digits)}{unit}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Format with a sign, and with a true minus; no sign where it rounds to zero."""
+    """Format a number with its sign, using a true minus; no sign if it rounds to zero."""
     # Formatted first: -0.001 rounds to zero, which has no sign.
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"

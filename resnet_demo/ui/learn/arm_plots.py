@@ -58,7 +58,7 @@ def legend(arms: Iterable[str]) -> str:
     )
 
 
-def loss_lines(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+def loss_lines(snapshot: GroupSnapshot) -> dict[str, Any]:
     """Return the training loss by epoch: per step for one seed, per epoch for several."""
     return lines_table("loss", {arm: loss_points(runs) for arm, runs in snapshot.arms.items()})
 
@@ -72,7 +72,7 @@ def loss_points(runs: list[RunSnapshot]) -> Points:
     return epoch_means(runs, lambda epoch: epoch.train_loss)
 
 
-def accuracy_lines(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+def accuracy_lines(snapshot: GroupSnapshot) -> dict[str, Any]:
     """Return the validation accuracy in percent by epoch, the mean over the seeds."""
     lines = {
         arm: epoch_means(runs, lambda epoch: 100 * epoch.val_top1)
@@ -81,7 +81,7 @@ def accuracy_lines(snapshot: GroupSnapshot) -> dict[str, Any] | None:
     return lines_table("top-1", lines)
 
 
-def accuracy_by_minutes(snapshot: GroupSnapshot) -> dict[str, Any] | None:
+def accuracy_by_minutes(snapshot: GroupSnapshot) -> dict[str, Any]:
     """Return the validation accuracy in percent by minutes, of the first seed of each arm."""
     lines = {arm: points_by_minutes(runs[0].view) for arm, runs in snapshot.arms.items() if runs}
     return lines_table("top-1", lines, x="minutes")
@@ -105,8 +105,8 @@ def epoch_means(runs: list[RunSnapshot], value: Callable[[Epoch], float]) -> Poi
     return [(float(epoch), mean(values)) for epoch, values in sorted(by_epoch.items())]
 
 
-def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str, Any] | None:
-    """Return the lines, thinned, as one table of x, y and arm; None without any point."""
+def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str, Any]:
+    """Return the lines, thinned, as one table of x, y and arm."""
     # MAX_POINTS counts all lines together; with fewer than 8 points a curve loses its shape.
     limit = max(8, MAX_POINTS // max(1, len(lines)))
     rows = [
@@ -114,11 +114,17 @@ def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str,
         for arm, points in lines.items()
         for x_value, y_value in thin_points(points, limit)
     ]
-    return line_table(rows, [x, y, "arm"]) if rows else None
+    return line_table(rows, [x, y, "arm"], lines)
 
 
-def line_table(rows: list[list[Any]], columns: list[str]) -> dict[str, Any]:
-    """Return rows of x, y and line name in the form that gr.LinePlot takes."""
+def line_table(
+    rows: list[list[Any]], columns: list[str], names: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return rows of x, y and line name in the form that gr.LinePlot takes.
+
+    names: of the lines, for a table without any row.
+    """
+    rows = rows or [[0.0, None, name] for name in names]  # a table, never None: see plots.py
     kinds = ["quantitative", "quantitative", "nominal"]
     return {
         "columns": columns,

@@ -116,7 +116,7 @@ def differences(pairs: Pairs, name: str) -> list[float]:
 
 
 def slowdowns(pairs: Pairs) -> list[float]:
-    """Return how much longer the run with the switch took, as a share, for each pair."""
+    """Return the extra time of the run with the switch, as a share, for each pair."""
     return [
         bug.view.total_seconds() / max(base.view.total_seconds(), 1e-9) - 1 for bug, base in pairs
     ]

@@ -121,7 +121,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
 
 
 def conclusion(snapshot: GroupSnapshot) -> str:
-    """Return the difference at each depth, the effect of depth, and the result of the guess."""
+    """Return the conclusions: plain against residual, effect of depth, guess (Markdown)."""
     depths = sorted({int(arm[5:]) for arm in snapshot.arms if arm.startswith("plain")})
     sentences = [difference_sentence(snapshot, depth) for depth in depths]
     finished = [
@@ -154,7 +154,7 @@ def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
 
 
 def depth_sentence(snapshot: GroupSnapshot, kind: str, shallow: int, deep: int) -> str:
-    """Return how more layers changed the training loss of one kind of network."""
+    """Return a sentence on the effect of more layers on the training loss."""
     found = loss_difference(snapshot, f"{kind}{deep}", f"{kind}{shallow}")
     if not found:
         return ""
@@ -167,7 +167,7 @@ def depth_sentence(snapshot: GroupSnapshot, kind: str, shallow: int, deep: int) 
 
 
 def guess_sentence(snapshot: GroupSnapshot, depth: int) -> str:
-    """Return the guess and the result at this depth; "" for a guess that is none of GUESSES."""
+    """Return the guess and the result at this depth; "" for a guess outside of GUESSES."""
     found = loss_difference(snapshot, f"plain{depth}", f"resnet{depth}")
     guess = snapshot.group.guess
     if not found or guess not in GUESSES:

@@ -33,7 +33,7 @@ MAX_LOGS = 12  # four groups; the log of a deep network takes some megabytes
 
 
 class ProbeLogs:
-    """The probe logs of the runs shown last; each is read on from where it ended."""
+    """A cache of the probe logs of the runs shown last. A log is read incrementally."""
 
     def __init__(self) -> None:
         self._logs: LRU[tuple[str, float], ProbeHistory] = LRU(MAX_LOGS)
@@ -168,9 +168,7 @@ def probe_grid(probes: list[Probe], quantity: str) -> np.ndarray:
     return np.array(rows, dtype=float).T
 
 
-def profile_lines(
-    probed: dict[str, ProbeHistory], quantity: str, moment: float
-) -> dict[str, Any] | None:
+def profile_lines(probed: dict[str, ProbeHistory], quantity: str, moment: float) -> dict[str, Any]:
     """Return log10 of a quantity by layer; moment: in percent of the steps so far."""
     rows = []
     for arm, log in probed.items():
@@ -182,11 +180,11 @@ def profile_lines(
             for layer, value in enumerate(getattr(probe, quantity), start=1)
             if value is not None
         ]
-    return arm_plots.line_table(rows, ["layer", "size", "arm"]) if rows else None
+    return arm_plots.line_table(rows, ["layer", "size", "arm"], probed)
 
 
 def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
-    """Return how the gradient of the first layer compares with the last convolution's."""
+    """Return the ratio of the first layer's gradient to the last convolution's (Markdown)."""
     sentences = []
     for arm, log in probed.items():
         if not log.probes:

@@ -204,7 +204,7 @@ def group_label(group: Group) -> str:
 
 
 def status_text(snapshot: GroupSnapshot) -> str:
-    """Return how far the group is (Markdown)."""
+    """Return the progress of a group (Markdown)."""
     runs, total = snapshot.runs, len(snapshot.runs)
     if snapshot.group.shipped:
         return recording_text(runs)
@@ -225,7 +225,7 @@ def status_text(snapshot: GroupSnapshot) -> str:
 
 
 def recording_text(runs: Sequence[RunSnapshot]) -> str:
-    """Return how long a recorded group trained, and on what (Markdown)."""
+    """Return the training time and the device of a recorded group (Markdown)."""
     seconds = sum(run.view.total_seconds() for run in runs)
     device = next((run.view.started.device for run in runs if run.view.started), "")
     device = device.replace("(1 threads)", "(1 thread)")  # as older recordings have it

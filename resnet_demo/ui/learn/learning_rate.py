@@ -117,7 +117,7 @@ def draw(snapshot: GroupSnapshot) -> list[Any]:
         highest = max(loss for _, loss in result.points)
         # A vertical line at the lowest loss.
         rows += [[round(math.log10(rate), 4), y, "lowest"] for y in (loss, highest)]
-    table = arm_plots.line_table(rows, ["rate", "loss", "arm"]) if rows else None
+    table = arm_plots.line_table(rows, ["rate", "loss", "arm"], COLOURS)
     # Not while it trains: the lowest loss may be still to come.
     if result.suggested is None or snapshot.is_live:
         return [table, gr.update(visible=False, value=""), None]

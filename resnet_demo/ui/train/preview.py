@@ -129,7 +129,7 @@ def captioned(
 
 
 def describe_stored(config: TrainConfig, page: "Preview") -> str:
-    """Return which images are shown (Markdown)."""
+    """Return a heading that names the images (Markdown)."""
     count = len(page.labels)
     name = f"{page.info.name}, synthetic" if page.info.synthetic else page.info.name
     which = f"images {page.first + 1} to {page.first + count}" if page.first else f"first {count}"
@@ -140,7 +140,7 @@ def describe_stored(config: TrainConfig, page: "Preview") -> str:
 
 
 def describe_shown(config: TrainConfig, page: "Preview") -> str:
-    """Return what is done to the images in this epoch (Markdown)."""
+    """Return a heading that names the changes to the images in this epoch (Markdown)."""
     heading = f"**After augmentation**, epoch {page.epoch} of {config.epochs}: "
     if not changes_images(config, page.info.size):
         return f"{heading}no augmentation and no resizing, both rows are the same."
@@ -166,7 +166,7 @@ def describe_augmentation(config: TrainConfig) -> str:
 
 
 def describe_size(config: TrainConfig, size: int) -> str:
-    """Return how the stored size in pixels changes."""
+    """Return the change of the stored size in words."""
     first, *later = image_sizes(config)
     if later:
         return (

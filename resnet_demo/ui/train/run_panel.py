@@ -11,7 +11,7 @@ from resnet_demo.runs.text import count_text, duration_text, escape_markdown, ev
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.ui.components import progress_bar
-from resnet_demo.ui.plots import curve_version, epoch_table
+from resnet_demo.ui.plots import curve_version, empty_curves, epoch_table
 from resnet_demo.ui.services import Services
 
 Part = tuple[Any, Callable[[], Any]]  # a version, and the function that makes the part's update
@@ -37,8 +37,7 @@ EMPTY_PANEL = {
     "resume": OFF,
     "retry": HIDDEN,
     "delete": OFF,
-    "loss": None,
-    "accuracy": None,
+    **empty_curves(),  # keys: loss, accuracy
     "log": "",
     "table": epoch_table(None),
 }
@@ -157,7 +156,7 @@ def state_text(seen: RunSnapshot, ahead: RunSnapshot | None = None) -> str:
 
 
 def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
-    """Return what the run is doing."""
+    """Return a sentence on the run's state (Markdown)."""
     state, message = seen.status.state, escape_markdown(seen.status.message)
     if state == "queued":
         return queue_sentence(seen, ahead)
@@ -179,7 +178,7 @@ def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
 
 
 def queue_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
-    """Return a queued run's place."""
+    """Return a sentence on a queued run's place."""
     if not seen.place:
         return "Next, starting…"
     if ahead is None:
@@ -201,7 +200,7 @@ def run_ahead(services: Services, seen: RunSnapshot) -> RunSnapshot | None:
 
 
 def network_sentence(seen: RunSnapshot) -> str:
-    """Return the network's size and device; empty before the run has started."""
+    """Return a sentence on the network's size and device; "" before the run has started."""
     at = seen.progress()
     if not at["device"]:
         return ""
@@ -213,7 +212,7 @@ def network_sentence(seen: RunSnapshot) -> str:
 
 
 def growth_sentence(seen: RunSnapshot) -> str:
-    """Return how large the training images are while they grow; else an empty text."""
+    """Return a sentence on the size of the training images while they grow; else ""."""
     side = seen.view.image_size
     if seen.status.state != "running" or not side:
         return ""
@@ -227,7 +226,7 @@ def growth_sentence(seen: RunSnapshot) -> str:
 
 
 def silence_sentence(seen: RunSnapshot) -> str:
-    """Return how long the run has been silent, if it is suspended or longer silent than usual."""
+    """Return a sentence on a suspended run, or on an unusually long silence; else ""."""
     silent_s = seen.progress()["silent_s"] or 0
     if seen.is_suspended:
         return f"**No update for {duration_text(silent_s or seen.state_age_s())}: {SUSPENDED}**"
@@ -237,7 +236,7 @@ def silence_sentence(seen: RunSnapshot) -> str:
 
 
 def usual_silence_s(seen: RunSnapshot) -> float:
-    """Return how long a silence is normal, in seconds."""
+    """Return the longest normal time between two events, in seconds."""
     # A large network logs seldom: three times its own pauses between steps are no problem.
     return max([SILENT_S, *(3 * pause for pause in seen.view.step_durations())])
 

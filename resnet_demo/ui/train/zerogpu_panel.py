@@ -193,7 +193,7 @@ def run_slice(
 
 
 def slice_text(run: Run, snapshots: Snapshots, slice_s: float) -> str:
-    """Return how far the slice is, and how much training the run needs after it (Markdown)."""
+    """Return the progress of the slice and the training time left after it (Markdown)."""
     status, seen = read_status(run.path), snapshots.get(run)
     elapsed = time.monotonic() - status.queued_clock
     text = f"Slice {len(recorded_slices(run)) + 1}: {elapsed:.0f} of {slice_s:.0f} s. {KEEP_OPEN}"

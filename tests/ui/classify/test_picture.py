@@ -73,7 +73,7 @@ def test_a_run_that_shares_no_class_has_no_figure(services, upload, last, descri
 
 
 @pytest.mark.parametrize(("path", "run", "message"), [(None, "mine", READY), ("x", None, NO_RUN)])
-def test_without_a_picture_or_a_run_it_says_what_to_do(services, last, path, run, message):
+def test_without_a_picture_or_a_run_a_message_says_what_to_do(services, last, path, run, message):
     shown = last(classify_picture(services, path, run, "crop", ""))
     assert shown["message"]["value"] == message
 

@@ -41,7 +41,7 @@ def parse_matrix(percent=False, counts=COUNTS, classes=CLASSES):
     return Tags(matrix_html(counts, classes, percent, "mine test"))
 
 
-def test_a_nonzero_cell_is_a_button_labelled_with_what_it_counts():
+def test_a_nonzero_cell_is_a_button_labelled_with_its_count():
     buttons = parse_matrix().all("button")
     assert [(button["data-cell"], button["aria-label"]) for button in buttons] == [
         ("0 0", "850 images of cat recognized, 98.6% of the row"),

@@ -138,7 +138,8 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     now = shown(services, "some-run-1")
     assert (now["run"]["value"], now["run"]["visible"]) == (None, False)
     assert (now["figures"], now["status"], now["log"]) == ("", NO_RUN, "")
-    assert (now["loss"], now["accuracy"], now["table"]["data"]) == (None, None, [])
+    assert {now[name]["data"][0][1] for name in ("loss", "accuracy")} == {None}
+    assert now["table"]["data"] == []
     assert not any(now[name].get("interactive") for name in BUTTONS)
     assert not now["retry"]["visible"]
     assert list(shown(services, None)) == ["run"]
