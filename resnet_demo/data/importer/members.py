@@ -95,13 +95,17 @@ class LimitChecker:
                 f"the paths of all files have more than {limits.total_path_length:,} characters"
             )
 
-    def check_file_size(self, path: str, size: int) -> None:
-        """Check a file of `size` bytes before it is read into memory."""
-        if size > self.limits.member_bytes:
-            raise DamagedError(
-                f"{shortened(path)} has {size:,} bytes, the most for one file is "
-                f"{self.limits.member_bytes:,}"
-            )
+    def size_problem(self, path: str, size: int) -> str:
+        """Return why a file of `size` bytes must not be read into memory, "" if it may be.
+
+        Raises DamagedError for a picture; another large file, a film or a network, is left out.
+        """
+        if size <= self.limits.member_bytes:
+            return ""
+        fact = f"{size:,} bytes, the most for one file is {self.limits.member_bytes:,}"
+        if is_picture_name(path):
+            raise DamagedError(f"{shortened(path)} has {fact}")
+        return fact
 
     def add_bytes(self, count: int) -> None:
         """Count unpacked bytes."""

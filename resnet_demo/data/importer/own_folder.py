@@ -16,10 +16,8 @@ from resnet_demo.data.importer.members import (
     Parts,
     has_picture_suffix,
     is_hidden,
-    is_picture_name,
 )
 from resnet_demo.data.importer.parquet_pictures import pictures_in_parquet
-from resnet_demo.errors import DamagedError
 
 Identity = tuple[int, int]  # device and inode
 
@@ -64,12 +62,8 @@ def _parquet_files(folder: Path, entries: list[_Entry]) -> list[tuple[Path, Part
 def _read_file(folder: Path, entry: _Entry, checker: LimitChecker) -> tuple[bytes, str]:
     """Return the bytes of a file and "", or no bytes and the reason. Raises DamagedError."""
     path = "/".join(entry.parts)
-    try:
-        checker.check_file_size(path, entry.size)
-    except DamagedError:
-        if is_picture_name(path):
-            raise
-        return b"", "a large file that is no picture"
+    if problem := checker.size_problem(path, entry.size):
+        return b"", problem
     checker.add_bytes(entry.size)
     try:
         with open(folder.joinpath(*entry.parts), "rb") as file:

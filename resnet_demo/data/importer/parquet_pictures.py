@@ -62,7 +62,7 @@ def _read_file(
             for data, value in zip(encoded, batch.column(label).to_pylist(), strict=True):
                 name, data = f"{stem}-{row:06}", data or b""
                 checker.add_member(name, len(data))
-                checker.check_file_size(name, len(data))
+                checker.size_problem(name, len(data))
                 checker.add_bytes(len(data))
                 found = _class_of(value, classes)
                 above = (split, found) if found else (split or "unlabelled",)

@@ -42,7 +42,8 @@ class Stream(Protocol):
 def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts, bytes, str]]:
     """Yield path and bytes of each regular file, in their order, and "".
 
-    A hard link to another file of the tar has no bytes; the third value is the reason.
+    A hard link to another file of the tar, and a large file that is no picture, have no bytes; the
+    third value is the reason.
     Raises NoTarError, DamagedError for other links, devices and members beyond the limits,
     tarfile.TarError and the decompressor's own errors for a torn archive.
     """
@@ -70,8 +71,8 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             if not info.isreg() or info.issparse():
                 raise not_a_file_error(info.name)
             if not is_hidden(parts):
-                checker.check_file_size(info.name, info.size)
-                yield parts, archive.extractfile(info).read(), ""
+                problem = checker.size_problem(info.name, info.size)
+                yield parts, b"" if problem else archive.extractfile(info).read(), problem
     while counted.read(2**20):  # to the end: only there does a torn compressed file show
         pass
 

@@ -37,7 +37,9 @@ def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
             _check_member(info, name, checker.limits)
             if is_hidden(parts) or info.is_dir():
                 continue
-            checker.check_file_size(name, info.file_size)
+            if problem := checker.size_problem(name, info.file_size):
+                yield Member(parts, b"", done, len(infos), problem)
+                continue
             checker.add_bytes(info.file_size)
             # zipfile never returns more than the declared size, so a wrong one is no danger.
             with archive.open(info) as member:

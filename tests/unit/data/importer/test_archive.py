@@ -168,6 +168,16 @@ def test_the_limits_apply_to_every_kind(kind: str, source_of):
         read(source, total_bytes=3000)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_file_that_is_no_picture_is_left_out(kind: str, source_of):
+    source = source_of(kind, {"a/1.png": b"x", "a/film.mp4": bytes(100)})
+    members = list(read_members(source, ArchiveLimits(member_bytes=50)))
+    assert [(m.parts[-1], m.data, m.problem) for m in members] == [
+        ("1.png", b"x", ""),
+        ("film.mp4", b"", "100 bytes, the most for one file is 50"),
+    ]
+
+
 def test_a_zip_bomb_is_refused_by_its_ratio(zip_of):
     source = zip_of({"a/1.png": bytes(5_000_000)})
     with pytest.raises(

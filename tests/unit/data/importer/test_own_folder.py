@@ -10,7 +10,6 @@ from resnet_demo.data.importer import own_folder
 from resnet_demo.data.importer.archive import read_members
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.importer.members import ArchiveLimits
-from resnet_demo.errors import DamagedError
 
 
 def read(folder: Path, **limits: int) -> dict[str, bytes | str]:
@@ -72,14 +71,6 @@ def test_files_and_folders_without_permission_are_left_out(folder: Path, monkeyp
     monkeypatch.setattr(own_folder, "open", open_all_but_one, raising=False)
     monkeypatch.setattr(own_folder.os, "scandir", scan_all_but_one)
     assert read(folder) == {"a/1.png": "Permission denied", "b": "Permission denied"}
-
-
-def test_a_large_file_that_is_no_picture_is_left_out(folder: Path):
-    (folder / "a/film.mp4").write_bytes(bytes(100))
-    assert read(folder, member_bytes=50)["a/film.mp4"] == "a large file that is no picture"
-    (folder / "a/film.png").write_bytes(bytes(100))
-    with pytest.raises(DamagedError, match=r"'a/film\.png' has 100 bytes"):
-        read(folder, member_bytes=50)
 
 
 def test_what_cannot_be_opened_is_counted_and_named_and_ends_no_import(
