@@ -19,8 +19,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 # How disks answer to what they cannot do: CIFS, drvfs, exFAT, FUSE.
 UNSUPPORTED = (
-    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY),
-    *(errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES),
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EPERM,
+    errno.EACCES,
 )
 NO_FOLDER_SYNC = (
     "this disk cannot flush folders: after a power cut, a file may have its previous content, or a "

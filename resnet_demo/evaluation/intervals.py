@@ -48,5 +48,6 @@ def paired_effect(differences: Sequence[float]) -> Effect:
     n, centre = len(differences), mean(differences)
     if n == 1:
         return Effect(centre, n)
+    # n pairs have n - 1 degrees of freedom, whose quantile is at n - 2.
     half = T_95[n - 2] * stdev(differences) / math.sqrt(n)
     return Effect(centre, n, centre - half, centre + half)

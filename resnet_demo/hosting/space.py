@@ -24,9 +24,23 @@ MAX_FILE_BYTES = 10_000_000  # beyond, the hub requires large-file storage
 MAX_TOTAL_BYTES = 1_000_000_000
 MAX_SCAN_BYTES = 2_000_000  # of a file, searched for secrets
 KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
-    *("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version"),
-    *("app_file", "pinned", "license", "short_description", "models", "datasets", "tags"),
-    *("hf_oauth", "startup_duration_timeout", "suggested_hardware"),
+    "title",
+    "emoji",
+    "colorFrom",
+    "colorTo",
+    "sdk",
+    "sdk_version",
+    "python_version",
+    "app_file",
+    "pinned",
+    "license",
+    "short_description",
+    "models",
+    "datasets",
+    "tags",
+    "hf_oauth",
+    "startup_duration_timeout",
+    "suggested_hardware",
 }
 NEEDED = {"title": None, "sdk": "gradio", "app_file": "app.py"}  # None: any value
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")

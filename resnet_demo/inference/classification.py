@@ -77,7 +77,7 @@ def classify(
     confidences = logits[0].double().softmax(0)
     if not confidences.isfinite().all():
         raise DamagedError("the network computes NaN instead of an answer: its training diverged")
-    best = confidences.topk(min(top, len(saved.classes)))
+    best = confidences.topk(min(top, len(saved.classes)))  # (top,), the largest first
     labels = [
         {"label": saved.classes[index], "confidence": confidence}
         for confidence, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -58,8 +58,10 @@ class Classifier:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the lock, and use one thread for a small picture."""
-        threads = torch.get_num_threads()
         with self.lock:
+            # Under the lock: a new thread takes over the number that another picture has set, and
+            # would later restore 1 for the whole process.
+            threads = torch.get_num_threads()
             # On a small picture threads wait for each other longer than they compute: where they
             # sleep while waiting, ResNet-20 takes 3 ms on one thread and 11 ms on two. And one
             # thread leaves the other cores to a run that trains.

@@ -56,7 +56,7 @@ def make_stem(kind: str, width: int, layers: LayerOptions) -> nn.Sequential:
     stem.add_module("bn", layers.norm(width))
     stem.add_module("relu", nn.ReLU())
     if large:
-        stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+        stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))  # (B, width, H/4, W/4)
     return stem
 
 

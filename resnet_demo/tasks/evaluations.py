@@ -99,7 +99,7 @@ class Evaluations:
             "run": run.id,
             "split": split,
             "dataset": name,
-            "weights": described["sha256"][:12],
+            "weights": described["sha256"][:12],  # part of the folder's name
             "fingerprint": datasets.content_key(name),
             "mode": mode,
             # Without the images, the stored predictions are scored; with them, they are repeated.

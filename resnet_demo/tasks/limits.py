@@ -133,6 +133,7 @@ def limit_variable(name: str) -> str:
 def parse_limit(name: str, text: str) -> int:
     """Return the value of a limit's variable. Raises ConfigError."""
     # The cut keeps int() from a text of thousands of digits, which it refuses with another error.
+    # isascii: isdigit also accepts digits such as ², which int() refuses.
     if not text.strip().isascii() or not text.strip().isdigit() or int(text[:20]) < 1:
         raise ConfigError.rule(limit_variable(name), "a whole number of at least 1", text)
     return int(text[:20])

@@ -8,6 +8,8 @@ import os
 
 SPIN_COUNT = "1000"  # more is a little faster on an idle machine, and slower on a busy one
 # Parameters of the C library's `mallopt` by number (malloc.h), and their values.
+# The heap never shrinks, and grows by 256 MiB at a time; no block is mapped separately, since a
+# mapped block is returned to the system as soon as it is freed.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 MALLOC_OPTIONS = {TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 256 * 2**20, MMAP_MAX: 0}
 

@@ -91,7 +91,8 @@ def create_task(folder: Path, files: dict[str, bytes]) -> int:
     try:
         for name, content in {**files, "status.json": status_json(status)}.items():
             write_atomically(new / name, content)
-        # Lock before the task is visible, else a reader would find it without a worker.
+        # Locked before the task is visible, else a reader would find it without a worker. The lock
+        # is on the open file and survives the rename.
         lock = try_lock(new / WORKER_LOCK)
         try:
             os.rename(new, folder)  # refuses a folder that is not empty

@@ -74,6 +74,7 @@ def train(
         last = record_end(run, "stopped", "removed from the queue before it started")
         on_event(last)
         return last
+    # Before torch is imported: OpenMP reads its variables when it is loaded.
     configure_process()
     try:
         with time_limit(run.path, limit_s), RunSession(run, on_event) as session:

@@ -32,8 +32,19 @@ from resnet_demo.json_files import MAX_NUMBER, is_number
 LAST, BEFORE = "last.pt", "last.before.pt"
 # What torch.load raises for bytes that are no checkpoint; nothing in them is executed.
 UNREADABLE = (
-    *(RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
-    *(pickle.UnpicklingError, EOFError, OverflowError, ImportError, MemoryError, OSError),
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    pickle.UnpicklingError,
+    EOFError,
+    OverflowError,
+    ImportError,
+    MemoryError,
+    OSError,
 )
 PLAIN = str | int | float | None
 MAX_THREADS = 4096
@@ -94,7 +105,7 @@ def keep_previous(folder: Path) -> None:
     write_digests(before, [digest, *known_digests(before)][:2])
     # a link takes no space and no time (a copy, where a disk has no links, takes both), and last.pt
     # is never missing
-    link.unlink(missing_ok=True)
+    link.unlink(missing_ok=True)  # a kill may have left it
     link_or_copy(last, link)
     os.replace(link, before)
     sync_folder(folder)

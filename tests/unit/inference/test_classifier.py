@@ -1,6 +1,7 @@
 """A run's weights in memory. What a method only passes on is tested in its own module."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -111,5 +112,31 @@ def test_a_small_picture_uses_one_thread_and_the_number_is_restored(
         with classifier.exclusive():
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_picture_that_waits_for_another_restores_the_number_of_threads(classifier):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    is_waiting = threading.Event()
+
+    def wait_for_turn():
+        is_waiting.set()
+        with classifier.exclusive():
+            pass
+
+    try:
+        with classifier.exclusive():
+            waiting = threading.Thread(target=wait_for_turn)
+            waiting.start()
+            is_waiting.wait()
+            time.sleep(0.1)  # until it waits for the lock
+        waiting.join()
+        numbers = []
+        new = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+        assert numbers == [2]
     finally:
         torch.set_num_threads(before)
