@@ -5,6 +5,8 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 from resnet_demo.errors import DemoError
 from resnet_demo.file_locks import check_system
@@ -12,8 +14,16 @@ from resnet_demo.hosting.environment import check_environment
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
 
+
+def user_number() -> int:
+    """Return the number of the user who runs this; 0 where there is none."""
+    return getattr(os, "getuid", int)()
+
+
 # Read by Gradio and its libraries when they are imported.
 LIBRARY_VARIABLES = {
+    # Uploads have a folder of their own, because what a killed app left there is removed at start.
+    "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"resnet-demo-{user_number()}"),
     "GRADIO_ANALYTICS_ENABLED": "False",  # the app reports nothing to anyone
     "OMP_WAIT_POLICY": "PASSIVE",  # the page must not compete with a run for the cores
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,5 +1,6 @@
 """Fixtures that tests of several folders share."""
 
+import atexit
 import copy
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,6 +25,9 @@ from resnet_demo.tasks.status import reconcile_status, request_stop
 from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
+# A folder for each test process: an app that starts empties its upload folder.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="uploads-")
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 for name, value in LIBRARY_VARIABLES.items():  # before Gradio is imported, as the app does
     os.environ.setdefault(name, value)
 

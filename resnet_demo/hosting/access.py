@@ -4,9 +4,11 @@ Locally, every visitor is the owner. In public mode, the owner signs in: at Hugg
 with the admin token elsewhere. Without either, no visitor can change anything.
 """
 
+import asyncio
 import hashlib
 import hmac
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -17,21 +19,21 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.tasks.limits import Caller, Throttle, is_public
+from resnet_demo.lru import LRU
+from resnet_demo.tasks.limits import MAX_NAMES, Caller, Throttle, is_public
 
 OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 MIN_TOKEN_LENGTH = 16
 COOKIE = "resnet_demo_owner"
 COOKIE_S = 7 * 24 * 3600
 MAX_GUESSES, GUESSES_S = 5, 600.0  # wrong tokens from one address
-MAX_ALL_GUESSES, ALL_GUESSES_S = 100, 600.0  # from all addresses: an attacker can have many
-ALL_ADDRESSES = "anywhere"
+DELAY_S = 0.5  # before the answer to a wrong token
 
 
 class AdminToken:
     """The secret that makes its holder the owner, and the cookie that a browser gets for it."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, delay_s: float = DELAY_S) -> None:
         if len(token) < MIN_TOKEN_LENGTH:
             rule = f"must have at least {MIN_TOKEN_LENGTH} characters, got {len(token)}"
             raise ConfigError(f"RESNET_DEMO_ADMIN_TOKEN {rule}", "RESNET_DEMO_ADMIN_TOKEN")
@@ -40,35 +42,42 @@ class AdminToken:
         self.signer = TimestampSigner(
             secrets.token_bytes(32), key_derivation="hmac", digest_method=hashlib.sha256
         )
-        self.guesses = Throttle(MAX_GUESSES, GUESSES_S)
-        self.all_guesses = Throttle(MAX_ALL_GUESSES, ALL_GUESSES_S)
+        self.guesses, self.delay_s = Throttle(MAX_GUESSES, GUESSES_S), delay_s
+        self.wrong: LRU[str, deque[bytes]] = LRU(MAX_NAMES)  # digests of the latest, by address
 
-    def wait_s(self, address: str) -> float:
-        """Return the seconds until tokens from this address are checked again; 0: they are."""
-        return max(self.guesses.wait_s(address), self.all_guesses.wait_s(ALL_ADDRESSES))
-
-    def verify(self, token: str, address: str) -> bool:
-        """Return whether this is the token. Always False after too many wrong ones."""
-        if self.wait_s(address) > 0:
-            return False
+    def verify(self, token: str) -> bool:
+        """Return whether this is the token. The right one is never refused."""
         # Digests have one length, so that the comparison's time reveals nothing of the token.
-        right = hmac.compare_digest(sha256(token), self.digest)
-        if not right:
-            self.guesses.record(address)
-            self.all_guesses.record(ALL_ADDRESSES)
-        return right
+        return hmac.compare_digest(sha256(token), self.digest)
+
+    async def slow_down(self, token: str, address: str) -> float:
+        """Count a wrong token and wait; return the seconds until this address may try another.
+
+        The same one again is no further guess: a program may have an old token. Wrong tokens have
+        no effect on right ones, so that nobody can lock out the owner.
+        """
+        digest = sha256(token)
+        past = self.wrong.get(address) or deque(maxlen=MAX_GUESSES)
+        if digest in past:
+            return 0.0
+        past.append(digest)
+        self.wrong[address] = past
+        wait = self.guesses.wait_s(address)
+        self.guesses.record(address)
+        await asyncio.sleep(self.delay_s)
+        return wait
 
     def cookie(self) -> str:
         """Return a signed, dated cookie for a browser that sent the token."""
         return self.signer.sign("owner").decode()
 
-    def authorizes(self, request: HTTPConnection, address: str) -> bool:
+    def authorizes(self, request: HTTPConnection) -> bool:
         """Return whether a request has a valid cookie, or the token in its Authorization header."""
         try:
             self.signer.unsign(request.cookies.get(COOKIE, ""), max_age=COOKIE_S)
         except BadSignature:
-            scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            return scheme.lower() == "bearer" and self.verify(token.strip(), address)
+            token = bearer_token(request)
+            return token is not None and self.verify(token)
         return True
 
 
@@ -114,7 +123,7 @@ class Access:
         if self.mode == "login":
             name = login_name(request)
             return Caller(name or address, name in self.owners, signed_in=name is not None)
-        if self.token is not None and self.token.authorizes(request, address):
+        if self.token is not None and self.token.authorizes(request):
             return Caller("owner")
         return Caller(address, is_owner=False)
 
@@ -144,6 +153,12 @@ def login_name(request: HTTPConnection) -> str | None:
         return None
     name = login.get("userinfo", {}).get("preferred_username")
     return name.lower() if isinstance(name, str) and name else None
+
+
+def bearer_token(request: HTTPConnection) -> str | None:
+    """Return the token in the Authorization header."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def is_global(address: str) -> bool:

@@ -3,10 +3,10 @@
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from resnet_demo.hosting.access import COOKIE, COOKIE_S, Access, is_secure
+from resnet_demo.hosting.access import COOKIE, COOKIE_S, Access, bearer_token, is_secure
 
 LOGIN_PATH = "/owner"
 MAX_BODY_BYTES = 4096
@@ -34,15 +34,28 @@ class OwnerLogin:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer requests for the login page and pass on all others."""
-        is_login = scope["type"] == "http" and scope["path"].rstrip("/") == LOGIN_PATH
-        if not is_login or self.access.token is None:
+        """Answer requests for the login page; pass on others, unless they guess tokens."""
+        if scope["type"] != "http" or self.access.token is None:
             await self.app(scope, receive, send)
             return
-        response = await self.respond(Request(scope, receive))
+        request = Request(scope, receive)
+        if scope["path"].rstrip("/") == LOGIN_PATH:
+            response = await self.respond(request)
+        elif (wait := await self.wrong_bearer_wait_s(request)) > 0:
+            response = PlainTextResponse(f"{wrong_token_text(wait)}\n", 429, retry_after(wait))
+        else:
+            await self.app(scope, receive, send)
+            return
         # A browser must not keep a page that answered to a token.
         response.headers["cache-control"] = "no-store"
         await response(scope, receive, send)
+
+    async def wrong_bearer_wait_s(self, request: Request) -> float:
+        """Return the seconds to wait after too many wrong tokens in Authorization headers; or 0."""
+        token, guess = self.access.token, bearer_token(request)
+        if guess is None or token.verify(guess):
+            return 0.0
+        return await token.slow_down(guess, self.access.address(request))
 
     async def respond(self, request: Request) -> Response:
         """Return the page (GET), or sign the sender in or out (POST)."""
@@ -55,13 +68,11 @@ class OwnerLogin:
             response = RedirectResponse("./", 303)
             response.delete_cookie(COOKIE)
             return response
-        token, address = self.access.token, self.access.address(request)
-        if (seconds := token.wait_s(address)) > 0:
-            message = f"Too many wrong tokens: wait {int(seconds) + 1} s."
-            headers = {"retry-after": str(int(seconds) + 1)}
-            return HTMLResponse(PAGE.format(message=message), 429, headers)
-        if not token.verify(form.get("token", [""])[0], address):
-            return HTMLResponse(PAGE.format(message="That is not the token."), 403)
+        token, guess = self.access.token, form.get("token", [""])[0]
+        if not token.verify(guess):
+            wait = await token.slow_down(guess, self.access.address(request))
+            message = PAGE.format(message=wrong_token_text(wait))
+            return HTMLResponse(message, 429 if wait else 403, retry_after(wait))
         response = RedirectResponse("./", 303)
         response.set_cookie(
             COOKIE,
@@ -72,6 +83,18 @@ class OwnerLogin:
             secure=is_secure(request),
         )
         return response
+
+
+def wrong_token_text(wait_s: float) -> str:
+    """Return the answer to a wrong token."""
+    if wait_s > 0:
+        return f"Too many wrong tokens: wait {int(wait_s) + 1} s."
+    return "That is not the token."
+
+
+def retry_after(wait_s: float) -> dict[str, str]:
+    """Return the header that names the seconds to wait; none without."""
+    return {"retry-after": str(int(wait_s) + 1)} if wait_s > 0 else {}
 
 
 async def read_body(request: Request) -> str:

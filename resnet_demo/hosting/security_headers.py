@@ -6,6 +6,7 @@ name points to this machine. An IP address as the Host is no such name. Requests
 as from `curl`, come from no page.
 """
 
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -17,7 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 WILDCARDS = ("", "0.0.0.0", "::")
-CLOSED = ("/openapi.json", "/docs", "/redoc", "/monitoring")  # below /gradio_api too
+# Beginnings of paths that the page does not need, below /gradio_api too: descriptions of internals,
+# and Gradio's routes that take files past the limits, start ffmpeg, or write files.
+CLOSED = (
+    *("/openapi.json", "/docs", "/redoc", "/monitoring", "/profiling", "/dev/", "/run-history"),
+    *("/process_recording", "/component_server", "/stream", "/deep_link"),
+    *("/proxy=", "/vibe-", "/undo-vibe-"),
+)
+REMOTE_FILE = re.compile(r"/file[=/]\s*https?:", re.IGNORECASE)  # Gradio would fetch it
+HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -63,6 +72,7 @@ class SecurityMiddleware:
             return
         refusal = self.refusal(scope)
         answer = refusal or self.app
+        scope = {**scope, "headers": [*filter(self.is_trusted, scope["headers"])]}
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -84,9 +94,17 @@ class SecurityMiddleware:
         origin = headers.get("origin")
         if origin is not None and not same_origin(origin, host):
             return PlainTextResponse("requests must come from this app's own page\n", 403)
-        if any(path.removeprefix("/gradio_api").startswith(closed) for closed in CLOSED):
+        route = path.removeprefix("/gradio_api")
+        if route.startswith(CLOSED) or REMOTE_FILE.match(route):
             return PlainTextResponse("not found\n", 404)
         return None
+
+    def is_trusted(self, header: tuple[bytes, bytes]) -> bool:
+        """Return whether Gradio may see a header: it makes the addresses in its answers of some."""
+        name, value = header[0].lower(), header[1].decode("latin-1")
+        if name == b"x-forwarded-host":
+            return bool(HOST.fullmatch(value)) and host_name(value) in self.hosts
+        return name != b"x-gradio-server"
 
 
 def host_name(host: str) -> str:

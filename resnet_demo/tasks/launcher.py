@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,18 @@ class Launcher:
             self.spawn("train", run.path, lock)
         return run.id
 
-    def within_limits(self, caller: Caller, *configs: TrainConfig) -> AbstractContextManager[None]:
+    def within_limits(
+        self, caller: Caller, *configs: TrainConfig, paused: Collection[str] = ()
+    ) -> AbstractContextManager[None]:
         """Check, around their start, that runs of one dataset are within the limits.
 
+        paused: ids of runs that wait for GPU time; they count as live ones.
         Raises: ConfigError, LimitError.
         """
         if self.allowance.limits is None:
             return nullcontext()
         classes = len(check_data(configs[0], self.datasets).classes)
-        live = len(live_runs(self.paths.runs))
+        live = len({*paused, *(folder.name for folder in live_runs(self.paths.runs))})
         return self.allowance.start_training(caller, configs, classes, live)
 
     def stop(self, run_id: str, caller: Caller) -> str:

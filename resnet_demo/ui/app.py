@@ -11,13 +11,13 @@ from starlette.middleware import Middleware
 
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
+from resnet_demo.hosting.request_limits import MAX_UPLOAD_BYTES, RequestLimits
 from resnet_demo.hosting.security_headers import (
     SPACES,
     SecurityMiddleware,
     listens_everywhere,
     trusted_hosts,
 )
-from resnet_demo.hosting.upload_limits import UploadLimits
 from resnet_demo.hosting.zerogpu.visitor_runs import Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
@@ -28,7 +28,12 @@ from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.download_banner import download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
-from resnet_demo.ui.gradio_fixes import mute_progress, slow_down_queue, use_page_state
+from resnet_demo.ui.gradio_fixes import (
+    mute_progress,
+    slow_down_queue,
+    use_guarded_server,
+    use_page_state,
+)
 from resnet_demo.ui.learn.tab import learn_tab
 from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
@@ -36,9 +41,9 @@ from resnet_demo.ui.train import tab as train
 from resnet_demo.ui.train import zerogpu_panel
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab
+from resnet_demo.ui.uploads import keep_uploads_clean
 
 CSS = Path(__file__).with_name("page.css")
-MAX_UPLOAD = "2gb"  # of an archive; a single picture has a lower limit
 MAX_SESSIONS = 2000  # pages that Gradio remembers, open or closed, at some 40 KB each
 MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
 TITLE = """# ResNet Demo
@@ -192,13 +197,16 @@ def launch(
     """
     access = access or Access()
     use_page_state()  # before the first page opens
+    use_guarded_server()
+    keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.
     middleware = [
         security(os.environ),
+        Middleware(RequestLimits, access, limits, Path(get_upload_folder())),
         Middleware(OwnerLogin, access),
-        Middleware(UploadLimits, access, limits, Path(get_upload_folder())),
     ]
-    app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED)
+    # Without `api_open`, no event can be called past the queue.
+    app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED, api_open=False)
     slow_down_queue(app)  # after `queue`, which makes a new queue
     return app.launch(
         theme=theme(),
@@ -210,7 +218,7 @@ def launch(
         # The description of all routes is public by default; /gradio_api has a second copy, which
         # SecurityMiddleware closes.
         app_kwargs={"openapi_url": None, "middleware": middleware, "routes": [app.polling.route]},
-        max_file_size=MAX_UPLOAD,
+        max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,  # messages of unforeseen errors may hold paths of this machine
         share=False,
         ssr_mode=False,  # it would need Node.js

@@ -13,11 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from gradio import state_holder
+from gradio import http_server, state_holder
 from gradio.blocks import Block
 from gradio.components.api_component import Api
 from gradio.context import Context, LocalContext
 from starlette.requests import HTTPConnection
+from uvicorn.config import Config
+
+from resnet_demo.hosting.connections import ConnectionGuard
 
 # Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
 QUEUE_SLEEP_S = 0.02
@@ -48,6 +51,23 @@ class PageState(state_holder.SessionState):
 def use_page_state() -> None:
     """Replace the class of which Gradio makes an instance for each page."""
     state_holder.SessionState = PageState
+
+
+class GuardedServer(http_server.Server):
+    """The web server, with limits on its connections.
+
+    Gradio 6.31 makes uvicorn's configuration itself, without a way to pass options.
+    """
+
+    def __init__(self, config: Config, *args: Any, **options: Any) -> None:
+        config.http = ConnectionGuard().protocol  # type: ignore[assignment] - any factory will do
+        config.ws = "none"  # the app has no web sockets, and an open one has no deadline
+        super().__init__(config, *args, **options)
+
+
+def use_guarded_server() -> None:
+    """Replace the class of which Gradio makes the web server."""
+    http_server.Server = GuardedServer
 
 
 def slow_down_queue(app: gr.Blocks) -> None:

@@ -1,59 +1,71 @@
-"""Uploads that may be read."""
+"""What earlier apps left in the upload folder, and what stays there."""
 
+import os
+import time
+
+import gradio as gr
 import pytest
 
-from resnet_demo.errors import ConfigError
-from resnet_demo.ui.uploads import uploaded_file
+from resnet_demo.file_locks import release_lock, try_lock
+from resnet_demo.ui import uploads
+from resnet_demo.ui.uploads import HOUR_S, cached_files, keep_uploads_clean, remove_old_uploads
 
-NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
-NOTHING = "a file must be uploaded first, got nothing"
+COMPLETE = f"{'0123abcd' * 8}/photo.png"
+PARTIAL = "tmp_ab12xyz"
+FOREIGN = ("notes.txt", "tmpdir/a.txt", "tmp_ab12xyz0", "0123/photo.png")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Return Gradio's upload folder with a file in it; a secret is beside it."""
-    folder = tmp_path / "uploads"
-    (folder / "abc").mkdir(parents=True)
-    (folder / "abc" / "red.png").write_bytes(b"picture")
-    (tmp_path / "secret.png").write_bytes(b"secret")
-    (tmp_path / "uploads-beside").mkdir()
-    (tmp_path / "uploads-beside" / "red.png").write_bytes(b"secret")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
+    """Return an upload folder with a broken-off upload, a complete one, and foreign files."""
+    monkeypatch.setattr(uploads.threading.Thread, "start", lambda thread: None)
+    for name in (PARTIAL, COMPLETE, *FOREIGN):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("x")
+    return tmp_path
 
 
-def test_an_uploaded_file_is_found(folder):
-    file = folder / "abc" / "red.png"
-    assert uploaded_file(str(file)) == file
-    assert uploaded_file(f"{folder}/abc/../abc/red.png") == file
+def names(folder):
+    """Return the files in the folder, without locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)) for path in files}
 
 
-def test_a_link_to_an_uploaded_file_is_resolved(folder):
-    (folder / "link.png").symlink_to(folder / "abc" / "red.png")
-    assert uploaded_file(str(folder / "link.png")) == folder / "abc" / "red.png"
+def test_an_app_that_starts_alone_removes_all_uploads_and_nothing_else(folder):
+    keep_uploads_clean(folder, gr.Blocks())
+    assert names(folder) == {*FOREIGN}
+    assert not (folder / COMPLETE).parent.exists()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("{up}/../secret.png", "{up}/abc/../../secret.png", "{up}-beside/red.png"),
-        *("{up}/link.png", "{up}/way/secret.png", "/etc/passwd", "secret.png", "abc/red.png"),
-        *("file://{up}/abc/red.png", "~/secret.png", "/dev/stdin"),
-        *("{up}", "{up}/abc", "{up}/abc/none.png", "{up}/ring.png", "/proc/self/environ", "."),
-        *("http://127.0.0.1/red.png", "\ud800", "x" * 5000),
-    ],
-)
-def test_any_other_path_is_refused(path, folder):
-    (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    (folder / "way").symlink_to(folder.parent)
-    (folder / "ring.png").symlink_to(folder / "ring.png")
-    with pytest.raises(ConfigError) as caught:
-        uploaded_file(path.replace("{up}", str(folder)))
-    assert str(caught.value) == NOT_UPLOADED
+def test_an_app_beside_another_one_keeps_what_is_younger_than_an_hour(folder):
+    lock = try_lock(folder / ".app-1.lock")
+    old = time.time() - 2 * HOUR_S
+    os.utime(folder / PARTIAL, (old, old))
+    keep_uploads_clean(folder, gr.Blocks())
+    assert names(folder) == {COMPLETE, *FOREIGN}
+    release_lock(lock)
 
 
-@pytest.mark.parametrize("path", [None, "", "a\0b", "\0", 5, [], {"path": "x"}, b"x"], ids=repr)
-def test_a_missing_or_invalid_path_is_refused(path, folder):
-    with pytest.raises(ConfigError) as caught:
-        uploaded_file(path)
-    assert str(caught.value) == NOTHING
+def test_the_lock_file_of_an_app_that_has_ended_counts_for_nothing(folder):
+    release_lock(try_lock(folder / ".app-7.lock"))
+    keep_uploads_clean(folder, gr.Blocks())
+    assert names(folder) == {*FOREIGN}
+
+
+def test_files_that_the_page_itself_serves_stay(folder):
+    with gr.Blocks() as app:
+        button = gr.DownloadButton()
+    button.keep_in_cache.add(str(folder / COMPLETE))
+    app.temp_file_sets.append({str(folder / PARTIAL)})
+    remove_old_uploads(folder, 0.0, cached_files(app))
+    assert names(folder) == {PARTIAL, COMPLETE, *FOREIGN}
+
+
+def test_links_are_not_followed(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "mine.txt").write_text("x")
+    (folder / ("f" * 64)).symlink_to(other)
+    (folder / "tmp_link0000").symlink_to(other / "mine.txt")
+    remove_old_uploads(folder, 0.0, ())
+    assert (other / "mine.txt").exists()

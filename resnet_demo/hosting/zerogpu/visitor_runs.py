@@ -4,6 +4,7 @@ The app starts each slice, in a forked process, while the visitor's page is open
 run is stopped. No torch here.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import check_data
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event
 from resnet_demo.file_locks import release_lock
 from resnet_demo.files import file_version
@@ -40,6 +41,7 @@ DEFAULT_SLICE_S = 60  # as ZeroGPU's own
 MAX_SLICES_WITHOUT_SAVE = 2  # slices in a row without a checkpoint, before that is an error
 MAX_VISITORS = 1000  # remembered
 MAX_NAME_LENGTH = 200
+PAUSED_S = 600.0  # so long a run without a slice counts as waiting; then its page is gone
 DUE_S = 5.0  # within which an open page starts the slice that is due
 WAITING = "waiting for a slice of GPU time"
 CUT_OFF = "the slice of GPU time was cut off; the next one continues from the last checkpoint"
@@ -155,13 +157,28 @@ class VisitorRuns:
             record_slice(run.path, SliceUse(seconds, used, trained, killed))
             has_saved = file_version(run.path / "last.pt") != saved_before
             is_due = self._is_due(run, active, has_saved)
-            # -DUE_S is always more than DUE_S ago: the run is no longer active.
-            active.due_clock = time.monotonic() if is_due else -DUE_S
+            active.due_clock = time.monotonic() if is_due else -math.inf
             return is_due
 
     def is_active(self, run_id: str) -> bool:
         """Return whether the run is stopped only until its next slice."""
         return any(a.run_id == run_id and a.is_active for a in [*self.active.values()])
+
+    def paused_runs(self) -> set[str]:
+        """Return the ids of the runs that train or wait for a slice."""
+        recent = time.monotonic() - PAUSED_S
+        return {
+            active.run_id
+            for active in [*self.active.values()]
+            if active.under_way or (active.due_clock > recent and self._continues(active.run_id))
+        }
+
+    def _continues(self, run_id: str) -> bool:
+        """Return whether a run is still there and was not stopped."""
+        try:
+            return read_owner(self.launcher.runs.get(run_id)).should_continue
+        except DemoError:
+            return False
 
     def warm_up(self, run: Run) -> None:
         """Import and load here what a forked process would else spend GPU time on.

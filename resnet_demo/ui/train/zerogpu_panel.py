@@ -114,7 +114,8 @@ def slices_panel(
     @show_errors()
     def on_resume(name: str, run_id: str) -> NextSlice:
         config = services.runs.get(run_id).config()
-        with services.launcher.within_limits(services.caller(), config):
+        paused = slices.paused_runs() - {run_id}
+        with services.launcher.within_limits(services.caller(), config, paused=paused):
             return NextSlice(slices.resume(run_id, name).id, time.monotonic())
 
     @show_errors()
@@ -149,7 +150,8 @@ def begin_run(services: Services, settings: dict[str, Any], name: str) -> tuple[
     """
     # The name proves whose run it is, so it must not be guessed.
     name, config = name or secrets.token_urlsafe(16), make_config(settings)
-    with services.launcher.within_limits(services.caller(), config):
+    paused = services.slices.paused_runs()
+    with services.launcher.within_limits(services.caller(), config, paused=paused):
         run = services.slices.make(config, name)
     choice = gr.update(choices=services.run_choices(), value=run.id, visible=True)
     return choice, name, NextSlice(run.id, time.monotonic())

@@ -139,3 +139,13 @@ def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
     with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
         begin_run(services, {**SETTINGS, "epochs": 2}, "another-else")
     assert len(services.runs.list()) == 1
+
+
+def test_runs_that_wait_for_a_slice_count_as_queued(at):
+    services = Services(at, Access("closed"), Limits(queue=2), refused)
+    runs = [begin_run(services, SETTINGS, name)[2].run_id for name in ("first", "second")]
+    with pytest.raises(LimitError, match="at most 2 runs may train or wait here at once, got 3"):
+        begin_run(services, SETTINGS, "third")
+    services.slices.stop(runs[0], "first", services.caller())
+    begin_run(services, SETTINGS, "third")
+    assert len(services.slices.paused_runs()) == 2

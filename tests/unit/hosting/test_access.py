@@ -1,5 +1,6 @@
 """Authorization: by the environment, and by raw HTTP requests to public apps."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -13,7 +14,14 @@ from starlette.requests import Request
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import ConfigError
-from resnet_demo.hosting.access import COOKIE, COOKIE_S, MAX_GUESSES, Access, AdminToken
+from resnet_demo.hosting.access import (
+    COOKIE,
+    COOKIE_S,
+    DELAY_S,
+    MAX_GUESSES,
+    Access,
+    AdminToken,
+)
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, reconcile_status, status_json
 from resnet_demo.ui.app import access_text
@@ -126,28 +134,46 @@ def test_a_visitor_s_address_is_the_last_public_one_before_the_platform():
     assert off.caller(request(x_forwarded_for="8.8.8.8")).name == "203.0.113.9"
 
 
-def test_a_flood_of_guesses_is_not_checked_not_even_the_right_one():
-    token = AdminToken(TOKEN)
-    checked = []
-    record = token.guesses.record
-    token.guesses.record = lambda name: (checked.append(name), record(name))
-    guesses = [f"guess number {number:04}" for number in range(1000)]
-    assert not any(token.verify(guess, "a") for guess in [*guesses, TOKEN])
-    assert len(checked) == MAX_GUESSES
-    assert token.verify(TOKEN, "b")
-    assert not any(token.verify(guess, f"address {guess}") for guess in [*guesses, TOKEN])
-    assert len(checked) == 100
+def guess(token, count, address):
+    """Send this many different wrong tokens; return the waiting times."""
+
+    async def send_all():
+        return [await token.slow_down(f"{address} {n}", address) for n in range(count)]
+
+    return asyncio.run(send_all())
 
 
-def test_right_tokens_are_not_throttled_and_wrong_ones_expire():
-    token, now = AdminToken(TOKEN), [0.0]
+def test_wrong_tokens_are_throttled_by_address_and_never_lock_out_the_right_one():
+    token, now = AdminToken(TOKEN, delay_s=0), [0.0]
     token.guesses.clock = lambda: now[0]
-    assert all(token.verify(TOKEN, "a") for _ in range(50))
-    for _ in range(MAX_GUESSES):
-        token.verify("wrong", "a")
-    assert token.wait_s("a") == pytest.approx(600.0)
+    for address in range(22):
+        waits = guess(token, 2 * MAX_GUESSES, f"address {address}")
+        assert waits == [0.0] * MAX_GUESSES + [pytest.approx(600.0)] * MAX_GUESSES
+    assert token.verify(TOKEN)
+    assert token.authorizes(request(client="address 1", authorization=f"Bearer {TOKEN}"))
+    assert not token.authorizes(request(client="address 1", authorization="Bearer wrong"))
     now[0] = 601.0
-    assert token.verify(TOKEN, "a")
+    assert guess(token, 1, "address 1 later") == [0.0]
+
+
+def test_an_old_token_that_a_program_keeps_sending_counts_once():
+    token = AdminToken(TOKEN, delay_s=0)
+
+    async def send_all():
+        return [await token.slow_down("old", "a") for _ in range(100)]
+
+    assert not any(asyncio.run(send_all()))
+
+
+def test_the_answer_to_a_wrong_token_comes_late(monkeypatch):
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(AdminToken(TOKEN).slow_down("wrong", "a"))
+    assert slept == [DELAY_S]
 
 
 def test_a_changed_or_expired_cookie_does_not_authorize(monkeypatch):
@@ -158,7 +184,7 @@ def test_a_changed_or_expired_cookie_does_not_authorize(monkeypatch):
     of_another = f"other.{made}.{signature}"
 
     def authorizes(cookie):
-        return token.authorizes(request(cookie=f"{COOKIE}={cookie}"), "a")
+        return token.authorizes(request(cookie=f"{COOKIE}={cookie}"))
 
     assert authorizes(good)
     assert not any(
@@ -173,9 +199,7 @@ def test_a_changed_or_expired_cookie_does_not_authorize(monkeypatch):
             f"{name}.{made}.0",
         )
     )
-    assert not AdminToken(TOKEN).authorizes(
-        request(cookie=f"{COOKIE}={good}"), "a"
-    )  # another process
+    assert not AdminToken(TOKEN).authorizes(request(cookie=f"{COOKIE}={good}"))  # another process
     late = time.time() + COOKIE_S + 1
     monkeypatch.setattr(time, "time", lambda: late)
     assert not authorizes(good)
@@ -328,11 +352,14 @@ def test_too_many_wrong_tokens_are_throttled_with_a_waiting_time(by_token):
         for n in range(MAX_GUESSES + 1)
     ]
     assert codes == [403] * MAX_GUESSES + [429]
-    late = post(login_url, data={"token": TOKEN}, headers=elsewhere)
+    late = post(login_url, data={"token": "another"}, headers=elsewhere)
     assert (late.status_code, int(late.headers["retry-after"]) > 500) == (429, True)
     assert "Too many wrong tokens: wait" in late.text
-    huge = post(login_url, content=b"token=" + b"x" * 100_000, headers=elsewhere)
-    assert huge.status_code == 429
+    bearer = {**elsewhere, "authorization": "Bearer yet another"}
+    assert get(f"{by_token.url}config", headers=bearer).status_code == 429
+    assert post(login_url, data={"token": TOKEN}, headers=elsewhere).status_code == 303
+    owner = by_token.with_headers(**elsewhere, authorization=f"Bearer {TOKEN}")
+    assert "stopped-1 is not running" in owner.call("stop", "stopped-1")[1][0]
 
 
 def test_on_a_space_a_real_login_authorizes_and_a_forged_one_does_not(by_login):

@@ -168,3 +168,53 @@ def test_hosts_and_origins_are_parsed_as_browsers_write_them():
     assert same_origin("https://a", "a:443")
     assert same_origin("https://a", "a")  # behind a proxy that speaks https
     assert not same_origin("https://a:8443", "a")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/process_recording",
+        "/gradio_api/component_server",
+        "/gradio_api/component_server/",
+        "/gradio_api/proxy=https://example.org/a",
+        "/gradio_api/deep_link",
+        "/gradio_api/stream/a/close",
+        "/gradio_api/file=https://example.org/a.png",
+        "/gradio_api/file=HTTP://example.org/a.png",
+        "/gradio_api/file/https:/example.org/a.png",
+        "/file=https://example.org/a.png",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_routes_that_the_page_does_not_need_are_closed(path, method):
+    assert respond(method, path).status_code == 404
+
+
+def test_files_of_this_machine_are_not_taken_for_remote_ones():
+    assert respond(path="/gradio_api/file=/tmp/https:/a.png").status_code == 200
+    assert respond(path="/gradio_api/file=/tmp/httpsa.png").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "passes"),
+    [
+        ("x-forwarded-host", "me-demo.hf.space", True),
+        ("x-forwarded-host", "localhost:7860", True),
+        ("x-forwarded-host", "evil.example", False),
+        ("x-forwarded-host", "localhost, evil.example", False),
+        ("x-forwarded-host", "localhost/evil", False),
+        ("x-forwarded-host", "evil@localhost", False),
+        ("x-gradio-server", "http://localhost:7860", False),
+        ("x-forwarded-proto", "https", True),
+    ],
+)
+def test_only_the_app_s_own_names_reach_gradio_in_headers_of_a_proxy(name, value, passes):
+    seen = []
+
+    async def inside(scope, receive, send):
+        seen.extend(key for key, _ in scope["headers"])
+
+    headers = [(b"host", b"localhost"), (name.encode(), value.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/config", "headers": headers}
+    asyncio.run(SecurityMiddleware(inside, HOSTS)(scope, None, None))
+    assert seen == [b"host", *([name.encode()] if passes else [])]

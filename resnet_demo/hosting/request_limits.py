@@ -1,0 +1,153 @@
+"""Limits on requests: size and nesting of bodies, open requests of a visitor, and uploads.
+
+Sizes are checked before anything is parsed: Gradio parses JSON of any size, on the event loop that
+serves everybody. The other limits apply in public mode only.
+"""
+
+import asyncio
+import shutil
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resnet_demo.hosting.access import Access
+from resnet_demo.tasks.limits import Limits, Throttle
+
+UPLOAD_PATHS = ("/gradio_api/upload", "/upload")
+MB = 10**6
+PERIOD_S = 600.0
+RESERVED_BYTES = 1000 * MB  # stays free on the disk, for runs and checkpoints
+MAX_UPLOAD_BYTES = 2 * 2**30  # of an archive; a single picture has a lower limit
+MULTIPART_BYTES = 2**20  # around the files of an upload
+MAX_BODY_BYTES = 2**20
+# Lists, objects and further values in a body. A million brackets in 1 MB keep the event loop busy
+# for a second; the page itself sends some hundreds.
+MAX_BODY_PARTS = 20_000
+LARGE_BODY_BYTES = 2**16  # larger ones are handled one after the other
+MAX_OPEN_REQUESTS = 128  # of one visitor; an open page has two
+
+
+class RequestLimits:
+    """ASGI middleware. Owners upload without a quota, and so does everybody locally."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        limits: Limits | None,
+        folder: Path,
+        max_open: int = MAX_OPEN_REQUESTS,
+    ) -> None:
+        self.app, self.access, self.limits, self.folder = app, access, limits, folder
+        self.megabytes = Throttle(limits.uploads if limits else 1, PERIOD_S)
+        self.max_open, self.open = max_open, Counter[str]()
+        self.large_bodies = asyncio.Semaphore()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it with one sentence."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self.limits is None:
+            await self.limit_body(scope, receive, send)
+            return
+        address = self.access.address(Request(scope))
+        if self.open[address] >= self.max_open:
+            rule = f"at most {self.max_open} requests of one address may be open"
+            await PlainTextResponse(f"{rule}: try again in a moment\n", 429)(scope, receive, send)
+            return
+        self.open[address] += 1
+        try:
+            await self.limit_body(scope, receive, send)
+        finally:
+            self.open[address] -= 1
+            if not self.open[address]:
+                del self.open[address]
+
+    async def limit_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request whose body is within the limits of its route."""
+        request = Request(scope, receive)
+        size = declared_size(request)
+        is_upload = scope["method"] == "POST" and scope["path"].rstrip("/") in UPLOAD_PATHS
+        if is_upload:
+            limit = MAX_UPLOAD_BYTES + MULTIPART_BYTES
+            refusal = too_large(limit, size) if size > limit else self.refuse_upload(request)
+            await (refusal or self.app)(scope, receive, send)
+            return
+        if not size and "transfer-encoding" not in request.headers:
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = b"" if size > MAX_BODY_BYTES else await read_body(request)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
+        size = max(size, len(body))
+        if size > MAX_BODY_BYTES:
+            await too_large(MAX_BODY_BYTES, size)(scope, receive, send)
+            return
+        parts = sum(map(body.count, (b"[", b"{", b",")))
+        if parts > MAX_BODY_PARTS:
+            rule = f"a body may have at most {MAX_BODY_PARTS:,} lists, objects and values"
+            await PlainTextResponse(f"{rule}, got {parts:,}\n", 413)(scope, receive, send)
+            return
+        async with self.large_bodies if size > LARGE_BODY_BYTES else nullcontext():
+            await self.app(scope, replay(body, receive), send)
+
+    def refuse_upload(self, request: Request) -> Response | None:
+        """Return the answer to a refused upload; count one that may pass and return None."""
+        if (limits := self.limits) is None or (caller := self.access.caller(request)).is_owner:
+            return None
+        if "content-length" not in request.headers:
+            return PlainTextResponse("an upload must have a Content-Length\n", 411)
+        size = -(-declared_size(request) // MB)  # rounded up
+        wait = self.megabytes.wait_s(caller.name, size)
+        rule = f"at most {limits.uploads} MB may be uploaded within 10 minutes"
+        if size > limits.uploads:
+            return PlainTextResponse(f"{rule}\n", 413)
+        if wait > 0:
+            return PlainTextResponse(f"{rule}: try again in {int(wait) + 1} s\n", 429)
+        if shutil.disk_usage(existing_folder(self.folder)).free < RESERVED_BYTES + size * MB:
+            return PlainTextResponse("the disk has no space for uploads at the moment\n", 507)
+        # Counted before the body arrives: parallel uploads must share one quota.
+        self.megabytes.record(caller.name, size)
+        return None
+
+
+def declared_size(request: Request) -> int:
+    """Return the Content-Length, which the server has checked to be a number; 0 without one."""
+    length = request.headers.get("content-length", "")
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
+
+
+def too_large(limit: int, size: int) -> Response:
+    """Return the answer to a body above its limit."""
+    return PlainTextResponse(f"a body may have at most {limit:,} bytes here, got {size:,}\n", 413)
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return a body, or its beginning if it is longer than the limit in bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that yields a body that was read already, then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
