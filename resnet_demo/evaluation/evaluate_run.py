@@ -218,6 +218,7 @@ class SplitPredictor:
         return logits[order.argsort()]
 
     def _predict(self, model: nn.Module, number: int, prepare: Any, **options: Any) -> Tensor:
+        """Return logits (N, C), with the progress over all passes. number: of this pass, from 0."""
         n = len(self.images)
 
         def report(done: int, _: int) -> None:

@@ -70,7 +70,10 @@ def read_finished_log(run: Run) -> RunView:
 def write_packed(
     folder: Path, run: Run, view: RunView, datasets: Datasets, name: str
 ) -> dict[str, Any]:
-    """Write all files into a folder that will have that name; return sizes and scores."""
+    """Write all files into a folder that will have that name; return sizes and scores.
+
+    Raises as `pack`.
+    """
     config, original = run.config(), Classifier.load(run)
     check_dataset(run, datasets, "packed")
     dataset, classes = config.dataset, original.saved.classes

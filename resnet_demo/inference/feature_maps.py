@@ -96,6 +96,8 @@ def stage_title(name: str) -> str:
 
 
 def _hook(outputs: dict[str, Tensor], name: str) -> object:
+    """Return a forward hook that stores the output under the name."""
+
     def keep(module: nn.Module, args: object, output: Tensor) -> None:
         outputs[name] = output
 
@@ -103,6 +105,7 @@ def _hook(outputs: dict[str, Tensor], name: str) -> object:
 
 
 def _strongest(name: str, output: Tensor, k: int) -> StageMaps:
+    """Return the k strongest channels of a stage's output (B, C, h, w) for each image."""
     # topk would rank NaN first: it counts as the smallest value instead.
     means = output.mean((2, 3)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
     channels = means.topk(min(k, output.shape[1])).indices  # (B, k)

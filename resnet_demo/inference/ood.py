@@ -111,5 +111,6 @@ def _page(random: np.random.Generator) -> np.ndarray:
 
 
 def _line(random: np.random.Generator) -> str:
+    """Return a line of two to six words of random letters."""
     lengths = random.integers(2, 9, random.integers(2, 7))
     return " ".join("".join(random.choice(LETTERS, length)) for length in lengths)

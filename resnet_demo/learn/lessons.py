@@ -38,7 +38,10 @@ BASELINE_ARM = "none"  # the arm without a bug
 
 
 def duel_arms(depths: Sequence[int], seeds: int, fields: Mapping[str, Any]) -> Arms:
-    """Return the arms of the duel: a plain and a residual network of each depth."""
+    """Return the arms of the duel: a plain and a residual network of each depth.
+
+    Raises ConfigError for no depth or an unknown one, and as `make_arms`.
+    """
     if not depths:
         raise ConfigError("choose at least one depth, got none", "depths")
     for depth in depths:
@@ -49,7 +52,10 @@ def duel_arms(depths: Sequence[int], seeds: int, fields: Mapping[str, Any]) -> A
 
 
 def gradient_arms(depth: int, seeds: int, fields: Mapping[str, Any]) -> Arms:
-    """Return plain without BatchNorm, plain, and residual, with probes every second step."""
+    """Return plain without BatchNorm, plain, and residual, with probes every second step.
+
+    Raises ConfigError for an unknown depth, and as `make_arms`.
+    """
     if depth not in CIFAR_DEPTHS:
         raise ConfigError.rule("depth", one_of(map(str, CIFAR_DEPTHS)), depth)
     common = {**SMALL_TRAINING, "epochs": 2, "probe_every": PROBE_EVERY, **fields}
@@ -68,7 +74,10 @@ def vgg_arms(seeds: int, fields: Mapping[str, Any]) -> Arms:
 
 
 def bug_arms(chosen: Sequence[str], seeds: int, fields: Mapping[str, Any]) -> Arms:
-    """Return a small correct training, and one with each chosen bug alone."""
+    """Return a small correct training, and one with each chosen bug alone.
+
+    chosen: keys of BUGS. Raises ConfigError for none or an unknown one, and as `make_arms`.
+    """
     if not chosen:
         raise ConfigError("choose at least one switch, got none", "bugs")
     for name in chosen:

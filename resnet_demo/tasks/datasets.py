@@ -135,6 +135,7 @@ class DataTasks:
         return [run for run in self.launcher.runs.list() if dataset_of(run) == name]
 
     def _make(self, kind: str, request: dict[str, Any]) -> tuple[Path, int]:
+        """Queue a task of a kind in place of the last one. Raises ConfigError if that is live."""
         self._remove(kind)
         try:
             lock = create_request(self.folder(kind), request)

@@ -107,6 +107,7 @@ class Evaluations:
         }
 
     def _robustness_request(self, run: Run, split: str) -> dict[str, Any]:
+        """Return the content of a robustness task's `task.json`. Raises as `folder`."""
         check_split(split)
         name = check_name(run.config().dataset)
         weights = model_description(run.path)["sha256"][:12]
@@ -121,6 +122,7 @@ class Evaluations:
         }
 
     def _folder(self, run: Run, request: Mapping[str, Any]) -> Path:
+        """Return where the result of a request is stored."""
         parts = [request[key] for key in ("split", "dataset", "weights", "fingerprint")]
         name = "-".join(filter(None, parts))
         if "mode" not in request:
@@ -188,7 +190,11 @@ def run_robustness(folder: Path, paths: Paths) -> None:
 def run_on_weights(
     folder: Path, paths: Paths, compute: Callable[..., tuple[dict[str, Any], Save]]
 ) -> None:
-    """Compute a result and save it, if the run still has the weights that the folder is for."""
+    """Compute a result and save it, if the run still has the weights that the folder is for.
+
+    compute: takes run, request, datasets and a callback for progress; returns the result and a
+    function that saves it. Raises as `run_task`.
+    """
     request = read_request(folder)
     configure_process()
 

@@ -78,6 +78,7 @@ class Throttle:
             self.times[name] = past
 
     def _recent(self, name: str) -> deque[float]:
+        """Return the times of a name that still count, oldest first; the lock is held."""
         past = self.times.get(name) or deque(maxlen=self.limit)
         while past and past[0] <= self.clock() - self.seconds:
             past.popleft()

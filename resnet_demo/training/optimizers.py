@@ -122,6 +122,7 @@ class Muon(Optimizer):
                     self._update(weight, group["lr"], group["momentum"])
 
     def _update(self, weight: Tensor, lr: float, momentum: float) -> None:
+        """Update one weight in place; momentum is kept in the optimizer's state."""
         state, grad = self.state[weight], weight.grad
         if not state:
             state["momentum_buffer"] = torch.zeros_like(grad)

@@ -72,6 +72,8 @@ class StepProbe:
         return Probe(**training.position(), gradients=numbers[:count], activations=numbers[count:])
 
     def _rms_hook(self, name: str) -> object:
+        """Return a forward hook that records the root mean square of the layer's output."""
+
         def hook(module: nn.Module, arguments: object, output: Tensor) -> None:
             # one pass in float32, whatever the precision, without a copy of the feature map
             norm = torch.linalg.vector_norm(output.detach(), dtype=torch.float32)
