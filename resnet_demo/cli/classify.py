@@ -95,6 +95,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.inference.classifier import Classifier
 
     classifiers = [Classifier.load(run) for run in runs]
+    # Both runs, because `--against` may have fewer classes.
     for classifier in classifiers:
         check_top(args.top, len(classifier.saved.classes))
     if args.dataset is not None:

@@ -79,6 +79,7 @@ def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
 
     # The lock shows other processes, such as an open page, that this download is alive.
     folder, lock = DataTasks(Launcher(paths)).make_get(args.name)
+    # In this process, unlike on the page, so that Ctrl-C reaches the download itself.
     try:
         with signals_stop(folder):
             run_download(folder, paths, show_transfer)

@@ -31,6 +31,7 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
 
+    # argparse accepts every positional argument for every action.
     if args.folder is not None and args.action != "pack":
         raise ConfigError(f"runs {args.action} takes no folder, got {str(args.folder)!r}")
     runs = Runs(paths)

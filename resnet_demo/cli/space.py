@@ -28,6 +28,7 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
     """Build, check or upload the folder; return 1 if the check finds a fault."""
     from resnet_demo.hosting.space import check, push
 
+    # argparse accepts every positional argument for every action.
     if (args.action == "push") != (args.repository is not None):
         rule = "OWNER/NAME for push, and left out for build and check"
         raise ConfigError.rule("REPO", rule, args.repository)
@@ -40,6 +41,7 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
         for problem in problems:
             values = {"file": problem.file, "problem": problem.what}
             print_result(values, str(problem), args.json)
+        # With --json, no line at all means no problem: each line is one.
         if not problems and not args.json:
             print("no problem found")
         return 1 if problems else 0

@@ -120,6 +120,7 @@ def neighbour_updates(
     # The folder's name depends on the weights: after more training there is no index yet.
     folder = services.image_indexes.folder(services.runs.get(run_id))
     try:
+        # Reconciled: after a crash of the worker, its last status would claim that it still runs.
         status = reconcile_status(folder) if folder.exists() else None
         index = read_index(folder) if status and status.state == "finished" else None
     except (DamagedError, NotFoundError) as error:  # reported; the index can be built again

@@ -36,6 +36,7 @@ def download_banner(services: Services) -> dict[str, Any]:
 
 def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) -> dict[Any, Any]:
     """Return the updates of the banner. It is hidden if CIFAR-10 is here."""
+    # The buttons take turns: Cancel exists only during a download, and Get only outside of one.
     live = status is not None and status.is_live
     return {
         parts["box"]: gr.update(visible=not is_here),

@@ -205,6 +205,7 @@ def changed_states(
         "robustness": list(astuple(robustness)),
         "curve": [robustness.result_folder, dark],
     }
+    # Mostly nothing has changed, and then no component is updated and no further event triggered.
     changed = {name: now[name] for name in now if before is None or before.get(name) != now[name]}
     return {**changed, "now": now} if changed else {}
 

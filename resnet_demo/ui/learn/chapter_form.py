@@ -134,13 +134,14 @@ def cost_text(services: Services, arms: Callable[[], Arms]) -> str:
         for config, info in zip(configs, infos, strict=True)
     ]
     runs = "1 run" if len(configs) == 1 else f"{len(configs)} runs, one after the other"
-    if all(estimates):
+    if all(estimates):  # a sum over some of the runs would promise too little
         return f"{runs}: ≈ **{duration_text(sum(known.seconds for known in estimates))}**"
     return f"{runs}; duration not known yet on this machine"
 
 
 def guess_text(guess: Any) -> str:
     """Return a guess as group.json stores it."""
+    # A chapter has one choice (a string) or several (a list); the file holds one string.
     return "\n".join(guess) if isinstance(guess, list) else guess or ""
 
 

@@ -172,6 +172,7 @@ def guess_sentence(snapshot: GroupSnapshot, depth: int) -> str:
     guess = snapshot.group.guess
     if not found or guess not in GUESSES:
         return ""
+    # The mean is plain minus residual, and the lower loss wins.
     result = RESIDUAL if found.mean > 0 else PLAIN
     if abs(found.mean) < TIE:
         result = NEITHER

@@ -52,6 +52,7 @@ def range_chapter(reader: GroupReader, tab: gr.Tab, form: dict[str, Any], tabs: 
     connect_form(reader, KIND, tab, chapter_form, arms, panel["choice"])
     watch_group(reader, KIND, tab, panel, [plot, use, found], draw, conclusion)
 
+    # The values of the test, not those of its form, which may have changed since.
     def on_use(values: dict[str, Any]) -> list[Any]:
         return [gr.Tabs(selected="train"), *(values[name] for name in FILLED)]
 
