@@ -155,7 +155,12 @@ class TrainConfig:
         rare=True,
     )
     val_share: float = setting(
-        0.1, "share of the training images held out for validation", low=0.01, high=0.5, rare=True
+        0.1,
+        "share of the training images held out for validation; 0 = none, and validation uses the "
+        "training images, for very few of them",
+        low=0.0,
+        high=0.5,
+        rare=True,
     )
     train_images: int = setting(
         0,
@@ -328,6 +333,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
+EXACT_RECIPES = ("article",)  # reproduce numbers, so their values never adapt to a dataset
+
 RECIPE_HELP = {
     "quick": "a small network, one epoch: minutes on a CPU",
     "good": "the same network, 18 epochs, 2 % held out: ten minutes to two hours on a CPU",
@@ -354,6 +361,16 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise ConfigError.rule("recipe", one_of(RECIPES), recipe)
     return TrainConfig(**(RECIPES[recipe] | dict(values)))
+
+
+def chosen_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a whole form that are not those of its recipe: a person chose them."""
+    recipe = make_config({"recipe": values.get("recipe", "quick")}).to_dict()
+    return {
+        name: value
+        for name, value in values.items()
+        if name in ("recipe", "dataset") or value != recipe.get(name)
+    }
 
 
 def defaults() -> dict[str, Any]:

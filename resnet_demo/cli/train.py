@@ -13,7 +13,7 @@ from resnet_demo.cli.common import (
     print_result,
     signals_stop,
 )
-from resnet_demo.config import make_config, parse_field
+from resnet_demo.config import parse_field
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
 from resnet_demo.paths import Paths
@@ -66,7 +66,13 @@ def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | 
         return resume(launcher, args.run_id, args.json)
     given = {name: getattr(args, name) for name in field_names()}
     values = {name: parse_field(name, text) for name, text in given.items() if text is not None}
-    return launcher.make(make_config(values), args.run_id)
+    from resnet_demo.data.store import fit_recipe
+
+    config, adapted = fit_recipe(values, launcher.datasets)
+    run, lock = launcher.make(config, args.run_id)
+    if adapted:
+        print(f"resnet_demo train: {adapted}", file=sys.stderr)
+    return run, lock
 
 
 def resume(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:

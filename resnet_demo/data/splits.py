@@ -36,16 +36,20 @@ def config_split(n: int, config: TrainConfig, stored_val: int = 0) -> tuple[np.n
     """Return `split_indices` of a config; train is cut to its first `train_images`.
 
     stored_val: images of the dataset's own validation split. Where it has one, none of the n
-    training images is held out.
+    training images is held out. With val_share 0, val is train.
     """
     train, val = split_indices(n, 0.0 if stored_val else config.val_share, config.seed)
-    return train[: config.train_images or None], val
+    train = train[: config.train_images or None]
+    return train, val if config.val_share or stored_val else train
 
 
 def split_sizes(config: TrainConfig, images: int, stored_val: int = 0) -> tuple[int, int]:
     """Return the numbers of images to train on and for validation, as `config_split` has them."""
-    val = stored_val or max(1, int(images * config.val_share))
-    train = images if stored_val else images - val
+    if stored_val or not config.val_share:
+        train = min(images, config.train_images or images)
+        return train, stored_val or train
+    val = max(1, int(images * config.val_share))
+    train = images - val
     return min(train, config.train_images or train), val
 
 

@@ -1,13 +1,16 @@
 """The datasets on this machine, by name. No torch: a page lists them before torch is loaded."""
 
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from resnet_demo.config import TrainConfig
+from resnet_demo.config import EXACT_RECIPES, TrainConfig, make_config
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.digests import fingerprint_of, picture_digests, split_digests
@@ -23,6 +26,7 @@ from resnet_demo.data.splits import config_split, split_sizes
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
 from resnet_demo.fingerprint import Fingerprint
 
+MIN_STEPS_PER_EPOCH = 4  # where a recipe's batch size is adapted to few images
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
 
@@ -191,6 +195,36 @@ class Datasets:
         removed = self.root / f".{name}.partial-{os.getpid()}"
         self.path(name).rename(removed)
         shutil.rmtree(removed)
+
+
+def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConfig, str]:
+    """Return `make_config` of these values, adapted to a small dataset, and what was adapted.
+
+    Only values of the recipe are adapted, never those in `values`, and none of EXACT_RECIPES:
+    `check_data` refuses what does not fit. The second value is a sentence, empty where the recipe
+    fits. Raises as `make_config` and `Datasets.get`.
+    """
+    config = make_config(values)
+    if config.recipe in EXACT_RECIPES:
+        return config, ""
+    info = datasets.get(config.dataset)
+    changes: dict[str, Any] = {}
+    # With one image a class, an image held out would leave its class without any.
+    if not info.val and info.train < 2 * len(info.classes) and "val_share" not in values:
+        changes["val_share"] = 0.0
+    images, _ = split_sizes(replace(config, **changes), info.train, info.val)
+    if config.batch_size > images and "batch_size" not in values:
+        changes["batch_size"] = max(2, 2 ** int(math.log2(max(1, images / MIN_STEPS_PER_EPOCH))))
+        # An average over more steps than a small dataset has would be that of random weights.
+        if config.ema_decay and "ema_decay" not in values:
+            changes["ema_decay"] = 0.0
+    if not changes:
+        return config, ""
+    adapted = ", ".join(
+        f"{name} {value:g} instead of {getattr(config, name):g}" for name, value in changes.items()
+    )
+    images_text = f"{images:,} training image{'s' * (images != 1)}"
+    return replace(config, **changes), f"adapted to {images_text}: {adapted}"
 
 
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:

@@ -122,6 +122,8 @@ def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str
         f"{info.val:,} validation images"
         if info.val
         else f"of which {config.val_share:.0%} are kept for validation"
+        if config.val_share
+        else "which serve for validation too"
     )
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, "

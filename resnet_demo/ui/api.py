@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_demo.config import make_config
 from resnet_demo.data.pictures import decode_picture
+from resnet_demo.data.store import fit_recipe
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
@@ -56,7 +56,8 @@ class Endpoints:
         services = self.services
         if services.slices is not None:
             raise ForbiddenError("on ZeroGPU a run needs an open page and cannot start over HTTP")
-        return services.launcher.start(make_config(config), services.caller())
+        fitted, _ = fit_recipe(config, services.datasets)
+        return services.launcher.start(fitted, services.caller())
 
     @show_errors()
     def stop(self, run_id: str) -> str:

@@ -11,6 +11,7 @@ from resnet_demo.config import (
     RECIPE_HELP,
     RECIPES,
     TrainConfig,
+    chosen_values,
     defaults,
     from_dict,
     make_config,
@@ -256,3 +257,8 @@ def test_a_flag_is_parsed_in_its_settings_type_or_stays_text(name, text, value):
     read = parse_field(name, text)
     assert read == value
     assert type(read) is type(value)
+
+
+def test_the_chosen_values_of_a_form_are_those_that_are_not_of_its_recipe():
+    form = {**make_config({"recipe": "good"}).to_dict(), "dataset": "pets", "epochs": 3}
+    assert chosen_values(form) == {"recipe": "good", "dataset": "pets", "epochs": 3}

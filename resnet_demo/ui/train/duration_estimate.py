@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
-from resnet_demo.data.store import check_data
+from resnet_demo.data.store import check_data, fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
 from resnet_demo.hosting.zerogpu.visitor_runs import DEFAULT_SLICE_S, check_seconds
@@ -84,7 +84,7 @@ def update_estimate(
 def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
     """Return the line for these values, or what is wrong with them; and what it waits for."""
     try:
-        config = make_config(state.values)
+        config, adapted = fit_recipe(chosen_values(state.values), services.datasets)
         info = check_data(config, services.datasets)
         if services.slices is not None and state.slice_s is not None:
             check_seconds(state.slice_s)
@@ -101,6 +101,7 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
         f"{duration} · {steps:,} step{'s' * (steps != 1)} · "
         f"**{count_text(size.parameters)}** parameters · "
         f"**{count_text(size.macs)}** multiply-adds per image"
+        + (f" · {escape_markdown(adapted)}" if adapted else "")
     )
     return text, waits_for
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
-from resnet_demo.data.store import check_data
+from resnet_demo.data.store import check_data, fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import enlarge, gallery, grid_classes
@@ -82,7 +82,7 @@ def draw(
         yield (skip,) * 7
         return
     try:
-        config = make_config(values)
+        config, _ = fit_recipe(chosen_values(values), services.datasets)
         check_data(config, services.datasets)
         if config.dataset not in loaded:
             yield skip, STALE, LOADING, STALE, skip, skip, skip

@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import make_config
+from resnet_demo.config import chosen_values, make_config
+from resnet_demo.data.store import fit_recipe
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown
@@ -112,7 +113,8 @@ def connect_start(
         if is_double_click(last, settings, time.monotonic()):
             run_id = last[1]
         else:
-            run_id = services.launcher.start(make_config(settings), services.caller())
+            config, _ = fit_recipe(chosen_values(settings), services.datasets)
+            run_id = services.launcher.start(config, services.caller())
         # The start itself takes a moment, so the time of the click would let a slow second one in.
         started = (settings, run_id, time.monotonic())
         return gr.update(choices=services.run_choices(), value=run_id, visible=True), started

@@ -14,7 +14,8 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import make_config
+from resnet_demo.config import chosen_values, make_config
+from resnet_demo.data.store import fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.quota import recorded_slices
@@ -103,7 +104,8 @@ def slices_panel(
 
     @show_errors()
     def on_start(name: str, *values: Any) -> tuple[Any, ...]:
-        return begin_run(services, make_config(form.to_dict(values)).to_dict(), name)
+        config, _ = fit_recipe(chosen_values(form.to_dict(values)), services.datasets)
+        return begin_run(services, config.to_dict(), name)
 
     @show_errors()
     def on_retry(name: str, run_id: str) -> tuple[Any, ...]:

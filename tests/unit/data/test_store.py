@@ -1,6 +1,7 @@
 """Datasets by name: listing, loading, deleting, and the refusal of damaged ones."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_demo.config import make_config
+from resnet_demo.config import EXACT_RECIPES, RECIPES, make_config
+from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.data.importer.import_images import import_images
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.splits import split_sizes, steps_per_epoch
+from resnet_demo.data.store import Datasets, check_data, fit_recipe
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 
@@ -235,3 +238,71 @@ def test_check_data_names_field_rule_and_value(check, settings, message):
     with pytest.raises(ConfigError, match=message) as error:
         check(**settings)
     assert error.value.field in settings
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Return a function that makes a dataset of so many training images a class."""
+
+    def make(images: int, classes: int = 3) -> Datasets:
+        shutil.rmtree(tmp_path / "few", ignore_errors=True)
+        labels = np.repeat(np.arange(classes), images)
+        pixels = np.zeros((len(labels), 8, 8, 3), np.uint8)
+        with new_dataset(tmp_path, "few") as folder:
+            statistics = {
+                split: write_split(folder, split, [pixels], labels, 8)
+                for split in ("train", "test")
+            }
+            names = tuple("abcdefghij"[:classes])
+            write_info(folder, describe("few", names, 8, statistics, "a test"))
+        return Datasets(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {*EXACT_RECIPES}))
+@pytest.mark.parametrize("images", [1, 2, 3, 10, 25])
+def test_every_recipe_fits_few_images_of_each_class(few, recipe: str, images: int):
+    datasets = few(images)
+    config, adapted = fit_recipe({"recipe": recipe, "dataset": "few"}, datasets)
+    check_data(config, datasets)
+    train, val = split_sizes(config, 3 * images)
+    assert steps_per_epoch(train, config.batch_size) >= 1
+    assert val >= 1
+    if config.batch_size != make_config({"recipe": recipe}).batch_size:
+        assert adapted.startswith(f"adapted to {train} training images: ")
+        assert f"batch_size {config.batch_size} instead of " in adapted
+    assert (config.val_share == 0) == (images == 1)
+
+
+def test_without_held_out_images_validation_uses_those_trained_on(few):
+    datasets = few(1)
+    config, adapted = fit_recipe({"dataset": "few"}, datasets)
+    assert "val_share 0 instead of 0.1" in adapted
+    positions = [datasets.load_split(config, split)[2].tolist() for split in ("train", "val")]
+    assert positions[0] == positions[1]
+    assert sorted(positions[0]) == [0, 1, 2]
+
+
+def test_a_recipe_that_fits_the_dataset_and_the_article_are_not_adapted(few):
+    for values in (
+        {"recipe": "paper", "dataset": "shapes10"},
+        {"recipe": "article", "dataset": "few"},
+    ):
+        assert fit_recipe(values, few(2)) == (make_config(values), "")
+
+
+def test_a_value_that_was_chosen_is_refused_and_not_adapted(few):
+    datasets = few(10)
+    config, adapted = fit_recipe({"dataset": "few", "batch_size": 200}, datasets)
+    assert (config.batch_size, adapted) == (200, "")
+    with pytest.raises(ConfigError, match="batch_size must be at most the 27 images"):
+        check_data(config, datasets)
+    config, _ = fit_recipe({"dataset": "few", "val_share": 0.5}, few(1))
+    assert config.val_share == 0.5
+
+
+def test_the_average_of_weights_is_off_where_the_batch_size_is_adapted(few):
+    assert RECIPES["good"]["ema_decay"] > 0
+    config, adapted = fit_recipe({"recipe": "good", "dataset": "few"}, few(20))
+    assert (config.ema_decay, "ema_decay 0 instead of" in adapted) == (0.0, True)
