@@ -83,12 +83,7 @@ def write_packed(
     # Loaded again, because rounding changes the model in place and `original` is evaluated below.
     size = save_half(folder, load_model(run.path), metrics)
     # Before the evaluations, which take much longer than this save.
-    if size > MAX_WEIGHTS:
-        raise ConfigError(
-            f"only weights of at most {bytes_text(MAX_WEIGHTS)} can be packed, and those of "
-            f"{run.id} have {bytes_text(size)} even in float16",
-            "run",
-        )
+    check_size(run, size)
     before = score(*predict_split(original, datasets, "test", dataset), classes)
     rounded = Classifier(run, load_model(folder))  # the run's config defines the splits
     logits, labels = predict_split(rounded, datasets, "test", dataset)
@@ -117,6 +112,16 @@ def write_packed(
         "loss": metrics["test_loss"],
         "logits": str(logits.dtype).removeprefix("torch."),
     }
+
+
+def check_size(run: Run, size: int) -> None:
+    """Raise ConfigError if the float16 weights have too many bytes."""
+    if size > MAX_WEIGHTS:
+        raise ConfigError(
+            f"only weights of at most {bytes_text(MAX_WEIGHTS)} can be packed, and those of "
+            f"{run.id} have {bytes_text(size)} even in float16",
+            "run",
+        )
 
 
 def check_rounding(run: Run, before: Scores, after: Scores) -> None:

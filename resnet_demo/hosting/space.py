@@ -112,7 +112,7 @@ def build(
 def copy_files(folder: Path, repository: Path) -> None:
     """Copy the source, the package and the shipped runs, but nothing personal."""
     folder.mkdir(parents=True)
-    # Named files only: whatever else lies in the checkout may be personal.
+    # Named files only: other files of the checkout may be personal.
     for name in SOURCE:
         shutil.copyfile(repository / name, folder / name)
     ignore = shutil.ignore_patterns(*LEFT_OUT)

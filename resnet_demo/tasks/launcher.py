@@ -228,7 +228,7 @@ class Launcher:
             raise
         hand_over(lock, process.pid)
         os.close(lock)  # not released: the worker's copy holds it
-        # Unless somebody waits for it, an ended child stays a zombie, and how it died is lost.
+        # Until its parent waits for it, an ended child is a zombie, and how it ended is unknown.
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
 
 

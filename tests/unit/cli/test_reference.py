@@ -52,13 +52,13 @@ def test_the_endpoints_are_those_of_the_api():
     """Compare with the source of the API, as the reference cannot import it without gradio."""
     tree = ast.parse((REPOSITORY / "resnet_demo" / "ui" / "api.py").read_text("utf-8"))
     names = {endpoint.name.removeprefix("/") for endpoint in ENDPOINTS}
-    [build] = [node for node in tree.body if getattr(node, "name", "") == "api"]
+    [build] = [node for node in tree.body if getattr(node, "name", "") == "Endpoints"]
     found = {}
     for node in build.body:
         if getattr(node, "name", None) in names:
             defaults = [ast.literal_eval(value) for value in node.args.defaults]
-            required = [NO_DEFAULT] * (len(node.args.args) - len(defaults))
-            arguments = [argument.arg for argument in node.args.args]
+            arguments = [argument.arg for argument in node.args.args if argument.arg != "self"]
+            required = [NO_DEFAULT] * (len(arguments) - len(defaults))
             found[node.name] = list(zip(arguments, required + defaults, strict=True))
     assert found == {
         endpoint.name.removeprefix("/"): [
