@@ -210,9 +210,14 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
             f"{_listed(folder.folders)} may be two classes, or one class and pictures to test: "
             f"rename {shortened(left_out[0])} if it is a class, else {ADVICE}"
         )
-    return FolderLayout(
-        above, left_out=frozenset(left_out), notes=_left_out_notes(folder, left_out)
-    )
+    notes = _left_out_notes(folder, left_out)
+    if nested := [name for name, child in folder.folders.items() if child.folders]:
+        plural = len(nested) > 1
+        notes += (
+            f"{_listed(nested)} {'are classes' if plural else 'is a class'}, and the folders in "
+            f"{'them' if plural else 'it'} are not",
+        )
+    return FolderLayout(above, left_out=frozenset(left_out), notes=notes)
 
 
 def _splits_in_classes(folder: Folder) -> dict[str, tuple[str, Parts]]:

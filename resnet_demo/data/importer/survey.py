@@ -164,7 +164,7 @@ def _duplicates(survey: Survey) -> Iterator[str]:
 def _unreadable_pictures(survey: Survey) -> Iterator[str]:
     if not survey.unreadable:
         return
-    total = survey.unreadable + sum(train + test for _, train, test in survey.classes)
+    total = survey.unreadable + survey.val + sum(train + test for _, train, test in survey.classes)
     names = _examples([shortened(name) for name in survey.unreadable_names], survey.unreadable)
     fact = f"{survey.unreadable:,} of {total:,} pictures cannot be read"
     if survey.unreadable > MAX_UNREADABLE * total:

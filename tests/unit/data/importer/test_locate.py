@@ -98,9 +98,13 @@ def test_classes_may_have_the_names_of_splits(classes: tuple[str, ...]):
     assert read(*classes) == ({f"/{name}": 3 for name in classes}, ())
 
 
-def test_subfolders_of_a_class_belong_to_it():
-    found, _ = read("air/plane", "air/kite", "rail/train", "rail/tram")
+def test_subfolders_of_a_class_belong_to_it_and_a_note_says_so():
+    found, notes = read("air/plane", "air/kite", "rail/train", "rail/tram")
     assert found == {"/air": 6, "/rail": 6}
+    assert notes == ("the folders 'air' and 'rail' are classes, and the folders in them are not",)
+    assert read("air/plane", "rail")[1] == (
+        "the folder 'air' is a class, and the folders in it are not",
+    )
 
 
 @pytest.mark.parametrize(
