@@ -19,6 +19,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from resnet_demo.data.picture_structure import check_jpeg, check_png
 from resnet_demo.errors import DamagedError
 
 # Readers are called directly: Image.open would try fifty more formats, and would warn or fail by
@@ -46,6 +47,8 @@ GREY_BITS = (8, 10, 12, 14, 16)  # depths of cameras and scanners
 MAX_SAMPLE_VALUE = 281  # a tag of TIFF
 SIGNIFICANT_BITS = "significant_bits"  # in the info of a PNG
 MAX_PNG_CHUNKS = 100  # looked at before the pixels
+# In the info of an opened picture: passes over its pixels, and the memory that decoding takes.
+SCANS, DECODING_BYTES = "scans", "decoding_bytes"
 
 
 def open_picture(file: BinaryIO, name: str) -> ImageFile:
@@ -53,8 +56,13 @@ def open_picture(file: BinaryIO, name: str) -> ImageFile:
 
     name: of the file, in messages. Raises DamagedError, and anything that PIL's readers raise.
     """
-    image = _reader_for(file, name)(file)
-    _check_size(image, name)
+    reader = _reader_for(file, name)
+    if reader is PngImageFile:
+        check_png(file, name)
+    scans = check_jpeg(file, name) if reader is JpegImageFile else 1
+    image = reader(file)
+    image.info[SCANS] = scans
+    image.info[DECODING_BYTES] = _check_size(image, name)
     if isinstance(image, PngImageFile) and image.mode.startswith("I"):
         image.info[SIGNIFICANT_BITS] = _read_significant_bits(file)
     return image
@@ -98,10 +106,10 @@ def _heif_reader(name: str) -> type[ImageFile]:
     return HeifImageFile
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    """Raise DamagedError for a picture that would need too much memory, before it is decoded.
+def _check_size(image: Image.Image, name: str) -> int:
+    """Return the bytes of memory that decoding a picture takes, before it is decoded.
 
-    A file of a few kilobytes may declare billions of pixels.
+    A file of a few kilobytes may declare billions of pixels. Raises DamagedError for too many.
     """
     width, height = image.size
     if isinstance(image, JpegImageFile) and width * height * _decoding_cost(image)[0] > MAX_BYTES:
@@ -115,6 +123,7 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise DamagedError(
             f"{name} is too large: {width}x{height} pixels, the most{for_kind} is {limit:,} pixels"
         )
+    return int(width * height * cost)
 
 
 def _decode_at_half_size(image: JpegImageFile) -> None:
@@ -130,7 +139,8 @@ def _decoding_cost(image: Image.Image) -> tuple[float, str]:
         return 16, {"WEBP": "a WebP image"}.get(image.format, f"an {image.format} image")
     if image.format == "TIFF":
         return 8, "a TIFF image"
-    if image.info.get("progressive"):  # libjpeg keeps every coefficient until the end
+    # With several scans libjpeg keeps every coefficient until the end.
+    if image.info.get(SCANS, 1) > 1 or image.info.get("progressive"):
         scale = image.decoderconfig[0] if image.decoderconfig else 1
         return 4 / scale**2 + 2 * _samples_per_pixel(image), "a progressive JPEG"
     return 4, "an image"

@@ -38,8 +38,35 @@ ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF t
     7: lambda rgb: rgb[::-1, ::-1].transpose(1, 0, 2),
     8: np.rot90,
 }
-# One file at a time: warning filters are global to the process, and it bounds the memory in use.
-_DECODE_LOCK = Lock()
+
+
+class MutedWarnings:
+    """A context without warnings, for any number of threads at once.
+
+    Filters of warnings are global to the process: the first thread sets them, and the last one
+    restores them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.threads = Lock(), 0
+        self.filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.threads:
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.simplefilter("ignore")
+            self.threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.threads -= 1
+            if not self.threads:
+                self.filters.__exit__()
+
+
+MUTED_WARNINGS = MutedWarnings()
 
 
 def decode_picture(
@@ -59,8 +86,7 @@ def decode_picture(
     if isinstance(source, str | Path):
         return _decode_path(Path(source), name)
     name = shortened(name or _name_of(source))
-    with _DECODE_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a file or to print
+    with MUTED_WARNINGS:  # odd metadata is no reason to refuse a file or to print
         try:
             return _to_rgb(open_picture(source, name), name, on_deep_grey)
         except DemoError:

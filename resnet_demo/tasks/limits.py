@@ -101,7 +101,11 @@ class Limits:
     runs: int = limit_field(20, "runs that one person starts or resumes within 24 hours")
     evaluations: int = limit_field(20, "evaluations that one visitor starts within 24 hours")
     tasks: int = limit_field(2, "evaluations of visitors at once")
-    pictures: int = limit_field(240, "pictures that one visitor classifies within a minute")
+    pictures: int = limit_field(
+        240,
+        "pictures that one visitor classifies within a minute; every other computation on the page "
+        "counts as one or more pictures",
+    )
     uploads: int = limit_field(300, "megabytes that one visitor uploads within 10 minutes")
 
     @classmethod
@@ -204,7 +208,11 @@ class Allowance:
             self.tasks.append(folder)
 
     def count_pictures(self, caller: Caller, pictures: int = 1) -> None:
-        """Check and count pictures before they are classified. Raises LimitError."""
+        """Check and count pictures before they are classified. Raises LimitError.
+
+        Any other computation for a visitor counts as some pictures: else its button would be a way
+        around the limit.
+        """
         if self.limits is None or caller.is_owner:
             return
         with self.lock:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.store import fit_recipe
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
@@ -141,11 +140,12 @@ async def classify_upload(
     dataset = services.runs.get(run_id).config().dataset if similar else None
     if dataset is not None:
         require_images(dataset, services.datasets)
-    services.allowance.count_pictures(services.caller())
-    # A turn for each part: the answer, the feature maps and the similar images.
-    rgb, answer = await services.run_in_turn(
-        classify_picture, services, image, run_id, fit, top, against
-    )
+    pictures = 1 + (against not in ("", None)) + similar + inside
+    services.allowance.count_pictures(services.caller(), pictures)
+    # A turn for each part: the picture, the answer, the feature maps and the similar images.
+    path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
+    rgb = await services.decode(uploaded_picture(path))
+    answer = await services.run_in_turn(classify_picture, services, rgb, run_id, fit, top, against)
     answer |= {"similar": None, "dataset_changed": None, "inside": None}
     if inside:
         answer["inside"] = await services.run_in_turn(feature_maps, services, run_id, rgb, fit)
@@ -162,9 +162,9 @@ async def classify_upload(
 
 
 def classify_picture(
-    services: Services, image: Any, run_id: str, fit: str, top: int, against: str
-) -> tuple["np.ndarray", dict[str, Any]]:
-    """Return an uploaded picture, (H, W, 3) uint8, and a run's answer.
+    services: Services, rgb: "np.ndarray", run_id: str, fit: str, top: int, against: str
+) -> dict[str, Any]:
+    """Return a run's answer for a picture, (H, W, 3) uint8.
 
     labels, outside, fit; fits: the first label with each way to make the picture square; map: the
     class map of the first label, rows of numbers from 0 to 1; seen: the network's input size in
@@ -172,12 +172,10 @@ def classify_picture(
     """
     classifier = services.classifier(run_id)
     other = services.classifier(against) if against not in ("", None) else None
-    path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-    rgb = decode_picture(uploaded_picture(path))
     result = classifier.classify(rgb, top, fit)
     label = result.labels[0]["label"]
     fits = classifier.classify_each_fit(rgb, {fit: result})
-    return rgb, {
+    return {
         **result.to_dict(),
         "fit": fit,
         "fits": {name: each.labels[0] for name, each in fits.items()},

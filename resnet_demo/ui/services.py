@@ -1,7 +1,7 @@
 """The services that every tab is given: runs, datasets, task launchers, caches, and the caller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
 
+from resnet_demo.data.decode_process import decode_in_process, is_cheap
+from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.hosting.access import Access
@@ -42,6 +45,7 @@ TICK_EVENT = {**QUIET_EVENT, "concurrency_limit": None, "trigger_mode": "once"}
 # Of a change: never two at once, and the last one is never dropped.
 LATEST_EVENT = {**TICK_EVENT, "trigger_mode": "always_last"}
 MAX_CLASSIFIER_BYTES = 256_000_000  # of parameters and buffers in memory, of all cached networks
+MAX_DECODED_AT_ONCE = 1  # large pictures of all visitors, each in a separate process
 _END = object()  # instead of StopIteration, which cannot be raised into a future
 
 
@@ -67,6 +71,14 @@ class ClassifierCache:
                 # the sha256 of what was loaded.
                 self.classifiers[run.id, classifier.saved.sha256] = classifier
             return classifier
+
+
+@dataclass(frozen=True)
+class LargePicture:
+    """An upload that takes long to decode, and its name in messages."""
+
+    path: Path
+    name: str | None = None
 
 
 @dataclass
@@ -96,6 +108,8 @@ class Services:
     curves: CurveCache = field(default_factory=CurveCache)
     classifiers: ClassifierCache = field(default_factory=ClassifierCache)
     fair_queue: FairQueue = field(default_factory=FairQueue)
+    # Large pictures wait for each other only, and not in the slots where small ones are computed.
+    large_pictures: FairQueue = field(default_factory=lambda: FairQueue(MAX_DECODED_AT_ONCE))
     page_uploads: PageUploads = field(default_factory=PageUploads)
 
     def __post_init__(self) -> None:
@@ -125,19 +139,56 @@ class Services:
         """
         return self.access.caller(current_request())
 
-    async def stream_in_turn(self, steps: Iterator[Any]) -> AsyncIterator[Any]:
-        """Yield the steps of slow work, each computed in a thread, in the visitor's turn."""
+    async def stream_in_turn(self, steps: Generator[Any, Any, None]) -> AsyncIterator[Any]:
+        """Yield the steps of slow work, each computed in a thread, in the visitor's turn.
+
+        A LargePicture is not yielded: the work gets its pixels instead, or the error.
+        """
         # The slot is given back between two steps, so that other visitors are served meanwhile.
         name, is_first = self.caller().name, True
+        sent: np.ndarray | DemoError | None = None
         with show_errors():
             while True:
                 async with self.fair_queue.slot(name, is_first):
                     # The thread gets a copy of the context, which holds the current request.
-                    value = await asyncio.to_thread(next, steps, _END)
+                    value = await asyncio.to_thread(advance, steps, sent)
                 if value is _END:
                     return
-                yield value
                 is_first = False  # work that has begun is not refused for a full queue
+                if isinstance(value, LargePicture):
+                    sent = await self._decode_large(value)
+                else:
+                    sent = None
+                    yield value
+
+    async def _decode_large(self, picture: LargePicture) -> np.ndarray | DemoError:
+        """Return the pixels of a large picture, decoded in the visitor's turn, or the error."""
+        try:
+            async with self.large_pictures.slot(self.caller().name):
+                return await asyncio.to_thread(decode_in_process, picture.path, picture.name)
+        except DemoError as error:
+            return error
+
+    def decode_steps(
+        self, file: Path, name: str | None = None
+    ) -> Generator[LargePicture, np.ndarray, np.ndarray]:
+        """Return the pixels of a file, (H, W, 3) uint8; a part of work for `stream_in_turn`.
+
+        Yields a large picture first, so that the slot is free meanwhile. name: in messages.
+        Raises DemoError.
+        """
+        if is_cheap(file, name):
+            return decode_picture(file, name=name)
+        return (yield LargePicture(file, name))
+
+    async def decode(self, file: Path) -> np.ndarray:
+        """Return the pixels of a file, (H, W, 3) uint8, decoded in the visitor's turn."""
+
+        def steps() -> Generator[Any, Any, None]:
+            yield (yield from self.decode_steps(file))
+
+        [pixels] = [pixels async for pixels in self.stream_in_turn(steps())]
+        return pixels
 
     async def run_in_turn(self, work: Callable[..., Any], *args: Any) -> Any:
         """Return the result of slow work, run in a thread in the visitor's turn.
@@ -190,6 +241,14 @@ class Services:
         runs = self.runs.list()
         live = [run for run in runs if self.run_state(run) in ("running", "preparing", "stopping")]
         return next((run.id for run in [*live, *runs]), None)
+
+
+def advance(steps: Generator[Any, Any, None], sent: np.ndarray | DemoError | None) -> Any:
+    """Return the next value of the work, or _END; sent: the answer to its last value, or None."""
+    try:
+        return steps.throw(sent) if isinstance(sent, DemoError) else steps.send(sent)
+    except StopIteration:
+        return _END
 
 
 @contextmanager

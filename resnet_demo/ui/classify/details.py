@@ -3,13 +3,12 @@
 Nothing is computed while an accordion is closed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 
-from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.runs.dataset import dataset_changed
 from resnet_demo.runs.text import DATASET_CHANGED, escape_markdown
@@ -68,29 +67,33 @@ def set_open(name: str, is_open: bool) -> Callable[[dict[str, bool]], dict[str, 
 
 def details_updates(
     services: Services, state: dict[str, bool], path: str | None, run_id: str | None, fit: str
-) -> dict[str, Any]:
-    """Return component name -> update for the open accordions; errors are shown in them."""
+) -> Generator[Any, Any, None]:
+    """Yield component name -> update for the open accordions; errors are shown in them."""
     updates: dict[str, Any] = {}
     if state["feature_maps"]:
         try:
-            updates |= feature_map_updates(services, path, run_id, fit)
+            updates |= yield from feature_map_updates(services, path, run_id, fit)
         except DemoError as error:
             updates |= feature_map_message(error_text(error))
     if state["neighbours"]:
         try:
-            updates |= neighbour_updates(services, path, run_id, fit)
+            updates |= yield from neighbour_updates(services, path, run_id, fit)
         except DemoError as error:
             updates |= neighbour_panel(error_text(error))
-    return updates
+    yield updates
 
 
 def feature_map_updates(
     services: Services, path: str | None, run_id: str | None, fit: str
-) -> dict[str, Any]:
-    """Return component name -> update: the strongest maps of each stage. Raises DemoError."""
+) -> Generator[Any, Any, dict[str, Any]]:
+    """Return component name -> update: the strongest maps of each stage.
+
+    Yields as `Services.decode_steps`. Raises DemoError.
+    """
     if not path or not run_id:
         return feature_map_message(NO_PICTURE)
-    rgb = decode_picture(uploaded_picture(path))
+    services.allowance.count_pictures(services.caller())
+    rgb = yield from services.decode_steps(uploaded_picture(path))
     grids = services.classifier(run_id).feature_maps(rgb, fit)
     if not grids:
         return feature_map_message("This network has no named stages.")
@@ -110,10 +113,10 @@ def feature_map_message(message: str) -> dict[str, Any]:
 
 def neighbour_updates(
     services: Services, path: str | None, run_id: str | None, fit: str
-) -> dict[str, Any]:
+) -> Generator[Any, Any, dict[str, Any]]:
     """Return component name -> update: nearest images, or the state of their index.
 
-    Raises DemoError.
+    Yields as `Services.decode_steps`. Raises DemoError.
     """
     if not path or not run_id:
         return neighbour_panel(NO_PICTURE)
@@ -132,19 +135,20 @@ def neighbour_updates(
     if index is None:
         message = f"{status.state.capitalize()}: {escape_markdown(status.message)}. {NOT_INDEXED}"
         return neighbour_panel(message, can_start=True)
-    images, message = nearest_images(services, path, run_id, fit, index)
+    services.allowance.count_pictures(services.caller())
+    rgb = yield from services.decode_steps(uploaded_picture(path))
+    images, message = nearest_images(services, rgb, run_id, fit, index)
     return neighbour_panel(message, images)
 
 
 def nearest_images(
-    services: Services, path: str, run_id: str, fit: str, index: "ImageIndex"
+    services: Services, rgb: np.ndarray, run_id: str, fit: str, index: "ImageIndex"
 ) -> tuple[list[tuple[np.ndarray, str]], str]:
     """Return the five nearest images with captions, and a summary (Markdown).
 
     Raises DemoError.
     """
     run, classifier = services.runs.get(run_id), services.classifier(run_id)
-    rgb = decode_picture(uploaded_picture(path))
     found = classifier.similar_images(rgb, index, fit)
     images, _ = services.datasets.load(run.config().dataset, "train")
     gallery_images = [

@@ -6,14 +6,13 @@ All class maps are sent at once and stacked. The browser shows one of them, at s
 import base64
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import confidences, fit_images, fit_text, gauge
@@ -99,7 +98,7 @@ def class_map_panel() -> dict[str, Any]:
 
 def classify_picture(
     services: Services, path: str | None, run_id: str | None, fit: str, other_id: str | None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[Any, Any, None]:
     """Yield component name -> update: the answers first, then maps and ways to crop.
 
     An error of the picture or of a run is shown in place of the answer.
@@ -108,12 +107,13 @@ def classify_picture(
         yield message_updates(READY if run_id else NO_RUN)
         return
     try:
-        services.allowance.count_pictures(services.caller())
-        rgb = decode_picture(services.picture(path))
+        has_other = bool(other_id) and other_id != run_id
+        services.allowance.count_pictures(services.caller(), 1 + has_other)
+        rgb = yield from services.decode_steps(services.picture(path))
         if "torch" not in sys.modules:  # importing it takes seconds
             yield message_updates(LOADING)
         classifiers = [services.classifier(run_id)]
-        if other_id and other_id != run_id:
+        if has_other:
             classifiers.append(services.classifier(other_id))
         answers = [classifier.classify(rgb, fit=fit) for classifier in classifiers]
         # The answer first: maps and the other fits need more passes.

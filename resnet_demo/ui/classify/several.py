@@ -4,7 +4,7 @@ import csv
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from resnet_demo.data.pictures import crop_to_square, decode_picture
+from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
 from resnet_demo.runs.text import csv_safe, escape_markdown
 from resnet_demo.ui.classify.answer import FIT_NAMES
@@ -71,7 +71,7 @@ def several_panel() -> dict[str, Any]:
 
 def classify_files(
     services: Services, files: Sequence[NamedFile], run_id: str | None, fit: str, done: Any
-) -> Iterator[dict[str, Any]]:
+) -> Generator[Any, Any, None]:
     """Yield component name -> update: progress, then the results.
 
     done: what the results on the page were computed from; nothing is computed twice.
@@ -94,7 +94,7 @@ def classify_files(
             if time.monotonic() - reported > PROGRESS_EVERY_S:
                 reported = time.monotonic()
                 yield {**nothing, **progress_updates(len(results), len(files))}
-            results.append(classify_file(services, file, run_id, fit))
+            results.append((yield from classify_file(services, file, run_id, fit)))
     except DemoError as error:
         yield {**nothing, "several_message": f"⚠ {escape_markdown(str(error))}."}
         return
@@ -117,15 +117,17 @@ def check_count(files: Sequence[NamedFile]) -> None:
         raise ConfigError.rule("pictures", f"at most {MAX_FILES} files at once", len(files))
 
 
-def classify_file(services: Services, file: NamedFile, run_id: str, fit: str) -> LabelledFile:
-    """Return the label of a file, or what is wrong with the file.
+def classify_file(
+    services: Services, file: NamedFile, run_id: str, fit: str
+) -> Generator[Any, Any, LabelledFile]:
+    """Return the label of a file, or what is wrong with the file; yields as `decode_steps`.
 
     Raises DemoError for what is wrong with the run.
     """
     path, name = file
     classifier = services.classifier(run_id)
     try:
-        rgb = decode_picture(services.picture(path), name=name)
+        rgb = yield from services.decode_steps(services.picture(path), name)
     except DamagedError as error:  # its message has the file's name
         return LabelledFile(name, problem=str(error))
     except DemoError as error:

@@ -1,5 +1,6 @@
 """The Classify tab: choose a run and pictures, see labels, class maps and details."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -141,23 +142,23 @@ def connect_picture(services: Services, inputs: Parts, parts: Parts) -> None:
 def connect_details(services: Services, inputs: Parts, details: Parts, answered: Any) -> None:
     """Update the open accordions after each answer, and while the index is built."""
 
-    def update_details(*values: Any) -> dict[Any, Any]:
-        return by_component(details, details_updates(services, *values))
+    async def on_details(*values: Any) -> AsyncIterator[dict[Any, Any]]:
+        async for updates in services.stream_in_turn(details_updates(services, *values)):
+            yield by_component(details, updates)
 
-    async def on_details(*values: Any) -> dict[Any, Any]:
-        with show_errors():
-            return await services.run_in_turn(update_details, *values)
-
-    def on_tick(state: dict[str, bool], *values: Any) -> dict[Any, Any]:
+    async def on_tick(state: dict[str, bool], *values: Any) -> AsyncIterator[dict[Any, Any]]:
         if not state["neighbours"]:
-            return {details["timer"]: gr.Timer(active=False)}  # opening it starts the timer again
+            yield {details["timer"]: gr.Timer(active=False)}  # opening it starts the timer again
+            return
         # The feature maps do not change while the index is built.
-        return update_details({**state, "feature_maps": False}, *values)
+        async for updates in on_details({**state, "feature_maps": False}, *values):
+            yield updates
 
-    @show_errors()
-    def on_start(*values: Any) -> dict[Any, Any]:
-        start_index(services, values[2])
-        return on_tick(*values)
+    async def on_start(*values: Any) -> AsyncIterator[dict[Any, Any]]:
+        with show_errors():
+            await asyncio.to_thread(start_index, services, values[2])
+        async for updates in on_tick(*values):
+            yield updates
 
     @show_errors()
     def on_cancel(run_id: str | None) -> None:

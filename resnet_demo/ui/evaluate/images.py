@@ -1,7 +1,7 @@
 """The images of an evaluation, page by page: those of a matrix cell, or the worst mistakes."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from resnet_demo.ui.components import gallery
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
 from resnet_demo.ui.evaluate.text import SPLIT_NAMES, images_text
-from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # torch: the page starts without it
     from resnet_demo.evaluation.evaluate_run import RunEvaluation
@@ -88,32 +88,42 @@ def connect_images(
     """Connect the matrix, the choice of images and the page buttons to the viewer."""
     viewer = [parts[name] for name in (*VIEWER, "view")]
 
-    def show(view: View, **more: Any) -> Iterator[dict[Any, Any]]:
+    def show(view: View, **more: Any) -> Generator[dict[Any, Any], None, None]:
         # The first view imports torch, which takes seconds.
         if "torch" not in sys.modules:
             yield {parts["images_message"]: LOADING}
         updates = {**view_updates(services, view), "view": view, **more}
         yield {parts[name]: update for name, update in updates.items()}
 
-    def on_cell(event: gr.EventData, *values: Any) -> Iterator[dict[Any, Any]]:
-        with show_errors():
-            folder = statuses.folder(Selection.from_page(*values))
-            truth, predicted = clicked_cell(event, len(read_result(folder)["per_class"]))
+    def show_cell(event: gr.EventData, *values: Any) -> Generator[dict[Any, Any], None, None]:
+        folder = statuses.folder(Selection.from_page(*values))
+        truth, predicted = clicked_cell(event, len(read_result(folder)["per_class"]))
         view = View(str(folder), None, "cell", truth, predicted)
         yield from show(view, which=gr.update(value=None))
 
-    def on_which(kind: str, *values: Any) -> Iterator[dict[Any, Any]]:
+    def show_kind(kind: str, *values: Any) -> Generator[dict[Any, Any], None, None]:
         selection = Selection.from_page(*values)
-        with show_errors():
-            folder = statuses.folder(selection)
-            is_pair = kind in PAIR_KINDS and selection.other
-            other = str(statuses.folder(selection, other=True)) if is_pair else None
+        folder = statuses.folder(selection)
+        is_pair = kind in PAIR_KINDS and selection.other
+        other = str(statuses.folder(selection, other=True)) if is_pair else None
         yield from show(View(str(folder), other, kind))
 
-    def on_page(pages: int) -> Callable[[View | None], Iterator[dict[Any, Any]]]:
-        def turn(view: View | None) -> Iterator[dict[Any, Any]]:
-            if view is not None:
-                yield from show(view.turned(pages))
+    def turn_page(pages: int, view: View | None) -> Generator[dict[Any, Any], None, None]:
+        if view is not None:
+            yield from show(view.turned(pages))
+
+    async def on_cell(event: gr.EventData, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+        async for updates in services.stream_in_turn(show_cell(event, *values)):
+            yield updates
+
+    async def on_which(*values: Any) -> AsyncIterator[dict[Any, Any]]:
+        async for updates in services.stream_in_turn(show_kind(*values)):
+            yield updates
+
+    def on_page(pages: int) -> Callable[[View | None], AsyncIterator[dict[Any, Any]]]:
+        async def turn(view: View | None) -> AsyncIterator[dict[Any, Any]]:
+            async for updates in services.stream_in_turn(turn_page(pages, view)):
+                yield updates
 
         return turn
 
@@ -121,6 +131,7 @@ def connect_images(
         "show_progress": "minimal",
         "show_progress_on": parts["images_message"],
         "api_visibility": "private",
+        "concurrency_limit": None,  # the fair queue of Services limits it
     }
     shown = parts["matrix"].click(on_cell, selectors, viewer, **shows)
     shown.then(None, None, None, js=SCROLL_TO_IMAGES)
@@ -188,6 +199,7 @@ def load_page(services: Services, view: View) -> "tuple[str, list[ExampleImage],
     classifier = services.classifier(source.result["run"])
     shown = []
     if on_page:
+        services.allowance.count_pictures(services.caller(), len(on_page))  # a class map for each
         shown = load_example_images(classifier, services.datasets, source, on_page, limit=PAGE)
     text = f"**{escape_markdown(title(view, len(positions), evaluated, other))}**"
     if len(positions) > PAGE:

@@ -1,5 +1,6 @@
 """Chapter 6: weaken or remove blocks of a trained network and measure its accuracy."""
 
+from collections.abc import AsyncIterator, Generator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ CACHED = 2  # networks in memory, each with its images
 LOADING_TEXT = "Loading the network, a few seconds…"
 NO_RUN = "No trained network yet. Train `resnet20` and `plain20` on the Train tab."
 WORKING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
+WORKING |= {"concurrency_limit": None}  # the fair queue of Services limits it
 
 
 def surgery_chapter(services: Services, tab: gr.Tab) -> None:
@@ -40,19 +42,22 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
     evaluators = lru_cache(CACHED)(lambda run_id, weights: load_evaluator(services, run_id))
 
     def evaluator_of(run_id: str) -> "SurgeryEvaluator":
+        # Each use scores a network once, in about a second.
+        services.allowance.count_pictures(services.caller())
         # The checksum is part of the key, because a run that trains changes its weights.
         return evaluators(run_id, model_description(services.runs.get(run_id).path)["sha256"])
 
-    def on_run(run_id: str | None) -> list[Any]:
-        return open_run(evaluator_of, run_id)
+    async def on_run(run_id: str | None) -> list[Any]:
+        with show_errors():
+            return await services.run_in_turn(open_run, evaluator_of, run_id)
 
-    @show_errors()
-    def on_change(run_id: str | None, by: float, out: list[str], before: dict) -> list[Any]:
-        return apply_edit(evaluator_of, run_id, by, out, before)
+    async def on_change(*values: Any) -> list[Any]:
+        with show_errors():
+            return await services.run_in_turn(apply_edit, evaluator_of, *values)
 
-    @show_errors()
-    def on_each(run_id: str | None) -> dict[str, Any]:
-        return drop_each(evaluator_of, run_id)
+    async def on_each(run_id: str | None) -> AsyncIterator[dict[str, Any]]:
+        async for bars in services.stream_in_turn(drop_each(evaluator_of, run_id)):
+            yield bars
 
     def on_select(chosen: str | None) -> dict[str, Any]:
         return run_choices(services, chosen)
@@ -204,17 +209,26 @@ def apply_edit(
     return [text, accuracy_plot(evaluator, tried), tried]
 
 
-def drop_each(evaluator_of: Any, run_id: str | None) -> dict[str, Any]:
-    """Return the accuracy without each single block, as bars. Raises DemoError."""
+def drop_each(evaluator_of: Any, run_id: str | None) -> Generator[dict[str, Any], None, None]:
+    """Yield the accuracy without each single block, as bars, one more each time.
+
+    Raises DemoError.
+    """
     if not run_id:
-        return gr.update(visible=False)
-    rows = [
-        [block_label(name), round(100 * outcome.top1, 2), "removed"]
-        for name, outcome in evaluator_of(run_id).scores_without_each_block()
-    ]
+        yield gr.update(visible=False)
+        return
+    rows: list[list[Any]] = []
+    for name in evaluator_of(run_id).blocks:
+        outcome = evaluator_of(run_id).score(dropped=[name])
+        rows.append([block_label(name), round(100 * outcome.top1, 2), "removed"])
+        yield block_bars(rows)
+
+
+def block_bars(rows: list[list[Any]]) -> dict[str, Any]:
+    """Return an update of the bars. rows: label, top-1 in percent, series."""
     table = {
         "columns": ["block", "top-1", "series"],
-        "data": rows,
+        "data": [*rows],
         "datatypes": {"block": "nominal", "top-1": "quantitative", "series": "nominal"},
         "mark": "bar",
     }

@@ -3,7 +3,7 @@
 Nothing is computed while it is closed. torch is loaded when it is opened for the first time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -45,9 +45,11 @@ def preview_panel(services: Services, form: Form) -> None:
     outputs = [stored_text, stored, shown_text, shown, further, back, sent]
     loaded: set[str] = set()  # datasets that are in memory: showing them again takes no time
 
-    def on_change(*values: Any) -> Iterator[Updates]:
+    async def on_change(*values: Any) -> AsyncIterator[Updates]:
         *settings, where, before = values
-        yield from draw(services, form.to_dict(settings), where, before, loaded)
+        steps = draw(services, form.to_dict(settings), where, before, loaded)
+        async for updates in services.stream_in_turn(steps):
+            yield updates
 
     gr.on(
         [*(component.change for component in form.components()), position.change],
@@ -57,7 +59,7 @@ def preview_panel(services: Services, form: Form) -> None:
         **QUIET_EVENT,
         # While a preview is drawn, only the latest change waits.
         trigger_mode="always_last",
-        concurrency_limit=1,
+        concurrency_limit=None,  # the fair queue of Services limits it
     )
     accordion.expand(lambda at: {**at, "open": True}, position, position, **QUIET_EVENT)
     accordion.collapse(lambda at: {**at, "open": False}, position, position, **QUIET_EVENT)
@@ -72,7 +74,7 @@ def draw(
     position: dict[str, Any],
     before: dict[str, int] | None,
     loaded: set[str],
-) -> Iterator[Updates]:
+) -> Generator[Updates, None, None]:
     """Yield the updates for the form's values, after a message if loading takes time.
 
     before: hashes of the images that the page has. loaded: datasets shown before; one is added.
@@ -84,6 +86,7 @@ def draw(
     try:
         config, _ = fit_recipe(chosen_values(values), services.datasets)
         check_data(config, services.datasets)
+        services.allowance.count_pictures(services.caller())
         if config.dataset not in loaded:
             yield skip, STALE, LOADING, STALE, skip, skip, skip
         # Imports torch, which takes seconds the first time: hence the message before.

@@ -21,27 +21,27 @@ def is_visible(update):
     return update.get("visible") if isinstance(update, dict) else True
 
 
-def test_nothing_is_computed_while_the_accordions_are_closed(services):
-    assert details_updates(services, CLOSED, "no such file", "no-run", "crop") == {}
+def test_nothing_is_computed_while_the_accordions_are_closed(services, last):
+    assert last(details_updates(services, CLOSED, "no such file", "no-run", "crop")) == {}
 
 
-def test_each_stage_has_its_feature_maps(services, upload):
+def test_each_stage_has_its_feature_maps(services, upload, last):
     state = {**CLOSED, "feature_maps": True}
-    shown = details_updates(services, state, upload(), "mine", "crop")
+    shown = last(details_updates(services, state, upload(), "mine", "crop"))
     names = [name for _, name in shown["stages"]["value"]]
     assert names == ["stem", "stage 1", "stage 2", "stage 3"]
     assert shown["maps_message"]["visible"] is False
 
 
-def test_errors_are_shown_in_their_accordion(services):
+def test_errors_are_shown_in_their_accordion(services, last):
     state = dict.fromkeys(CLOSED, True)
-    shown = details_updates(services, state, "/etc/passwd", "no-run", "crop")
+    shown = last(details_updates(services, state, "/etc/passwd", "no-run", "crop"))
     assert shown["maps_message"]["value"].startswith("⚠")
     assert shown["message"]["value"].startswith("⚠")
     assert not shown["nearest"]["visible"]
 
 
-def test_a_button_is_offered_first_and_then_the_nearest_images(services):
+def test_a_button_is_offered_first_and_then_the_nearest_images(services, last):
     images, labels = services.datasets.load("colours", "train")
     folder = services.image_indexes.folder(services.runs.get("mine"))
     task = json.dumps({"run": "mine", "weights": folder.name.split("-")[1]}).encode()
@@ -50,14 +50,14 @@ def test_a_button_is_offered_first_and_then_the_nearest_images(services):
     path = Path(os.environ["GRADIO_TEMP_DIR"]) / "one.png"
     Image.fromarray(np.array(images[position])).save(path)
 
-    shown = details_updates(services, NEIGHBOURS, str(path), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, str(path), "mine", "crop"))
     assert shown["message"]["value"] == NOT_INDEXED
     assert (shown["start"]["visible"], is_visible(shown["nearest"])) == (True, False)
     assert shown["timer"].active is False
 
     os.close(create_task(folder, {"task.json": task}))
     run_indexing(folder, services.paths)
-    shown = details_updates(services, NEIGHBOURS, str(path), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, str(path), "mine", "crop"))
     nearest = shown["nearest"]["value"]
     assert len(nearest) == 5
     name = services.datasets.get("colours").classes[labels[position]]
@@ -77,7 +77,7 @@ def test_a_button_is_offered_first_and_then_the_nearest_images(services):
         ("status.json", r"⚠ status.json of index-\w{12}-\w{12} is damaged. "),
     ],
 )
-def test_a_damaged_index_is_reported_and_can_be_built_again(services, upload, name, message):
+def test_a_damaged_index_is_reported_and_can_be_built_again(services, upload, name, message, last):
     run = services.runs.get("mine")
     services.image_indexes.get_or_build(run, lambda done, total: None)
     file = services.image_indexes.folder(run) / name
@@ -88,49 +88,49 @@ def test_a_damaged_index_is_reported_and_can_be_built_again(services, upload, na
         os.close(lock)
 
     services.launcher.spawn = spawn
-    shown = details_updates(services, NEIGHBOURS, upload(), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, upload(), "mine", "crop"))
     assert re.fullmatch(message + NOT_INDEXED, shown["message"]["value"])
     assert (shown["start"]["visible"], is_visible(shown["nearest"])) == (True, False)
     start_index(services, "mine")
-    shown = details_updates(services, NEIGHBOURS, upload(), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, upload(), "mine", "crop"))
     assert len(shown["nearest"]["value"]) == 5
     assert shown["start"]["visible"] is False
 
 
-def test_a_damaged_picture_does_not_offer_to_index_again(services, upload):
+def test_a_damaged_picture_does_not_offer_to_index_again(services, upload, last):
     services.image_indexes.get_or_build(services.runs.get("mine"), lambda done, total: None)
     path = upload("a.png", b"no")
-    shown = details_updates(services, NEIGHBOURS, path, "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, path, "mine", "crop"))
     assert shown["message"]["value"].startswith("⚠ 'a.png' is not a PNG")
     assert shown["start"]["visible"] is False
 
 
-def test_while_the_index_is_built_the_page_polls(services, upload):
+def test_while_the_index_is_built_the_page_polls(services, upload, last):
     folder = services.image_indexes.folder(services.runs.get("mine"))
     folder.mkdir(parents=True)
     status = Status(state="running", done=30, total=120, unit="images")
     (folder / "status.json").write_bytes(status_json(status))
     lock = try_lock(folder / WORKER_LOCK)
-    shown = details_updates(services, NEIGHBOURS, upload(), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, upload(), "mine", "crop"))
     os.close(lock)
     assert shown["message"]["value"] == "Training images: 30 of 120."
     assert 'aria-valuenow="25"' in shown["progress"]["value"]
     assert shown["cancel"]["interactive"]
     assert shown["timer"].active
     # Without the lock the worker is gone.
-    shown = details_updates(services, NEIGHBOURS, upload(), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, upload(), "mine", "crop"))
     assert shown["message"]["value"].startswith("Failed: the worker exited unexpectedly")
     assert shown["start"]["visible"]
     assert not shown["timer"].active
 
 
-def test_a_stopping_index_says_so_in_one_sentence(services, upload):
+def test_a_stopping_index_says_so_in_one_sentence(services, upload, last):
     folder = services.image_indexes.folder(services.runs.get("mine"))
     folder.mkdir(parents=True)
     status = Status(state="stopping", message="asked to stop", done=30, total=120, unit="images")
     (folder / "status.json").write_bytes(status_json(status))
     lock = try_lock(folder / WORKER_LOCK)
-    shown = details_updates(services, NEIGHBOURS, upload(), "mine", "crop")
+    shown = last(details_updates(services, NEIGHBOURS, upload(), "mine", "crop"))
     os.close(lock)
     assert shown["message"]["value"] == "Stopping after this batch."
     assert not shown["cancel"]["interactive"]

@@ -1,0 +1,102 @@
+"""Decoding a picture of a stranger: in this process if that is cheap, else in a separate one.
+
+The other process has a time limit, and its memory ends with it. It imports numpy and PIL only, and
+gets no secret in its environment.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from resnet_demo.data.picture_formats import DECODING_BYTES, SCANS, open_picture
+from resnet_demo.data.pictures import MUTED_WARNINGS, decode_picture
+from resnet_demo.errors import DamagedError, DemoError, shortened
+from resnet_demo.paths import REPOSITORY
+
+TIME_LIMIT_S = 20.0
+# What is decoded in this process. PNG and JPEG are those whose parts have been counted.
+CHEAP_BYTES = 80_000_000  # of memory: 20 million pixels of a PNG or of a usual JPEG
+CHEAP_SCAN_PIXELS = 50_000_000  # pixels of a JPEG times its scans
+CHEAP_FILE_BYTES = 65_536  # of the other formats
+COUNTED_FORMATS = (b"\x89PNG", b"\xff\xd8\xff")
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT")
+NICENESS = 5  # a large picture must not slow down the page
+
+
+def is_cheap(path: Path, name: str | None = None) -> bool:
+    """Return whether decoding a picture takes little time and memory. Raises DamagedError.
+
+    name: the file's name in messages.
+    """
+    label = shortened(name or path.name)
+    try:
+        with open(path, "rb") as file, MUTED_WARNINGS:
+            is_counted = file.read(4).startswith(COUNTED_FORMATS)
+            if not is_counted and os.fstat(file.fileno()).st_size > CHEAP_FILE_BYTES:
+                return False
+            file.seek(0)
+            image = open_picture(file, label)
+    except DemoError:
+        raise
+    except Exception as error:  # PIL's readers raise many types on foreign bytes
+        raise DamagedError(f"{label} is cut short or damaged") from error
+    width, height = image.size
+    scans = image.info[SCANS]
+    is_quick = scans == 1 or width * height * scans <= CHEAP_SCAN_PIXELS
+    return is_quick and image.info[DECODING_BYTES] <= CHEAP_BYTES
+
+
+def decode_in_process(
+    path: Path, name: str | None = None, limit_s: float = TIME_LIMIT_S
+) -> np.ndarray:
+    """Return a picture as `decode_picture` does, decoded in a separate process.
+
+    Raises DamagedError, also for a picture that takes longer than limit_s.
+    """
+    command = [sys.executable, "-m", "resnet_demo.data.decode_process"]
+    environment = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread would reserve memory
+    request = json.dumps([str(path), name]).encode()
+    try:
+        done = subprocess.run(
+            command,
+            input=request,
+            capture_output=True,
+            timeout=limit_s,
+            cwd=REPOSITORY,  # where `-m` finds the package of a checkout
+            env=environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DamagedError(
+            f"{shortened(name or path.name)} takes longer than {limit_s:g} s to decode: save it as "
+            "a smaller picture, or as a usual JPEG or PNG"
+        ) from error
+    head, _, pixels = done.stdout.partition(b"\n")
+    if done.returncode or not head:  # killed, for example by the system when memory runs out
+        raise DamagedError(f"{shortened(name or path.name)} could not be decoded")
+    answer = json.loads(head)
+    if "error" in answer:
+        raise DamagedError(answer["error"])
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
+
+
+def main() -> None:
+    """Decode the picture named on standard input; write a line of JSON, then the pixels."""
+    os.nice(NICENESS)
+    path, name = json.load(sys.stdin)
+    try:
+        rgb = decode_picture(Path(path), name=name)
+    except DemoError as error:
+        answer, pixels = {"error": str(error)}, b""
+    else:
+        answer, pixels = {"shape": rgb.shape}, memoryview(rgb).cast("B")
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+    sys.stdout.buffer.write(pixels)
+
+
+if __name__ == "__main__":
+    main()
