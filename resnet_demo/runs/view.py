@@ -46,8 +46,8 @@ class RunView:
         """Apply one event. After a resume, repeated steps replace the older ones."""
         self.last = event
         if isinstance(event, Started):  # a resume too
-            # Steps after the checkpoint were logged but not saved: they come again.
             self.started, self.ended, self.last_timed = event, None, event
+            # Steps after the checkpoint were logged but not saved: they come again.
             self.steps = [step for step in self.steps if step.step <= event.step]
             self.epochs = [epoch for epoch in self.epochs if epoch.step <= event.step]
         elif isinstance(event, Step):
@@ -55,6 +55,7 @@ class RunView:
             if len(self.steps) > MAX_STEPS:
                 self.steps = compact_steps(self.steps)
         elif isinstance(event, Epoch):
+            # A kill after the event and before the save: the epoch is validated again on resume.
             while self.epochs and self.epochs[-1].epoch >= event.epoch:
                 self.epochs.pop()
             self.epochs.append(event)
@@ -201,5 +202,6 @@ def thin_points(points: list[tuple[float, float]], limit: int) -> list[tuple[flo
         bin_points = inner[number * len(inner) // bins : (number + 1) * len(inner) // bins]
         lowest = min(bin_points, key=lambda point: point[1])
         highest = max(bin_points, key=lambda point: point[1])
+        # A set: in a bin of one point both are the same.
         kept += sorted({lowest, highest})
     return [*kept, points[-1]]
