@@ -130,8 +130,10 @@ def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any]:
     # gr.LinePlot 6.31 fixes its colours on the first table: each split needs a row in each table.
     # Never None in place of a table: the plot would be removed, while an observer of its size that
     # an earlier redrawing left behind still reads its width.
-    start = rows[0][0] if rows else 0.0
-    rows += [[start, None, split] for split, points in lines.items() if not points]
+    if rows:
+        rows += [[rows[0][0], None, split] for split, points in lines.items() if not points]
+    else:  # two positions, because an axis of one is labelled with six decimals
+        rows = [[x, None, split] for split in lines for x in (0.0, 1.0)]
     return {
         "columns": ["epoch", name, "split"],
         "data": rows,

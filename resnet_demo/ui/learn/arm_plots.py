@@ -124,7 +124,8 @@ def line_table(
 
     names: of the lines, for a table without any row.
     """
-    rows = rows or [[0.0, None, name] for name in names]  # a table, never None: see plots.py
+    if not rows:  # a table, never None: see plots.line_table
+        rows = [[x, None, name] for name in names for x in (0.0, 1.0)]
     kinds = ["quantitative", "quantitative", "nominal"]
     return {
         "columns": columns,
