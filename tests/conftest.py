@@ -36,6 +36,13 @@ PATIENCE_S = 90.0  # on a machine that does other things too
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
 
 
+def free_port() -> int:
+    """Return a port that nothing listens on. Gradio's own search leaks a socket per taken port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """Return the path of the system's Chromium, else of Playwright's; fail without one."""
@@ -202,9 +209,7 @@ def start_app(tmp_path_factory, colours) -> Iterator[Callable[..., AppProcess]]:
     started: list[AppProcess] = []
 
     def start(data: Path = colours, **variables: str) -> AppProcess:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         app = AppProcess(tmp_path_factory.mktemp("app") / "runs", data, port, **variables)
         started.append(app)
         app.start()

@@ -20,6 +20,7 @@ from resnet_demo.models.description import (
     model_description,
 )
 from resnet_demo.tasks.status import Status, read_status, status_json
+from tests.conftest import free_port
 
 pytestmark = pytest.mark.browser
 
@@ -278,7 +279,9 @@ def test_names_on_a_model_card_are_text(browser):
     card = "\n\n".join([join_labels(names), class_table(SimpleNamespace(per_class=rows))])
     with gr.Blocks() as shown:
         gr.Markdown(card, elem_id="card")
-    _, url, _ = shown.launch(prevent_thread_lock=True, quiet=True, footer_links=[])
+    _, url, _ = shown.launch(
+        server_port=free_port(), prevent_thread_lock=True, quiet=True, footer_links=[]
+    )
     try:
         page = browser.new_page()
         page.goto(url)

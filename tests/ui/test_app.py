@@ -8,6 +8,7 @@ from resnet_demo.learn import lessons
 from resnet_demo.tasks.limits import ForbiddenError, Limits, is_public
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.services import Services
+from tests.conftest import free_port
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_an_app_starts_on_a_machine_that_is_too_busy_to_answer_at_once(services,
     monkeypatch.setattr("gradio.networking.httpx.head", busy)  # Gradio's check of its own page
     app = build_app(services.paths)
     try:
-        _, url, _ = launch(app, prevent_thread_lock=True, quiet=True)
+        _, url, _ = launch(app, server_port=free_port(), prevent_thread_lock=True, quiet=True)
         assert httpx.get(f"{url}config", timeout=60).is_success
     finally:
         app.close()

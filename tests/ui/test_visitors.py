@@ -16,7 +16,7 @@ from resnet_demo.models.description import Description, encode_description, mode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
-from tests.conftest import AppProcess
+from tests.conftest import AppProcess, free_port
 from tests.pages import Page
 from tests.ui.fake_evaluations import untrained_runs
 
@@ -43,7 +43,9 @@ def app(tmp_path_factory, colours):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root / "uploads"))
         page = build_app(Paths(root / "runs", colours, root / "shipped"), access, limits)
-        _, url, _ = launch(page, access, limits, prevent_thread_lock=True, quiet=True)
+        _, url, _ = launch(
+            page, access, limits, server_port=free_port(), prevent_thread_lock=True, quiet=True
+        )
         served = AppProcess(root / "runs", colours, int(url.rstrip("/").rpartition(":")[2]))
         served.page = page
         yield served
