@@ -44,7 +44,9 @@ from resnet_demo.ui.train.tab import train_tab
 from resnet_demo.ui.uploads import keep_uploads_clean
 
 CSS = Path(__file__).with_name("page.css")
-MAX_SESSIONS = 2000  # pages that Gradio remembers, open or closed, at some 40 KB each
+# The memory of a page each of whose components has been updated. A new one takes some 30 KB.
+MAX_PAGE_BYTES = 1_150_000
+MAX_SESSIONS = 400_000_000 // MAX_PAGE_BYTES  # pages that Gradio remembers, open or closed
 MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
 TITLE = """# ResNet Demo
 Train a residual network, watch it learn, measure it, and show it your own pictures."""

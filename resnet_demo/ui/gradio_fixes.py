@@ -46,6 +46,13 @@ class PageState(state_holder.SessionState):
         if isinstance(value, Block):
             value._id = key
         super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key: int) -> None:
+        """Store nothing: what a component shows is in the browser."""
+
+    def _update_value_in_config(self, key: int, value: object) -> None:
+        """Store nothing: what a component shows is in the browser."""
 
 
 def use_page_state() -> None:

@@ -11,7 +11,7 @@ from gradio import queueing, state_holder
 from gradio.context import LocalContext
 
 from resnet_demo.ui import gradio_fixes
-from resnet_demo.ui.app import build_app, launch
+from resnet_demo.ui.app import MAX_PAGE_BYTES, MAX_SESSIONS, build_app, launch
 from resnet_demo.ui.gradio_fixes import PageState
 
 
@@ -58,6 +58,20 @@ def test_a_page_costs_little_memory(services):
     app = build_app(services.paths)
     assert bytes_per_page(app, PageState) < 100_000
     assert bytes_per_page(app, PageState.__base__) > 500_000, "PageState is no longer needed"
+
+
+def test_all_remembered_pages_fit_into_400_mb(services):
+    app = build_app(services.paths)
+    tracemalloc.start()
+    page = PageState(app)
+    for key, block in app.default_config.blocks.items():
+        if isinstance(block, gr.components.Component):  # as Gradio does for each update
+            page[key] = block.__class__(**block.constructor_args)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < MAX_PAGE_BYTES
+    assert MAX_SESSIONS * used < 400_000_000
+    assert not page.config_values
 
 
 def test_a_launched_app_uses_page_state_and_a_slow_queue(services, monkeypatch):

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import io
 import re
@@ -7,9 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from resnet_demo.data import decode_process
 from resnet_demo.data.pictures import decode_picture
+from resnet_demo.errors import DamagedError
+from resnet_demo.hosting.access import Access
 from resnet_demo.inference.class_maps import ClassMap
 from resnet_demo.inference.heatmaps import overlay
+from resnet_demo.tasks.limits import Allowance, Limits
+from resnet_demo.ui import services as ui_services
+from resnet_demo.ui.classify.details import CLOSED, details_updates
 from resnet_demo.ui.classify.picture import (
     HIDDEN,
     NO_RUN,
@@ -18,6 +25,7 @@ from resnet_demo.ui.classify.picture import (
     classify_picture,
     map_figure,
 )
+from resnet_demo.ui.fair_queue import FairQueue
 
 HOSTILE = "<img src=x onerror=alert(1)> *x* ${1}"
 
@@ -131,3 +139,67 @@ def test_no_class_name_is_in_the_html(services, upload, last, describe_again):
     shown = last(classify_picture(services, upload(), "mine", "crop", ""))
     for part in ("maps", "gauge"):
         assert not re.search(r"onerror|\$\{|<b>&|alert", shown[part])
+
+
+# --- large pictures and limits
+
+
+def streamed(services, steps):
+    """Return all that the steps yield to the page."""
+
+    async def collect():
+        return [updates async for updates in services.stream_in_turn(steps)]
+
+    return asyncio.run(collect())
+
+
+def test_a_large_picture_is_decoded_while_its_visitors_slot_is_free(services, upload, monkeypatch):
+    small = merged(streamed(services, classify_picture(services, upload(), "mine", "crop", "")))
+    monkeypatch.setattr(decode_process, "CHEAP_BYTES", 0)
+    free = []
+    decode = ui_services.decode_in_process
+
+    def watch(*args):
+        free.append(services.fair_queue.free)
+        return decode(*args)
+
+    monkeypatch.setattr(ui_services, "decode_in_process", watch)
+    large = merged(streamed(services, classify_picture(services, upload(), "mine", "crop", "")))
+    assert free == [FairQueue().free]
+    assert large["labels"] == small["labels"]
+
+
+def test_the_error_of_a_large_picture_is_shown_like_any_other(services, upload, monkeypatch):
+    monkeypatch.setattr(decode_process, "CHEAP_BYTES", 0)
+
+    def give_up(path, name):
+        raise DamagedError("'a.png' takes longer than 20 s to decode")
+
+    monkeypatch.setattr(ui_services, "decode_in_process", give_up)
+    steps = classify_picture(services, upload(), "mine", "crop", "")
+    with pytest.warns(UserWarning, match="takes longer"):  # the toast, outside of an event
+        shown = merged(streamed(services, steps))
+    assert "takes longer than 20 s to decode" in shown["message"]["value"]
+
+
+def merged(steps):
+    """Return the updates of all steps together, as the page does."""
+    return {name: update for updates in steps for name, update in updates.items()}
+
+
+@pytest.fixture
+def stranger(services):
+    """Return the services of a public app that allows three pictures a minute."""
+    services.allowance = Allowance(Limits(pictures=3))
+    services.access = Access("closed")
+    return services
+
+
+def test_another_run_and_the_accordions_count_as_pictures_too(stranger, upload):
+    path = upload()
+    merged(classify_picture(stranger, path, "mine", "crop", "yours"))  # two
+    maps = {**CLOSED, "feature_maps": True}
+    assert merged(details_updates(stranger, maps, path, "mine", "crop"))["stages"]["visible"]
+    refused = merged(details_updates(stranger, maps, path, "mine", "crop"))
+    assert "at most 3 pictures a minute" in refused["maps_message"]["value"]
+    assert not refused["stages"]["visible"]
