@@ -23,7 +23,7 @@ from resnet_demo.json_files import parse_json
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 # What is kept in memory until all pictures are read.
-MAX_TABLES, MAX_TABLE_BYTES, MAX_ROWS = 20, 16 * 2**20, 250_000
+MAX_TABLES, MAX_TABLE_BYTES, MAX_ROWS, MAX_COLUMNS = 20, 16 * 2**20, 250_000, 10_000
 MIN_LABELLED = 0.5  # share of the pictures that tables must name, else the folders are the classes
 # Usual names of columns, in small letters without spaces and underlines; the first found counts.
 FILE_COLUMNS = (
@@ -148,7 +148,7 @@ def _read_jsonl(text: str) -> Iterator[list[str]]:
 
 
 def _labelled_rows(rows: list[list[str]]) -> Iterator[Row]:
-    if not rows:
+    if not rows or len(rows[0]) > MAX_COLUMNS:
         return
     header = [re.sub("[^a-z0-9]", "", cell.lower()) for cell in rows[0]]
     file, label, split = (

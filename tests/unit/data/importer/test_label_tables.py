@@ -103,6 +103,7 @@ def test_numbers_are_replaced_by_the_names_of_their_folders():
         ("labels.csv", b"\xff\0\x80,\0"),
         ("labels.csv", '"' + "x" * 200_000),
         ("labels.csv", ""),
+        ("labels.csv", "," * 20_000 + "\n" + rows(FLAT)),
         ("Sample_Submission.csv", "file_name,label\n" + rows(FLAT)),
     ],
 )
