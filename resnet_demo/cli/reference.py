@@ -94,7 +94,11 @@ ENVIRONMENT = (  # variable, default, meaning; the limits of a public app follow
     ("RESNET_DEMO_CIFAR10", "", "URL or path of a copy of CIFAR-10, tried before other sources"),
     ("GRADIO_SERVER_NAME", "127.0.0.1", "address that the app listens on"),
     ("GRADIO_SERVER_PORT", "7860", "port that the app listens on"),
-    ("GRADIO_TEMP_DIR", "the system's", "directory of uploaded files, until they are removed"),
+    (
+        "GRADIO_TEMP_DIR",
+        "below the system's",
+        "the app's own directory of uploads, emptied at start",
+    ),
     ("RESNET_DEMO_PUBLIC", "", "`1`: strangers can reach the app; only the owner changes things"),
     ("RESNET_DEMO_ADMIN_TOKEN", "", "secret by which the owner logs in; makes the app public"),
     ("RESNET_DEMO_OWNERS", "the Space's author", "more owners of a Space, separated by commas"),

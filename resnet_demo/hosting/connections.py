@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_S = 30.0  # for a complete request head
 BODY_S = 30.0  # within which at least MIN_BODY_BYTES of an unfinished body must arrive
 MIN_BODY_BYTES = 1024
-MAX_WAITING = 64  # connections of one address without a complete request head
+MAX_WAITING = 200  # connections of one address without a complete request head
 RESERVED_DESCRIPTORS = 100  # for files, workers and the event loop
 FEWEST_CONNECTIONS = 32
 
@@ -91,7 +91,7 @@ class GuardedProtocol(H11Protocol):
         self.follow()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the rest of a body that nobody reads."""
+        """Wait for the next request, or for the rest of a body that is not read."""
         super().on_response_complete()
         self.follow()
 

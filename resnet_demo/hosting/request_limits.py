@@ -84,7 +84,7 @@ class RequestLimits:
         try:
             body = b"" if size > MAX_BODY_BYTES else await read_body(request)
         except ClientDisconnect:
-            return  # nobody waits for an answer
+            return  # there is no client to answer
         size = max(size, len(body))
         if size > MAX_BODY_BYTES:
             await too_large(MAX_BODY_BYTES, size)(scope, receive, send)

@@ -10,6 +10,7 @@ import pytest
 from gradio import queueing, state_holder
 from gradio.context import LocalContext
 
+from resnet_demo.hosting.connections import ConnectionGuard
 from resnet_demo.ui import gradio_fixes
 from resnet_demo.ui.app import MAX_PAGE_BYTES, MAX_SESSIONS, build_app, launch
 from resnet_demo.ui.gradio_fixes import PageState
@@ -159,3 +160,16 @@ def test_a_served_file_is_a_copy_in_gradios_cache(tmp_path):
     assert str(served).startswith(str(button.GRADIO_CACHE))
     assert Path(served).read_text() == "a,b"
     assert str(served) in button.temp_files  # Gradio removes it later
+
+
+@pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket fd=\d+, family=2:ResourceWarning")
+def test_the_web_server_has_limits_on_its_connections(services):
+    app = build_app(services.paths)
+    try:
+        launch(app, prevent_thread_lock=True, quiet=True)
+        protocol = app.server.config.http_protocol_class
+        assert isinstance(protocol.__self__, ConnectionGuard)
+        assert app.server.config.ws_protocol_class is None
+        assert not app.api_open
+    finally:
+        app.close()

@@ -200,3 +200,40 @@ def test_an_uploaded_pickle_is_refused(visitor, name):
     assert event == "error"
     assert "is not a PNG, JPEG" in answer["error"]
     assert "\n" not in answer["error"]
+
+
+def test_no_event_can_be_called_past_the_queue(app, visitor):
+    client = visitor(30)
+    for event in Page(client).config["dependencies"]:
+        if event["backend_fn"]:
+            body = {"data": [], "fn_index": event["id"], "session_hash": "any"}
+            for name in ("predict", event["api_name"]):
+                url = f"{client.url}gradio_api/run/{name}"
+                assert httpx.post(url, json=body, headers=client.headers).status_code == 404
+
+
+def first_values(page, event):
+    """Return the values that the event's inputs have on a fresh page."""
+    values = {part["id"]: part["props"].get("value") for part in page.config["components"]}
+    events = {event["id"]: event for event in page.config["dependencies"]}
+    return [values[part] for part in events[event]["inputs"]]
+
+
+def test_previews_and_surgery_wait_in_the_queue_that_serves_visitors_in_turn(app, visitor):
+    page, queue = Page(visitor(31)), app.page.polling.services.fair_queue
+    assert page.run_event(page.event("expand", of="preview"), None)[0]
+    assert page.run_event(page.event("select", updates="surgery-run"), None)[0]
+    preview = page.event("change", updates="preview-shown")
+    events = {
+        preview: first_values(page, preview),
+        page.event("change", of="surgery-run"): ["mine"],
+        page.event("click", of="surgery-each"): ["mine"],
+    }
+    free, most, queue.free, queue.max_waiting = queue.free, queue.max_waiting, 0, 0
+    try:
+        for event, values in events.items():
+            done, output = page.run_event(event, *values)
+            assert not done
+            assert output["error"] == "0 requests are waiting: try again in a moment"
+    finally:
+        queue.free, queue.max_waiting = free, most

@@ -48,6 +48,9 @@ def preview_panel(services: Services, form: Form) -> None:
     async def on_change(*values: Any) -> AsyncIterator[Updates]:
         *settings, where, before = values
         steps = draw(services, form.to_dict(settings), where, before, loaded)
+        if not where["open"]:
+            yield next(steps)  # computes nothing, so it waits for nobody
+            return
         async for updates in services.stream_in_turn(steps):
             yield updates
 
