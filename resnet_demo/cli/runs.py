@@ -7,7 +7,7 @@ from typing import Any
 from resnet_demo.cli.common import add_verb, find_run, print_result
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import bytes_text, epoch_lines
+from resnet_demo.runs.text import bytes_text, epoch_lines, image_notes
 
 
 def add(verbs: Any) -> None:
@@ -69,4 +69,6 @@ def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
         f"{bytes_text(result['bytes'])} in {result['folder']}, of which "
         f"{bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
     )
+    if notes := image_notes({**result, "split": "test", "dataset_changed": False}):
+        text += f"; {notes}"
     print_result(result, text, args.json)

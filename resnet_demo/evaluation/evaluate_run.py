@@ -96,6 +96,8 @@ def evaluate_run(
     if stored:
         logits, labels = read_predictions(run.path, saved, split, name)
         plain, images = None, dict.fromkeys(IMAGE_KEYS)
+        count = saved.metrics["predictions"].get("trained_on_pictures")
+        images["trained_on_pictures"] = count  # counted when the run was packed
     else:
         logits, plain, labels = predict_mode(classifier, datasets, split, name, mode, on_batch)
         images = describe_images(run, datasets, split, name)

@@ -76,10 +76,16 @@ def load_example_images(
 
 
 def check_evaluation(classifier: Classifier, datasets: Datasets, evaluation: RunEvaluation) -> None:
-    """Raise NotFoundError without the images, ConfigError if the weights have changed."""
+    """Raise NotFoundError without the images, ConfigError if weights or images have changed."""
     require_images(evaluation.result["dataset"], datasets)
     if evaluation.result["weights"] != classifier.saved.sha256:
         raise ConfigError(f"{classifier.run.id} has new weights: evaluate it again")
+    fingerprint = datasets.fingerprint(evaluation.result["dataset"])
+    if fingerprint and evaluation.result["fingerprint"] not in (None, fingerprint.digest):
+        raise ConfigError(
+            f"the dataset {evaluation.result['dataset']} has changed since the evaluation of "
+            f"{classifier.run.id}: evaluate it again"
+        )
 
 
 def load_pixels(

@@ -65,10 +65,12 @@ def model_card(
     view: RunView,
     scores: Scores,
     top1_float32: float,
+    trained_on: int | None = None,
 ) -> str:
     """Return the text of README.md.
 
     scores: of the stored weights on the test split. top1_float32: before rounding to float16.
+    trained_on: how many of the test images are in the training split too; None if not known.
     """
     return TEMPLATE.format(
         name=name,
@@ -77,7 +79,9 @@ def model_card(
         pixels=size_text(config.image_size),
         labels=join_labels(info.classes),
         dataset=info.name,
-        scores=markdown_table("on the test split", "", score_rows(scores, top1_float32)),
+        scores=markdown_table(
+            "on the test split", "", score_rows(scores, top1_float32, trained_on)
+        ),
         epoch=view.best.epoch,
         epochs=config.epochs,
         chosen=CHOSEN_EPOCH[config.keep],
@@ -91,12 +95,13 @@ def model_card(
     )
 
 
-def score_rows(scores: Scores, top1_float32: float) -> dict[str, str]:
+def score_rows(scores: Scores, top1_float32: float, trained_on: int | None) -> dict[str, str]:
     """Return the rows on accuracy: name -> value."""
     low, high = wilson_interval(round(scores.top1 * scores.n), scores.n)
     loss = scores.to_dict()["loss"]
+    known = f", of which {trained_on:,} are in the training split too" if trained_on else ""
     return {
-        "images": f"{scores.n:,}",
+        "images": f"{scores.n:,}{known}",
         "top-1": f"**{scores.top1:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%})",
         "top-5": f"{scores.top5:.2%}",
         "loss": "not a number" if loss is None else f"{loss:.4f} nats",

@@ -20,7 +20,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import SavedModel, load_model, save_model
-from resnet_demo.runs.dataset import TRAINED_ON, check_dataset
+from resnet_demo.runs.dataset import TRAINED_ON, check_dataset, describe_images
 from resnet_demo.runs.store import Run, check_run_id
 from resnet_demo.runs.text import bytes_text
 from resnet_demo.runs.view import RunView
@@ -94,6 +94,8 @@ def write_packed(
     metrics["predictions"] = write_predictions(
         folder, logits, labels, split="test", dataset=dataset, weights=rounded.saved.sha256
     )
+    trained_on = describe_images(run, datasets, "test", dataset)["trained_on_pictures"]
+    metrics["predictions"]["trained_on_pictures"] = trained_on
     if outside := ood_metric(predict_split(rounded, datasets, "val", dataset)[0]):
         metrics["outside"] = outside
     # The same weights once more, now with what was measured on them.
@@ -101,12 +103,13 @@ def write_packed(
     copy_finished(run, view, folder)
     if (run.path / TRAINED_ON).exists():
         write_atomically(folder / TRAINED_ON, (run.path / TRAINED_ON).read_bytes())
-    text = model_card(name, config, datasets.get(dataset), view, after, before.top1)
+    text = model_card(name, config, datasets.get(dataset), view, after, before.top1, trained_on)
     write_atomically(folder / "README.md", text.encode())
     return {
         "weights_bytes": size,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
         "n": after.n,
+        "trained_on_pictures": trained_on,
         "top1": after.top1,
         "top1_float32": before.top1,
         "loss": metrics["test_loss"],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
+from resnet_demo.fingerprint import SPLIT_NAMES
 
 # Besides Markdown's own marks: the colon before // and the dot after www, which make links.
 MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
@@ -104,8 +105,8 @@ def image_notes(result: dict[str, Any]) -> str:
         notes.append(DATASET_CHANGED)
     if count and result["split"] != "train":
         notes.append(
-            f"{count:,} of the {result['n']:,} {result['split']} images were trained on, so the "
-            "score may be too good"
+            f"{count:,} of the {result['n']:,} {SPLIT_NAMES[result['split']]} images were trained "
+            "on, so the score may be too good"
         )
     return "note: " + "; ".join(notes) if notes else ""
 

@@ -103,6 +103,7 @@ class Endpoints:
 
         similar: add the five most similar training images with position (from 0, among the
         dataset's training images), cosine and label; the first time, indexing takes a minute or so.
+        dataset_changed: with them, whether the dataset has changed since training; null if unknown.
         inside: add the strongest feature maps of each stage, as the stage's name and a PNG file in
         base64: `base64.b64decode(answer["inside"][0]["png"])`.
         """

@@ -121,6 +121,12 @@ def test_without_the_images_the_error_says_how_to_get_them(packed, classifier, e
     )
 
 
+def test_an_evaluation_of_other_images_is_refused(classifier, datasets, evaluated):
+    older = replace(evaluated, result={**evaluated.result, "fingerprint": "another"})
+    with pytest.raises(ConfigError, match="colours has changed since the evaluation of mine: eval"):
+        load_example_images(classifier, datasets, older, [0])
+
+
 def test_an_evaluation_of_other_weights_is_refused(packed, datasets, evaluated):
     with pytest.raises(ConfigError, match="has new weights: evaluate it again"):
         load_example_images(Classifier.load(packed[0]), datasets, evaluated, [0])

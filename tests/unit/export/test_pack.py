@@ -19,7 +19,7 @@ from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.snapshot import run_summary, snapshot_dict
-from tests.tiny import replace_dataset
+from tests.tiny import finished_run, replace_dataset
 
 FILES = {
     "config.json",
@@ -154,6 +154,26 @@ def test_a_folder_with_content_is_refused_and_an_empty_one_is_used(finished, tmp
 def test_a_folder_name_that_is_no_run_id_is_refused(finished, tmp_path, datasets):
     folder = tmp_path / "My Run"
     assert "lowercase letters" in refusal(ConfigError, tmp_path, finished, datasets, folder)
+
+
+def test_test_images_that_were_trained_on_are_counted_in_what_is_packed(
+    finished, tmp_path, colours
+):
+    data, root = tmp_path / "data", tmp_path / "runs"
+    shutil.copytree(colours, data)
+
+    def copy_training_images(classes, splits):
+        splits["test"] = [part[:40] for part in splits["train"]]
+
+    replace_dataset(data, "colours", copy_training_images)
+    run = finished_run(tmp_path, data, epochs=1)
+    result = pack(run, Datasets(data), root / "packed")
+    count = result["trained_on_pictures"]
+    assert 30 < count <= 40
+    card = (root / "packed/README.md").read_text()
+    assert f"| images | 40, of which {count} are in the training split too |" in card
+    without = evaluate_run(Run(root / "packed"), Datasets(tmp_path / "none")).result
+    assert (without["stored"], without["trained_on_pictures"]) == (True, count)
 
 
 def test_a_packed_run_keeps_the_fingerprint_and_another_dataset_is_refused(

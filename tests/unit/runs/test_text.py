@@ -166,7 +166,8 @@ def test_a_comparison_of_two_runs_has_the_p_value():
             False,
             1200,
             "val",
-            "note: 1,200 of the 2,000 val images were trained on, so the score may be too good",
+            "note: 1,200 of the 2,000 validation images were trained on, so the score may be too "
+            "good",
         ),
         (
             True,
