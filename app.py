@@ -6,13 +6,15 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from resnet_demo.errors import DemoError
-from resnet_demo.file_locks import check_system
+from resnet_demo.file_locks import check_system, warn_of_system
 from resnet_demo.hosting.environment import check_environment
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
+from resnet_demo.tasks.trash import KEEP_DAYS, empty_trash
 
 
 def user_number() -> int:
@@ -38,6 +40,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         check_system()
+        warn_of_system()
         check_environment(os.environ)
         paths = Paths.from_environment()
         # Imports Gradio, so it comes after the variables.
@@ -50,6 +53,8 @@ def main() -> None:
         limits = Limits.from_environment(os.environ)
     except DemoError as error:
         sys.exit(str(error))
+    with suppress(OSError):  # a read-only folder is served too
+        empty_trash(paths.runs, KEEP_DAYS)
     app = build_app(paths, access, limits, gpu)
     try:
         launch(app, access, limits)

@@ -60,6 +60,10 @@ class DiskFullError(DemoError):
         return cls(f"disk full: {megabytes} MB needed for {what}, {free // 10**6} MB free")
 
 
+class ReadOnlyError(DemoError):
+    """A folder cannot be written to. Nothing has changed."""
+
+
 class StoppedError(DemoError):
     """The user stopped the work. Exit code 130, as a shell reports an interrupt."""
 

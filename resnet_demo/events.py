@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 from resnet_demo.json_files import build, parse_json
 
+MAX_COUNT = 10**12  # steps of a run
+MAX_TIME = 253_402_300_800.0  # Unix seconds at the end of the year 9999
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -190,6 +193,16 @@ def from_line(line: str) -> Event | None:
     try:
         values = parse_json(line)
         # Older logs have no clock; 0 makes readers use the wall clock.
-        return build(KINDS[values["event"]], {"clock": 0.0, **values})
+        event = build(KINDS[values["event"]], {"clock": 0.0, **values})
+        return event if is_possible(event) else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def is_possible(event: Event) -> bool:
+    """Return whether an event's counts and times can be those of a run.
+
+    Later steps rely on them: no clock shows the year 10^290, and no list has -1 entries.
+    """
+    counts = (event.step, event.epoch)
+    return all(0 <= count < MAX_COUNT for count in counts) and 0 <= event.time < MAX_TIME

@@ -10,6 +10,7 @@ a record is handed over by `hand_over`.
 import errno
 import os
 import struct
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ except ImportError:  # Windows: `check_system` refuses
     fcntl = None
 
 SYSTEMS = "ResNet Demo runs on Linux, and on macOS, where it is not tested"
+MACOS_NOTE = (
+    "on macOS there is no /proc, so Kill is not available and a suspended worker is not noticed. "
+    "Files are flushed without F_FULLFSYNC, so a power cut can lose the last checkpoint"
+)
 CONFLICT = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)  # another process holds the lock
 RECORD = 80  # bytes of a record, padded, so that a new one covers the old one
 SETTLE_S = 0.05  # see `try_record`
@@ -41,6 +46,12 @@ def check_system() -> None:
             f"{SYSTEMS}; this Python has no module `fcntl`, as on Windows: use WSL 2 or a Linux "
             "container there"
         )
+
+
+def warn_of_system() -> None:
+    """Log what is weaker on this system than on Linux."""
+    if sys.platform == "darwin":
+        warn_once(MACOS_NOTE)
 
 
 def try_lock(path: Path) -> int | None:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_demo.errors import DemoError, DiskFullError
+from resnet_demo.errors import DiskFullError, ReadOnlyError
 
 FileVersion = tuple[int, int] | None
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user, file size limit
@@ -80,14 +80,14 @@ def free_bytes(folder: Path) -> int:
 
 @contextmanager
 def reporting_read_only(folder: Path) -> Iterator[None]:
-    """Turn the OSError of a folder that may not be written to into DemoError; let others pass."""
+    """Turn the OSError of a folder that is read-only into ReadOnlyError; let others pass."""
     try:
         yield
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
         reason = (error.strerror or str(error)).lower()
-        raise DemoError(
+        raise ReadOnlyError(
             f"the folder {folder.name} cannot be written to ({reason}): make it writable, or name "
             "another one in RESNET_DEMO_RUNS or RESNET_DEMO_DATA"
         ) from error

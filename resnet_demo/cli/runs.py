@@ -1,4 +1,4 @@
-"""The verb `runs`: list, show, delete and pack runs."""
+"""The verb `runs`: list, show, delete and pack runs, and empty the trash."""
 
 import argparse
 from pathlib import Path
@@ -15,14 +15,18 @@ def add(verbs: Any) -> None:
     runs = add_verb(verbs, "runs", run_runs, "list, show, delete or pack runs")
     runs.add_argument(
         "action",
-        choices=("list", "show", "delete", "pack"),
+        choices=("list", "show", "delete", "pack", "trash"),
         help="list: all runs; show: one run epoch by epoch; delete: move a run to the trash "
-        "folder; pack: copy a finished run without what only resume needs",
+        "folder; pack: copy a finished run without what only resume needs; trash: show how much "
+        "the trash folder holds",
     )
     runs.add_argument(
-        "run", nargs="?", metavar="RUN", help="id or folder of a run; for all but list"
+        "run", nargs="?", metavar="RUN", help="id or folder of a run; for all but list and trash"
     )
     runs.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="for pack: a new folder")
+    runs.add_argument(
+        "--empty", action="store_true", help="for trash: remove the deleted runs from the disk"
+    )
 
 
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
@@ -34,6 +38,11 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     # argparse accepts every positional argument for every action.
     if args.folder is not None and args.action != "pack":
         raise ConfigError(f"runs {args.action} takes no folder, got {str(args.folder)!r}")
+    if args.empty and args.action != "trash":
+        raise ConfigError(f"runs {args.action} takes no --empty", "empty")
+    if args.action == "trash":
+        show_trash(args, paths)
+        return
     runs = Runs(paths)
     if args.action == "list":
         for run in runs.list():
@@ -53,6 +62,19 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         snapshot = snapshot_dict(run)
         text = "\n".join([run_summary_text(run_summary(run)), *epoch_lines(snapshot)])
         print_result(snapshot, text, args.json)
+
+
+def show_trash(args: argparse.Namespace, paths: Paths) -> None:
+    """Print how much the trash folder holds, and empty it if requested."""
+    from resnet_demo.tasks.trash import empty_trash, trash_size, trash_text
+
+    if args.run is not None:
+        raise ConfigError(f"runs trash takes no run, got {args.run!r}", "run")
+    removed = empty_trash(paths.runs) if args.empty else 0
+    runs, size = trash_size(paths.runs)
+    print_result(
+        {"runs": runs, "bytes": size, "removed": removed}, trash_text(paths.runs), args.json
+    )
 
 
 def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:

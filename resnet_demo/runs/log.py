@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from resnet_demo.errors import DamagedError
 from resnet_demo.events import Event, Step, from_line, to_line
 from resnet_demo.files import open_file, reporting_disk_full
 
@@ -19,7 +20,7 @@ class EventLog:
 
     def remove_torn_line(self) -> None:
         """Remove a last line that a kill left incomplete. The writer calls this first."""
-        if not self.path.exists():
+        if not self.path.is_file():
             return
         with open(self.path, "r+b") as file:
             content_end = file.seek(0, os.SEEK_END)
@@ -54,6 +55,8 @@ class EventLog:
                     content += more
         except FileNotFoundError:
             return [], 0
+        except OSError as error:  # a pipe or a folder in its place
+            raise DamagedError(f"{self.path.name} of {self.path.parent.name} is damaged") from error
         # The writer may be in the middle of a line, which is left for the next read.
         whole = content[: content.rfind(b"\n") + 1]
         # Undecodable bytes are replaced: one damaged line must not hide those after it.

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
-from resnet_demo.file_locks import release_lock, try_lock
+from resnet_demo.file_locks import release_lock
+from resnet_demo.files import reporting_read_only
 from resnet_demo.json_files import read_json
-from resnet_demo.tasks.locks import WORKER_LOCK, has_worker
+from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import (
     LIVE,
     Status,
@@ -29,6 +30,7 @@ from resnet_demo.tasks.status import (
     queued_fields,
     reconcile_status,
     state_of,
+    try_worker_lock,
     update_status,
 )
 
@@ -86,7 +88,7 @@ def remove_task(folder: Path, only_if: Callable[[Path], bool] = lambda folder: T
     with suppress(FileNotFoundError):  # another process was faster
         if folder.exists() and only_if(folder):
             # Without this lock a worker may be starting in the folder that is about to be removed.
-            lock = try_lock(folder / WORKER_LOCK)
+            lock = try_worker_lock(folder)
             if lock is None:
                 return False
             if only_if(folder):
@@ -100,7 +102,8 @@ def remove_locked(folder: Path, lock: int) -> None:
     """Remove the folder of a task whose worker's lock is held, and release the lock."""
     try:
         trash = folder.with_name(f".{folder.name}.{time.monotonic_ns()}.old")
-        folder.rename(trash)  # at once, so that no reader finds half of a task
+        with reporting_read_only(folder.parent):
+            folder.rename(trash)  # at once, so that no reader finds half of a task
         shutil.rmtree(trash)
     finally:
         release_lock(lock)

@@ -19,6 +19,7 @@ from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
+from resnet_demo.files import reporting_read_only
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import Run, Runs, check_run_id
@@ -37,8 +38,24 @@ from resnet_demo.tasks.status import (
     request_stop,
     state_of,
 )
+from resnet_demo.tasks.trash import put_in_trash
 
-TRASH = ".trash"
+# What a worker gets of the app's environment. A list of secrets to leave out can never be complete.
+WORKER_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "HOSTNAME"),
+    *("TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "CC", "CXX"),
+    *("DYLD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("REQUESTS_CA_BUNDLE", "HF_HOME", "HF_HUB_DISABLE_TELEMETRY", "MASTER_ADDR", "MASTER_PORT"),
+)
+WORKER_PREFIXES = (
+    *("RESNET_DEMO_", "LC_", "PYTHON", "XDG_", "MALLOC_"),
+    # threads and libraries of the CPU
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "VECLIB_", "NUMEXPR_"),
+    *("TORCH", "PYTORCH_", "ATEN_", "TRITON_", "NCCL_", "GLOO_", "TP_"),
+    *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "ROCM_", "ROCR_", "HIP_", "HSA_", "MIOPEN_"),
+)
+# A proxy may need a password in its address, and only a download needs a proxy.
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 SECRET_NAMES = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|APIKEY|_KEY\b|_KEY_", re.IGNORECASE
 )
@@ -206,7 +223,7 @@ class Launcher:
         command = [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)]
         # The worker reads the same folders and limits as this app, whatever its working directory.
         environment = {
-            **without_secrets(os.environ),
+            **worker_environment(os.environ, verb),
             **self.paths.environment(),
             **self.allowance.environment(),
         }
@@ -232,15 +249,20 @@ class Launcher:
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
 
 
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are no secret by their name or value.
+def worker_environment(environment: Mapping[str, str], verb: str) -> dict[str, str]:
+    """Return the variables that a worker of that verb needs, and no secrets.
 
-    A worker needs no password, and what it has may end in a log.
+    What a worker has may end in a log.
     """
     return {
         name: value
         for name, value in environment.items()
-        if not SECRET_NAMES.search(name) and not SECRET_VALUES.search(value)
+        if (
+            (name in WORKER_VARIABLES or name.startswith(WORKER_PREFIXES))
+            and not SECRET_NAMES.search(name)
+            and not SECRET_VALUES.search(value)
+        )
+        or (verb == "get" and name.lower() in PROXIES)
     }
 
 
@@ -253,9 +275,8 @@ def move_to_trash(run: Run) -> None:
     # Under the worker's lock no other process can resume the run meanwhile.
     lock = acquire_worker_lock(run.path)
     try:
-        trash = run.path.parent / TRASH
-        trash.mkdir(exist_ok=True)
-        os.rename(run.path, unused_path(trash / run.id))
+        with reporting_read_only(run.path.parent):
+            put_in_trash(run.path)
     finally:
         release_lock(lock)
 
@@ -264,11 +285,3 @@ def check_not_shipped(run: Run, action: str) -> None:
     """Raise ConfigError for a run that came with the app."""
     if run.shipped:
         raise ConfigError(f"run {run.id} came with the app and cannot be {action}", "run")
-
-
-def unused_path(path: Path) -> Path:
-    """Return the path, with a number appended if it is taken."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate

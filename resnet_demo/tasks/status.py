@@ -22,9 +22,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.errors import ConfigError, DamagedError, DiskFullError
+from resnet_demo.errors import ConfigError, DamagedError, DiskFullError, ReadOnlyError
 from resnet_demo.file_locks import release_lock, try_lock, wait_for_lock
-from resnet_demo.files import file_version, reporting_disk_full, write_atomically
+from resnet_demo.files import (
+    file_version,
+    reporting_disk_full,
+    reporting_read_only,
+    write_atomically,
+)
 from resnet_demo.json_files import read_object
 from resnet_demo.tasks.locks import WORKER_LOCK, has_worker
 
@@ -83,11 +88,12 @@ def create_task(folder: Path, files: dict[str, bytes]) -> int:
 
     Raises: ConfigError if the folder exists.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     status = Status(**queued_fields(), message="waiting for a worker")
     # Hidden by its dot until it is complete: lists of runs and the queue skip such names.
     new = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.new")
-    new.mkdir()
+    with reporting_read_only(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
     try:
         for name, content in {**files, "status.json": status_json(status)}.items():
             write_atomically(new / name, content)
@@ -183,15 +189,20 @@ def update_status(folder: Path, **values: Any) -> None:
 def write_status(folder: Path, status: Status) -> Status:
     """Replace status.json; the caller holds `status_lock`. Raises DiskFullError, OSError."""
     content = status_json(status)
-    with reporting_disk_full(folder, len(content), "status.json"):
+    full = reporting_disk_full(folder, len(content), "status.json")
+    with full, reporting_read_only(folder):
         write_atomically(folder / "status.json", content)
     return status
 
 
 @contextmanager
 def status_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the status between reading and writing it."""
-    lock = wait_for_lock(folder / "status.lock")
+    """Keep other processes from changing the status between reading and writing it.
+
+    Raises ReadOnlyError where the folder cannot be written to.
+    """
+    with reporting_read_only(folder):
+        lock = wait_for_lock(folder / "status.lock")
     try:
         yield
     finally:
@@ -210,12 +221,18 @@ def acquire_worker_lock(folder: Path, patience_s: float = 5.0) -> int:
     which holds the lock for an instant.
     """
     until = time.monotonic() + patience_s
-    while (lock := try_lock(folder / WORKER_LOCK)) is None:
+    while (lock := try_worker_lock(folder)) is None:
         state = state_of(folder)
         if state in LIVE or time.monotonic() > until:
             raise ConfigError(f"{folder.name} is {state}: it has a worker", "run")
         time.sleep(0.005)
     return lock
+
+
+def try_worker_lock(folder: Path) -> int | None:
+    """Return the worker's lock; None if it is held. Raises ReadOnlyError for a read-only folder."""
+    with reporting_read_only(folder):
+        return try_lock(folder / WORKER_LOCK)
 
 
 def reconcile_status(folder: Path, reason: str = UNEXPECTED_EXIT) -> Status:
@@ -227,15 +244,16 @@ def reconcile_status(folder: Path, reason: str = UNEXPECTED_EXIT) -> Status:
     status = read_status(folder)
     if corrected(folder, status, reason) == status:
         return status
-    with status_lock(folder):
+    right = corrected(folder, status, reason)
+    # Where it cannot be written it is still correct; a later reader writes it.
+    with suppress(DiskFullError, ReadOnlyError), status_lock(folder):
         # Read again under the lock: the worker may have ended the task since, or another reader
         # corrected it.
         status = read_status(folder)
         right = corrected(folder, status, reason)
         if right != status:
-            with suppress(DiskFullError):  # still correct; a later reader writes it
-                write_status(folder, right)
-        return right
+            write_status(folder, right)
+    return right
 
 
 def corrected(folder: Path, status: Status, reason: str) -> Status:

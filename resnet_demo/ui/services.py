@@ -253,8 +253,14 @@ def advance(steps: Generator[Any, Any, None], sent: np.ndarray | DemoError | Non
 
 @contextmanager
 def show_errors() -> Iterator[None]:
-    """Show any DemoError raised inside, or inside the decorated function, as a toast."""
+    """Show any DemoError raised inside, or inside the decorated function, as a toast.
+
+    An error of the disk is shown too, without the path of this machine that it names.
+    """
     try:
         yield
     except DemoError as error:
         raise gr.Error(str(error), print_exception=False) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise gr.Error(f"a file could not be read or written: {reason}") from error

@@ -1,7 +1,11 @@
 """Polling by raw requests: which parts a page receives, how often they are made, and no paths."""
 
+import errno
+import json
+import os
 import shutil
 
+import gradio as gr
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,16 +13,19 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from resnet_demo.config import make_config, to_json
-from resnet_demo.events import Step
+from resnet_demo.events import Step, to_dict
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.status import Status, status_json
+from resnet_demo.tasks.limits import Caller
+from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui import polling
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, Polling
+from resnet_demo.ui.services import show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
 EVERYTHING = {"run", *EMPTY_PANEL, "data", "evaluation"}
+WATCHED = ("figures", "status", "loss", "accuracy", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
 
@@ -138,3 +145,86 @@ def test_the_page_polls_on_a_timer_and_updates_every_part(services):
     assert len(event["outputs"]) == len(EVERYTHING)
     kinds = {part["id"]: part["type"] for part in config["components"]}
     assert "timer" in {kinds[part] for part, _ in event["targets"]}
+
+
+DEEP = b'{"state": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+ODD_FILES = {
+    "nested": lambda path: path.write_bytes(DEEP),
+    "of wrong types": lambda path: path.write_text('{"state": "stopped", "message": 5}'),
+    "a list": lambda path: path.write_text("[1, 2]"),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\0"),
+    "empty": lambda path: path.write_bytes(b""),
+    "a folder": os.mkdir,
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("name", ["status.json", "config.json", "events.jsonl"])
+@pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
+def test_an_odd_file_of_a_run_is_a_sentence_there_and_nothing_elsewhere(
+    name, make, client, services, run
+):
+    other = Run(services.paths.runs / "odd-run-1")
+    shutil.copytree(run.path, other.path)
+    before = poll(client)
+    (other.path / name).unlink()
+    make(other.path / name)
+    parts = poll(client, run=other.id)
+    after = poll(client)
+    assert {name: after[name] for name in WATCHED} == {name: before[name] for name in WATCHED}
+    if name == "status.json":
+        assert parts["status"][1] == "**status.json of odd-run-1 is damaged.**"
+
+
+@pytest.mark.parametrize("verb", ["get", "survey", "import", "measure"])
+def test_an_odd_status_of_a_task_stops_no_page(verb, client, services, run):
+    for folder in (services.paths.data / ".tasks" / verb, services.paths.runs / ".tasks" / verb):
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_bytes(DEEP)
+    assert poll(client)["status"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"event": "step", "time": 1e290},
+        {"event": "step", "step": -4},
+        {"event": "epoch", "epoch": 10**200},
+        {"event": "started", "sides": [0]},
+        {"event": "started", "epochs": -1, "steps_per_epoch": 10**18},
+        {"event": "finished", "best_epoch": 10**18, "seconds": -1e290},
+        {"event": "probe", "gradients": [{}], "activations": ["x"]},
+    ],
+)
+def test_an_event_that_makes_no_sense_fails_no_request(values, client, run, events):
+    kinds = {event.kind: event for event in events()}
+    line = to_dict(kinds.get(values["event"], kinds["step"])) | values
+    with open(run.path / "events.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert set(poll(client)) == EVERYTHING
+    assert set(poll(client, log="true")) == EVERYTHING
+
+
+def test_a_live_state_is_corrected_on_a_page_over_a_read_only_folder(client, run, monkeypatch):
+    (run.path / "status.json").write_bytes(status_json(Status(state="running")))
+    monkeypatch.setattr("resnet_demo.tasks.status.wait_for_lock", refuse_to_write)
+    assert "failed" in poll(client)["status"][1].lower()
+
+
+def test_train_names_a_folder_that_is_read_only(services, monkeypatch, run):
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse_to_write)
+    with pytest.raises(gr.Error, match="the folder runs cannot be written to"), show_errors():
+        create_task(services.paths.runs / "new-run-1", {})
+    monkeypatch.setattr("resnet_demo.tasks.status.try_lock", refuse_to_write)
+    with pytest.raises(gr.Error, match="cannot be written to"), show_errors():
+        services.launcher.delete(run.id, Caller())
+
+
+def test_any_other_error_of_the_disk_is_shown_without_a_path():
+    with pytest.raises(gr.Error) as shown, show_errors():
+        raise OSError(5, "Input/output error", "/home/me/secret")
+    assert shown.value.message == "a file could not be read or written: Input/output error"
+
+
+def refuse_to_write(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")

@@ -158,5 +158,14 @@ def test_without_kernel_locks_in_python_the_systems_are_named(tmp_path, monkeypa
             call()
 
 
+def test_what_is_weaker_on_macos_is_logged(monkeypatch, caplog):
+    files.warn_once.cache_clear()
+    file_locks.warn_of_system()
+    assert caplog.records == []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    file_locks.warn_of_system()
+    assert [record.getMessage() for record in caplog.records] == [file_locks.MACOS_NOTE]
+
+
 def fail(*_):
     raise OSError(errno.ENOLCK, "no locks available")

@@ -9,6 +9,7 @@ import gradio as gr
 from resnet_demo.config import chosen_values, make_config
 from resnet_demo.data.store import fit_recipe
 from resnet_demo.runs.text import escape_markdown
+from resnet_demo.tasks.trash import trash_text
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown
 from resnet_demo.ui.form import MAIN, Form, dataset_choices, dataset_dropdown, recipe_radio
@@ -222,7 +223,10 @@ def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -
     named_run = gr.State(None)
 
     def on_delete(run_id: str | None) -> tuple[Any, ...]:
-        text = f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder?"
+        text = (
+            f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder? "
+            + trash_text(services.paths.runs)
+        )
         return gr.update(visible=run_id is not None), text, run_id
 
     @show_errors()

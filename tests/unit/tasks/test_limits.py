@@ -10,7 +10,8 @@ from resnet_demo.config import to_json
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
 from resnet_demo.runs.store import Run
-from resnet_demo.tasks.launcher import Launcher, without_secrets
+from resnet_demo.tasks.estimate import SPEED_VARIABLES
+from resnet_demo.tasks.launcher import Launcher, worker_environment
 from resnet_demo.tasks.limits import (
     MAX_NAMES,
     Allowance,
@@ -181,15 +182,35 @@ SECRETS = {
     "HF_TOKEN": "hf_" + "aB3" * 11,
     "OAUTH_CLIENT_SECRET": "of the client",
     "DB_PASSWORD": "letmein",
-    "AWS_SECRET_ACCESS_KEY": "abcdef",
-    "SSH_KEY": "abcdef",
-    "NOTE_TO_SELF": "use hf_" + "aB3" * 11,
+    "AWS_SECRET_ACCESS_KEY": "abcdef-1",
+    "SSH_KEY": "abcdef-2",
+    "NOTE_TO_SELF": "use hf_" + "aB3" * 12,
+    "REDIS_URL": "redis://:sesame@cache:6379",
+    "GITLAB_PAT": "glpat-abcdef",
+    "TEAMS_HOOK": "https://hooks.example/abcdef-3",
+    "MAIL_PW": "abcdef-4",
+    "HTTPS_PROXY": "http://me:abcdef-5@proxy:3128",
+}
+NEEDED = {
+    **{"PATH": "/bin", "HOME": "/home/me", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "LC_ALL": "C"},
+    **{"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+    **{"PYTORCH_CUDA_ALLOC_CONF": "x", "TORCH_HOME": "/t", "NCCL_DEBUG": "INFO"},
+    **{"LD_LIBRARY_PATH": "/lib", "RESNET_DEMO_MAX_EPOCHS": "3", "PYTHONPATH": "/src"},
 }
 
 
-def test_only_secrets_are_left_out_of_the_environment():
-    harmless = {"PATH": "/bin", "KEYBOARD": "us", "HF_HOME": "/hf", "RESNET_DEMO_MAX_EPOCHS": "3"}
-    assert without_secrets({**SECRETS, **harmless}) == harmless
+def test_a_worker_gets_only_the_variables_that_it_needs():
+    assert worker_environment({**SECRETS, **NEEDED, "KEYBOARD": "us"}, "train") == NEEDED
+
+
+def test_only_a_download_gets_the_proxy():
+    got = worker_environment({**SECRETS, "no_proxy": "lan"}, "get")
+    assert set(got) == {"HTTPS_PROXY", "no_proxy"}
+
+
+def test_the_variables_that_a_speed_depends_on_reach_the_worker():
+    variables = dict.fromkeys(SPEED_VARIABLES, "2")
+    assert worker_environment(variables, "train") == variables
 
 
 def test_a_worker_gets_the_limits_and_no_secrets(launcher, tiny, owner, device, until):
