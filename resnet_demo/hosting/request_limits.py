@@ -7,7 +7,7 @@ serves everybody. The other limits apply in public mode only.
 import asyncio
 import shutil
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
@@ -76,7 +76,8 @@ class RequestLimits:
         if is_upload:
             limit = MAX_UPLOAD_BYTES + MULTIPART_BYTES
             refusal = too_large(limit, size) if size > limit else self.refuse_upload(request)
-            await (refusal or self.app)(scope, receive, send)
+            with suppress(ClientDisconnect):  # Gradio would write a traceback to the log
+                await (refusal or self.app)(scope, receive, send)
             return
         if not size and "transfer-encoding" not in request.headers:
             await self.app(scope, receive, send)

@@ -131,3 +131,15 @@ def test_open_requests_of_one_address_are_limited_in_public_and_others_are_serve
 def test_large_bodies_are_handled_one_after_the_other():
     assert gather([("a", bytes(LARGE_BODY_BYTES + 1))] * 4)[1] == 1
     assert gather([("a", bytes(LARGE_BODY_BYTES))] * 4)[1] == 4
+
+
+@pytest.mark.parametrize("path", [JSON, "/gradio_api/upload"])
+def test_a_client_that_leaves_in_the_middle_of_a_body_causes_no_error(path):
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"x", "more_body": 1}]
+
+    async def receive():
+        return messages.pop()
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
+    asyncio.run(RequestLimits(length, Access(), None, "/")(scope, receive, None))
+    assert not messages
