@@ -22,7 +22,7 @@ CHUNK = 2048  # images in memory at a time
 def picture_digests(images: np.ndarray) -> np.ndarray:
     """Return the digest of each picture, (N, 16) uint8; equal pixels have equal digests.
 
-    images: (N, H, W, 3) uint8. Hashing CIFAR-10's 60,000 images takes 0.2 s.
+    images: (N, H, W, 3) uint8. Hashing CIFAR-10's 60,000 images takes 0.4 s.
     """
     parts = []
     for start in range(0, len(images), CHUNK):  # images may be mapped from disk
