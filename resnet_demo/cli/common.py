@@ -123,8 +123,11 @@ def signals_stop(folder: Path) -> Iterator[None]:
 
 def print_result(values: dict[str, Any], text: str, as_json: bool) -> None:
     """Print the values as one JSON object, or else the text."""
+    # Names of files need not be Unicode, and a terminal's encoding need not have every character.
+    encoding = sys.stdout.encoding or "utf-8"
+    line = json.dumps(values) if as_json else text
     # Flushed, so that a program that reads a pipe gets each line at once.
-    print(json.dumps(values) if as_json else text, flush=True)
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def show_progress(text: str) -> None:

@@ -119,7 +119,11 @@ def result_text(result: dict[str, Any], folder: Path | None) -> str:
     if "against" in result:
         parts.append(comparison_text(result["against"]))
     if "robustness" in result:
-        parts.append(robustness_text(result["robustness"]))
+        from resnet_demo.evaluation.intervals import wilson_interval
+
+        robust = result["robustness"]
+        interval = wilson_interval(round(robust["top1"] * robust["n"]), robust["n"])
+        parts.append(robustness_text(robust, interval))
     if folder is not None:
         parts.append(f"Figures and tables are in {folder}.")
     return "\n".join(parts)

@@ -20,8 +20,8 @@ class Scores:
     """Metrics over n images.
 
     top1, top5: fractions. loss: mean cross-entropy in nats. confusion: counts, rows are the true
-    class, columns the predicted one. per_class: label, precision, recall and f1 (0 where undefined)
-    and support (number of images) of each class.
+    class, columns the predicted one. per_class: label, precision, recall, f1 and support (number of
+    images) of each class; 0 where undefined, but None for recall and f1 of a class without images.
     """
 
     top1: float
@@ -64,7 +64,8 @@ def per_class(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]
     """Return precision, recall, f1 and support of each class.
 
     precision = correct / predicted, recall = correct / support, and f1, their harmonic mean, is
-    2 correct / (predicted + support).
+    2 correct / (predicted + support). Recall and f1 of a class without images are None: nothing was
+    measured.
     """
     correct, predicted, support = confusion.diag(), confusion.sum(0), confusion.sum(1)
     # clamp: 0 / 1 = 0 where a score is undefined, for a class never predicted or without images.
@@ -77,14 +78,15 @@ def per_class(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {"label": label, **dict(zip(columns, row, strict=True))}
+        | ({} if row[-1] else {"recall": None, "f1": None})
         for label, row in zip(classes, rows, strict=True)
     ]
 
 
 def macro_f1(confusion: Tensor | Sequence[Sequence[int]]) -> float:
-    """Return the unweighted mean f1 over the classes of a confusion matrix (C, C)."""
+    """Return the unweighted mean f1 over the classes with images of a confusion matrix (C, C)."""
     counts = torch.as_tensor(confusion).cpu()
-    rows = per_class(counts, [""] * len(counts))
+    rows = [row for row in per_class(counts, [""] * len(counts)) if row["support"]]
     return sum(row["f1"] for row in rows) / len(rows)
 
 

@@ -6,7 +6,13 @@ from resnet_demo.config import RECIPES, TrainConfig, defaults
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import Scores
-from resnet_demo.runs.text import count_text, duration_text, escape_markdown
+from resnet_demo.runs.text import (
+    accuracy_text,
+    count_text,
+    duration_text,
+    escape_markdown,
+    share_text,
+)
 from resnet_demo.runs.view import RunView
 
 CHOSEN_EPOCH = {
@@ -98,12 +104,13 @@ def model_card(
 def score_rows(scores: Scores, top1_float32: float, trained_on: int | None) -> dict[str, str]:
     """Return the rows on accuracy: name -> value."""
     low, high = wilson_interval(round(scores.top1 * scores.n), scores.n)
-    loss = scores.to_dict()["loss"]
+    loss, top1 = scores.to_dict()["loss"], accuracy_text(scores.top1, scores.n)
     known = f", of which {trained_on:,} are in the training split too" if trained_on else ""
     return {
         "images": f"{scores.n:,}{known}",
-        "top-1": f"**{scores.top1:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%})",
-        "top-5": f"{scores.top5:.2%}",
+        "top-1": f"**{top1}** (95 % Wilson interval {low:.2%} to {high:.2%})",
+        # With five classes or fewer it is 100 % for every network.
+        **({"top-5": f"{scores.top5:.2%}"} if len(scores.per_class) > 5 else {}),
         "loss": "not a number" if loss is None else f"{loss:.4f} nats",
         "top-1 before the weights were rounded to float16": f"{top1_float32:.2%}",
     }
@@ -113,7 +120,7 @@ def class_table(scores: Scores) -> str:
     """Return a table with one row per class."""
     rows = {}
     for row in scores.per_class:
-        shares = [f"{row[name]:.1%}" for name in ("precision", "recall", "f1")]
+        shares = [share_text(row[name]) for name in ("precision", "recall", "f1")]
         rows[escape_markdown(row["label"])] = " | ".join([*shares, f"{row['support']:,}"])
     return markdown_table("class", "precision | recall | F1 | images", rows)
 

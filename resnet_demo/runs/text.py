@@ -14,6 +14,7 @@ from resnet_demo.fingerprint import SPLIT_NAMES
 MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 DATASET_CHANGED = "the dataset has changed since training"
+FEW_IMAGES = 100  # an accuracy over fewer is shown as a count, too
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -79,10 +80,12 @@ def loss_text(result: dict[str, Any]) -> str:
 def evaluation_text(result: dict[str, Any]) -> str:
     """Return accuracy, its interval, loss and calibration, and one line per class."""
     head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
-    head += f"top-1 {result['top1']:.2%}, {interval_text(result)}; loss {loss_text(result)}"
+    accuracy = accuracy_text(result["top1"], result["n"])
+    head += f"top-1 {accuracy}, {interval_text(result)}; loss {loss_text(result)}"
     lines = [
-        f"  {row['label']:<16} precision {row['precision']:6.1%}  recall {row['recall']:6.1%}  "
-        f"F1 {row['f1']:6.1%}  images {row['support']}"
+        f"  {row['label']:<16} precision {row['precision']:6.1%}  "
+        f"recall {share_text(row['recall']):>6}  F1 {share_text(row['f1']):>6}  "
+        f"images {row['support']}"
         for row in result["per_class"]
     ]
     macro = f"mean F1 over all classes {result['macro_f1']:.2%}"
@@ -109,6 +112,16 @@ def image_notes(result: dict[str, Any]) -> str:
             "on, so the score may be too good"
         )
     return "note: " + "; ".join(notes) if notes else ""
+
+
+def accuracy_text(top1: float, n: int) -> str:
+    """Return an accuracy over n images: `93.80%`, or `11 of 12 (91.67%)` for few images."""
+    return f"{top1:.2%}" if n >= FEW_IMAGES else f"{round(top1 * n)} of {n} ({top1:.2%})"
+
+
+def share_text(share: float | None, digits: int = 1) -> str:
+    """Return a share in percent, and a dash for None: a class without images has no recall."""
+    return "–" if share is None else f"{share:.{digits}%}"
 
 
 def interval_text(result: dict[str, Any]) -> str:
@@ -170,11 +183,15 @@ def chance_text(p: float) -> str:
     return f"two equally good networks would differ as much or more in {share} of such tests"
 
 
-def robustness_text(result: dict[str, Any]) -> str:
-    """Return the accuracy under each corruption, one line per kind."""
+def robustness_text(result: dict[str, Any], interval: tuple[float, float]) -> str:
+    """Return the accuracy under each corruption, one line per kind.
+
+    interval: the 95 % interval of the accuracy on undamaged images.
+    """
+    low, high = interval
     head = (
-        f"{result['run']} on damaged images, strengths 1 to 5 ({result['n']} images; "
-        f"undamaged {result['top1']:.2%} ± {result['interval_half_width']:.2%}):"
+        f"{result['run']} on damaged images, strengths 1 to 5 ({result['n']} images; undamaged "
+        f"{accuracy_text(result['top1'], result['n'])}, 95% interval {low:.2%} to {high:.2%}):"
     )
     lines = [
         f"  {kind:<16}" + "".join(f"{top1:8.1%}" for top1 in row)

@@ -98,7 +98,7 @@ def _read_squares(
 
         files = read_pictures(source, write_square, progress)
     plan = plan_dataset(files)
-    check_readable(plan.skipped, plan.pictures)
+    check_readable(plan.skipped, plan.pictures, plan.reason)
     return plan, survey_images(files, plan, pictures)
 
 

@@ -131,11 +131,12 @@ def safe_parts(name: str) -> Parts:
     """Return a member's name cut at its slashes.
 
     Raises DamagedError for a name that points outside the archive. Nothing is extracted by these
-    names, but an archive that has one was made to attack a program that does.
+    names, but an archive that has one was made to attack a program that does. A colon is refused
+    only where it names a drive of Windows, as in `C:/`: elsewhere file names may have one.
     """
     name = name.replace("\\", "/")  # some Windows programs write backslashes
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
+    if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:(/|$)", name):
         raise DamagedError(f"the archive holds a path that points outside it: {shortened(name)}")
     return parts
 

@@ -4,6 +4,7 @@ Both use these functions, so that the scan finds what the import will do, and re
 """
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from resnet_demo.data.importer.members import Member, Parts, is_picture_name
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
 
+MAX_REASONS = 100  # kept, of unreadable pictures
 MAX_UNREADABLE = 0.1  # share of the pictures
 REPORT_EVERY = 250  # pictures
 PictureCallback = Callable[[Member, np.ndarray | None], None]
@@ -39,6 +41,8 @@ class SourceFiles:
     tables: dict[Parts, bytes] = field(default_factory=dict)  # that may hold labels
     unopened: dict[Parts, str] = field(default_factory=dict)  # -> why
     total_bytes: int = 0  # of all files, unpacked
+    deep_grey: Counter[int] = field(default_factory=Counter)  # bits -> pictures of such a grey
+    reasons: dict[str, str] = field(default_factory=dict)  # the first unreadable pictures -> why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class DatasetPlan:
     unopened: Sequence[tuple[str, str]] = ()  # files that could not be opened, and why, sorted
     passed_over: Sequence[str] = ()  # all other files that are not imported, sorted
     notes: tuple[str, ...] = ()  # sentences on how the folders were read
+    reason: str = ""  # why one of the skipped pictures is unreadable, a sentence
 
 
 def read_pictures(
@@ -73,7 +78,7 @@ def read_pictures(
             if len(files.tables) < MAX_TABLES and is_table(member.parts[-1], member.data):
                 files.tables[member.parts] = member.data
                 continue
-            pixels = _decode(member)
+            pixels = _decode(member, files)
             on_picture(member, pixels)
             files.paths.append(member.parts)
             files.readable.append(pixels is not None)
@@ -82,10 +87,17 @@ def read_pictures(
     return files
 
 
-def _decode(member: Member) -> np.ndarray | None:
+def _decode(member: Member, files: SourceFiles) -> np.ndarray | None:
+    name = "/".join(member.parts)
+
+    def count_depth(bits: int) -> None:
+        files.deep_grey[bits] += 1
+
     try:
-        return decode_picture(io.BytesIO(member.data), name="/".join(member.parts))
-    except DamagedError:
+        return decode_picture(io.BytesIO(member.data), name=name, on_deep_grey=count_depth)
+    except DamagedError as error:
+        if len(files.reasons) < MAX_REASONS and is_picture_name(member.parts[-1]):
+            files.reasons[name] = str(error)
         return None
 
 
@@ -118,7 +130,8 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
         assignment = assign_splits(locations)
     except DemoError:
         # Unreadable pictures are the likely reason.
-        check_readable(skipped, len(locations) - locations.count(None) + len(skipped))
+        pictures = len(locations) - locations.count(None) + len(skipped)
+        check_readable(skipped, pictures, _first_reason(files, skipped))
         raise
     imported = [parts for parts, location in zip(readable, locations, strict=True) if location]
     others = {*files.paths, *files.tables}.difference(imported)
@@ -131,7 +144,13 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
         unopened=unopened,
         passed_over=sorted(others.difference(skipped)),
         notes=layout.notes,
+        reason=_first_reason(files, skipped),
     )
+
+
+def _first_reason(files: SourceFiles, skipped: Sequence[str]) -> str:
+    """Return why the first of these pictures that has a reason is unreadable; "" for none."""
+    return next((files.reasons[name] for name in skipped if name in files.reasons), "")
 
 
 def _choose_layout(files: SourceFiles, pictures: Sequence[Parts]) -> FolderLayout | LabelledFiles:
@@ -160,10 +179,11 @@ def unopened_text(files: Sequence[tuple[str, str]], count: int | None = None) ->
     )
 
 
-def check_readable(skipped: list[str], pictures: int) -> None:
-    """Raise DemoError where too many pictures are unreadable, with the names of some."""
+def check_readable(skipped: Sequence[str], pictures: int, reason: str = "") -> None:
+    """Raise DemoError where too many pictures are unreadable, with names and one's reason."""
     if len(skipped) > MAX_UNREADABLE * pictures:
         first = ", ".join(shortened(name) for name in skipped[:3])
         raise DemoError(
             f"{len(skipped):,} of {pictures:,} pictures cannot be read, such as {first}"
+            + (f"; {reason}" if reason else "")
         )

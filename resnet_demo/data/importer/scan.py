@@ -1,7 +1,7 @@
 """Scanning a folder or an archive before it is imported. Nothing is written. No torch here."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.folder import NAMED_SKIPPED, ProgressCallback
+from resnet_demo.data.importer.content_notes import content_notes
 from resnet_demo.data.importer.layout import SplitAssignment
 from resnet_demo.data.importer.members import Member, Parts
 from resnet_demo.data.importer.read_pictures import (
@@ -48,7 +49,12 @@ def survey_images(files: SourceFiles, plan: DatasetPlan, pictures: "SurveyedPict
     """Return the survey of what was read. pictures: the readable ones, in the same order."""
     readable = [parts for parts, good in zip(files.paths, files.readable, strict=True) if good]
     return _make_survey(
-        plan, pictures, lambda row: "/".join(readable[row]), "images", files.total_bytes
+        plan,
+        pictures,
+        lambda row: "/".join(readable[row]),
+        "images",
+        files.total_bytes,
+        files.deep_grey,
     )
 
 
@@ -64,15 +70,18 @@ class SurveyedPictures:
     def on_picture(self, member: Member, pixels: np.ndarray | None) -> None:
         """Add the next file of a source, unless it is unreadable."""
         if pixels is not None:
-            self.add(member.data, pixels, member.parts[:-1])
+            self.add(pixels, member.parts[:-1])
 
-    def add(self, data: bytes, pixels: np.ndarray, folder: Parts) -> None:
-        """Add a picture. data: its file, to compare; pixels: (H, W, 3) uint8."""
+    def add(self, pixels: np.ndarray, folder: Parts) -> None:
+        """Add a picture, (H, W, 3) uint8."""
         known = folder in self._sampled or len(self._sampled) < SAMPLED_FOLDERS
         if known and self._sampled[folder] < SAMPLES_PER_CLASS:
             self._sampled[folder] += 1
             self.squares[len(self.digests)] = crop_to_square(pixels, SAMPLE_SIDE)
-        self.digests.append(blake2b(data, digest_size=16).digest())
+        # Of the pixels, not of the file: a copy may be saved in another format.
+        digest = blake2b(str(pixels.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(pixels).data)
+        self.digests.append(digest.digest())
         self.sizes.append((pixels.shape[1], pixels.shape[0]))
 
 
@@ -82,6 +91,7 @@ def _make_survey(
     name_of: Callable[[int], str],
     kind: str,
     total_bytes: int,
+    deep_grey: Mapping[int, int],
 ) -> Survey:
     """Return the survey of pictures in their splits. name_of: the name of a row's picture."""
     assignment = plan.assignment
@@ -105,7 +115,11 @@ def _make_survey(
         repeated=len(every) - distinct,
         passed_over=len(plan.passed_over),
         passed_over_names=tuple(plan.passed_over[:NAMED_SKIPPED]),
-        notes=plan.notes,
+        notes=(
+            *plan.notes,
+            *content_notes(assignment, pictures.digests, name_of, deep_grey),
+            *([f"for example, {plan.reason}"] if plan.reason else ()),
+        ),
         bytes=total_bytes,
         samples=_choose_samples(assignment, pictures.squares),
     )
@@ -155,7 +169,7 @@ def _scan_batches(
             images, labels = batches[batch]
             split_labels.append(labels)
             for number, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                pictures.add(pixels.tobytes(), pixels, (split, classes[label]))
+                pictures.add(pixels, (split, classes[label]))
                 names.append(f"{batch}/{number}")
         splits[split] = np.arange(start, len(names)), np.concatenate(split_labels)
     assignment = SplitAssignment(classes, splits["train"], splits["test"])
@@ -165,4 +179,5 @@ def _scan_batches(
         names.__getitem__,
         form.kind,
         sum(images.nbytes for images, _ in batches.values()),
+        {},
     )

@@ -44,7 +44,7 @@ class Survey:
     sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     unreadable: int  # files in class folders
     unreadable_names: tuple[str, ...]  # the first of them
-    duplicates: int  # test pictures that are in train too, byte for byte
+    duplicates: int  # test pictures that are in train too, pixel for pixel
     duplicate_pairs: tuple[tuple[str, str], ...]  # the first of them: names in train and in test
     repeated: int  # pictures that occur again in their own split
     passed_over: int  # files that are no pictures, or outside the class folders

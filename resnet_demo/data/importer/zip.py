@@ -1,7 +1,9 @@
 """Reading the files in a zip, whose table of contents is bounded before it is parsed."""
 
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -19,6 +21,7 @@ from resnet_demo.errors import DamagedError, shortened
 ENTRY = b"PK\1\2"  # the signature of an entry in the table of contents
 MAX_TABLE_BYTES = 128 * 2**20
 ENCRYPTED, UTF8 = 1, 0x800  # flags
+UNICODE_PATH = 0x7075  # the number of an extra field
 
 
 def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
@@ -70,7 +73,7 @@ class _BoundedTable:
 
 
 def _decode_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name, read as UTF-8 where that is valid.
+    """Return a member's name: of its Unicode field, or read as UTF-8 where that is valid.
 
     Many programs, macOS's Finder too, write UTF-8 without setting its flag, and names in cp437 are
     seldom valid UTF-8.
@@ -78,9 +81,23 @@ def _decode_name(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & UTF8:
         return info.filename
     try:
-        return info.filename.encode("cp437").decode("utf-8")
+        name = _unicode_name(info.extra, info.orig_filename.encode("cp437"))
+        return name or info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
+
+
+def _unicode_name(extra: bytes, raw: bytes) -> str:
+    """Return the name in the Unicode path field of a member's extra data; "" without one.
+
+    The field counts only with the checksum of the name that it replaces (APPNOTE.TXT 4.6.9).
+    """
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and field[:5] == b"\1" + struct.pack("<L", zlib.crc32(raw)):
+            return field[5:].decode("utf-8", "replace").replace("\0", "")
+    return ""
 
 
 def _check_member(info: zipfile.ZipInfo, path: str, limits: ArchiveLimits) -> None:

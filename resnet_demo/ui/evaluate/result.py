@@ -201,9 +201,17 @@ def class_table(classes: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the table for gr.Dataframe: numbers to sort by, and how they are displayed."""
     shares = ("precision", "recall", "f1")
     data = [
-        [row["label"], *(100 * row[share] for share in shares), row["support"]] for row in classes
+        [
+            row["label"],
+            *(None if row[share] is None else 100 * row[share] for share in shares),
+            row["support"],
+        ]
+        for row in classes
     ]
-    display = [[name, *(f"{value:.1f}" for value in row[:3]), f"{row[3]:,}"] for name, *row in data]
+    display = [
+        [name, *("–" if value is None else f"{value:.1f}" for value in row[:3]), f"{row[3]:,}"]
+        for name, *row in data
+    ]
     return {"headers": COLUMNS, "data": data, "metadata": {"display_value": display}}
 
 

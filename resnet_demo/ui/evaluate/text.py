@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_demo.runs.text import image_notes, loss_text
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.runs.text import accuracy_text, image_notes, loss_text
 from resnet_demo.ui.evaluate.matrix import escape_html
 
 SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
@@ -28,23 +29,45 @@ SMALLEST_P = 0.0001
 def headline(result: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, the other measures, and what was evaluated."""
     low, high = result["interval"]
+    # With five classes or fewer it is 100 % for every network.
+    top5 = (
+        [("top-5", f"{result['top5']:.2%}", "true class among the five most likely")]
+        if has_top5(result)
+        else []
+    )
     tiles = "".join(
         f'<div class="tile"><span>{name}</span><b>{value}</b><small>{note}</small></div>'
         for name, value, note in (
-            ("top-5", f"{result['top5']:.2%}", "true class among the five most likely"),
+            *top5,
             ("loss", loss_text(result), "cross-entropy in nats; 0 is perfect"),
-            ("macro F1", f"{result['macro_f1']:.2%}", "mean over the classes"),
+            (
+                "macro F1",
+                f"{result['macro_f1']:.2%}",
+                macro_text(result),
+            ),
             ("calibration error", error_text(result), calibration_text(result["calibration"])),
         )
     )
     return (
         f'<div class="score"><div class="score-main"><span>accuracy</span>'
-        f"<b>{result['top1']:.2%}</b>"
+        f"<b>{accuracy_text(result['top1'], result['n'])}</b>"
         f"<small>95% interval <strong>{interval_text(low, high)}</strong>: likely range on new "
         f"images</small></div>{tiles}</div>"
         f'<p class="score-of">{source_text(result)}</p>{notes_html(result)}'
         f"{mode_difference(result)}"
     )
+
+
+def has_top5(result: Mapping[str, Any]) -> bool:
+    """Return True where top-5 says anything: with six classes or more."""
+    return len(result["per_class"]) > 5
+
+
+def macro_text(result: Mapping[str, Any]) -> str:
+    """Return what the mean is over: classes without images are left out."""
+    untested = sum(not row["support"] for row in result["per_class"])
+    without = f"; {untested} without images left out" if untested else ""
+    return f"mean over the classes{without}"
 
 
 def source_text(result: Mapping[str, Any]) -> str:
@@ -128,7 +151,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     return [
         share_row("accuracy", "top1"),
         ("95% interval", *intervals, ""),
-        share_row("top-5", "top5"),
+        *([share_row("top-5", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
         share_row("macro F1", "macro_f1"),
         ("calibration error", error_text(first), error_text(second), error_gap),
@@ -160,7 +183,7 @@ def images_text(count: int) -> str:
 
 def interval_text(low: float, high: float) -> str:
     """Return an interval of shares, in percent."""
-    return f"{100 * low:.2f} – {high:.2%}"
+    return f"{100 * low:.2f} to {high:.2%}"
 
 
 def error_text(result: Mapping[str, Any]) -> str:
@@ -194,9 +217,11 @@ def robustness_text(result: Mapping[str, Any]) -> str:
     means = {kind: sum(top1) / len(top1) for kind, top1 in result["kinds"].items()}
     best, worst = max(means, key=means.get), min(means, key=means.get)
     notes = image_notes(result)
+    n, top1 = result["n"], result["top1"]
+    low, high = wilson_interval(round(top1 * n), n)
     return (
-        f"Sample of {images_text(result['n'])}: accuracy {result['top1']:.1%} (± "
-        f"{100 * result['interval_half_width']:.1f} points) undamaged. Mean over the five "
+        f"Sample of {images_text(n)}: accuracy {top1:.1%} ({100 * low:.1f} to {100 * high:.1f}) "
+        f"undamaged. Mean over the five "
         f"strengths: best with **{best}**, {means[best]:.1%}; worst with **{worst}**, "
         f"{means[worst]:.1%}." + (f" ⚠ {notes}." if notes else "")
     )

@@ -97,6 +97,6 @@ def test_robustness_names_the_best_and_the_worst_corruption():
     result = {"split": "test", "dataset_changed": None, "trained_on_pictures": None}
     result |= {"n": 30, "top1": 0.9, "interval_half_width": 0.1, "kinds": kinds}
     text = robustness_text(result)
-    assert "accuracy 90.0% (± 10.0 points)" in text
+    assert "accuracy 90.0% (74.4 to 96.5) undamaged" in text
     assert "best with **jpeg**, 82.0%" in text
     assert "worst with **noise**, 50.0%" in text

@@ -36,8 +36,8 @@ def test_an_evaluation_as_text_has_a_line_for_each_class(trained):
     (result,) = trained[0]("evaluate", "mine", "--json").objects
     low, high = result["interval"]
     assert out[0].startswith(
-        f"mine on colours test (30 images): top-1 {result['top1']:.2%}, 95% interval {low:.2%} "
-        f"to {high:.2%}; loss "
+        f"mine on colours test (30 images): top-1 {round(30 * result['top1'])} of 30 "
+        f"({result['top1']:.2%}), 95% interval {low:.2%} to {high:.2%}; loss "
     )
     assert out[1] == f"mean F1 over all classes {result['macro_f1']:.2%}"
     assert out[2].endswith(f"calibration error {result['calibration']['error']:.2%}")

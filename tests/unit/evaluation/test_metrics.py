@@ -57,8 +57,10 @@ def test_scores_per_class_agree_with_scikit_learn(predictions):
     )
     assert [row["label"] for row in rows] == list(CLASSES)
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert [row[name] for row in rows] == pytest.approx(values.tolist())
-    assert rows[5]["precision"] == rows[6]["recall"] == 0  # nothing to divide by
+        assert [row[name] or 0 for row in rows] == pytest.approx(values.tolist())
+    assert rows[5]["precision"] == 0  # never predicted
+    assert (rows[6]["recall"], rows[6]["f1"]) == (None, None)  # no image
+    assert None not in [value for row in rows[:6] for value in row.values()]
 
 
 def test_top5_of_fewer_than_five_classes_is_one(predictions):
@@ -84,8 +86,8 @@ def test_scores_of_a_diverged_network_are_valid_json():
 def test_macro_f1_agrees_with_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(0, 5, (2, 200), generator=generator)
-    confusion = confusion_matrix(labels, predicted, 6)  # the sixth is neither there nor predicted
-    expected = oracle.f1_score(labels, predicted, labels=range(6), average="macro", zero_division=0)
+    confusion = confusion_matrix(labels, predicted, 6)  # the sixth has no images: left out
+    expected = oracle.f1_score(labels, predicted, labels=range(5), average="macro", zero_division=0)
     assert macro_f1(confusion) == pytest.approx(expected)
     assert macro_f1(confusion.tolist()) == pytest.approx(expected)
 

@@ -26,7 +26,8 @@ def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
     low, high = wilson_interval(round(result["top1"] * 30), 30)
     assert text.startswith("# cifar10-shipped\n")
     for part in (
-        f"| top-1 | **{result['top1']:.2%}** (95 % Wilson interval {low:.2%} to {high:.2%}) |",
+        f"| top-1 | **30 of 30 ({result['top1']:.2%})** (95 % Wilson interval {low:.2%} to "
+        f"{high:.2%}) |",
         f"| top-1 before the weights were rounded to float16 | {result['top1_float32']:.2%} |",
         f"| loss | {result['loss']:.4f} nats |",
         f"| machine | {started.device}, arithmetic in float32 |",

@@ -4,6 +4,7 @@ import pytest
 
 from resnet_demo.events import Epoch, Finished, Resumed, Step
 from resnet_demo.runs.text import (
+    accuracy_text,
     calibration_text,
     chance_text,
     comparison_text,
@@ -16,6 +17,7 @@ from resnet_demo.runs.text import (
     mode_text,
     points_text,
     robustness_text,
+    share_text,
     transfer_text,
 )
 
@@ -194,8 +196,8 @@ def test_each_corruption_has_a_line():
         "interval_half_width": 0.0132,
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
-    head, *lines = robustness_text(result).splitlines()
-    assert "(2000 images; undamaged 90.00% ± 1.32%)" in head
+    head, *lines = robustness_text(result, (0.886, 0.9124)).splitlines()
+    assert "(2000 images; undamaged 90.00%, 95% interval 88.60% to 91.24%)" in head
     assert [line.split() for line in lines] == [
         ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
         ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
@@ -233,3 +235,12 @@ def test_other_csv_values_stay_as_they_are():
         0.5,
         None,
     ]
+
+
+def test_an_accuracy_over_few_images_is_a_count_too():
+    assert accuracy_text(11 / 12, 12) == "11 of 12 (91.67%)"
+    assert accuracy_text(0.938, 1000) == "93.80%"
+
+
+def test_a_missing_share_is_a_dash():
+    assert (share_text(None), share_text(0.0)) == ("–", "0.0%")

@@ -8,6 +8,7 @@ import tarfile
 import threading
 import tracemalloc
 import zipfile
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -385,3 +386,26 @@ def test_a_torn_archive_yields_its_first_files_and_then_the_error(kind: str, sou
         got.extend(member.data for member in read_members(source))
     assert got == list(files.values())[: len(got)]
     assert len(got) > 20
+
+
+def test_the_unicode_path_field_of_a_zip_names_the_member(tmp_path):
+    def named(checksum: int) -> str:
+        old = b"b?ume/1.png"
+        field = b"\1" + struct.pack("<L", checksum) + "bäume/1.png".encode()
+        info = zipfile.ZipInfo(old.decode())
+        info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(info, b"picture")
+        (member,) = read_members(tmp_path / "a.zip")
+        return "/".join(member.parts)
+
+    right = zlib.crc32(b"b?ume/1.png")
+    assert named(right) == "bäume/1.png"
+    assert named(right ^ 1) == "b?ume/1.png"  # the field is about another name
+
+
+def test_a_colon_is_part_of_a_name_unless_it_names_a_drive():
+    assert safe_parts("a: b/c:1.png") == ("a: b", "c:1.png")
+    for name in ("C:/x.png", "c:\\x.png", "D:"):
+        with pytest.raises(DamagedError, match="points outside"):
+            safe_parts(name)

@@ -94,7 +94,9 @@ def test_test_pictures_that_are_also_in_train_are_counted_and_named(zip_of):
     assert (found.duplicates, found.repeated) == (len(both), 2 + 1) == (2, 3)
     assert found.duplicate_pairs == tuple(("train/dog/03.png", name) for name in both)
     assert found.warnings(8) == [
-        "2 test pictures are also in train: the test accuracy will be too high"
+        "one picture has copies under different labels, which contradict each other: "
+        "'train/dog/03.png' = 'test/cat/00.png'; keep each picture in one class",
+        "2 test pictures are also in train: the test accuracy will be too high",
     ]
 
 
