@@ -366,11 +366,13 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
 def chosen_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a whole form that are not those of its recipe: a person chose them."""
     recipe = make_config({"recipe": values.get("recipe", "quick")}).to_dict()
-    return {
-        name: value
-        for name, value in values.items()
-        if name in ("recipe", "dataset") or value != recipe.get(name)
-    }
+
+    def is_chosen(name: str, value: Any) -> bool:
+        # 1 equals True, but is a mistake that TrainConfig has to see.
+        is_other_kind = isinstance(value, bool) != isinstance(recipe.get(name), bool)
+        return name in ("recipe", "dataset") or is_other_kind or value != recipe.get(name)
+
+    return {name: value for name, value in values.items() if is_chosen(name, value)}
 
 
 def defaults() -> dict[str, Any]:

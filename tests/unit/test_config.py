@@ -262,3 +262,4 @@ def test_a_flag_is_parsed_in_its_settings_type_or_stays_text(name, text, value):
 def test_the_chosen_values_of_a_form_are_those_that_are_not_of_its_recipe():
     form = {**make_config({"recipe": "good"}).to_dict(), "dataset": "pets", "epochs": 3}
     assert chosen_values(form) == {"recipe": "good", "dataset": "pets", "epochs": 3}
+    assert chosen_values({"recipe": "good", "flip": 1})["flip"] == 1  # refused, not taken for True
