@@ -138,9 +138,9 @@ async def classify_upload(
     check_flag("similar", similar)
     check_flag("inside", inside)
     # Mistakes are reported before anything is computed or counted.
-    dataset = services.runs.get(run_id).config().dataset if similar else None
-    if dataset is not None:
-        require_images(dataset, services.datasets)
+    run = services.runs.get(run_id)
+    if similar:
+        require_images(run.config().dataset, services.datasets)
     pictures = 1 + (against not in ("", None)) + similar + inside
     services.allowance.count_pictures(services.caller(), pictures)
     # A turn for each part: the picture, the answer, the feature maps and the similar images.
