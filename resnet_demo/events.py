@@ -205,4 +205,5 @@ def is_possible(event: Event) -> bool:
     Later steps rely on them: no clock shows the year 10^290, and no list has -1 entries.
     """
     counts = (event.step, event.epoch)
-    return all(0 <= count < MAX_COUNT for count in counts) and 0 <= event.time < MAX_TIME
+    # A clock may be set to any date, also before 1970: only absurd times are nonsense.
+    return all(0 <= count < MAX_COUNT for count in counts) and abs(event.time) < MAX_TIME

@@ -145,7 +145,7 @@ def started_index(app):
     """Start indexing the training images of `mine`, as a worker does; yield what finishes it."""
     services, run = app.services, app.services.runs.get("mine")
     folder = services.image_indexes.folder(run)
-    asked = {"run": "mine", "weights": folder.name.rpartition("-")[2]}
+    asked = {"run": "mine", "weights": folder.name.split("-")[1]}
     lock = create_task(folder, {"task.json": json.dumps(asked).encode()})
     update_status(folder, done=30, total=135, unit="images")
     yield lambda: build_index(folder, lambda: run, services.datasets)

@@ -14,13 +14,14 @@ from starlette.testclient import TestClient
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Step, to_dict
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui import polling
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, Polling
-from resnet_demo.ui.services import show_errors
+from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
@@ -177,7 +178,11 @@ def test_an_odd_file_of_a_run_is_a_sentence_there_and_nothing_elsewhere(
 
 
 @pytest.mark.parametrize("verb", ["get", "survey", "import", "measure"])
-def test_an_odd_status_of_a_task_stops_no_page(verb, client, services, run):
+def test_an_odd_status_of_a_task_stops_no_page(verb, tmp_path, run, monkeypatch):
+    # Folders of its own: the datasets of the other tests are shared by apps that run beside them.
+    services = Services(Paths(tmp_path / "runs", tmp_path / "data", tmp_path / "shipped"))
+    monkeypatch.setattr(polling, "SHARED_S", -1.0)
+    client = TestClient(Starlette(routes=[Polling(services).route]))
     for folder in (services.paths.data / ".tasks" / verb, services.paths.runs / ".tasks" / verb):
         folder.mkdir(parents=True)
         (folder / "status.json").write_bytes(DEEP)

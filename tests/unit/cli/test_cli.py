@@ -120,10 +120,11 @@ def test_a_mistake_is_one_line_that_names_option_rule_and_value(trained, args, p
     assert modification_times(demo.runs) == before
 
 
-def test_a_read_only_folder_is_a_failure_in_one_line(demo):
+def test_a_file_in_place_of_the_folder_of_runs_is_a_mistake_in_one_line(demo):
     demo.runs.write_text("a file where the folder should be")
     answer = demo(*TINY)
-    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert "RESNET_DEMO_RUNS" in answer.err
     assert str(demo.runs) in answer.err
 
 
