@@ -12,7 +12,7 @@ NAMED_CLASSES = 5  # in a message
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a dataset holds. Two datasets with the same one train the same network.
+    """Identity of a dataset's content. Datasets with the same one train the same network.
 
     classes: in label order. images: split -> number. digest: of all pictures and labels in their
     order, in hex.

@@ -83,7 +83,7 @@ class AdminToken:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may change things.
+    """The rule that decides which visitors may change things.
 
     mode: `local`, or in public `login`, `token` or `closed`. space: the id of the Space, if any.
     owners: lower-case names at Hugging Face.

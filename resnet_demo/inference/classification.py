@@ -18,7 +18,7 @@ TOP = 5  # labels by default
 
 @dataclass(frozen=True)
 class OodVerdict:
-    """Whether a picture is out of distribution, by its energy (see `inference.ood`).
+    """The out-of-distribution verdict on a picture, by its energy (see `inference.ood`).
 
     threshold: at most the share `false_alarms` of the n validation images has a higher energy.
     """

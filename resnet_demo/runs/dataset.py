@@ -1,4 +1,4 @@
-"""What a run keeps of its dataset, to notice that another one has its name by now.
+"""A run's record of its dataset, to notice that another dataset has its name now.
 
 `config.json` has the dataset's fingerprint, and `trained_on.npy` a digest of each picture of the
 training split. Runs of older versions have neither, and nothing is reported that they cannot know.

@@ -1,4 +1,4 @@
-"""How long a run would take, from measurements on this machine. No torch here.
+"""Estimated duration of a run, from measurements on this machine. No torch here.
 
 An earlier run is the best measurement; where none did the same work, a speed test is (a few steps
 of that network on noise: `speed_tests`). Results of speed tests are stored in a file beside the

@@ -35,7 +35,7 @@ class ForbiddenError(DemoError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. On a person's own machine: the owner, who may do everything.
+    """The sender of a request. On a person's own machine: the owner, who may do everything.
 
     signed_in: the name is one of Hugging Face; else it is where the visitor comes from.
     """

@@ -268,7 +268,7 @@ def corrected(folder: Path, status: Status, reason: str) -> Status:
 
 
 class StopSignal:
-    """Whether a stop was requested; cheap enough to call before every step."""
+    """A callable that returns whether a stop was requested; cheap enough for every step."""
 
     def __init__(self, folder: Path) -> None:
         self.file, self.last_mark, self.requested = folder / "status.json", None, False

@@ -61,6 +61,18 @@ def test_every_module_has_a_docstring():
     assert [p for p in paths if not ast.get_docstring(ast.parse(p.read_text("utf-8")))] == []
 
 
+def test_docstrings_of_modules_and_classes_open_with_no_question_word():
+    wrong = [
+        f"{path.relative_to(REPOSITORY)}: {text.splitlines()[0]}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef)
+        and (text := ast.get_docstring(node))
+        and re.match(r"(What|Whether|How|Where|Who|Whose|When|Why|Which)\b", text)
+    ]
+    assert wrong == []
+
+
 def test_docstrings_of_functions_open_with_an_imperative():
     wrong = [
         f"{path.relative_to(REPOSITORY)}: {name}: {text.splitlines()[0]}"

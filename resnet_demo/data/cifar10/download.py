@@ -33,7 +33,7 @@ ByteProgress = Callable[[int, int, float], object]
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadTimeouts:
-    """How long to wait for a source before it is given up."""
+    """Time limits of a download; a source beyond them is given up."""
 
     connect_s: float = 10
     slow_s: float = 20  # after so long below the next rate, or without a byte

@@ -1,4 +1,4 @@
-"""Where to download CIFAR-10: copies of the same pictures, each pinned by its checksum."""
+"""Sources of CIFAR-10: copies of the same pictures, each pinned by its checksum."""
 
 import re
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """How the folders of a source are read.
+    """The reading of a source's folders: which are splits and which are classes.
 
     above: the folders above the splits or classes. splits: folder -> its split and the folders
     between it and its classes; empty without splits. left_out: folders without labels.

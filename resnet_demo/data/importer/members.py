@@ -40,7 +40,7 @@ Parts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much one source may hold. A source beyond a limit is taken for an attack or a mistake."""
+    """Size limits of one source. A source beyond them is taken for an attack or a mistake."""
 
     members: int = 250_000  # files and folders, hidden ones too
     # Members of zero bytes. They are no pictures, and millions of them fit into a small archive.

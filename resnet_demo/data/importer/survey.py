@@ -34,7 +34,7 @@ DAMAGE_ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a source holds. Counts are of readable pictures, in the splits an import would make."""
+    """Content of a source. Counts are of readable pictures, in the splits of an import."""
 
     kind: str
     own_split: bool  # False: a fifth of each class becomes the test split

@@ -38,7 +38,7 @@ STATES = ("control", "result", "figures", "comparison", "robustness", "curve")
 
 @dataclass(frozen=True)
 class Selection:
-    """What is selected on the page: a run, the run to compare it with or None, split and mode."""
+    """Selection on the page: a run, the run to compare it with or None, split and mode."""
 
     run: str | None
     split: str = "test"

@@ -1,4 +1,4 @@
-"""What the Train tab shows of a run, part by part. Polling sends a page the parts that changed."""
+"""The parts of the Train tab that show a run. Polling sends a page the parts that changed."""
 
 import time
 from collections.abc import Callable
