@@ -18,6 +18,7 @@ MODELS = (
     "resnet34-article",
     "vgg16",
 )
+PRETRAINED = ("efficientnet-lite0", *STEM_CHOICE_MODELS)  # with weights learned on ImageNet
 
 
 def check_architecture(model: object, stem: object) -> None:
@@ -26,6 +27,16 @@ def check_architecture(model: object, stem: object) -> None:
         raise ConfigError.rule("model", one_of(MODELS), model)
     if stem not in STEMS:
         raise ConfigError.rule("stem", one_of(STEMS), stem)
+
+
+def check_pretrained(model: str, stem: str, batch_norm: bool) -> None:
+    """Raise ConfigError if there are no weights learned on ImageNet for this network."""
+    if model not in PRETRAINED:
+        raise ConfigError.rule("model", f"{one_of(PRETRAINED)} with weights imagenet", model)
+    if model in STEM_CHOICE_MODELS and stem != "imagenet":
+        raise ConfigError.rule("stem", f"imagenet for {model} with weights imagenet", stem)
+    if not batch_norm:
+        raise ConfigError.rule("batch_norm", "true with weights imagenet", batch_norm)
 
 
 def smallest_image(model: str, stem: str) -> int:

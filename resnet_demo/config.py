@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
-from resnet_demo.architectures import MODELS, STEMS, smallest_image
+from resnet_demo.architectures import MODELS, STEMS, check_pretrained, smallest_image
 from resnet_demo.errors import ConfigError, one_of, shortened
 
 KEEP = ("best", "last")
+TRAIN_LAYERS = ("all", "head", "head-then-all")
 
 
 def setting(default: Any, help: str, **rule: Any) -> Any:
@@ -30,6 +31,19 @@ class TrainConfig:
     recipe: str = setting("quick", "preset; values you set override it")
     dataset: str = setting("cifar10", "dataset to train on")
     model: str = setting("resnet9", "network; plain = no shortcuts", choices=MODELS)
+    weights: str = setting(
+        "random",
+        "where training starts: random; imagenet, for efficientnet-lite0 and for resnet18, 34 and "
+        "50 with stem imagenet; or a run, by its id or directory, whose network is the same",
+    )
+    train_layers: str = setting(
+        "all",
+        "all; head = the last layer only, fitted in seconds to the outputs of the other layers, "
+        "which run once over the images; head-then-all = fine-tuning after that. With head, an "
+        "epoch is one iteration of L-BFGS over all images, and the settings of batch, optimizer "
+        "and schedule have no effect",
+        choices=TRAIN_LAYERS,
+    )
     epochs: int = setting(
         1, "number of times the network sees every training image", low=1, high=1000
     )
@@ -95,6 +109,35 @@ class TrainConfig:
         high=0.9,
         rare=True,
     )
+    class_weights: str = setting(
+        "none",
+        "weights of the classes in the loss; balanced = the fewer images a class has, the more "
+        "each counts",
+        choices=("none", "balanced"),
+        rare=True,
+    )
+    backbone_lr: float = setting(
+        1.0,
+        "learning rate of all layers but the head, as a share of the head's; below 1 for "
+        "fine-tuning",
+        low=0.0,
+        high=1.0,
+        rare=True,
+    )
+    freeze_batch_norm: bool = setting(
+        False,
+        "BatchNorm keeps the running statistics of the initial weights; for fine-tuning with "
+        "small batches",
+        rare=True,
+    )
+    patience: int = setting(
+        0,
+        "stop after so many epochs in a row without a better validation; 0 = off",
+        low=0,
+        high=1000,
+        unit="epochs",
+        rare=True,
+    )
     flip: bool = setting(True, "mirror training images, alternating by epoch")
     crop: int = setting(
         2,
@@ -109,6 +152,13 @@ class TrainConfig:
         low=0,
         high=128,
         unit="pixels",
+        rare=True,
+    )
+    views: int = setting(
+        1,
+        "augmented views of each image that a head is trained on; 1 = the image itself",
+        low=1,
+        high=64,
         rare=True,
     )
     image_size: int = setting(
@@ -160,6 +210,19 @@ class TrainConfig:
         "training images, for very few of them",
         low=0.0,
         high=0.5,
+        rare=True,
+    )
+    stratify: bool = setting(
+        False,
+        "hold out the same share of every class for validation; off = of all images, at random",
+        rare=True,
+    )
+    folds: int = setting(
+        0,
+        "parts of a cross-validation that replaces the validation split where images are few: "
+        "each part is predicted by a head trained on the others; train_layers head only; 0 = off",
+        low=0,
+        high=20,
         rare=True,
     )
     train_images: int = setting(
@@ -225,12 +288,27 @@ class TrainConfig:
             raise ConfigError.rule("grow_from", rule, self.grow_from)
         if self.probe_every and self.compile:
             raise ConfigError.rule("probe_every", "0 when compile is on", self.probe_every)
+        self.check_transfer()
         if self.cutout > self.image_size:
             raise ConfigError.rule("cutout", f"at most image_size ({self.image_size})", self.cutout)
         low = smallest_image(self.model, self.stem)
         if self.image_size < low:
             rule = f"at least {low} for {self.model} (its layers halve the image too often)"
             raise ConfigError.rule("image_size", rule, self.image_size)
+
+    def check_transfer(self) -> None:
+        """Raise ConfigError for initial weights or trained layers that other settings rule out."""
+        if self.weights == "imagenet":
+            check_pretrained(self.model, self.stem, self.batch_norm)
+        if self.views > 1 and self.train_layers == "all":
+            raise ConfigError.rule("views", "1 when train_layers is all", self.views)
+        if self.folds and self.train_layers != "head":
+            raise ConfigError.rule("folds", "0 unless train_layers is head", self.folds)
+        if self.folds == 1:
+            raise ConfigError.rule("folds", "0 (off) or at least 2", self.folds)
+        if self.folds and self.val_share:
+            rule = "0 when folds is on (every image is held out once)"
+            raise ConfigError.rule("val_share", rule, self.val_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Return field name -> value, ready for JSON."""

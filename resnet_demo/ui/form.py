@@ -20,6 +20,11 @@ LABELS = {  # of fields whose name with a capital letter is no good label
     "batch_norm": "BatchNorm",
     "ema_decay": "EMA decay",
     "sync_batch_norm": "Synchronized BatchNorm",
+    "backbone_lr": "Backbone learning rate",
+    "freeze_batch_norm": "Freeze BatchNorm",
+    "stratify": "Stratified validation",
+    "weights": "Initial weights",
+    "train_layers": "Trained layers",
 }
 
 
@@ -125,5 +130,7 @@ def component(config_field: Field) -> gr.components.Component:
         return gr.Checkbox(info=rule["help"], **options)
     if "choices" in rule:
         return gr.Dropdown(list(rule["choices"]), info=rule["help"], **options)
+    if config_field.type is str:
+        return gr.Textbox(info=rule["help"], **options)
     limits = f"{rule['low']:g} to {rule['high']:.10g}"
     return gr.Number(info=f"{rule['help']} ({limits})", **options)

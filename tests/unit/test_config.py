@@ -26,6 +26,8 @@ ALLOWING = {  # other settings that a limit needs
     "cutout": {"image_size": 256},
     "warmup_epochs": {"epochs": 1000},
     "image_size": {"model": "resnet20"},
+    "views": {"train_layers": "head"},
+    "folds": {"train_layers": "head", "val_share": 0.0},
 }
 THE_ARTICLE = {  # the tutorial's settings
     "recipe": "article",
@@ -62,6 +64,15 @@ THE_ARTICLE = {  # the tutorial's settings
     "epochs": 10,
     "precision": "auto",
     "validate_in_training_mode": True,
+    "weights": "random",
+    "train_layers": "all",
+    "class_weights": "none",
+    "backbone_lr": 1.0,
+    "freeze_batch_norm": False,
+    "patience": 0,
+    "views": 1,
+    "stratify": False,
+    "folds": 0,
 }
 
 
@@ -127,6 +138,28 @@ def test_a_whole_number_becomes_a_float():
             {"model": "resnet34-article", "image_size": 31},
             "image_size",
             "at least 32 for .*article",
+        ),
+        (
+            {"weights": "imagenet"},
+            "model",
+            "one of .*resnet50 with weights imagenet, got 'resnet9'",
+        ),
+        (
+            {"weights": "imagenet", "model": "resnet18"},
+            "stem",
+            "imagenet for resnet18 with weights imagenet, got 'small'",
+        ),
+        ({"views": 2}, "views", "1 when train_layers is all, got 2"),
+        ({"folds": 5}, "folds", "0 unless train_layers is head, got 5"),
+        (
+            {"folds": 1, "train_layers": "head"},
+            "folds",
+            r"0 \(off\) or at least 2, got 1",
+        ),
+        (
+            {"folds": 5, "train_layers": "head"},
+            "val_share",
+            r"0 when folds is on .*, got 0.1",
         ),
         (
             {"model": "resnet18", "stem": "imagenet", "image_size": 31},
