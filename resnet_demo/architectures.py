@@ -17,6 +17,7 @@ MODELS = (
     *STEM_CHOICE_MODELS,
     "resnet34-article",
     "vgg16",
+    "efficientnet-lite0",
 )
 PRETRAINED = ("efficientnet-lite0", *STEM_CHOICE_MODELS)  # with weights learned on ImageNet
 
@@ -41,7 +42,7 @@ def check_pretrained(model: str, stem: str, batch_norm: bool) -> None:
 
 def smallest_image(model: str, stem: str) -> int:
     """Return the smallest image side, in pixels, that leaves the last stage at least one pixel."""
-    if model in ("resnet34-article", "vgg16"):
+    if model in ("resnet34-article", "vgg16", "efficientnet-lite0"):
         return 32
     if model in STEM_CHOICE_MODELS and stem == "imagenet":
         return 32

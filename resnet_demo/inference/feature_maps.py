@@ -91,6 +91,8 @@ def draw_grid(maps: Tensor) -> np.ndarray:
 
 def stage_title(name: str) -> str:
     """Return a stage's title: `stages.0` and `stage1` are both stage 1, the stem is the stem."""
+    if name == "last":
+        return "last convolution"
     found = re.fullmatch(r"stage(s\.)?(\d+)", name)
     return f"stage {int(found[2]) + bool(found[1])}" if found else name
 

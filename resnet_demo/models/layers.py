@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -106,5 +107,8 @@ def he_init(model: nn.Module) -> None:
         # code for two seconds.
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.groups > 1:  # PyTorch's fan-out counts the outputs of all groups
+                with torch.no_grad():
+                    module.weight.mul_(module.groups**0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

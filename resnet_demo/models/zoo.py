@@ -6,6 +6,7 @@ from functools import partial
 from torch import nn
 
 from resnet_demo.architectures import CIFAR_DEPTHS, STEM_CHOICE_MODELS, check_architecture
+from resnet_demo.models.efficientnet import efficientnet_lite0
 from resnet_demo.models.resnet import cifar_resnet, resnet18, resnet34, resnet34_article, resnet50
 from resnet_demo.models.resnet9 import DEEP, WIDE, resnet9
 from resnet_demo.models.vgg import vgg16
@@ -19,6 +20,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet34-article": resnet34_article,
     "vgg16": vgg16,
+    "efficientnet-lite0": efficientnet_lite0,
     **{
         f"resnet{depth}": partial(cifar_resnet, depth=depth, shortcut="padding")
         for depth in CIFAR_DEPTHS

@@ -40,7 +40,15 @@ def test_every_link_to_a_file_leads_somewhere():
 
 @pytest.mark.parametrize(
     "model",
-    [*RESNET9_MODELS, "resnet18", "resnet34", "resnet50", "resnet34-article", "vgg16"],
+    [
+        *RESNET9_MODELS,
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet34-article",
+        "vgg16",
+        "efficientnet-lite0",
+    ],
 )
 def test_the_parameters_in_the_table_of_networks_are_the_networks_own(model):
     millions = f"{model_counts(model).parameters / 1e6:.1f}"

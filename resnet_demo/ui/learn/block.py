@@ -272,4 +272,6 @@ def part_label(name: str) -> str:
     """Return the label of a part: `stages.0` and `stage1`, as two networks name it, are stage 1."""
     if name.startswith("stages."):
         return f"stage {int(name[7:]) + 1}"
+    if name == "last":
+        return "last convolution"
     return name.replace("stage", "stage ") if name.startswith("stage") else name

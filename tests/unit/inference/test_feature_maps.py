@@ -143,7 +143,13 @@ def test_every_stage_has_a_grid_and_a_title(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("stage1", "stage 1"), ("stages.0", "stage 1"), ("stem", "stem")]
+    ("name", "title"),
+    [
+        ("stage1", "stage 1"),
+        ("stages.0", "stage 1"),
+        ("stem", "stem"),
+        ("last", "last convolution"),
+    ],
 )
 def test_stages_are_counted_from_one(name, title):
     assert stage_title(name) == title

@@ -1,0 +1,166 @@
+"""Weights learned on ImageNet, against the networks that they were made for."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
+
+from resnet_demo.architectures import PRETRAINED
+from resnet_demo.data.preprocess import Preprocessing
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from resnet_demo.models import build_model, pretrained
+from resnet_demo.models.efficientnet import STAGES
+from resnet_demo.models.pretrained import (
+    EFFICIENTNET_DEPTHS,
+    WEIGHTS,
+    file_name,
+    load_pretrained,
+    pretrained_preprocessing,
+    read_weights,
+    weights_available,
+    weights_path,
+)
+from tests.conftest import REPOSITORY
+from tests.unit.models.test_resnet import largest_difference, reference_network
+
+PICTURES = REPOSITORY / "resnet_demo" / "ui" / "classify" / "pictures"
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Return the reference implementation with the published weights."""
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(
+        torch.load(weights_path("efficientnet-lite0", PICTURES), weights_only=True)
+    )
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Return our network with the published weights."""
+    model = build_model("efficientnet-lite0", 1000)
+    load_pretrained("efficientnet-lite0", model, tmp_path_factory.mktemp("weights"))
+    return model.eval()
+
+
+def pictures():
+    """Return the example photographs of the page as the network's input."""
+    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    images = [
+        np.asarray(Image.open(path).convert("RGB").resize((224, 224)))
+        for path in sorted(PICTURES.glob("*.jpg"))
+    ]
+    return Preprocessing(224, 224, mean, std).prepare(torch.from_numpy(np.stack(images)))
+
+
+def test_the_table_knows_every_network_with_weights():
+    assert WEIGHTS.keys() == set(PRETRAINED)
+    assert tuple(depth for depth, *_ in STAGES) == EFFICIENTNET_DEPTHS
+
+
+@torch.inference_mode()
+def test_efficientnet_answers_as_the_reference_does(model, reference):
+    noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for images in (noise, pictures()):
+        torch.testing.assert_close(model(images), reference(images), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_efficientnet_recognizes_photographs_on_its_own_scale(model):
+    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    assert torch.tensor([0, 127, 255]).sub(127).div(128).tolist() == pytest.approx(
+        [(x / 255 - mean[0]) / std[0] for x in (0, 127, 255)]
+    )
+    names = [path.stem for path in sorted(PICTURES.glob("*.jpg"))]
+    answers = dict(zip(names, model(pictures()).argmax(1).tolist(), strict=True))
+    assert answers["airplane"] in (404, 895, 908)  # airliner, warplane, wing
+    assert answers["cat"] in (281, 282, 283, 284, 285)  # the five cats of ImageNet
+    assert answers["coffee"] in (504, 967, 968, 969)  # mug, espresso, cup, eggnog
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_a_resnet_with_torchvisions_weights_answers_as_torchvision_does(
+    name, tmp_path, monkeypatch
+):
+    reference = reference_network(name, 1000)
+    offer(name, reference.state_dict(), tmp_path, monkeypatch)
+    model = build_model(name, 1000, stem="imagenet")
+    load_pretrained(name, model, tmp_path)
+    assert largest_difference(model, reference, size=96) < 1e-4
+
+
+def offer(name, values, folder, monkeypatch):
+    """Store these values as the published weights of a network."""
+    path = folder / WEIGHTS[name].file
+    torch.save(values, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = replace(WEIGHTS[name], sha256=digest, size=path.stat().st_size)
+    monkeypatch.setitem(pretrained.WEIGHTS, name, known)
+
+
+def test_another_number_of_classes_keeps_the_new_head(tmp_path):
+    torch.manual_seed(0)
+    model = build_model("efficientnet-lite0", 3)
+    before = model.head.weight.clone()
+    load_pretrained("efficientnet-lite0", model, tmp_path)
+    assert torch.equal(model.head.weight, before)
+    published = read_weights("efficientnet-lite0", tmp_path)
+    assert torch.equal(model.stem.conv.weight, published["_conv_stem.weight"])
+    last = "stages.6.0.branch.project.bn.running_var"
+    assert torch.equal(model.state_dict()[last], published["_blocks.15._bn2.running_var"])
+
+
+def test_every_tensor_of_the_file_has_one_place():
+    for name in PRETRAINED:
+        with torch.device("meta"):
+            model = build_model(name, 1000, stem="imagenet")
+        names = [file_name(own, WEIGHTS[name].names) for own in model.state_dict()]
+        assert len(set(names)) == len(names)
+    assert set(names) == set(reference_network("resnet50", 1000).state_dict())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    for other in ({"stem": "small"}, {"stem": "imagenet", "batch_norm": False}):
+        model = build_model("resnet18", 1000, **other)
+        with pytest.raises(ConfigError, match="do not fit the network"):
+            pretrained.fill(
+                model, reference_network("resnet18", 1000).state_dict(), WEIGHTS["resnet18"].names
+            )
+
+
+def test_missing_weights_name_the_command_that_gets_them(tmp_path):
+    assert weights_available("efficientnet-lite0", tmp_path)
+    assert not weights_available("resnet18", tmp_path)
+    assert not weights_available("resnet9", tmp_path)
+    model = build_model("resnet18", 2, stem="imagenet")
+    with pytest.raises(NotFoundError, match=r"data get resnet18-weights` downloads them \(47 MB\)"):
+        load_pretrained("resnet18", model, tmp_path)
+
+
+def test_a_file_with_a_changed_bit_is_refused(tmp_path):
+    content = bytearray(weights_path("efficientnet-lite0", tmp_path).read_bytes())
+    content[-1000] ^= 1
+    (tmp_path / WEIGHTS["efficientnet-lite0"].file).write_bytes(content)
+    with pytest.raises(DamagedError, match="its sha256 is not the published one"):
+        read_weights("efficientnet-lite0", tmp_path)
+
+
+def test_networks_without_weights_are_refused():
+    with pytest.raises(ConfigError, match=r"one of efficientnet-lite0, .*, got 'resnet9'"):
+        pretrained_preprocessing("resnet9")
+
+
+def test_asking_for_weights_does_not_import_torch(tmp_path):
+    program = (
+        "import sys, pathlib, resnet_demo.models.pretrained as p;"
+        f"assert p.weights_available('efficientnet-lite0', pathlib.Path({str(tmp_path)!r}));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
