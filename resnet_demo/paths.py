@@ -14,17 +14,24 @@ class Paths:
     """The folders that the program uses.
 
     shipped: runs that come with the repository. cifar10_copy: address or path of a copy of
-    CIFAR-10, tried before the other sources.
+    CIFAR-10, tried before the other sources. weights_copy: a folder with files of pretrained
+    weights, used in place of the one below the data root.
     """
 
     runs: Path
     data: Path
     shipped: Path = REPOSITORY / "checkpoints"
     cifar10_copy: str | None = None
+    weights_copy: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """Return the folder of downloaded pretrained weights, which need not exist."""
+        return self.weights_copy or self.data / ".weights"  # hidden: other folders are datasets
 
     @classmethod
     def from_environment(cls) -> "Paths":
-        """Return the folders named by RESNET_DEMO_RUNS, _DATA and _CIFAR10, or the defaults.
+        """Return what RESNET_DEMO_RUNS, _DATA, _CIFAR10 and _WEIGHTS name, or the defaults.
 
         Raises ConfigError for a name that cannot be a folder's.
         """
@@ -32,6 +39,7 @@ class Paths:
             runs=folder_from_environment("RESNET_DEMO_RUNS", REPOSITORY / "checkpoints"),
             data=folder_from_environment("RESNET_DEMO_DATA", REPOSITORY / "data"),
             cifar10_copy=os.environ.get("RESNET_DEMO_CIFAR10") or None,
+            weights_copy=folder_from_environment("RESNET_DEMO_WEIGHTS", None),
         )
 
     def environment(self) -> dict[str, str]:
@@ -39,14 +47,16 @@ class Paths:
         variables = {"RESNET_DEMO_RUNS": str(self.runs), "RESNET_DEMO_DATA": str(self.data)}
         if self.cifar10_copy:
             variables["RESNET_DEMO_CIFAR10"] = self.cifar10_copy
+        if self.weights_copy:
+            variables["RESNET_DEMO_WEIGHTS"] = str(self.weights_copy)
         return variables
 
 
-def folder_from_environment(variable: str, default: Path) -> Path:
+def folder_from_environment(variable: str, default: Path | None) -> Path | None:
     """Return the folder that a variable names, which need not exist. Raises ConfigError."""
     name = os.environ.get(variable)
     if not name:
-        return default.absolute()
+        return default and default.absolute()
     try:
         # No shell has expanded `~` in a unit of systemd or a file of variables.
         folder = Path(name).expanduser().absolute()

@@ -92,6 +92,11 @@ ENVIRONMENT = (  # variable, default, meaning; the limits of a public app follow
     ("RESNET_DEMO_RUNS", "`checkpoints/`", "directory of the runs"),
     ("RESNET_DEMO_DATA", "`data/`", "directory of the datasets"),
     ("RESNET_DEMO_CIFAR10", "", "URL or path of a copy of CIFAR-10, tried before other sources"),
+    (
+        "RESNET_DEMO_WEIGHTS",
+        "`.weights` in the data folder",
+        "folder of pretrained weights, such as torchvision's `resnet18-f37072fd.pth`",
+    ),
     ("GRADIO_SERVER_NAME", "127.0.0.1", "address that the app listens on"),
     ("GRADIO_SERVER_PORT", "7860", "port that the app listens on"),
     (

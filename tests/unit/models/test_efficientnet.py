@@ -38,9 +38,8 @@ def test_depthwise_convolutions_begin_with_he_s_deviation_for_their_own_fan_out(
 
 def test_the_input_is_added_where_the_shape_stays():
     blocks = [block for stage in build_model("efficientnet-lite0").stages for block in stage]
-    assert [number for number, block in enumerate(blocks) if block.has_shortcut] == [
-        2, 4, 6, 7, 9, 10, 12, 13, 14
-    ]  # fmt: skip
+    with_shortcut = [number for number, block in enumerate(blocks) if block.has_shortcut]
+    assert with_shortcut == [2, 4, 6, 7, 9, 10, 12, 13, 14]
     block = blocks[2].eval()
     x = torch.randn(1, 24, 8, 8)
     torch.testing.assert_close(block(x), x + block.branch(x))
