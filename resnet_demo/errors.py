@@ -4,6 +4,12 @@ Form, command line and API show the same sentence.
 """
 
 from collections.abc import Iterable
+from unicodedata import bidirectional, category
+
+# Control characters, halves of surrogate pairs and line ends; and marks of writing direction, which
+# would reorder the text after them.
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+DIRECTION_MARKS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def shortened(value: object, limit: int = 80) -> str:
@@ -15,6 +21,15 @@ def shortened(value: object, limit: int = 80) -> str:
 def one_of(names: Iterable[str]) -> str:
     """Return the rule of a choice: `one of a, b, c`."""
     return "one of " + ", ".join(names)
+
+
+def is_displayable(text: str) -> bool:
+    """Return whether a person's text can be shown, in a terminal too, as one line."""
+    # Not `isprintable`: it refuses joined emoji, wide spaces, and letters newer than Python's
+    # tables. Refused is only what could control a terminal, reorder text, or is not Unicode.
+    return not any(
+        category(char) in UNPRINTABLE or bidirectional(char) in DIRECTION_MARKS for char in text
+    )
 
 
 class DemoError(Exception):

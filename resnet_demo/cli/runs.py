@@ -1,43 +1,49 @@
-"""The verb `runs`: list, show, delete and pack runs, and empty the trash."""
+"""The verb `runs`: list, show, name, delete and pack runs, and empty the trash."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.cli.common import add_verb, find_run, print_result
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, shortened
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import bytes_text, epoch_lines, image_notes
 
 
 def add(verbs: Any) -> None:
     """Add the verb and its arguments."""
-    runs = add_verb(verbs, "runs", run_runs, "list, show, delete or pack runs")
+    runs = add_verb(verbs, "runs", run_runs, "list, show, name, delete or pack runs")
     runs.add_argument(
         "action",
-        choices=("list", "show", "delete", "pack", "trash"),
-        help="list: all runs; show: one run epoch by epoch; delete: move a run to the trash "
-        "folder; pack: copy a finished run without what only resume needs; trash: show how much "
-        "the trash folder holds",
+        choices=("list", "show", "title", "notes", "delete", "pack", "trash"),
+        help="list: all runs; show: one run epoch by epoch; title, notes: name or describe a run; "
+        "delete: move a run to the trash folder; pack: copy a finished run without what only "
+        "resume needs; trash: show how much the trash folder holds",
     )
     runs.add_argument(
         "run", nargs="?", metavar="RUN", help="id or folder of a run; for all but list and trash"
     )
-    runs.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="for pack: a new folder")
+    runs.add_argument(
+        "text",
+        nargs="?",
+        metavar="TEXT",
+        help='for title and notes: the new text, "" for none; for pack: a new folder',
+    )
     runs.add_argument(
         "--empty", action="store_true", help="for trash: remove the deleted runs from the disk"
     )
 
 
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
-    """List, show, delete or pack runs."""
+    """List, show, name, delete or pack runs, or show the trash."""
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
 
     # argparse accepts every positional argument for every action.
-    if args.folder is not None and args.action != "pack":
-        raise ConfigError(f"runs {args.action} takes no folder, got {str(args.folder)!r}")
+    if args.text is not None and args.action not in ("title", "notes", "pack"):
+        raise ConfigError(f"runs {args.action} takes no text, got {shortened(args.text)}")
     if args.empty and args.action != "trash":
         raise ConfigError(f"runs {args.action} takes no --empty", "empty")
     if args.action == "trash":
@@ -54,6 +60,9 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     run = find_run(runs, args.run)
     if args.action == "pack":
         pack_run(run, args, paths)
+    elif args.action in ("title", "notes"):
+        about = run.describe(**{args.action: args.text}) if args.text is not None else run.about()
+        print_result({"run": run.id, **asdict(about)}, getattr(about, args.action), args.json)
     elif args.action == "delete":
         move_to_trash(run)
         text = f"{run.id} is in the trash folder"
@@ -79,12 +88,12 @@ def show_trash(args: argparse.Namespace, paths: Paths) -> None:
 
 def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
     """Pack a run into a small folder and print what rounding its weights cost."""
-    if args.folder is None:
-        raise ConfigError.rule("folder", "a folder that is new or empty", None)
+    if not args.text:
+        raise ConfigError.rule("folder", "a folder that is new or empty", args.text)
     from resnet_demo.data.store import Datasets
     from resnet_demo.export.pack import pack
 
-    result = pack(run, Datasets(paths.data), args.folder)
+    result = pack(run, Datasets(paths.data), Path(args.text))
     text = (
         f"{result['run']}: top-1 {result['top1']:.2%} on {result['n']:,} test images, "
         f"{result['top1_float32']:.2%} before its weights were rounded to float16; "

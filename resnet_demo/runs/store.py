@@ -4,25 +4,46 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from resnet_demo.config import FINGERPRINT, TrainConfig, from_dict
-from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, shortened
-from resnet_demo.files import write_atomically
+from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, is_displayable, shortened
+from resnet_demo.files import reporting_read_only, write_atomically
 from resnet_demo.fingerprint import Fingerprint
-from resnet_demo.json_files import read_json
+from resnet_demo.json_files import read_json, read_object
 from resnet_demo.paths import Paths
 from resnet_demo.runs.log import EventLog
 
 CONFIG = "config.json"
+ABOUT = "about.json"
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # By default, own runs are in the folder of the shipped ones: only the name distinguishes them.
 SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
 RECORDINGS = "lessons"  # subfolder of the shipped runs
 RUN_ID_RULE = "1 to 64 lowercase letters, digits and dashes, with no dash first"
+MAX_TITLE, MAX_NOTES = 80, 4000  # characters
+
+
+@dataclass(frozen=True)
+class About:
+    """A person's title and notes for a run. The title is one line; both may be empty.
+
+    Raises ConfigError for a text that is too long or has characters that cannot be shown.
+    """
+
+    title: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.title) > MAX_TITLE or not is_displayable(self.title):
+            rule = f"one line of at most {MAX_TITLE} characters"
+            raise ConfigError.rule("title", rule, self.title)
+        if len(self.notes) > MAX_NOTES or not is_displayable(self.notes.replace("\n", "")):
+            rule = f"text of at most {MAX_NOTES:,} characters"
+            raise ConfigError.rule("notes", rule, self.notes)
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,33 @@ class Run:
             os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
 
         write_atomically(path, write)
+
+    def about(self) -> About:
+        """Return the run's title and notes, empty if there are none. Raises DamagedError."""
+        if not (self.path / ABOUT).exists():
+            return About()
+        try:
+            return read_object(self.path / ABOUT, About)
+        except ConfigError as error:
+            raise DamagedError(f"{ABOUT} of run {self.id} is damaged") from error
+
+    def describe(self, title: str | None = None, notes: str | None = None) -> About:
+        """Store a new title, new notes or both; None leaves the old one. Return what is stored.
+
+        Raises ConfigError, OSError.
+        """
+        check_not_shipped(self, "renamed")
+        try:
+            now = self.about()
+        except DamagedError:  # only what a person typed before is lost
+            now = About()
+        now = About(
+            now.title if title is None else title.strip(),
+            now.notes if notes is None else notes.replace("\r\n", "\n").strip(),
+        )
+        with reporting_read_only(self.path):
+            write_atomically(self.path / ABOUT, (json.dumps(asdict(now)) + "\n").encode())
+        return now
 
     def log(self) -> EventLog:
         """Return the run's event log."""
@@ -142,6 +190,12 @@ def check_run_id(name: object) -> str:
     if not isinstance(name, str) or not RUN_ID.fullmatch(name):
         raise ConfigError(f"run_id must be {RUN_ID_RULE}, got {shortened(name)}", "run_id")
     return name
+
+
+def check_not_shipped(run: Run, action: str) -> None:
+    """Raise ConfigError for a run that came with the app."""
+    if run.shipped:
+        raise ConfigError(f"run {run.id} came with the app and cannot be {action}", "run")
 
 
 def created_at(folder: Path) -> float:

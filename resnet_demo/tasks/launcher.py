@@ -22,7 +22,7 @@ from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.files import reporting_read_only
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.dataset import check_dataset
-from resnet_demo.runs.store import Run, Runs, check_run_id
+from resnet_demo.runs.store import About, Run, Runs, check_not_shipped, check_run_id
 from resnet_demo.tasks.base import claim_task, reap_worker, remove_task, requeue_task
 from resnet_demo.tasks.disk_space import check_disk_space
 from resnet_demo.tasks.estimate import speed_test_folder
@@ -38,7 +38,7 @@ from resnet_demo.tasks.status import (
     request_stop,
     state_of,
 )
-from resnet_demo.tasks.trash import put_in_trash
+from resnet_demo.tasks.trash import empty_trash, put_in_trash, take_from_trash
 
 # What a worker gets of the app's environment. A list of secrets to leave out can never be complete.
 WORKER_VARIABLES = (
@@ -182,10 +182,30 @@ class Launcher:
         with suppress(DemoError, FileNotFoundError):  # there is none, or it is damaged
             request_stop(speed_test_folder(self.paths.runs), "a run is waiting for the device")
 
-    def delete(self, run_id: str, caller: Caller) -> None:
-        """Move a run to the trash folder. Raises ConfigError while it is live."""
+    def delete(self, run_id: str, caller: Caller) -> str:
+        """Move a run to the trash folder; return its name there. Raises ConfigError if live."""
         caller.require_owner("delete a run")
-        move_to_trash(self.runs.get(run_id))
+        return move_to_trash(self.runs.get(run_id))
+
+    def undelete(self, run_id: str, name: str, caller: Caller) -> None:
+        """Move a run back from the trash. name: as `delete` returned it. Raises ConfigError."""
+        caller.require_owner("bring back a run")
+        if self.runs.is_taken(run_id):
+            raise ConfigError(f"there is a new run {run_id}: delete or move it first", "run")
+        with reporting_read_only(self.paths.runs):
+            take_from_trash(self.paths.runs, name, run_id)
+
+    def empty_trash(self, caller: Caller) -> int:
+        """Remove all deleted runs from the disk; return how many."""
+        caller.require_owner("empty the trash")
+        return empty_trash(self.paths.runs)
+
+    def describe(
+        self, run_id: str, caller: Caller, title: str | None = None, notes: str | None = None
+    ) -> About:
+        """Store a run's title or notes, as `Run.describe`. Raises ConfigError, ForbiddenError."""
+        caller.require_owner("rename a run")
+        return self.runs.get(run_id).describe(title, notes)
 
     def start_once(
         self,
@@ -266,8 +286,11 @@ def worker_environment(environment: Mapping[str, str], verb: str) -> dict[str, s
     }
 
 
-def move_to_trash(run: Run) -> None:
-    """Move a run to the trash folder beside it. Raises ConfigError while it is live."""
+def move_to_trash(run: Run) -> str:
+    """Move a run to the trash folder beside it; return its name there.
+
+    Raises ConfigError while it is live.
+    """
     check_not_shipped(run, "deleted")
     state = state_of(run.path)
     if state in LIVE and has_worker(run.path):
@@ -276,12 +299,6 @@ def move_to_trash(run: Run) -> None:
     lock = acquire_worker_lock(run.path)
     try:
         with reporting_read_only(run.path.parent):
-            put_in_trash(run.path)
+            return put_in_trash(run.path).name
     finally:
         release_lock(lock)
-
-
-def check_not_shipped(run: Run, action: str) -> None:
-    """Raise ConfigError for a run that came with the app."""
-    if run.shipped:
-        raise ConfigError(f"run {run.id} came with the app and cannot be {action}", "run")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from resnet_demo.files import FileVersion, file_version
 from resnet_demo.learn import lessons
 from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
-from resnet_demo.runs.store import Run, created_at
+from resnet_demo.runs.store import ABOUT, About, Run, created_at
 from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, seconds_between
 from resnet_demo.tasks.locks import is_suspended
@@ -48,6 +48,7 @@ class RunSnapshot:
             "progress": self.progress(),
             "best": {"epoch": best.epoch, "val_top1": best.val_top1} if best else None,
             "history": self.view.history(),
+            **asdict(about_or_empty(self.run)),
             "config": config_or_none(self.run),
             "fingerprint": fingerprint_or_none(self.run),
         }
@@ -157,6 +158,25 @@ class RunStates:
         return status.state
 
 
+class RunTitles:
+    """The titles of many runs, for a page that needs them every second.
+
+    A title is read again only when its file was replaced.
+    """
+
+    def __init__(self) -> None:
+        self.read: dict[Path, tuple[FileVersion, str]] = {}
+
+    def __call__(self, run: Run) -> str:
+        """Return the run's title; "" if it has none."""
+        now = file_version(run.path / ABOUT)
+        if now is None:
+            return ""
+        if run.path not in self.read or self.read[run.path][0] != now:
+            self.read[run.path] = now, about_or_empty(run).title
+        return self.read[run.path][1]
+
+
 def run_key(run: Run) -> RunKey:
     """Return the key of a run among views."""
     return str(run.path), created_at(run.path)
@@ -170,6 +190,14 @@ def run_status(run: Run) -> Status:
 def queue_place(run: Run, status: Status) -> int | None:
     """Return a queued run's place in the queue; None for any other."""
     return len(runs_ahead(run.path)) if status.state == "queued" else None
+
+
+def about_or_empty(run: Run) -> About:
+    """Return the run's title and notes; empty ones if their file is damaged."""
+    try:
+        return run.about()
+    except DamagedError:
+        return About()
 
 
 def config_or_none(run: Run) -> dict[str, Any] | None:
@@ -203,6 +231,7 @@ def run_summary(run: Run) -> dict[str, Any]:
     best = snapshot.view.best
     return {
         "run": run.id,
+        "title": about_or_empty(run).title,
         "state": snapshot.status.state,
         "model": config.model,
         "dataset": config.dataset,
@@ -220,7 +249,8 @@ def run_summary_text(row: dict[str, Any]) -> str:
     if row["state"] == "damaged":
         return f"{row['run']}: {row['message']}"
     top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
+    title = f" ({row['title']})" if row["title"] else ""
     return (
-        f"{row['run']}: {row['state']}, {row['model']} on {row['dataset']}, "
+        f"{row['run']}{title}: {row['state']}, {row['model']} on {row['dataset']}, "
         f"{row['epoch']} of {row['epochs']} epochs in {duration_text(row['seconds'])}{top1}"
     )

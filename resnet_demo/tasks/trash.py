@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+from resnet_demo.errors import ConfigError
 from resnet_demo.runs.text import bytes_text
 
 TRASH = ".trash"
@@ -12,14 +13,26 @@ KEEP_DAYS = 30
 DAY_S = 24 * 3600.0
 
 
-def put_in_trash(folder: Path) -> None:
-    """Move a run's folder to the trash beside it, and remove what was there for long enough."""
+def put_in_trash(folder: Path) -> Path:
+    """Move a run's folder to the trash beside it; return its new path.
+
+    Runs that were in the trash for long enough are removed.
+    """
     trash = folder.parent / TRASH
     trash.mkdir(exist_ok=True)
     target = unused_path(trash / folder.name)
     os.rename(folder, target)
     os.utime(target)  # its time is now that of its deletion
     empty_trash(folder.parent, KEEP_DAYS)
+    return target
+
+
+def take_from_trash(root: Path, name: str, run_id: str) -> None:
+    """Move a folder of the trash back among the runs, as that run. Raises ConfigError."""
+    folder = root / TRASH / name
+    if folder not in trashed(root):
+        raise ConfigError(f"{name} is no longer in the trash", "run")
+    os.rename(folder, root / run_id)  # fails where a folder with files has that name
 
 
 def empty_trash(root: Path, days: float = 0.0) -> int:

@@ -28,7 +28,7 @@ from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Allowance, Caller, Limits
 from resnet_demo.tasks.run_groups import RunGroups
-from resnet_demo.tasks.snapshot import RunStates, Snapshots
+from resnet_demo.tasks.snapshot import RunStates, RunTitles, Snapshots
 from resnet_demo.tasks.speed_tests import SpeedTests
 from resnet_demo.ui.fair_queue import FairQueue
 from resnet_demo.ui.gradio_fixes import current_request
@@ -104,6 +104,7 @@ class Services:
     slices: VisitorRuns | None = field(init=False)
     snapshots: Snapshots = field(default_factory=Snapshots)
     states: RunStates = field(default_factory=RunStates)
+    titles: RunTitles = field(default_factory=RunTitles)
     run_speeds: RunSpeeds = field(default_factory=RunSpeeds)
     curves: CurveCache = field(default_factory=CurveCache)
     classifiers: ClassifierCache = field(default_factory=ClassifierCache)
@@ -214,10 +215,10 @@ class Services:
         return [(self.run_label(run), run.id) for run in runs]
 
     def run_label(self, run: Run) -> str:
-        """Return a run's id and its state, or that it came with the app."""
-        state = self.run_state(run)
+        """Return a run's title, its id and its state, or that it came with the app."""
+        state, title = self.run_state(run), self.titles(run)
         note = "came with the app" if run.shipped and state == "finished" else state
-        return f"{run.id} · {note}"
+        return " · ".join([*([title] if title else []), run.id, note])
 
     def run_state(self, run: Run) -> str:
         """Return a run's state, or `damaged`."""

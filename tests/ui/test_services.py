@@ -110,3 +110,13 @@ def test_without_runs_there_are_no_choices(services):
     assert services.run_choices() == []
     assert services.run_choices(trained=True) == []
     assert services.default_run() is None
+
+
+def test_a_run_is_listed_with_its_title(services):
+    [run] = [Run(untrained_runs(services.paths.runs, "one") / "one")]
+    assert services.run_choices() == [("one · finished", "one")]
+    for title in ("Roses", "<b>Roses</b> ${1}"):
+        run.describe(title=title)
+        assert services.run_choices() == [(f"{title} · one · finished", "one")]
+    (run.path / "about.json").write_text("{")
+    assert services.run_choices() == [("one · finished", "one")]

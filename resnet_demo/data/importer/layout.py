@@ -7,19 +7,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from unicodedata import bidirectional, category, normalize
+from unicodedata import normalize
 
 import numpy as np
 
 from resnet_demo.data.splits import split_indices
-from resnet_demo.errors import DemoError, shortened
+from resnet_demo.errors import DemoError, is_displayable, shortened
 
 TEST_SHARE, TEST_SEED = 0.2, 42
 MAX_LABEL = 255  # characters, as in a folder's name
-# Characters that a class name must not have: control characters, halves of surrogate pairs and line
-# ends; and marks of writing direction, which would reorder the text after them.
-UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
-DIRECTION_MARKS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 RowsAndLabels = tuple[np.ndarray, np.ndarray]
 
 
@@ -81,7 +77,7 @@ def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
             f"a dataset needs at least two class folders with pictures, found {len(train)}"
         )
     for label in sorted({*train, *held_out}):
-        if not _is_displayable(label):
+        if len(label) > MAX_LABEL or not is_displayable(label):
             raise DemoError(
                 f"a class name must have at most {MAX_LABEL} characters and no control "
                 f"characters, got {shortened(label)}"
@@ -90,14 +86,6 @@ def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
     if unknown := sorted(held_out.keys() - set(train)):
         label, split = unknown[0], held_out[unknown[0]]
         raise DemoError(f"the class {shortened(label)} is in {split} but not in train")
-
-
-def _is_displayable(label: str) -> bool:
-    # Not `isprintable`: it refuses joined emoji, wide spaces, and letters newer than Python's
-    # tables. Refused is only what could control a terminal, reorder text, or is not Unicode.
-    return len(label) <= MAX_LABEL and not any(
-        category(char) in UNPRINTABLE or bidirectional(char) in DIRECTION_MARKS for char in label
-    )
 
 
 def _check_encodings(labels: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`runs`: list, show, delete, pack."""
+"""`runs`: list, show, title, notes, delete, pack."""
 
 import os
 import shutil
@@ -29,6 +29,24 @@ def test_a_damaged_run_is_listed_as_damaged(trained, tmp_path):
     assert answer.out.startswith("mine: status.json of mine is damaged\n")
     answer = demo("runs", "show", "mine")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
+
+
+def test_a_run_gets_a_title_and_notes(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    answer = demo("runs", "title", "mine", "Red, green and blue", "--json")
+    assert answer.objects == [{"run": "mine", "title": "Red, green and blue", "notes": ""}]
+    assert demo("runs", "notes", "mine", "two epochs").out == "two epochs\n"
+    assert demo("runs", "title", "mine").out == "Red, green and blue\n"
+    assert demo("runs", "list").out.startswith("mine (Red, green and blue): finished, ")
+    assert demo("runs", "list", "--json").objects[0]["title"] == "Red, green and blue"
+    (shown,) = demo("runs", "show", "mine", "--json").objects
+    assert (shown["title"], shown["notes"]) == ("Red, green and blue", "two epochs")
+    assert demo("runs", "title", "mine", "").code == 0
+    assert demo("runs", "list").out.startswith("mine: finished, ")
+    refused = demo("runs", "title", "mine", "x" * 81)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "title must be one line of at most 80 characters, got " in refused.err
+    assert demo("runs", "show", "mine", "text").code == 2
 
 
 def test_a_deleted_run_is_not_listed(trained, tmp_path):

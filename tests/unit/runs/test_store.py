@@ -201,3 +201,46 @@ def test_paths_come_from_the_environment_or_are_in_the_repository(monkeypatch, t
     assert paths.runs == tmp_path / "some/runs"
     assert paths.data == REPOSITORY / "data"
     assert paths.shipped == REPOSITORY / "checkpoints"
+
+
+def test_title_and_notes_are_stored_beside_the_config(paths, runs):
+    folder = make(paths.runs, "mine")
+    config = (folder / "config.json").read_bytes()
+    run = runs.get("mine")
+    assert (run.about().title, run.about().notes) == ("", "")
+    run.describe(title="  Roses, first try 👩‍🌾 ")
+    run.describe(notes="one\r\ntwo\n")
+    assert (run.about().title, run.about().notes) == ("Roses, first try 👩‍🌾", "one\ntwo")
+    run.describe(title="")
+    assert (run.about().title, run.about().notes) == ("", "one\ntwo")
+    assert (folder / "config.json").read_bytes() == config
+
+
+@pytest.mark.parametrize("title", ["x" * 81, "two\nlines", "\x1b[31mred", "\u202eevil", "\ud800"])
+def test_a_title_that_cannot_be_shown_on_a_line_is_refused(title, paths, runs):
+    make(paths.runs, "mine")
+    with pytest.raises(ConfigError, match=r"^title must be one line of at most 80 characters, got"):
+        runs.get("mine").describe(title=title)
+    assert runs.get("mine").about().title == ""
+
+
+def test_notes_have_a_limit_and_no_control_characters(paths, runs):
+    make(paths.runs, "mine")
+    for notes in ("x" * 4001, "a\x1b[2Jb"):
+        with pytest.raises(ConfigError, match=r"^notes must be text of at most 4,000 characters"):
+            runs.get("mine").describe(notes=notes)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"title": 3}', '{"title": "a\\nb"}'])
+def test_a_damaged_title_is_reported_and_replaced(text, paths, runs):
+    (make(paths.runs, "mine") / "about.json").write_text(text)
+    with pytest.raises(DamagedError, match=r"about\.json of"):
+        runs.get("mine").about()
+    runs.get("mine").describe(title="new")
+    assert runs.get("mine").about().title == "new"
+
+
+def test_a_shipped_run_has_no_title_of_one_s_own(paths, runs):
+    make(paths.shipped, "cifar10-shipped")
+    with pytest.raises(ConfigError, match="came with the app and cannot be renamed"):
+        runs.get("cifar10-shipped").describe(title="mine")

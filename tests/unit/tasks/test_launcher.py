@@ -318,6 +318,38 @@ def test_a_new_run_under_a_deleted_id_has_a_new_view(launcher, idle_run, owner):
     assert snapshots.get(run).view.started.device == "new"
 
 
+def test_a_deleted_run_comes_back_from_the_trash(launcher, idle_run, owner):
+    run = idle_run("mine")
+    run.describe(title="Roses")
+    before = snapshot_of(run.path)
+    assert launcher.delete("mine", owner) == "mine"
+    assert launcher.runs.list() == []
+    launcher.undelete("mine", "mine", owner)
+    assert before.items() <= snapshot_of(launcher.runs.get("mine").path).items()
+    with pytest.raises(ConfigError, match=r"^there is a new run mine"):
+        launcher.undelete("mine", "mine", owner)
+
+
+def test_of_two_deleted_runs_of_one_name_the_right_one_comes_back(launcher, idle_run, owner):
+    for title in ("first", "second"):
+        idle_run("mine").describe(title=title)
+        launcher.delete("mine", owner)
+    launcher.undelete("mine", "mine-2", owner)
+    assert launcher.runs.get("mine").about().title == "second"
+    assert launcher.delete("mine", owner) == "mine-2"
+    assert launcher.empty_trash(owner) == 2
+    with pytest.raises(ConfigError, match=r"^mine-2 is no longer in the trash"):
+        launcher.undelete("mine", "mine-2", owner)
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "", "/etc"])
+def test_only_a_folder_of_the_trash_comes_back(name, launcher, idle_run, owner):
+    idle_run("other")
+    with pytest.raises(ConfigError, match="no longer in the trash"):
+        launcher.undelete("mine", name, owner)
+    assert launcher.runs.get("other")
+
+
 def test_a_shipped_run_is_never_written_to(launcher, idle_run, owner):
     run = idle_run("learn-plain56", "finished", root=launcher.paths.shipped)
     before = snapshot_of(launcher.paths.shipped)
