@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from resnet_demo.ui.learn.arm_plots import COLOURS
 from resnet_demo.ui.learn.duel import GUESSES, RESIDUAL
 from tests.ui.fake_evaluations import untrained_runs
 
@@ -64,7 +65,11 @@ def test_a_duel_trains_and_the_guess_is_scored(page):
     expect(text).to_contain_text("8 layers: the plain network's training loss is")
     expect(text).to_contain_text("You guessed residual at 8 layers.")
     expect(page.locator("#duel-table")).to_contain_text("plain8")
-    expect(page.locator("#duel-loss svg, #duel-loss canvas").first).to_be_visible()
+    # The recording that was shown first has neither of these networks.
+    for plot in ("#duel-loss", "#duel-accuracy"):
+        lines = page.locator(f"{plot} svg g.mark-line path[stroke]")
+        for arm in ("plain8", "resnet8"):
+            expect(lines.and_(page.locator(f"[stroke='{COLOURS[arm]}' i]"))).to_have_count(1)
     expect(page.get_by_role("button", name="Stop").locator("visible=true")).to_have_count(0)
 
 

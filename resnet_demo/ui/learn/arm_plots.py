@@ -114,18 +114,21 @@ def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str,
         for arm, points in lines.items()
         for x_value, y_value in thin_points(points, limit)
     ]
-    return line_table(rows, [x, y, "arm"], lines)
+    return line_table(rows, [x, y, "arm"])
 
 
 def line_table(
-    rows: list[list[Any]], columns: list[str], names: Iterable[str] = ()
+    rows: list[list[Any]], columns: list[str], names: Iterable[str] = COLOURS
 ) -> dict[str, Any]:
     """Return rows of x, y and line name in the form that gr.LinePlot takes.
 
-    names: of the lines, for a table without any row.
+    names: of all lines that the plot can ever show.
     """
-    if not rows:  # a table, never None: see plots.line_table
-        rows = [[x, None, name] for name in names for x in (0.0, 1.0)]
+    # gr.LinePlot fixes its colours on the first table: a line that comes later has no stroke, so
+    # each line needs a row in each table. A table, never None: see plots.line_table.
+    drawn = {name for _, _, name in rows}
+    positions = (rows[0][0],) if rows else (0.0, 1.0)
+    rows = rows + [[x, None, name] for name in names if name not in drawn for x in positions]
     kinds = ["quantitative", "quantitative", "nominal"]
     return {
         "columns": columns,

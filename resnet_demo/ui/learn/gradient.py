@@ -180,7 +180,7 @@ def profile_lines(probed: dict[str, ProbeHistory], quantity: str, moment: float)
             for layer, value in enumerate(getattr(probe, quantity), start=1)
             if value is not None
         ]
-    return arm_plots.line_table(rows, ["layer", "size", "arm"], probed)
+    return arm_plots.line_table(rows, ["layer", "size", "arm"])
 
 
 def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:

@@ -258,7 +258,7 @@ def accuracy_plot(evaluator: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
     by_strength = sorted((float(strength), top1) for strength, top1 in tried.items())
     rows = [[strength, round(top1, 2), "strength tried"] for strength, top1 in by_strength]
     rows += [[strength, chance, "chance"] for strength in (0.0, 2.0)]
-    return line_table(rows, ["strength", "top-1", "series"])
+    return line_table(rows, ["strength", "top-1", "series"], ("strength tried", "chance"))
 
 
 def block_label(name: str) -> str:
