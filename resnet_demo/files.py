@@ -167,3 +167,11 @@ def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bytes_text(count: float) -> str:
+    """Return an amount of bytes: 812 kB, 4.2 MB, 171 MB, 1.5 GB."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.{1 if count < 9.95 * size else 0}f} {unit}"
+    return f"{count / 1e3:.0f} kB"

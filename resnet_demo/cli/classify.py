@@ -32,9 +32,8 @@ def add(verbs: Any) -> None:
     )
     classify.add_argument(
         "--fit",
-        default="crop",
         metavar="WAY",
-        help="how a picture becomes a square: crop, squash or pad (default crop)",
+        help="how a picture becomes a square: crop, squash or pad (default: as in training)",
     )
     classify.add_argument(
         "--map",
@@ -84,7 +83,8 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.runs.dataset import dataset_changed
     from resnet_demo.runs.store import Runs
 
-    check_fit(args.fit)
+    if args.fit is not None:
+        check_fit(args.fit)
     check_map(args)
     folder = stages_folder(args)
     # Checks that do not need torch come before it is imported.
@@ -176,7 +176,7 @@ def classify_picture(
 
     rgb = decode_picture(path)
     answer = classifier.classify(rgb, args.top, args.fit)
-    result = {**answer.to_dict(), "fit": args.fit}
+    result = {**answer.to_dict(), "fit": args.fit or classifier.preprocessing.fit}
     if args.map is not None:
         write_map(args.map, classifier.class_map(rgb, answer.labels[0]["label"], args.fit), args)
         result["map"] = str(args.map)

@@ -40,9 +40,15 @@ def add(verbs: Any) -> None:
     data.add_argument(
         "--size",
         type=count_argument,
-        default=32,
         metavar="N",
-        help="for import: side of the stored images in pixels (8 to 256; default 32)",
+        help="for import: side of the stored images in pixels (8 to 256; default: the median of "
+        "the pictures' shorter sides, at most 224)",
+    )
+    data.add_argument(
+        "--fit",
+        default="crop",
+        metavar="WAY",
+        help="for import: how a picture becomes a square: crop, squash or pad (default crop)",
     )
 
 
@@ -95,24 +101,28 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
     if args.path is None:
         raise ConfigError("data import needs a name and the path of a folder, a zip or a tar")
     from resnet_demo.data.importer.import_images import import_images
+    from resnet_demo.data.importer.survey import Survey, space_text
 
     def progress(done: int, total: int | None, message: str) -> None:
         share = f"{done / total:4.0%}  " if total else ""
         show_progress(f"{share}{message}")
 
-    notes: list[str] = []
+    surveys: list[Survey] = []
     try:
         info = import_images(
             paths.data,
             args.name,
             args.path,
             size=args.size,
+            fit=args.fit,
             progress=progress,
-            on_survey=lambda survey: notes.extend(survey.warnings(args.size)),
+            on_survey=surveys.append,
         )
     finally:
         end_progress()
-    text = "\n".join([dataset_text(info), *(f"  note: {note}" for note in notes)])
+    notes = [note for survey in surveys for note in survey.warnings(info.size)]
+    space = space_text(info.train + info.val + info.test, info.size)
+    text = "\n".join([dataset_text(info), f"  {space}", *(f"  note: {note}" for note in notes)])
     print_result({**info.to_dict(), "notes": notes}, text, args.json)
 
 

@@ -79,7 +79,7 @@ ENDPOINTS = (  # the methods of Endpoints in ui/api.py, which imports gradio
         (
             Argument("image", "a picture: `handle_file(…)` of `gradio_client`"),
             RUN_ID,
-            Argument("fit", "how it becomes a square: `crop`, `squash` or `pad`", "crop"),
+            Argument("fit", "`crop`, `squash` or `pad` to a square; empty: as in training", ""),
             Argument("top", "number of labels", 5),
             Argument("against", "id of a second run to classify with", ""),
             Argument("similar", "also the five most similar training images", False),

@@ -124,6 +124,7 @@ def describe(
     statistics: dict[str, PixelStatistics],
     source: str,
     skipped: Sequence[str] = (),
+    fit: str = "crop",
 ) -> DatasetInfo:
     """Return the description of a dataset that `write_split` wrote.
 
@@ -144,6 +145,7 @@ def describe(
         skipped_count=len(skipped),
         skipped=tuple(skipped[:NAMED_SKIPPED]),
         val=statistics["val"].images if "val" in statistics else 0,
+        fit=fit,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_demo.data.pictures import FITS
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.json_files import build
 
@@ -29,7 +30,8 @@ class DatasetInfo:
 
     mean and std: of all training pixels, per channel, on the 0..1 scale. per_image_std: the mean
     of each training image's own deviation. skipped: the first unreadable files of an import.
-    val: images of a stored validation split; 0 where a part of `train` serves as one.
+    val: images of a stored validation split; 0 where a part of `train` serves as one. fit: how the
+    pictures were made square, one of FITS.
     """
 
     name: str
@@ -45,6 +47,7 @@ class DatasetInfo:
     skipped_count: int = 0
     skipped: tuple[str, ...] = ()
     val: int = 0
+    fit: str = "crop"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -62,8 +65,8 @@ class DatasetInfo:
     def from_dict(cls, values: Any) -> "DatasetInfo":
         """Return the description from `to_dict`'s values. Raises DamagedError for any others."""
         try:
-            # Datasets without a validation split have no such key.
-            values = {"val": 0, **values} if isinstance(values, dict) else values
+            # Datasets without a validation split have no such key, and older ones no `fit`.
+            values = {"val": 0, "fit": "crop", **values} if isinstance(values, dict) else values
             info = build(cls, values, complete=True)
         except ValueError as error:
             raise DamagedError("the description of the dataset is incomplete") from error
@@ -76,6 +79,7 @@ def _is_valid(info: DatasetInfo) -> bool:
     return (
         min(info.size, info.train, info.test) > 0
         and info.val >= 0
+        and info.fit in FITS
         and min(info.mean) >= 0 < min(*info.std, *info.per_image_std)
         and len(set(info.classes)) == len(info.classes) >= 2
     )

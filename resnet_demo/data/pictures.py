@@ -26,7 +26,7 @@ from resnet_demo.errors import (
 
 MAX_RETURNED_PIXELS = 12_500_000  # larger pictures are returned at a half or a third of their size
 STRIPE_PIXELS = 1_000_000  # pixels converted at a time
-FITS = ("crop", "squash", "pad")  # ways to make a picture square; training data are cropped
+FITS = ("crop", "squash", "pad")  # ways to make a picture square
 Region = tuple[slice, slice]  # rows, columns
 ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF tag's value
     1: lambda rgb: rgb,

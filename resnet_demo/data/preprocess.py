@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_demo.data.info import DatasetInfo, Triple
-from resnet_demo.data.pictures import fit_to_square
+from resnet_demo.data.pictures import FITS, fit_to_square
 from resnet_demo.errors import DamagedError
 
 ARTICLE_MEAN = (0.4914, 0.4822, 0.4465)
@@ -25,12 +25,16 @@ MAX_SIDE = 4096  # pixels; no network here was trained on larger images
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Sizes in pixels (stored and shown to the network), mean and std on the 0..1 scale."""
+    """Sizes in pixels (stored and shown to the network), mean and std on the 0..1 scale.
+
+    fit: how the dataset's pictures were made square, one of `data.pictures.FITS`.
+    """
 
     source_size: int
     image_size: int
     mean: Triple
     std: Triple
+    fit: str = "crop"
 
     def to_dict(self) -> dict[str, Any]:
         """Return field name -> value, ready for JSON."""
@@ -45,17 +49,19 @@ class Preprocessing:
         try:
             sizes = [values[name] for name in ("source_size", "image_size")]
             mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            fit = values.get("fit", "crop")  # older versions cropped every picture
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedError("the preprocessing is incomplete") from error
         valid = (
             all(type(size) is int and 0 < size <= MAX_SIDE for size in sizes)
             and len(mean) == len(std) == 3
             and all(map(math.isfinite, mean + std))
             and min(std) > 0
+            and fit in FITS
         )
         if not valid:
             raise DamagedError("the preprocessing has invalid values")
-        return cls(*sizes, mean, std)
+        return cls(*sizes, mean, std, fit)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return images (B, H, W, 3) uint8 resized and normalized: (B, 3, S, S) float32.
@@ -84,13 +90,13 @@ class Preprocessing:
         rows = images.reshape(*images.shape[:2], width * 3).float()
         return rows.mul_(scale).sub_(shift).view(images.shape)
 
-    def fit_picture(self, rgb: np.ndarray, fit: str = "crop") -> np.ndarray:
+    def fit_picture(self, rgb: np.ndarray, fit: str | None = None) -> np.ndarray:
         """Return an upload (H, W, 3) uint8 as a dataset stores it: (source_size, source_size, 3).
 
-        fit: one of `data.pictures.FITS`; the dataset's own pictures were made square by `crop`.
+        fit: one of `data.pictures.FITS`; None: as the dataset's own pictures were made square.
         Raises ConfigError for another.
         """
-        return fit_to_square(rgb, self.source_size, fit)
+        return fit_to_square(rgb, self.source_size, fit or self.fit)
 
 
 def preprocessing_for(
@@ -104,4 +110,4 @@ def preprocessing_for(
         mean, std = ARTICLE_MEAN, ARTICLE_STD if per_image_std else CIFAR_STD
     else:
         mean, std = info.mean, info.per_image_std if per_image_std else info.std
-    return Preprocessing(info.size, image_size, mean, std)
+    return Preprocessing(info.size, image_size, mean, std, info.fit)

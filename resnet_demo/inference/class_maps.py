@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_demo.data.pictures import shrink_to_side
+from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.classification import network_input
 from resnet_demo.inference.feature_maps import record_outputs
@@ -34,15 +35,16 @@ class ClassMap:
 
 
 def map_classes(
-    saved: SavedModel, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
+    saved: SavedModel, rgb: np.ndarray, labels: Sequence[str], fit: str | None = None
 ) -> list[ClassMap]:
     """Return a map for each label, from one forward pass.
 
-    rgb: (H, W, 3) uint8 of any size. The heat is 0 everywhere where nothing raises the class's
-    logit. Raises ConfigError for a label that is not a class of the network, and for an unknown
-    fit.
+    rgb: (H, W, 3) uint8 of any size. fit: None for that of the training images. The heat is 0
+    everywhere where nothing raises the class's logit. Raises ConfigError for a label that is not a
+    class of the network, and for an unknown fit.
     """
     classes = torch.tensor([[class_index(saved, label) for label in labels]])
+    fit = fit or Preprocessing.from_dict(saved.preprocessing).fit
     seen, x = network_input(saved, rgb, fit)
     maps = class_maps(saved.model, x, classes)[0].cpu()  # (K, h, w)
     picture = shrink_to_side(rgb, MAX_SIDE)

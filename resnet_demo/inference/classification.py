@@ -63,13 +63,13 @@ class Classification:
 
 @torch.inference_mode()
 def classify(
-    saved: SavedModel, rgb: np.ndarray, top: int = TOP, fit: str = "crop"
+    saved: SavedModel, rgb: np.ndarray, top: int = TOP, fit: str | None = None
 ) -> Classification:
     """Return the `top` most likely classes of a picture (H, W, 3) uint8 of any size.
 
-    fit: how the picture is made square. Confidences are softmax's and sum to 1 over all classes,
-    also for a picture of something else: check `ood`. Raises ConfigError for another fit or number
-    of labels, DamagedError for a network that computes NaN.
+    fit: how the picture is made square; None: as the training images. Confidences are softmax's and
+    sum to 1 over all classes, also for a picture of something else: check `ood`. Raises ConfigError
+    for another fit or number of labels, DamagedError for a network that computes NaN.
     """
     check_top(top, len(saved.classes))
     seen, x = network_input(saved, rgb, fit)
@@ -85,7 +85,7 @@ def classify(
     return Classification(labels, seen, ood_verdict(saved.metrics, logits))
 
 
-def network_input(saved: SavedModel, rgb: np.ndarray, fit: str) -> tuple[np.ndarray, Tensor]:
+def network_input(saved: SavedModel, rgb: np.ndarray, fit: str | None) -> tuple[np.ndarray, Tensor]:
     """Return a picture as `Classification.seen`, and as (1, 3, S, S) on the network's device."""
     preprocessing = Preprocessing.from_dict(saved.preprocessing)
     seen = preprocessing.fit_picture(rgb, fit)

@@ -27,8 +27,8 @@ SINGLE_THREAD_SIZE = 64  # pixels a side; up to this size one thread is faster t
 class Classifier:
     """A run's kept weights, loaded once and usable from any thread.
 
-    A picture is (H, W, 3) uint8 of any size; `fit`, one of FITS, is how it is made square. Every
-    method raises ConfigError for another fit.
+    A picture is (H, W, 3) uint8 of any size; `fit`, one of FITS, is how it is made square; None: as
+    the training images were. Every method raises ConfigError for another fit.
     lock: held while the network runs, because hooks see every forward pass.
     """
 
@@ -84,7 +84,7 @@ class Classifier:
             rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
             raise ConfigError.rule("dataset", rule, info.name)
 
-    def classify(self, rgb: np.ndarray, top: int = TOP, fit: str = "crop") -> Classification:
+    def classify(self, rgb: np.ndarray, top: int = TOP, fit: str | None = None) -> Classification:
         """Return the picture's `top` labels, from 1 to the number of classes."""
         with self.exclusive():
             return classify(self.saved, rgb, top, fit)
@@ -99,12 +99,12 @@ class Classifier:
         known = known or {}
         return {fit: known.get(fit) or self.classify(rgb, 1, fit) for fit in FITS}
 
-    def class_map(self, rgb: np.ndarray, label: str, fit: str = "crop") -> ClassMap:
+    def class_map(self, rgb: np.ndarray, label: str, fit: str | None = None) -> ClassMap:
         """Return the map of one class. Raises ConfigError for an unknown label."""
         return self.class_maps(rgb, [label], fit)[0]
 
     def class_maps(
-        self, rgb: np.ndarray, labels: Sequence[str], fit: str = "crop"
+        self, rgb: np.ndarray, labels: Sequence[str], fit: str | None = None
     ) -> list[ClassMap]:
         """Return a map for each of one or more labels, from one forward pass.
 
@@ -113,14 +113,14 @@ class Classifier:
         with self.exclusive():
             return map_classes(self.saved, rgb, labels, fit)
 
-    def feature_maps(self, rgb: np.ndarray, fit: str = "crop") -> list[tuple[str, np.ndarray]]:
+    def feature_maps(self, rgb: np.ndarray, fit: str | None = None) -> list[tuple[str, np.ndarray]]:
         """Return for each stage its title and its strongest maps as a grid, (H, W, 3) uint8."""
         with self.exclusive():
             _, x = network_input(self.saved, rgb, fit)
             return stage_grids(self.saved.model, x)
 
     def similar_images(
-        self, rgb: np.ndarray, index: ImageIndex, fit: str = "crop", limit: int = 5
+        self, rgb: np.ndarray, index: ImageIndex, fit: str | None = None, limit: int = 5
     ) -> list[tuple[int, float, str]]:
         """Return the nearest training images: (position, cosine similarity, label).
 

@@ -55,6 +55,11 @@ def model_description(folder: Path) -> dict[str, Any]:
     return asdict(read_description(matching_description(folder)))
 
 
+def fit_of(described: Mapping[str, Any]) -> str:
+    """Return how a network's training images were made square; older versions cropped them."""
+    return described["preprocessing"].get("fit", "crop")
+
+
 def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> str | None:
     """Return the digest of the stored predictions for that split; None if there are none."""
     stored = metrics.get("predictions", {})

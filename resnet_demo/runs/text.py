@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
+from resnet_demo.files import bytes_text
 from resnet_demo.fingerprint import SPLIT_NAMES
 
 # Besides Markdown's own marks: the colon before // and the dot after www, which make links.
@@ -246,13 +247,6 @@ def transfer_text(what: str, done: int, total: int | None, unit: str, rate: floa
     speed = f", {bytes_text(rate)}/s" if rate else ""
     left = f", {duration_text((total - done) / rate)} left" if rate and total else ""
     return f"{what}: {amount}{speed}{left}"
-
-
-def bytes_text(count: float) -> str:
-    """Return an amount of bytes: 812 kB, 4.2 MB, 171 MB."""
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
 
 
 def escape_markdown(text: str) -> str:

@@ -89,24 +89,35 @@ class DataTasks:
             store_upload(source, stored, folder, lock)
         return self._spawn("survey", folder, lock)
 
-    def import_surveyed(self, name: str, size: int, caller: Caller) -> Path:
-        """Start to import what was surveyed; return the task's folder. Raises ConfigError."""
+    def import_surveyed(
+        self, name: str, size: int | None, caller: Caller, fit: str = "crop"
+    ) -> Path:
+        """Start to import what was surveyed; return the task's folder. Raises ConfigError.
+
+        size, fit: as for `import_images`.
+        """
         caller.require_owner("import a dataset")
         status = self.status("survey")
         if status is None or status.state != "finished":
             raise ConfigError("choose images and scan them first", "source")
         source = Path(self.request("survey")["source"])
-        return self._spawn("import", *self.make_import(name, source, size, surveyed=True))
+        return self._spawn("import", *self.make_import(name, source, size, fit, surveyed=True))
 
     def make_import(
-        self, name: str, source: Path, size: int, *, surveyed: bool = False
+        self,
+        name: str,
+        source: Path,
+        size: int | None = None,
+        fit: str = "crop",
+        *,
+        surveyed: bool = False,
     ) -> tuple[Path, int]:
         """Queue an import; return its folder and the lock for its worker. Raises ConfigError."""
-        check_import(name, size)
+        check_import(name, size, fit)
         if name in self.datasets.names():
             raise ConfigError(f"there is already a dataset named {name!r}", "name")
-        request = {"name": name, "size": size, "source": str(source), "surveyed": surveyed}
-        return self._make("import", request)
+        request = {"name": name, "size": size, "fit": fit, "source": str(source)}
+        return self._make("import", {**request, "surveyed": surveyed})
 
     def cancel(self, kind: str, caller: Caller) -> None:
         """Ask the task of a kind to stop; a download keeps what it has for the next time."""
@@ -207,6 +218,7 @@ def run_import(folder: Path, paths: Paths) -> None:
             request["name"],
             Path(request["source"]),
             size=request["size"],
+            fit=request["fit"],
             progress=without_unit(progress),
         )
         if request["surveyed"]:  # the upload was made for this import

@@ -93,7 +93,7 @@ class Endpoints:
         self,
         image: gr.FileData,
         run_id: str,
-        fit: str = "crop",
+        fit: str = "",
         top: int = 5,
         against: str = "",
         similar: bool = False,
@@ -101,6 +101,7 @@ class Endpoints:
     ) -> dict:
         """Classify an uploaded picture; return the top labels, a class map of the first, and more.
 
+        fit: how the picture is made square: crop, squash or pad; empty: as the training images.
         similar: add the five most similar training images with position (from 0, among the
         dataset's training images), cosine and label; the first time, indexing takes a minute or so.
         dataset_changed: with them, whether the dataset has changed since training; null if unknown.
@@ -173,6 +174,7 @@ def classify_picture(
     """
     classifier = services.classifier(run_id)
     other = services.classifier(against) if against not in ("", None) else None
+    fit = fit or classifier.preprocessing.fit
     result = classifier.classify(rgb, top, fit)
     label = result.labels[0]["label"]
     fits = classifier.classify_each_fit(rgb, {fit: result})

@@ -114,7 +114,7 @@ def test_the_shipped_run_classifies_a_picture_without_its_dataset(fresh, tmp_pat
     assert sum(answered["labels"].values()) == pytest.approx(1)
     assert answered["title"] == "**cifar10-shipped**"
     assert explained["fits"]["visible"]
-    classes, hint, own, shipped, _ = example_updates(fresh, "cifar10-shipped", None)
+    classes, hint, own, shipped, *_ = example_updates(fresh, "cifar10-shipped", None)
     assert "*red*" in classes
     assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)
 

@@ -133,11 +133,16 @@ def _is_folder_of(folder: Path, form: OriginalFormat) -> bool:
 
 
 def convert_batches(
-    root: Path, source: Path, progress: ProgressCallback | None = None, name: str = INFO.name
+    root: Path,
+    source: Path,
+    progress: ProgressCallback | None = None,
+    name: str = INFO.name,
+    fit: str = "crop",
 ) -> DatasetInfo:
     """Make a dataset of the original batches: their folder or their archive.
 
-    progress: called with the number of batches read. Raises DamagedError for batches with other
+    progress: called with the number of batches read. fit: for pictures to classify, which need not
+    be square as these are. Raises DamagedError for batches with other
     contents, ConfigError where there is already a dataset of that name.
     """
     with new_dataset(root, name) as folder:
@@ -147,7 +152,8 @@ def convert_batches(
         for split, names in form.batches.items():
             images, labels = zip(*(batches[batch] for batch in names), strict=True)
             statistics[split] = write_split(folder, split, images, np.concatenate(labels), SIDE)
-        return write_info(folder, describe(name, classes, SIDE, statistics, form.source))
+        description = describe(name, classes, SIDE, statistics, form.source, fit=fit)
+        return write_info(folder, description)
 
 
 def read_batches(

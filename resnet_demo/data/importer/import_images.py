@@ -21,13 +21,12 @@ from resnet_demo.data.importer.read_pictures import (
     read_pictures,
 )
 from resnet_demo.data.importer.scan import SurveyedPictures, survey_images
-from resnet_demo.data.importer.survey import Survey
+from resnet_demo.data.importer.survey import MAX_SIZE, MIN_SIZE, Survey, default_size, space_text
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
-from resnet_demo.data.pictures import crop_to_square
+from resnet_demo.data.pictures import check_fit, fit_to_square
 from resnet_demo.errors import ConfigError
 
-MIN_SIZE, MAX_SIZE = 8, 256  # pixels
-CHUNK = 2048  # images in memory while the dataset is written
+CHUNK_BYTES = 2**23  # of images in memory while the dataset is written; the statistics take more
 
 
 def import_images(
@@ -35,7 +34,8 @@ def import_images(
     name: str,
     source: Path,
     *,
-    size: int = 32,
+    size: int | None = None,
+    fit: str = "crop",
     progress: ProgressCallback | None = None,
     on_survey: Callable[[Survey], object] = lambda survey: None,
 ) -> DatasetInfo:
@@ -43,76 +43,99 @@ def import_images(
 
     The source holds a folder for each class, of which a fifth becomes the test split; or folders
     for the splits too, in one of the layouts of `locate`; or labels in a table, as `label_tables`
-    reads them; or the original batches of CIFAR-10 or CIFAR-100. Images are cut to a centred square
-    and resized to `size` pixels. progress: called now and then; an error from it ends the import.
-    on_survey: called once with what the source held, as `scan_source` returns it, before writing.
-    After any error nothing is left behind.
-    Raises ConfigError for the name, the size or a file that is no archive, NotFoundError,
+    reads them; or the original batches of CIFAR-10 or CIFAR-100. Images are made square by `fit`,
+    one of FITS, and resized to `size` pixels; None: `Survey.default_size`.
+    progress: called now and then; an error from it ends the import. on_survey: called once with
+    what the source held, as `scan_source` returns it, before writing. After any error nothing is
+    left behind.
+    Raises ConfigError for name, size, fit or a file that is no archive, NotFoundError,
     DamagedError for a harmful or torn archive, DemoError for images that cannot make a dataset.
     """
-    check_import(name, size)
+    check_import(name, size, fit)
     source = source.resolve()  # gives "." a name too
     progress = progress or (lambda done, total, message: None)
     if form := original_batches.original_format(source):
         original_size = original_batches.SIDE
-        if size != original_size:
+        if size not in (None, original_size):
             rule = f"{original_size} for the original batches of {form.title}"
             raise ConfigError.rule("size", rule, size)
-        return original_batches.convert_batches(root, source, progress, name)
+        return original_batches.convert_batches(root, source, progress, name, fit)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
-        plan, survey = _read_squares(source, scratch, size, progress)
+        squares = _Squares(scratch, size, fit)
+        plan, survey = squares.read(source, progress)
+        if size is None and squares.size != survey.default_size:
+            # The first picture has another size than most: the others are needed once more.
+            squares = _Squares(scratch, survey.default_size, fit)
+            progress(0, None, f"reading again at {squares.size} pixels")
+            plan, survey = squares.read(source, progress)
+        size = squares.size
         on_survey(survey)
-        progress(0, None, "writing the dataset")
-        statistics = _write_splits(folder, plan, scratch, size)
+        statistics = _write_splits(folder, plan, scratch, size, progress)
         scratch.unlink()
         text, classes = f"imported from {source.name}", plan.assignment.classes
         skipped = sorted([*plan.skipped, *(name for name, _ in plan.unopened)])
-        return write_info(folder, describe(name, classes, size, statistics, text, skipped))
+        return write_info(folder, describe(name, classes, size, statistics, text, skipped, fit))
 
 
-def check_import(name: str, size: int) -> None:
-    """Raise ConfigError for a name or a size that an import cannot have."""
+def check_import(name: str, size: int | None, fit: str = "crop") -> None:
+    """Raise ConfigError for a name, a size or a fit that an import cannot have."""
     check_name(name, "name")
+    check_fit(fit)
     if name == "shapes10":
         raise ConfigError("the name 'shapes10' is taken by the built-in dataset", "name")
-    if type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE:
+    if size is not None and (type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE):
         rule = f"a whole number from {MIN_SIZE} to {MAX_SIZE} pixels"
         raise ConfigError.rule("size", rule, size)
 
 
-def _read_squares(
-    source: Path, scratch: Path, size: int, progress: ProgressCallback
-) -> tuple[DatasetPlan, Survey]:
-    """Write the readable pictures to a scratch file of (size, size, 3) uint8 as they are read.
+class _Squares:
+    """The readable pictures of a source, written to a scratch file as squares as they are read.
 
-    To disk, because neither their number nor their order is known before the end.
+    To disk, because neither their number nor their order is known before the end. size: of the
+    squares, (size, size, 3) uint8; None: what the first picture alone would give.
     """
-    pictures = SurveyedPictures()
-    with open(scratch, "wb") as file:
 
-        def write_square(member: Member, pixels: np.ndarray | None) -> None:
-            pictures.on_picture(member, pixels)
-            if pixels is not None:
-                file.write(crop_to_square(pixels, size).data)
+    def __init__(self, scratch: Path, size: int | None, fit: str) -> None:
+        self.scratch, self.size, self.fit = scratch, size, fit
+        self.pictures = SurveyedPictures()
 
-        files = read_pictures(source, write_square, progress)
-    plan = plan_dataset(files)
-    check_readable(plan.skipped, plan.pictures, plan.reason)
-    return plan, survey_images(files, plan, pictures)
+    def read(self, source: Path, progress: ProgressCallback) -> tuple[DatasetPlan, Survey]:
+        """Write the file. Raises as `import_images`."""
+        with open(self.scratch, "wb") as self.file:
+            files = read_pictures(source, self._write, progress)
+        plan = plan_dataset(files)
+        check_readable(plan.skipped, plan.pictures, plan.reason)
+        return plan, survey_images(files, plan, self.pictures)
+
+    def _write(self, member: Member, pixels: np.ndarray | None) -> None:
+        self.pictures.on_picture(member, pixels)
+        if pixels is not None:
+            self.size = self.size or default_size(min(pixels.shape[:2]))
+            self.file.write(fit_to_square(pixels, self.size, self.fit).data)
 
 
 def _write_splits(
-    folder: Path, plan: DatasetPlan, scratch: Path, size: int
+    folder: Path, plan: DatasetPlan, scratch: Path, size: int, progress: ProgressCallback
 ) -> dict[str, PixelStatistics]:
     """Write all splits in order, from the scratch file."""
     pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
-    return {
-        split: write_split(folder, split, _chunks(pixels, rows), labels, size)
-        for split, (rows, labels) in plan.assignment.splits.items()
-    }
+    splits = plan.assignment.splits
+    total = sum(len(rows) for rows, _ in splits.values())
+    message = f"writing: {space_text(total, size)}"
+    done, statistics = 0, {}
+    for split, (rows, labels) in splits.items():
+        chunks = _chunks(pixels, rows, lambda n, done=done: progress(done + n, total, message))
+        statistics[split] = write_split(folder, split, chunks, labels, size)
+        done += len(rows)
+    return statistics
 
 
-def _chunks(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), CHUNK):
-        yield pixels[rows[start : start + CHUNK]]
+def _chunks(
+    pixels: np.ndarray, rows: np.ndarray, on_chunk: Callable[[int], object]
+) -> Iterator[np.ndarray]:
+    """Yield the pixels of those rows in order. on_chunk: called with the rows yielded before."""
+    step = max(1, CHUNK_BYTES // pixels[0].size)
+    for start in range(0, len(rows), step):
+        on_chunk(start)
+        yield pixels[rows[start : start + step]]

@@ -4,6 +4,7 @@ Both use these functions, so that the scan finds what the import will do, and re
 """
 
 import io
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -28,7 +29,7 @@ from resnet_demo.errors import DamagedError, DemoError, shortened
 
 MAX_REASONS = 100  # kept, of unreadable pictures
 MAX_UNREADABLE = 0.1  # share of the pictures
-REPORT_EVERY = 250  # pictures
+REPORT_EVERY, REPORT_EVERY_S = 250, 0.5  # pictures, or seconds where they are large
 PictureCallback = Callable[[Member, np.ndarray | None], None]
 
 
@@ -65,10 +66,10 @@ def read_pictures(
     """Decode every picture of a source in turn.
 
     on_picture: called with each file and its (H, W, 3) uint8 pixels, None for an unreadable one.
-    progress: called every 250 pictures. An error from either ends the reading.
+    progress: called every 250 pictures or half second. An error from either ends the reading.
     Raises as `read_members`.
     """
-    files = SourceFiles()
+    files, reported = SourceFiles(), time.monotonic()
     with closing(read_members(source)) as members:
         for member in members:
             files.total_bytes += len(member.data)
@@ -82,7 +83,9 @@ def read_pictures(
             on_picture(member, pixels)
             files.paths.append(member.parts)
             files.readable.append(pixels is not None)
-            if len(files.paths) % REPORT_EVERY == 0:
+            now = time.monotonic()
+            if len(files.paths) % REPORT_EVERY == 0 or now - reported > REPORT_EVERY_S:
+                reported = now
                 progress(member.done, member.total, f"{len(files.paths):,} pictures read")
     return files
 

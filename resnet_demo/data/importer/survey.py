@@ -11,9 +11,12 @@ import numpy as np
 
 from resnet_demo.data.importer.read_pictures import MAX_UNREADABLE, unopened_text
 from resnet_demo.errors import DamagedError, shortened
-from resnet_demo.files import write_atomically
+from resnet_demo.files import bytes_text, write_atomically
 from resnet_demo.json_files import build, read_json
 
+MIN_SIZE, MAX_SIZE = 8, 256  # pixels, side of the stored squares
+# The default side is at most this. Networks pretrained on ImageNet expect 224 pixels.
+LARGEST_DEFAULT = 224
 KINDS = ("images", "cifar10", "cifar100")  # the last two: the original batches
 SAMPLE_SIDE = 64  # pixels
 FEW = 20  # pictures; a class with fewer gets a warning
@@ -57,10 +60,21 @@ class Survey:
     # class -> (n, 64, 64, 3) uint8, the first pictures of the first classes
     samples: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
-    def warnings(self, size: int = 32) -> list[str]:
+    @property
+    def default_size(self) -> int:
+        """Return the side of the stored squares, in pixels, unless a person chooses another."""
+        return default_size(min(self.sizes[1]))
+
+    @property
+    def pictures(self) -> int:
+        """Return the number of pictures in all splits."""
+        return self.val + sum(train + test for _, train, test in self.classes)
+
+    def warnings(self, size: int | None = None) -> list[str]:
         """Return warnings for an import at `size` pixels, each a sentence without a full stop.
 
-        What is left out is among them. The page, the command line and its JSON show the same.
+        size: None for the default. What is left out is among them. The page, the command line and
+        its JSON show the same.
         """
         parts = (
             self.notes,
@@ -70,7 +84,7 @@ class Survey:
             _unreadable_pictures(self),
             _unopened_files(self),
             _other_files(self),
-            _small_pictures(self, size),
+            _small_pictures(self, size or self.default_size),
         )
         return [sentence for part in parts for sentence in part]
 
@@ -88,6 +102,17 @@ class Survey:
         if not _is_valid(survey):
             raise DamagedError("the survey has invalid values")
         return survey
+
+
+def default_size(median: int) -> int:
+    """Return the side of the stored squares for pictures with that median of their short sides."""
+    return min(LARGEST_DEFAULT, max(MIN_SIZE, median))
+
+
+def space_text(pictures: int, size: float) -> str:
+    """Return the space of so many squares of `size` pixels a side: on disk, and in training."""
+    space = bytes_text(pictures * size * size * 3)
+    return f"{pictures:,} pictures of {size:g} × {size:g} pixels take {space}"
 
 
 def write_survey(folder: Path, survey: Survey) -> None:
@@ -164,7 +189,7 @@ def _duplicates(survey: Survey) -> Iterator[str]:
 def _unreadable_pictures(survey: Survey) -> Iterator[str]:
     if not survey.unreadable:
         return
-    total = survey.unreadable + survey.val + sum(train + test for _, train, test in survey.classes)
+    total = survey.unreadable + survey.pictures
     names = _examples([shortened(name) for name in survey.unreadable_names], survey.unreadable)
     fact = f"{survey.unreadable:,} of {total:,} pictures cannot be read"
     if survey.unreadable > MAX_UNREADABLE * total:

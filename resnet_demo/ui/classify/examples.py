@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import gradio as gr
 import numpy as np
 
-from resnet_demo.data.pictures import crop_to_square, decode_picture
+from resnet_demo.data.pictures import FITS, crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
-from resnet_demo.models.description import model_description
+from resnet_demo.models.description import fit_of, model_description
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
 from resnet_demo.ui.components import THUMBNAIL_PX, enlarge, gallery
@@ -51,20 +51,21 @@ def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> l
 
 
 def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple[Any, ...]:
-    """Return updates of classes, hint, test images, photographs, and the new value of `shown`.
+    """Return updates of classes, hint, test images, photographs, the new `shown`, and the fit.
 
     shown: what the examples on the page belong to. Images that are not on this machine are hidden.
+    The fit becomes that of the run's training images.
     """
     source = example_source(services, run_id)
     if source == shown or (not run_id and not shown):  # before the page receives its first run
-        return (gr.skip(),) * 5
+        return (gr.skip(),) * 6
     hidden = gr.update(visible=False)
-    classes = class_text(services, run_id)
+    classes, fit = class_text(services, run_id), run_fit(services, run_id)
     shipped = gr.update(value=thumbnails(), visible=True) if run_id else hidden
     try:
         images, labels, dataset = example_images(services, run_id)
     except DemoError:  # no images here; the photographs can still be classified
-        return classes, hidden, hidden, shipped, source
+        return classes, hidden, hidden, shipped, source, fit
     hint = f"Or click a test image of {escape_markdown(dataset)}:"
     own = list(zip(map(enlarge, images), labels, strict=True))
     return (
@@ -73,6 +74,7 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
         gr.update(value=own, visible=True),
         shipped,
         source,
+        fit,
     )
 
 
@@ -93,6 +95,15 @@ def class_text(services: Services, run_id: str | None) -> str:
         return class_list(run_id, model_description(services.runs.get(run_id).path)["classes"])
     except DemoError as error:
         return f"⚠ {escape_markdown(str(error))}."
+
+
+def run_fit(services: Services, run_id: str | None) -> Any:
+    """Return the fit of the run's training images; no update where it cannot be read."""
+    try:
+        fit = fit_of(model_description(services.runs.get(run_id).path)) if run_id else ""
+    except DemoError:
+        return gr.skip()
+    return fit if fit in FITS else gr.skip()
 
 
 def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str], str]:

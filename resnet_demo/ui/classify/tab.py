@@ -65,7 +65,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
         [tab.select, run.change],
         lambda *values: example_updates(services, *values),
         [run, shown],
-        [inputs["classes"], *inputs["examples"], shown],
+        [inputs["classes"], *inputs["examples"], shown, inputs["fit"]],
         **QUIET_EVENT,
     )
     connect_picture(services, inputs, answer)

@@ -6,20 +6,27 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.data.importer.survey import Survey, read_survey
+from resnet_demo.data.importer.survey import (
+    MAX_SIZE,
+    MIN_SIZE,
+    Survey,
+    read_survey,
+    space_text,
+)
+from resnet_demo.data.pictures import FITS
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import gallery, progress_bar, progress_share, progress_text
-from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.uploads import uploaded_file
 
-MIN_SIZE, MAX_SIZE, SIZE_STEP = 32, 224, 16  # pixels, as the slider offers them
 PROMPT = (
     "A zip or tar with one folder per class, or with `train/<class>` and `test/<class>` folders. "
     "You see what is inside before anything is imported."
 )
-SIZE_HELP = "pixels per side; training may resize"
+SIZE_HELP = "pixels per side; smaller pictures are enlarged, and training may resize"
+FIT_HELP = "crop cuts off the longer side, squash distorts, pad adds a border"
 NAME_HELP = "lowercase letters, digits, dashes"
 CLASS_COLUMNS = ["class", "training", "test"]
 
@@ -39,6 +46,7 @@ def import_panel(services: Services) -> dict[str, Any]:
         "import_settings": form["settings"],
         "import_name": form["name"],
         "import_size": form["size"],
+        "import_space": form["space"],
         **results,
     }
 
@@ -79,16 +87,33 @@ def import_form() -> dict[str, Any]:
             MIN_SIZE,
             MAX_SIZE,
             64,
-            step=SIZE_STEP,
+            step=1,
             label="Stored size",
             info=SIZE_HELP,
             elem_id="import-size",
             interactive=True,
         )
+        space = gr.Markdown(elem_id="import-space", padding=True, elem_classes=["hint"])
+        fit = gr.Radio(
+            [(name.capitalize(), name) for name in FITS],
+            value="crop",
+            label="Make square",
+            info=FIT_HELP,
+            elem_id="import-fit",
+            interactive=True,
+        )
         with gr.Row():
             start = gr.Button("Import", variant="primary", elem_id="import-start")
             clear = gr.Button("Clear", elem_id="import-clear")
-    return {"settings": settings, "name": name, "size": size, "start": start, "clear": clear}
+    return {
+        "settings": settings,
+        "name": name,
+        "size": size,
+        "space": space,
+        "fit": fit,
+        "start": start,
+        "clear": clear,
+    }
 
 
 def survey_results() -> dict[str, Any]:
@@ -133,11 +158,18 @@ def connect_source(services: Services, source: dict[str, Any]) -> None:
 
 
 def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any]) -> None:
-    """Connect Import and Clear."""
+    """Connect size, Import and Clear."""
 
     @show_errors()
-    def on_import(name: str, size: float) -> None:
-        services.data.import_surveyed(name, whole_number(size), services.caller())
+    def on_import(name: str, size: float, fit: str) -> None:
+        services.data.import_surveyed(name, whole_number(size), services.caller(), fit)
+
+    def on_size(size: float) -> str:
+        try:
+            found = read_survey(services.data.folder("survey"))
+            return f"{space_text(found.pictures, size)}."
+        except DamagedError:
+            return ""
 
     @show_errors()
     def on_clear() -> tuple[None, str]:
@@ -145,7 +177,9 @@ def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any
             services.data.discard(kind, services.caller())
         return None, ""
 
-    form["start"].click(on_import, [form["name"], form["size"]], None, **QUIET_EVENT)
+    values = [form[name] for name in ("name", "size", "fit")]
+    form["start"].click(on_import, values, None, **QUIET_EVENT)
+    form["size"].change(on_size, form["size"], form["space"], **LATEST_EVENT)
     form["clear"].click(on_clear, None, [source["file"], source["folder"]], **QUIET_EVENT)
 
 
@@ -196,7 +230,7 @@ def status_text(survey: Status | None, importing: Status | None) -> str:
     if status.state == "stopped":
         return "Cancelled; nothing was imported."
     if status is survey:
-        return "Choose a name and a size, then import."
+        return "Choose a name, then import."
     return f"**{escape_markdown(status.message)}.** Ready on the Train tab."
 
 
@@ -221,7 +255,8 @@ def survey_updates(
         parts["found_classes"]: gr.update(value=rows, visible=True),
         parts["found_samples"]: gr.update(value=pictures, visible=bool(pictures)),
         parts["import_name"]: suggested_name(source, services.datasets.names()),
-        parts["import_size"]: suggested_size(found),
+        parts["import_size"]: found.default_size,
+        parts["import_space"]: f"{space_text(found.pictures, found.default_size)}.",
     }
 
 
@@ -233,7 +268,7 @@ def found_text(found: Survey, name: str) -> str:
         f"#### Found in {escape_markdown(name)}",
         f"**{train + found.val + test:,}** pictures of **{len(found.classes)}** classes, "
         f"{bytes_text(found.bytes)}; {split}. {sizes_text(found)}",
-        *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings(suggested_size(found))),
+        *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings()),
     ]
     return "\n\n".join(lines)
 
@@ -252,8 +287,3 @@ def suggested_name(source: Path, taken: Any) -> str:
     base = re.sub("[^a-z0-9]+", "-", stem).strip("-")[:50] or "images"
     names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
     return next(name for name in names if name not in taken)
-
-
-def suggested_size(found: Survey) -> int:
-    """Return 32 for small pictures, else 64: each doubling costs four times the time."""
-    return 32 if min(found.sizes[1]) < 48 else 64

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from resnet_demo.errors import ConfigError
+from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import Paths
 from resnet_demo.ui.classify.examples import PICTURES, SHIPPED, example_updates, pick, thumbnails
 from resnet_demo.ui.services import Services
@@ -14,16 +15,32 @@ from tests.ui.fake_evaluations import CLASSES
 
 
 def test_examples_are_sent_again_only_for_another_run_or_when_images_arrive(services, tmp_path):
-    classes, hint, own, shipped, shown = example_updates(services, "mine", None)
+    classes, hint, own, shipped, shown, fit = example_updates(services, "mine", None)
     assert "*blue* *green* *red*" in classes
     assert "test image of colours" in hint["value"]
     assert [label for _, label in own["value"]] == sorted(CLASSES)
     assert [label for _, label in shipped["value"]] == [*SHIPPED]
-    assert example_updates(services, "mine", shown) == (gr.skip(),) * 5
+    assert fit == "crop"
+    assert example_updates(services, "mine", shown) == (gr.skip(),) * 6
     away = Services(Paths(services.paths.runs, tmp_path / "no-data", tmp_path / "none"))
-    _, hint, own, _, before = example_updates(away, "mine", shown)
+    _, hint, own, _, before, _ = example_updates(away, "mine", shown)
     assert (hint["visible"], own["visible"]) == (False, False)
     assert example_updates(services, "mine", before)[2]["visible"]
+
+
+def test_the_fit_of_a_run_is_that_of_its_training_images(services):
+    squash_pictures_of(services.runs.get("mine").path)
+    assert example_updates(services, "mine", None)[-1] == "squash"
+    assert example_updates(services, None, ["mine", None])[-1] == gr.skip()
+
+
+def squash_pictures_of(folder):
+    """Save the network again as if its training images had been squashed."""
+    saved = load_model(folder)
+    kept = ("network", "classes", "metrics", "fingerprint")
+    preprocessing = {**saved.preprocessing, "fit": "squash"}
+    values = {name: getattr(saved, name) for name in kept}
+    save_model(folder, saved.model, preprocessing=preprocessing, **values)
 
 
 @pytest.mark.parametrize("index", [-1, 3, None, "0", True, [0, 1], 0.0])

@@ -16,7 +16,7 @@ from resnet_demo.ui.data import download_banner, import_panel, tab
 NAMES = (
     *("box", "text", "progress", "start", "cancel", "name", "form", "seen", "import_text"),
     *("import_progress", "import_cancel", "import_settings", "import_name", "import_size", "found"),
-    *("found_classes", "found_samples"),
+    *("found_classes", "found_samples", "import_space"),
 )
 PARTS = {name: name for name in NAMES}  # in place of components: updates are keyed by name
 FOUND = Survey(
@@ -130,7 +130,7 @@ def test_the_later_of_survey_and_import_is_shown():
     survey = Status(state="finished", queued_at=1)
     done = Status(state="finished", queued_at=2, message="16 training and 4 test images in pets")
     assert import_panel.status_text(None, None) == import_panel.PROMPT
-    assert import_panel.status_text(survey, None) == "Choose a name and a size, then import."
+    assert import_panel.status_text(survey, None) == "Choose a name, then import."
     assert import_panel.status_text(None, done).startswith(
         "**16 training and 4 test images in pets.**"
     )
@@ -148,7 +148,8 @@ def test_a_survey_is_shown_with_a_proposed_name_and_size(own, surveyed):
     assert "⚠ one class has fewer than 20 pictures" in text
     assert shown["found_classes"]["value"] == [["cat", 80, 20], ["dog", 8, 2]]
     assert [label for _, label in shown["found_samples"]["value"]] == ["cat", "cat"]
-    assert (shown["import_name"], shown["import_size"]) == ("my-pets", 64)
+    assert (shown["import_name"], shown["import_size"]) == ("my-pets", 224)
+    assert shown["import_space"] == "110 pictures of 224 × 224 pixels take 17 MB."
     assert shown["import_settings"] == gr.update(visible=True)
 
 

@@ -26,8 +26,10 @@ def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
         for number in range(5):
             shutil.copy(picture("a.png", colour), source / label / f"{number}.png")
     demo = CommandLine(demo.runs, tmp_path / "data")
-    (info,) = demo("data", "import", "sky", source, "--size", 8, "--json").objects
+    args = ("data", "import", "sky", source, "--size", 8, "--fit", "pad", "--json")
+    (info,) = demo(*args).objects
     assert (info["name"], info["classes"], info["size"]) == ("sky", ["day", "night"], 8)
+    assert info["fit"] == "pad"
     assert (info["train"], info["test"]) == (8, 2)
     listed = {row["name"]: row for row in demo("data", "status", "--json").objects}
     assert listed.keys() == {"shapes10", "sky"}
@@ -40,6 +42,8 @@ def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
     assert "synthetic" in text
     assert "sky: 8 training and 2 test images of 8 pixels, 2 classes" in text
     assert demo("data", "import", "sky", source).code == 2
+    text = demo("data", "import", "again", source).out  # the shorter sides are 12 pixels
+    assert "\n  10 pictures of 12 × 12 pixels take 4 kB\n  note: 2 classes have fewer" in text
 
 
 def test_a_failed_import_leaves_nothing(demo, picture, tmp_path):

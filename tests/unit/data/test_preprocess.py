@@ -1,6 +1,7 @@
 """Preprocessing: resizing, normalizing, and its stored form."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from resnet_demo.data.cifar10.original_batches import INFO as CIFAR
+from resnet_demo.data.pictures import fit_to_square
 from resnet_demo.data.preprocess import (
     ARTICLE_MEAN,
     ARTICLE_STD,
@@ -84,6 +86,14 @@ def test_an_upload_becomes_what_an_import_would_store(images: np.ndarray):
     np.testing.assert_array_equal(picture, np.asarray(middle))
 
 
+def test_uploads_are_made_square_as_the_datasets_pictures_were(images: np.ndarray):
+    wide = np.concatenate(images[:3], axis=1)
+    padded = preprocessing_for(replace(CIFAR, fit="pad"), 64)
+    np.testing.assert_array_equal(padded.fit_picture(wide), fit_to_square(wide, 32, "pad"))
+    squashed = fit_to_square(wide, 32, "squash")
+    np.testing.assert_array_equal(padded.fit_picture(wide, "squash"), squashed)
+
+
 def test_cifar10_has_the_published_numbers_and_the_tutorials_fault_on_request():
     right, wrong = preprocessing_for(CIFAR, 224), preprocessing_for(CIFAR, 224, per_image_std=True)
     assert (right.mean, right.std) == (ARTICLE_MEAN, (0.2470, 0.2435, 0.2616))
@@ -99,8 +109,14 @@ def test_other_datasets_have_their_own_numbers():
 
 
 def test_it_survives_json():
-    one = preprocessing_for(CIFAR, 64)
+    one = preprocessing_for(replace(CIFAR, fit="squash"), 64)
     assert Preprocessing.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+
+
+def test_older_files_do_not_name_the_fit_and_mean_crop():
+    one = preprocessing_for(CIFAR, 64)
+    older = {name: value for name, value in one.to_dict().items() if name != "fit"}
+    assert Preprocessing.from_dict(older) == one
 
 
 GOOD = Preprocessing(32, 64, *PLAIN).to_dict()
@@ -126,6 +142,8 @@ GOOD = Preprocessing(32, 64, *PLAIN).to_dict()
         {**GOOD, "mean": ["a", "b", "c"]},
         {**GOOD, "mean": [0, 0, 10**400]},
         {**GOOD, "mean": None},
+        {**GOOD, "fit": "fill"},
+        {**GOOD, "fit": None},
     ],
 )
 def test_nonsense_is_damaged(values):

@@ -82,9 +82,17 @@ def test_a_picture_is_made_square_by_the_given_fit(saved, fit):
     assert result.labels == alike.labels
 
 
-def test_the_default_fit_is_crop(saved):
+@pytest.mark.parametrize("fit", FITS)
+def test_the_default_fit_is_that_of_the_training_images(saved, fit):
+    saved.preprocessing["fit"] = fit
+    for other in FITS:
+        same = classify(saved, picture()).labels == classify(saved, picture(), fit=other).labels
+        assert same == (other == fit)
+
+
+def test_older_networks_learned_from_cropped_images(saved):
+    saved.preprocessing.pop("fit", None)
     assert classify(saved, picture()).labels == classify(saved, picture(), fit="crop").labels
-    assert classify(saved, picture()).labels != classify(saved, picture(), fit="squash").labels
 
 
 @pytest.mark.parametrize("top", [0, -1, 6, 2.0, True, "2", None])

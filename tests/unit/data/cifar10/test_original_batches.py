@@ -91,7 +91,9 @@ def test_the_original_can_be_imported_like_any_archive(tmp_path, batches, packed
         source = tmp_path / "some.tar.gz"
     root = tmp_path / "data"
     assert import_images(root, "cifar10", source).train == 5 * EACH
-    assert import_images(root, "again", source).name == Datasets(root).get("again").name == "again"
+    again = import_images(root, "again", source, size=32, fit="pad")
+    assert again == Datasets(root).get("again")
+    assert (again.name, again.fit) == ("again", "pad")
     with pytest.raises(ConfigError, match="size must be 32 for the original batches"):
         import_images(root, "large", source, size=64)
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from resnet_demo.data.importer.import_images import import_images
+from resnet_demo.data.pictures import FITS, fit_to_square
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, StoppedError
 
@@ -67,12 +68,56 @@ def test_pictures_of_other_sizes_are_cropped_to_the_centre_and_resized(root, zip
     wide[:, 10:20] = (10, 20, 30)
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
-    import_images(
-        root, "wide", zip_of(dict.fromkeys(("a/1", "a/2", "b/1", "b/2"), file.getvalue()))
-    )
+    source = zip_of(dict.fromkeys(("a/1", "a/2", "b/1", "b/2"), file.getvalue()))
+    import_images(root, "wide", source, size=32)
     images, _ = Datasets(root).load("wide", "train")
     assert images.shape == (2, 32, 32, 3)
     assert (images == (10, 20, 30)).all()
+
+
+def noise(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"),
+    [
+        ([(32, 32)] * 4, 32),
+        ([(20, 90), (40, 30), (30, 30), (300, 400)], 30),  # the first is not the median
+        ([(400, 300), (20, 20), (19, 25), (18, 40)], 20),
+        ([(300, 260), (240, 500), (9, 9), (230, 231)], 224),
+    ],
+)
+def test_the_default_side_is_the_median_short_side_up_to_224_pixels(root, zip_of, sizes, side):
+    names = ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    source = zip_of({name: noise(*size) for name, size in zip(names, sizes, strict=True)})
+    surveys = []
+    info = import_images(root, "default", source, on_survey=surveys.append)
+    assert info.size == surveys[0].default_size == side
+    assert len(surveys) == 1
+    import_images(root, "chosen", source, size=side)
+    for split in ("train", "test"):
+        images, _ = Datasets(root).load("default", split)
+        np.testing.assert_array_equal(images, Datasets(root).load("chosen", split)[0])
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_pictures_are_made_square_as_chosen(root, zip_of, fit):
+    names = ("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png")
+    source = zip_of(dict.fromkeys(names, noise(20, 50)))
+    assert import_images(root, "wide", source, fit=fit).fit == fit
+    assert Datasets(root).get("wide").fit == fit
+    expected = fit_to_square(pixels_of(noise(20, 50)), 20, fit)
+    np.testing.assert_array_equal(Datasets(root).load("wide", "train")[0], [expected] * 2)
+
+
+def test_another_way_to_make_pictures_square_is_refused(root, folder_of, files):
+    with pytest.raises(ConfigError, match=r"^fit must be one of crop, squash, pad, got 'fill'"):
+        import_images(root, "pets", folder_of(files), fit="fill")
+    assert entries(root) == []
 
 
 def test_a_few_unreadable_pictures_are_skipped_and_named(root, zip_of, files):
@@ -112,7 +157,7 @@ def test_the_built_in_name_is_refused(root, folder_of, files):
         import_images(root, "shapes10", folder_of(files))
 
 
-@pytest.mark.parametrize("size", [7, 257, 32.0, True, None])
+@pytest.mark.parametrize("size", [7, 257, 32.0, True])
 def test_a_size_out_of_range_is_refused(root, size, folder_of, files):
     with pytest.raises(
         ConfigError, match=r"^size must be a whole number from 8 to 256 pixels, got"
@@ -235,6 +280,8 @@ def test_progress_counts_the_pictures(root, zip_of, files):
         progress=lambda *now: reports.append(now),
     )
     assert reports[:2] == [(250, 605, "250 pictures read"), (500, 605, "500 pictures read")]
+    message = "writing: 605 pictures of 8 × 8 pixels take 116 kB"
+    assert reports[2:] == [(0, 605, message), (603, 605, message)]
 
 
 def test_leftovers_of_a_killed_import_are_removed_but_not_those_of_a_live_one(

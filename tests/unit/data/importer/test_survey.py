@@ -88,13 +88,27 @@ def changed(**values) -> Survey:
     ],
 )
 def test_warnings_are_given_only_where_they_apply(values, sentences):
-    assert changed(**values).warnings() == sentences
+    assert changed(**values).warnings(32) == sentences
 
 
 def test_pictures_are_small_relative_to_the_import_size():
     assert FOUND.warnings(64) == [
         "pictures smaller than 64 pixels will be enlarged: the smallest is 32 × 32"
     ]
+
+
+@pytest.mark.parametrize(
+    ("median", "side"), [((40, 50), 40), ((500, 300), 224), ((224, 224), 224), ((3, 90), 8)]
+)
+def test_the_default_side_is_the_median_short_side_within_limits(median, side):
+    survey = changed(sizes=((2, 2), median, (900, 800)))
+    assert survey.default_size == side
+    assert survey.warnings() == survey.warnings(side)
+    assert survey.warnings(2) == []
+
+
+def test_pictures_of_all_splits_are_counted():
+    assert changed(val=7).pictures == 30 + 10 + 25 + 8 + 7
 
 
 def test_a_survey_is_read_back_unchanged(tmp_path: Path):
