@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_demo.data.cifar10.original_batches import CLASSES
-from resnet_demo.data.cifar10.sources import RemoteFile
+from resnet_demo.data.download import RemoteFile
 
 Handler = Callable[["Request"], None]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.data.cifar10.get import DownloadProgress, get_cifar10
+from resnet_demo.data.cifar10.get import get_cifar10
 from resnet_demo.data.cifar10.sources import cifar10_sources
+from resnet_demo.data.download import DownloadProgress
 from resnet_demo.data.importer.import_images import check_import, import_images
 from resnet_demo.data.importer.scan import scan_source
 from resnet_demo.data.importer.survey import write_survey

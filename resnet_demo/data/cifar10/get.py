@@ -4,48 +4,38 @@ Downloads go to a hidden folder and are unpacked in another, so the dataset appe
 at all. The received bytes are kept for the next time if the download is stopped or fails.
 """
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
 
 from resnet_demo.data.cifar10 import original_batches, parquet
-from resnet_demo.data.cifar10.download import STOPPED, DownloadTimeouts, download
-from resnet_demo.data.cifar10.sources import COPY_VARIABLE, Source, SourceError
+from resnet_demo.data.cifar10.sources import COPY_VARIABLE, Source
+from resnet_demo.data.download import (
+    STOPPED,
+    DownloadProgress,
+    DownloadTimeouts,
+    SourceError,
+    Throttle,
+    download,
+    lock_downloads,
+)
 from resnet_demo.data.folder import INFO, ProgressCallback, new_dataset, write_info
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.importer.parquet_pictures import INSTALL, has_pyarrow
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.errors import DamagedError, DemoError, DiskFullError, StoppedError
-from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.files import DISK_FULL
 
 NAME = original_batches.INFO.name
-DOWNLOADS = ".downloads"
 DATASET_BYTES = 200_000_000  # both splits as arrays, with a margin
-REPORT_EVERY_S = 0.35
 TIMEOUTS = DownloadTimeouts()
 SUGGESTIONS = (
     "What you can do: import your own copy (on the Data tab, or with `python -m resnet_demo data "
     f"import {NAME} PATH`), set {COPY_VARIABLE} to the address or path of a copy and try again, or "
     "use the built-in shapes10"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownloadProgress:
-    """The progress of getting CIFAR-10: done and total in `unit`, over all files of the source."""
-
-    source: str  # its name, for a person
-    message: str  # what is happening, one short sentence
-    done: int = 0
-    total: int = 0  # 0: not known
-    unit: str = "bytes"  # or "batches", "pictures", "" where only the share has a meaning
-    rate: float = 0.0  # units per second over the last few; 0: not known
 
 
 def get_cifar10(
@@ -66,55 +56,12 @@ def get_cifar10(
     """
     if dropped := original_batches.find_original(root):
         sources = [Source("the archive in the data folder", path=dropped), *sources]
-    with _lock_downloads(root) as downloads:
+    with lock_downloads(root, "CIFAR-10") as downloads:
         with new_dataset(root, NAME) as folder:
-            attempt = _Attempt(folder, downloads, timeouts, _Throttle(report), should_stop)
+            attempt = _Attempt(folder, downloads, timeouts, Throttle(report), should_stop)
             info = attempt.try_sources(sources)
         shutil.rmtree(downloads, ignore_errors=True)
     return info
-
-
-@contextmanager
-def _lock_downloads(root: Path) -> Iterator[Path]:
-    """Yield the folder of unfinished downloads to one process at a time; remove it if empty."""
-    folder = root / DOWNLOADS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _acquire_lock(folder / "lock")
-    except OSError as error:
-        raise DemoError(f"cannot write to {root}: {error.strerror}") from error
-    try:
-        yield folder
-    finally:
-        (folder / "lock").unlink(missing_ok=True)  # before it is released: see _acquire_lock
-        release_lock(lock)
-        if folder.exists() and not os.listdir(folder):
-            folder.rmdir()
-
-
-def _acquire_lock(path: Path) -> int:
-    """Return a lock as an open descriptor. Raises DemoError if another process has it."""
-    while True:
-        lock = try_lock(path)
-        if lock is None:
-            raise DemoError("another process is downloading CIFAR-10")
-        if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
-            return lock
-        # The previous owner removed this file between our open and our lock: try the new one.
-        release_lock(lock)
-
-
-class _Throttle:
-    """A report callback that forwards each start and end, and others every REPORT_EVERY_S."""
-
-    def __init__(self, report: Callable[[DownloadProgress], object]) -> None:
-        self.report, self.reported_at = report, 0.0
-
-    def __call__(self, progress: DownloadProgress) -> None:
-        at_an_end = progress.done in (0, progress.total)
-        if at_an_end or monotonic() - self.reported_at >= REPORT_EVERY_S:
-            self.reported_at = monotonic()
-            self.report(progress)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from resnet_demo.data.cifar10.original_batches import ARCHIVE
+from resnet_demo.data.download import RemoteFile
 from resnet_demo.errors import ConfigError
 
 COPY_VARIABLE = "RESNET_DEMO_CIFAR10"
@@ -30,24 +31,6 @@ PARQUET = (  # train and test: name, bytes, sha256
 
 
 @dataclass(frozen=True)
-class RemoteFile:
-    """One file on a server."""
-
-    url: str
-    name: str
-    size: int | None  # bytes; None: as the server announces
-    sha256: str  # 64 hex digits
-
-    @property
-    def part_name(self) -> str:
-        """Return the name of its unfinished download.
-
-        It is made of the checksum, so that another server's copy of the same bytes continues it.
-        """
-        return f"{self.sha256}.part"
-
-
-@dataclass(frozen=True)
 class Source:
     """All files of CIFAR-10 from one place, or `path` on this machine."""
 
@@ -55,10 +38,6 @@ class Source:
     files: tuple[RemoteFile, ...] = ()
     kind: str = "archive"  # or "parquet": then the files are train and test
     path: Path | None = None
-
-
-class SourceError(Exception):
-    """A source failed. The text says how, as a clause to follow the source's name."""
 
 
 def cifar10_sources(copy: str | None) -> list[Source]:

@@ -20,9 +20,9 @@ from PIL import Image
 from resnet_demo.data.cifar10 import get as getting
 from resnet_demo.data.cifar10 import original_batches as cifar
 from resnet_demo.data.cifar10 import parquet
-from resnet_demo.data.cifar10.download import DownloadTimeouts
-from resnet_demo.data.cifar10.get import DownloadProgress, get_cifar10
-from resnet_demo.data.cifar10.sources import RemoteFile, Source
+from resnet_demo.data.cifar10.get import get_cifar10
+from resnet_demo.data.cifar10.sources import Source
+from resnet_demo.data.download import DownloadProgress, DownloadTimeouts, RemoteFile
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError, StoppedError
 from tests.faults import file_size_limit

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_demo.data.cifar10.sources import RemoteFile, Source, cifar10_sources
+from resnet_demo.data.cifar10.sources import Source, cifar10_sources
+from resnet_demo.data.download import RemoteFile
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
 

@@ -13,7 +13,7 @@ from functools import cache
 import httpx
 
 from resnet_demo import __version__
-from resnet_demo.data.cifar10.sources import SourceError
+from resnet_demo.data.download import SourceError
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)

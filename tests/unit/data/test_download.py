@@ -14,9 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from resnet_demo.data.cifar10 import http_client
-from resnet_demo.data.cifar10.download import DownloadTimeouts, download
-from resnet_demo.data.cifar10.sources import RemoteFile, SourceError
+from resnet_demo.data import http_client
+from resnet_demo.data.download import DownloadTimeouts, RemoteFile, SourceError, download
 from resnet_demo.errors import StoppedError
 from tests.faults import file_size_limit
 from tests.loopback import (

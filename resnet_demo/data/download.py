@@ -1,4 +1,4 @@
-"""Downloading one file into a `.part` file: resumed, watched while it comes, checked at the end.
+"""Downloading a file into a `.part` file: resumed, watched while it comes, checked at the end.
 
 The transfer is a coroutine, so that the watcher beside it can cancel any wait at once. httpx is
 imported when there is something to download.
@@ -8,16 +8,16 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from resnet_demo.data.cifar10.sources import RemoteFile, SourceError
-from resnet_demo.errors import StoppedError
+from resnet_demo.errors import DemoError, StoppedError
+from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.files import sha256_of
 
 if TYPE_CHECKING:
@@ -25,10 +25,92 @@ if TYPE_CHECKING:
 
 STOPPED = "stopped; the downloaded part is kept, and the next download continues it"
 WATCH_EVERY_S = 0.1
+REPORT_EVERY_S = 0.35
 RATE_WINDOW_S = 5.0
 RETRIES = 5  # of one source; each continues where the connection broke
 # Bytes received, bytes in all (0: unknown), bytes per second.
 ByteProgress = Callable[[int, int, float], object]
+DOWNLOADS = ".downloads"  # the folder of unfinished downloads, in the one that gets the files
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file on a server."""
+
+    url: str
+    name: str
+    size: int | None  # bytes; None: as the server announces
+    sha256: str  # 64 hex digits
+
+    @property
+    def part_name(self) -> str:
+        """Return the name of its unfinished download.
+
+        It is made of the checksum, so that another server's copy of the same bytes continues it.
+        """
+        return f"{self.sha256}.part"
+
+
+class SourceError(Exception):
+    """A source failed. The text says how, as a clause to follow the source's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadProgress:
+    """The progress of a download: done and total in `unit`, over all files of the source."""
+
+    source: str  # its name, for a person
+    message: str  # what is happening, one short sentence
+    done: int = 0
+    total: int = 0  # 0: not known
+    unit: str = "bytes"  # or "batches", "pictures", "" where only the share has a meaning
+    rate: float = 0.0  # units per second over the last few; 0: not known
+
+
+class Throttle:
+    """A report callback that forwards each start and end, and others every REPORT_EVERY_S."""
+
+    def __init__(self, report: Callable[[DownloadProgress], object]) -> None:
+        self.report, self.reported_at = report, 0.0
+
+    def __call__(self, progress: DownloadProgress) -> None:
+        at_an_end = progress.done in (0, progress.total)
+        if at_an_end or monotonic() - self.reported_at >= REPORT_EVERY_S:
+            self.reported_at = monotonic()
+            self.report(progress)
+
+
+@contextmanager
+def lock_downloads(root: Path, what: str) -> Iterator[Path]:
+    """Yield the folder of unfinished downloads to one process at a time; remove it if empty.
+
+    what: is downloaded, for the message to another process. Raises DemoError.
+    """
+    folder = root / DOWNLOADS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _acquire_lock(folder / "lock", what)
+    except OSError as error:
+        raise DemoError(f"cannot write to {root}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        (folder / "lock").unlink(missing_ok=True)  # before it is released: see _acquire_lock
+        release_lock(lock)
+        if folder.exists() and not os.listdir(folder):
+            folder.rmdir()
+
+
+def _acquire_lock(path: Path, what: str) -> int:
+    """Return a lock as an open descriptor. Raises DemoError if another process has it."""
+    while True:
+        lock = try_lock(path)
+        if lock is None:
+            raise DemoError(f"another process is downloading {what}")
+        if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+        # The previous owner removed this file between our open and our lock: try the new one.
+        release_lock(lock)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +205,7 @@ class _Download:
 
     async def _fetch(self) -> None:
         """Receive all bytes, with retries while each connection brings some."""
-        from resnet_demo.data.cifar10 import http_client
+        from resnet_demo.data import http_client
 
         waits = (self.timeouts.connect_s, self.timeouts.slow_s)
         async with http_client.new_client(*waits) as client:
@@ -141,7 +223,7 @@ class _Download:
 
     async def _request(self, client: "httpx.AsyncClient") -> None:
         """Receive over one connection from where the file ends, or from zero if that fails."""
-        from resnet_demo.data.cifar10 import http_client
+        from resnet_demo.data import http_client
 
         for start in dict.fromkeys((self.received(), 0)):  # one request if nothing is there
             async with http_client.open_response(client, self.remote.url, start) as response:
