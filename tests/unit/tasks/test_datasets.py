@@ -11,9 +11,11 @@ from hashlib import sha256
 import pytest
 from PIL import Image
 
+from resnet_demo.config import make_config
 from resnet_demo.data.importer.survey import read_survey
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
-from resnet_demo.tasks.datasets import DataTasks
+from resnet_demo.models import pretrained
+from resnet_demo.tasks.datasets import DataTasks, run_download
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller, ForbiddenError
 from resnet_demo.tasks.locks import has_worker
@@ -101,9 +103,47 @@ def test_a_download_can_be_retried_after_a_failure(with_copy, loopback, owner, e
     assert ended(tasks.get("cifar10", owner)).state == "finished"
 
 
-def test_only_cifar10_can_be_downloaded(tasks, owner):
-    with pytest.raises(ConfigError, match="name must be cifar10, the only dataset to download"):
-        tasks.get("imagenet", owner)
+def test_only_cifar10_and_weights_can_be_downloaded(tasks, owner):
+    for name in ("imagenet", "resnet18", "efficientnet-lite0-weights"):
+        with pytest.raises(ConfigError, match="name must be one of cifar10, resnet18-weights, "):
+            tasks.get(name, owner)
+
+
+def test_a_worker_downloads_weights_from_the_mirror(tasks, loopback, owner, ended):
+    loopback.offer(b"something else", path="/resnet18-f37072fd.pth")
+    paths = replace(tasks.launcher.paths, weights_mirror=loopback.url(""))
+    status = ended(DataTasks(Launcher(paths)).get("resnet18-weights", owner))
+    assert status.state == "failed"
+    assert status.message.startswith(
+        "the ImageNet weights of resnet18 could not be downloaded from your copy: its file has 14 "
+        "bytes instead of 46,830,571. What you can do: "
+    )
+
+
+def test_downloaded_weights_are_found_afterwards(tasks, loopback, owner, monkeypatch):
+    published = b"weights" * 100
+    remote = loopback.offer(published, path="/resnet18-f37072fd.pth")
+    known = replace(pretrained.WEIGHTS["resnet18"], size=remote.size, sha256=remote.sha256)
+    monkeypatch.setitem(pretrained.WEIGHTS, "resnet18", known)
+    paths = replace(tasks.launcher.paths, weights_mirror=loopback.url("/"))
+    folder, lock = tasks.make_get("resnet18-weights")
+    run_download(folder, paths)
+    os.close(lock)
+    status = tasks.status("get")
+    assert (status.state, status.message) == ("finished", "resnet18-f37072fd.pth is here")
+    assert status.total == len(published)
+    assert (paths.weights / "resnet18-f37072fd.pth").read_bytes() == published
+    assert tasks.datasets.names() == ["shapes10"]
+    with pytest.raises(ConfigError, match="resnet18-weights is on this machine already"):
+        tasks.get("resnet18-weights", owner)
+
+
+def test_a_run_from_missing_weights_is_refused_with_the_command(tasks, owner):
+    config = make_config(
+        {"dataset": "shapes10", "model": "resnet18", "stem": "imagenet", "weights": "imagenet"}
+    )
+    with pytest.raises(NotFoundError, match="`python -m resnet_demo data get resnet18-weights`"):
+        tasks.launcher.start(config, owner)
 
 
 def test_images_are_scanned_and_then_imported(tasks, pictures, owner, ended):
