@@ -17,9 +17,9 @@ def add(verbs: Any) -> None:
     runs.add_argument(
         "action",
         choices=("list", "show", "title", "notes", "delete", "pack", "trash"),
-        help="list: all runs; show: one run epoch by epoch; title, notes: name or describe a run; "
-        "delete: move a run to the trash folder; pack: copy a finished run without what only "
-        "resume needs; trash: show how much the trash folder holds",
+        help="list: the runs, newest first; show: one run epoch by epoch; title, notes: name or "
+        "describe a run; delete: move a run to the trash folder; pack: copy a finished run without "
+        "what only resume needs; trash: show how much the trash folder holds",
     )
     runs.add_argument(
         "run", nargs="?", metavar="RUN", help="id or folder of a run; for all but list and trash"
@@ -31,12 +31,18 @@ def add(verbs: Any) -> None:
         help='for title and notes: the new text, "" for none; for pack: a new folder',
     )
     runs.add_argument(
+        "--all",
+        action="store_true",
+        help="for list: with the experiments of lessons and their recordings",
+    )
+    runs.add_argument(
         "--empty", action="store_true", help="for trash: remove the deleted runs from the disk"
     )
 
 
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     """List, show, name, delete or pack runs, or show the trash."""
+    from resnet_demo.learn.lessons import is_experiment
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
@@ -46,14 +52,17 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         raise ConfigError(f"runs {args.action} takes no text, got {shortened(args.text)}")
     if args.empty and args.action != "trash":
         raise ConfigError(f"runs {args.action} takes no --empty", "empty")
+    if args.all and args.action != "list":
+        raise ConfigError(f"runs {args.action} takes no --all", "all")
     if args.action == "trash":
         show_trash(args, paths)
         return
     runs = Runs(paths)
     if args.action == "list":
         for run in runs.list():
-            row = run_summary(run)
-            print_result(row, run_summary_text(row), args.json)
+            if args.all or not is_experiment(run):
+                row = run_summary(run)
+                print_result(row, run_summary_text(row), args.json)
         return
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)

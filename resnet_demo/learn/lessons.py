@@ -12,6 +12,8 @@ from typing import Any
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.errors import ConfigError, one_of
+from resnet_demo.runs.groups import read_membership
+from resnet_demo.runs.store import Run
 
 Arms = list[tuple[str, TrainConfig]]
 
@@ -35,6 +37,17 @@ BUGS: dict[str, tuple[str, dict[str, Any]]] = {
     "last batch": ("reporting the last batch's loss as the epoch's", {"report_last_batch": True}),
 }
 BASELINE_ARM = "none"  # the arm without a bug
+
+
+def is_experiment(run: Run) -> bool:
+    """Return whether a lesson made the run: an own experiment, or a recording.
+
+    Lists of runs leave these out unless they are asked for.
+    """
+    if run.is_recording:
+        return True
+    member = read_membership(run)
+    return member is not None and member.kind in KINDS
 
 
 def duel_arms(depths: Sequence[int], seeds: int, fields: Mapping[str, Any]) -> Arms:

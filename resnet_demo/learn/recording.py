@@ -15,10 +15,9 @@ from resnet_demo.export.finished_run import copy_finished, new_folder, read_fini
 from resnet_demo.files import write_atomically
 from resnet_demo.json_files import is_number, read_json
 from resnet_demo.runs.groups import Group, Membership, write_membership
-from resnet_demo.runs.store import Run
+from resnet_demo.runs.store import RECORDING, Run
 from resnet_demo.runs.view import RunView
 
-PREFIX = "learn-"
 CHART = "surgery.json"
 
 
@@ -38,7 +37,7 @@ def write_recordings(group: Group, folder: Path, datasets: Datasets) -> list[Pat
             raise ConfigError.rule("folder", f"a folder without {name}", str(folder))
     recordings = []
     for arm, runs in group.arms.items():
-        membership = Membership(group=f"{PREFIX}{group.kind}", kind=group.kind, arm=arm)
+        membership = Membership(group=f"{RECORDING}{group.kind}", kind=group.kind, arm=arm)
         for run in runs:
             target = folder / names[run.id]
             files = surgery_chart_file(run, datasets) if group.kind == "duel" else {}
@@ -90,5 +89,5 @@ def recording_names(group: Group) -> dict[str, str]:
         stem = slug if group.kind == "duel" else f"{group.kind}-{slug}"
         for run in runs:
             seed = f"-{run.config().seed}" if len(runs) > 1 else ""
-            names[run.id] = f"{PREFIX}{stem}{seed}"
+            names[run.id] = f"{RECORDING}{stem}{seed}"
     return names

@@ -21,7 +21,8 @@ CONFIG = "config.json"
 ABOUT = "about.json"
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # By default, own runs are in the folder of the shipped ones: only the name distinguishes them.
-SHIPPED = re.compile(r"cifar10-shipped|learn-.+")
+RECORDING = "learn-"  # how the names of recordings of lessons begin
+SHIPPED = re.compile(rf"cifar10-shipped|{RECORDING}.+")
 RECORDINGS = "lessons"  # subfolder of the shipped runs
 RUN_ID_RULE = "1 to 64 lowercase letters, digits and dashes, with no dash first"
 MAX_TITLE, MAX_NOTES = 80, 4000  # characters
@@ -57,6 +58,11 @@ class Run:
     def id(self) -> str:
         """Return the run id, which is the directory's name."""
         return self.path.name
+
+    @property
+    def is_recording(self) -> bool:
+        """Return whether the run is a recording of a lesson that came with the program."""
+        return self.shipped and self.id.startswith(RECORDING)
 
     def config(self) -> TrainConfig:
         """Return the run's configuration. Raises DamagedError."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from resnet_demo.data.info import check_name
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
@@ -62,6 +64,24 @@ class Evaluations:
         Raises: ConfigError, NotFoundError, DamagedError.
         """
         return self._folder(run, self._request(run, split, dataset, mode))
+
+    def can_compare(self, run_id: str, other_id: str, split: str, mode: str = "plain") -> bool:
+        """Return whether both runs can be evaluated on the same images: the first run's split."""
+        try:
+            first, second = self.launcher.runs.get(run_id), self.launcher.runs.get(other_id)
+            config, other = first.config(), second.config()
+            self.folder(first, split, config.dataset, mode)
+            self.folder(second, split, config.dataset, mode)
+            classes = [model_description(run.path)["classes"] for run in (first, second)]
+            if classes[0] != classes[1]:
+                return False
+            if split == "test":
+                return True
+            datasets, name = self.launcher.datasets, config.dataset
+            parts = [datasets.split_positions(each, split, name)[1] for each in (config, other)]
+        except DemoError:
+            return False
+        return np.array_equal(*parts)
 
     def start_robustness(self, run_id: str, split: str, caller: Caller) -> Path:
         """Evaluate a run on corrupted images in a worker; otherwise as `start`."""

@@ -99,10 +99,11 @@ def build_app(
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
         add_endpoints(services)
-        # The order of polling.QUERY_KEYS, after run and scale.
-        choices = [evaluation[name] for name in ("run", "split", "mode", "other")]
-        shown = {name: tab[name] for name in ("run", *EMPTY_PANEL)}
-        polling.start_polling(shown | versions, [tab["run"], tab["log_scale"], *choices])
+        # The order of polling.QUERY_KEYS.
+        choices = [tab[name] for name in ("run", "log_scale", "experiments")]
+        choices += [evaluation[name] for name in ("run", "split", "mode", "other")]
+        shown = {name: tab[name] for name in ("run", "experiments", *EMPTY_PANEL)}
+        polling.start_polling(shown | versions, choices)
         app.polling = Polling(services)
 
         connect_load(app, services, [tab[name] for name in train.LOADED], data_seen, access_line)

@@ -1,4 +1,4 @@
-"""Components that several tabs use: grids of small images, progress bars, a choice of runs."""
+"""Components that several tabs use: grids of small images, progress bars, choices of runs."""
 
 from typing import Any
 
@@ -7,8 +7,10 @@ import numpy as np
 
 from resnet_demo.runs.text import transfer_text
 from resnet_demo.tasks.status import Status
+from resnet_demo.ui.services import Services
 
 THUMBNAIL_PX = 128  # images are enlarged up to this side
+NO_COMPARISON = ("no other run", "")
 
 
 def gallery(elem_id: str, columns: int) -> gr.Gallery:
@@ -78,3 +80,34 @@ class RunDropdown(gr.Dropdown):
         if payload is not None and not isinstance(payload, str):
             raise gr.Error(f"run must be an id, got {payload!r:.100}", print_exception=False)
         return payload
+
+
+def experiments_box(elem_id: str) -> gr.Checkbox:
+    """Return the switch below a choice of runs that also lists the runs of lessons."""
+    return gr.Checkbox(
+        label="show experiments",
+        value=False,
+        container=False,
+        interactive=True,
+        visible=False,  # until there are experiments
+        elem_id=elem_id,
+        elem_classes="experiments",
+    )
+
+
+def run_choices(
+    services: Services, run_id: str | None, experiments: bool = False
+) -> dict[str, Any]:
+    """Return an update: the runs that have weights; the selected one stays if it is listed."""
+    labels = services.run_choices(trained=True, experiments=experiments)
+    return keep_choice(labels, run_id, services.default_trained_run())
+
+
+def keep_choice(
+    labels: list[tuple[str, str]], value: str | None, default: str | None
+) -> dict[str, Any]:
+    """Return an update of the choices, with `default` selected if `value` is not one of them."""
+    if value in [choice for _, choice in labels]:
+        # Not sent again: the person may have selected another one meanwhile.
+        return gr.update(choices=labels)
+    return gr.update(choices=labels, value=default)

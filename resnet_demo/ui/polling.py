@@ -32,7 +32,15 @@ SHARED_S = 0.2  # pages that ask for the same within this time share one answer
 MAX_SHARED = 64
 NO_STORE = {"cache-control": "no-store"}
 SCRIPT = Path(__file__).with_name("polling.js")
-QUERY_KEYS = ("run", "log", "evaluate", "split", "mode", "other")  # the script keeps this order
+QUERY_KEYS = (
+    "run",
+    "log",
+    "experiments",
+    "evaluate",
+    "split",
+    "mode",
+    "other",
+)  # the script keeps this order
 
 
 class EncodedPart:
@@ -78,10 +86,12 @@ class Polling:
 
     def parts(self, query: Any) -> dict[str, EncodedPart]:
         """Return all parts of a page. query: values of QUERY_KEYS; absent or empty means none."""
-        run, log, evaluated, split, mode, other = (query.get(name) or None for name in QUERY_KEYS)
-        log_loss = log == "true"
+        run, log, experiments, evaluated, split, mode, other = (
+            query.get(name) or None for name in QUERY_KEYS
+        )
+        shown = run, log == "true", experiments == "true"
         parts = {
-            **self.shared((run, log_loss), lambda: run_parts(self.services, run, log_loss)),
+            **self.shared(shown, lambda: run_parts(self.services, *shown)),
             **self.shared("data", self.data),
         }
         if mode in MODES:  # a raw request may hold any text

@@ -17,6 +17,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.zerogpu.visitor_runs import Slice, VisitorRuns
+from resnet_demo.learn.lessons import is_experiment
 from resnet_demo.lru import LRU
 from resnet_demo.models.description import WEIGHTS, model_description
 from resnet_demo.paths import Paths
@@ -209,16 +210,30 @@ class Services:
         self.page_uploads.add(file)
         return file
 
-    def run_choices(self, trained: bool = False) -> list[tuple[str, str]]:
-        """Return (label, run id) of each run; trained: only of runs with saved weights."""
+    def run_choices(
+        self, trained: bool = False, experiments: bool = False, keep: str | None = None
+    ) -> list[tuple[str, str]]:
+        """Return (label, run id) of each run; trained: only of runs with saved weights.
+
+        experiments: with the runs of lessons. keep: a run that is listed in any case.
+        """
         runs = self.trained_runs() if trained else self.runs.list()
-        return [(self.run_label(run), run.id) for run in runs]
+        return [
+            (self.run_label(run), run.id)
+            for run in runs
+            if experiments or run.id == keep or not is_experiment(run)
+        ]
+
+    def has_experiments(self, trained: bool = False) -> bool:
+        """Return whether `experiments` would list more runs."""
+        return any(map(is_experiment, self.trained_runs() if trained else self.runs.list()))
 
     def run_label(self, run: Run) -> str:
         """Return a run's title, its id and its state, or that it came with the app."""
         state, title = self.run_state(run), self.titles(run)
-        note = "came with the app" if run.shipped and state == "finished" else state
-        return " · ".join([*([title] if title else []), run.id, note])
+        if run.shipped and state == "finished":
+            state = "recording" if run.is_recording else "came with the app"
+        return " · ".join([*([title] if title else []), run.id, state])
 
     def run_state(self, run: Run) -> str:
         """Return a run's state, or `damaged`."""
@@ -232,14 +247,17 @@ class Services:
         return [run for run in self.runs.list() if (run.path / WEIGHTS).exists()]
 
     def default_trained_run(self) -> str | None:
-        """Return the run to try first: the newest finished one, else a shipped one."""
-        runs = self.trained_runs()
+        """Return the run to try first: the newest finished one, else a shipped one.
+
+        Runs of lessons are never the default: most of them hardly learned.
+        """
+        runs = [run for run in self.trained_runs() if not is_experiment(run)]
         finished = [run for run in runs if run.shipped or self.run_state(run) == "finished"]
         return next((run.id for run in [*finished, *runs]), None)
 
     def default_run(self) -> str | None:
-        """Return the run that a new page shows: the live one, else the newest."""
-        runs = self.runs.list()
+        """Return the run that a new page shows: the live one, else the newest; none of a lesson."""
+        runs = [run for run in self.runs.list() if not is_experiment(run)]
         live = [run for run in runs if self.run_state(run) in ("running", "preparing", "stopping")]
         return next((run.id for run in [*live, *runs]), None)
 

@@ -7,6 +7,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
+from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.services import Services
 from tests.ui.fake_evaluations import save_evaluation, untrained_runs
@@ -16,6 +17,7 @@ HOSTILE = (
     "${document.title='owned'}",
     "{{this}} `x` ![](x9)",
 )
+EXPERIMENT = "duel-1-1-plain8"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000  # on a machine that does other things too
 
@@ -67,11 +69,14 @@ def visiting(browser):
 def untrained(start_app):
     """Return an app over runs with untrained networks, for tests that change nothing.
 
-    `mine` has a gauge, `yours` has none, `hostile` has classes of hostile names. All were
-    evaluated, with made-up answers; served.mine and served.yours are those of two.
+    `mine` has a gauge, `yours` has none, `hostile` has classes of hostile names. These were
+    evaluated, with made-up answers; served.mine and served.yours are those of two. The newest run
+    is an experiment of a lesson.
     """
     served = start_app()
-    untrained_runs(served.runs, "hostile", "yours", "mine")
+    untrained_runs(served.runs, "hostile", "yours", "mine", EXPERIMENT)
+    member = Membership(group="duel-1", kind="duel", arm="plain8")
+    write_membership(served.runs / EXPERIMENT, member)
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     change_description(served.runs / "mine", metrics={"outside": threshold})
     change_description(served.runs / "hostile", classes=[*HOSTILE])

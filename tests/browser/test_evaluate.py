@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.ui.evaluate.images import PAGE
+from tests.browser.conftest import EXPERIMENT
 from tests.ui.fake_evaluations import CLASSES
 
 pytestmark = pytest.mark.browser
@@ -46,6 +47,17 @@ def page(visiting, app):
 
 def open_tab(page):
     page.get_by_role("tab", name="Evaluate").click()
+
+
+def options(page, dropdown):
+    """Return the run ids that a dropdown offers."""
+    page.locator(f"{dropdown} input").click()
+    expect(page.get_by_role("option").first).to_be_visible()
+    names = [
+        text.split(" · ")[0].strip("✓ \n") for text in page.get_by_role("option").all_inner_texts()
+    ]
+    page.keyboard.press("Escape")
+    return names
 
 
 def choose(page, label, option):
@@ -88,6 +100,30 @@ def largest_confusion(evaluated):
     """Return count, true class and prediction of the most frequent mistake."""
     confusion = evaluated.result["confusion"]
     return max((confusion[i][j], i, j) for i in range(3) for j in range(3) if i != j)
+
+
+def test_experiments_of_lessons_are_listed_on_request_in_every_list(page):
+    usual = ["mine", "yours", "hostile", "cifar10-shipped"]
+    assert options(page, "#evaluate-run") == usual
+    assert options(page, "#evaluate-other") == ["no other run", "yours"]  # of the same classes
+    page.get_by_role("tab", name="Train").click()
+    assert options(page, "#run") == usual
+    page.locator("#run-experiments").get_by_label("show experiments").check()
+    expect(page.locator("#run input")).to_have_value("mine · finished")
+    page.wait_for_timeout(300)
+    names = options(page, "#run")
+    assert names[:5] == [EXPERIMENT, *usual]
+    assert "learn-plain56" in names
+    page.get_by_role("tab", name="Classify").click()
+    assert options(page, "#classify-run") == usual
+    page.get_by_role("tab", name="Evaluate").click()
+    page.locator("#evaluate-experiments").get_by_label("show experiments").check()
+    expect_option = page.get_by_role("option", name=EXPERIMENT)
+    page.locator("#evaluate-run input").click()
+    expect(expect_option).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#evaluate-run input")).to_have_value("mine · finished")
+    page.locator("#evaluate-experiments").get_by_label("show experiments").uncheck()
 
 
 def test_a_clicked_cell_shows_its_images_and_ticks_change_nothing(page, app):

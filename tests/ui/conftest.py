@@ -7,6 +7,7 @@ import pytest
 from resnet_demo import __version__
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Epoch, Finished, Started, Step
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
@@ -80,3 +81,14 @@ def events():
         ]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def describe_again():
+    """Return a function that changes fields of a run's model.json."""
+
+    def change(folder, **fields):
+        description = Description(**(model_description(folder) | fields))
+        (folder / "model.json").write_bytes(encode_description(description))
+
+    return change

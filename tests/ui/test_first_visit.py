@@ -14,8 +14,10 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
+from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.tasks.evaluations import run_evaluation
 from resnet_demo.tasks.status import Status, create_task, status_json
+from resnet_demo.ui.classify import tab as classify
 from resnet_demo.ui.classify.examples import example_updates
 from resnet_demo.ui.classify.picture import classify_picture
 from resnet_demo.ui.evaluate import tab
@@ -28,6 +30,7 @@ from tests.tiny import finished_run
 from tests.ui.fake_evaluations import page_updates
 
 SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
+RECORDING = ("learn-plain56 · recording", "learn-plain56")
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +71,12 @@ def test_the_train_tab_opens_with_the_shipped_run(fresh):
     opened = on_load(fresh, SimpleNamespace(query_params={}))
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
-    assert run["choices"] == [SHIPPED, ("learn-plain56 · came with the app", "learn-plain56")]
+    assert run["choices"] == [SHIPPED]
     parts = run_parts(fresh, "cifar10-shipped", False)
     now = {name: make() for name, (_, make) in parts.items()}
+    assert (now["run"]["choices"], now["experiments"]["visible"]) == ([SHIPPED], True)
+    _, make = run_parts(fresh, "cifar10-shipped", False, experiments=True)["run"]
+    assert make()["choices"] == [SHIPPED, RECORDING]
     assert "Finished" in now["figures"]
     assert now["status"].startswith("Came with the app, trained in ")
     assert not any(now[name]["interactive"] for name in ("stop", "resume", "delete"))
@@ -85,6 +91,41 @@ def test_the_shipped_run_is_the_default_without_finished_runs(fresh, own):
     assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
     own("stopped-1", "stopped")
     assert tab.run_choices(fresh, None)["value"] == "cifar10-shipped"
+
+
+def test_experiments_of_lessons_are_listed_on_request_only_and_are_never_the_default(fresh, own):
+    own("mine-1", at=1)
+    assert not fresh.has_experiments(trained=True)
+    for name, state in (("duel-1-1-plain8", "finished"), ("duel-1-2-resnet8", "running")):
+        own(name, state, at=2)
+        member = Membership(group="duel-1", kind="duel", arm="plain8")
+        write_membership(fresh.paths.runs / name, member)
+    assert fresh.has_experiments(trained=True)
+    assert (fresh.default_run(), fresh.default_trained_run()) == ("mine-1", "mine-1")
+
+    def listed(**options):
+        return {run for _, run in fresh.run_choices(**options)}
+
+    usual, experiments = {"mine-1", "cifar10-shipped"}, {"duel-1-1-plain8", "duel-1-2-resnet8"}
+    assert listed() == listed(trained=True) == usual
+    assert listed(keep="duel-1-1-plain8") == {*usual, "duel-1-1-plain8"}
+    assert listed(trained=True, experiments=True) == usual | experiments
+    assert listed(experiments=True) == {*usual, *experiments, "learn-plain56"}
+    for list_updates, more in ((tab.list_updates, ("test", "plain")), (classify.list_updates, ())):
+        run, _, switch = list_updates(fresh, False, "duel-1-1-plain8", *more, "")
+        assert run["value"] == "mine-1"
+        assert switch["visible"]
+        run, _, _ = list_updates(fresh, True, "duel-1-1-plain8", *more, "")
+        assert {name for _, name in run["choices"]} == usual | experiments
+        assert "value" not in run
+
+
+def test_a_page_opened_with_the_address_of_an_experiment_shows_it(fresh):
+    opened = on_load(fresh, SimpleNamespace(query_params={"run": "learn-plain56"}))
+    [run] = [part for part in opened if isinstance(part, dict) and "plain56" in str(part)]
+    assert run["value"] == "learn-plain56"
+    assert RECORDING in run["choices"]
+    assert RECORDING in run_parts(fresh, "learn-plain56", False)["run"][0]
 
 
 def test_the_newest_finished_own_run_is_the_default(fresh, own):

@@ -25,7 +25,7 @@ from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
-EVERYTHING = {"run", *EMPTY_PANEL, "data", "evaluation"}
+EVERYTHING = {"run", "experiments", *EMPTY_PANEL, "data", "evaluation"}
 WATCHED = ("figures", "status", "loss", "accuracy", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
@@ -96,15 +96,16 @@ def test_another_requested_evaluation_has_another_version(client, services, run)
 def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, monkeypatch):
     snapshots, run_parts = [], polling.run_parts
 
-    def counted(services, run_id, log_loss):
-        snapshots.append((run_id, log_loss))
-        return run_parts(services, run_id, log_loss)
+    def counted(services, run_id, *options):
+        snapshots.append((run_id, *options))
+        return run_parts(services, run_id, *options)
 
     monkeypatch.setattr(polling, "run_parts", counted)
     monkeypatch.setattr(polling, "SHARED_S", 3600.0)
     assert all(poll(client) == poll(client) for _ in range(5))
     poll(client, log="true")
-    assert snapshots == [("some-run-1", False), ("some-run-1", True)]
+    poll(client, experiments="true")
+    assert snapshots == [("some-run-1", *options) for options in [(0, 0), (1, 0), (0, 1)]]
     run.log().append(Step(step=6, epoch=2, **STEP))
     first = poll(client)
     monkeypatch.setattr(polling, "SHARED_S", -1.0)
@@ -113,7 +114,7 @@ def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, mon
 
 def test_a_page_without_a_run_receives_the_choice_of_runs(client):
     first = poll(client, run="")
-    assert set(first) == {"run", "data", "evaluation"}
+    assert set(first) == {"run", "experiments", "data", "evaluation"}
     assert first["run"][1]["choices"] == []
 
 

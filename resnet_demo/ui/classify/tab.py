@@ -12,10 +12,14 @@ from resnet_demo.ui.classify.details import details_updates, start_index, stop_i
 from resnet_demo.ui.classify.examples import example_updates, examples_panel, pick
 from resnet_demo.ui.classify.picture import classify_picture, picture_panel
 from resnet_demo.ui.classify.several import Pictures, classify_files, several_panel
-from resnet_demo.ui.evaluate.tab import run_choices
+from resnet_demo.ui.components import (
+    NO_COMPARISON,
+    experiments_box,
+    keep_choice,
+    run_choices,
+)
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
-NO_COMPARISON = ("no other run", "")
 WORK_EVENT = {
     "show_progress": "minimal",
     "api_visibility": "private",
@@ -52,13 +56,18 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
                 results = several_panel()
     # Updated when the tab is opened: meanwhile runs may have been trained or deleted.
     run, other, shown = inputs["run"], inputs["other"], gr.State(None)
-    tab.select(
-        lambda run_id, other_id: [
-            run_choices(services, run_id),
-            comparison_choices(services, other_id),
-        ],
-        [run, other],
-        [run, other],
+    experiments = inputs["experiments"]
+    gr.on(
+        [tab.select, experiments.change],
+        lambda *values: list_updates(services, *values),
+        [experiments, run, other],
+        [run, other, experiments],
+        **QUIET_EVENT,
+    )
+    run.change(
+        lambda *values: comparison_choices(services, *values),
+        [experiments, run, other],
+        other,
         **QUIET_EVENT,
     )
     gr.on(
@@ -77,6 +86,7 @@ def input_panel(services: Services) -> Parts:
     """Build the inputs: runs, pictures, and how they are cropped; return them by name."""
     parts: Parts = {
         "run": gr.Dropdown([], label="Run", interactive=True, elem_id="classify-run"),
+        "experiments": experiments_box("classify-experiments"),
         "classes": gr.Markdown(elem_id="classify-classes"),
     }
     with gr.Tabs():
@@ -214,8 +224,21 @@ def by_component(parts: Parts, updates: dict[str, Any]) -> dict[Any, Any]:
     return named or {next(iter(parts.values())): gr.skip()}
 
 
-def comparison_choices(services: Services, run_id: str | None) -> Any:
-    """Return an update: the runs to compare with; the selected one stays if it is one of them."""
-    choices = [NO_COMPARISON, *services.run_choices(trained=True)]
-    known = [choice for _, choice in choices]
-    return gr.update(choices=choices, value=run_id if run_id in known else "")
+def list_updates(
+    services: Services, experiments: bool, run_id: str | None, other_id: str | None
+) -> list[Any]:
+    """Return the updates of both choices of a run and of the switch for experiments."""
+    return [
+        run_choices(services, run_id, experiments),
+        comparison_choices(services, experiments, run_id, other_id),
+        gr.update(visible=services.has_experiments(trained=True)),
+    ]
+
+
+def comparison_choices(
+    services: Services, experiments: bool, run_id: str | None, other_id: str | None
+) -> dict[str, Any]:
+    """Return an update: the other runs; the selected one stays if it is one of them."""
+    labels = services.run_choices(trained=True, experiments=experiments)
+    others = [(label, name) for label, name in labels if name != run_id]
+    return keep_choice([NO_COMPARISON, *others], other_id, "")

@@ -7,6 +7,12 @@ import gradio as gr
 
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import MODES
+from resnet_demo.ui.components import (
+    NO_COMPARISON,
+    experiments_box,
+    keep_choice,
+    run_choices,
+)
 from resnet_demo.ui.evaluate.evaluation_status import (
     NO_RUN,
     STATES,
@@ -19,7 +25,6 @@ from resnet_demo.ui.evaluate.text import MODE_LABELS
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 SPLITS = [("test", "test"), ("validation", "val")]
-NO_COMPARISON = ("no other run", "")
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
@@ -57,18 +62,30 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         [parts[name] for name in (*STATES, "now")],
         **LATEST_EVENT,
     )
-    run, other = parts["run"], parts["other"]
+    connect_lists(services, tab, parts, selectors)
+    connect_result(services, statuses, parts, selectors)
+    return parts
+
+
+def connect_lists(services: Services, tab: gr.Tab, parts: Parts, selectors: list[Any]) -> None:
+    """List the runs when the tab is opened, and those to compare with for each other selection."""
+    run, other, experiments = (parts[name] for name in ("run", "other", "experiments"))
     # When the tab is opened: meanwhile runs may have been trained or deleted.
-    tab.select(lambda run_id: run_choices(services, run_id), run, run, **QUIET_EVENT)
     gr.on(
-        [tab.select, run.change],
-        lambda run_id, other_id: comparison_choices(services, run_id, other_id),
-        [run, other],
+        [tab.select, experiments.change],
+        lambda *values: list_updates(services, *values),
+        [experiments, *selectors],
+        [run, other, experiments],
+        **QUIET_EVENT,
+    )
+    with_split = [run.change, parts["split"].change, parts["mode"].change]
+    gr.on(
+        with_split,
+        lambda *values: comparison_choices(services, *values),
+        [experiments, *selectors],
         other,
         **QUIET_EVENT,
     )
-    connect_result(services, statuses, parts, selectors)
-    return parts
 
 
 def control_panel(parts: Parts) -> list[Any]:
@@ -100,33 +117,43 @@ def control_panel(parts: Parts) -> list[Any]:
         )
         parts["start"] = gr.Button("Evaluate", variant="primary", elem_id="evaluate", scale=0)
         parts["cancel"] = gr.Button("Cancel", interactive=False, elem_id="evaluate-cancel", scale=0)
+        parts["experiments"] = experiments_box("evaluate-experiments")
         parts["message"] = gr.Markdown(NO_RUN, elem_id="evaluate-text")
     parts["progress"] = gr.HTML(padding=False, elem_id="evaluate-progress", visible=False)
     return [parts[name] for name in ("run", "split", "mode", "other")]
 
 
-def run_choices(services: Services, run_id: str | None) -> dict[str, Any]:
-    """Return an update: the runs that have weights; the selected one stays if it is one of them."""
-    labels = services.run_choices(trained=True)
-    return keep_choice(labels, run_id, services.default_trained_run())
+def list_updates(
+    services: Services, experiments: bool, run_id: str | None, split: str, mode: str, other: str
+) -> list[Any]:
+    """Return the updates of both choices of a run and of the switch for experiments."""
+    return [
+        run_choices(services, run_id, experiments),
+        comparison_choices(services, experiments, run_id, split, mode, other),
+        gr.update(visible=services.has_experiments(trained=True)),
+    ]
 
 
 def comparison_choices(
-    services: Services, run_id: str | None, other_id: str | None
+    services: Services,
+    experiments: bool,
+    run_id: str | None,
+    split: str,
+    mode: str,
+    other_id: str | None,
 ) -> dict[str, Any]:
-    """Return an update: the other runs that have weights; the selected one stays if possible."""
-    labels = [label for label in services.run_choices(trained=True) if label[1] != run_id]
+    """Return an update: the runs that can be evaluated on the same images as the run.
+
+    The selected one stays if it is one of them.
+    """
+    labels = [
+        (label, name)
+        for label, name in services.run_choices(trained=True, experiments=experiments)
+        if name != run_id
+        and run_id is not None
+        and services.evaluations.can_compare(run_id, name, split, mode)
+    ]
     return keep_choice([NO_COMPARISON, *labels], other_id, "")
-
-
-def keep_choice(
-    labels: list[tuple[str, str]], value: str | None, default: str | None
-) -> dict[str, Any]:
-    """Return an update of the choices, with `default` selected if `value` is not one of them."""
-    if value in [choice for _, choice in labels]:
-        # Not sent again: the person may have selected another one meanwhile.
-        return gr.update(choices=labels)
-    return gr.update(choices=labels, value=default)
 
 
 def start_evaluations(services: Services, selection: Selection) -> None:

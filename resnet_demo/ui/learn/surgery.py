@@ -11,7 +11,7 @@ from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import model_description
 from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.ui.evaluate.tab import run_choices
+from resnet_demo.ui.components import run_choices
 from resnet_demo.ui.learn.arm_plots import arm_plot, legend, line_table
 from resnet_demo.ui.learn.block import part_label
 from resnet_demo.ui.learn.chapter_form import chapter_text
@@ -60,7 +60,7 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
             yield bars
 
     def on_select(chosen: str | None) -> dict[str, Any]:
-        return run_choices(services, chosen)
+        return run_choices(services, chosen, experiments=True)
 
     tab.select(on_select, run, run, **QUIET_EVENT)
     opened = [dropped, text, plot, bars, tried, strength]

@@ -44,25 +44,33 @@ EMPTY_PANEL = {
 DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON}
 
 
-def run_parts(services: Services, run_id: str | None, log_loss: bool) -> dict[str, Part]:
-    """Return the parts of the page that show a run, by the names of `run_panel`."""
-    choices = services.run_choices()
+def run_parts(
+    services: Services, run_id: str | None, log_loss: bool, experiments: bool = False
+) -> dict[str, Part]:
+    """Return the parts of the page that show a run, by the names of `run_panel`.
+
+    experiments: list the runs of lessons too.
+    """
+    choices = services.run_choices(experiments=experiments, keep=run_id)
+    offered = services.has_experiments()
+    switch = {"experiments": (offered, lambda: gr.update(visible=offered))}
 
     def update_choice(**more: Any) -> dict[str, Any]:
         return gr.update(choices=choices, visible=bool(choices), **more)
 
     if run_id is None:
-        return {"run": (choices, update_choice)}
+        return {"run": (choices, update_choice), **switch}
     # No value is sent while the run exists: the visitor may be choosing another one.
     if run_id not in [name for _, name in choices]:  # deleted by another page or a terminal
         other = [choices, run_id], lambda: update_choice(value=services.default_run())
-        return {"run": other, **parts_of("nothing", EMPTY_PANEL)}
+        return {"run": other, **switch, **parts_of("nothing", EMPTY_PANEL)}
+    listed = {"run": (choices, update_choice), **switch}
     try:
         seen = services.snapshots.get_nowait(services.runs.get(run_id))
     except DemoError as error:
         damaged = {"status": f"**{error}.**", **DAMAGED_BUTTONS}
-        return {"run": (choices, update_choice), **parts_of([run_id, str(error)], damaged)}
-    return {"run": (choices, update_choice), **snapshot_parts(services, seen, log_loss)}
+        return {**listed, **parts_of([run_id, str(error)], damaged)}
+    return {**listed, **snapshot_parts(services, seen, log_loss)}
 
 
 def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:

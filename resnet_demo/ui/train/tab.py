@@ -11,7 +11,7 @@ from resnet_demo.data.store import fit_recipe
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.trash import trash_text
 from resnet_demo.ui import plots
-from resnet_demo.ui.components import RunDropdown
+from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.form import MAIN, Form, dataset_choices, dataset_dropdown, recipe_radio
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
@@ -126,6 +126,7 @@ def connect_start(
 def run_panel(services: Services) -> dict[str, Any]:
     """Build the panel that shows a run. Polling updates it with `run_parts`."""
     run = RunDropdown([], label="Run", elem_id="run", interactive=True, visible=False)
+    experiments = experiments_box("run-experiments")
     figures = gr.HTML(elem_id="figures", padding=False, container=False)
     status = gr.Markdown(NO_RUN, elem_id="run-status")
     with gr.Row(elem_id="controls"):
@@ -154,6 +155,7 @@ def run_panel(services: Services) -> dict[str, Any]:
         connect_controls(services, run, stop, resume, retry)
     return {
         "run": run,
+        "experiments": experiments,
         "figures": figures,
         "status": status,
         "stop": stop,
@@ -282,8 +284,8 @@ def dataset_note(name: str | None) -> dict[str, Any]:
 def on_load(services: Services, request: gr.Request) -> list[Any]:
     """Return the updates of a new page: datasets, note, duration, and the run to show."""
     infos = services.datasets.list()
-    choices = services.run_choices()
     requested = request.query_params.get("run")
+    choices = services.run_choices(keep=requested)
     known = [run_id for _, run_id in choices]
     # The query string is foreign text: only an id of a listed run is used.
     run_id = requested if requested in known else services.default_run()

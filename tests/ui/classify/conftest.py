@@ -7,21 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.ui.services import Services
 from tests.ui.fake_evaluations import untrained_runs
-
-
-@pytest.fixture(scope="session")
-def describe_again():
-    """Return a function that changes fields of a run's model.json."""
-
-    def change(folder, **fields):
-        description = Description(**(model_description(folder) | fields))
-        (folder / "model.json").write_bytes(encode_description(description))
-
-    return change
 
 
 @pytest.fixture(scope="package")

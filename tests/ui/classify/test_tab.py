@@ -31,9 +31,10 @@ def test_an_event_without_updates_skips_a_component():
     assert by_component({"open": part}, {}) == {part: gr.skip()}
 
 
-def test_every_run_with_weights_can_be_compared(services):
-    update = comparison_choices(services, "gone")
+def test_a_run_can_be_compared_with_every_other_run_that_has_weights(services):
+    update = comparison_choices(services, False, "mine", "gone")
     assert update["choices"][0] == NO_COMPARISON
-    assert {run_id for _, run_id in update["choices"]} == {"", "mine", "yours", "other"}
+    assert {run_id for _, run_id in update["choices"]} == {"", "yours", "other"}
     assert update["value"] == ""
-    assert comparison_choices(services, "yours")["value"] == "yours"
+    assert "value" not in comparison_choices(services, False, "mine", "yours")  # it stays
+    assert comparison_choices(services, False, "yours", "yours")["value"] == ""

@@ -13,8 +13,14 @@ def test_both_runs_are_evaluated_on_the_images_of_the_first(statuses, monkeypatc
     assert started == [("mine", "val", None, "flip"), ("yours", "val", "colours", "flip")]
 
 
-def test_a_run_can_be_compared_with_every_other_run(statuses):
-    update = tab.comparison_choices(statuses.services, "mine", "yours")
-    assert [run for _, run in update["choices"]] == ["", "yours"]
-    assert "value" not in update  # the choice stays
-    assert tab.comparison_choices(statuses.services, "yours", "yours")["value"] == ""
+def test_a_run_can_be_compared_with_the_other_runs_of_its_classes(statuses, describe_again):
+    def update(run, other):
+        return tab.comparison_choices(statuses.services, False, run, "test", "plain", other)
+
+    assert [run for _, run in update("mine", "yours")["choices"]] == ["", "yours"]
+    assert "value" not in update("mine", "yours")  # the choice stays
+    assert update("yours", "yours")["value"] == ""
+    describe_again(statuses.services.paths.runs / "yours", classes=["a", "b", "c"])
+    assert [run for _, run in update("mine", "yours")["choices"]] == [""]
+    assert update("mine", "yours")["value"] == ""
+    assert update(None, "")["choices"] == [tab.NO_COMPARISON]

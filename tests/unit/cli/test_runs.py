@@ -4,6 +4,7 @@ import os
 import shutil
 
 from resnet_demo.file_locks import try_lock
+from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.tasks.status import Status, status_json
 from tests.unit.cli.conftest import CommandLine
 
@@ -19,6 +20,19 @@ def test_runs_are_listed_and_shown(trained):
     assert shown["progress"]["step"] == shown["progress"]["total_steps"] == 18
     assert shown["config"]["seed"] == 7
     assert demo("runs", "show", "mine").out.count("\n") == 3
+
+
+def test_experiments_and_recordings_of_lessons_are_listed_with_all_only(trained, tmp_path):
+    demo = trained[0].copy(tmp_path)
+    shutil.copytree(demo.runs / "mine", demo.runs / "duel-1-1-plain8")
+    member = Membership(group="duel-1", kind="duel", arm="plain8")
+    write_membership(demo.runs / "duel-1-1-plain8", member)
+    usual = [row["run"] for row in demo("runs", "list", "--json").objects]
+    assert usual == ["mine", "cifar10-shipped"]
+    everything = [row["run"] for row in demo("runs", "list", "--all", "--json").objects]
+    assert {*usual, "duel-1-1-plain8", "learn-plain56"} <= {*everything}
+    answer = demo("runs", "show", "mine", "--all")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
 
 
 def test_a_damaged_run_is_listed_as_damaged(trained, tmp_path):

@@ -15,12 +15,30 @@ from resnet_demo.learn.lessons import (
     analyze_range_test,
     suggest_rate,
 )
+from resnet_demo.runs.groups import Membership, write_membership
+from resnet_demo.runs.store import Run
 
 DATA = {"dataset": "shapes10"}
 
 
 def changed_fields(one, other):
     return {name for name, value in asdict(one).items() if value != asdict(other)[name]}
+
+
+def test_experiments_are_the_runs_of_lessons_and_their_recordings(tmp_path):
+    def run(name, shipped=False, **membership):
+        folder = tmp_path / name
+        folder.mkdir()
+        if membership:
+            write_membership(folder, Membership(group="g", arm="a", **membership))
+        return Run(folder, shipped)
+
+    assert lessons.is_experiment(run("learn-plain56", shipped=True))
+    for kind in lessons.KINDS:
+        assert lessons.is_experiment(run(f"{kind}-1-1", kind=kind))
+    assert not lessons.is_experiment(run("cifar10-shipped", shipped=True))
+    assert not lessons.is_experiment(run("mine"))
+    assert not lessons.is_experiment(run("sweep-1-1", kind="sweep"))
 
 
 def test_the_arms_of_a_duel_differ_in_the_network_alone():

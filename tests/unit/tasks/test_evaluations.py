@@ -11,7 +11,7 @@ import pytest
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.export.pack import pack
-from resnet_demo.models.description import model_description
+from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import worker
@@ -68,6 +68,33 @@ def inline_workers(launcher, monkeypatch):
 
     monkeypatch.setattr(launcher, "spawn", spawn)
     return verbs
+
+
+def test_runs_that_can_be_evaluated_on_the_same_images_can_be_compared(
+    evaluations, launcher, copied
+):
+    def copy(name, **config):
+        folder = shutil.copytree(copied.path, launcher.paths.runs / name)
+        values = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(values | config))
+        return folder
+
+    copy("twin")
+    copy("seed", seed=3)
+    copy("elsewhere", dataset="gone")
+    other = copy("classes")
+    fields = {**model_description(other), "classes": ["a", "b", "c"]}
+    (other / "model.json").write_bytes(encode_description(Description(**fields)))
+    names = ("twin", "seed", "elsewhere", "classes", "no-such-run")
+
+    def comparable(first, split, mode="plain"):
+        return [name for name in names if evaluations.can_compare(first, name, split, mode)]
+
+    assert comparable("trained", "test") == ["twin", "seed", "elsewhere"]
+    # Another seed holds out other images for validation.
+    assert comparable("trained", "val") == ["twin", "elsewhere"]
+    assert comparable("elsewhere", "test") == []  # its images are not on this machine
+    assert comparable("trained", "test", "no-such-mode") == []
 
 
 def snapshot_of(folder):
