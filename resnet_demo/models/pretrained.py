@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from resnet_demo.data.download import (
     DownloadProgress,
@@ -202,6 +203,11 @@ def downloads() -> dict[str, str]:
     return {f"{m}{DOWNLOAD_SUFFIX}": m for m, weights in WEIGHTS.items() if not weights.package}
 
 
+def download_source(mirror: str | None) -> str:
+    """Return the name of the source of downloaded weights, for a person."""
+    return "your copy" if mirror else urlsplit(TORCHVISION).hostname
+
+
 def download_weights(
     model: str,
     weights_folder: Path,
@@ -220,7 +226,7 @@ def download_weights(
     weights = imagenet_weights(model)
     place = mirror.rstrip("/") + "/" if mirror else TORCHVISION
     remote = RemoteFile(place + weights.file, weights.file, weights.size, weights.sha256)
-    source = "your copy" if mirror else "download.pytorch.org"
+    source = download_source(mirror)
     what = f"the ImageNet weights of {model}"
     start = DownloadProgress(source=source, message=f"downloading from {source}")
     throttled = Throttle(report)

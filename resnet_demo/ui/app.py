@@ -88,7 +88,7 @@ def build_app(
         versions = {name: polling.version_field() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
             with gr.Tab("Train", id="train"):
-                tab = train_tab(services)
+                tab = train_tab(services, versions["data"])
             with gr.Tab("Data", id="data"):
                 data = data_tab(services)
             with gr.Tab("Evaluate", id="evaluate") as second:

@@ -48,16 +48,19 @@ CIFAR = large(cifar_zip(10), 40_000_000)  # few pictures, but a slow download
 def server():
     server = Loopback()
     server.offer(CIFAR, serve_slowly(CIFAR, 0.1, 60_000), serve(CIFAR))
+    weights = bytes(46_830_571)
+    server.offer(weights, serve_slowly(weights, 0.1, 60_000), path="/resnet18-f37072fd.pth")
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def app(start_app, server, tmp_path_factory):
-    """Return an app with an empty data folder, no network, and a local copy of CIFAR-10."""
+    """Return an app with an empty data folder, no network, and local copies of what it gets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTTPS_PROXY", NOWHERE)
         patch.setenv("RESNET_DEMO_CIFAR10", f"{server.url()}#sha256={sha256(CIFAR).hexdigest()}")
+        patch.setenv("RESNET_DEMO_WEIGHTS", server.url("/"))
         return start_app(data=tmp_path_factory.mktemp("empty"))
 
 
@@ -91,6 +94,21 @@ def test_every_page_shows_the_progress_of_the_cifar10_download(page, visit, app)
     for viewer in (page, late):
         expect(viewer.locator("#get-banner")).to_be_hidden()
         expect(dataset(viewer)).to_have_value("cifar10")
+
+
+def test_missing_weights_are_offered_below_the_form_and_their_download_is_cancelled(page):
+    row = page.locator("#get-weights-banner")
+    expect(row).to_be_hidden()
+    page.locator("#model input").fill("resnet18")
+    page.get_by_role("option", name="resnet18", exact=True).click()
+    page.locator("#weights textarea, #weights input").first.fill("imagenet")
+    expect(row).to_contain_text("One-time download, 47 MB, from your copy.")
+    row.get_by_role("button", name="Get the weights").click()
+    expect(row).to_contain_text("of 47 MB")
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).to_contain_text("Download cancelled; it will continue from")
+    page.locator("#weights textarea, #weights input").first.fill("random")
+    expect(row).to_be_hidden()
 
 
 def test_pictures_are_uploaded_surveyed_imported_and_deleted(page, app, tmp_path):

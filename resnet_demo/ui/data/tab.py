@@ -11,7 +11,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import enlarge, gallery
-from resnet_demo.ui.data.download_banner import banner_updates
+from resnet_demo.ui.data.download_banner import banner_updates, is_download_of
 from resnet_demo.ui.data.import_panel import (
     CLASS_COLUMNS,
     import_panel,
@@ -166,7 +166,8 @@ def data_updates(
     if "names" in changed:
         updates |= choice_updates(services, parts, chosen, shown, before.get("names"))
     if "names" in changed or "get" in changed:
-        updates |= banner_updates(parts, "cifar10" in now["names"], download)
+        own = download if is_download_of(services, "cifar10") else None
+        updates |= banner_updates(parts, "cifar10" in now["names"], own)
     if "survey" in changed or "import" in changed:
         updates |= panel_updates(parts, survey, importing)
     if "found" in changed:

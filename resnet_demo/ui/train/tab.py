@@ -12,6 +12,7 @@ from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.trash import trash_text
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
+from resnet_demo.ui.data.download_banner import follow_weights, weights_row
 from resnet_demo.ui.form import MAIN, Form, dataset_choices, dataset_dropdown, recipe_radio
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
@@ -39,8 +40,11 @@ LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
 
-def train_tab(services: Services) -> dict[str, Any]:
-    """Build the tab; return the components that polling and loading the page update."""
+def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
+    """Build the tab; return the components that polling and loading the page update.
+
+    version: changes with the state of a download.
+    """
     form = Form()
     in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
@@ -51,6 +55,7 @@ def train_tab(services: Services) -> dict[str, Any]:
                 form.place(MAIN)
             note = gr.Markdown(elem_id="dataset-note", visible=False)
             estimated = estimate_line()
+            weights = weights_row()
             seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
             slice_text = gr.Markdown(elem_id="slice-text") if in_slices else None
@@ -71,6 +76,7 @@ def train_tab(services: Services) -> dict[str, Any]:
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
     connect_estimate(services, form, estimated, seconds, panel["status"])
+    follow_weights(services, weights, form.parts, version)
     return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
 
 

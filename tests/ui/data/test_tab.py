@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.importer.survey import Survey, write_survey
 from resnet_demo.errors import ConfigError
+from resnet_demo.models.pretrained import WEIGHTS
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.data import download_banner, import_panel, tab
 
@@ -113,7 +115,7 @@ DOWNLOAD = {"done": 43_000_000, "total": 171_000_000, "unit": "bytes", "rate": 2
     ],
 )
 def test_the_banner_shows_the_state_of_the_download(status, text):
-    assert text in download_banner.banner_text(status)
+    assert text in download_banner.download_text("CIFAR-10", download_banner.MISSING, status)
 
 
 def test_the_buttons_follow_the_download():
@@ -124,6 +126,39 @@ def test_the_buttons_follow_the_download():
     assert not stopping["cancel"]["interactive"]
     over = download_banner.banner_updates(PARTS, False, Status(state="failed"))
     assert (over["start"]["visible"], over["cancel"]["visible"]) == (True, False)
+
+
+def weights_updates(services, model="resnet18", weights="imagenet"):
+    return download_banner.weights_updates(services, PARTS, model, weights)
+
+
+def test_missing_weights_are_offered_with_size_and_source(own, tmp_path):
+    own.paths = own.launcher.paths = replace(own.paths, data=tmp_path / "data")
+    for model, weights in (("resnet18", "random"), ("efficientnet-lite0", "imagenet")):
+        assert weights_updates(own, model, weights) == {"box": gr.update(visible=False)}
+    offered = weights_updates(own)
+    assert offered["box"]["visible"]
+    assert offered["text"] == (
+        "**The ImageNet weights of resnet18 are not on this machine yet.** One-time download, "
+        "47 MB, from download.pytorch.org."
+    )
+    assert (offered["start"]["visible"], offered["cancel"]["visible"]) == (True, False)
+    own.paths.weights.mkdir(parents=True)
+    (own.paths.weights / WEIGHTS["resnet18"].file).touch()
+    assert weights_updates(own) == {"box": gr.update(visible=False)}
+
+
+def test_a_download_of_weights_is_shown_in_their_row_only(own, task, monkeypatch):
+    task("get", {"name": "resnet18-weights"}, state="finished")
+    status = Status(state="running", message="downloading", **DOWNLOAD)
+    monkeypatch.setattr(own.data, "status", lambda kind: status if kind == "get" else None)
+    row = weights_updates(own)
+    assert row["text"].startswith("**ImageNet weights of resnet18:** downloading: 43 MB of 171 MB")
+    assert row["cancel"]["visible"]
+    other = weights_updates(own, "resnet34")
+    assert other["text"].endswith("Another download is running.")
+    assert other["start"]["visible"]
+    assert "CIFAR-10 is not on this machine yet" in updates(own)["text"]
 
 
 def test_the_later_of_survey_and_import_is_shown():
