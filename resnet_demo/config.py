@@ -11,265 +11,269 @@ from typing import Any
 from resnet_demo.architectures import MODELS, STEMS, check_pretrained, smallest_image
 from resnet_demo.errors import ConfigError, one_of, shortened
 
-KEEP = ("best", "last")
-TRAIN_LAYERS = ("all", "head", "head-then-all")
+KEEP = {"best": "by validation", "last": "for few validation images"}
+# Groups of settings, in the order in which a form shows them. `main` is always in sight.
+GROUPS = {
+    "main": "Main",
+    "transfer": "Transfer",
+    "optimizer": "Optimizer",
+    "augmentation": "Images and augmentation",
+    "regularization": "Regularization",
+    "network": "Network",
+    "data": "Data and validation",
+    "hardware": "Hardware",
+    "faults": "The tutorial's faults",
+}
 
 
-def setting(default: Any, help: str, **rule: Any) -> Any:
+def setting(default: Any, group: str, help: str, label: str = "", **rule: Any) -> Any:
     """Return a dataclass field with the metadata that forms, flags and checks need.
 
-    rule: `low` and `high` of a number (both allowed), `choices` of a text, `unit`, and `rare` for
-    a field that the form shows folded.
+    group: one of GROUPS. help: one short line. label: in a form, where the name is no good one.
+    rule: `low` and `high` of a number (both allowed), `choices` of a text, with or without a
+    meaning for each, and `unit`.
     """
-    return field(default=default, metadata={"help": help, **rule})
+    return field(default=default, metadata={"group": group, "help": help, "label": label, **rule})
+
+
+def help_text(config_field: Field) -> str:
+    """Return the help of a field with the meaning of each choice."""
+    rule = config_field.metadata
+    choices = rule.get("choices", ())
+    if not isinstance(choices, Mapping):
+        return rule["help"]
+    return f"{rule['help']}: " + "; ".join(f"{name} = {text}" for name, text in choices.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The configuration of a run. Raises ConfigError for a value outside its rule."""
 
-    recipe: str = setting("quick", "preset; values you set override it")
-    dataset: str = setting("cifar10", "dataset to train on")
-    model: str = setting("resnet9", "network; plain = no shortcuts", choices=MODELS)
+    recipe: str = setting("quick", "main", "preset; values you set override it")
+    dataset: str = setting("cifar10", "main", "images to train on")
+    model: str = setting("resnet9", "main", "network; plain = no shortcuts", choices=MODELS)
+    epochs: int = setting(
+        1, "main", "times the network sees every training image", low=1, high=1000
+    )
+    peak_lr: float = setting(
+        0.2,
+        "main",
+        "highest learning rate of the schedule",
+        label="Peak learning rate",
+        low=1e-6,
+        high=10.0,
+    )
     weights: str = setting(
-        "random",
-        "where training starts: random; imagenet, for efficientnet-lite0 and for resnet18, 34 and "
-        "50 with stem imagenet; or a run, by its id or directory, whose network is the same",
+        "random", "transfer", "random, imagenet, or a run to start from", label="Initial weights"
     )
     train_layers: str = setting(
         "all",
-        "all; head = the last layer only, fitted in seconds to the outputs of the other layers, "
-        "which run once over the images; head-then-all = fine-tuning after that. With head, an "
-        "epoch is one iteration of L-BFGS over all images, and the settings of batch, optimizer "
-        "and schedule have no effect",
-        choices=TRAIN_LAYERS,
+        "transfer",
+        "layers that learn",
+        label="Trained layers",
+        choices={
+            "all": "every layer",
+            "head": "the last, in seconds",
+            "head-then-all": "fine-tuning",
+        },
     )
-    epochs: int = setting(
-        1, "number of times the network sees every training image", low=1, high=1000
+    views: int = setting(
+        1, "transfer", "augmented views of each image for the head; 1 = itself", low=1, high=64
+    )
+    backbone_lr: float = setting(
+        1.0,
+        "transfer",
+        "share of the learning rate for all layers but the head",
+        label="Backbone learning rate",
+        low=0.0,
+        high=1.0,
+    )
+    freeze_batch_norm: bool = setting(
+        False,
+        "transfer",
+        "keep the initial running statistics; for small batches",
+        label="Freeze BatchNorm",
+    )
+    optimizer: str = setting(
+        "muon",
+        "optimizer",
+        "how the weights are updated",
+        choices={
+            "sgd": "with momentum",
+            "adamw": "peak near 0.001",
+            "muon": "peak near 0.2, momentum 0.6",
+        },
     )
     batch_size: int = setting(
         250,
-        "images per step, over all devices; larger = smoother, needs more memory",
+        "optimizer",
+        "per step, over all devices; larger = smoother, more memory",
         low=1,
         high=4096,
         unit="images",
     )
-    peak_lr: float = setting(0.2, "highest learning rate of the schedule", low=1e-6, high=10.0)
     schedule: str = setting(
         "linear",
-        "how the learning rate changes after the warm-up: constant; linear or cosine, down to 0; "
-        "one-cycle, up and down once; range-test, only up, from 1/100,000 of the peak, to find a "
-        "good rate",
-        choices=("constant", "linear", "cosine", "one-cycle", "range-test"),
+        "optimizer",
+        "how the learning rate changes",
+        choices={
+            "constant": "stays at the peak",
+            "linear": "falls to 0",
+            "cosine": "falls to 0 along a cosine",
+            "one-cycle": "up and down once",
+            "range-test": "up, to find a good rate",
+        },
     )
     warmup_epochs: float = setting(
         0.0,
-        "epochs in which the learning rate rises to its peak; 0 = off (one-cycle: 30 % of the run)",
+        "optimizer",
+        "rise to the peak; 0 = off (one-cycle: 30 % of the run)",
+        label="Warm-up",
         low=0.0,
         high=100.0,
         unit="epochs",
     )
-    optimizer: str = setting(
-        "muon",
-        "sgd with momentum; adamw, with a peak near 0.001; or muon for convolutions and SGD for "
-        "the rest, with a peak near 0.2 and momentum 0.6",
-        choices=("sgd", "adamw", "muon"),
-    )
     momentum: float = setting(
-        0.6, "share of the last update that is kept; AdamW: beta 1", low=0.0, high=0.999, rare=True
+        0.6, "optimizer", "share of the last update kept; AdamW: beta 1", low=0.0, high=0.999
     )
-    nesterov: bool = setting(True, "Nesterov momentum; SGD only", rare=True)
-    weight_decay: float = setting(
-        5e-4, "pull of every weight toward zero", low=0.0, high=1.0, rare=True
-    )
-    decay_all: bool = setting(
-        False, "weight decay on BatchNorm and biases too, as in the article", rare=True
-    )
-    ema_decay: float = setting(
-        0.0,
-        "validate and keep an exponential moving average of the weights, over about the last "
-        "1 / (1 - this) steps; 0.99 suits 1,000 steps or more; 0 = off",
-        low=0.0,
-        high=0.9999,
-        rare=True,
-    )
-    # "last" suits a learning rate that falls to 0 with few validation images: among epochs that
-    # hardly differ, the best by validation is a matter of chance.
-    keep: str = setting(
-        "best",
-        "epoch whose weights are kept: the best by validation, or the last, which suits a "
-        "learning rate that falls to 0 and few validation images",
-        choices=KEEP,
-        rare=True,
-    )
-    label_smoothing: float = setting(
-        0.1,
-        "share of the target spread over all classes, against overconfidence",
-        low=0.0,
-        high=0.9,
-        rare=True,
-    )
-    class_weights: str = setting(
-        "none",
-        "weights of the classes in the loss; balanced = the fewer images a class has, the more "
-        "each counts",
-        choices=("none", "balanced"),
-        rare=True,
-    )
-    backbone_lr: float = setting(
-        1.0,
-        "learning rate of all layers but the head, as a share of the head's; below 1 for "
-        "fine-tuning",
-        low=0.0,
-        high=1.0,
-        rare=True,
-    )
-    freeze_batch_norm: bool = setting(
-        False,
-        "BatchNorm keeps the running statistics of the initial weights; for fine-tuning with "
-        "small batches",
-        rare=True,
-    )
-    patience: int = setting(
-        0,
-        "stop after so many epochs in a row without a better validation; 0 = off",
-        low=0,
-        high=1000,
-        unit="epochs",
-        rare=True,
-    )
-    flip: bool = setting(True, "mirror training images, alternating by epoch")
-    crop: int = setting(
-        2,
-        "shift training images by up to this much, edges mirrored; 0 = off",
-        low=0,
-        high=32,
-        unit="pixels",
-    )
-    cutout: int = setting(
-        0,
-        "side of a blank square in each training image; 0 = off",
-        low=0,
-        high=128,
-        unit="pixels",
-        rare=True,
-    )
-    views: int = setting(
-        1,
-        "augmented views of each image that a head is trained on; 1 = the image itself",
-        low=1,
-        high=64,
-        rare=True,
-    )
+    nesterov: bool = setting(True, "optimizer", "Nesterov momentum; SGD only")
     image_size: int = setting(
         32,
-        "side of the network's input; double size, four times slower",
+        "augmentation",
+        "side of the input; double size, four times slower",
         low=8,
         high=256,
         unit="pixels",
     )
     grow_from: float = setting(
         0.625,
-        "progressive resizing: training images start at this share of image_size and grow in four "
-        "sizes over 60 % of the run, which makes early steps cheap; validation always uses the "
-        "full size; 1 = off",
+        "augmentation",
+        "images start at this share of the size and grow; 1 = off",
         low=0.25,
         high=1.0,
-        rare=True,
+    )
+    flip: bool = setting(True, "augmentation", "mirror images, alternating by epoch")
+    crop: int = setting(
+        2,
+        "augmentation",
+        "shift by up to this much, edges mirrored; 0 = off",
+        low=0,
+        high=32,
+        unit="pixels",
+    )
+    cutout: int = setting(
+        0, "augmentation", "side of a blank square; 0 = off", low=0, high=128, unit="pixels"
+    )
+    weight_decay: float = setting(
+        5e-4, "regularization", "pull of every weight toward zero", low=0.0, high=1.0
+    )
+    label_smoothing: float = setting(
+        0.1, "regularization", "share of the target spread over all classes", low=0.0, high=0.9
+    )
+    ema_decay: float = setting(
+        0.0,
+        "regularization",
+        "average the weights of 1 / (1 - this) steps; 0 = off",
+        label="EMA decay",
+        low=0.0,
+        high=0.9999,
+    )
+    class_weights: str = setting(
+        "none", "regularization", "balanced: rare classes count more", choices=("none", "balanced")
+    )
+    patience: int = setting(
+        0,
+        "regularization",
+        "stop after so long without improvement; 0 = off",
+        low=0,
+        high=1000,
+        unit="epochs",
     )
     stem: str = setting(
         "small",
-        "first layers of resnet18, 34 and 50: small = 3x3 without pooling, imagenet = 7x7 with "
-        "pooling; other networks have a fixed stem",
-        choices=STEMS,
-        rare=True,
+        "network",
+        "first layers of resnet18, 34 and 50; others are fixed",
+        choices=dict(zip(STEMS, ("3x3, no pooling", "7x7 and pooling"), strict=True)),
     )
     batch_norm: bool = setting(
-        True, "BatchNorm after each convolution; turn it off to see its effect", rare=True
-    )
-    sync_batch_norm: bool = setting(
         True,
-        "on several GPUs, normalize over the whole batch; off = over each GPU's share, faster",
-        rare=True,
-    )
-    precision: str = setting(
-        "auto",
-        "number format; auto = bf16 where the hardware has it",
-        choices=("auto", "float32", "bf16"),
-        rare=True,
-    )
-    compile: bool = setting(
-        False,
-        "compile the network: a minute or more before the first step, then faster steps on most "
-        "GPUs; slower for some networks on a CPU; needs grow_from 1",
-        rare=True,
-    )
-    val_share: float = setting(
-        0.1,
-        "share of the training images held out for validation; 0 = none, and validation uses the "
-        "training images, for very few of them",
-        low=0.0,
-        high=0.5,
-        rare=True,
-    )
-    stratify: bool = setting(
-        False,
-        "hold out the same share of every class for validation; off = of all images, at random",
-        rare=True,
-    )
-    folds: int = setting(
-        0,
-        "parts of a cross-validation that replaces the validation split where images are few: "
-        "each part is predicted by a head trained on the others; train_layers head only; 0 = off",
-        low=0,
-        high=20,
-        rare=True,
-    )
-    train_images: int = setting(
-        0,
-        "train on this many images only, for a quick trial; 0 = all",
-        low=0,
-        high=10_000_000,
-        unit="images",
-        rare=True,
+        "network",
+        "after each convolution; turn it off to see its effect",
+        label="BatchNorm",
     )
     probe_every: int = setting(
         0,
-        "record gradient and output of every layer each this many steps; 0 = never",
+        "network",
+        "record gradient and output of every layer; 0 = never",
         low=0,
         high=10_000,
         unit="steps",
-        rare=True,
+    )
+    val_share: float = setting(
+        0.1,
+        "data",
+        "held out for validation; 0 = validate on training images",
+        label="Validation share",
+        low=0.0,
+        high=0.5,
+    )
+    stratify: bool = setting(
+        False, "data", "hold out the same share of every class", label="Stratified validation"
+    )
+    folds: int = setting(
+        0, "data", "cross-validation, with trained layers head; 0 = off", low=0, high=20
+    )
+    # "last" suits a learning rate that falls to 0 with few validation images: among epochs that
+    # hardly differ, the best by validation is a matter of chance.
+    keep: str = setting(
+        "best",
+        "data",
+        "epoch whose weights are kept",
+        choices=KEEP,
+    )
+    train_images: int = setting(
+        0,
+        "data",
+        "use only so many, for a quick trial; 0 = all",
+        low=0,
+        high=10_000_000,
+        unit="images",
     )
     seed: int = setting(
-        42,
-        "seed of split, initial weights, order and augmentation",
-        low=0,
-        high=2**31 - 1,
-        rare=True,
+        42, "data", "for split, initial weights, order, augmentation", low=0, high=2**31 - 1
+    )
+    precision: str = setting(
+        "auto",
+        "hardware",
+        "number format; auto = bf16 where supported",
+        choices=("auto", "float32", "bf16"),
+    )
+    compile: bool = setting(False, "hardware", "slow start, then faster steps on most GPUs")
+    sync_batch_norm: bool = setting(
+        True,
+        "hardware",
+        "several GPUs: normalize over the whole batch",
+        label="Synchronized BatchNorm",
     )
     # The article's faults are settings of their own, so that the effect of each can be measured
     # (`learn.lessons.BUGS`).
     validate_in_training_mode: bool = setting(
-        False,
-        "fault of the article: validate on batch statistics, which also changes the running ones",
-        rare=True,
+        False, "faults", "validate on batch statistics, which changes the running ones"
     )
     per_image_std: bool = setting(
         False,
-        "fault of the article: normalize by the mean of per-image deviations",
-        rare=True,
+        "faults",
+        "normalize by the mean of per-image deviations",
+        label="Per-image deviation",
+    )
+    decay_all: bool = setting(
+        False, "faults", "weight decay on BatchNorm and biases too", label="Decay everything"
     )
     report_last_batch: bool = setting(
-        False,
-        "fault of the article: report the last batch's loss as the epoch's training loss",
-        rare=True,
+        False, "faults", "report the last batch's loss as the epoch's training loss"
     )
     collect_garbage: bool = setting(
-        False,
-        "fault of the article: gc.collect() and empty_cache() after every step, which only costs "
-        "time",
-        rare=True,
+        False, "faults", "gc.collect() and empty_cache() after every step"
     )
 
     def __post_init__(self) -> None:
@@ -323,7 +327,7 @@ def checked_value(config_field: Field, value: Any) -> Any:
             raise ConfigError.rule(name, "true or false", value)
         return value
     if config_field.type is str:
-        if "choices" in rule and value not in rule["choices"]:
+        if "choices" in rule and value not in list(rule["choices"]):  # may be unhashable
             raise ConfigError.rule(name, one_of(rule["choices"]), value)
         if not isinstance(value, str) or not value:
             raise ConfigError.rule(name, "a name", value)

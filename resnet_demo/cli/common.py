@@ -10,7 +10,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from resnet_demo.config import RECIPES, TrainConfig
+from resnet_demo.config import RECIPES, TrainConfig, help_text
 from resnet_demo.errors import ConfigError, NotFoundError, one_of
 
 FIELD_OPTIONS = "configuration fields"  # title of the group of options made from TrainConfig
@@ -67,7 +67,7 @@ def field_help(config_field: Field) -> str:
     if "low" in rule:
         notes = [f"{rule['low']:g} to {rule['high']:.10g} {rule.get('unit', '')}".strip()]
     notes.append(f"default {config_field.default}")
-    return f"{rule['help']} ({'; '.join(notes)})"
+    return f"{help_text(config_field)} ({'; '.join(notes)})"
 
 
 def field_names() -> list[str]:

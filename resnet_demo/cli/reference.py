@@ -9,7 +9,14 @@ from dataclasses import Field, dataclass, fields
 
 from resnet_demo.cli import make_parser
 from resnet_demo.cli.common import FIELD_OPTIONS
-from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig, make_config
+from resnet_demo.config import (
+    GROUPS,
+    RECIPE_HELP,
+    RECIPES,
+    TrainConfig,
+    help_text,
+    make_config,
+)
 from resnet_demo.tasks.limits import Limits, limit_variable
 
 COMMAND = "python -m resnet_demo.cli.reference > docs/reference.md"
@@ -218,10 +225,16 @@ def configuration() -> Iterator[str]:
     yield "## Configuration"
     yield "The fields of a run's `config.json`. Defaults are those of the recipe `quick`."
     rows = [
-        [code(field.name), shown(field.default), *allowed(field), field.metadata["help"]]
+        [
+            code(field.name),
+            shown(field.default),
+            *allowed(field),
+            GROUPS[field.metadata["group"]],
+            help_text(field),
+        ]
         for field in fields(TrainConfig)
     ]
-    yield table(["field", "default", "allowed", "unit", "meaning"], rows)
+    yield table(["field", "default", "allowed", "unit", "group", "meaning"], rows)
 
 
 def allowed(config_field: Field) -> tuple[str, str]:

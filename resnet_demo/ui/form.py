@@ -1,54 +1,51 @@
-"""The form of TrainConfig: one component for each field, made from its default, rule and help."""
+"""The form of TrainConfig: one component for each field, made from its default, rule and help.
 
-from collections.abc import Sequence
+The group `main` is always in sight; the others are folded.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import RECIPE_HELP, RECIPES, TrainConfig, make_config
+from resnet_demo.config import GROUPS, RECIPE_HELP, RECIPES, TrainConfig, make_config
 from resnet_demo.data.info import DatasetInfo
 
-OWN_COMPONENTS = ("recipe", "dataset")  # made by the tab; a recipe does not fill them
-MAIN = ("model", "epochs")  # above the Train button, with recipe and dataset
-LABELS = {  # of fields whose name with a capital letter is no good label
-    "peak_lr": "Peak learning rate",
-    "val_share": "Validation share",
-    "warmup_epochs": "Warm-up",
-    "decay_all": "Decay everything",
-    "per_image_std": "Per-image deviation",
-    "batch_norm": "BatchNorm",
-    "ema_decay": "EMA decay",
-    "sync_batch_norm": "Synchronized BatchNorm",
-    "backbone_lr": "Backbone learning rate",
-    "freeze_batch_norm": "Freeze BatchNorm",
-    "stratify": "Stratified validation",
-    "weights": "Initial weights",
-    "train_layers": "Trained layers",
-}
+OWN_COMPONENTS = ("recipe", "dataset")  # a recipe does not fill them
 
 
 class Form:
     """The components of TrainConfig's fields, by field name."""
 
-    def __init__(self) -> None:
+    def __init__(self, datasets: Sequence[DatasetInfo]) -> None:
         self.fields = {config_field.name: config_field for config_field in fields(TrainConfig)}
-        self.parts: dict[str, gr.components.Component] = {}
+        self.parts: dict[str, gr.components.Component] = {
+            "recipe": recipe_radio(),
+            "dataset": dataset_dropdown(datasets),
+        }
+        with gr.Row():
+            self.place("main")
 
-    def place(self, names: Sequence[str], columns: int = 2) -> None:
-        """Build the components of these fields in rows."""
-        for start in range(0, len(names), columns):
-            with gr.Row():
-                for name in names[start : start + columns]:
-                    self.parts[name] = component(self.fields[name])
+    def place(self, group: str) -> None:
+        """Build the components of a group."""
+        for name in self.names(group):
+            self.parts[name] = component(self.fields[name], in_row=group == "main")
 
-    def names(self, rare: bool) -> list[str]:
-        """Return the fields below the Train button, either the rare or the common ones."""
+    def place_folded(self) -> None:
+        """Build the other groups, each folded, and connect the recipe, which fills the form."""
+        for group, title in GROUPS.items():
+            if group != "main":
+                with gr.Accordion(title, open=False, elem_id=f"group-{group}"):
+                    self.place(group)
+        self._fill_from_recipe()
+
+    def names(self, group: str) -> list[str]:
+        """Return the fields of a group, without those that have a component of their own."""
         return [
             name
             for name, config_field in self.fields.items()
-            if name not in (*OWN_COMPONENTS, *MAIN)
-            and bool(config_field.metadata.get("rare")) == rare
+            if config_field.metadata["group"] == group and name not in OWN_COMPONENTS
         ]
 
     def components(self) -> list[gr.components.Component]:
@@ -59,8 +56,7 @@ class Form:
         """Return field name -> value, for the values of `components`."""
         return dict(zip(self.parts, values, strict=True))
 
-    def fill_from_recipe(self) -> None:
-        """Connect the recipe, which fills the form. Call this once every component is placed."""
+    def _fill_from_recipe(self) -> None:
         filled = [name for name in self.parts if name not in OWN_COMPONENTS]
 
         def on_recipe(recipe: str) -> list[Any]:
@@ -80,7 +76,7 @@ class Form:
 
 def recipe_help(recipe: str) -> str:
     """Return the help below the choice of a recipe."""
-    return f"{recipe}: {RECIPE_HELP[recipe]}"
+    return RECIPE_HELP[recipe]
 
 
 def recipe_radio() -> gr.Radio:
@@ -99,12 +95,7 @@ def dataset_dropdown(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
     """Return the choice of a dataset, at the first one."""
     choices = dataset_choices(datasets)
     return gr.Dropdown(
-        choices,
-        value=choices[0][1],
-        label="Dataset",
-        info="dataset to train on",
-        interactive=True,
-        elem_id="dataset",
+        choices, value=choices[0][1], label="Dataset", interactive=True, elem_id="dataset"
     )
 
 
@@ -113,24 +104,44 @@ def dataset_choices(datasets: Sequence[DatasetInfo]) -> list[tuple[str, str]]:
     return [(f"{d.name}, synthetic" if d.synthetic else d.name, d.name) for d in datasets]
 
 
-def component(config_field: Field) -> gr.components.Component:
-    """Return the component of a field. TrainConfig enforces the limits, not the component."""
+def component(config_field: Field, in_row: bool = False) -> gr.components.Component:
+    """Return the component of a field. TrainConfig enforces the limits, not the component.
+
+    in_row: beside others, so that its help appears only while it is pointed at or in use.
+    """
     rule = config_field.metadata
-    label = LABELS.get(config_field.name, config_field.name.replace("_", " ").capitalize())
-    if rule.get("unit"):
-        label += f" ({rule['unit']})"
     options = {
         "value": config_field.default,
-        "label": label,
+        "label": field_label(config_field),
+        "info": rule["help"],
         "interactive": True,  # Gradio disables a component that is the input of no event
         "elem_id": config_field.name,
+        "elem_classes": field_classes(in_row),
     }
     # No minimum, maximum or step: a raw request could pass any value, and TrainConfig checks all.
     if config_field.type is bool:
-        return gr.Checkbox(info=rule["help"], **options)
+        return gr.Checkbox(**options)
     if "choices" in rule:
-        return gr.Dropdown(list(rule["choices"]), info=rule["help"], **options)
+        return gr.Dropdown(labelled_choices(rule["choices"]), min_width=140, **options)
     if config_field.type is str:
-        return gr.Textbox(info=rule["help"], **options)
-    limits = f"{rule['low']:g} to {rule['high']:.10g}"
-    return gr.Number(info=f"{rule['help']} ({limits})", **options)
+        return gr.Textbox(max_lines=1, **options)
+    return gr.Number(min_width=80 if len(options["label"]) < 10 else 135, **options)
+
+
+def field_label(config_field: Field) -> str:
+    """Return the label of a field, with its unit."""
+    rule = config_field.metadata
+    label = rule["label"] or config_field.name.replace("_", " ").capitalize()
+    return f"{label} ({rule['unit']})" if rule.get("unit") else label
+
+
+def field_classes(in_row: bool, *more: str) -> list[str]:
+    """Return the CSS classes of a field. An update replaces all of them."""
+    return ["setting", "in-row" if in_row else "in-list", *more]
+
+
+def labelled_choices(choices: Sequence[str] | Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (label, value) of each choice; the label has the meaning where there is one."""
+    if isinstance(choices, Mapping):
+        return [(f"{name}: {meaning}", name) for name, meaning in choices.items()]
+    return [(name, name) for name in choices]

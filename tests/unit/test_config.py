@@ -8,12 +8,14 @@ import pytest
 
 from resnet_demo.architectures import MODELS, RESNET9_MODELS
 from resnet_demo.config import (
+    GROUPS,
     RECIPE_HELP,
     RECIPES,
     TrainConfig,
     chosen_values,
     defaults,
     from_dict,
+    help_text,
     make_config,
     parse_field,
     to_json,
@@ -267,11 +269,23 @@ def test_a_config_file_with_a_wrong_value_or_an_unknown_name_is_refused():
             from_dict(other)
 
 
-def test_every_setting_has_help_and_every_number_a_range():
+def test_every_setting_has_a_group_and_one_short_line_of_help_and_every_number_a_range():
     for setting in SETTINGS.values():
-        assert len(setting.metadata["help"]) > 10, setting.name
+        assert setting.metadata["group"] in GROUPS, setting.name
+        assert 10 < len(setting.metadata["help"]) <= 60, setting.name
         assert (setting.type in (int, float)) == ("low" in setting.metadata), setting.name
     assert RECIPE_HELP.keys() == RECIPES.keys()
+
+
+def test_four_or_five_settings_are_always_in_sight():
+    main = [name for name, setting in SETTINGS.items() if setting.metadata["group"] == "main"]
+    assert main == ["recipe", "dataset", "model", "epochs", "peak_lr"]
+
+
+def test_the_full_help_has_the_meaning_of_each_choice():
+    assert help_text(SETTINGS["epochs"]) == SETTINGS["epochs"].metadata["help"]
+    text = help_text(SETTINGS["schedule"])
+    assert text.startswith("how the learning rate changes: constant = stays at the peak; linear =")
 
 
 @pytest.mark.parametrize(

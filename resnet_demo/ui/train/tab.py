@@ -13,7 +13,7 @@ from resnet_demo.tasks.trash import trash_text
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.data.download_banner import follow_weights, weights_row
-from resnet_demo.ui.form import MAIN, Form, dataset_choices, dataset_dropdown, recipe_radio
+from resnet_demo.ui.form import Form, dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
 from resnet_demo.ui.train.preview import preview_panel
@@ -45,28 +45,22 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
 
     version: changes with the state of a download.
     """
-    form = Form()
     in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
         with gr.Column(scale=5, min_width=330):
             with gr.Group():
-                form.parts["recipe"] = recipe_radio()
-                form.parts["dataset"] = dataset_dropdown(services.datasets.list())
-                form.place(MAIN)
+                form = Form(services.datasets.list())
             note = gr.Markdown(elem_id="dataset-note", visible=False)
             estimated = estimate_line()
             weights = weights_row()
             seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
             slice_text = gr.Markdown(elem_id="slice-text") if in_slices else None
-            with gr.Accordion("Hyperparameters", open=True, elem_id="hyperparameters"):
-                form.place(form.names(rare=False))
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-                form.place(form.names(rare=True))
+                form.place_folded()
             preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
             panel = run_panel(services)
-    form.fill_from_recipe()
     if in_slices:
         started = slices_panel(services, form, seconds, slice_text, start, panel)
     else:

@@ -91,7 +91,7 @@ def test_the_version_is_printed(demo):
         ("runs show nope", ["run must be the id of a run", "got 'nope'"]),
         ("runs delete nope", ["run must be the id of a run", "got 'nope'"]),
         ("runs show", ["run must be the id of a run", "got nothing"]),
-        ("runs show mine packed", ["runs show takes no folder", "got 'packed'"]),
+        ("runs show mine packed", ["runs show takes no text", "got 'packed'"]),
         ("runs pack mine", ["folder must be a folder that is new or empty", "got nothing"]),
         ("runs pack nope packed", ["run must be the id of a run", "got 'nope'"]),
         ("runs explode", ["choose from", "'explode'"]),
