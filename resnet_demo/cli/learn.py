@@ -13,7 +13,7 @@ from resnet_demo.cli.common import (
     print_result,
 )
 from resnet_demo.cli.train import train_here
-from resnet_demo.config import parse_field
+from resnet_demo.config import make_config, parse_field
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn.lessons import (
     BUGS,
@@ -80,7 +80,7 @@ def run_learn(args: argparse.Namespace, paths: Paths) -> int:
         return resume(launcher, get_group(launcher.runs, args.group), args)
     if args.lesson == "record":
         return record_group(launcher, get_group(launcher.runs, args.group), args)
-    name, made = RunGroups(launcher).make(args.lesson, lesson_arms(args))
+    name, made = RunGroups(launcher).make(args.lesson, lesson_arms(args, launcher.datasets))
     print_result({"group": name, "runs": [run.id for run, _ in made]}, f"group {name}", args.json)
     return train_all(launcher, made, args.json)
 
@@ -119,8 +119,8 @@ def record_group(launcher: Any, group: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def lesson_arms(args: argparse.Namespace) -> Any:
-    """Return the arms of the lesson, with their configs. Raises ConfigError."""
+def lesson_arms(args: argparse.Namespace, datasets: Any) -> Any:
+    """Return the arms of the lesson, with their configs. Raises ConfigError, NotFoundError."""
     given = {name: getattr(args, name, None) for name in field_names()}
     values = {name: parse_field(name, text) for name, text in given.items() if text is not None}
     # Text that is no whole number stays text, which the lesson refuses with its own message.
@@ -137,4 +137,4 @@ def lesson_arms(args: argparse.Namespace) -> Any:
         return bug_arms(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
     if args.seeds > 1:
         raise ConfigError.rule("seeds", "1 for range, which trains one run", args.seeds)
-    return range_arms(args.steps, values)
+    return range_arms(args.steps, values, datasets.get(make_config(values).dataset))

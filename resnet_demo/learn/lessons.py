@@ -7,7 +7,7 @@ the same images in the same order in every arm.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.config import TrainConfig, make_config
@@ -15,12 +15,16 @@ from resnet_demo.errors import ConfigError, one_of
 from resnet_demo.runs.groups import read_membership
 from resnet_demo.runs.store import Run
 
+if TYPE_CHECKING:  # numpy, which the command line does not load for its help
+    from resnet_demo.data.info import DatasetInfo
+
 Arms = list[tuple[str, TrainConfig]]
 
 KINDS = ("duel", "gradient", "vgg", "bugs", "range")
 MAX_SEEDS = 5
 MAX_RUNS = 40  # each waiting run is a process
 PROBE_EVERY = 2  # steps, in the lesson on gradients
+MIN_STEPS, MAX_STEPS = 20, 2000  # of a range test
 VGG_LR = 0.02  # at the recipe's 0.1, VGG-16 is at chance level after three epochs
 SMALL_TRAINING = {"train_images": 5_000, "val_share": 0.04}  # 2,000 validation images
 
@@ -102,15 +106,31 @@ def bug_arms(chosen: Sequence[str], seeds: int, fields: Mapping[str, Any]) -> Ar
     return make_arms({BASELINE_ARM: {}, **faults}, seeds, common)
 
 
-def range_arms(steps: int, fields: Mapping[str, Any]) -> Arms:
-    """Return one run whose learning rate rises from step to step."""
+def range_arms(steps: int, fields: Mapping[str, Any], info: "DatasetInfo | None" = None) -> Arms:
+    """Return one run whose learning rate rises from step to step.
+
+    info: of the dataset, if it is on this machine. With few images it takes several epochs to get
+    as many steps.
+
+    Raises:
+        ConfigError: an invalid field or number of steps.
+    """
+    from resnet_demo.data.splits import split_sizes
+
+    if type(steps) is not int or not MIN_STEPS <= steps <= MAX_STEPS:
+        rule = f"a whole number from {MIN_STEPS} to {MAX_STEPS}"
+        raise ConfigError.rule("steps", rule, steps)
     config = make_config({"recipe": "paper", "epochs": 1, "val_share": 0.01, **fields})
+    wanted = steps * config.batch_size
+    images = split_sizes(config, info.train, info.val)[0] if info else wanted
+    passes = math.ceil(wanted / images)
     rising = replace(
         config,
         schedule="range-test",
         peak_lr=10.0,
         warmup_epochs=0.0,
-        train_images=steps * config.batch_size,
+        epochs=max(config.epochs, passes),
+        train_images=min(images, math.ceil(steps / passes) * config.batch_size),
     )
     return [("range test", rising)]
 
@@ -141,35 +161,62 @@ SMOOTHING = 0.9  # decay per step of the exponential moving average
 DIVERGED = 4.0  # times the lowest loss; points after that are meaningless
 SUGGESTION_DIVISOR = 10  # the suggested rate is the rate of the lowest loss divided by this
 WARM_UP_STEPS = 10  # before the lowest loss counts, because the average has to settle
+LEARNED = 0.97  # of the loss of guessing; the smoothed loss varies by less than the rest
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """points: (learning rate, smoothed loss in nats), up to where the loss diverged.
+    """The result of all steps of a range test.
 
-    lowest: the point of the lowest loss, None with too few steps. suggested: a tenth of its rate,
-    to two digits.
+    points: (learning rate, smoothed loss in nats), up to where the loss diverged. lowest: the point
+    of the lowest loss, None with too few steps. guessing: the loss that a network had to beat.
+    suggested: a tenth of the lowest point's rate, to two digits; None if nothing was learned.
     """
 
     points: list[tuple[float, float]]
     lowest: tuple[float, float] | None
+    guessing: float | None
     suggested: float | None
     diverged: bool
 
 
-def analyze_range_test(steps: Sequence[tuple[float, float]]) -> RangeTest:
-    """Analyze the (learning rate, loss) of each step, in order."""
+def analyze_range_test(
+    steps: Sequence[tuple[float, float]], guessing: float | None = None
+) -> RangeTest:
+    """Analyze the (learning rate, loss) of each step, in order.
+
+    guessing: see `guessing_loss`; if it is not known, the loss of the first steps, whose rates are
+    too small to change anything.
+    """
     points: list[tuple[float, float]] = []
-    average, lowest = 0.0, None
+    average, lowest, diverged = 0.0, None, False
     for n, (rate, loss) in enumerate(steps, start=1):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         smooth = average / (1 - SMOOTHING**n)  # corrects the bias of starting at 0
         points.append((rate, smooth))
         if n >= WARM_UP_STEPS and (lowest is None or smooth < lowest[1]):
             lowest = points[-1]
-        if lowest and smooth > DIVERGED * lowest[1]:
-            return RangeTest(points, lowest, suggest_rate(lowest[0]), True)
-    return RangeTest(points, lowest, lowest and suggest_rate(lowest[0]), False)
+        diverged = lowest is not None and smooth > DIVERGED * lowest[1]
+        if diverged:
+            break
+    if lowest is None:
+        return RangeTest(points, None, guessing, None, False)
+    if guessing is None:
+        guessing = points[WARM_UP_STEPS - 1][1]
+    # A loss that only falls to that of guessing has a lowest point too, at a meaningless rate.
+    has_learned = lowest[1] < LEARNED * guessing
+    suggested = suggest_rate(lowest[0]) if has_learned else None
+    return RangeTest(points, lowest, guessing, suggested, diverged)
+
+
+def guessing_loss(class_counts: Sequence[int]) -> float:
+    """Return the loss in nats of always answering with the share of each class.
+
+    It is the entropy of these shares: ln 10 for ten classes with as many images each.
+    """
+    total = sum(class_counts)
+    shares = [count / total for count in class_counts if count]
+    return -sum(share * math.log(share) for share in shares)
 
 
 def suggest_rate(rate: float) -> float:

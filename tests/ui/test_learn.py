@@ -324,22 +324,61 @@ def test_probe_logs_keep_those_of_the_latest_runs_only(make_group, monkeypatch):
 # --- VGG and the learning rate
 
 
-def test_a_range_test_offers_its_rate_to_the_train_form(make_group):
-    rising = [
-        Step(step=n, epoch=1, **(STEP | {"lr": 1e-4 * 1.1**n, "loss": abs(n - 60) / 30 + 0.5}))
-        for n in range(1, 100)
+def range_steps(loss, count=100):
+    """Return the log of a range test; loss: a function of the step."""
+    return [
+        Step(step=n, epoch=1, **(STEP | {"lr": 1e-4 * 1.1**n, "loss": loss(n)}))
+        for n in range(1, count)
     ]
-    arms = lessons.range_arms(4, CONFIG | {"model": "resnet8"})
-    snapshot = make_group("range", arms, {}, events=rising)
-    plot, use, values = learning_rate.draw(snapshot)
-    suggested = learning_rate.range_result(snapshot).suggested
+
+
+RANGE = CONFIG | {"model": "resnet8", "label_smoothing": 0.1, "momentum": 0.6}
+
+
+def test_a_range_test_offers_its_rate_and_its_settings_to_the_train_form(make_group, services):
+    events = range_steps(lambda n: abs(n - 60) / 30 + 0.5)
+    snapshot = make_group("range", lessons.range_arms(20, RANGE), {}, events=events)
+    result = learning_rate.range_result(snapshot, services.datasets)
+    plot, use, values = learning_rate.draw(snapshot, result)
     assert use["visible"]
-    assert use["value"] == f"Use {suggested:g} on the Train tab"
-    assert values["peak_lr"] == suggested
-    filled = [values[name] for name in learning_rate.FILLED[1:]]
-    assert filled == ["resnet8", "sgd", 16, "colours"]
-    assert {row[2] for row in plot["data"]} == {"range test", "lowest"}
-    assert f"**{suggested:g}**" in learning_rate.conclusion(snapshot)
+    assert f"{result.suggested:g}" in use["value"]
+    assert values["peak_lr"] == result.suggested
+    given = ("model", "optimizer", "batch_size", "dataset", "label_smoothing", "momentum")
+    assert [values[name] for name in given] == ["resnet8", "sgd", 16, "colours", 0.1, 0.6]
+    assert learning_rate.OF_THE_TEST.isdisjoint(given)
+    assert drawn_lines(plot) == {"range test", "lowest"}
+    assert f"**{result.suggested:g}**" in learning_rate.conclusion(snapshot, result)
+
+
+def test_a_range_test_that_learned_nothing_recommends_nothing(make_group, services):
+    events = range_steps(lambda n: 1.2 - n / 1000)  # three classes: guessing has 1.099
+    snapshot = make_group("range", lessons.range_arms(20, RANGE), {}, events=events)
+    result = learning_rate.range_result(snapshot, services.datasets)
+    plot, use, values = learning_rate.draw(snapshot, result)
+    assert (use["visible"], values, drawn_lines(plot)) == (False, None, {"range test"})
+    text = learning_rate.conclusion(snapshot, result)
+    assert text.startswith("**Nothing was learned.** The lowest smoothed loss is 1.1")
+    assert "guessing has 1.099" in text
+    assert "good start" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("running", "The advice comes after the last step"),
+        ("stopped", "ended early, at a learning"),
+    ],
+)
+def test_a_range_test_gives_no_advice_before_its_last_step(make_group, services, state, words):
+    events = range_steps(lambda n: 1.5 - n / 30, count=34)
+    snapshot = make_group("range", lessons.range_arms(20, RANGE), {}, events=events)
+    (run,) = snapshot.arms["range test"]
+    snapshot = replace(snapshot, arms={"range test": [in_state(run, state)]})
+    result = learning_rate.range_result(snapshot, services.datasets)
+    assert result.suggested  # so far
+    assert words in learning_rate.conclusion(snapshot, result)
+    _, use, values = learning_rate.draw(snapshot, result)
+    assert (use["visible"], values) == (False, None)
 
 
 def test_vgg_and_resnet_are_compared_by_minutes(make_group):
@@ -465,12 +504,13 @@ def test_a_selection_stays_while_it_is_among_the_choices():
     assert keep_choice(labels, "gone", "a")["value"] == "a"
 
 
-def test_the_forms_start_runs_with_their_values():
+def test_the_forms_start_runs_with_their_values(services):
     arms = duel.arms(["8"], "colours", 100.0, 2.0, 1)
     assert {config.train_images for _, config in arms} == {100}
     with pytest.raises(ConfigError, match="train_images must be a whole number"):
         duel.arms(["8"], "colours", None, 2, 1)
-    assert learning_rate.arms("resnet8", "muon", 32, "colours")[0][1].momentum == 0.6
+    [(_, muon)] = learning_rate.arms(services.datasets, "resnet8", "muon", 32, "colours", 20.0)
+    assert (muon.momentum, muon.epochs) == (0.6, 5)
     assert len(bugs.arms(["decay"], "colours", 1, 2)) == 4
     assert len(gradient.arms(8, "colours", 1)) == 3
     assert len(vgg.arms("colours", 0, 1)) == 2

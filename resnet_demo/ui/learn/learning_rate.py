@@ -7,8 +7,10 @@ import gradio as gr
 
 from resnet_demo.architectures import MODELS
 from resnet_demo.config import TrainConfig
+from resnet_demo.data.store import Datasets
+from resnet_demo.errors import DemoError
 from resnet_demo.learn import lessons
-from resnet_demo.learn.lessons import RangeTest, analyze_range_test
+from resnet_demo.learn.lessons import RangeTest, analyze_range_test, guessing_loss
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -22,9 +24,11 @@ from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_p
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "range"
-STEPS = 100
 COLOURS = {"range test": "#0072B2", "lowest": "#D55E00"}
-FILLED = ("peak_lr", "model", "optimizer", "batch_size", "dataset")  # fields of the Train form
+# Fields that belong to the test, not to what was tested. All others are copied to the Train form.
+OF_THE_TEST = frozenset(
+    ("recipe", "epochs", "schedule", "warmup_epochs", "train_images", "val_share", "seed")
+)
 OPTIMIZERS = TrainConfig.__dataclass_fields__["optimizer"].metadata["choices"]
 
 
@@ -49,14 +53,33 @@ def range_chapter(reader: GroupReader, tab: gr.Tab, form: dict[str, Any], tabs: 
                 )
                 use = gr.Button(visible=False, elem_id="range-use", size="sm")
     found = gr.State(None)
-    connect_form(reader, KIND, tab, chapter_form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, panel, [plot, use, found], draw, conclusion)
+    copied = [name for name in form if name not in OF_THE_TEST]
+
+    def read(snapshot: GroupSnapshot) -> RangeTest:
+        return range_result(snapshot, reader.services.datasets)
+
+    def arms_here(*values: Any) -> lessons.Arms:
+        return arms(reader.services.datasets, *values)
+
+    connect_form(reader, KIND, tab, chapter_form, arms_here, panel["choice"])
+    watch_group(
+        reader,
+        KIND,
+        tab,
+        panel,
+        [plot, use, found],
+        lambda snapshot: draw(snapshot, read(snapshot)),
+        lambda snapshot: conclusion(snapshot, read(snapshot)),
+    )
 
     # The values of the test, not those of its form, which may have changed since.
     def on_use(values: dict[str, Any]) -> list[Any]:
-        return [gr.Tabs(selected="train"), *(values[name] for name in FILLED)]
+        gr.Info("The rate and all settings of the test are in the form now.")
+        if values["dataset"] not in reader.services.datasets.names():  # that of a recording
+            values = values | {"dataset": gr.skip()}
+        return [gr.Tabs(selected="train"), *(values[name] for name in copied)]
 
-    use.click(on_use, found, [tabs, *(form[name] for name in FILLED)], **QUIET_EVENT)
+    use.click(on_use, found, [tabs, *(form[name] for name in copied)], **QUIET_EVENT)
 
 
 def range_form(services: Services) -> ChapterForm:
@@ -80,17 +103,20 @@ def range_form(services: Services) -> ChapterForm:
                 min_width=110,
             )
         with gr.Row():
-            batch_size = number_field(KIND, "batch", 128, "Batch size", low=2)
             dataset = dataset_field(services, KIND)
+            batch_size = number_field(KIND, "batch", 128, "Batch size", low=2)
+            steps = number_field(KIND, "steps", 100, "Steps", low=20)
     return ChapterForm(
-        inputs=[model, optimizer, batch_size, dataset],
+        inputs=[model, optimizer, batch_size, dataset, steps],
         dataset=dataset,
         start=gr.Button("Start the test", variant="primary", elem_id="range-start"),
     )
 
 
-def arms(model: str, optimizer: str, batch_size: Any, dataset: str) -> lessons.Arms:
-    """Return the one arm for the values of the form. Raises ConfigError."""
+def arms(
+    datasets: Datasets, model: str, optimizer: str, batch_size: Any, dataset: str, steps: Any
+) -> lessons.Arms:
+    """Return the one arm for the values of the form. Raises ConfigError, NotFoundError."""
     values = {
         "model": model,
         "optimizer": optimizer,
@@ -98,41 +124,63 @@ def arms(model: str, optimizer: str, batch_size: Any, dataset: str) -> lessons.A
         "dataset": dataset,
         "momentum": 0.6 if optimizer == "muon" else 0.9,
     }
-    return lessons.range_arms(STEPS, values)
+    return lessons.range_arms(as_int(steps), values, datasets.get(dataset))
 
 
-def range_result(snapshot: GroupSnapshot) -> RangeTest:
+def range_result(snapshot: GroupSnapshot, datasets: Datasets) -> RangeTest:
     """Return the result so far of the group's one run."""
     run = snapshot.runs[0] if snapshot.runs else None
-    return analyze_range_test([(step.lr, step.loss) for step in run.view.steps] if run else [])
+    if not run:
+        return analyze_range_test([])
+    try:
+        counts = datasets.class_counts(run.run.config().dataset)["train"]
+        guessing = guessing_loss([*counts.values()])
+    except DemoError:  # the images of the recording need not be here
+        guessing = None
+    return analyze_range_test([(step.lr, step.loss) for step in run.view.steps], guessing)
 
 
-def draw(snapshot: GroupSnapshot) -> list[Any]:
+def draw(snapshot: GroupSnapshot, result: RangeTest) -> list[Any]:
     """Return the values of plot and button, and the fields that the button fills in."""
-    result = range_result(snapshot)
     rows = [
         [round(math.log10(rate), 4), round(loss, 4), "range test"] for rate, loss in result.points
     ]
-    if result.lowest:
+    if result.suggested:
         rate, loss = result.lowest
         highest = max(loss for _, loss in result.points)
         # A vertical line at the lowest loss.
         rows += [[round(math.log10(rate), 4), y, "lowest"] for y in (loss, highest)]
     table = arm_plots.line_table(rows, ["rate", "loss", "arm"], COLOURS)
-    # Not while it trains: the lowest loss may be still to come.
-    if result.suggested is None or snapshot.is_live:
+    if result.suggested is None or not is_complete(snapshot, result):
         return [table, gr.update(visible=False, value=""), None]
     values = {**snapshot.runs[0].run.config().to_dict(), "peak_lr": result.suggested}
-    label = f"Use {result.suggested:g} on the Train tab"
+    label = f"Copy {result.suggested:g} and the settings of this test to the Train tab"
     return [table, gr.update(visible=True, value=label), values]
 
 
-def conclusion(snapshot: GroupSnapshot) -> str:
-    """Return the suggested learning rate, and what it follows from."""
-    result = range_result(snapshot)
-    if result.suggested is None:
+def is_complete(snapshot: GroupSnapshot, result: RangeTest) -> bool:
+    """Return whether the test can be judged: it took all of its steps, or the loss diverged."""
+    # Earlier, the lowest loss may be still to come.
+    finished = all(run.status.state == "finished" for run in snapshot.runs)
+    return bool(snapshot.runs) and (finished or (result.diverged and not snapshot.is_live))
+
+
+def conclusion(snapshot: GroupSnapshot, result: RangeTest) -> str:
+    """Return the suggested learning rate and its reason, or that nothing was learned."""
+    if not result.points:
         return ""
+    rate, loss = result.points[-1]
+    if snapshot.is_live:
+        return f"Learning rate {rate:.2g}, loss {loss:.3f}. The advice comes after the last step."
+    if not is_complete(snapshot, result) or not result.lowest:
+        return f"The test ended early, at a learning rate of {rate:.2g}: no advice."
     rate, loss = result.lowest
+    if result.suggested is None:
+        return (
+            f"**Nothing was learned.** The lowest smoothed loss is {loss:.3f}, and guessing has "
+            f"{result.guessing:.3f}. So there is no rate to recommend. Try more steps, another "
+            "network or another optimizer."
+        )
     diverged = " Above that rate the loss diverges." if result.diverged else ""
     return (
         f"The smoothed loss is lowest ({loss:.3f}) at a learning rate of {rate:.3g}.{diverged} "

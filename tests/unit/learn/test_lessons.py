@@ -4,8 +4,11 @@ import math
 from dataclasses import asdict
 
 import pytest
+from scipy import stats
 
 from resnet_demo.architectures import CIFAR_DEPTHS
+from resnet_demo.data.info import DatasetInfo
+from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.errors import ConfigError
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import (
@@ -13,6 +16,7 @@ from resnet_demo.learn.lessons import (
     BUGS,
     MAX_SEEDS,
     analyze_range_test,
+    guessing_loss,
     suggest_rate,
 )
 from resnet_demo.runs.groups import Membership, write_membership
@@ -87,6 +91,23 @@ def test_a_range_test_takes_the_given_number_of_steps():
     assert config.train_images == 100 * 64
 
 
+def test_a_range_test_on_few_images_takes_as_many_steps_in_several_epochs():
+    grey = dict.fromkeys(("mean", "std", "per_image_std"), (0.5,) * 3)
+    info = DatasetInfo(
+        name="few",
+        classes=("a", "b"),
+        size=32,
+        train=1000,
+        test=0,
+        synthetic=False,
+        source="",
+        **grey,
+    )
+    [(_, config)] = lessons.range_arms(100, {**DATA, "batch_size": 64}, info)
+    train, _ = split_sizes(config, info.train)
+    assert 100 <= config.epochs * steps_per_epoch(train, 64) <= 107
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -106,6 +127,7 @@ def test_a_range_test_takes_the_given_number_of_steps():
         (lambda: lessons.bug_arms([], 1, DATA), "choose at least one switch"),
         (lambda: lessons.bug_arms(["typo"], 1, DATA), "bugs must be one of training mode"),
         (lambda: lessons.bug_arms(["decay"], 1, {"epochs": 0}), "epochs must be"),
+        (lambda: lessons.range_arms(None, DATA), "steps must be a whole number from 20 to 2000"),
     ],
 )
 def test_an_invalid_request_is_refused(make, message):
@@ -132,6 +154,26 @@ def test_the_suggestion_is_a_tenth_of_the_rate_of_the_lowest_loss():
 def test_the_smoothed_loss_has_no_bias_at_the_start():
     result = analyze_range_test([(0.1, 2.0)] * 20)
     assert [loss for _, loss in result.points] == pytest.approx([2.0] * 20)
+
+
+def test_a_loss_that_never_falls_below_that_of_guessing_gives_no_suggestion():
+    steps = [(1e-4 * 10 ** (n / 20), 2.5 - 0.0018 * n) for n in range(100)]
+    result = analyze_range_test(steps, guessing=math.log(10))
+    assert 2.3 < result.lowest[1] < 2.34
+    assert (result.suggested, result.guessing) == (None, math.log(10))
+    assert analyze_range_test(steps, guessing=2.5).suggested
+
+
+def test_guessing_is_the_first_loss_where_the_classes_are_not_known():
+    result = analyze_range_test([*curve(0.3)])
+    assert result.guessing == pytest.approx(result.points[9][1])
+    assert analyze_range_test([(0.1, 2.0)] * 20).suggested is None
+
+
+def test_the_loss_of_guessing_is_the_entropy_of_the_classes():
+    assert guessing_loss([50] * 10) == pytest.approx(math.log(10))
+    assert guessing_loss([90, 10]) == pytest.approx(stats.entropy([0.9, 0.1]))
+    assert guessing_loss([5, 0]) == 0
 
 
 def test_too_few_steps_give_no_suggestion():
