@@ -47,7 +47,7 @@ def add(verbs: Any) -> None:
 def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     """Score a run's kept weights and print the result."""
     from resnet_demo.data.splits import check_split
-    from resnet_demo.data.store import Datasets
+    from resnet_demo.data.store import Datasets, check_test_split
     from resnet_demo.evaluation.modes import check_mode, require_images
     from resnet_demo.runs.store import Runs
 
@@ -57,8 +57,11 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     folder = output_folder("figures", args.figures)
     runs, datasets = Runs(paths), Datasets(paths.data)
     run, other = find_run(runs, args.run), find_other_run(runs, args.against)
+    name = args.dataset or run.config().dataset
     if args.robustness:
-        require_images(args.dataset or run.config().dataset, datasets, "robustness")
+        require_images(name, datasets, "robustness")
+    if name in datasets.names():
+        check_test_split(datasets.get(name), args.split)
     try:
         first, result = evaluate_all(args, datasets, run, other)
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from resnet_demo.cli.common import add_verb, find_run, print_result
 from resnet_demo.errors import ConfigError, shortened
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import bytes_text, epoch_lines, image_notes
 
@@ -104,11 +105,12 @@ def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
 
     result = pack(run, Datasets(paths.data), Path(args.text))
     text = (
-        f"{result['run']}: top-1 {result['top1']:.2%} on {result['n']:,} test images, "
+        f"{result['run']}: top-1 {result['top1']:.2%} on {result['n']:,} "
+        f"{SPLIT_NAMES[result['split']]} images, "
         f"{result['top1_float32']:.2%} before its weights were rounded to float16; "
         f"{bytes_text(result['bytes'])} in {result['folder']}, of which "
         f"{bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
     )
-    if notes := image_notes({**result, "split": "test", "dataset_changed": False}):
+    if notes := image_notes({**result, "dataset_changed": False}):
         text += f"; {notes}"
     print_result(result, text, args.json)

@@ -20,7 +20,7 @@ from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.json_files import read_json
 
-SPLITS = ("train", "val", "test")  # of them, `val` is optional
+SPLITS = ("train", "val", "test")  # of them, only `train` is always there
 INFO = "dataset.json"
 PARTS = ("images", "labels", "digests")
 FILES = {INFO, *(f"{split}-{part}.npy" for split in SPLITS for part in PARTS)}
@@ -131,12 +131,13 @@ def describe(
     statistics: of all its splits. skipped: the names of all unreadable files.
     """
     train = statistics["train"]
+    images = {split: written.images for split, written in statistics.items()}
     return DatasetInfo(
         name=name,
         classes=classes,
         size=size,
         train=train.images,
-        test=statistics["test"].images,
+        test=images.get("test", 0),
         mean=train.mean(),
         std=train.std(),
         per_image_std=train.per_image_std(),
@@ -144,7 +145,7 @@ def describe(
         source=source,
         skipped_count=len(skipped),
         skipped=tuple(skipped[:NAMED_SKIPPED]),
-        val=statistics["val"].images if "val" in statistics else 0,
+        val=images.get("val", 0),
         fit=fit,
     )
 

@@ -31,7 +31,8 @@ class DatasetInfo:
     mean and std: of all training pixels, per channel, on the 0..1 scale. per_image_std: the mean
     of each training image's own deviation. skipped: the first unreadable files of an import.
     val: images of a stored validation split; 0 where a part of `train` serves as one. fit: how the
-    pictures were made square, one of FITS.
+    pictures were made square, one of FITS. test: 0 where there were too few pictures to hold some
+    out.
     """
 
     name: str
@@ -52,7 +53,7 @@ class DatasetInfo:
     @property
     def splits(self) -> tuple[str, ...]:
         """Return the names of the stored splits."""
-        return ("train", "val", "test") if self.val else ("train", "test")
+        return ("train", *(split for split in ("val", "test") if getattr(self, split)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return field name -> value, ready for JSON, with `val` only for a stored split."""
@@ -77,8 +78,8 @@ class DatasetInfo:
 
 def _is_valid(info: DatasetInfo) -> bool:
     return (
-        min(info.size, info.train, info.test) > 0
-        and info.val >= 0
+        min(info.size, info.train) > 0
+        and min(info.val, info.test) >= 0
         and info.fit in FITS
         and min(info.mean) >= 0 < min(*info.std, *info.per_image_std)
         and len(set(info.classes)) == len(info.classes) >= 2

@@ -99,6 +99,7 @@ class Datasets:
         drawn on first use, which takes about a second. Raises as `prepare`.
         """
         info = self.prepare(name)
+        check_test_split(info, split)
         if split not in info.splits:
             raise ConfigError.rule("split", one_of(info.splits), split)
         if name == "shapes10":
@@ -114,6 +115,7 @@ class Datasets:
         Raises as `load`.
         """
         info = self.prepare(name)
+        check_test_split(info, split)
         if split == "test" or (split == "val" and info.val):
             return split, np.arange(getattr(info, split))
         train, val = config_split(info.train, config, info.val)
@@ -195,6 +197,17 @@ class Datasets:
         removed = self.root / f".{name}.partial-{os.getpid()}"
         self.path(name).rename(removed)
         shutil.rmtree(removed)
+
+
+def check_test_split(info: DatasetInfo, split: str) -> None:
+    """Raise ConfigError for the split `test` of a dataset without test images."""
+    if split == "test" and not info.test:
+        raise ConfigError(
+            f"the dataset {info.name} has no test images, as it was made of too few pictures to "
+            "hold some out: choose the split val, or import it again with five pictures a class "
+            "or more",
+            "split",
+        )
 
 
 def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConfig, str]:

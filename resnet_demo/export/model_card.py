@@ -26,7 +26,7 @@ TEMPLATE = """# {name}
 
 A `{model}` with {parameters} parameters that classifies pictures of {pixels} as {labels}. It was
 trained on `{dataset}` by this program. This folder has its settings, its log, its predictions on
-the test images, and its weights in float16.
+the {split} images, and its weights in float16.
 
 ## Accuracy
 
@@ -75,9 +75,11 @@ def model_card(
 ) -> str:
     """Return the text of README.md.
 
-    scores: of the stored weights on the test split. top1_float32: before rounding to float16.
-    trained_on: how many of the test images are in the training split too; None if not known.
+    scores: of the stored weights on the test split, or on the validation split of a dataset without
+    test images. top1_float32: before rounding to float16.
+    trained_on: how many of those images are in the training split too; None if not known.
     """
+    split = "test" if info.test else "validation"
     return TEMPLATE.format(
         name=name,
         model=config.model,
@@ -85,8 +87,9 @@ def model_card(
         pixels=size_text(config.image_size),
         labels=join_labels(info.classes),
         dataset=info.name,
+        split=split,
         scores=markdown_table(
-            "on the test split", "", score_rows(scores, top1_float32, trained_on)
+            f"on the {split} split", "", score_rows(scores, top1_float32, trained_on)
         ),
         epoch=view.best.epoch,
         epochs=config.epochs,
@@ -139,7 +142,7 @@ def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str
     )
     rows = {
         "data": f"`{info.name}`{synthetic}: {info.train:,} training images, "
-        f"{validation}{limit}, and {info.test:,} test images of {size_text(info.size)}; "
+        f"{validation}{limit}, and {info.test or 'no'} test images of {size_text(info.size)}; "
         f"{escape_markdown(info.source)}",
         "recipe": f"`{config.recipe}`",
         "seed": f"{config.seed}",

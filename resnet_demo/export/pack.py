@@ -33,7 +33,8 @@ METRICS_OF_WEIGHTS = ("predictions", "outside")  # measured again for the rounde
 def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     """Write the run's kept weights into a new or empty folder, atomically; return what was written.
 
-    The weights are evaluated on the test images before and after rounding them to float16. The
+    The weights are evaluated on the test images before and after rounding them to float16, on the
+    validation images where the dataset has no test images. The
     out-of-distribution threshold is set again, on the validation images.
 
     Raises:
@@ -77,6 +78,7 @@ def write_packed(
     config, original = run.config(), Classifier.load(run)
     check_dataset(run, datasets, "packed")
     dataset, classes = config.dataset, original.saved.classes
+    split = "test" if datasets.get(dataset).test else "val"
     metrics = {
         key: value for key, value in original.saved.metrics.items() if key not in METRICS_OF_WEIGHTS
     }
@@ -84,17 +86,19 @@ def write_packed(
     size = save_half(folder, load_model(run.path), metrics)
     # Before the evaluations, which take much longer than this save.
     check_size(run, size)
-    before = score(*predict_split(original, datasets, "test", dataset), classes)
+    before = score(*predict_split(original, datasets, split, dataset), classes)
     rounded = Classifier(run, load_model(folder))  # the run's config defines the splits
-    logits, labels = predict_split(rounded, datasets, "test", dataset)
+    logits, labels = predict_split(rounded, datasets, split, dataset)
     logits = compact_logits(logits, labels)
     after = score(logits.float(), labels, classes)
     check_rounding(run, before, after)
-    metrics |= {"test_top1": after.top1, "test_loss": after.to_dict()["loss"]}
+    loss = after.to_dict()["loss"]
+    if split == "test":
+        metrics |= {"test_top1": after.top1, "test_loss": loss}
     metrics["predictions"] = write_predictions(
-        folder, logits, labels, split="test", dataset=dataset, weights=rounded.saved.sha256
+        folder, logits, labels, split=split, dataset=dataset, weights=rounded.saved.sha256
     )
-    trained_on = describe_images(run, datasets, "test", dataset)["trained_on_pictures"]
+    trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
     metrics["predictions"]["trained_on_pictures"] = trained_on
     if outside := ood_metric(predict_split(rounded, datasets, "val", dataset)[0]):
         metrics["outside"] = outside
@@ -108,11 +112,12 @@ def write_packed(
     return {
         "weights_bytes": size,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+        "split": split,
         "n": after.n,
         "trained_on_pictures": trained_on,
         "top1": after.top1,
         "top1_float32": before.top1,
-        "loss": metrics["test_loss"],
+        "loss": loss,
         "logits": str(logits.dtype).removeprefix("torch."),
     }
 
@@ -128,10 +133,10 @@ def check_size(run: Run, size: int) -> None:
 
 
 def check_rounding(run: Run, before: Scores, after: Scores) -> None:
-    """Raise DemoError if rounding the weights to float16 costs too much test accuracy."""
+    """Raise DemoError if rounding the weights to float16 costs too much accuracy."""
     if before.top1 - after.top1 > MAX_LOST_TOP1:
         raise DemoError(
-            f"{run.id} cannot be packed: with weights in float16 its test top-1 is "
+            f"{run.id} cannot be packed: with weights in float16 its top-1 is "
             f"{after.top1:.2%}, in float32 {before.top1:.2%}"
         )
 

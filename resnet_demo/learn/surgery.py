@@ -137,7 +137,8 @@ class SurgeryEvaluator:
         with classifier.lock:
             macs = count_model(model, classifier.preprocessing.image_size).macs
         limit = max(BATCH_SIZE, min(MAX_IMAGES, int(MAX_MACS / macs)))
-        return cls(classifier, *sample_split(run, datasets, "test", dataset, limit))
+        split = "test" if datasets.get(dataset).test else "val"
+        return cls(classifier, *sample_split(run, datasets, split, dataset, limit))
 
     @property
     def blocks(self) -> list[str]:

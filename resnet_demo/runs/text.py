@@ -214,11 +214,17 @@ def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
 # `info` is a DatasetInfo. Its module loads numpy, which would slow the start of the command line.
 def dataset_text(info: Any) -> str:
     """Return one line about a DatasetInfo."""
-    validation = f", {info.val:,} validation" if info.val else ""
     return (
-        f"{info.name}: {info.train:,} training{validation} and {info.test:,} test images of "
-        f"{info.size} pixels, {len(info.classes)} classes; {info.source}"
+        f"{info.name}: {split_counts(info)} images of {info.size} pixels, {len(info.classes)} "
+        f"classes; {info.source}"
     )
+
+
+def split_counts(info: Any) -> str:
+    """Return the number of images of each split of a DatasetInfo."""
+    validation = f", {info.val:,} validation" if info.val else ""
+    test = f"{info.test:,}" if info.test else "no"
+    return f"{info.train:,} training{validation} and {test} test"
 
 
 def dataset_lines(info: Any, counts: dict[str, dict[str, int]]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from resnet_demo.files import link_or_copy
 from resnet_demo.models import pretrained
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
+from resnet_demo.runs.text import split_counts
 from resnet_demo.tasks.base import (
     Progress,
     create_request,
@@ -246,7 +247,7 @@ def run_import(folder: Path, paths: Paths) -> None:
         )
         if request["surveyed"]:  # the upload was made for this import
             shutil.rmtree(folder.with_name("survey"), ignore_errors=True)
-        return f"{info.train:,} training and {info.test:,} test images in {info.name}"
+        return f"{split_counts(info)} images in {info.name}"
 
     run_task(folder, "opening the images", work)
 

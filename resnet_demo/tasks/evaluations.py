@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_demo.data.info import check_name
 from resnet_demo.data.splits import check_split
-from resnet_demo.data.store import Datasets
+from resnet_demo.data.store import Datasets, check_test_split
 from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.evaluation.modes import check_images, check_mode, require_images
 from resnet_demo.evaluation.stored_results import (
@@ -113,7 +113,9 @@ class Evaluations:
         name, datasets = check_name(dataset or run.config().dataset), self.launcher.datasets
         described, is_here = model_description(run.path), name in datasets.names()
         check_images(mode, name, datasets)
-        if not is_here and predictions_sha256(described["metrics"], split, name) is None:
+        if is_here:
+            check_test_split(datasets.get(name), split)
+        elif predictions_sha256(described["metrics"], split, name) is None:
             datasets.get(name)  # raises: neither images nor stored predictions
         return {
             "run": run.id,
@@ -133,6 +135,7 @@ class Evaluations:
         weights = model_description(run.path)["sha256"][:12]
         datasets = self.launcher.datasets
         require_images(name, datasets)
+        check_test_split(datasets.get(name), split)
         return {
             "run": run.id,
             "split": split,

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from unicodedata import category, normalize
 
-from resnet_demo.data.importer.layout import SplitAssignment
+from resnet_demo.data.importer.layout import MIN_PER_CLASS, SplitAssignment
 from resnet_demo.errors import shortened
 
 EXAMPLES = 3
@@ -113,7 +113,12 @@ def _untested_classes(assignment: SplitAssignment) -> Iterator[str]:
     """Yield a note on classes without test pictures."""
     tested = set(assignment.test[1].tolist())
     names = [label for number, label in enumerate(assignment.classes) if number not in tested]
-    if names:
+    if not tested:
+        yield (
+            f"no pictures are held out for testing, as there are fewer than {MIN_PER_CLASS} a "
+            "class: Evaluate can use the validation images only, and its figures mean little"
+        )
+    elif names:
         subject = "one class has" if len(names) == 1 else f"{len(names):,} classes have"
         yield (
             f"{subject} no test pictures{_first(names)}; the test accuracy says nothing about "

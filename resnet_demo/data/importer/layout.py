@@ -15,6 +15,7 @@ from resnet_demo.data.splits import split_indices
 from resnet_demo.errors import DemoError, is_displayable, shortened
 
 TEST_SHARE, TEST_SEED = 0.2, 42
+MIN_PER_CLASS = 5  # pictures, on average; with fewer no test split is held out
 MAX_LABEL = 255  # characters, as in a folder's name
 RowsAndLabels = tuple[np.ndarray, np.ndarray]
 
@@ -33,7 +34,7 @@ class SplitAssignment:
     """Class names in label order, and for each split (rows, labels), int64, same length.
 
     A row is a picture's number in the order of reading. Within a split the rows are ordered by
-    class, then by name.
+    class, then by name. test is empty where there are too few pictures to hold some out.
     """
 
     classes: tuple[str, ...]
@@ -43,15 +44,16 @@ class SplitAssignment:
 
     @property
     def splits(self) -> dict[str, RowsAndLabels]:
-        """Return split -> (rows, labels), in the order of reading for statistics and samples."""
+        """Return split -> (rows, labels) of those with pictures, in the order of writing."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
-        return {split: rows for split, rows in splits.items() if rows is not None}
+        return {split: rows for split, rows in splits.items() if rows is not None and len(rows[0])}
 
 
 def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignment:
     """Return classes, rows and labels of the pictures.
 
-    Where the source has no splits, a fifth of each class becomes the test split.
+    Where the source has no splits, a fifth of each class becomes the test split, but none of fewer
+    than MIN_PER_CLASS pictures a class.
     Raises DemoError for pictures that cannot make a dataset.
     """
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -65,8 +67,6 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
     if any(split == "" for split, _ in rows):
         ordered = _hold_out_test(ordered)
     train, val, test = (_concatenate(ordered, split, classes) for split in ("train", "val", "test"))
-    if not len(test[0]):
-        raise DemoError("there are too few pictures to hold some out for testing")
     return SplitAssignment(classes, train, test, val if len(val[0]) else None)
 
 
@@ -116,6 +116,8 @@ def _sort_by_name(locations: Sequence[PictureLocation | None], rows: list[int]) 
 
 def _hold_out_test(ordered: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
     """Move a fifth of each class to test, the same pictures in every import."""
+    if sum(map(len, ordered.values())) < MIN_PER_CLASS * len(ordered):
+        return {("train", label): rows for (_, label), rows in ordered.items()}
     split_rows = {}
     for (_, label), rows in ordered.items():
         train, test = split_indices(len(rows), TEST_SHARE, TEST_SEED)

@@ -52,7 +52,7 @@ class DatasetPlan:
 
     assignment: SplitAssignment
     pictures: int  # in class folders, readable or not
-    own_split: bool  # False: a fifth of each class is held out for testing
+    own_split: bool  # False: a fifth of each class is held out for testing, if there are enough
     skipped: Sequence[str] = ()  # unreadable pictures in class folders, sorted
     unopened: Sequence[tuple[str, str]] = ()  # files that could not be opened, and why, sorted
     passed_over: Sequence[str] = ()  # all other files that are not imported, sorted

@@ -96,15 +96,18 @@ def _make_survey(
     """Return the survey of pictures in their splits. name_of: the name of a row's picture."""
     assignment = plan.assignment
     splits = {split: rows.tolist() for split, (rows, _) in assignment.splits.items()}
+    counts = _count_classes(assignment)
     every = [row for rows in splits.values() for row in rows]
     sizes = sorted((pictures.sizes[row] for row in every), key=lambda size: sorted(size))
-    pairs = _duplicate_pairs(pictures.digests, splits["train"], splits["test"])
+    pairs = _duplicate_pairs(pictures.digests, splits["train"], splits.get("test"))
     distinct = sum(len({pictures.digests[row] for row in rows}) for rows in splits.values())
     return Survey(
         kind=kind,
         own_split=plan.own_split,
-        classes=_count_classes(assignment),
-        val=len(splits.get("val", ())),
+        classes=tuple(zip(assignment.classes, counts["train"], counts["test"], strict=True)),
+        val=sum(counts["val"]),
+        val_classes=counts["val"] if sum(counts["val"]) else (),
+        val_duplicates=len(_duplicate_pairs(pictures.digests, splits["train"], splits.get("val"))),
         sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]),
         unreadable=len(plan.skipped),
         unreadable_names=tuple(plan.skipped[:NAMED_SKIPPED]),
@@ -125,23 +128,23 @@ def _make_survey(
     )
 
 
-def _count_classes(assignment: SplitAssignment) -> tuple[tuple[str, int, int], ...]:
+def _count_classes(assignment: SplitAssignment) -> dict[str, tuple[int, ...]]:
+    """Return split -> pictures of each class, in label order."""
     n = len(assignment.classes)
-    train, test = (
-        np.bincount(labels, minlength=n).tolist()
-        for _, labels in (assignment.train, assignment.test)
-    )
-    return tuple(zip(assignment.classes, train, test, strict=True))
+    counts = dict.fromkeys(("train", "val", "test"), (0,) * n)
+    for split, (_, labels) in assignment.splits.items():
+        counts[split] = tuple(np.bincount(labels, minlength=n).tolist())
+    return counts
 
 
 def _duplicate_pairs(
-    digests: list[bytes], train: list[int], test: list[int]
+    digests: list[bytes], train: list[int], held_out: list[int] | None
 ) -> list[tuple[int, int]]:
-    """Return (train row, test row) for each test picture that is in train, its first copy there."""
+    """Return (train row, row) for each held-out picture that is in train, its first copy there."""
     first: dict[bytes, int] = {}
     for row in train:
         first.setdefault(digests[row], row)
-    return [(first[digests[row]], row) for row in test if digests[row] in first]
+    return [(first[digests[row]], row) for row in held_out or () if digests[row] in first]
 
 
 def _choose_samples(

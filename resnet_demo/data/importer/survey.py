@@ -40,7 +40,7 @@ class Survey:
     """Content of a source. Counts are of readable pictures, in the splits of an import."""
 
     kind: str
-    own_split: bool  # False: a fifth of each class becomes the test split
+    own_split: bool  # False: a fifth of each class becomes the test split, if there are enough
     classes: tuple[tuple[str, int, int], ...]  # name, train, test, in label order
     # Width and height of the smallest, the median and the largest picture, by the shorter side,
     # since an import cuts out a square of that side.
@@ -53,6 +53,8 @@ class Survey:
     passed_over: int  # files that are no pictures, or outside the class folders
     bytes: int  # of all files, unpacked
     val: int = 0  # pictures of a validation split, besides those in `classes`
+    val_classes: tuple[int, ...] = ()  # of them in each class; empty without such a split
+    val_duplicates: int = 0  # validation pictures that are in train too, pixel for pixel
     unopened: int = 0  # files and links that could not be opened
     unopened_files: tuple[tuple[str, str], ...] = ()  # the first of them, and why
     passed_over_names: tuple[str, ...] = ()  # the first of them
@@ -151,10 +153,12 @@ def read_survey(folder: Path) -> Survey:
 def _is_valid(survey: Survey) -> bool:
     counts = [survey.unreadable, survey.duplicates, survey.repeated]
     counts += [survey.passed_over, survey.bytes, survey.val, survey.unopened]
+    counts += [survey.val_duplicates, *survey.val_classes]
     counts += [count for _, train, test in survey.classes for count in (train, test)]
     return (
         survey.kind in KINDS
         and len(survey.classes) >= 2
+        and len(survey.val_classes) in (0, len(survey.classes))
         and min(counts) >= 0
         and min(side for size in survey.sizes for side in size) > 0
     )
@@ -179,11 +183,12 @@ def _uneven_classes(survey: Survey) -> Iterator[str]:
 
 
 def _duplicates(survey: Survey) -> Iterator[str]:
-    effect = "the test accuracy will be too high"
-    if survey.duplicates == 1:
-        yield f"one test picture is also in train: {effect}"
-    elif survey.duplicates:
-        yield f"{survey.duplicates:,} test pictures are also in train: {effect}"
+    for split, count in (("test", survey.duplicates), ("validation", survey.val_duplicates)):
+        effect = f"in train: the {split} accuracy will be too high"
+        if count == 1:
+            yield f"one {split} picture is also {effect}"
+        elif count:
+            yield f"{count:,} {split} pictures are also {effect}"
 
 
 def _unreadable_pictures(survey: Survey) -> Iterator[str]:

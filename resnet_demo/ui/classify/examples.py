@@ -12,6 +12,7 @@ import numpy as np
 
 from resnet_demo.data.pictures import FITS, crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.models.description import fit_of, model_description
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
@@ -63,10 +64,10 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
     classes, fit = class_text(services, run_id), run_fit(services, run_id)
     shipped = gr.update(value=thumbnails(), visible=True) if run_id else hidden
     try:
-        images, labels, dataset = example_images(services, run_id)
+        images, labels, what = example_images(services, run_id)
     except DemoError:  # no images here; the photographs can still be classified
         return classes, hidden, hidden, shipped, source, fit
-    hint = f"Or click a test image of {escape_markdown(dataset)}:"
+    hint = f"Or click a {escape_markdown(what)}:"
     own = list(zip(map(enlarge, images), labels, strict=True))
     return (
         classes,
@@ -107,17 +108,19 @@ def run_fit(services: Services, run_id: str | None) -> Any:
 
 
 def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], list[str], str]:
-    """Return the first test image of up to MAX_IMAGES classes, their labels, and the dataset.
+    """Return the first image of up to MAX_IMAGES classes, their labels, and what the images are.
 
-    Raises DemoError.
+    Test images, or training images of a dataset without. Raises DemoError.
     """
     info = services.datasets.get(services.runs.get(run_id).config().dataset)
-    images, labels = services.datasets.load(info.name, "test")
-    count = min(MAX_IMAGES, len(info.classes))
-    # argmax of booleans is the position of the first True.
-    firsts = [int(np.argmax(labels == label)) for label in range(count)]
+    split = "test" if info.test else "train"
+    images, labels = services.datasets.load(info.name, split)
+    # The first MAX_IMAGES classes that have an image, in label order.
+    _, firsts = np.unique(labels, return_index=True)
+    firsts = firsts[:MAX_IMAGES].tolist()
     names = [info.classes[labels[i]] for i in firsts]
-    return [np.array(images[i]) for i in firsts], names, info.name
+    what = f"{SPLIT_NAMES[split]} image of {info.name}"
+    return [np.array(images[i]) for i in firsts], names, what
 
 
 def shipped_picture(name: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Importing a person's own images on the Data tab: upload, see what is inside, import."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from resnet_demo.data.importer.survey import (
 )
 from resnet_demo.data.pictures import FITS
 from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import gallery, progress_bar, progress_share, progress_text
@@ -28,7 +30,6 @@ PROMPT = (
 SIZE_HELP = "pixels per side; smaller pictures are enlarged, and training may resize"
 FIT_HELP = "crop cuts off the longer side, squash distorts, pad adds a border"
 NAME_HELP = "lowercase letters, digits, dashes"
-CLASS_COLUMNS = ["class", "training", "test"]
 
 
 def import_panel(services: Services) -> dict[str, Any]:
@@ -121,11 +122,7 @@ def survey_results() -> dict[str, Any]:
     return {
         "found": gr.Markdown(elem_id="import-found", visible=False),
         "found_classes": gr.Dataframe(
-            headers=CLASS_COLUMNS,
-            interactive=False,
-            visible=False,
-            elem_id="import-classes",
-            max_height=260,
+            interactive=False, visible=False, elem_id="import-classes", max_height=260
         ),
         "found_samples": gallery("import-samples", 8),
     }
@@ -248,11 +245,13 @@ def survey_updates(
         message = f"⚠ {escape_markdown(str(error))}"
         return hidden | {parts["found"]: gr.update(value=message, visible=True)}
     source = Path(services.data.request("survey")["source"])
-    rows = [list(row) for row in found.classes]
+    names, train, test = zip(*found.classes, strict=True)
+    columns = {"train": train, "val": found.val_classes, "test": test}
+    table = class_table(names, {split: counts for split, counts in columns.items() if sum(counts)})
     pictures = [(image, label) for label, images in found.samples.items() for image in images]
     return {
         parts["found"]: gr.update(value=found_text(found, source.name), visible=True),
-        parts["found_classes"]: gr.update(value=rows, visible=True),
+        parts["found_classes"]: gr.update(value=table, visible=True),
         parts["found_samples"]: gr.update(value=pictures, visible=bool(pictures)),
         parts["import_name"]: suggested_name(source, services.datasets.names()),
         parts["import_size"]: found.default_size,
@@ -264,6 +263,8 @@ def found_text(found: Survey, name: str) -> str:
     """Return the numbers and warnings of a survey (Markdown)."""
     train, test = (sum(row[i] for row in found.classes) for i in (1, 2))
     split = "has its own test split" if found.own_split else "20 % held out for testing"
+    if not test:
+        split = "none held out for testing"
     lines = [
         f"#### Found in {escape_markdown(name)}",
         f"**{train + found.val + test:,}** pictures of **{len(found.classes)}** classes, "
@@ -271,6 +272,13 @@ def found_text(found: Survey, name: str) -> str:
         *(f"⚠ {escape_markdown(warning)}" for warning in found.warnings()),
     ]
     return "\n\n".join(lines)
+
+
+def class_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return a table for gr.Dataframe: a row for each class. columns: split -> images per class."""
+    rows = zip(classes, *columns.values(), strict=True)
+    headers = ["class", *(SPLIT_NAMES[split] for split in columns)]
+    return {"headers": headers, "data": [list(row) for row in rows]}
 
 
 def sizes_text(found: Survey) -> str:

@@ -13,7 +13,7 @@ from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import enlarge, gallery
 from resnet_demo.ui.data.download_banner import banner_updates, is_download_of
 from resnet_demo.ui.data.import_panel import (
-    CLASS_COLUMNS,
+    class_table,
     import_panel,
     panel_updates,
     survey_updates,
@@ -31,9 +31,7 @@ def data_tab(services: Services) -> dict[str, Any]:
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             name = gr.Dropdown([], label="Dataset", interactive=True, elem_id="data-name")
             facts = gr.Markdown(elem_id="data-facts")
-            classes = gr.Dataframe(
-                headers=CLASS_COLUMNS, interactive=False, elem_id="data-classes", max_height=300
-            )
+            classes = gr.Dataframe(interactive=False, elem_id="data-classes", max_height=300)
             delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
             with gr.Group(visible=False) as deletion:
                 question = gr.Markdown(elem_id="data-delete-question", padding=True)
@@ -74,10 +72,10 @@ def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, 
         info, counts = services.datasets.get(name), services.datasets.class_counts(name)
     except DemoError as error:
         return f"⚠ {escape_markdown(str(error))}", hidden, hidden, can_delete, hidden, page
-    rows = [[label, counts["train"][label], counts["test"][label]] for label in info.classes]
+    columns = {split: list(per_class.values()) for split, per_class in counts.items()}
     return (
         dataset_facts(info),
-        gr.update(value=rows, visible=True),
+        gr.update(value=class_table(info.classes, columns), visible=True),
         gr.update(value=random_images(services, info, page), visible=True),
         can_delete,
         hidden,

@@ -5,6 +5,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import Paths
@@ -26,6 +27,18 @@ def test_examples_are_sent_again_only_for_another_run_or_when_images_arrive(serv
     _, hint, own, _, before, _ = example_updates(away, "mine", shown)
     assert (hint["visible"], own["visible"]) == (False, False)
     assert example_updates(services, "mine", before)[2]["visible"]
+
+
+def test_without_test_images_training_images_are_the_examples(services, tmp_path):
+    images, labels = services.datasets.load("colours", "train")
+    classes = services.datasets.get("colours").classes
+    with new_dataset(tmp_path / "data", "colours") as folder:
+        statistics = {"train": write_split(folder, "train", [images], labels, 12)}
+        write_info(folder, describe("colours", classes, 12, statistics, "a test"))
+    tiny = Services(Paths(services.paths.runs, tmp_path / "data", tmp_path / "none"))
+    _, hint, own, *_ = example_updates(tiny, "mine", None)
+    assert hint["value"] == "Or click a training image of colours:"
+    assert [label for _, label in own["value"]] == sorted(CLASSES)
 
 
 def test_the_fit_of_a_run_is_that_of_its_training_images(services):

@@ -181,7 +181,10 @@ def test_a_survey_is_shown_with_a_proposed_name_and_size(own, surveyed):
     assert "**110** pictures of **2** classes, 12 MB" in text
     assert "50 × 40 to 4000 × 3000 pixels, median 640 × 480." in text
     assert "⚠ one class has fewer than 20 pictures" in text
-    assert shown["found_classes"]["value"] == [["cat", 80, 20], ["dog", 8, 2]]
+    assert shown["found_classes"]["value"] == {
+        "headers": ["class", "training", "test"],
+        "data": [["cat", 80, 20], ["dog", 8, 2]],
+    }
     assert [label for _, label in shown["found_samples"]["value"]] == ["cat", "cat"]
     assert (shown["import_name"], shown["import_size"]) == ("my-pets", 224)
     assert shown["import_space"] == "110 pictures of 224 × 224 pixels take 17 MB."
@@ -229,7 +232,8 @@ def test_a_whole_number_from_a_slider_is_an_int():
 def test_a_dataset_is_shown_with_facts_and_each_page_has_other_images(services):
     facts, classes, images, delete, _, _ = tab.show_dataset(services, "colours", 0)
     assert facts.startswith("colours: 150 training and 30 test images of 12 pixels, 3 classes")
-    assert classes["value"] == [["blue", 50, 10], ["green", 50, 10], ["red", 50, 10]]
+    rows = [["blue", 50, 10], ["green", 50, 10], ["red", 50, 10]]
+    assert classes["value"] == {"headers": ["class", "training", "test"], "data": rows}
     assert len(images["value"]) == tab.PAGE_SIZE
     assert delete == gr.update(visible=True)
     again, other = (tab.show_dataset(services, "colours", page)[2]["value"] for page in (0, 1))
@@ -239,6 +243,12 @@ def test_a_dataset_is_shown_with_facts_and_each_page_has_other_images(services):
     )
     assert all(same)
     assert not any(new)
+
+
+def test_the_class_table_has_a_column_for_each_split():
+    table = import_panel.class_table(("a", "b"), {"train": [3, 4], "val": [1, 0], "test": [2, 2]})
+    assert table["headers"] == ["class", "training", "validation", "test"]
+    assert table["data"] == [["a", 3, 1, 2], ["b", 4, 0, 2]]
 
 
 def test_the_built_in_dataset_cannot_be_deleted_from_the_page(services):

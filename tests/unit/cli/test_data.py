@@ -133,3 +133,34 @@ def test_a_dataset_is_shown_by_class_and_deleted(empty_data, tmp_path):
 def test_a_mistake_about_a_dataset_is_one_line(args, message, empty_data):
     answer = empty_data("data", *args.split())
     assert (answer.code, answer.out, answer.err) == (2, "", f"resnet_demo data: {message}\n")
+
+
+def test_two_pictures_of_two_classes_are_trained_on_and_what_is_missing_is_named(
+    demo, picture, tmp_path
+):
+    for label, colours in (("day", ("white", "yellow")), ("night", ("black", "blue"))):
+        (tmp_path / "sky" / label).mkdir(parents=True)
+        for colour in colours:
+            shutil.copy(picture("a.png", colour), tmp_path / "sky" / label / f"{colour}.png")
+    demo = CommandLine(demo.runs, tmp_path / "data")
+    (info,) = demo("data", "import", "sky", tmp_path / "sky", "--json").objects
+    assert (info["train"], info["test"]) == (4, 0)
+    assert "no pictures are held out for testing" in "".join(info["notes"])
+    assert "sky: 4 training and no test images of 12 pixels" in demo("data", "status").out
+    (shown,) = demo("data", "show", "sky", "--json").objects
+    assert shown["counts"] == {"train": {"day": 2, "night": 2}}
+
+    run = ("--dataset", "sky", "--model", "resnet20", "--image-size", 12, "--run-id", "mine")
+    assert demo("train", *run, "--seed", 7).code == 0
+    for args in (("evaluate", "mine"), ("evaluate", "mine", "--robustness")):
+        answer = demo(*args)
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+        assert "the dataset sky has no test images, as it was made of too few" in answer.err
+    (result,) = demo("evaluate", "mine", "--split", "val", "--json").objects
+    assert 1 <= result["n"] <= 4
+    (packed,) = demo("runs", "pack", "mine", tmp_path / "packed", "--json").objects
+    assert (packed["split"], packed["n"]) == ("val", result["n"])
+    card = (tmp_path / "packed" / "README.md").read_text()
+    assert "its predictions on\nthe validation images" in card
+    assert "and no test images of 12 × 12 pixels" in card
+    assert "images," in demo("runs", "pack", "mine", tmp_path / "again").out

@@ -229,7 +229,7 @@ def test_a_network_that_overflows_float16_is_refused(copied, tmp_path, datasets)
     about = {"network": saved.network, "preprocessing": saved.preprocessing, "metrics": {}}
     save_model(copied.path, saved.model, classes=saved.classes, **about)
     message = refusal(DemoError, tmp_path, copied, datasets, tmp_path / "packed")
-    assert message.startswith("mine cannot be packed: with weights in float16 its test top-1 is ")
+    assert message.startswith("mine cannot be packed: with weights in float16 its top-1 is ")
 
 
 def test_an_interrupted_packing_leaves_no_folder(finished, tmp_path, datasets, monkeypatch):

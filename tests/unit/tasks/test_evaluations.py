@@ -5,9 +5,11 @@ import os
 import shutil
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
+from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.export.pack import pack
@@ -103,6 +105,23 @@ def snapshot_of(folder):
         path.relative_to(folder): (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes())
         for path in folder.rglob("*")
     }
+
+
+def test_a_dataset_without_test_images_is_refused_before_a_task_exists(
+    launcher, copied, owner, tmp_path
+):
+    images, labels = launcher.datasets.load("colours", "train")
+    info = launcher.datasets.get("colours")
+    with new_dataset(tmp_path / "tiny", "colours") as folder:
+        statistics = {"train": write_split(folder, "train", [images], labels, info.size)}
+        write_info(folder, describe("colours", info.classes, info.size, statistics, "a test"))
+    evaluations = Evaluations(Launcher(replace(launcher.paths, data=tmp_path / "tiny")))
+    for start in (evaluations.start, evaluations.start_robustness):
+        with pytest.raises(ConfigError, match="the dataset colours has no test images") as caught:
+            start("trained", "test", owner)
+        assert caught.value.field == "split"
+    assert not (copied.path / "evaluations").exists()
+    assert evaluations.folder(copied, "val", "colours").name.startswith("val-colours-")
 
 
 # --- in workers

@@ -68,7 +68,8 @@ def test_pictures_of_other_sizes_are_cropped_to_the_centre_and_resized(root, zip
     wide[:, 10:20] = (10, 20, 30)
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
-    source = zip_of(dict.fromkeys(("a/1", "a/2", "b/1", "b/2"), file.getvalue()))
+    names = ("train/a/1", "train/b/1", "test/a/2", "test/b/2")
+    source = zip_of(dict.fromkeys(names, file.getvalue()))
     import_images(root, "wide", source, size=32)
     images, _ = Datasets(root).load("wide", "train")
     assert images.shape == (2, 32, 32, 3)
@@ -92,7 +93,7 @@ def noise(height: int, width: int) -> bytes:
     ],
 )
 def test_the_default_side_is_the_median_short_side_up_to_224_pixels(root, zip_of, sizes, side):
-    names = ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    names = ("test/a/1.png", "test/b/1.png", "train/a/1.png", "train/b/2.png")
     source = zip_of({name: noise(*size) for name, size in zip(names, sizes, strict=True)})
     surveys = []
     info = import_images(root, "default", source, on_survey=surveys.append)
@@ -112,6 +113,21 @@ def test_pictures_are_made_square_as_chosen(root, zip_of, fit):
     assert Datasets(root).get("wide").fit == fit
     expected = fit_to_square(pixels_of(noise(20, 50)), 20, fit)
     np.testing.assert_array_equal(Datasets(root).load("wide", "train")[0], [expected] * 2)
+
+
+@pytest.mark.parametrize("each", [1, 2, 4])
+def test_a_tiny_import_has_no_test_split_and_says_so(root, zip_of, each):
+    tiny = {f"{label}/{n}.png": noise(9 + n, 9) for label in "ab" for n in range(each)}
+    surveys = []
+    info = import_images(root, "tiny", zip_of(tiny), on_survey=surveys.append)
+    assert (info.train, info.val, info.test, info.splits) == (2 * each, 0, 0, ("train",))
+    assert any("no pictures are held out for testing" in note for note in surveys[0].warnings())
+    datasets = Datasets(root)
+    assert datasets.get("tiny") == info
+    assert datasets.class_counts("tiny") == {"train": {"a": each, "b": each}}
+    assert datasets.fingerprint("tiny").images == {"train": 2 * each}
+    with pytest.raises(ConfigError, match=r"^the dataset tiny has no test images, as it was made"):
+        datasets.load("tiny", "test")
 
 
 def test_another_way_to_make_pictures_square_is_refused(root, folder_of, files):

@@ -38,6 +38,26 @@ def test_without_splits_a_fifth_of_each_class_becomes_the_test(top: str):
     assert sorted(result.test[0][:4]) == result.test[0][:4].tolist()
 
 
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [
+        ((4, 4), 0),
+        ((1, 1), 0),
+        ((2, 2, 2), 0),
+        ((3, 6), 0),
+        ((5, 5), 2),
+        ((4, 6), 2),
+        ((2, 50), 11),
+    ],
+)
+def test_with_fewer_than_five_pictures_a_class_none_are_held_out(counts, held_out):
+    names = [f"{'abc'[label]}/{n}" for label, count in enumerate(counts) for n in range(count)]
+    result = assign(*names)
+    assert len(result.test[0]) == held_out
+    assert len(result.train[0]) == sum(counts) - held_out
+    assert list(result.splits) == (["train", "test"] if held_out else ["train"])
+
+
 def test_the_order_does_not_depend_on_that_of_the_archive():
     names = [f"{label}/{n}" for label in ("b", "a") for n in range(10)]
     forward, backward = assign(*names), assign(*reversed(names))
@@ -75,7 +95,6 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "a/2"), "at least two class folders with pictures, found 1"),
         (("top/a/1", "top/a/2"), "found 1"),
         (("train/a/1", "train/b/1", "test/c/1"), "the class 'c' is in test but not in train"),
-        (("a/1", "b/1"), "too few pictures to hold some out for testing"),
         (("a/1", "b/1", "b/1"), "'b/1' occurs twice"),
         (("a/1", "b\x1b[31m/1"), r"no control characters, got 'b\\x1b\[31m'"),
         (("a/1", "b\n/1"), r"no control characters, got 'b\\n'"),

@@ -52,6 +52,10 @@ def changed(**values) -> Survey:
             ["one test picture is also in train: the test accuracy will be too high"],
         ),
         (
+            {"val": 9, "val_classes": (4, 5), "val_duplicates": 2},
+            ["2 validation pictures are also in train: the validation accuracy will be too high"],
+        ),
+        (
             {"unreadable": 1, "unreadable_names": ("a/x\n",)},
             ["1 of 74 pictures cannot be read and is left out: 'a/x\\n'"],
         ),
