@@ -22,7 +22,7 @@ from resnet_demo.hosting.zerogpu.visitor_runs import Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.limits import Caller, Limits
-from resnet_demo.ui import polling
+from resnet_demo.ui import plots, polling
 from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.download_banner import download_banner
@@ -100,7 +100,7 @@ def build_app(
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
         add_endpoints(services)
         # The order of polling.QUERY_KEYS.
-        choices = [tab[name] for name in ("run", "log_scale", "experiments")]
+        choices = [tab["run"], tab["experiments"]]
         choices += [evaluation[name] for name in ("run", "split", "mode", "other")]
         shown = {name: tab[name] for name in ("run", "experiments", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, choices)
@@ -214,6 +214,7 @@ def launch(
     return app.launch(
         theme=theme(),
         css_paths=[CSS],
+        head=plots.head(),
         footer_links=["api"],
         run_history=False,  # on by default
         enable_monitoring=False,  # else its summary is public

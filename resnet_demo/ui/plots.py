@@ -1,41 +1,132 @@
-"""The learning curves and epoch table of a run, as the plain tables that Gradio's components take.
+"""Line charts: their data, and the component that charts.js draws them in.
 
-gr.LinePlot accepts a dict of columns and rows: no pandas for each update.
+`line_chart` is the component, `chart` its value: plots below or beside each other that share the
+x axis. The Train tab's charts are `run_curves`. charts.js adds what needs no server: smoothing,
+logarithmic axes, zoom, and the values under the pointer or the arrow keys.
 """
 
-import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+import gradio as gr
 
 from resnet_demo.lru import LRU
 from resnet_demo.runs.text import duration_text
 from resnet_demo.runs.view import RunView, thin_points
 
-COLOURS = {"train": "#0072B2", "val": "#D55E00"}  # Okabe & Ito 2008: safe for colour-blind readers
-LEGEND = "".join(
-    f'<span><i style="background:{colour}"></i>{split}</span>'
-    for split, colour in (("training batches", COLOURS["train"]), ("validation", COLOURS["val"]))
-)
-LOSS_COLUMN, ACCURACY_COLUMN = "loss", "accuracy"
+SCRIPT = Path(__file__).with_name("charts.js")  # in the head of the page
+TRAINING, VALIDATION = "training", "validation"
+# Okabe & Ito 2008: safe for colour-blind readers
+COLOURS = {TRAINING: "#0072B2", VALIDATION: "#D55E00", "learning rate": "#009E73"}
+PLOT_HEIGHT, LOW_HEIGHT = 240, 130  # pixels
 EPOCH_COLUMNS = ["epoch", "train loss", "val loss", "train accuracy", "val accuracy", "time"]
-MAX_POINTS = 280  # of a line; the browser stalls above some 600 rows in all
-MAX_CACHED = 32  # curves of a run on one scale, the least recently used are evicted
+MAX_POINTS = 200  # of a line, up to twice as many while the bins are not full
+MAX_CACHED = 32  # curves of a run, the least recently used are evicted
+SMOOTHED_LOSS = (
+    "Training loss includes label smoothing {share:g}; validation loss does not. Compare shapes, "
+    "not values."
+)
 
-Point = tuple[float, float]
+# (x, y), or (x, mean, lowest, highest) of several steps
+Point = tuple[float, ...]
+
+
+def line_chart(elem_id: str, value: dict[str, Any], **options: Any) -> gr.HTML:
+    """Build a component that draws a `chart`. options: of gr.HTML."""
+    # Gradio would execute `${…}` inside a value that its template shows. This template shows none:
+    # the script reads the value.
+    return gr.HTML(
+        value,
+        html_template='<div class="line-chart"></div>',
+        js_on_load="window.lineChart(element, props, watch)",
+        apply_default_css=False,
+        elem_id=elem_id,
+        **{"padding": False, "container": False, **options},
+    )
+
+
+def head() -> str:
+    """Return the HTML for the head of a page with charts."""
+    return f"<script>{SCRIPT.read_text()}</script>"
+
+
+def chart(
+    x_title: str,
+    plots: Sequence[dict[str, Any]],
+    *,
+    x_max: float | None = None,
+    log_x: bool = False,
+    steps: int | None = None,
+    name: str = "",
+) -> dict[str, Any]:
+    """Return the value of a `line_chart`.
+
+    plots: of `plot`. x_max: end of the axis, however far the lines go. steps: per unit of x, to
+    name the step of a point. name: of the run, shown with the values.
+    """
+    x = {"title": x_title, "max": x_max, "log": log_x, "steps": steps}
+    return {"x": x, "plots": list(plots), "name": name}
+
+
+def plot(
+    key: str,
+    title: str,
+    lines: Sequence[dict[str, Any]],
+    *,
+    y: tuple[float, float] | None = None,
+    log: bool = False,
+    unit: str = "",
+    note: str = "",
+    height: int = PLOT_HEIGHT,
+    wide: bool = False,
+) -> dict[str, Any]:
+    """Return one plot of a `chart`.
+
+    key: names it among the plots of a page that share a choice of scale. y: ends of the axis; by
+    default, those of the lines and 0. log: offer a logarithmic axis. wide: a row of its own.
+    """
+    return {
+        "key": key,
+        "title": title,
+        "lines": list(lines),
+        "y": y,
+        "log": log,
+        "unit": unit,
+        "note": note,
+        "height": height,
+        "wide": wide,
+    }
+
+
+def line(
+    name: str, points: Sequence[Point], colour: str, *, smooth: bool = False, marks: bool = False
+) -> dict[str, Any]:
+    """Return one line of a `plot`.
+
+    smooth: the smoothing slider applies to it. marks: draw a dot at each point while they are few.
+    """
+    # Rounded, because open pages receive all points again and again.
+    rounded = [[round(x, 4), *(float(f"{y:.5g}") for y in values)] for x, *values in points]
+    return {"name": name, "points": rounded, "colour": colour, "smooth": smooth, "marks": marks}
 
 
 class CurveCache:
-    """Both plots and the epoch table of recent runs, shared by all pages."""
+    """Charts and epoch table of recent runs, shared by all pages."""
 
     def __init__(self) -> None:
-        # (log file, is the loss logarithmic) -> version and tables
-        self.cached: LRU[tuple[str, bool], tuple[list[float], tuple[Any, ...]]] = LRU(MAX_CACHED)
+        self.cached: LRU[str, tuple[list[float], tuple[Any, ...]]] = LRU(MAX_CACHED)  # by log file
 
-    def __call__(self, view: RunView, log_loss: bool) -> tuple[Any, ...]:
-        """Return loss plot, accuracy plot and epoch table; redrawn if the version has changed."""
-        key, version = (str(view.log.path), log_loss), curve_version(view)
+    def __call__(self, view: RunView, name: str = "", smoothing: float = 0.0) -> tuple[Any, ...]:
+        """Return charts and epoch table; drawn again if the version has changed.
+
+        name: of the run. smoothing: of its labels.
+        """
+        key, version = str(view.log.path), curve_version(view)
         entry = self.cached.get(key)
         if entry is None or entry[0] != version:
-            entry = version, draw_curves(view, log_loss)
+            entry = version, (run_curves(view, name, smoothing), epoch_table(view))
             self.cached[key] = entry
         return entry[1]
 
@@ -43,37 +134,76 @@ class CurveCache:
 def curve_version(view: RunView) -> list[float]:
     """Return a value that changes when the curves of a run visibly change."""
     started = view.started.time if view.started else 0.0
-    # A line is thinned to MAX_POINTS: in a long run, one more step moves none of its points.
-    stride = 1 << max(0, (view.step // MAX_POINTS).bit_length() - 1)
-    return [started, stride, view.step // stride, len(view.epochs), view.ended is not None]
+    # In a long run, one more step only changes the last bin a little.
+    width = bin_width(view.step)
+    return [started, width, view.step // width, len(view.epochs), view.ended is not None]
 
 
-def draw_curves(view: RunView, log_loss: bool) -> tuple[Any, ...]:
-    """Return loss plot, accuracy plot and epoch table."""
-    return loss_table(view, log_loss), accuracy_table(view), epoch_table(view)
+def run_curves(view: RunView, name: str = "", smoothing: float = 0.0) -> dict[str, Any]:
+    """Return the chart of a run: loss in nats, top-1 in percent, learning rate, by epoch.
 
-
-def loss_table(view: RunView, log: bool = False) -> dict[str, Any]:
-    """Return the loss of each logged batch and each validation, in nats, against epochs.
-
-    log: return log10 of the loss. The column keeps its name, since gr.LinePlot cannot change it.
+    name: of the run. smoothing: of its labels.
     """
-    train = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
-    val = [(float(epoch.epoch), epoch.val_loss) for epoch in view.epochs]
-    if log:  # gr.LinePlot has no logarithmic axis
-        train, val = log10_points(train), log10_points(val)
-    return line_table(LOSS_COLUMN, {"train": train, "val": val})
-
-
-def accuracy_table(view: RunView) -> dict[str, Any]:
-    """Return top-1 in percent against epochs: a running mean of batches, and each validation."""
-    per_epoch = view.started.steps_per_epoch if view.started else 1
-    train = running_mean(
-        [(x, 100 * step.top1) for x, step in zip(step_positions(view), view.steps, strict=True)],
-        over=10 if per_epoch > 10 else 1,  # a mean over more than an epoch would lag behind
+    started = view.started
+    note = SMOOTHED_LOSS.format(share=smoothing) if smoothing else ""
+    return chart(
+        "epoch",
+        [
+            plot("loss", "Loss", both_lines(view, "loss", 1.0), log=True, note=note),
+            plot("accuracy", "Accuracy", both_lines(view, "top1", 100.0), y=(0, 100), unit=" %"),
+            plot(
+                "lr",
+                "Learning rate",
+                [line("learning rate", rate_points(view), COLOURS["learning rate"])],
+                log=True,
+                height=LOW_HEIGHT,
+                wide=True,
+            ),
+        ],
+        x_max=started.epochs if started else None,
+        steps=started.steps_per_epoch if started else None,
+        name=name,
     )
-    val = [(float(epoch.epoch), 100 * epoch.val_top1) for epoch in view.epochs]
-    return line_table(ACCURACY_COLUMN, {"train": train, "val": val})
+
+
+def both_lines(view: RunView, quantity: str, scale: float) -> list[dict[str, Any]]:
+    """Return the lines of training batches and validations. quantity: loss or top1."""
+    val = [(float(each.epoch), scale * getattr(each, f"val_{quantity}")) for each in view.epochs]
+    train = [
+        (x, scale * getattr(step, quantity))
+        for x, step in zip(step_positions(view), view.steps, strict=True)
+    ]
+    return [
+        line(TRAINING, bin_points(view, train), COLOURS[TRAINING], smooth=True),
+        line(VALIDATION, thin_points(val, 2 * MAX_POINTS), COLOURS[VALIDATION], marks=True),
+    ]
+
+
+def rate_points(view: RunView) -> list[Point]:
+    """Return the learning rate by epoch."""
+    rates = [(x, step.lr) for x, step in zip(step_positions(view), view.steps, strict=True)]
+    return thin_points(rates, MAX_POINTS)
+
+
+def bin_points(view: RunView, points: Sequence[Point]) -> list[Point]:
+    """Return one point for each bin of steps: (x, mean, lowest, highest).
+
+    points: (x, y) of each of the view's steps. A bin of one step has no lowest and highest.
+    """
+    # The bins depend on the steps alone, so the drawn part of a curve stays as it is while a run
+    # goes on. A spike of one step stays visible as the highest of its bin.
+    width, binned = bin_width(view.step), []
+    pairs = zip(view.steps, points, strict=True)
+    for _, group in groupby(pairs, lambda pair: pair[0].step // width):
+        xs, ys = zip(*(point for _, point in group), strict=True)
+        spread = (min(ys), max(ys)) if len(ys) > 1 else ()
+        binned.append((xs[-1], sum(ys) / len(ys), *spread))
+    return binned
+
+
+def bin_width(step: int) -> int:
+    """Return the steps per point at this step of a run, a power of two."""
+    return 1 << max(0, (step // MAX_POINTS).bit_length() - 1)
 
 
 def epoch_table(view: RunView | None) -> dict[str, Any]:
@@ -107,36 +237,6 @@ def running_mean(points: list[Point], over: int) -> list[Point]:
     return means
 
 
-def log10_points(points: list[Point]) -> list[Point]:
-    """Return log10 of each y. Points at zero, or that are not a number, are left out."""
-    return [(x, math.log10(y)) for x, y in points if y > 0]
-
-
-def empty_curves() -> dict[str, dict[str, Any]]:
-    """Return the tables of both plots without any point."""
-    lines: dict[str, list[Point]] = {"train": [], "val": []}
-    return {name: line_table(name, lines) for name in (LOSS_COLUMN, ACCURACY_COLUMN)}
-
-
-def line_table(name: str, lines: dict[str, list[Point]]) -> dict[str, Any]:
-    """Return the lines as one table of epoch, value and split."""
-    rows: list[list[Any]] = []
-    for split, points in lines.items():
-        thin = thin_points(points, MAX_POINTS)
-        if len(thin) == 1 and split == "val":  # a lone point would draw no line
-            thin = [(thin[0][0] * 0.96, thin[0][1]), *thin]
-        # Rounded, because open pages receive the whole table again and again.
-        rows += [[round(x, 4), round(y, 5), split] for x, y in thin]
-    # gr.LinePlot 6.31 fixes its colours on the first table: each split needs a row in each table.
-    # Never None in place of a table: the plot would be removed, while an observer of its size that
-    # an earlier redrawing left behind still reads its width.
-    if rows:
-        rows += [[rows[0][0], None, split] for split, points in lines.items() if not points]
-    else:  # two positions, because an axis of one is labelled with six decimals
-        rows = [[x, None, split] for split in lines for x in (0.0, 1.0)]
-    return {
-        "columns": ["epoch", name, "split"],
-        "data": rows,
-        "datatypes": {"epoch": "quantitative", name: "quantitative", "split": "nominal"},
-        "mark": "line",
-    }
+def empty_curves() -> dict[str, Any]:
+    """Return the chart of a run without any point."""
+    return run_curves(RunView(log=None))

@@ -32,15 +32,8 @@ SHARED_S = 0.2  # pages that ask for the same within this time share one answer
 MAX_SHARED = 64
 NO_STORE = {"cache-control": "no-store"}
 SCRIPT = Path(__file__).with_name("polling.js")
-QUERY_KEYS = (
-    "run",
-    "log",
-    "experiments",
-    "evaluate",
-    "split",
-    "mode",
-    "other",
-)  # the script keeps this order
+# The script keeps this order.
+QUERY_KEYS = ("run", "experiments", "evaluate", "split", "mode", "other")
 
 
 class EncodedPart:
@@ -86,10 +79,10 @@ class Polling:
 
     def parts(self, query: Any) -> dict[str, EncodedPart]:
         """Return all parts of a page. query: values of QUERY_KEYS; absent or empty means none."""
-        run, log, experiments, evaluated, split, mode, other = (
+        run, experiments, evaluated, split, mode, other = (
             query.get(name) or None for name in QUERY_KEYS
         )
-        shown = run, log == "true", experiments == "true"
+        shown = run, experiments == "true"
         parts = {
             **self.shared(shown, lambda: run_parts(self.services, *shown)),
             **self.shared("data", self.data),

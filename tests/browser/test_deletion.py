@@ -58,21 +58,19 @@ def test_a_run_is_deleted_by_keyboard_after_a_question_that_names_it(app, runs, 
     assert (runs / ".trash" / "some-run-1" / "config.json").exists()
 
 
-def test_deleting_a_run_with_redrawn_curves_causes_no_browser_error(app, runs, visit):
+def test_the_scale_of_a_chart_survives_a_reload_and_a_deletion_empties_the_chart(app, runs, visit):
     log = Run(runs / "some-run-1").log()
     log.append(Started(step=0, epoch=1, **OPENING))
     for step in range(1, 9):
         log.append(Step(step=step, epoch=1 + step // 5, **STEP))
     page = visit(f"{app.url}?run=some-run-1")
-    curve = page.locator("#loss svg.marks")
-    expect(curve).to_be_visible()
-    # Each redrawing adds an observer of the plot's size, and the second one fails if it vanishes.
-    page.locator("#log-loss input").check()
-    expect(page.locator("#loss")).to_contain_text("Loss (log10)")
-    page.locator("#log-loss input").uncheck()
-    expect(page.locator("#loss")).not_to_contain_text("Loss (log10)")
-    drawn = page.locator("#loss path[aria-roledescription='line mark'][d^='M']")
-    expect(drawn).not_to_have_count(0)
+    drawn = page.locator("#curves [data-plot=loss] path[data-line=training][d^='M']")
+    expect(drawn).to_have_count(1)
+    scale = page.get_by_role("button", name="Loss: logarithmic scale")
+    scale.click()
+    page.reload()
+    expect(scale).to_have_attribute("aria-pressed", "true")
+    expect(drawn).to_have_count(1)
     page.locator("button#delete").click()
     page.locator("button#delete-yes").click()
     expect(page.locator("#run input")).to_have_value("some-run-2 · stopped")

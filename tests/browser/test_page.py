@@ -40,8 +40,8 @@ HOSTILE = [
 ]
 GONE = re.compile("Connection lost; retrying|Connection to the server was lost")
 TABS = ("Train", "Data", "Evaluate", "Classify", "Learn")
-POINTS = """(plot) => [...plot.querySelectorAll('.mark-line path[stroke="#0072B2"]')]
-  .map(path => path.getAttribute('d').split('L').length).reduce((a, b) => Math.max(a, b), 0)"""
+POINTS = """(plot) => plot.querySelector('path[data-line=training]')
+  .getAttribute('d').match(/[ML]/g)?.length ?? 0"""
 TWICE = """() => {
   const ids = [...document.querySelectorAll('[id]')].map(e => e.id).filter(id => id);
   return ids.filter((id, i) => ids.indexOf(id) != i);
@@ -114,8 +114,8 @@ def toast(page):
 
 def wait_for_points(page):
     """Wait until the training curve has more points than now."""
-    plot = page.locator("#loss")
-    expect(plot.locator("svg")).to_be_visible()
+    plot = page.locator("#curves [data-plot=loss]")
+    expect(plot.locator("svg.chart-svg")).to_be_visible()
     before, deadline = plot.evaluate(POINTS), time.monotonic() + 30
     while plot.evaluate(POINTS) <= before:
         assert time.monotonic() < deadline, f"still {before} points"
@@ -297,7 +297,7 @@ def test_names_on_a_model_card_are_text(browser):
 
 def test_no_tab_is_wider_than_a_phone(visit, app, trained):
     page = visit(f"{app.url}?run={trained}", width=390, height=844)
-    expect(page.locator("#loss svg")).to_be_visible()
+    expect(page.locator("#curves svg").first).to_be_visible()
     for name in TABS:
         tab(page, name)
         page.wait_for_timeout(800)  # until its pictures are drawn

@@ -95,7 +95,10 @@ def states_until_a_point(page: Page, began: float) -> list[tuple[float, str, str
 
 def has_a_point(page: Page) -> bool:
     """Return whether the page shows a point of the new run, not of the shipped one."""
-    return "resnet9-cifar10" in page.url and page.locator("#loss").evaluate(POINTS) > 0
+    return (
+        "resnet9-cifar10" in page.url
+        and page.locator("#curves [data-plot=loss]").evaluate(POINTS) > 0
+    )
 
 
 def last_of(run: Run) -> Any:

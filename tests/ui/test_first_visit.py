@@ -72,17 +72,16 @@ def test_the_train_tab_opens_with_the_shipped_run(fresh):
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED]
-    parts = run_parts(fresh, "cifar10-shipped", False)
+    parts = run_parts(fresh, "cifar10-shipped")
     now = {name: make() for name, (_, make) in parts.items()}
     assert (now["run"]["choices"], now["experiments"]["visible"]) == ([SHIPPED], True)
-    _, make = run_parts(fresh, "cifar10-shipped", False, experiments=True)["run"]
+    _, make = run_parts(fresh, "cifar10-shipped", experiments=True)["run"]
     assert make()["choices"] == [SHIPPED, RECORDING]
     assert "Finished" in now["figures"]
     assert now["status"].startswith("Came with the app, trained in ")
     assert not any(now[name]["interactive"] for name in ("stop", "resume", "delete"))
     assert not now["retry"]["visible"]
-    assert now["loss"]["data"]
-    assert now["accuracy"]["data"]
+    assert all(line["points"] for plot in now["curves"]["plots"] for line in plot["lines"])
     assert len(now["table"]["data"]) == 2
 
 

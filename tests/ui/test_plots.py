@@ -1,4 +1,4 @@
-"""The tables of the learning curves: values, colours, thinning and the cache."""
+"""The charts of a run: values, thinning and the cache."""
 
 import math
 import random
@@ -11,7 +11,6 @@ from resnet_demo.runs.log import EventLog
 from resnet_demo.runs.view import RunView
 from resnet_demo.ui import plots
 
-MAX_ROWS = 600  # the browser stalls above
 OPENING = {
     "device": "cpu",
     "precision": "float32",
@@ -46,73 +45,86 @@ def view(steps, epochs=(), per_epoch=1000):
     return view
 
 
-def line(table, split):
-    """Return the points of one split."""
-    return [(x, y) for x, y, name in table["data"] if name == split and y is not None]
+def points(view, plot, name):
+    """Return the points of a line of the run's chart."""
+    [found] = [each for each in plots.run_curves(view)["plots"] if each["key"] == plot]
+    [line] = [each for each in found["lines"] if each["name"] == name]
+    return [tuple(point) for point in line["points"]]
 
 
-@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
-def test_before_the_first_point_the_plot_is_empty(table):
+def test_before_the_first_step_every_line_is_there_and_empty():
     for empty in (view([]), RunView(EventLog(None))):
-        assert {(y, split) for _, y, split in table(empty)["data"]} == {
-            (None, "train"),
-            (None, "val"),
-        }
+        lines = [line for plot in plots.run_curves(empty)["plots"] for line in plot["lines"]]
+        assert [line["name"] for line in lines] == [
+            *(plots.TRAINING, plots.VALIDATION),
+            *(plots.TRAINING, plots.VALIDATION),
+            "learning rate",
+        ]
+        assert all(line["points"] == [] for line in lines)
+    assert plots.empty_curves()["x"]["max"] is None
 
 
-@pytest.mark.parametrize("losses", [([1.0],), ([1.0, 2.0], [1.0]), ([], [1.0, 2.0])], ids=str)
-@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
-def test_every_table_has_both_splits_so_that_colours_stay(table, losses):
-    seen = view(*losses)
-    rows = table(seen)
-    assert {row[2] for row in rows["data"]} == {"train", "val"}
-    assert {len(row) for row in rows["data"]} == {len(rows["columns"])} == {3}
-    assert rows["datatypes"].keys() == set(rows["columns"])
+def test_the_axis_ends_at_the_last_epoch_of_the_run_and_names_its_steps():
+    chart = plots.run_curves(view([1.0]), "my-run")
+    assert (chart["x"]["max"], chart["x"]["steps"], chart["name"]) == (100, 1000, "my-run")
 
 
-def test_a_lone_validation_draws_a_line_at_its_value():
-    val = line(plots.loss_table(view([1.0] * 5, [0.75])), "val")
-    assert len(val) == 2
-    assert val[-1] == (1.0, 0.75)
-    assert val[0][1] == 0.75
-    assert val[0][0] < 1.0
-
-
-def test_two_validations_are_drawn_unchanged():
-    assert line(plots.loss_table(view([], [0.75, 0.5])), "val") == [(1.0, 0.75), (2.0, 0.5)]
-
-
-@pytest.mark.parametrize("table", [plots.loss_table, plots.accuracy_table])
-def test_a_hundred_thousand_steps_make_a_table_that_a_browser_can_draw(table):
+def test_a_hundred_thousand_steps_make_few_points():
     rng = random.Random(0)
     losses = [rng.random() for _ in range(100_000)]
-    assert 250 < len(table(view(losses, losses[:1000]))["data"]) <= MAX_ROWS
+    seen = view(losses, losses[:1000])
+    for plot in ("loss", "accuracy"):
+        for name in (plots.TRAINING, plots.VALIDATION):
+            assert plots.MAX_POINTS <= len(points(seen, plot, name)) <= 2 * plots.MAX_POINTS
+    assert 50 < len(points(seen, "lr", "learning rate")) <= plots.MAX_POINTS
 
 
-def test_a_spike_of_one_step_survives_the_thinning():
+def test_a_bin_of_steps_has_its_mean_and_its_spike():
     losses = [1.0] * 100_000
-    losses[54_321], losses[65_432] = 9.0, 0.125
-    train = line(plots.loss_table(view(losses)), "train")
-    assert (54.322, 9.0) in train
-    assert (65.433, 0.125) in train
-    assert (train[0], train[-1]) == ((0.001, 1.0), (100.0, 1.0))
+    losses[54_321] = 9.0  # step 54,322
+    width = plots.bin_width(100_000)
+    train = points(view(losses), "loss", plots.TRAINING)
+    [spike] = [point for point in train if len(point) > 2 and point[3] == 9.0]
+    assert spike[1] == pytest.approx(1 + 8 / width, abs=1e-4)
+    assert spike[2] == 1.0
+    assert 0 <= spike[0] - 54.322 < width / 1000
+    assert train[-1][0] == 100.0
 
 
-def test_the_log_scale_is_log10_and_leaves_out_zero():
-    rows = plots.loss_table(view([100.0, 0.0, 0.01], [10.0, 1.0]), log=True)
-    assert rows["columns"] == ["epoch", "loss", "split"]
-    assert line(rows, "train") == [(0.001, 2.0), (0.003, -2.0)]
-    assert line(rows, "val") == [(1.0, 1.0), (2.0, 0.0)]
+def test_the_drawn_part_of_a_curve_stays_while_the_run_goes_on():
+    rng = random.Random(0)
+    losses = [rng.random() for _ in range(50_000)]
+    before = points(view(losses[:40_000]), "loss", plots.TRAINING)
+    after = points(view(losses), "loss", plots.TRAINING)
+    assert plots.bin_width(40_000) == plots.bin_width(50_000)
+    assert after[: len(before) - 1] == before[:-1]
 
 
-def test_accuracy_is_in_percent_and_the_batches_are_a_running_mean():
-    rows = plots.accuracy_table(view([1.0] * 20, [1.0, 1.0]))
-    assert [y for _, y in line(rows, "val")] == [25.0, 25.0]
-    train = [y for _, y in line(rows, "train")]
-    assert train[0] == 100.0  # right and wrong alternate
-    assert train[9:] == [50.0] * 11
-    short = plots.accuracy_table(view([1.0] * 4, per_epoch=10))
-    assert [y for _, y in line(short, "train")] == [100.0, 0.0, 100.0, 0.0]
+def test_few_steps_and_all_validations_are_drawn_as_they_are():
+    seen = view([4.0, 2.0, 1.0], [0.75, 0.5])
+    assert points(seen, "loss", plots.TRAINING) == [(0.001, 4.0), (0.002, 2.0), (0.003, 1.0)]
+    assert points(seen, "loss", plots.VALIDATION) == [(1.0, 0.75), (2.0, 0.5)]
+    assert points(seen, "lr", "learning rate") == [(0.001, 0.1), (0.002, 0.1), (0.003, 0.1)]
+
+
+def test_accuracy_is_in_percent():
+    seen = view([1.0, 1.0], [1.0])
+    assert points(seen, "accuracy", plots.TRAINING) == [(0.001, 100.0), (0.002, 0.0)]
+    assert points(seen, "accuracy", plots.VALIDATION) == [(1.0, 25.0)]
+    assert plots.run_curves(seen)["plots"][1]["y"] == (0, 100)
+
+
+def test_label_smoothing_is_named_beside_the_loss_where_there_is_some():
+    loss, accuracy, _ = plots.run_curves(view([1.0]), smoothing=0.1)["plots"]
+    assert loss["note"].startswith("Training loss includes label smoothing 0.1;")
+    assert accuracy["note"] == ""
+    assert plots.run_curves(view([1.0]))["plots"][0]["note"] == ""
+
+
+def test_a_name_reaches_the_page_as_data_and_not_as_html():
+    component = plots.line_chart("some", plots.chart("x", [], name="${alert(1)}<b>"))
+    assert "value" not in component.html_template
+    assert component.value["name"] == "${alert(1)}<b>"
 
 
 def test_a_running_mean_of_one_is_the_curve_itself():
@@ -121,12 +133,6 @@ def test_a_running_mean_of_one_is_the_curve_itself():
     means = [y for _, y in plots.running_mean(points, over=2)]
     assert means == [3.0, 1.0, 2.0]
     assert all(map(math.isfinite, means))
-
-
-def test_the_legend_has_the_colours_of_the_lines():
-    assert all(colour in plots.LEGEND for colour in plots.COLOURS.values())
-    assert set(plots.COLOURS) == {"train", "val"}
-    assert len(set(plots.COLOURS.values())) == 2
 
 
 def test_the_table_has_a_row_per_epoch(seen, events):
@@ -138,45 +144,46 @@ def test_the_table_has_a_row_per_epoch(seen, events):
 def test_curves_are_drawn_once_for_all_pages_and_again_when_the_log_has_grown(
     seen, events, monkeypatch
 ):
-    made = []
-    draw_curves = plots.draw_curves
+    made, run_curves = [], plots.run_curves
 
-    def draw(view, log_loss):
-        made.append(log_loss)
-        return draw_curves(view, log_loss)
+    def draw(*args):
+        made.append(args)
+        return run_curves(*args)
 
-    monkeypatch.setattr(plots, "draw_curves", draw)
+    monkeypatch.setattr(plots, "run_curves", draw)
     curves, log = plots.CurveCache(), events()
-    first = curves(seen("running", log[:-1]).view, False)
-    same = curves(seen("running").view, False)  # another page's snapshot of the same log
+    first = curves(seen("running", log[:-1]).view)
+    same = curves(seen("running").view)  # another page's snapshot of the same log
     assert same is first
     assert len(made) == 1
     grown = seen("running", log[-1:]).view
-    assert curves(grown, False) == draw_curves(grown, False) != first
-    assert curves(grown, True) == draw_curves(grown, True)
-    assert len(made) == 3
+    assert curves(grown, "some-run-1", 0.1) == (
+        run_curves(grown, "some-run-1", 0.1),
+        plots.epoch_table(grown),
+    )
+    assert len(made) == 2
 
 
 def test_another_run_of_the_same_name_has_its_own_curves(seen, events):
     curves, look = plots.CurveCache(), seen("running", events())
-    before = curves(look.view, False)
+    before = curves(look.view)
     look.run.log().path.unlink()
     again = seen("running", events())
     assert again.view.started != look.view.started
-    assert curves(again.view, False) is not before
+    assert curves(again.view) is not before
 
 
-def test_the_cache_of_curves_is_limited(seen, events, monkeypatch):
+def test_the_cache_of_curves_is_limited(seen, events, monkeypatch, tmp_path):
     monkeypatch.setattr(plots, "MAX_CACHED", 1)
-    curves, look = plots.CurveCache(), seen("running", events())
-    for log_loss in (False, True, False):
-        curves(look.view, log_loss)
+    curves, view = plots.CurveCache(), seen("running", events()).view
+    for name in ("a", "b", "a"):
+        curves(replace(view, log=EventLog(tmp_path / name)))
         assert len(curves.cached) == 1
 
 
 def test_a_step_changes_the_version_only_if_the_line_can_show_it(seen, events):
     view = seen("running", events()).view
-    short, long = view.step, 64 * 440  # with 280 points: one for 64 to 128 steps
+    short, long = view.step, 64 * 240  # with 200 points: one for 64 to 128 steps
 
     def at(step):
         view.steps.append(replace(view.steps[-1], step=step))

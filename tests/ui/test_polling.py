@@ -26,7 +26,7 @@ from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
 EVERYTHING = {"run", "experiments", *EMPTY_PANEL, "data", "evaluation"}
-WATCHED = ("figures", "status", "loss", "accuracy", "table", "log")
+WATCHED = ("figures", "status", "curves", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
 
@@ -67,7 +67,7 @@ def test_a_page_receives_each_part_once_and_then_nothing(client, run):
 def test_a_further_step_changes_no_choice_and_no_button(client, run):
     first = poll(client)
     run.log().append(Step(step=6, epoch=2, **STEP))
-    assert set(poll(client, known=first)) == {"figures", "loss", "accuracy", "table", "log"}
+    assert set(poll(client, known=first)) == {"figures", "curves", "table", "log"}
 
 
 def test_a_run_that_ends_changes_its_label_and_its_buttons(client, run):
@@ -103,9 +103,8 @@ def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, mon
     monkeypatch.setattr(polling, "run_parts", counted)
     monkeypatch.setattr(polling, "SHARED_S", 3600.0)
     assert all(poll(client) == poll(client) for _ in range(5))
-    poll(client, log="true")
     poll(client, experiments="true")
-    assert snapshots == [("some-run-1", *options) for options in [(0, 0), (1, 0), (0, 1)]]
+    assert snapshots == [("some-run-1", False), ("some-run-1", True)]
     run.log().append(Step(step=6, epoch=2, **STEP))
     first = poll(client)
     monkeypatch.setattr(polling, "SHARED_S", -1.0)
@@ -208,7 +207,6 @@ def test_an_event_that_makes_no_sense_fails_no_request(values, client, run, even
     with open(run.path / "events.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
     assert set(poll(client)) == EVERYTHING
-    assert set(poll(client, log="true")) == EVERYTHING
 
 
 def test_a_live_state_is_corrected_on_a_page_over_a_read_only_folder(client, run, monkeypatch):

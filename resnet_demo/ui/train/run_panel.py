@@ -37,16 +37,14 @@ EMPTY_PANEL = {
     "resume": OFF,
     "retry": HIDDEN,
     "delete": OFF,
-    **empty_curves(),  # keys: loss, accuracy
+    "curves": empty_curves(),
     "log": "",
     "table": epoch_table(None),
 }
 DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON}
 
 
-def run_parts(
-    services: Services, run_id: str | None, log_loss: bool, experiments: bool = False
-) -> dict[str, Part]:
+def run_parts(services: Services, run_id: str | None, experiments: bool = False) -> dict[str, Part]:
     """Return the parts of the page that show a run, by the names of `run_panel`.
 
     experiments: list the runs of lessons too.
@@ -70,7 +68,7 @@ def run_parts(
     except DemoError as error:
         damaged = {"status": f"**{error}.**", **DAMAGED_BUTTONS}
         return {**listed, **parts_of([run_id, str(error)], damaged)}
-    return {**listed, **snapshot_parts(services, seen, log_loss)}
+    return {**listed, **snapshot_parts(services, seen)}
 
 
 def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
@@ -79,27 +77,32 @@ def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
     return {name: (version, lambda value=value: value) for name, value in updates.items()}
 
 
-def snapshot_parts(services: Services, seen: RunSnapshot, log_loss: bool) -> dict[str, Part]:
+def snapshot_parts(services: Services, seen: RunSnapshot) -> dict[str, Part]:
     """Return the parts below the choice of a run."""
     run_id, figures = seen.run.id, figures_html(seen)
     text = state_text(seen, run_ahead(services, seen))
     continues = services.slices is not None and services.slices.is_active(run_id)
     state = [run_id, seen.status.state, seen.ignores_stop, continues]
-    curves = [run_id, *curve_version(seen.view), log_loss]
+    curves = [run_id, *curve_version(seen.view)]
 
     # A short text is its own version. Curves are drawn only for a page with another version.
     def curve_part(which: int) -> Part:
-        return curves, lambda: services.curves(seen.view, log_loss)[which]
+        return curves, lambda: services.curves(seen.view, run_id, label_smoothing(seen))[which]
 
     return {
         "figures": (figures, lambda: figures),
         "status": (text, lambda: text),
         **parts_of(state, button_updates(seen, continues)),
-        "loss": curve_part(0),
-        "accuracy": curve_part(1),
-        "table": curve_part(2),
+        "curves": curve_part(0),
+        "table": curve_part(1),
         "log": ([run_id, seen.view.offset], lambda: log_tail(seen)),
     }
+
+
+def label_smoothing(seen: RunSnapshot) -> float:
+    """Return the label smoothing of the run's training loss; 0 if its config cannot be read."""
+    config = config_or_none(seen.run)
+    return config["label_smoothing"] if config else 0.0
 
 
 def button_updates(seen: RunSnapshot, continues: bool = False) -> dict[str, Any]:

@@ -21,9 +21,6 @@ from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings
 from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
 
 DOUBLE_CLICK_S = 1.0  # within it, a second press on Train for the same run is ignored
-LOSS_TITLE = "Loss"
-LOG_LOSS_TITLE = "Loss (log10)"
-RETITLE = f"""(log) => ({{__type__: 'update', title: log ? '{LOG_LOSS_TITLE}' : '{LOSS_TITLE}'}})"""
 SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
 # Scripts in the browser.
 PUT_RUN_INTO_URL = """(run) => {
@@ -134,10 +131,8 @@ def run_panel(services: Services) -> dict[str, Any]:
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
         retry = gr.Button(visible=False, elem_id="retry", size="sm", variant="primary")
         delete = gr.Button("Delete…", interactive=False, elem_id="delete", size="sm")
-        log_scale = gr.Checkbox(label="log loss", elem_id="log-loss", container=False, min_width=90)
-        gr.HTML(plots.LEGEND, elem_id="legend", padding=False)
     deletion_question(services, run, delete)
-    loss, accuracy = curve_plots()
+    curves = plots.line_chart("curves", plots.empty_curves())
     table = gr.Dataframe(
         headers=plots.EPOCH_COLUMNS,
         elem_id="epoch-table",
@@ -149,8 +144,6 @@ def run_panel(services: Services) -> dict[str, Any]:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
     run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
-    # Only the title here; polling sends the data. gr.LinePlot draws old data if both come at once.
-    log_scale.change(None, log_scale, loss, js=RETITLE, **QUIET_EVENT)
     if services.slices is None:
         connect_controls(services, run, stop, resume, retry)
     return {
@@ -162,36 +155,10 @@ def run_panel(services: Services) -> dict[str, Any]:
         "resume": resume,
         "retry": retry,
         "delete": delete,
-        "loss": loss,
-        "accuracy": accuracy,
+        "curves": curves,
         "table": table,
         "log": log,
-        "log_scale": log_scale,
     }
-
-
-def curve_plots() -> tuple[gr.LinePlot, gr.LinePlot]:
-    """Build the plots of loss and accuracy, side by side. They share the legend above them."""
-
-    def curve_plot(column: str, title: str, elem_id: str) -> gr.LinePlot:
-        return gr.LinePlot(
-            x="epoch",
-            y=column,
-            y_title=" ",
-            color="split",
-            color_map=plots.COLOURS,
-            color_title=" ",
-            colors_in_legend=[],
-            height=260,
-            title=title,
-            elem_id=elem_id,
-        )
-
-    with gr.Row():
-        return (
-            curve_plot(plots.LOSS_COLUMN, LOSS_TITLE, "loss"),
-            curve_plot(plots.ACCURACY_COLUMN, "Accuracy (%)", "accuracy"),
-        )
 
 
 def connect_controls(

@@ -21,6 +21,7 @@ from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
 from resnet_demo.tasks.locks import WORKER_LOCK
 from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
+from resnet_demo.ui.plots import empty_curves
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
 from resnet_demo.ui.train.tab import delete_run, is_double_click, on_load, retry_run
@@ -87,14 +88,14 @@ def runs(services, events):
     return write
 
 
-def shown(services, run_id, log_loss=False):
+def shown(services, run_id):
     """Return the value of each part of the page."""
-    return {name: make() for name, (_, make) in run_parts(services, run_id, log_loss).items()}
+    return {name: make() for name, (_, make) in run_parts(services, run_id).items()}
 
 
-def versions(services, run_id, log_loss=False):
+def versions(services, run_id):
     """Return the version of each part."""
-    return {name: version for name, (version, _) in run_parts(services, run_id, log_loss).items()}
+    return {name: version for name, (version, _) in run_parts(services, run_id).items()}
 
 
 def test_a_run_is_shown_in_all_its_parts(services, runs):
@@ -106,20 +107,10 @@ def test_a_run_is_shown_in_all_its_parts(services, runs):
     alive = [now[name].get("interactive") for name in BUTTONS]
     assert alive == [False, True, None, True]
     assert (now["stop"]["value"], now["retry"]["visible"]) == ("Stop", False)
-    assert now["loss"]["data"]
-    assert now["accuracy"]["data"]
+    assert now["curves"]["name"] == "some-run-1"
+    assert all(line["points"] for plot in now["curves"]["plots"] for line in plot["lines"])
     assert (len(now["table"]["data"]), len(now["log"].splitlines())) == (1, 7)
     assert versions(services, "some-run-1") == versions(services, "some-run-1")
-
-
-def test_the_log_scale_redraws_only_the_curves(services, runs):
-    runs("some-run-1")
-    before, after = (versions(services, "some-run-1", log) for log in (False, True))
-    differing = {name for name in before if before[name] != after[name]}
-    assert differing == {"loss", "accuracy", "table"}
-    both = (shown(services, "some-run-1", log)["loss"]["data"] for log in (False, True))
-    losses, logs = ([row[1] for row in rows] for rows in both)
-    assert logs == pytest.approx([math.log10(loss) for loss in losses], abs=1e-5)
 
 
 def test_a_deleted_run_is_replaced_by_the_newest(services, runs):
@@ -138,7 +129,7 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     now = shown(services, "some-run-1")
     assert (now["run"]["value"], now["run"]["visible"]) == (None, False)
     assert (now["figures"], now["status"], now["log"]) == ("", NO_RUN, "")
-    assert {now[name]["data"][0][1] for name in ("loss", "accuracy")} == {None}
+    assert now["curves"] == empty_curves()
     assert now["table"]["data"] == []
     assert not any(now[name].get("interactive") for name in BUTTONS)
     assert not now["retry"]["visible"]
