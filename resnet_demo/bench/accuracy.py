@@ -25,7 +25,7 @@ from resnet_demo.bench.loops import (
 )
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
-from resnet_demo.data.splits import split_sizes, steps_per_epoch
+from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
@@ -110,8 +110,7 @@ def measure_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
 
 def images_per_epoch(config: TrainConfig, datasets: Datasets) -> int:
     """Return the number of images that the steps of an epoch use."""
-    info = datasets.get(config.dataset)
-    train, _ = split_sizes(config, info.train, info.val)
+    train, _ = datasets.split_sizes(config)
     return min(train, steps_per_epoch(train, config.batch_size) * config.batch_size)
 
 

@@ -1,5 +1,7 @@
 """The split of the training images into a part to train on and a part for validation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from resnet_demo.config import TrainConfig
@@ -32,23 +34,68 @@ def split_indices(n: int, val_share: float, seed: int) -> tuple[np.ndarray, np.n
     return indices[val:], indices[:val]
 
 
-def config_split(n: int, config: TrainConfig, stored_val: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return `split_indices` of a config; train is cut to its first `train_images`.
+def stratified_split(
+    labels: np.ndarray, val_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the labels (N,), shuffled and cut in two: (train, val), int64.
 
-    stored_val: images of the dataset's own validation split. Where it has one, none of the n
+    Each class gives `held_out_counts` of its images to validation. Where no class can give one, the
+    split is `split_indices`.
+    """
+    held_out = np.array(held_out_counts(np.bincount(labels).tolist(), val_share), np.int64)
+    if not held_out.any():
+        return split_indices(len(labels), val_share, seed)
+    order, _ = split_indices(len(labels), 0.0, seed)
+    # Rank of each position within its class, in the shuffled order.
+    by_class = np.argsort(labels[order], kind="stable")
+    counts = np.bincount(labels)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[by_class] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    is_held_out = ranks < held_out[labels[order]]
+    return order[~is_held_out], order[is_held_out]
+
+
+def held_out_counts(counts: Sequence[int], val_share: float) -> list[int]:
+    """Return how many images of each class a stratified split holds out.
+
+    The share of the class's images, rounded; at least one, but none of a class with one image.
+    """
+    if not val_share:
+        return [0] * len(counts)
+    return [min(max(int(n * val_share + 0.5), 1), max(n - 1, 0)) for n in counts]
+
+
+def config_split(
+    n: int, config: TrainConfig, stored_val: int = 0, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the split of a config; train is cut to its first `train_images`.
+
+    It is `split_indices`, or `stratified_split` where the config says so, which needs the labels
+    (N,). stored_val: images of the dataset's own validation split. Where it has one, none of the n
     training images is held out. With val_share 0, val is train.
     """
-    train, val = split_indices(n, 0.0 if stored_val else config.val_share, config.seed)
+    share = 0.0 if stored_val else config.val_share
+    if config.stratify and share:
+        train, val = stratified_split(labels, share, config.seed)
+    else:
+        train, val = split_indices(n, share, config.seed)
     train = train[: config.train_images or None]
     return train, val if config.val_share or stored_val else train
 
 
-def split_sizes(config: TrainConfig, images: int, stored_val: int = 0) -> tuple[int, int]:
-    """Return the numbers of images to train on and for validation, as `config_split` has them."""
+def split_sizes(
+    config: TrainConfig, images: int, stored_val: int = 0, counts: Sequence[int] | None = None
+) -> tuple[int, int]:
+    """Return the numbers of images to train on and for validation, as `config_split` has them.
+
+    counts: training images of each class. Without them, the sizes of a stratified split may be some
+    images off.
+    """
     if stored_val or not config.val_share:
         train = min(images, config.train_images or images)
         return train, stored_val or train
-    val = max(1, int(images * config.val_share))
+    val = sum(held_out_counts(counts, config.val_share)) if config.stratify and counts else 0
+    val = val or max(1, int(images * config.val_share))
     train = images - val
     return min(train, config.train_images or train), val
 

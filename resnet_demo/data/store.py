@@ -118,7 +118,8 @@ class Datasets:
         check_test_split(info, split)
         if split == "test" or (split == "val" and info.val):
             return split, np.arange(getattr(info, split))
-        train, val = config_split(info.train, config, info.val)
+        labels = self.load(name, "train")[1] if config.stratify else None
+        train, val = config_split(info.train, config, info.val, labels)
         return "train", train if split == "train" else val
 
     def load_split(
@@ -178,6 +179,18 @@ class Datasets:
             counts[split] = dict(zip(classes, per_class, strict=True))
         return counts
 
+    def split_sizes(self, config: TrainConfig) -> tuple[int, int]:
+        """Return the numbers of images that a run trains on and validates on. Raises as `get`."""
+        name, counts = config.dataset, None
+        info = self.get(name)
+        if config.stratify and not info.val:
+            if is_complete(self.path(name)):
+                _, labels = open_split(self.path(name), info, "train")
+                counts = np.bincount(check_labels(info, labels)).tolist()
+            else:  # shapes10, and CIFAR-10's archive: the same number of each class
+                counts = [info.train // len(info.classes)] * len(info.classes)
+        return split_sizes(config, info.train, info.val, counts)
+
     def delete(self, name: str) -> None:
         """Delete a dataset from disk.
 
@@ -225,7 +238,7 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     # With one image a class, an image held out would leave its class without any.
     if not info.val and info.train < 2 * len(info.classes) and "val_share" not in values:
         changes["val_share"] = 0.0
-    images, _ = split_sizes(replace(config, **changes), info.train, info.val)
+    images, _ = datasets.split_sizes(replace(config, **changes))
     if config.batch_size > images and "batch_size" not in values:
         changes["batch_size"] = max(2, 2 ** int(math.log2(max(1, images / MIN_STEPS_PER_EPOCH))))
         # An average over more steps than a small dataset has would be that of random weights.
@@ -243,7 +256,7 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
     """Return the config's dataset. Raises ConfigError if it is absent or too small."""
     info = datasets.get(config.dataset)
-    train, _ = split_sizes(config, info.train, info.val)
+    train, _ = datasets.split_sizes(config)
     if config.batch_size > train:
         limited_by = (
             "train_images" if train == config.train_images else f"{config.dataset}'s training split"

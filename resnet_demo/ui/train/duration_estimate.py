@@ -12,7 +12,7 @@ import gradio as gr
 
 from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.data.splits import split_sizes, steps_per_epoch
+from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import check_data, fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
@@ -94,7 +94,7 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
         config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
     )
     # The sizes follow from the configuration: no image is loaded for this line.
-    images, _ = split_sizes(config, info.train, info.val)
+    images, _ = services.datasets.split_sizes(config)
     steps = config.epochs * steps_per_epoch(images, config.batch_size)
     duration, waits_for = describe_duration(services, config, info, state)
     text = (

@@ -1,11 +1,20 @@
 """The split of the training images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data import split_indices
-from resnet_demo.data.splits import check_split, config_split, split_sizes, steps_per_epoch
+from resnet_demo.data.splits import (
+    check_split,
+    config_split,
+    held_out_counts,
+    split_sizes,
+    steps_per_epoch,
+    stratified_split,
+)
 from resnet_demo.errors import ConfigError
 
 
@@ -41,6 +50,32 @@ def test_another_seed_gives_another_split():
     assert split_indices(100, 0.1, 1)[1].tolist() != split_indices(100, 0.1, 2)[1].tolist()
 
 
+@pytest.mark.parametrize("counts", [(50, 50), (100, 10, 31), (2, 3, 200), (1, 5, 15)])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_a_stratified_split_holds_out_the_share_of_each_class(counts, share):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    labels = labels[np.random.default_rng(0).permutation(len(labels))]
+    train, val = stratified_split(labels, share, 7)
+    assert sorted([*train, *val]) == list(range(len(labels)))
+    assert train.dtype == val.dtype == np.int64
+    held_out = np.bincount(labels[val], minlength=len(counts))
+    for count, held in zip(counts, held_out, strict=True):
+        assert abs(held - share * count) <= 0.5 or held == 1 or (count, held) == (1, 0)
+        assert held < count
+        assert held or count == 1
+    assert held_out.tolist() == held_out_counts(counts, share)
+    again, other = (stratified_split(labels, share, seed)[0].tolist() for seed in (7, 8))
+    assert train.tolist() == again != other
+    assert train.tolist() != sorted(train.tolist())  # the first ones are a random sample
+
+
+def test_with_one_image_a_class_a_stratified_split_is_the_plain_one():
+    for mine, plain in zip(
+        stratified_split(np.arange(9), 0.2, 3), split_indices(9, 0.2, 3), strict=True
+    ):
+        assert mine.tolist() == plain.tolist()
+
+
 def test_only_three_splits_exist():
     with pytest.raises(ConfigError, match="split must be one of test, val, train, got 'all'"):
         check_split("all")
@@ -58,4 +93,7 @@ def test_a_stored_validation_split_leaves_all_training_images_to_train_on():
     train, val = config_split(8, config, stored_val=5)
     assert (sorted(train.tolist()), len(val)) == (list(range(8)), 0)
     assert split_sizes(config, 8, stored_val=5) == (8, 5)
+    stratified = replace(config, stratify=True)
+    again, _ = config_split(8, stratified, stored_val=5)
+    assert again.tolist() == train.tolist()
     assert split_sizes(config, 8) == tuple(map(len, config_split(8, config))) == (4, 4)

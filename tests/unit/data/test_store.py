@@ -15,6 +15,7 @@ from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.splits import split_sizes, steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data, fit_recipe
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from tests.unit.data.conftest import png
 
 
 @pytest.fixture
@@ -92,6 +93,20 @@ def test_without_a_stored_validation_split_a_part_of_train_serves(datasets):
     assert sorted([*train, *val]) == list(range(6))
     assert "val" not in datasets.get("pets").to_dict()
     assert datasets.load_split(config, "test")[2].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["uneven", "shapes10"])
+def test_a_stratified_validation_split_holds_out_images_of_each_class(datasets, folder_of, name):
+    numbers = {f"train/{label}/{n}.png": n for label, k in (("a", 3), ("b", 9)) for n in range(k)}
+    source = folder_of({path: png(n) for path, n in numbers.items()} | {"test/a/0.png": png(1)})
+    import_images(datasets.root, "uneven", source, size=8)
+    config = make_config({"dataset": name, "val_share": 0.1, "stratify": True, "batch_size": 2})
+    _, labels, train = datasets.load_split(config, "train")
+    _, _, val = datasets.load_split(config, "val")
+    assert datasets.split_sizes(config) == (len(train), len(val))
+    assert sorted([*train, *val]) == list(range(len(labels)))
+    expected = [1] * 4 if name == "uneven" else [100] * 10  # a, b, and the fixture's cat, dog
+    assert np.bincount(labels[val]).tolist() == expected
 
 
 def test_a_folder_without_its_description_is_no_dataset(datasets):
