@@ -2,7 +2,8 @@
 # Find or install what `make` needs from the system.
 #   machine.sh python    print the Python to build .venv with, or an error message
 #   machine.sh browser   print the system's Chromium; exit code 1 without one
-#   machine.sh prepare   install what is missing of the two, if apt-get may be used
+#   machine.sh axe       fetch the accessibility checker of the browser tests, by npm
+#   machine.sh prepare   install what is missing of the first two, if apt-get may be used
 set -eu
 
 find_python() {
@@ -39,13 +40,23 @@ apt_install() {
     fi
 }
 
+fetch_axe() {  # the version and the checksum of tests/browser/package-lock.json
+    if ! command -v npm >/dev/null; then
+        echo "No npm in PATH, which fetches axe-core: install Node.js (Debian: apt-get install npm)." >&2
+        return 1
+    fi
+    npm ci --prefix tests/browser --ignore-scripts --omit-lockfile-registry-resolved \
+        --no-audit --no-fund --loglevel error >/dev/null
+}
+
 case "${1:-}" in
     python) find_python || explain_python ;;
     browser) find_browser ;;
+    axe) fetch_axe ;;
     prepare)
         [ -x .venv/bin/python ] || find_python >/dev/null || apt_install python3-venv || true
         find_browser >/dev/null || apt_install chromium fonts-liberation ||
             echo "apt-get could not install Chromium: Playwright's own is next."
         ;;
-    *) sed -n '2,5s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
 esac

@@ -50,7 +50,8 @@ def enlarge(image: np.ndarray) -> np.ndarray:
 def progress_bar(share: float) -> str:
     """Return a progress bar as HTML. share: from 0 to 1."""
     return (
-        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'<div class="bar" role="progressbar" aria-label="progress" aria-valuemin="0" '
+        f'aria-valuemax="100" '
         f'aria-valuenow="{100 * share:.0f}"><div style="width:{100 * share:.1f}%"></div></div>'
     )
 

@@ -22,6 +22,8 @@ from uvicorn.config import Config
 
 from resnet_demo.hosting.connections import ConnectionGuard
 
+# JavaScript that each page runs once. Gradio has no setting for the markup that it corrects.
+MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
 # Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
 QUEUE_SLEEP_S = 0.02
 # Seconds between two looks for progress updates. This app sends none through Gradio.

@@ -46,13 +46,8 @@ def block_chapter(tab: gr.Tab) -> None:
             drawing = gr.HTML(elem_id="block-drawing", padding=False)
             text = gr.Markdown(elem_id="block-text")
         with gr.Column(min_width=320):
-            code = gr.Code(
-                language="python",
-                label="The code that runs here (resnet_demo/models/blocks.py)",
-                interactive=False,
-                elem_id="block-code",
-                max_lines=26,
-            )
+            gr.Markdown("The code that runs here (`resnet_demo/models/blocks.py`):")
+            code = gr.Markdown(elem_id="block-code", container=False)
     events = [tab.select, *(component.change for component in choices)]
     gr.on(events, on_block, choices, [drawing, text, code], **LOADING)
     gr.Markdown("### The whole network")
@@ -105,7 +100,8 @@ def on_block(
     from resnet_demo.models.anatomy import block_anatomy, block_source
 
     # The code depends on the kind alone: it is shown even if the numbers do not fit together.
-    code = block_source(kind)
+    # As Markdown: the editor of gr.Code is an eighth of all bytes that a page loads.
+    code = f"```python\n{block_source(kind)}\n```"
     try:
         block = block_anatomy(kind, c_in, width, stride, shortcut, side)
     except ConfigError as error:

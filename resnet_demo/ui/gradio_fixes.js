@@ -1,0 +1,36 @@
+// Corrects markup of Gradio 6.31 that assistive technology misreads. Runs once, when the page opens.
+// tests/browser/test_accessibility.py fails where a rule is missing.
+() => {
+  const rules = {
+    // A gallery names its buttons "Thumbnail 3 of 20", whatever they show. Without that label the
+    // caption, or the text for the image, is the name.
+    'button.thumbnail-item[aria-label^="Thumbnail "]': (button) => {
+      if (button.innerText.trim() || button.querySelector('img[alt]:not([alt=""])')) {
+        button.removeAttribute('aria-label');
+      }
+    },
+    // The same for an upload area, which says more than its label.
+    'button.upload-container[aria-label]': (button) => {
+      if (button.innerText.trim()) button.removeAttribute('aria-label');
+    },
+    // A label needs a role.
+    '[aria-label="Empty value"]:not([role])': (empty) => empty.setAttribute('role', 'img'),
+    // Code that is wider than its place is scrolled by arrow keys.
+    '.prose pre:not([tabindex])': (code) => code.setAttribute('tabindex', '0'),
+  };
+  const correct = () => {
+    for (const [selector, rule] of Object.entries(rules)) {
+      document.querySelectorAll(selector).forEach(rule);
+    }
+  };
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      correct();
+    });
+  }).observe(document.body, {subtree: true, childList: true, attributeFilter: ['aria-label']});
+  correct();
+}

@@ -1,0 +1,138 @@
+"""Accessibility: axe-core's rules for WCAG 2.2 AA on every tab and chapter, and the keyboard."""
+
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import TimeoutError, expect
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+RUN_AXE = """async (tags) => {
+  const found = await axe.run(document, {runOnly: tags, resultTypes: ['violations']});
+  const checks = ({any, all, none}) => any.concat(all, none).map(({message}) => message);
+  return found.violations.flatMap(({id, nodes}) => nodes.map(
+    (node) => [id, node.target.join(' '), ...checks(node)].join(': ')
+  ));
+}"""
+SIZES = [(1280, 900), (390, 844)]
+# Gradio fades a component while its event runs, which lowers the contrast.
+IS_SETTLED = """() => ![...document.querySelectorAll('.pending')].some(e => e.checkVisibility())
+  && document.getAnimations().every(a => a.effect.getTiming().iterations == Infinity
+    || a.playState != 'running')"""
+CHAPTERS = ["Start", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 "]
+# The focused element and how it is marked; null on the document itself.
+FOCUSED = """() => {
+  const element = document.activeElement;
+  if (!element || element == document.body) return null;
+  window.walked ??= new Set();
+  if (window.walked.has(element)) return null;
+  window.walked.add(element);
+  const style = getComputedStyle(element), box = element.getBoundingClientRect();
+  return {
+    name: element.outerHTML.slice(0, 160),
+    marked: style.outlineStyle != 'none' && parseFloat(style.outlineWidth) >= 2,
+    shown: box.width > 0 && box.bottom > 0 && box.top < innerHeight && style.opacity > 0,
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """Return the script of axe-core, of the version in package-lock.json."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm on this machine, which fetches axe-core: install Node.js")
+    if not AXE.exists():
+        got = subprocess.run(
+            [REPOSITORY / "scripts" / "machine.sh", "axe"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        assert AXE.exists(), f"`make axe` could not fetch axe-core: {got.stderr}"
+    return AXE.read_text()
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def page(request, visiting, untrained, axe):
+    """Yield one page for all tests of a theme; each test opens its own tab."""
+    with visiting() as visit:
+        page = visit(f"{untrained.url}?run=cifar10-shipped&__theme={request.param}")
+        page.evaluate(axe)
+        yield page
+
+
+def open_tab(page, name):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.get_by_role("tab", name=name, exact=True).first.click()
+
+
+def violations(page):
+    """Return what axe finds at both widths."""
+    found = []
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(300)  # for charts to take their new width
+        page.wait_for_function(IS_SETTLED)
+        found += [f"{width}: {line}" for line in page.evaluate(RUN_AXE, TAGS)]
+    return found
+
+
+def test_a_finished_run_and_the_form(page):
+    expect(page.locator("#loss svg")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_the_images_of_a_dataset(page):
+    open_tab(page, "Data")
+    expect(page.locator("#data-images img").first).to_be_visible()
+    assert violations(page) == []
+
+
+def test_an_evaluated_run_and_its_images(page):
+    open_tab(page, "Evaluate")
+    page.locator("#matrix button[data-cell]").first.click()
+    expect(page.locator("#shown img").first).to_be_visible()
+    assert violations(page) == []
+
+
+def test_a_classified_picture(page):
+    open_tab(page, "Classify")
+    page.locator("#shipped button").first.click()
+    expect(page.locator("#labels")).to_be_visible()
+    expect(page.locator("#class-maps img").first).to_be_visible()
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter(page, chapter):
+    open_tab(page, "Learn")
+    page.locator("#chapters").get_by_role("tab", name=chapter).first.click()
+    with suppress(TimeoutError):  # not every chapter draws
+        page.locator("#chapters [role=tabpanel]:visible svg").first.wait_for(timeout=3_000)
+    assert violations(page) == []
+
+
+def test_every_control_that_the_tab_key_reaches_is_outlined(page):
+    for name in ("Train", "Data", "Evaluate", "Classify", "Learn"):
+        open_tab(page, name)
+        page.wait_for_function(IS_SETTLED)
+        page.evaluate("window.walked = new Set()")
+        walked = 0
+        while focused := press_tab(page):
+            assert focused["marked"], f"{name}: {focused['name']}"
+            assert focused["shown"], f"{name}: {focused['name']}"
+            walked += 1
+        assert walked > 5, name
+
+
+def press_tab(page):
+    """Move the focus on; return the element, or None at the end."""
+    page.keyboard.press("Tab")
+    return page.evaluate(FOCUSED)
