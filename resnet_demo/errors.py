@@ -41,19 +41,19 @@ class DemoError(Exception):
 class ConfigError(DemoError):
     """A mistake in the request, found before anything started. Exit code 2.
 
-    field: the setting at fault, if there is one, for a form to point at.
+    field: the setting at fault, if there is one, for a form to point at. expected: its rule.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, field: str | None = None) -> None:
+    def __init__(self, message: str, field: str | None = None, expected: str = "") -> None:
         super().__init__(message)
-        self.field = field
+        self.field, self.expected = field, expected
 
     @classmethod
     def rule(cls, field: str, rule: str, value: object) -> "ConfigError":
         """Return an error that names field, rule and value: `epochs must be …, got 0`."""
-        return cls(f"{field} must be {rule}, got {shortened(value)}", field)
+        return cls(f"{field} must be {rule}, got {shortened(value)}", field, rule)
 
 
 class NotFoundError(ConfigError):

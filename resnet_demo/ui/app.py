@@ -59,6 +59,9 @@ CLOSED = (
 LOGIN = f"{PUBLIC} To train, stop, delete or import, sign in as its owner."
 TOKEN = f"{PUBLIC} To train, stop, delete or import, [sign in as its owner](.{LOGIN_PATH})."
 OWNER = "**Public. You are signed in as its owner** and can change everything."
+# An error message goes with the next input or press of a button: its cause may be gone.
+CLOSE_TOASTS = """() => ['input', 'click'].forEach((kind) => document.addEventListener(kind, () =>
+  document.querySelectorAll('.toast-close.error').forEach((button) => button.click()), true))"""
 STRANGER = f"{PUBLIC} You are signed in as {{name}}, who may not change anything here."
 
 
@@ -112,6 +115,7 @@ def build_app(
         app.load(
             lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
         )
+        app.load(None, None, None, js=CLOSE_TOASTS, **QUIET_EVENT)
         mute_progress(app, gr.State())  # after the last event: it changes those that exist
     return app
 

@@ -9,10 +9,24 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import GROUPS, RECIPE_HELP, RECIPES, TrainConfig, make_config
+from resnet_demo.config import (
+    GROUPS,
+    RECIPE_HELP,
+    RECIPES,
+    TrainConfig,
+    checked_value,
+    chosen_values,
+    make_config,
+)
 from resnet_demo.data.info import DatasetInfo
+from resnet_demo.data.store import Datasets, check_data, fit_recipe
+from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.runs.text import escape_markdown
+from resnet_demo.ui.services import QUIET_EVENT
 
 OWN_COMPONENTS = ("recipe", "dataset")  # a recipe does not fill them
+MARK_INVALID = """() => document.querySelectorAll('.setting input').forEach((input) =>
+  input.setAttribute('aria-invalid', Boolean(input.closest('.wrong'))))"""
 
 
 class Form:
@@ -20,6 +34,7 @@ class Form:
 
     def __init__(self, datasets: Sequence[DatasetInfo]) -> None:
         self.fields = {config_field.name: config_field for config_field in fields(TrainConfig)}
+        self.folds: dict[str, gr.Accordion] = {}  # by group
         self.parts: dict[str, gr.components.Component] = {
             "recipe": recipe_radio(),
             "dataset": dataset_dropdown(datasets),
@@ -36,8 +51,9 @@ class Form:
         """Build the other groups, each folded, and connect the recipe, which fills the form."""
         for group, title in GROUPS.items():
             if group != "main":
-                with gr.Accordion(title, open=False, elem_id=f"group-{group}"):
+                with gr.Accordion(title, open=False, elem_id=f"group-{group}") as fold:
                     self.place(group)
+                self.folds[group] = fold
         self._fill_from_recipe()
 
     def names(self, group: str) -> list[str]:
@@ -65,13 +81,85 @@ class Form:
 
         # `input`, not `change`: only a person's choice may replace the values of the form.
         outputs = [self.parts["recipe"], *(self.parts[name] for name in filled)]
-        self.parts["recipe"].input(
-            on_recipe,
-            self.parts["recipe"],
-            outputs,
-            show_progress="hidden",
-            api_visibility="private",
+        self.parts["recipe"].input(on_recipe, self.parts["recipe"], outputs, **QUIET_EVENT)
+
+    def connect_marks(self, wrong: gr.State, advanced: gr.Accordion) -> None:
+        """Mark the fields in error whenever `wrong` changes.
+
+        wrong: field name -> what to enter. advanced: holds the folded groups, and opens with them.
+        """
+        marked = gr.State([])
+
+        def on_wrong(wrong: dict[str, str], before: list[str]) -> dict[Any, Any]:
+            updates = {marked: [*wrong]}
+            for name in {*wrong, *before} & self.parts.keys():
+                updates[self.parts[name]] = self.mark(name, wrong.get(name))
+            for group in {self.fields[name].metadata["group"] for name in wrong} & {*self.folds}:
+                updates |= {part: gr.update(open=True) for part in (advanced, self.folds[group])}
+            return updates
+
+        outputs = [marked, advanced, *self.folds.values(), *self.components()]
+        wrong.change(on_wrong, [wrong, marked], outputs, **QUIET_EVENT).then(
+            None, None, None, js=MARK_INVALID, **QUIET_EVENT
         )
+
+    def mark(self, name: str, wrong: str | None) -> dict[str, Any]:
+        """Return the update of a field that is in error, or with None no longer."""
+        rule = self.fields[name].metadata
+        more = ["wrong"] if wrong else []
+        if name in OWN_COMPONENTS:  # their help is not that of the field
+            return gr.update(elem_classes=more)
+        classes = field_classes(rule["group"] == "main", *more)
+        return gr.update(info=wrong or rule["help"], elem_classes=classes)
+
+
+def wrong_fields(values: Mapping[str, Any], datasets: Datasets) -> dict[str, str]:
+    """Return field name -> what to enter instead, such as `Enter 1 to 1000`; empty if all is well.
+
+    values: of the whole form. The name is "" for an error that concerns no field.
+    """
+    wrong = {}
+    for config_field in fields(TrainConfig):
+        if config_field.name in values:
+            try:
+                checked_value(config_field, values[config_field.name])
+            except ConfigError as error:
+                wrong[config_field.name] = what_to_enter(error, values[config_field.name])
+    if wrong:  # the rules below need values of the right kind
+        return wrong
+    try:
+        config, _ = fit_recipe(chosen_values(values), datasets)
+        check_data(config, datasets)
+    except DemoError as error:
+        name = getattr(error, "field", None) or ""
+        return {name: what_to_enter(error, values.get(name))}
+    return {}
+
+
+def what_to_enter(error: DemoError, value: Any) -> str:
+    """Return what to enter in place of a value, or the error if it names no rule."""
+    expected = getattr(error, "expected", "")
+    if not expected:
+        return str(error)
+    if expected.startswith("one of "):
+        return f"Choose {expected}"
+    # "a whole number" is of use only where a fraction was entered.
+    if not isinstance(value, float) or value.is_integer():
+        expected = expected.removeprefix("a whole number from ")
+    for config_field in fields(TrainConfig):
+        expected = expected.replace(config_field.name, config_field.name.replace("_", " "))
+    return f"Enter {expected.removeprefix('a number from ')}"
+
+
+def wrong_text(wrong: Mapping[str, str]) -> str:
+    """Return the reason why Train is dimmed (Markdown)."""
+    labels = {config_field.name: field_label(config_field) for config_field in fields(TrainConfig)}
+    reasons = []
+    for name, text in wrong.items():
+        if name in labels and text.startswith(("Enter ", "Choose ")):
+            text = f"{labels[name]}: {text[0].lower()}{text[1:]}"
+        reasons.append(escape_markdown(text))
+    return "⚠ " + "; ".join(reasons)
 
 
 def recipe_help(recipe: str) -> str:

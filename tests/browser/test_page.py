@@ -171,22 +171,14 @@ def test_no_two_elements_share_an_id(page, trained):
     assert page.evaluate(TWICE) == []
 
 
-def test_a_wrong_number_is_explained_and_starts_nothing(page, app, trained):
-    for typed, got in (("0", "0"), ("", "nothing"), ("2.5", "2.5")):
-        sentence = f"epochs must be a whole number from 1 to 1000, got {got}"
-        page.get_by_role("spinbutton", name="Epochs", exact=True).fill(typed)
-        expect(page.locator("#facts")).to_have_text(f"⚠ {sentence}")
-        page.locator("button#train").click()
-        expect(toast(page).last).to_have_text(sentence)
-    assert [run.name for run in app.runs.glob("*-*")] == [trained]
-
-
 def test_a_recipe_fills_the_form(page):
     page.get_by_role("radio", name="article", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value("resnet34-article")
+    expect(page.locator("#facts")).to_contain_text("21.3 million parameters")
+    for fold in ("advanced", "group-optimizer", "group-augmentation"):
+        page.locator(f"#{fold} > button").click()
     expect(page.get_by_label("Batch size (images)")).to_have_value("64")
     expect(page.get_by_label("Image size (pixels)")).to_have_value("224")
-    expect(page.locator("#facts")).to_contain_text("21.3 million parameters")
     page.get_by_role("radio", name="quick", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value("resnet9")
     expect(page.get_by_label("Image size (pixels)")).to_have_value("32")

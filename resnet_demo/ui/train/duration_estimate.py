@@ -5,7 +5,7 @@ that looks for the result runs only until there is one.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -21,6 +21,7 @@ from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.tasks.estimate import Estimate, estimate
 from resnet_demo.tasks.queue import live_runs
+from resnet_demo.ui.form import wrong_fields, wrong_text
 from resnet_demo.ui.services import Services
 
 TICK_S = 2.0
@@ -39,6 +40,7 @@ class EstimateState:
 
     since: when the page began to show these values, Unix seconds. changed: by the visitor, not by
     opening the page. waits_for: `result` of a measurement, `quiet` after the runs, or nothing.
+    wrong: fields in error, and what to enter.
     """
 
     values: dict[str, Any]
@@ -46,6 +48,7 @@ class EstimateState:
     changed: bool
     text: str = ""
     waits_for: str = ""
+    wrong: dict[str, str] = field(default_factory=dict)
     slice_s: float | None = None  # seconds of a slice, on ZeroGPU
 
 
@@ -72,7 +75,11 @@ def update_estimate(
     state = before
     if is_new:
         state = EstimateState(values, time.time(), before is not None, slice_s=slice_s)
-    text, waits_for = describe_run(services, state)
+        state = replace(state, wrong=wrong_values(services, values, slice_s))
+    if state.wrong:
+        text, waits_for = wrong_text(state.wrong), ""
+    else:
+        text, waits_for = describe_run(services, state)
     now = replace(state, text=text, waits_for=waits_for)
     if now == before:
         return skip, skip, skip
@@ -81,15 +88,26 @@ def update_estimate(
     return skip if before and before.text == text else text, ticks, now
 
 
+def wrong_values(
+    services: Services, values: dict[str, Any], slice_s: float | None
+) -> dict[str, str]:
+    """Return the fields in error, and what to enter; as `wrong_fields`."""
+    wrong = wrong_fields(values, services.datasets)
+    if services.slices is not None and slice_s is not None:
+        try:
+            check_seconds(slice_s)
+        except DemoError as error:
+            wrong["seconds"] = str(error)
+    return wrong
+
+
 def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
-    """Return the line for these values, or what is wrong with them; and what it waits for."""
+    """Return the line for these values, and what it waits for."""
     try:
         config, adapted = fit_recipe(chosen_values(state.values), services.datasets)
         info = check_data(config, services.datasets)
-        if services.slices is not None and state.slice_s is not None:
-            check_seconds(state.slice_s)
-    except DemoError as error:
-        return f"⚠ {error}", ""
+    except DemoError as error:  # the dataset was deleted meanwhile
+        return f"⚠ {escape_markdown(str(error))}", ""
     size = model_counts(
         config.model, len(info.classes), config.image_size, config.stem, config.batch_norm
     )

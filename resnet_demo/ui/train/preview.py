@@ -11,11 +11,11 @@ import numpy as np
 
 from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
-from resnet_demo.data.store import check_data, fit_recipe
+from resnet_demo.data.store import fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import enlarge, gallery, grid_classes
-from resnet_demo.ui.form import Form
+from resnet_demo.ui.form import Form, wrong_fields, wrong_text
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # imports torch, and the page must appear without it
@@ -86,9 +86,12 @@ def draw(
     if not position["open"]:
         yield (skip,) * 7
         return
+    if wrong := wrong_fields(values, services.datasets):
+        # The old images stay, faded: while a number is being typed, the form is wrong for a moment.
+        yield skip, skip, wrong_text(wrong), STALE, skip, skip, skip
+        return
     try:
         config, _ = fit_recipe(chosen_values(values), services.datasets)
-        check_data(config, services.datasets)
         services.allowance.count_pictures(services.caller())
         if config.dataset not in loaded:
             yield skip, STALE, LOADING, STALE, skip, skip, skip
@@ -97,7 +100,6 @@ def draw(
 
         page = preview(config, services.datasets, position["epoch"], position["page"])
     except DemoError as error:
-        # The old images stay, faded: while a number is being typed, the form is wrong for a moment.
         yield skip, skip, f"⚠ {escape_markdown(str(error))}", STALE, skip, skip, skip
     else:
         loaded.add(config.dataset)

@@ -45,7 +45,7 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
         with gr.Column(scale=5, min_width=330):
-            with gr.Group():
+            with gr.Group(elem_id="main-form"):
                 form = Form(services.datasets.list())
             note = gr.Markdown(elem_id="dataset-note", visible=False)
             estimated = estimate_line()
@@ -53,7 +53,7 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
             seconds = seconds_field() if in_slices else None
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train")
             slice_text = gr.Markdown(elem_id="slice-text") if in_slices else None
-            with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            with gr.Accordion("Advanced", open=False, elem_id="advanced") as advanced:
                 form.place_folded()
             preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
@@ -66,7 +66,8 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     started.success(None, None, None, js=SCROLL_TO_RUN, **QUIET_EVENT)
     dataset = form.parts["dataset"]
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
-    connect_estimate(services, form, estimated, seconds, panel["status"])
+    wrong = connect_estimate(services, form, estimated, start, seconds, panel["status"])
+    form.connect_marks(wrong, advanced)
     follow_weights(services, weights, form.parts, version)
     return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
 
@@ -75,17 +76,25 @@ def connect_estimate(
     services: Services,
     form: Form,
     estimated: dict[str, Any],
+    start: gr.Button,
     seconds: gr.Number | None,
     status: gr.Markdown,
-) -> None:
-    """Update the expected duration. seconds: of a slice, on ZeroGPU. status: of the shown run."""
+) -> gr.State:
+    """Update the expected duration, and dim Train while the form is wrong.
+
+    seconds: of a slice, on ZeroGPU. status: of the shown run. Returns the fields in error.
+    """
+    wrong = gr.State({})
 
     async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
         *settings, slice_s = values if seconds is not None else (*values, None)
         # In a thread: reading a long log that has changed takes time, and all pages share the loop.
-        return await asyncio.to_thread(
+        *line, state = await asyncio.to_thread(
             update_estimate, services, form.to_dict(settings), before, slice_s
         )
+        if not isinstance(state, EstimateState) or (before and state.wrong == before.wrong):
+            return *line, state, gr.skip(), gr.skip()
+        return *line, state, gr.update(interactive=not state.wrong), state.wrong
 
     inputs = [*form.components(), *([seconds] if seconds is not None else [])]
     changes = [component.change for component in inputs]
@@ -94,9 +103,10 @@ def connect_estimate(
         [*changes, estimated["timer"].tick, status.change],
         on_change,
         [estimated["estimate_state"], *inputs],
-        list(estimated.values()),
+        [*estimated.values(), start, wrong],
         **LATEST_EVENT,
     )
+    return wrong
 
 
 def connect_start(

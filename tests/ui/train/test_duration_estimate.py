@@ -108,7 +108,7 @@ def test_a_known_duration_or_wrong_settings_are_not_measured(page, spawned, stor
     page.follow(ON_COLOURS)
     assert not page.ticks
     page.follow({**ON_COLOURS, "epochs": 0})
-    assert page.line.startswith("⚠ epochs must be")
+    assert page.line.startswith("⚠ Epochs: enter")
     assert not page.ticks
     page.follow({**ON_COLOURS, "epochs": 0}, passed=9.0)
     assert spawned == []

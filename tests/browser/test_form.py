@@ -1,0 +1,104 @@
+"""The form on the Train tab in a real browser: what is in sight, and fields in error."""
+
+import pytest
+from playwright.sync_api import expect
+
+from resnet_demo.config import GROUPS
+
+pytestmark = pytest.mark.browser
+
+FIELDS_IN_SIGHT = (
+    "() => [...document.querySelectorAll('#main-form input:not([type=radio])')].length"
+)
+
+
+@pytest.fixture
+def page(visit, untrained):
+    return visit(untrained.url)
+
+
+def number(page, label):
+    return page.get_by_role("spinbutton", name=label, exact=True)
+
+
+def press(page, *folds):
+    """Open or close parts of the form."""
+    for fold in folds:
+        page.locator(f"#{fold} > button").click()
+
+
+def help_of(page, field):
+    return page.locator(f"#{field} .info-text")
+
+
+def test_few_controls_are_in_sight_and_the_rest_is_in_groups(page):
+    assert page.evaluate(FIELDS_IN_SIGHT) == 4  # beside the recipes
+    expect(number(page, "Batch size (images)")).to_have_count(0)
+    press(page, "advanced")
+    for group in GROUPS:
+        expect(page.locator(f"#group-{group}")).to_be_visible(visible=group != "main")
+    press(page, "group-optimizer")
+    expect(number(page, "Batch size (images)")).to_be_visible()
+    expect(help_of(page, "schedule")).to_have_text("how the learning rate changes")
+    expect(page.get_by_label("Schedule", exact=True)).to_have_value("linear: falls to 0")
+
+
+def test_a_help_in_sight_is_a_tooltip(page):
+    expect(help_of(page, "epochs")).to_be_hidden()
+    number(page, "Epochs").focus()
+    expect(help_of(page, "epochs")).to_have_text("times the network sees every training image")
+    expect(help_of(page, "epochs")).to_be_visible()
+
+
+def test_a_field_in_error_is_marked_and_train_is_dimmed_with_the_reason(page, untrained):
+    runs = sorted(path.name for path in untrained.runs.iterdir())
+    train, facts = page.locator("button#train"), page.locator("#facts")
+    for typed, rule in (
+        ("0", "nter 1 to 1000"),
+        ("", "nter 1 to 1000"),
+        ("2.5", "nter a whole number from 1 to 1000"),
+    ):
+        number(page, "Epochs").fill(typed)
+        expect(train).to_be_disabled()
+        expect(facts).to_have_text(f"⚠ Epochs: e{rule}")
+        expect(help_of(page, "epochs")).to_have_text(f"E{rule}")
+        expect(help_of(page, "epochs")).to_be_visible()
+        expect(number(page, "Epochs")).to_have_attribute("aria-invalid", "true")
+    number(page, "Epochs").fill("2")
+    expect(train).to_be_enabled()
+    expect(facts).to_contain_text("72 steps")
+    expect(number(page, "Epochs")).to_have_attribute("aria-invalid", "false")
+    expect(help_of(page, "epochs")).to_have_text("times the network sees every training image")
+    assert sorted(path.name for path in untrained.runs.iterdir()) == runs
+
+
+def test_an_error_in_a_folded_group_opens_it(page):
+    press(page, "advanced", "group-optimizer")
+    number(page, "Warm-up (epochs)").fill("1")
+    press(page, "group-optimizer", "advanced")  # folds them
+    expect(number(page, "Warm-up (epochs)")).to_be_hidden()
+    number(page, "Epochs").fill("2")
+    expect(page.locator("button#train")).to_be_enabled()
+    press(page, "advanced", "group-optimizer")
+    number(page, "Warm-up (epochs)").fill("2")
+    press(page, "group-optimizer", "advanced")
+    number(page, "Epochs").fill("1")
+    expect(help_of(page, "warmup_epochs")).to_have_text("Enter at most epochs (1)")
+    expect(help_of(page, "warmup_epochs")).to_be_visible()
+
+
+def test_an_error_message_goes_with_the_next_input(page):
+    page.get_by_role("tab", name="Data", exact=True).click()
+    page.get_by_role("button", name="Scan folder").click()
+    toast = page.get_by_test_id("toast-text")
+    expect(toast).to_contain_text("folder must be the whole path")
+    page.get_by_label("or a folder on this machine").fill("/")
+    expect(toast).to_have_count(0, timeout=3_000)
+
+
+def test_on_a_phone_train_lies_within_the_first_two_screens(visit, untrained):
+    page = visit(untrained.url, width=390, height=844)
+    expect(page.locator("#facts")).to_contain_text("steps")
+    box = page.locator("button#train").bounding_box()
+    assert box["y"] + box["height"] <= 2 * 844
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
