@@ -81,7 +81,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     from resnet_demo.data.store import Datasets
     from resnet_demo.evaluation.modes import require_images
     from resnet_demo.runs.dataset import dataset_changed
-    from resnet_demo.runs.store import Runs
+    from resnet_demo.runs.store import Runs, check_trained_here
 
     if args.fit is not None:
         check_fit(args.fit)
@@ -90,6 +90,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     # Checks that do not need torch come before it is imported.
     runs = [find_run(Runs(paths), name) for name in (args.run, args.against) if name is not None]
     if args.similar:
+        check_trained_here(runs[0], "searched for similar images")
         require_images(runs[0].config().dataset, Datasets(paths.data), "similar")
     from resnet_demo.inference.classification import check_top
     from resnet_demo.inference.classifier import Classifier

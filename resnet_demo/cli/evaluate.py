@@ -49,7 +49,7 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.data.splits import check_split
     from resnet_demo.data.store import Datasets, check_test_split
     from resnet_demo.evaluation.modes import check_mode, require_images
-    from resnet_demo.runs.store import Runs
+    from resnet_demo.runs.store import Runs, check_trained_here
 
     check_split(args.split)
     check_mode(args.mode)
@@ -57,6 +57,8 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     folder = output_folder("figures", args.figures)
     runs, datasets = Runs(paths), Datasets(paths.data)
     run, other = find_run(runs, args.run), find_other_run(runs, args.against)
+    for each in filter(None, (run, other)):
+        check_trained_here(each, "evaluated")
     name = args.dataset or run.config().dataset
     if args.robustness:
         require_images(name, datasets, "robustness")

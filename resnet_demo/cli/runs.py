@@ -34,7 +34,8 @@ def add(verbs: Any) -> None:
     runs.add_argument(
         "--all",
         action="store_true",
-        help="for list: with the experiments of lessons and their recordings",
+        help="for list: with the experiments of lessons, their recordings, and the pretrained "
+        "network that only classifies",
     )
     runs.add_argument(
         "--empty", action="store_true", help="for trash: remove the deleted runs from the disk"
@@ -60,7 +61,7 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         return
     runs = Runs(paths)
     if args.action == "list":
-        for run in runs.list():
+        for run in [*runs.list(), *(runs.pretrained if args.all else ())]:
             if args.all or not is_experiment(run):
                 row = run_summary(run)
                 print_result(row, run_summary_text(row), args.json)

@@ -21,7 +21,7 @@ from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import SavedModel, load_model, save_model
 from resnet_demo.runs.dataset import TRAINED_ON, check_dataset, describe_images
-from resnet_demo.runs.store import Run, check_run_id
+from resnet_demo.runs.store import Run, check_run_id, check_trained_here
 from resnet_demo.runs.text import bytes_text
 from resnet_demo.runs.view import RunView
 
@@ -46,6 +46,7 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
         OSError: the folder cannot be written.
     """
     folder = check_target(folder.resolve())
+    check_trained_here(run, "packed")
     view = read_finished_log(run)
     with new_folder(folder) as temporary:
         packed = write_packed(temporary, run, view, datasets, folder.name)

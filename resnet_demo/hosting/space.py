@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE = "resnet_demo"
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
-SHIPPED = ("cifar10-shipped", "lessons/learn-*")
+SHIPPED = ("cifar10-shipped", "imagenet-efficientnet-lite0", "lessons/learn-*")
 COMMIT_MESSAGE = "The app as `space build` wrote it"
 MAX_FILE_BYTES = 10_000_000  # beyond, the hub requires large-file storage
 MAX_TOTAL_BYTES = 1_000_000_000

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from resnet_demo.data.pictures import shrink_to_side
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError
+from resnet_demo.fingerprint import class_names
 from resnet_demo.inference.classification import network_input
 from resnet_demo.inference.feature_maps import record_outputs
 from resnet_demo.inference.heatmaps import heatmap, place_on_picture
@@ -56,7 +57,7 @@ def map_classes(
 def class_index(saved: SavedModel, label: str) -> int:
     """Return a class's index. Raises ConfigError for an unknown label."""
     if label not in saved.classes:
-        raise ConfigError.rule("label", f"one of {', '.join(saved.classes)}", label)
+        raise ConfigError.rule("label", f"one of {class_names(saved.classes)}", label)
     return saved.classes.index(label)
 
 

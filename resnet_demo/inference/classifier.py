@@ -81,7 +81,7 @@ class Classifier:
                     f"{class_names(self.saved.classes)} and are {class_names(info.classes)}",
                     "dataset",
                 )
-            rule = f"a dataset of the run's classes ({', '.join(self.saved.classes)})"
+            rule = f"a dataset of the run's classes ({class_names(self.saved.classes)})"
             raise ConfigError.rule("dataset", rule, info.name)
 
     def classify(self, rgb: np.ndarray, top: int = TOP, fit: str | None = None) -> Classification:

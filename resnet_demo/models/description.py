@@ -25,6 +25,7 @@ class Description:
     """The content of model.json. Raises ValueError.
 
     sha256: of the weights, in hex. fingerprint: of the dataset that they were trained on, if known.
+    pretrained: the weights are those of `models.pretrained`, and the folder has none.
     """
 
     network: dict[str, Any]
@@ -33,6 +34,7 @@ class Description:
     metrics: dict[str, Any]
     sha256: str
     fingerprint: dict[str, Any] | None = None
+    pretrained: bool = False
 
     def __post_init__(self) -> None:
         # Checked here and not only when reading: a save then refuses what a load would refuse.
@@ -48,7 +50,7 @@ class Description:
 def model_description(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's model.json.
 
-    Its keys are network, classes, preprocessing, metrics, sha256 and fingerprint.
+    Its keys are the fields of Description.
     Raises NotFoundError without a saved network, DamagedError.
     """
     require_saved(folder)
@@ -106,6 +108,8 @@ def read_description(path: Path) -> Description:
 def encode_description(description: Description) -> bytes:
     """Return the content of model.json with a checksum. Raises ValueError for NaN."""
     values = asdict(description)
+    if not description.pretrained:
+        del values["pretrained"]
     values["checksum"] = checksum(values)
     return (json.dumps(values, indent=2) + "\n").encode()
 

@@ -137,26 +137,29 @@ def pretrained_preprocessing(model: str) -> tuple[Triple, Triple]:
     return weights.mean, weights.std
 
 
-def weights_path(model: str, weights_folder: Path) -> Path | None:
+def weights_path(model: str, weights_folder: Path | None = None) -> Path | None:
     """Return the file of a network's ImageNet weights; None if it is not on this machine.
 
-    weights_folder: where downloaded files are. Raises ConfigError for a network without weights.
+    weights_folder: where downloaded files are; None: only an installed package is looked for.
+    Raises ConfigError for a network without weights.
     """
     weights = imagenet_weights(model)
-    folders = [weights_folder]
+    folders = [weights_folder] if weights_folder else []
     if weights.package and (found := importlib.util.find_spec(weights.package)):
         folders += [Path(place, "models") for place in found.submodule_search_locations or ()]
     paths = [folder / weights.file for folder in folders]
     return next((path for path in paths if path.is_file()), None)
 
 
-def weights_available(model: str, weights_folder: Path) -> bool:
+def weights_available(model: str, weights_folder: Path | None = None) -> bool:
     """Return whether a network has ImageNet weights and they are on this machine; no torch."""
     return model in WEIGHTS and weights_path(model, weights_folder) is not None
 
 
-def read_weights(model: str, weights_folder: Path) -> "dict[str, Tensor]":
+def read_weights(model: str, weights_folder: Path | None = None) -> "dict[str, Tensor]":
     """Return the ImageNet weights of a network by the names in their file.
+
+    weights_folder: as for `weights_path`.
 
     Raises ConfigError for a network without such weights, NotFoundError where they are not on this
     machine, DamagedError where the file is not the published one.
@@ -258,22 +261,31 @@ def load_pretrained(model_name: str, model: "nn.Module", weights_folder: Path) -
     model: what `build_model` returns for that name, with BatchNorm and, for resnet18, 34 and 50,
     stem `imagenet`, on any device. Raises as `read_weights`, and ConfigError for another network.
     """
-    fill(model, read_weights(model_name, weights_folder), imagenet_weights(model_name).names)
+    fill(model, own_names(model_name, model, read_weights(model_name, weights_folder)))
 
 
-def fill(
-    model: "nn.Module", values: "dict[str, Tensor]", names: tuple[tuple[str, str], ...] = ()
-) -> None:
+def own_names(
+    model_name: str, model: "nn.Module", values: "dict[str, Tensor]"
+) -> "dict[str, Tensor]":
+    """Return the tensors of a file of weights by our names, those that the network has.
+
+    model: what `build_model` returns for that name.
+    """
+    names = imagenet_weights(model_name).names
+    named = {name: values.get(file_name(name, names)) for name in model.state_dict()}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def fill(model: "nn.Module", values: "dict[str, Tensor]") -> None:
     """Copy tensors into a network; the head of a network with other classes keeps its own.
 
-    names: patterns from the network's names to those of `values`.
-    Raises ConfigError if anything but the head differs.
+    values: by the network's names. Raises ConfigError if anything but the head differs.
     """
     import torch
 
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            given = values.get(file_name(name, names))
+            given = values.get(name)
             if given is not None and given.shape == tensor.shape:
                 tensor.copy_(given)
             elif not name.startswith("head.") and not name.endswith("num_batches_tracked"):

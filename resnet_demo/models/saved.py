@@ -29,6 +29,7 @@ from resnet_demo.models.description import (
     read_required,
     require_saved,
 )
+from resnet_demo.models.pretrained import imagenet_weights, own_names, read_weights
 from resnet_demo.models.zoo import build_model
 
 
@@ -99,13 +100,22 @@ def complete_save(folder: Path) -> None:
 def load_model(folder: Path) -> SavedModel:
     """Return the network saved in a folder. Raises NotFoundError without one, DamagedError."""
     require_saved(folder)
+    if not (folder / WEIGHTS).exists():
+        description = read_description(folder / DESCRIPTION)
+        if description.pretrained:
+            return saved_model(description, build_pretrained(description, folder.name))
     try:
         description, weights = read_pair(folder)
     except DamagedError:
         # A training run may have replaced one of the two files in between.
         description, weights = read_pair(folder)
+    return saved_model(description, build_saved_model(description, weights, folder / WEIGHTS))
+
+
+def saved_model(description: Description, model: nn.Module) -> SavedModel:
+    """Return a loaded network with its description."""
     return SavedModel(
-        model=build_saved_model(description, weights, folder / WEIGHTS),
+        model=model.eval(),
         network=description.network,
         classes=tuple(description.classes),
         preprocessing=description.preprocessing,
@@ -113,6 +123,20 @@ def load_model(folder: Path) -> SavedModel:
         sha256=description.sha256,
         fingerprint=description.fingerprint,
     )
+
+
+def build_pretrained(description: Description, folder_name: str) -> nn.Module:
+    """Return the network with the weights that were published for it.
+
+    Raises NotFoundError if they are not on this machine, DamagedError.
+    """
+    name = description.network["name"]
+    if imagenet_weights(name).sha256 != description.sha256:
+        raise DamagedError(f"{DESCRIPTION} of {folder_name} is damaged: it has another sha256")
+    with torch.device("meta"):  # as in build_saved_model
+        model = build_model(**description.network)
+    model.load_state_dict(own_names(name, model, read_weights(name)), assign=True)
+    return model
 
 
 def read_pair(folder: Path) -> tuple[Description, bytes]:
@@ -142,4 +166,4 @@ def build_saved_model(description: Description, weights: bytes, path: Path) -> n
             f"weights of {name}"
         ) from error
     # Packed runs store float16.
-    return model.float().eval()
+    return model.float()

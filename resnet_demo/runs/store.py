@@ -22,7 +22,8 @@ ABOUT = "about.json"
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # By default, own runs are in the folder of the shipped ones: only the name distinguishes them.
 RECORDING = "learn-"  # how the names of recordings of lessons begin
-SHIPPED = re.compile(rf"cifar10-shipped|{RECORDING}.+")
+PRETRAINED = "imagenet-efficientnet-lite0"  # classifies with weights that a package brings
+SHIPPED = re.compile(rf"cifar10-shipped|{PRETRAINED}|{RECORDING}.+")
 RECORDINGS = "lessons"  # subfolder of the shipped runs
 RUN_ID_RULE = "1 to 64 lowercase letters, digits and dashes, with no dash first"
 MAX_TITLE, MAX_NOTES = 80, 4000  # characters
@@ -63,6 +64,11 @@ class Run:
     def is_recording(self) -> bool:
         """Return whether the run is a recording of a lesson that came with the program."""
         return self.shipped and self.id.startswith(RECORDING)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Return whether this is the network that was trained elsewhere and only classifies."""
+        return self.shipped and self.id == PRETRAINED
 
     def config(self) -> TrainConfig:
         """Return the run's configuration. Raises DamagedError."""
@@ -139,7 +145,13 @@ class Runs:
     def shipped(self) -> Sequence[Run]:
         """Return the shipped runs, which do not change while the app runs."""
         runs = [run for folder in self.shipped_folders for run in self.runs_in(folder)]
-        return [run for run in runs if run.shipped]
+        return [run for run in runs if run.shipped and not run.is_pretrained]
+
+    @cached_property
+    def pretrained(self) -> Sequence[Run]:
+        """Return the shipped network that was not trained here; no list of runs has it."""
+        runs = self.runs_in(self.shipped_root)
+        return [run for run in runs if run.is_pretrained]
 
     def list(self) -> Sequence[Run]:
         """Return every run, newest first, the shipped ones last."""
@@ -202,6 +214,16 @@ def check_not_shipped(run: Run, action: str) -> None:
     """Raise ConfigError for a run that came with the app."""
     if run.shipped:
         raise ConfigError(f"run {run.id} came with the app and cannot be {action}", "run")
+
+
+def check_trained_here(run: Run, action: str) -> None:
+    """Raise ConfigError for the pretrained network, which has no images here."""
+    if run.is_pretrained:
+        raise ConfigError(
+            f"run {run.id} cannot be {action}: it was trained elsewhere, on ImageNet's images, "
+            "and only classifies pictures here",
+            "run",
+        )
 
 
 def created_at(folder: Path) -> float:

@@ -24,7 +24,7 @@ from resnet_demo.evaluation.stored_results import (
 )
 from resnet_demo.models.description import model_description, predictions_sha256
 from resnet_demo.paths import Paths
-from resnet_demo.runs.store import Run, Runs
+from resnet_demo.runs.store import Run, Runs, check_trained_here
 from resnet_demo.tasks.base import Progress, enter_state, read_request, run_task
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
@@ -108,6 +108,7 @@ class Evaluations:
 
     def _request(self, run: Run, split: str, dataset: str | None, mode: str) -> dict[str, Any]:
         """Return the content of `task.json`. Raises as `folder`."""
+        check_trained_here(run, "evaluated")
         check_split(split)
         check_mode(mode)
         name, datasets = check_name(dataset or run.config().dataset), self.launcher.datasets
@@ -130,6 +131,7 @@ class Evaluations:
 
     def _robustness_request(self, run: Run, split: str) -> dict[str, Any]:
         """Return the content of a robustness task's `task.json`. Raises as `folder`."""
+        check_trained_here(run, "evaluated")
         check_split(split)
         name = check_name(run.config().dataset)
         weights = model_description(run.path)["sha256"][:12]

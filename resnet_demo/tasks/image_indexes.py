@@ -16,7 +16,7 @@ from resnet_demo.file_locks import release_lock
 from resnet_demo.files import sha256_of, write_atomically
 from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
-from resnet_demo.runs.store import Run, Runs
+from resnet_demo.runs.store import Run, Runs, check_trained_here
 from resnet_demo.tasks.base import (
     Progress,
     check_finished,
@@ -84,6 +84,7 @@ class ImageIndexes:
 
     def _request(self, run: Run) -> tuple[Path, dict[str, Any]]:
         """Return the folder and the content of `task.json`. Raises as `start`."""
+        check_trained_here(run, "searched for similar images")
         folder = self.folder(run)
         require_images(run.config().dataset, self.launcher.datasets)
         return folder, {"run": run.id, "weights": folder.name.split("-")[1]}

@@ -237,7 +237,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "dataset": config.dataset,
         "recipe": config.recipe,
         "epoch": len(snapshot.view.epochs),
-        "epochs": config.epochs,
+        "epochs": 0 if run.is_pretrained else config.epochs,
         "best_val_top1": best.val_top1 if best else None,
         "seconds": snapshot.progress()["seconds"],
         "message": snapshot.status.message,
@@ -250,7 +250,8 @@ def run_summary_text(row: dict[str, Any]) -> str:
         return f"{row['run']}: {row['message']}"
     top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
     title = f" ({row['title']})" if row["title"] else ""
+    progress = f"{row['epoch']} of {row['epochs']} epochs in {duration_text(row['seconds'])}{top1}"
     return (
         f"{row['run']}{title}: {row['state']}, {row['model']} on {row['dataset']}, "
-        f"{row['epoch']} of {row['epochs']} epochs in {duration_text(row['seconds'])}{top1}"
+        f"{progress if row['epochs'] else row['message']}"
     )

@@ -97,10 +97,13 @@ def experiments_box(elem_id: str) -> gr.Checkbox:
 
 
 def run_choices(
-    services: Services, run_id: str | None, experiments: bool = False
+    services: Services, run_id: str | None, experiments: bool = False, pretrained: bool = False
 ) -> dict[str, Any]:
-    """Return an update: the runs that have weights; the selected one stays if it is listed."""
-    labels = services.run_choices(trained=True, experiments=experiments)
+    """Return an update: the runs that have weights; the selected one stays if it is listed.
+
+    experiments, pretrained: as for `Services.run_choices`.
+    """
+    labels = services.run_choices(True, experiments, pretrained=pretrained)
     return keep_choice(labels, run_id, services.default_trained_run())
 
 

@@ -20,6 +20,7 @@ from resnet_demo.hosting.zerogpu.visitor_runs import Slice, VisitorRuns
 from resnet_demo.learn.lessons import is_experiment
 from resnet_demo.lru import LRU
 from resnet_demo.models.description import WEIGHTS, model_description
+from resnet_demo.models.pretrained import weights_available
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.datasets import DataTasks
@@ -211,18 +212,27 @@ class Services:
         return file
 
     def run_choices(
-        self, trained: bool = False, experiments: bool = False, keep: str | None = None
+        self,
+        trained: bool = False,
+        experiments: bool = False,
+        keep: str | None = None,
+        pretrained: bool = False,
     ) -> list[tuple[str, str]]:
         """Return (label, run id) of each run; trained: only of runs with saved weights.
 
-        experiments: with the runs of lessons. keep: a run that is listed in any case.
+        experiments: with the runs of lessons. keep: a run that is listed in any case. pretrained:
+        with the network that only classifies, at the end.
         """
         runs = self.trained_runs() if trained else self.runs.list()
         return [
             (self.run_label(run), run.id)
-            for run in runs
+            for run in [*runs, *(self.pretrained_runs() if pretrained else [])]
             if experiments or run.id == keep or not is_experiment(run)
         ]
+
+    def pretrained_runs(self) -> list[Run]:
+        """Return the shipped network that was trained elsewhere, if its weights are here."""
+        return [run for run in self.runs.pretrained if weights_available(run.config().model)]
 
     def has_experiments(self, trained: bool = False) -> bool:
         """Return whether `experiments` would list more runs."""
@@ -233,6 +243,8 @@ class Services:
         state, title = self.run_state(run), self.titles(run)
         if run.shipped and state == "finished":
             state = "recording" if run.is_recording else "came with the app"
+        if run.is_pretrained:
+            state = "1,000 classes, came with the app"
         return " · ".join([*([title] if title else []), run.id, state])
 
     def run_state(self, run: Run) -> str:

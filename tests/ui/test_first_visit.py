@@ -11,13 +11,17 @@ from PIL import Image
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import model_description
-from resnet_demo.paths import Paths
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.groups import Membership, write_membership
+from resnet_demo.runs.store import PRETRAINED
 from resnet_demo.tasks.evaluations import run_evaluation
+from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui.classify import tab as classify
+from resnet_demo.ui.classify.details import details_updates
 from resnet_demo.ui.classify.examples import example_updates
 from resnet_demo.ui.classify.picture import classify_picture
 from resnet_demo.ui.evaluate import tab
@@ -29,13 +33,14 @@ from resnet_demo.ui.train.tab import on_load
 from tests.tiny import finished_run
 from tests.ui.fake_evaluations import page_updates
 
+PICTURES = REPOSITORY / "resnet_demo" / "ui" / "classify" / "pictures"
 SHIPPED = ("cifar10-shipped · came with the app", "cifar10-shipped")
 RECORDING = ("learn-plain56 · recording", "learn-plain56")
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory, colours):
-    """Return a folder of shipped runs: one with weights, and a recording without."""
+    """Return a folder of shipped runs: two with weights, and a recording without."""
     torch.set_num_threads(1)  # on tensors this small, more threads are slower
     root = tmp_path_factory.mktemp("shipped")
     pack(finished_run(root, colours), Datasets(colours), root / "shipped" / "cifar10-shipped")
@@ -44,6 +49,7 @@ def shipped(tmp_path_factory, colours):
         root / "shipped" / "learn-plain56",
         ignore=shutil.ignore_patterns("model.*", "test-*"),
     )
+    shutil.copytree(REPOSITORY / "checkpoints" / PRETRAINED, root / "shipped" / PRETRAINED)
     return root / "shipped"
 
 
@@ -115,7 +121,7 @@ def test_experiments_of_lessons_are_listed_on_request_only_and_are_never_the_def
         assert run["value"] == "mine-1"
         assert switch["visible"]
         run, _, _ = list_updates(fresh, True, "duel-1-1-plain8", *more, "")
-        assert {name for _, name in run["choices"]} == usual | experiments
+        assert {name for _, name in run["choices"]} - {PRETRAINED} == usual | experiments
         assert "value" not in run
 
 
@@ -191,3 +197,55 @@ def test_errors_about_missing_images_explain_how_to_get_them(fresh):
     assert evaluation(fresh, "val")["message"].startswith(
         "⚠ dataset must be one of shapes10, got 'colours'"
     )
+
+
+def test_the_imagenet_network_is_offered_on_classify_only_and_is_the_second_one_at_first(fresh):
+    update = classify.comparison_choices(fresh, False, "cifar10-shipped", None)
+    label = f"{PRETRAINED} · 1,000 classes, came with the app"
+    assert update["choices"] == [classify.NO_COMPARISON, (label, PRETRAINED)]
+    assert update["value"] == PRETRAINED
+    # "no other run" was selected, or it is the first network itself
+    assert "value" not in classify.comparison_choices(fresh, False, "cifar10-shipped", "")
+    assert classify.comparison_choices(fresh, False, PRETRAINED, None)["value"] == ""
+    run, *_ = classify.list_updates(fresh, False, None, None)
+    assert [name for _, name in run["choices"]] == ["cifar10-shipped", PRETRAINED]
+    assert run["value"] == "cifar10-shipped"
+    for listed in (fresh.run_choices(), fresh.run_choices(trained=True, experiments=True)):
+        assert PRETRAINED not in dict(listed).values()
+    assert tab.run_choices(fresh, PRETRAINED)["value"] == "cifar10-shipped"
+
+
+def test_a_photograph_is_named_by_the_imagenet_network_with_its_maps(fresh, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = str(shutil.copy(PICTURES / "cat.jpg", tmp_path))
+    shown = {}
+    for updates in classify_picture(fresh, path, "cifar10-shipped", "crop", PRETRAINED):
+        shown |= updates
+    assert next(iter(shown["other_labels"])) == "Egyptian cat"
+    assert "no threshold" in shown["other_gauge"]
+    for updates in classify_picture(fresh, path, PRETRAINED, "crop", ""):
+        shown |= updates
+    assert [label for label, _ in shown["map_class"]["choices"]][:2] == [
+        "Egyptian cat",
+        "tiger cat",
+    ]
+    assert shown["maps"].count("<img") == 6  # the picture and five maps
+    [updates] = details_updates(
+        fresh, {"feature_maps": True, "neighbours": True}, path, PRETRAINED, "crop"
+    )
+    assert [name for _, name in updates["stages"]["value"]][-2:] == ["stage 7", "last convolution"]
+    reason = "cannot be searched for similar images: it was trained elsewhere"
+    assert reason in updates["message"]["value"]
+    assert not updates["start"]["visible"]
+    classes, hint, own, shipped, *_ = example_updates(fresh, PRETRAINED, None)
+    assert classes.startswith(f"{PRETRAINED} knows 1,000 classes, such as: *tench* *")
+    assert (hint["visible"], own["visible"], shipped["visible"]) == (False, False, True)
+
+
+def test_the_imagenet_network_cannot_be_evaluated(fresh):
+    owner = Caller()
+    for start in (fresh.evaluations.start, fresh.evaluations.start_robustness):
+        with pytest.raises(ConfigError, match="cannot be evaluated: it was trained elsewhere"):
+            start(PRETRAINED, "test", owner)
+    with pytest.raises(ConfigError, match="came with the app and cannot be deleted"):
+        fresh.launcher.delete(PRETRAINED, owner)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:  # torch: the page starts without it
 
 FIT_NAMES = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 NO_GAUGE = (
-    '<div class="gauge"><b>No warning possible.</b><p>This run has no threshold for it: it was '
-    "trained with an older version, or validated in training mode.</p></div>"
+    '<div class="gauge"><b>No warning possible.</b><p>This network has no threshold for it: none '
+    "was measured on validation images.</p></div>"
 )
+MAX_CLASSES = 100  # whose names are shown
 THRESHOLD_AT = 200 / 3  # percent of the gauge's length
 
 
@@ -26,8 +27,11 @@ def confidences(answer: "Classification") -> dict[str, float]:
 
 def class_list(run_id: str, classes: tuple[str, ...]) -> str:
     """Return the run's classes as Markdown, with their names escaped."""
-    names = " ".join(f"*{escape_markdown(' '.join(name.split()))}*" for name in classes)
-    return f"{run_id} knows {len(classes)} classes: {names}"
+    # Of many, some from all over the list.
+    few = classes[:: max(1, -(-len(classes) // MAX_CLASSES))]
+    names = " ".join(f"*{escape_markdown(' '.join(name.split()))}*" for name in few)
+    such_as = "" if few == classes else ", such as"
+    return f"{run_id} knows {len(classes):,} classes{such_as}: {names}"
 
 
 def gauge(ood: "OodVerdict | None", num_classes: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.runs.dataset import dataset_changed
+from resnet_demo.runs.store import check_trained_here
 from resnet_demo.runs.text import DATASET_CHANGED, escape_markdown
 from resnet_demo.tasks.image_indexes import read_index
 from resnet_demo.tasks.status import Status, reconcile_status
@@ -120,8 +121,10 @@ def neighbour_updates(
     """
     if not path or not run_id:
         return neighbour_panel(NO_PICTURE)
+    run = services.runs.get(run_id)
+    check_trained_here(run, "searched for similar images")
     # The folder's name depends on the weights: after more training there is no index yet.
-    folder = services.image_indexes.folder(services.runs.get(run_id))
+    folder = services.image_indexes.folder(run)
     try:
         # Reconciled: after a crash of the worker, its last status would claim that it still runs.
         status = reconcile_status(folder) if folder.exists() else None

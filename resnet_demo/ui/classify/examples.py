@@ -14,6 +14,7 @@ from resnet_demo.data.pictures import FITS, crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.models.description import fit_of, model_description
+from resnet_demo.runs.store import check_trained_here
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import class_list
 from resnet_demo.ui.components import THUMBNAIL_PX, enlarge, gallery
@@ -112,7 +113,9 @@ def example_images(services: Services, run_id: str) -> tuple[list[np.ndarray], l
 
     Test images, or training images of a dataset without. Raises DemoError.
     """
-    info = services.datasets.get(services.runs.get(run_id).config().dataset)
+    run = services.runs.get(run_id)
+    check_trained_here(run, "shown with test images")
+    info = services.datasets.get(run.config().dataset)
     split = "test" if info.test else "train"
     images, labels = services.datasets.load(info.name, split)
     # The first MAX_IMAGES classes that have an image, in label order.

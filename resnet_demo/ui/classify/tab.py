@@ -109,7 +109,7 @@ def input_panel(services: Services) -> Parts:
             )
             parts["other"] = gr.Dropdown(
                 [NO_COMPARISON],
-                value="",
+                value=None,
                 label="Compare with another run",
                 interactive=True,
                 elem_id="classify-other",
@@ -229,7 +229,7 @@ def list_updates(
 ) -> list[Any]:
     """Return the updates of both choices of a run and of the switch for experiments."""
     return [
-        run_choices(services, run_id, experiments),
+        run_choices(services, run_id, experiments, pretrained=True),
         comparison_choices(services, experiments, run_id, other_id),
         gr.update(visible=services.has_experiments(trained=True)),
     ]
@@ -238,7 +238,13 @@ def list_updates(
 def comparison_choices(
     services: Services, experiments: bool, run_id: str | None, other_id: str | None
 ) -> dict[str, Any]:
-    """Return an update: the other runs; the selected one stays if it is one of them."""
-    labels = services.run_choices(trained=True, experiments=experiments)
+    """Return an update: the other runs; the selected one stays if it is one of them.
+
+    other_id: None until something was selected; then the pretrained network becomes the other one,
+    which names a photograph of most things.
+    """
+    labels = services.run_choices(trained=True, experiments=experiments, pretrained=True)
     others = [(label, name) for label, name in labels if name != run_id]
-    return keep_choice([NO_COMPARISON, *others], other_id, "")
+    pretrained = [run.id for run in services.pretrained_runs() if run.id != run_id]
+    default = next(iter(pretrained), "") if other_id is None else ""
+    return keep_choice([NO_COMPARISON, *others], other_id, default)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_demo.paths import Paths
-from resnet_demo.runs.store import Run
+from resnet_demo.paths import REPOSITORY, Paths
+from resnet_demo.runs.store import PRETRAINED, Run
 from resnet_demo.tasks.status import read_status
 
 
@@ -143,3 +143,19 @@ def test_a_second_run_classifies_the_same_picture(trained, picture, tmp_path):
     text = demo("classify", "mine", file, "--against", "yours", "--top", 1).out
     assert "; yours: " in text
     assert text.count("%") == 2
+
+
+def test_the_pretrained_network_names_photographs_and_is_listed_on_request(demo):
+    file = REPOSITORY / "resnet_demo" / "ui" / "classify" / "pictures" / "cat.jpg"
+    (line,) = demo("classify", PRETRAINED, file, "--top", 3, "--json").objects
+    assert [row["label"] for row in line["labels"]] == ["Egyptian cat", "tiger cat", "tabby"]
+    assert line["outside"] is None
+    assert PRETRAINED not in demo("runs", "list").out
+    listed = demo("runs", "list", "--all").out
+    assert f"{PRETRAINED}: finished, efficientnet-lite0 on imagenet, trained elsewhere" in listed
+    refused = demo("classify", PRETRAINED, file, "--similar")
+    assert refused.code == 2
+    assert "cannot be searched for similar images: it was trained elsewhere" in refused.err
+    refused = demo("evaluate", PRETRAINED)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "cannot be evaluated: it was trained elsewhere" in refused.err

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torchvision
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
@@ -16,6 +17,7 @@ from resnet_demo.data.download import DownloadTimeouts
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models import build_model, pretrained
+from resnet_demo.models.description import model_description
 from resnet_demo.models.efficientnet import STAGES
 from resnet_demo.models.pretrained import (
     EFFICIENTNET_DEPTHS,
@@ -23,6 +25,7 @@ from resnet_demo.models.pretrained import (
     download_weights,
     file_name,
     load_pretrained,
+    own_names,
     pretrained_preprocessing,
     read_weights,
     weights_available,
@@ -133,10 +136,10 @@ def test_every_tensor_of_the_file_has_one_place():
 def test_weights_of_another_network_are_refused(tmp_path):
     for other in ({"stem": "small"}, {"stem": "imagenet", "batch_norm": False}):
         model = build_model("resnet18", 1000, **other)
+        values = reference_network("resnet18", 1000).state_dict()
+        named = own_names("resnet18", model, values)
         with pytest.raises(ConfigError, match="do not fit the network"):
-            pretrained.fill(
-                model, reference_network("resnet18", 1000).state_dict(), WEIGHTS["resnet18"].names
-            )
+            pretrained.fill(model, named)
 
 
 def test_missing_weights_name_the_command_that_gets_them(tmp_path):
@@ -146,6 +149,16 @@ def test_missing_weights_name_the_command_that_gets_them(tmp_path):
     model = build_model("resnet18", 2, stem="imagenet")
     with pytest.raises(NotFoundError, match=r"data get resnet18-weights` downloads them \(47 MB\)"):
         load_pretrained("resnet18", model, tmp_path)
+
+
+def test_the_shipped_imagenet_network_has_torchvisions_classes_and_the_weights_preprocessing():
+    described = model_description(REPOSITORY / "checkpoints" / "imagenet-efficientnet-lite0")
+    categories = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    assert described["classes"] == categories
+    assert described["sha256"] == WEIGHTS["efficientnet-lite0"].sha256
+    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    preprocessing = Preprocessing.from_dict(described["preprocessing"])
+    assert preprocessing == Preprocessing(224, 224, mean, std)
 
 
 @pytest.fixture

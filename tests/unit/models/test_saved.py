@@ -9,7 +9,13 @@ import torch
 from resnet_demo.errors import DamagedError, NotFoundError
 from resnet_demo.files import sha256_of
 from resnet_demo.models import build_model, saved
-from resnet_demo.models.description import checksum, model_description
+from resnet_demo.models.description import (
+    Description,
+    checksum,
+    encode_description,
+    model_description,
+)
+from resnet_demo.models.pretrained import imagenet_weights, read_weights
 from resnet_demo.models.saved import load_model, save_model
 
 NETWORK = {"name": "resnet20", "num_classes": 3, "stem": "small", "batch_norm": True}
@@ -48,6 +54,28 @@ def seed_of(folder):
     return loaded.metrics["seed"]
 
 
+def test_a_description_may_name_the_published_weights_instead_of_a_file(tmp_path):
+    known = imagenet_weights("efficientnet-lite0")
+    about = {
+        "network": NETWORK | {"name": "efficientnet-lite0", "num_classes": 1000},
+        "classes": [str(number) for number in range(1000)],
+        "preprocessing": {},
+        "metrics": {},
+        "pretrained": True,
+    }
+    description = Description(**about, sha256=known.sha256)
+    (tmp_path / "model.json").write_bytes(encode_description(description))
+    loaded = load_model(tmp_path)
+    assert loaded.sha256 == known.sha256 == model_description(tmp_path)["sha256"]
+    published = read_weights("efficientnet-lite0")
+    assert torch.equal(loaded.model.head.weight, published["_fc.weight"])
+    assert not loaded.model.training
+    changed = Description(**about, sha256="0" * 64)
+    (tmp_path / "model.json").write_bytes(encode_description(changed))
+    with pytest.raises(DamagedError, match="it has another sha256"):
+        load_model(tmp_path)
+
+
 def test_a_saved_network_comes_back_with_its_description(tmp_path):
     model = network()
     save_model(tmp_path, model, **ABOUT)
@@ -65,7 +93,7 @@ def test_the_description_can_be_read_without_the_weights(folder):
     (folder / "model.safetensors").unlink()
     described = model_description(folder)
     assert described["classes"] == ABOUT["classes"]
-    keys = {"network", "classes", "preprocessing", "metrics", "sha256", "fingerprint"}
+    keys = {"network", "classes", "preprocessing", "metrics", "sha256", "fingerprint", "pretrained"}
     assert described.keys() == keys
 
 

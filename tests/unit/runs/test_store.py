@@ -7,7 +7,7 @@ import pytest
 from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.paths import REPOSITORY, Paths
-from resnet_demo.runs.store import Runs, check_run_id
+from resnet_demo.runs.store import PRETRAINED, Runs, check_run_id, check_trained_here
 
 
 @pytest.fixture
@@ -244,3 +244,15 @@ def test_a_shipped_run_has_no_title_of_one_s_own(paths, runs):
     make(paths.shipped, "cifar10-shipped")
     with pytest.raises(ConfigError, match="came with the app and cannot be renamed"):
         runs.get("cifar10-shipped").describe(title="mine")
+
+
+def test_the_pretrained_network_is_in_no_list_but_can_be_used_by_its_id(paths, runs):
+    make(paths.shipped, PRETRAINED)
+    make(paths.shipped, "cifar10-shipped")
+    make(paths.runs, PRETRAINED)  # of an older version: its name was free then
+    assert ids(runs.list()) == [PRETRAINED, "cifar10-shipped"]
+    (run,) = runs.pretrained
+    assert (run.path, run.is_pretrained) == (paths.shipped / PRETRAINED, True)
+    with pytest.raises(ConfigError, match="cannot be evaluated: it was trained elsewhere"):
+        check_trained_here(run, "evaluated")
+    assert runs.is_taken(PRETRAINED)
