@@ -244,7 +244,7 @@ class Services:
         if run.shipped and state == "finished":
             state = "recording" if run.is_recording else "came with the app"
         if run.is_pretrained:
-            state = "1,000 classes, came with the app"
+            state = "1,000 classes"
         return " · ".join([*([title] if title else []), run.id, state])
 
     def run_state(self, run: Run) -> str:

@@ -201,7 +201,7 @@ def test_errors_about_missing_images_explain_how_to_get_them(fresh):
 
 def test_the_imagenet_network_is_offered_on_classify_only_and_is_the_second_one_at_first(fresh):
     update = classify.comparison_choices(fresh, False, "cifar10-shipped", None)
-    label = f"{PRETRAINED} · 1,000 classes, came with the app"
+    label = f"{PRETRAINED} · 1,000 classes"
     assert update["choices"] == [classify.NO_COMPARISON, (label, PRETRAINED)]
     assert update["value"] == PRETRAINED
     # "no other run" was selected, or it is the first network itself
