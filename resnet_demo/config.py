@@ -164,6 +164,28 @@ class TrainConfig:
     cutout: int = setting(
         0, "augmentation", "side of a blank square; 0 = off", low=0, high=128, unit="pixels"
     )
+    crop_area: float = setting(
+        1.0,
+        "augmentation",
+        "smallest share of the area that a random crop keeps; 1 = off",
+        low=0.05,
+        high=1.0,
+    )
+    rotation: float = setting(
+        0.0,
+        "augmentation",
+        "largest random rotation, either way; 0 = off",
+        low=0.0,
+        high=180.0,
+        unit="degrees",
+    )
+    colour_jitter: float = setting(
+        0.0,
+        "augmentation",
+        "change brightness, contrast, saturation by this; 0 = off",
+        low=0.0,
+        high=1.0,
+    )
     weight_decay: float = setting(
         5e-4, "regularization", "pull of every weight toward zero", low=0.0, high=1.0
     )

@@ -131,6 +131,9 @@ def reference_training(config: TrainConfig, datasets: Datasets) -> Training:
         "flip": True,
         "crop": 4,
         "cutout": 0,
+        "crop_area": 1.0,
+        "rotation": 0.0,
+        "colour_jitter": 0.0,
     }
     training = begin_training(make_config(fields), datasets)
     network = ReferenceNetwork(len(training.batches.classes))

@@ -35,6 +35,9 @@ STEP_FIELDS = (  # the fields that decide what a training step costs
     "flip",
     "crop",
     "cutout",
+    "crop_area",
+    "rotation",
+    "colour_jitter",
     "precision",
 )
 LOOPS = {  # value of --against -> the loops to compare with

@@ -3,7 +3,7 @@
 Nothing is computed while it is closed. torch is loaded when it is opened for the first time.
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -157,7 +157,9 @@ def describe_shown(config: TrainConfig, page: "Preview") -> str:
 
 def changes_images(config: TrainConfig, size: int) -> bool:
     """Return whether anything is done to images of this side in pixels."""
-    return bool(config.flip or config.crop or config.cutout or image_sizes(config) != [size])
+    photographic = config.crop_area < 1 or config.rotation or config.colour_jitter
+    plain = config.flip or config.crop or config.cutout
+    return bool(photographic or plain or image_sizes(config) != [size])
 
 
 def describe_augmentation(config: TrainConfig) -> str:
@@ -169,8 +171,19 @@ def describe_augmentation(config: TrainConfig) -> str:
             "mirrored in every other epoch" if config.flip else "not mirrored",
             moved if config.crop else "not moved",
             blanked if config.cutout else "no cutout",
+            *describe_photographic(config),
         )
     )
+
+
+def describe_photographic(config: TrainConfig) -> Iterator[str]:
+    """Yield the augmentations for photographs that are on, in words."""
+    if config.crop_area < 1:
+        yield f"cropped to between {config.crop_area:.0%} and 100% of the area"
+    if config.rotation:
+        yield f"rotated by up to {config.rotation:g}° either way"
+    if config.colour_jitter:
+        yield f"brightness, contrast and saturation changed by up to {config.colour_jitter:.0%}"
 
 
 def describe_size(config: TrainConfig, size: int) -> str:

@@ -11,6 +11,7 @@ from resnet_demo.training.batches import Batches
 from resnet_demo.training.preview import PAGE_SIZE, preview
 
 ALL = {"flip": True, "crop": 3, "cutout": 5}
+PHOTO = {"crop_area": 0.3, "rotation": 20.0, "colour_jitter": 0.4}
 NONE = {"flip": False, "crop": 0, "cutout": 0}
 
 
@@ -29,7 +30,7 @@ def as_pixels(batches, x):
 @pytest.mark.parametrize(
     "knobs",
     [
-        *(ALL, {}, {"cutout": 12}, {**NONE, "crop": 11}),
+        *(ALL, {}, {"cutout": 12}, {**NONE, "crop": 11}, {**ALL, **PHOTO}, {**NONE, **PHOTO}),
         *({**ALL, "model": "resnet20", "image_size": side} for side in (8, 20)),
         *({"seed": 7, "val_share": 0.3}, {**ALL, "per_image_std": True}),
     ],
