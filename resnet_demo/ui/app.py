@@ -28,6 +28,7 @@ from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.download_banner import download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.form import READ
 from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
     mute_progress,
@@ -40,6 +41,7 @@ from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
 from resnet_demo.ui.train import zerogpu_panel
+from resnet_demo.ui.train.run_details import connect_next_steps
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab
 from resnet_demo.ui.uploads import keep_uploads_clean
@@ -98,19 +100,24 @@ def build_app(
             with gr.Tab("Evaluate", id="evaluate") as second:
                 evaluation = evaluate_tab(services, second, versions["evaluation"])
             with gr.Tab("Classify", id="classify") as third:
-                classify_tab(services, third)
+                classification = classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
                 learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
+        connect_next_steps(services, tab, tabs, evaluation, classification)
         add_endpoints(services)
         # The order of polling.QUERY_KEYS.
         choices = [tab["run"], tab["experiments"]]
         choices += [evaluation[name] for name in ("run", "split", "mode", "other")]
-        shown = {name: tab[name] for name in ("run", "experiments", *EMPTY_PANEL)}
+        shown = {name: tab[name] for name in ("run", "experiments", "trash", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, choices)
         app.polling = Polling(services)
 
-        connect_load(app, services, [tab[name] for name in train.LOADED], data_seen, access_line)
+        loaded = connect_load(
+            app, services, [tab[name] for name in train.LOADED], data_seen, access_line
+        )
+        # After the form has its datasets.
+        loaded.then(None, None, tab["saved"], js=READ, **QUIET_EVENT)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
         app.load(
             lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
@@ -126,8 +133,11 @@ def connect_load(
     train_parts: list[Any],
     data_seen: gr.State,
     access_line: gr.Markdown,
-) -> None:
-    """Connect opening and closing a page. train_parts: the components of train.LOADED."""
+) -> gr.events.Dependency:
+    """Connect opening and closing a page; return the event of opening it.
+
+    train_parts: the components of train.LOADED.
+    """
 
     def on_load(request: gr.Request) -> list[Any]:
         on_zerogpu = services.slices is not None
@@ -139,10 +149,11 @@ def connect_load(
             zerogpu_panel.HEADER if on_zerogpu else text,
         ]
 
-    app.load(on_load, None, [*train_parts, data_seen, access_line], **QUIET_EVENT)
+    loaded = app.load(on_load, None, [*train_parts, data_seen, access_line], **QUIET_EVENT)
     # Strangers' pictures are removed when their page closes, not an hour later.
     if services.access.is_public:
         app.unload(services.page_uploads.close_page)
+    return loaded
 
 
 def page_header(access: Access, is_public: bool) -> gr.Markdown:

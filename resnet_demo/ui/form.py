@@ -21,10 +21,22 @@ from resnet_demo.config import (
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.store import Datasets, check_data, fit_recipe
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.json_files import parse_json
 from resnet_demo.runs.text import escape_markdown
-from resnet_demo.ui.services import QUIET_EVENT
+from resnet_demo.ui.services import QUIET_EVENT, Services
 
 OWN_COMPONENTS = ("recipe", "dataset")  # a recipe does not fill them
+# The form of this browser tab, kept for a reload. Not written before the page has looked for it.
+SAVED_FORM = "resnet-demo-form"
+SAVE = """(...values) => {
+  if (window.formIsRead) sessionStorage.setItem('KEY', JSON.stringify(values));
+}""".replace("KEY", SAVED_FORM)
+READ = """() => {
+  const saved = sessionStorage.getItem('KEY') ?? '';
+  if (!saved) window.formIsRead = true;
+  return saved;
+}""".replace("KEY", SAVED_FORM)
+IS_READ = "() => { window.formIsRead = true; }"
 MARK_INVALID = """() => document.querySelectorAll('.setting input').forEach((input) =>
   input.setAttribute('aria-invalid', Boolean(input.closest('.wrong'))))"""
 
@@ -72,15 +84,65 @@ class Form:
         """Return field name -> value, for the values of `components`."""
         return dict(zip(self.parts, values, strict=True))
 
-    def _fill_from_recipe(self) -> None:
-        filled = [name for name in self.parts if name not in OWN_COMPONENTS]
+    def fill(self, values: Mapping[str, Any]) -> dict[Any, Any]:
+        """Return the updates that put values into the form; other fields stay as they are."""
+        updates = {self.parts[name]: value for name, value in values.items()}
+        if "recipe" in values:
+            recipe = values["recipe"]
+            updates[self.parts["recipe"]] = gr.update(value=recipe, info=recipe_help(recipe))
+        return updates
 
-        def on_recipe(recipe: str) -> list[Any]:
+    def remember(self, services: Services) -> gr.Textbox:
+        """Keep the form in the browser tab; return the component that READ fills after a reload."""
+        saved = gr.Textbox(visible="hidden")
+
+        def on_saved(text: str) -> dict[Any, Any]:
+            # At least one output: Gradio refuses an empty dict.
+            return {saved: gr.skip()} | self.fill(self.saved_values(text, services.datasets))
+
+        changes = [part.change for part in self.components()]
+        gr.on(
+            changes,
+            None,
+            self.components(),
+            None,
+            js=SAVE,
+            trigger_mode="multiple",
+            **QUIET_EVENT,
+        )
+        saved.change(on_saved, saved, [saved, *self.components()], **QUIET_EVENT).then(
+            None, None, None, js=IS_READ, **QUIET_EVENT
+        )
+        return saved
+
+    def saved_values(self, text: str, datasets: Datasets) -> dict[str, Any]:
+        """Return the values of a saved form that still fit a field; empty if it is damaged."""
+        try:
+            values = parse_json(text)
+            saved = dict(zip(self.parts, values, strict=True))  # of another version: other fields
+        except (TypeError, ValueError):
+            return {}
+        return {name: value for name, value in saved.items() if self._takes(name, value, datasets)}
+
+    def _takes(self, name: str, value: Any, datasets: Datasets) -> bool:
+        if name == "dataset":
+            return value in datasets.names()
+        field = self.fields[name]
+        choices = RECIPES if name == "recipe" else field.metadata.get("choices")
+        if choices:
+            return value in list(choices)
+        # A number may be empty or outside its range: it is shown as it was typed.
+        kinds = {bool: bool, str: str}.get(field.type, int | float | None)
+        return isinstance(value, kinds) and (field.type is bool) == isinstance(value, bool)
+
+    def _fill_from_recipe(self) -> None:
+        def on_recipe(recipe: str) -> dict[Any, Any]:
             values = make_config({"recipe": recipe}).to_dict()
-            return [gr.update(info=recipe_help(recipe)), *(values[name] for name in filled)]
+            del values["dataset"]
+            return self.fill(values)
 
         # `input`, not `change`: only a person's choice may replace the values of the form.
-        outputs = [self.parts["recipe"], *(self.parts[name] for name in filled)]
+        outputs = [part for name, part in self.parts.items() if name != "dataset"]
         self.parts["recipe"].input(on_recipe, self.parts["recipe"], outputs, **QUIET_EVENT)
 
     def connect_marks(self, wrong: gr.State, advanced: gr.Accordion) -> None:
@@ -217,10 +279,11 @@ def component(config_field: Field, in_row: bool = False) -> gr.components.Compon
 
 
 def field_label(config_field: Field) -> str:
-    """Return the label of a field, with its unit."""
+    """Return the label of a field, with its unit if the label does not end with it."""
     rule = config_field.metadata
     label = rule["label"] or config_field.name.replace("_", " ").capitalize()
-    return f"{label} ({rule['unit']})" if rule.get("unit") else label
+    unit = rule.get("unit", "")
+    return f"{label} ({unit})" if unit and not label.endswith(unit) else label
 
 
 def field_classes(in_row: bool, *more: str) -> list[str]:

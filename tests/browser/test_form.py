@@ -96,6 +96,22 @@ def test_an_error_message_goes_with_the_next_input(page):
     expect(toast).to_have_count(0, timeout=3_000)
 
 
+def test_the_form_survives_a_reload(page, visit, untrained):
+    page.get_by_role("radio", name="paper", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("resnet20")
+    press(page, "advanced", "group-optimizer")
+    number(page, "Batch size (images)").fill("100")
+    number(page, "Epochs").fill("0")
+    expect(page.locator("button#train")).to_be_disabled()
+    page.reload()
+    expect(number(page, "Epochs")).to_have_value("0")
+    expect(page.locator("button#train")).to_be_disabled()
+    number(page, "Epochs").fill("2")
+    expect(page.locator("#facts")).to_contain_text("180 steps")  # 9,000 images
+    expect(page.get_by_role("radio", name="paper", exact=True)).to_be_checked()
+    expect(number(visit(untrained.url), "Epochs")).to_have_value("1")  # another browser tab
+
+
 def test_on_a_phone_train_lies_within_the_first_two_screens(visit, untrained):
     page = visit(untrained.url, width=390, height=844)
     expect(page.locator("#facts")).to_contain_text("steps")

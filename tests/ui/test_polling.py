@@ -25,7 +25,7 @@ from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
-EVERYTHING = {"run", "experiments", *EMPTY_PANEL, "data", "evaluation"}
+EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "evaluation"}
 WATCHED = ("figures", "status", "curves", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
@@ -113,7 +113,7 @@ def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, mon
 
 def test_a_page_without_a_run_receives_the_choice_of_runs(client):
     first = poll(client, run="")
-    assert set(first) == {"run", "experiments", "data", "evaluation"}
+    assert set(first) == {"run", "experiments", "trash", "data", "evaluation"}
     assert first["run"][1]["choices"] == []
 
 

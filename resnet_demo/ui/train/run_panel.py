@@ -13,6 +13,7 @@ from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.ui.components import progress_bar
 from resnet_demo.ui.plots import curve_version, empty_curves, epoch_table
 from resnet_demo.ui.services import Services
+from resnet_demo.ui.train.run_details import EMPTY_DETAILS, details_parts, trash_part
 
 Part = tuple[Any, Callable[[], Any]]  # a version, and the function that makes the part's update
 SILENT_S = 15.0  # after so long without an event, the page reports it
@@ -40,8 +41,9 @@ EMPTY_PANEL = {
     "curves": empty_curves(),
     "log": "",
     "table": epoch_table(None),
+    **EMPTY_DETAILS,
 }
-DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON}
+DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON, "next": HIDDEN}
 
 
 def run_parts(services: Services, run_id: str | None, experiments: bool = False) -> dict[str, Part]:
@@ -51,7 +53,7 @@ def run_parts(services: Services, run_id: str | None, experiments: bool = False)
     """
     choices = services.run_choices(experiments=experiments, keep=run_id)
     offered = services.has_experiments()
-    switch = {"experiments": (offered, lambda: gr.update(visible=offered))}
+    switch = {"experiments": (offered, lambda: gr.update(visible=offered)), **trash_part(services)}
 
     def update_choice(**more: Any) -> dict[str, Any]:
         return gr.update(choices=choices, visible=bool(choices), **more)
@@ -96,6 +98,7 @@ def snapshot_parts(services: Services, seen: RunSnapshot) -> dict[str, Part]:
         "curves": curve_part(0),
         "table": curve_part(1),
         "log": ([run_id, seen.view.offset], lambda: log_tail(seen)),
+        **details_parts(services, seen),
     }
 
 

@@ -8,8 +8,6 @@ import gradio as gr
 
 from resnet_demo.config import chosen_values, make_config
 from resnet_demo.data.store import fit_recipe
-from resnet_demo.runs.text import escape_markdown
-from resnet_demo.tasks.trash import trash_text
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.data.download_banner import follow_weights, weights_row
@@ -17,6 +15,12 @@ from resnet_demo.ui.form import Form, dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
 from resnet_demo.ui.train.preview import preview_panel
+from resnet_demo.ui.train.run_details import (
+    connect_details,
+    deletion,
+    details_panel,
+    next_steps,
+)
 from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings
 from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
 
@@ -30,7 +34,6 @@ PUT_RUN_INTO_URL = """(run) => {
 SCROLL_TO_RUN = """() => {
   if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
 }"""  # on a phone the curves are below the form
-FOCUS_DELETE = "() => document.getElementById('delete-yes').focus()"
 # The components that loading the page updates, in the order of `on_load`.
 LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
 
@@ -68,8 +71,17 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
     wrong = connect_estimate(services, form, estimated, start, seconds, panel["status"])
     form.connect_marks(wrong, advanced)
+    connect_details(services, form, panel)
     follow_weights(services, weights, form.parts, version)
-    return {"form": form.parts, "dataset": dataset, "note": note, **estimated, **panel}
+    saved = form.remember(services)
+    return {
+        "form": form.parts,
+        "saved": saved,
+        "dataset": dataset,
+        "note": note,
+        **estimated,
+        **panel,
+    }
 
 
 def connect_estimate(
@@ -140,8 +152,9 @@ def run_panel(services: Services) -> dict[str, Any]:
         stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
         resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
         retry = gr.Button(visible=False, elem_id="retry", size="sm", variant="primary")
-        delete = gr.Button("Delete…", interactive=False, elem_id="delete", size="sm")
-    deletion_question(services, run, delete)
+        delete = gr.Button("Delete", interactive=False, elem_id="delete", size="sm")
+    deletion(services, run, delete)
+    steps = next_steps()
     curves = plots.line_chart("curves", plots.empty_curves())
     table = gr.Dataframe(
         headers=plots.EPOCH_COLUMNS,
@@ -153,6 +166,7 @@ def run_panel(services: Services) -> dict[str, Any]:
     )
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
+    details = details_panel()
     run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
     if services.slices is None:
         connect_controls(services, run, stop, resume, retry)
@@ -168,6 +182,8 @@ def run_panel(services: Services) -> dict[str, Any]:
         "curves": curves,
         "table": table,
         "log": log,
+        **steps,
+        **details,
     }
 
 
@@ -192,35 +208,6 @@ def connect_controls(
     retry.click(on_retry, run, run, **QUIET_EVENT)
 
 
-def deletion_question(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
-    """Build the question that Delete asks, and connect its answers."""
-    with gr.Row(visible=False, elem_id="deletion") as row:
-        question = gr.Markdown(elem_id="deletion-text")
-        yes = gr.Button("Delete", elem_id="delete-yes", size="sm", variant="stop")
-        no = gr.Button("Keep", elem_id="delete-no", size="sm")
-    # The run that the question names: another one may be chosen meanwhile.
-    named_run = gr.State(None)
-
-    def on_delete(run_id: str | None) -> tuple[Any, ...]:
-        text = (
-            f"Move **{escape_markdown(str(run_id))}** and its checkpoints to the trash folder? "
-            + trash_text(services.paths.runs)
-        )
-        return gr.update(visible=run_id is not None), text, run_id
-
-    @show_errors()
-    def on_yes(run_id: str) -> tuple[Any, ...]:
-        return gr.update(visible=False), delete_run(services, run_id)
-
-    # `then`: a button that is not visible yet cannot be focused.
-    delete.click(on_delete, run, [row, question, named_run], **QUIET_EVENT).then(
-        None, None, None, js=FOCUS_DELETE, **QUIET_EVENT
-    )
-    yes.click(on_yes, named_run, [row, run], **QUIET_EVENT)
-    for event in (no.click, run.change):
-        event(lambda: gr.update(visible=False), None, row, **QUIET_EVENT)
-
-
 def is_double_click(last: LastStart | None, settings: dict[str, Any], now: float) -> bool:
     """Return whether the same settings were started less than DOUBLE_CLICK_S ago."""
     return last is not None and last[0] == settings and now - last[2] < DOUBLE_CLICK_S
@@ -243,14 +230,6 @@ async def retry_run(services: Services, run_id: str) -> dict[str, Any]:
         config, launcher = make_config(settings), services.launcher
         started = await asyncio.to_thread(launcher.start, config, services.caller())
         return gr.update(choices=services.run_choices(), value=started)
-
-
-def delete_run(services: Services, run_id: str) -> dict[str, Any]:
-    """Move the run to the trash folder; return the update of the choice."""
-    services.launcher.delete(run_id, services.caller())
-    gr.Info(f"{run_id} moved to the trash folder.")
-    choices = services.run_choices()
-    return gr.update(choices=choices, value=services.default_run(), visible=bool(choices))
 
 
 def dataset_note(name: str | None) -> dict[str, Any]:

@@ -7,12 +7,10 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 
 from resnet_demo.architectures import MODELS
 from resnet_demo.config import make_config, to_json
-from resnet_demo.errors import ConfigError
 from resnet_demo.events import Failed
 from resnet_demo.file_locks import try_lock
 from resnet_demo.models.counts import model_counts
@@ -23,7 +21,7 @@ from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
 from resnet_demo.ui.plots import empty_curves
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
-from resnet_demo.ui.train.tab import delete_run, is_double_click, on_load, retry_run
+from resnet_demo.ui.train.tab import is_double_click, on_load, retry_run
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
 BUTTONS = ("stop", "resume", "retry", "delete")
@@ -137,7 +135,7 @@ def test_a_deleted_run_is_replaced_by_the_newest(services, runs):
     shown_parts = now["run"]["value"], now["figures"], now["status"]
     assert shown_parts == ("some-run-2", "", NO_RUN)
     same = {name for name in before if before[name] == after[name]}
-    assert same == {"experiments"}
+    assert same == {"experiments", "trash"}
 
 
 def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
@@ -149,7 +147,7 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     assert now["table"]["data"] == []
     assert not any(now[name].get("interactive") for name in BUTTONS)
     assert not now["retry"]["visible"]
-    assert list(shown(services, None)) == ["run", "experiments"]
+    assert list(shown(services, None)) == ["run", "experiments", "trash"]
 
 
 def test_a_damaged_run_is_reported_and_not_hidden(services, runs):
@@ -218,29 +216,6 @@ def test_delete_is_active_for_runs_that_are_not_live(state, services, runs):
     assert delete["interactive"] == (state not in LIVE)
     if lock:
         os.close(lock)
-
-
-def test_a_deleted_run_moves_to_the_trash_and_the_page_shows_another(services, runs, monkeypatch):
-    messages = []
-    monkeypatch.setattr(gr, "Info", messages.append)
-    folder, _ = runs("some-run-1").path, runs("some-run-2")
-    shown = delete_run(services, "some-run-1")
-    assert (shown["value"], shown["choices"]) == (
-        "some-run-2",
-        [("some-run-2 · stopped", "some-run-2")],
-    )
-    assert not folder.exists()
-    assert (folder.parent / ".trash" / "some-run-1" / "events.jsonl").exists()
-    assert messages == ["some-run-1 moved to the trash folder."]
-
-
-def test_a_live_run_is_not_deleted(services, runs):
-    folder = runs("some-run-1", "running").path
-    lock = try_lock(folder / WORKER_LOCK)
-    with pytest.raises(ConfigError, match=r"^run some-run-1 is running: stop it before you delete"):
-        delete_run(services, "some-run-1")
-    assert folder.exists()
-    os.close(lock)
 
 
 def test_the_same_settings_again_within_a_second_are_a_double_click():
