@@ -14,9 +14,17 @@ from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError
 from resnet_demo.fingerprint import class_names
 from resnet_demo.inference.class_maps import ClassMap, map_classes
-from resnet_demo.inference.classification import TOP, Classification, classify, network_input
+from resnet_demo.inference.classification import (
+    TOP,
+    Classification,
+    classify,
+    network_input,
+    ood_verdict,
+)
 from resnet_demo.inference.feature_maps import stage_grids
 from resnet_demo.inference.neighbours import ImageIndex, embed, nearest
+from resnet_demo.inference.ood import other_images
+from resnet_demo.inference.predict import evaluation_batch_size, predict
 from resnet_demo.models.saved import SavedModel, load_model
 from resnet_demo.runs.store import Run
 
@@ -29,12 +37,14 @@ class Classifier:
 
     A picture is (H, W, 3) uint8 of any size; `fit`, one of FITS, is how it is made square; None: as
     the training images were. Every method raises ConfigError for another fit.
-    lock: held while the network runs, because hooks see every forward pass.
+    lock: held while the network runs, because hooks see every forward pass. measured: what
+    `count_missed` has counted.
     """
 
     run: Run
     saved: SavedModel
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+    measured: list[tuple[int, int]] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def load(cls, run: Run) -> "Classifier":
@@ -88,6 +98,25 @@ class Classifier:
         """Return the picture's `top` labels, from 1 to the number of classes."""
         with self.exclusive():
             return classify(self.saved, rgb, top, fit)
+
+    def count_missed(self) -> tuple[int, int] | None:
+        """Return how many of `ood.other_images` are not flagged, and of how many.
+
+        None without a threshold. Counted once, because it takes as long as that many pictures.
+        Raises DamagedError.
+        """
+        if self.measured:
+            return self.measured[0]
+        if self.saved.metrics.get("outside") is None:
+            return None
+        preprocessing = self.preprocessing
+        images = other_images(preprocessing.source_size)
+        with self.exclusive():
+            size = evaluation_batch_size(preprocessing)
+            logits = predict(self.saved.model, preprocessing.prepare, images, size)
+        verdicts = (ood_verdict(self.saved.metrics, row[None]) for row in logits)
+        self.measured.append((sum(not verdict.is_ood for verdict in verdicts), len(logits)))
+        return self.measured[0]
 
     def classify_each_fit(
         self, rgb: np.ndarray, known: Mapping[str, Classification] | None = None

@@ -15,6 +15,7 @@ from torch import Tensor
 from resnet_demo.data.pictures import crop_to_square
 
 FALSE_ALARMS = 0.05  # share of in-distribution pictures that are flagged
+MISS_TEST = 100  # images of other things that a threshold is tried on
 PAGE = 256  # pixels a side of a page of text before it is resized
 LETTERS = tuple("aeioubcdfghlmnprstvw")
 
@@ -96,6 +97,15 @@ OOD_IMAGES: dict[str, Callable[[int, int, int], Tensor]] = {
     "flat colours": flat_colours,
     "screenshots of text": screenshots,
 }
+
+
+def other_images(side: int) -> Tensor:
+    """Return MISS_TEST images of plain colours and of text, half each: (N, side, side, 3) uint8.
+
+    The same ones each time, to count how many of them a threshold misses.
+    """
+    half = MISS_TEST // 2
+    return torch.cat([flat_colours(half, side, seed=0), screenshots(half, side, seed=0)])
 
 
 def _page(random: np.random.Generator) -> np.ndarray:

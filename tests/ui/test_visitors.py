@@ -88,7 +88,7 @@ def upload_picture(app, colour):
 def open_page(app):
     """Return a page on the Classify tab."""
     page = Page(app)
-    page.run_event(page.event("select", updates="classify-run"), None, "")
+    page.run_event(page.event("select", updates="classify-run"), False, None, "")
     return page
 
 

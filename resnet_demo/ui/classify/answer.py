@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch: the page starts without it
 
 FIT_NAMES = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 NO_GAUGE = (
-    '<div class="gauge"><b>No warning possible.</b><p>This network has no threshold for it: none '
+    '<div class="gauge"><b>No warning possible</b><p>This network has no limit for it: none '
     "was measured on validation images.</p></div>"
 )
 MAX_CLASSES = 100  # whose names are shown
@@ -25,20 +25,23 @@ def confidences(answer: "Classification") -> dict[str, float]:
     return {row["label"]: row["confidence"] for row in answer.labels}
 
 
-def class_list(run_id: str, classes: tuple[str, ...]) -> str:
+def class_list(classes: tuple[str, ...]) -> str:
     """Return the run's classes as Markdown, with their names escaped."""
     # Of many, some from all over the list.
     few = classes[:: max(1, -(-len(classes) // MAX_CLASSES))]
     names = " ".join(f"*{escape_markdown(' '.join(name.split()))}*" for name in few)
     such_as = "" if few == classes else ", such as"
-    return f"{run_id} knows {len(classes):,} classes{such_as}: {names}"
+    return f"{len(classes):,} classes{such_as}: {names}"
 
 
-def gauge(ood: "OodVerdict | None", num_classes: int) -> str:
-    """Return the out-of-distribution verdict as HTML, made of numbers only."""
+def gauge(ood: "OodVerdict | None", num_classes: int, missed: tuple[int, int] | None = None) -> str:
+    """Return the out-of-distribution verdict as HTML, made of numbers only.
+
+    missed: as `Classifier.count_missed` returns; None if not counted yet.
+    """
     if ood is None:
         return NO_GAUGE
-    verdict = "This may be none of the classes." if ood.is_ood else "Not flagged."
+    verdict = "This may be none of the classes" if ood.is_ood else "Not flagged"
     position = needle_position(ood, num_classes)
     meter = (
         '<div class="scale" role="meter" aria-valuemin="0" aria-valuemax="100" '
@@ -48,10 +51,23 @@ def gauge(ood: "OodVerdict | None", num_classes: int) -> str:
     )
     return (
         f'<div class="gauge{" is-outside" if ood.is_ood else ""}">'
-        f"<b>{verdict}</b>{meter}"
+        f'<b>{verdict}</b><p class="error-rate">{error_rate(ood, missed)}</p>{meter}'
         '<div class="ends"><span>like the training images</span>'
         "<span>unlike them</span></div>"
         f"<details><summary>How this works</summary><p>{gauge_text(ood)}</p></details></div>"
+    )
+
+
+def error_rate(ood: "OodVerdict", missed: tuple[int, int] | None) -> str:
+    """Return how often the verdict is wrong: the false alarms, or the measured misses."""
+    if ood.is_ood:
+        return f"{ood.false_alarms:.0%} of the validation images are flagged, too."
+    if missed is None:
+        return "&nbsp;"  # the line is kept free, so that nothing moves when the number comes
+    count, total = missed
+    return (
+        f"In a test, <strong>{count} of {total} pictures of other things</strong> (plain colours, "
+        "text) were not flagged either."
     )
 
 
@@ -60,9 +76,8 @@ def gauge_text(ood: "OodVerdict") -> str:
     side = "above" if ood.is_ood else "not above"
     text = (
         "The energy of the network's outputs is high where no output is high. Here it is "
-        f"{ood.energy:.2f}, {side} the limit of {ood.threshold:.2f}. The limit flags "
-        f"{ood.false_alarms:.0%} of the {ood.n:,} validation images by mistake, and some pictures "
-        "of other things stay below it."
+        f"{ood.energy:.2f}, {side} the limit of {ood.threshold:.2f}. The limit is set so that "
+        f"{ood.false_alarms:.0%} of the {ood.n:,} validation images exceed it."
     )
     return text.replace("-", "−")  # the only hyphens here are signs of numbers
 

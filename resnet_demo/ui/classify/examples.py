@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import gradio as gr
 import numpy as np
 
+from resnet_demo.data.cifar10.original_batches import CLASSES as CIFAR10_CLASSES
 from resnet_demo.data.pictures import FITS, crop_to_square, decode_picture
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.fingerprint import SPLIT_NAMES
@@ -25,19 +26,24 @@ SHIPPED = ("airplane", "cat", "horse", "cars", "coffee", "rocket")  # file names
 MAX_IMAGES = 10  # test images
 LICENCES = (
     "Free photographs, public domain or CC0: airplane by the U.S. Navy, cat by Stefan van der "
-    "Walt, coffee by Rachel Michetti, rocket by SpaceX, horse and cars from Pexels. CIFAR-10 has "
-    "no class for coffee or rocket."
+    "Walt, coffee by Rachel Michetti, rocket by SpaceX, horse and cars from Pexels."
+)
+PHOTOS_HINT = "Or try a photo:"
+# For a network with the classes of CIFAR-10, and for the one that comes with the app.
+PHOTOS_OF_OTHERS = "Or try a photo. Coffee and rocket are none of the classes:"
+FOOLED = (
+    "Or try a photo. Two of them fool this network, and the warning too: it takes the coffee for a "
+    "cat (66%) and the rocket for a ship (91%)."
 )
 Item = TypeVar("Item")
 
 
 def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> list[Any]:
     """Build the examples; return what `example_updates` fills. A click replaces the picture."""
+    photos_hint = gr.Markdown(PHOTOS_HINT, elem_id="photos-hint", elem_classes=["hint", "note"])
+    shipped = gallery("shipped", 6)
     own_hint = gr.Markdown(elem_classes=["hint", "note"], visible=False)
     own = gallery("examples", 5)
-    gr.Markdown("Or try a photo:", elem_classes=["hint", "note"])
-    shipped = gallery("shipped", 6)
-    gr.Markdown(LICENCES, elem_classes=["hint", "small-print"])
 
     @show_errors()
     def on_own(run_id: str, event: gr.SelectData) -> np.ndarray:
@@ -49,25 +55,27 @@ def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> l
 
     own.select(on_own, run, picture, **QUIET_EVENT)
     shipped.select(on_shipped, None, picture, **QUIET_EVENT)
-    return [own_hint, own, shipped]
+    return [own_hint, own, shipped, photos_hint]
 
 
 def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple[Any, ...]:
-    """Return updates of classes, hint, test images, photographs, the new `shown`, and the fit.
+    """Return updates of classes, examples, the new `shown`, and the fit.
 
-    shown: what the examples on the page belong to. Images that are not on this machine are hidden.
-    The fit becomes that of the run's training images.
+    The examples: hint and images of the test, images and hint of the photographs. shown: what the
+    examples on the page belong to. Images that are not on this machine are hidden. The fit becomes
+    that of the run's training images.
     """
     source = example_source(services, run_id)
     if source == shown or (not run_id and not shown):  # before the page receives its first run
-        return (gr.skip(),) * 6
+        return (gr.skip(),) * 7
     hidden = gr.update(visible=False)
     classes, fit = class_text(services, run_id), run_fit(services, run_id)
+    photos_hint = gr.update(value=photos_text(services, run_id), visible=bool(run_id))
     shipped = gr.update(value=thumbnails(), visible=True) if run_id else hidden
     try:
         images, labels, what = example_images(services, run_id)
     except DemoError:  # no images here; the photographs can still be classified
-        return classes, hidden, hidden, shipped, source, fit
+        return classes, hidden, hidden, shipped, photos_hint, source, fit
     hint = f"Or click a {escape_markdown(what)}:"
     own = list(zip(map(enlarge, images), labels, strict=True))
     return (
@@ -75,6 +83,7 @@ def example_updates(services: Services, run_id: str | None, shown: Any) -> tuple
         gr.update(value=hint, visible=True),
         gr.update(value=own, visible=True),
         shipped,
+        photos_hint,
         source,
         fit,
     )
@@ -94,9 +103,21 @@ def class_text(services: Services, run_id: str | None) -> str:
     if not run_id:
         return ""
     try:
-        return class_list(run_id, model_description(services.runs.get(run_id).path)["classes"])
+        return class_list(model_description(services.runs.get(run_id).path)["classes"])
     except DemoError as error:
         return f"⚠ {escape_markdown(str(error))}."
+
+
+def photos_text(services: Services, run_id: str | None) -> str:
+    """Return the line above the photographs: which of them show none of the run's classes."""
+    try:
+        run = services.runs.get(run_id)
+        knows_cifar10 = tuple(model_description(run.path)["classes"]) == CIFAR10_CLASSES
+    except DemoError:
+        return PHOTOS_HINT
+    if not knows_cifar10:
+        return PHOTOS_HINT
+    return FOOLED if run.shipped else PHOTOS_OF_OTHERS
 
 
 def run_fit(services: Services, run_id: str | None) -> Any:

@@ -31,6 +31,7 @@ READY = """**Drop a picture, paste one, use the camera, or click an example.**
 You get the most likely classes, a warning if it may be none of them, and the parts of the picture
 that the network used."""
 LOADING = "Loading the network, a few seconds…"
+PREFIXES = ("", "other_")  # of the names of the components of the first and the second run
 # Hidden by CSS, not by `visible`: gr.Label may miss a value while it is being mounted.
 HIDDEN = ["gone"]
 
@@ -52,19 +53,11 @@ def picture_panel() -> dict[str, Any]:
     with gr.Column(elem_classes=HIDDEN) as parts["answer"]:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
-                parts["title"] = gr.Markdown(elem_id="answer-run")
-                parts["labels"] = gr.Label(num_top_classes=5, show_label=False, elem_id="labels")
-                parts["gauge"] = gr.HTML(elem_id="gauge", padding=False, container=False)
+                parts |= answer_parts("")
             with gr.Column(min_width=280, elem_classes=HIDDEN) as parts["other_answer"]:
-                parts["other_title"] = gr.Markdown(elem_id="other-run")
-                parts["other_labels"] = gr.Label(
-                    num_top_classes=5, show_label=False, elem_id="other-labels"
-                )
-                parts["other_gauge"] = gr.HTML(
-                    elem_id="other-gauge", padding=False, container=False
-                )
-        with gr.Column(elem_classes=["section"]):
-            parts |= class_map_panel()
+                parts |= answer_parts("other_")
+            with gr.Column(min_width=300):
+                parts |= class_map_panel()
         with gr.Column(elem_classes=["section"]):
             gr.Markdown("### Network input")
             parts["fits"] = gallery("fits", 3)
@@ -73,24 +66,29 @@ def picture_panel() -> dict[str, Any]:
     return parts
 
 
+def answer_parts(prefix: str) -> dict[str, Any]:
+    """Build a run's title, labels and gauge. The title is shown where there are two runs."""
+    name = prefix.replace("_", "-")
+    title = gr.Markdown(elem_id=f"{name or 'answer-'}run", visible=False)
+    labels = gr.Label(num_top_classes=5, show_label=False, elem_id=f"{name}labels")
+    box = gr.HTML(elem_id=f"{name}gauge", padding=False, container=False)
+    return {f"{prefix}title": title, f"{prefix}labels": labels, f"{prefix}gauge": box}
+
+
 def class_map_panel() -> dict[str, Any]:
     """Build the class maps, with the choice of the class; return the components by name."""
-    gr.Markdown("### Class activation map")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=280):
-            maps = gr.HTML(elem_id="class-maps", padding=False, container=False)
-        with gr.Column(scale=4, min_width=220):
-            map_class = gr.Radio([], label="Class", elem_id="map-class", interactive=True)
-            opacity = gr.Slider(
-                0,
-                100,
-                OPACITY,
-                step=1,
-                label="Map opacity (%)",
-                elem_id="opacity",
-                interactive=True,
-            )
-            gr.Markdown(MAP_HINT, elem_classes=["hint", "note"])
+    maps = gr.HTML(elem_id="class-maps", padding=False, container=False)
+    map_class = gr.Radio([], label="Class activation map of", elem_id="map-class", interactive=True)
+    opacity = gr.Slider(
+        0,
+        100,
+        OPACITY,
+        step=1,
+        label="Map opacity (%)",
+        elem_id="opacity",
+        interactive=True,
+    )
+    gr.Markdown(MAP_HINT, elem_classes=["hint", "note"])
     map_class.change(None, map_class, None, js=SHOW_MAP, **QUIET_EVENT)
     opacity.change(None, opacity, None, js=SET_OPACITY, **QUIET_EVENT)
     return {"maps": maps, "map_class": map_class}
@@ -99,7 +97,7 @@ def class_map_panel() -> dict[str, Any]:
 def classify_picture(
     services: Services, path: str | None, run_id: str | None, fit: str, other_id: str | None
 ) -> Generator[Any, Any, None]:
-    """Yield component name -> update: the answers first, then maps and ways to crop.
+    """Yield component name -> update: the answers first, then maps, misses and ways to crop.
 
     An error of the picture or of a run is shown in place of the answer.
     """
@@ -118,7 +116,8 @@ def classify_picture(
         answers = [classifier.classify(rgb, fit=fit) for classifier in classifiers]
         # The answer first: maps and the other fits need more passes.
         yield answer_updates(classifiers, answers)
-        yield explanation_updates(classifiers, answers[0], rgb, fit)
+        gauges = gauge_updates(classifiers, answers, count=True)
+        yield {**gauges, **explanation_updates(classifiers, answers[0], rgb, fit)}
     except DemoError as error:
         gr.Warning(f"{error}.")  # on a phone the message is far below the picture
         yield message_updates(f"⚠ {escape_markdown(str(error))}.")
@@ -141,12 +140,26 @@ def answer_updates(
         "answer": gr.update(elem_classes=[]),
         "other_answer": gr.update(elem_classes=[] if len(classifiers) > 1 else HIDDEN),
     }
-    for prefix, classifier, answer in zip(("", "other_"), classifiers, answers, strict=False):
+    for prefix, classifier, answer in zip(PREFIXES, classifiers, answers, strict=False):
+        title = f"**{classifier.run.id}**"
         updates |= {
-            f"{prefix}title": f"**{classifier.run.id}**",
+            f"{prefix}title": gr.update(value=title, visible=len(classifiers) > 1),
             f"{prefix}labels": confidences(answer),
-            f"{prefix}gauge": gauge(answer.ood, len(classifier.saved.classes)),
         }
+    return updates | gauge_updates(classifiers, answers)
+
+
+def gauge_updates(
+    classifiers: "list[Classifier]", answers: "list[Classification]", count: bool = False
+) -> dict[str, Any]:
+    """Return component name -> update: the gauges.
+
+    count: measure what each run misses, the first time; else only what is known is shown.
+    """
+    updates = {}
+    for prefix, classifier, answer in zip(PREFIXES, classifiers, answers, strict=False):
+        missed = classifier.count_missed() if count else next(iter(classifier.measured), None)
+        updates[f"{prefix}gauge"] = gauge(answer.ood, len(classifier.saved.classes), missed)
     return updates
 
 
@@ -164,7 +177,8 @@ def explanation_updates(
         known = [label for label in labels if label in classifier.saved.classes]
         maps = classifier.class_maps(rgb, known, fit) if known else []
         maps = dict(zip(known, maps, strict=True))
-        figures.append(map_figure(classifier.run.id, [maps.get(label) for label in labels]))
+        title = classifier.run.id if len(classifiers) > 1 else ""
+        figures.append(map_figure(title, [maps.get(label) for label in labels]))
     fits = classifiers[0].classify_each_fit(rgb, {fit: answer})
     choices = [(label, place) for place, label in enumerate(labels)]
     return {
@@ -179,7 +193,7 @@ def map_figure(title: str, maps: "list[ClassMap | None]") -> str:
     """Return a picture under its maps, the first one visible, as HTML.
 
     maps: one for each class to choose from; None where the run does not know the class. title: a
-    run id. No text of users is in the HTML, because Gradio would execute a template in it.
+    run id, or "". No text of users is in the HTML, because Gradio would execute a template in it.
     """
     known = [class_map for class_map in maps if class_map is not None]
     if not known:
@@ -192,7 +206,7 @@ def map_figure(title: str, maps: "list[ClassMap | None]") -> str:
         f'<figure><div class="stack{small}" style="aspect-ratio:{width}/{height};'
         f'width:min(100%,{MAX_HEIGHT * width / height:.0f}px)"><img alt="The picture under its '
         f'class activation map" src="{data_url(picture)}">{layers}</div>'
-        f"<figcaption>{title}</figcaption></figure>"
+        + (f"<figcaption>{title}</figcaption></figure>" if title else "</figure>")
     )
 
 

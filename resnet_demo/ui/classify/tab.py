@@ -9,7 +9,12 @@ import gradio as gr
 from resnet_demo.data.pictures import FITS
 from resnet_demo.ui.classify.answer import FIT_NAMES
 from resnet_demo.ui.classify.details import details_updates, start_index, stop_index
-from resnet_demo.ui.classify.examples import example_updates, examples_panel, pick
+from resnet_demo.ui.classify.examples import (
+    LICENCES,
+    example_updates,
+    examples_panel,
+    pick,
+)
 from resnet_demo.ui.classify.picture import classify_picture, picture_panel
 from resnet_demo.ui.classify.several import Pictures, classify_files, several_panel
 from resnet_demo.ui.components import (
@@ -18,7 +23,7 @@ from resnet_demo.ui.components import (
     keep_choice,
     run_choices,
 )
-from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
+from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 WORK_EVENT = {
     "show_progress": "minimal",
@@ -26,10 +31,13 @@ WORK_EVENT = {
     "trigger_mode": "always_last",  # of several quick changes, the last one counts
     "concurrency_limit": None,  # the fair queue of Services limits it
 }
-# On a phone the answer is below the examples.
-SCROLL_TO_ANSWER = """() => {
-  const answer = document.getElementById('labels');
-  if (window.innerWidth < 700 && answer.offsetParent) answer.scrollIntoView({behavior: 'smooth'});
+# Shows the answer to another picture where it is out of sight: on a phone it is below the examples.
+SCROLL_TO_ANSWER = """(picture) => {
+  const answer = document.getElementById('labels'), path = picture?.path;
+  if (!answer.offsetParent || path === window.answeredPicture) return;
+  window.answeredPicture = path;
+  const {top, bottom} = answer.getBoundingClientRect();
+  if (top < 0 || bottom > window.innerHeight) answer.scrollIntoView({behavior: 'smooth'});
 }"""
 Parts = dict[str, Any]  # components by name
 
@@ -68,14 +76,14 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
         lambda *values: comparison_choices(services, *values),
         [experiments, run, other],
         other,
-        **QUIET_EVENT,
+        **LATEST_EVENT,
     )
     gr.on(
         [tab.select, run.change],
         lambda *values: example_updates(services, *values),
         [run, shown],
         [inputs["classes"], *inputs["examples"], shown, inputs["fit"]],
-        **QUIET_EVENT,
+        **LATEST_EVENT,
     )
     connect_picture(services, inputs, answer)
     connect_several(services, inputs, results, {"one": one_side, "many": many_side})
@@ -95,11 +103,12 @@ def input_panel(services: Services) -> Parts:
                 sources=["upload", "clipboard", "webcam"],
                 label="Picture",
                 elem_id="picture",
-                height=280,
+                height=220,
                 format="png",
                 buttons=[],
                 interactive=True,
             )
+            parts["examples"] = examples_panel(services, parts["run"], parts["picture"])
             parts["fit"] = gr.Radio(
                 [(FIT_NAMES[fit].capitalize(), fit) for fit in FITS],
                 value="crop",
@@ -114,7 +123,7 @@ def input_panel(services: Services) -> Parts:
                 interactive=True,
                 elem_id="classify-other",
             )
-            parts["examples"] = examples_panel(services, parts["run"], parts["picture"])
+            gr.Markdown(LICENCES, elem_classes=["hint", "small-print"])
         with gr.Tab("Several pictures", id="classify-many") as parts["many_tab"]:
             parts["files"] = Pictures(
                 label="Pictures",
@@ -144,7 +153,7 @@ def connect_picture(services: Services, inputs: Parts, parts: Parts) -> None:
     answer_inputs = [inputs[name] for name in ("picture", "run", "fit", "other")]
     triggers = [part.change for part in answer_inputs]
     answered = gr.on(triggers, on_picture, answer_inputs, [*parts.values()], **WORK_EVENT)
-    answered.then(None, None, None, js=SCROLL_TO_ANSWER, **QUIET_EVENT)
+    answered.then(None, inputs["picture"], None, js=SCROLL_TO_ANSWER, **QUIET_EVENT)
     parts["fits"].select(on_fit, None, inputs["fit"], **QUIET_EVENT)
     connect_details(services, inputs, details, answered)
 

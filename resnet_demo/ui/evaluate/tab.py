@@ -84,7 +84,7 @@ def connect_lists(services: Services, tab: gr.Tab, parts: Parts, selectors: list
         lambda *values: comparison_choices(services, *values),
         [experiments, *selectors],
         other,
-        **QUIET_EVENT,
+        **LATEST_EVENT,
     )
 
 

@@ -23,20 +23,28 @@ def test_the_needle_passes_the_limit_exactly_when_the_picture_is_flagged():
     assert all_zero == pytest.approx(99)
 
 
-def test_the_gauge_explains_the_energy_and_how_often_it_is_wrong():
-    flagged, not_flagged = gauge(verdict(-2.5), 10), gauge(verdict(-5), 10)
-    assert "This may be none of the classes." in flagged
+def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
+    flagged, not_flagged = gauge(verdict(-2.5), 10, (38, 100)), gauge(verdict(-5), 10, (38, 100))
+    assert "This may be none of the classes" in flagged
+    assert "5% of the validation images are flagged, too." in flagged
+    assert "38 of 100" not in flagged
     assert "−2.50, above the limit of −3.00" in flagged
     assert "none of the classes" not in not_flagged
-    assert "Not flagged." in not_flagged
+    assert "Not flagged" in not_flagged
+    assert "38 of 100 pictures of other things</strong> (plain colours, text) were" in not_flagged
     assert "−5.00, not above the limit" in not_flagged
     for html in (flagged, not_flagged):
-        assert "5% of the 5,000 validation images by mistake" in html
+        assert "5% of the 5,000 validation images exceed it" in html
     assert "No warning possible" in gauge(None, 10)
 
 
+def test_the_gauge_takes_the_same_space_before_its_misses_are_counted():
+    assert '<p class="error-rate">&nbsp;</p>' in gauge(verdict(-5), 10)
+
+
 def test_class_names_are_shown_as_text():
-    text = class_list("mine", (HOSTILE, "a\nb", "_c_"))
+    text = class_list((HOSTILE, "a\nb", "_c_"))
+    assert text.startswith("3 classes: ")
     assert r"*\<img src=x onerror=alert(1)\> \*x\* \${1}*" in text
     assert r"*a b* *\_c\_*" in text
 

@@ -14,6 +14,8 @@ from resnet_demo.errors import DamagedError
 from resnet_demo.hosting.access import Access
 from resnet_demo.inference.class_maps import ClassMap
 from resnet_demo.inference.heatmaps import overlay
+from resnet_demo.inference.ood import MISS_TEST, energy, other_images
+from resnet_demo.inference.predict import predict
 from resnet_demo.tasks.limits import Allowance, Limits
 from resnet_demo.ui import services as ui_services
 from resnet_demo.ui.classify.details import CLOSED, details_updates
@@ -35,7 +37,8 @@ def test_a_picture_gets_the_labels_of_the_classifier(services, upload, last):
     shown = last(classify_picture(services, path, "mine", "squash", ""))
     answer = services.classifier("mine").classify(decode_picture(path), fit="squash")
     assert shown["labels"] == {row["label"]: row["confidence"] for row in answer.labels}
-    assert shown["title"] == "**mine**"
+    assert shown["title"]["visible"] is False
+    assert "figcaption" not in shown["maps"]
     assert shown["message"]["visible"] is False
     assert shown["answer"]["elem_classes"] == []
     assert shown["other_answer"]["elem_classes"] == HIDDEN
@@ -61,7 +64,9 @@ def test_another_run_answers_beside_the_first_but_not_the_same_run_twice(service
     path = upload()
     shown = last(classify_picture(services, path, "mine", "crop", "yours"))
     assert shown["other_answer"]["elem_classes"] == []
-    assert shown["other_title"] == "**yours**"
+    titles = [shown[name] for name in ("title", "other_title")]
+    assert [title["value"] for title in titles] == ["**mine**", "**yours**"]
+    assert all(title["visible"] for title in titles)
     assert shown["maps"].count("<figure>") == 2
     same = last(classify_picture(services, path, "mine", "crop", "mine"))
     assert same["other_answer"]["elem_classes"] == HIDDEN
@@ -109,8 +114,34 @@ def test_the_gauge_needs_a_threshold_in_the_run(services, upload, last, describe
     threshold = {"threshold": -1e6, "false_alarms": 0.05, "n": 15}
     describe_again(services.paths.runs / "yours", metrics={"outside": threshold})
     html = last(classify_picture(services, path, "yours", "crop", ""))["gauge"]
-    assert "This may be none of the classes." in html
+    assert "This may be none of the classes" in html
     assert "5% of the 15 validation images" in html
+
+
+def test_the_gauge_shows_what_it_missed_in_a_test(services, upload, last, describe_again):
+    path = upload()
+    energies = energy(predict_others(services.classifier("other")))
+    # So that about half of the images of other things are above the limit.
+    threshold, limits = energies.median().item(), {"false_alarms": 0.05, "n": 15}
+    for run, limit in (("yours", threshold), ("mine", 1e6)):
+        stored = {"outside": {**limits, "threshold": limit}}
+        describe_again(services.paths.runs / run, metrics=stored)
+    missed = int((energies <= threshold).sum())
+    assert services.classifier("yours").count_missed() == (missed, MISS_TEST)
+    first, explained = classify_picture(services, path, "mine", "crop", "")
+    assert "Not flagged" in first["gauge"]
+    text = f"{MISS_TEST} of {MISS_TEST} pictures of other things"
+    assert text not in first["gauge"]
+    assert text in explained["gauge"]
+    again, *_ = classify_picture(services, path, "mine", "crop", "")
+    assert text in again["gauge"]  # counted once
+
+
+def predict_others(classifier):
+    """Return the logits of the images of other things."""
+    preprocessing = classifier.preprocessing
+    images = other_images(preprocessing.source_size)
+    return predict(classifier.saved.model, preprocessing.prepare, images)
 
 
 def images_in(html):
