@@ -1,14 +1,17 @@
 """The page: header, tabs and polling, and the server that serves it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
+from resnet_demo.errors import DemoError
 from resnet_demo.hosting.access import Access
 from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
 from resnet_demo.hosting.request_limits import MAX_UPLOAD_BYTES, RequestLimits
@@ -22,15 +25,17 @@ from resnet_demo.hosting.zerogpu.visitor_runs import Slice
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.tasks.limits import Caller, Limits
+from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.ui import plots, polling
 from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
-from resnet_demo.ui.data.download_banner import download_banner
+from resnet_demo.ui.data.download_banner import current_banner, download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.form import READ
 from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
+    FreshBlocks,
     mute_progress,
     slow_down_queue,
     use_guarded_server,
@@ -46,9 +51,9 @@ from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab
 from resnet_demo.ui.uploads import keep_uploads_clean
 
-CSS = Path(__file__).with_name("page.css")
+CSS, SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
 # The memory of a page each of whose components has been updated. A new one takes some 30 KB.
-MAX_PAGE_BYTES = 1_150_000
+MAX_PAGE_BYTES = 1_300_000
 MAX_SESSIONS = 400_000_000 // MAX_PAGE_BYTES  # pages that Gradio remembers, open or closed
 MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
 TITLE = """# ResNet Demo
@@ -67,7 +72,7 @@ CLOSE_TOASTS = """() => ['input', 'click'].forEach((kind) => document.addEventLi
 STRANGER = f"{PUBLIC} You are signed in as {{name}}, who may not change anything here."
 
 
-class App(gr.Blocks):
+class App(FreshBlocks):
     """The page, and the answers to its polling."""
 
     polling: Polling
@@ -112,10 +117,9 @@ def build_app(
         shown = {name: tab[name] for name in ("run", "experiments", "trash", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, choices)
         app.polling = Polling(services)
+        app.first_updates = first_page(services, tab, banner)
 
-        loaded = connect_load(
-            app, services, [tab[name] for name in train.LOADED], data_seen, access_line
-        )
+        loaded = connect_load(app, services, tab, data_seen, access_line)
         # After the form has its datasets.
         loaded.then(None, None, tab["saved"], js=READ, **QUIET_EVENT)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
@@ -130,13 +134,13 @@ def build_app(
 def connect_load(
     app: App,
     services: Services,
-    train_parts: list[Any],
+    tab: dict[str, Any],
     data_seen: gr.State,
     access_line: gr.Markdown,
 ) -> gr.events.Dependency:
     """Connect opening and closing a page; return the event of opening it.
 
-    train_parts: the components of train.LOADED.
+    tab: the components of the Train tab.
     """
 
     def on_load(request: gr.Request) -> list[Any]:
@@ -144,16 +148,40 @@ def connect_load(
         text = access_text(services.access, services.caller())
         # None: nothing of the Data tab has been sent to this page yet.
         return [
-            *train.on_load(services, request),
+            *train.on_load(services, request.query_params.get("run")),
             None,
             zerogpu_panel.HEADER if on_zerogpu else text,
         ]
 
-    loaded = app.load(on_load, None, [*train_parts, data_seen, access_line], **QUIET_EVENT)
+    parts = [*(tab[name] for name in train.LOADED), data_seen, access_line]
+    loaded = app.load(on_load, None, parts, **QUIET_EVENT)
+    # The page opened with this run, so its change event did not put it there.
+    loaded.then(None, tab["run"], None, js=train.PUT_RUN_INTO_URL, **QUIET_EVENT)
     # Strangers' pictures are removed when their page closes, not an hour later.
     if services.access.is_public:
         app.unload(services.page_uploads.close_page)
     return loaded
+
+
+def first_page(
+    services: Services, tab: dict[str, Any], banner: dict[str, Any]
+) -> Callable[[], dict[Any, Any]]:
+    """Return a function that returns component -> update of what a new page shows at once.
+
+    tab: the components of the Train tab. banner: of `download_banner`.
+    """
+    # Pages are served in threads, and `snapshots` of the services belong to the event loop.
+    own, lock = copy(services), Lock()
+    own.snapshots = Snapshots()
+
+    def updates() -> dict[Any, Any]:
+        try:
+            with lock:
+                return train.first_updates(own, tab) | current_banner(own, banner)
+        except (DemoError, OSError):  # the page opens as the app started, and then names the error
+            return {}
+
+    return updates
 
 
 def page_header(access: Access, is_public: bool) -> gr.Markdown:
@@ -181,6 +209,11 @@ def access_text(access: Access, caller: Caller) -> str:
     return (
         STRANGER.format(name=f"**{escape_markdown(caller.name)}**") if caller.signed_in else LOGIN
     )
+
+
+def head() -> str:
+    """Return the scripts of the page that run before it is drawn, as HTML."""
+    return "".join(f"<script>{script.read_text()}</script>" for script in (SCRIPT, plots.SCRIPT))
 
 
 def theme() -> gr.themes.Base:
@@ -243,7 +276,7 @@ def launch(
     return app.launch(
         theme=theme(),
         css_paths=[CSS],
-        head=plots.head(),
+        head=head(),
         js=MARKUP_FIXES.read_text(),
         footer_links=["api"],
         run_history=False,  # on by default

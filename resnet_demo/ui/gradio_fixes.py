@@ -57,6 +57,44 @@ class PageState(state_holder.SessionState):
         """Store nothing: what a component shows is in the browser."""
 
 
+class FreshBlocks(gr.Blocks):
+    """Blocks whose pages open with current values.
+
+    Gradio 6.31 builds the configuration that each page opens with once, when the app starts. What
+    has changed since then arrives after the page is drawn, which then jumps.
+
+    first_updates: returns component -> update, called for each page in any thread.
+    """
+
+    first_updates: Callable[[], dict[Block, Any]] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the configuration of a page, with the values of `first_updates`."""
+        built = self._built_config
+        if self.first_updates is None:
+            return built
+        changed = {block._id: as_props(update) for block, update in self.first_updates().items()}
+        components = [
+            {**part, "props": {**part["props"], **changed[part["id"]]}}
+            if part["id"] in changed
+            else part
+            for part in built["components"]
+        ]
+        return {**built, "components": components}
+
+    @config.setter
+    def config(self, built: dict[str, Any]) -> None:
+        self._built_config = built
+
+
+def as_props(update: Any) -> dict[str, Any]:
+    """Return the properties that an update sets: those of `gr.update`, or a value."""
+    if isinstance(update, dict) and update.get("__type__") == "update":
+        return {name: value for name, value in update.items() if name != "__type__"}
+    return {"value": update}
+
+
 def use_page_state() -> None:
     """Replace the class of which Gradio makes an instance for each page."""
     state_holder.SessionState = PageState

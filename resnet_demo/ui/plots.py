@@ -47,11 +47,6 @@ def line_chart(elem_id: str, value: dict[str, Any], **options: Any) -> gr.HTML:
     )
 
 
-def head() -> str:
-    """Return the HTML for the head of a page with charts."""
-    return f"<script>{SCRIPT.read_text()}</script>"
-
-
 def chart(
     x_title: str,
     plots: Sequence[dict[str, Any]],

@@ -32,6 +32,7 @@ async (...inputs) => {
     return names.map((name) => (name === 'status' ? message : undefined));
   }
   page.answeredAt = performance.now();
+  if (inputs[0]) document.documentElement.classList.remove('is-opening');
   page.app ??= answer.app;
   if (page.app !== answer.app) window.location.reload();
   return names.map((name) => {

@@ -30,7 +30,7 @@ NUMBER = re.compile(r"-?[\d.]+")
 def page(browser):
     """Yield a page with the script, the style and one chart at a time."""
     page = browser.new_page(viewport={"width": 1000, "height": 700})
-    page.set_content(f"<style>{CSS.read_text()}</style>{plots.head()}")
+    page.set_content(f"<style>{CSS.read_text()}</style><script>{plots.SCRIPT.read_text()}</script>")
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page

@@ -42,6 +42,16 @@ GONE = re.compile("Connection lost; retrying|Connection to the server was lost")
 TABS = ("Train", "Data", "Evaluate", "Classify", "Learn")
 POINTS = """(plot) => plot.querySelector('path[data-line=training]')
   .getAttribute('d').match(/[ML]/g)?.length ?? 0"""
+# Sums the layout shifts, and collects the sentences below the choice of a run.
+WATCH_SHIFTS = """
+  window.shifts = 0; window.texts = '';
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) window.shifts += entry.value;
+  }).observe({type: 'layout-shift', buffered: true});
+  new MutationObserver(() => {
+    window.texts += document.getElementById('run-status')?.textContent ?? '';
+  }).observe(document, {childList: true, subtree: true, characterData: true});
+"""
 TWICE = """() => {
   const ids = [...document.querySelectorAll('[id]')].map(e => e.id).filter(id => id);
   return ids.filter((id, i) => ids.indexOf(id) != i);
@@ -154,6 +164,21 @@ def test_the_app_opens_with_the_shipped_network(visit, other_app):
     tab(page, "Classify")
     page.locator("#shipped button").first.click()
     expect(label(page)).to_have_text(re.compile("[a-z]"))
+
+
+def test_a_page_opens_without_jumping_and_never_says_that_nothing_was_trained(
+    browser, app, other_app, trained
+):
+    for url, width in ((app.url, 1280), (app.url, 390), (other_app.url, 1280)):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.add_init_script(WATCH_SHIFTS)
+        page.goto(url)
+        expect(tile(page, "state")).to_have_text("Finished")
+        expect(page.locator("#curves path[data-line=validation][d^=M]").first).to_be_attached()
+        page.wait_for_timeout(1000)
+        assert page.evaluate("window.shifts") < 0.03, (url, width)
+        assert not page.evaluate("window.texts").count("Nothing trained yet")
+        page.close()
 
 
 def test_the_duration_is_measured_without_a_click(page, visit, app, trained):

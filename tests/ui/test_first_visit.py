@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from resnet_demo.runs.store import PRETRAINED
 from resnet_demo.tasks.evaluations import run_evaluation
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, create_task, status_json
+from resnet_demo.ui.app import build_app
 from resnet_demo.ui.classify import tab as classify
 from resnet_demo.ui.classify.details import details_updates
 from resnet_demo.ui.classify.examples import example_updates
@@ -74,7 +74,7 @@ def own(fresh, shipped):
 
 
 def test_the_train_tab_opens_with_the_shipped_run(fresh):
-    opened = on_load(fresh, SimpleNamespace(query_params={}))
+    opened = on_load(fresh, None)
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == SHIPPED[1]]
     assert run["visible"]
     assert run["choices"] == [SHIPPED]
@@ -89,6 +89,36 @@ def test_the_train_tab_opens_with_the_shipped_run(fresh):
     assert not now["retry"]["visible"]
     assert all(line["points"] for plot in now["curves"]["plots"] for line in plot["lines"])
     assert len(now["table"]["data"]) == 2
+
+
+def first_props(app, name):
+    """Return the properties with which a new page opens the component of that elem_id."""
+    parts = app.config["components"]
+    [props] = [part["props"] for part in parts if part["props"].get("elem_id") == name]
+    return props
+
+
+def test_a_page_opens_with_the_run_and_the_data_as_they_are_now(fresh, own, tmp_path):
+    app = build_app(fresh.paths)
+    assert first_props(app, "run")["value"] == "cifar10-shipped"
+    assert first_props(app, "run-status")["value"].startswith("Came with the app, trained in ")
+    assert "Finished" in first_props(app, "figures")["value"]
+    assert first_props(app, "dataset-note")["visible"]
+    assert "parameters" in first_props(app, "facts")["value"]
+    assert first_props(app, "get-banner")["visible"]
+    own("stopped-1", "stopped")  # after the app has started
+    (fresh.paths.data / "cifar10").mkdir(parents=True)
+    (fresh.paths.data / "cifar10" / "dataset.json").write_text("{}")
+    assert first_props(app, "run")["value"] == "stopped-1"
+    assert first_props(app, "resume")["interactive"]
+    assert not first_props(app, "get-banner")["visible"]
+
+
+def test_a_page_opens_although_its_run_is_damaged(fresh, own):
+    app = build_app(fresh.paths)
+    own("stopped-1", "stopped")
+    (fresh.paths.runs / "stopped-1" / "status.json").write_text("{")
+    assert first_props(app, "run-status")["value"] == "**status.json of stopped-1 is damaged.**"
 
 
 def test_the_shipped_run_is_the_default_without_finished_runs(fresh, own):
@@ -126,7 +156,7 @@ def test_experiments_of_lessons_are_listed_on_request_only_and_are_never_the_def
 
 
 def test_a_page_opened_with_the_address_of_an_experiment_shows_it(fresh):
-    opened = on_load(fresh, SimpleNamespace(query_params={"run": "learn-plain56"}))
+    opened = on_load(fresh, "learn-plain56")
     [run] = [part for part in opened if isinstance(part, dict) and "plain56" in str(part)]
     assert run["value"] == "learn-plain56"
     assert RECORDING in run["choices"]

@@ -86,6 +86,12 @@ def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) 
     return row_updates(parts, not is_here, download_text("CIFAR-10", MISSING, status), status)
 
 
+def current_banner(services: Services, parts: dict[str, Any]) -> dict[Any, Any]:
+    """Return the updates of CIFAR-10's banner for the datasets and the download as they are now."""
+    own = services.data.status("get") if is_download_of(services, "cifar10") else None
+    return banner_updates(parts, "cifar10" in services.datasets.names(), own)
+
+
 def weights_updates(
     services: Services, parts: dict[str, Any], model: str, weights: str
 ) -> dict[Any, Any]:

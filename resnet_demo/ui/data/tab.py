@@ -11,7 +11,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import enlarge, gallery
-from resnet_demo.ui.data.download_banner import banner_updates, is_download_of
+from resnet_demo.ui.data.download_banner import current_banner
 from resnet_demo.ui.data.import_panel import (
     class_table,
     import_panel,
@@ -156,7 +156,7 @@ def data_updates(
     chosen: the Train form's dataset. shown: this tab's.
     """
     tasks = task_states(services)
-    download, survey, importing = tasks.values()
+    _, survey, importing = tasks.values()
     now = data_version(services, tasks)
     before = before or {}
     changed = [key for key in now if key not in before or now[key] != before[key]]
@@ -164,8 +164,7 @@ def data_updates(
     if "names" in changed:
         updates |= choice_updates(services, parts, chosen, shown, before.get("names"))
     if "names" in changed or "get" in changed:
-        own = download if is_download_of(services, "cifar10") else None
-        updates |= banner_updates(parts, "cifar10" in now["names"], own)
+        updates |= current_banner(services, parts)
     if "survey" in changed or "import" in changed:
         updates |= panel_updates(parts, survey, importing)
     if "found" in changed:

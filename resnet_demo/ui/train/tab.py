@@ -21,7 +21,7 @@ from resnet_demo.ui.train.run_details import (
     details_panel,
     next_steps,
 )
-from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings
+from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings, run_parts
 from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
 
 DOUBLE_CLICK_S = 1.0  # within it, a second press on Train for the same run is ignored
@@ -36,6 +36,8 @@ SCROLL_TO_RUN = """() => {
 }"""  # on a phone the curves are below the form
 # The components that loading the page updates, in the order of `on_load`.
 LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
+# The parts of a run that a page opens with.
+FIRST_PARTS = ("experiments", "figures", "status", "stop", "resume", "retry", "delete")
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
@@ -237,10 +239,12 @@ def dataset_note(name: str | None) -> dict[str, Any]:
     return gr.update(value=SYNTHETIC, visible=name == "shapes10")
 
 
-def on_load(services: Services, request: gr.Request) -> list[Any]:
-    """Return the updates of a new page: datasets, note, duration, and the run to show."""
+def on_load(services: Services, requested: str | None) -> list[Any]:
+    """Return the updates of a new page: datasets, note, duration, and the run to show.
+
+    requested: the run in its address, if any.
+    """
     infos = services.datasets.list()
-    requested = request.query_params.get("run")
     choices = services.run_choices(keep=requested)
     known = [run_id for _, run_id in choices]
     # The query string is foreign text: only an id of a listed run is used.
@@ -252,3 +256,15 @@ def on_load(services: Services, request: gr.Request) -> list[Any]:
         *update_estimate(services, settings, None),
         gr.update(choices=choices, value=run_id, visible=bool(choices)),
     ]
+
+
+def first_updates(services: Services, tab: dict[str, Any]) -> dict[Any, Any]:
+    """Return component -> update for a page that opens without a run in its address.
+
+    What needs much data, such as the curves, is left to polling. tab: what `train_tab` returns.
+    """
+    opened = dict(zip(LOADED, on_load(services, None), strict=True))
+    parts = run_parts(services, opened["run"]["value"])
+    now = {name: make() for name, (_, make) in parts.items() if name in FIRST_PARTS}
+    now |= {name: opened[name] for name in ("dataset", "note", "facts", "run")}
+    return {tab[name]: update for name, update in now.items()}

@@ -180,14 +180,13 @@ def test_between_two_slices_only_stop_is_active(services, runs):
 
 
 @pytest.mark.parametrize(
-    ("query", "shown"),
-    [({"run": "some-run-1"}, "some-run-1"), ({"run": "../x"}, "some-run-2"), ({}, "some-run-2")],
-    ids=str,
+    ("requested", "shown"),
+    [("some-run-1", "some-run-1"), ("../x", "some-run-2"), (None, "some-run-2")],
 )
-def test_a_page_opens_with_the_run_of_its_url_or_the_newest(query, shown, services, runs):
+def test_a_page_opens_with_the_run_of_its_url_or_the_newest(requested, shown, services, runs):
     os.utime(runs("some-run-1").path / "config.json", (1, 1))
     runs("some-run-2")
-    opened = on_load(services, SimpleNamespace(query_params=query))
+    opened = on_load(services, requested)
     [run] = [part for part in opened if isinstance(part, dict) and part.get("value") == shown]
     assert [name for _, name in run["choices"]] == ["some-run-2", "some-run-1"]
 
