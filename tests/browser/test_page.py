@@ -431,7 +431,6 @@ def test_a_suspended_or_killed_worker_is_reported_and_can_be_resumed(visit, app,
 def test_on_a_phone_the_page_scrolls_to_the_started_run(visit, other_app):
     page = visit(other_app.url, width=390, height=844)
     choose(page, "Dataset", "colours")
-    page.get_by_role("spinbutton", name="Batch size (images)").fill("16")
     page.locator("button#train").click()
     expect(page.locator("#run")).to_be_in_viewport()
     expect(tile(page, "state")).to_have_text(re.compile("Queued|Preparing|Training"))
