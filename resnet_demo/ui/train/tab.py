@@ -36,8 +36,7 @@ SCROLL_TO_RUN = """() => {
 }"""  # on a phone the curves are below the form
 # The components that loading the page updates, in the order of `on_load`.
 LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
-# The parts of a run that a page opens with.
-FIRST_PARTS = ("experiments", "figures", "status", "stop", "resume", "retry", "delete")
+LATER_PARTS = ("curves", "table", "log")  # not in a page that is just opened: they are large
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
@@ -261,10 +260,10 @@ def on_load(services: Services, requested: str | None) -> list[Any]:
 def first_updates(services: Services, tab: dict[str, Any]) -> dict[Any, Any]:
     """Return component -> update for a page that opens without a run in its address.
 
-    What needs much data, such as the curves, is left to polling. tab: what `train_tab` returns.
+    tab: what `train_tab` returns.
     """
     opened = dict(zip(LOADED, on_load(services, None), strict=True))
     parts = run_parts(services, opened["run"]["value"])
-    now = {name: make() for name, (_, make) in parts.items() if name in FIRST_PARTS}
+    now = {name: make() for name, (_, make) in parts.items() if name not in LATER_PARTS}
     now |= {name: opened[name] for name in ("dataset", "note", "facts", "run")}
     return {tab[name]: update for name, update in now.items()}
