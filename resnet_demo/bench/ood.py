@@ -15,7 +15,7 @@ from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import OOD_IMAGES, auroc, energy, ood_metric
 from resnet_demo.inference.predict import evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
-from resnet_demo.runs.store import Run
+from resnet_demo.runs.store import Run, check_trained_here
 
 
 def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
         ConfigError: the dataset has other classes.
         DamagedError: damaged weights or images, or a network that computes NaN.
     """
+    check_trained_here(run, "measured")
     classifier, name = Classifier.load(run), run.config().dataset
     classifier.check_classes(datasets.get(name))
     own = energies(classifier, sample_test_images(datasets, name, images, seed))

@@ -263,6 +263,7 @@ def test_a_stranger_may_not_change_datasets(tasks, pictures):
     stranger = Caller("stranger", is_owner=False)
     calls = [
         lambda: tasks.get("cifar10", stranger),
+        lambda: tasks.get("resnet18-weights", stranger),
         lambda: tasks.survey(pictures, stranger),
         lambda: tasks.import_surveyed("pets", 32, stranger),
         lambda: tasks.cancel("get", stranger),
