@@ -33,6 +33,7 @@ from resnet_demo.ui.data.download_banner import current_banner, download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
 from resnet_demo.ui.form import READ
+from resnet_demo.ui.front_end import FrontEnd, LightPage
 from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
     FreshBlocks,
@@ -265,11 +266,14 @@ def launch(
     use_guarded_server()
     keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.
+    front_end = FrontEnd(block.get_block_name() for block in app.blocks.values())
     middleware = [
         security(os.environ),
+        Middleware(LightPage, front_end.head),
         Middleware(RequestLimits, access, limits, Path(get_upload_folder())),
         Middleware(OwnerLogin, access),
     ]
+    routes = [app.polling.route, front_end.route]
     # Without `api_open`, no event can be called past the queue.
     app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED, api_open=False)
     slow_down_queue(app)  # after `queue`, which makes a new queue
@@ -284,7 +288,7 @@ def launch(
         state_session_capacity=MAX_SESSIONS,
         # The description of all routes is public by default; /gradio_api has a second copy, which
         # SecurityMiddleware closes.
-        app_kwargs={"openapi_url": None, "middleware": middleware, "routes": [app.polling.route]},
+        app_kwargs={"openapi_url": None, "middleware": middleware, "routes": routes},
         max_file_size=MAX_UPLOAD_BYTES,
         show_error=False,  # messages of unforeseen errors may hold paths of this machine
         share=False,

@@ -87,7 +87,8 @@ class Polling:
             **self.shared(shown, lambda: run_parts(self.services, *shown)),
             **self.shared("data", self.data),
         }
-        if mode in MODES:  # a raw request may hold any text
+        # Without a run the Evaluate tab has not been opened. A raw request may hold any mode.
+        if evaluated and mode in MODES:
             wanted = Selection.from_page(evaluated, split or "test", mode, other)
             parts |= self.shared(
                 wanted,

@@ -52,6 +52,13 @@ WATCH_SHIFTS = """
     window.texts += document.getElementById('run-status')?.textContent ?? '';
   }).observe(document, {childList: true, subtree: true, characterData: true});
 """
+MEASURE_PAINT = """window.paint = {largest: 0, shift: 0};
+  const follow = (type, add) => new PerformanceObserver((list) => list.getEntries().forEach(add))
+    .observe({type, buffered: true});
+  follow('largest-contentful-paint', (entry) => { window.paint.largest = entry.startTime; });
+  follow('layout-shift', (entry) => {
+    if (!entry.hadRecentInput) window.paint.shift += entry.value;
+  });"""
 TWICE = """() => {
   const ids = [...document.querySelectorAll('[id]')].map(e => e.id).filter(id => id);
   return ids.filter((id, i) => ids.indexOf(id) != i);
@@ -179,6 +186,39 @@ def test_a_page_opens_without_jumping_and_never_says_that_nothing_was_trained(
         assert page.evaluate("window.shifts") < 0.03, (url, width)
         assert not page.evaluate("window.texts").count("Nothing trained yet")
         page.close()
+
+
+def test_a_cold_load_is_light(browser, other_app):
+    """Check it, and print the figures that docs/reliability.md states."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.add_init_script(MEASURE_PAINT)
+    network, requests, sizes = context.new_cdp_session(page), {}, {}
+    network.send("Network.enable")
+    network.on(
+        "Network.requestWillBeSent",
+        lambda sent: requests.update({sent["requestId"]: sent["request"]["url"]}),
+    )
+    network.on(
+        "Network.loadingFinished",
+        lambda done: sizes.update({done["requestId"]: done["encodedDataLength"]}),
+    )
+    page.goto(other_app.url)
+    expect(page.locator("#run-status")).to_contain_text("Came with the app, trained in")
+    page.wait_for_timeout(3000)  # for what the visible parts load next
+    urls = [url for url in requests.values() if url.startswith("http")]
+    polls = [url for url in urls if "/poll?" in url]
+    paint = page.evaluate("window.paint")
+    print(
+        f"{len(urls)} requests, {len(polls)} of them polls; {sum(sizes.values()) / 1e6:.2f} MB; "
+        f"largest paint after {paint['largest'] / 1000:.1f} s, layout shift {paint['shift']:.2f}"
+    )
+    assert len(urls) - len(polls) + 1 <= 100  # an open page polls once a second
+    assert sum(sizes.values()) <= 1_000_000
+    assert not [url for url in urls if not url.startswith(other_app.url)]
+    styles = [url for url in urls if ".css" in url]
+    assert len(styles) <= 3, styles  # else Gradio loads those of components one by one
+    context.close()
 
 
 def test_the_duration_is_measured_without_a_click(page, visit, app, trained):

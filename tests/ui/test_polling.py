@@ -25,7 +25,7 @@ from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
-EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "evaluation"}
+EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data"}
 WATCHED = ("figures", "status", "curves", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
@@ -89,8 +89,12 @@ def test_a_new_dataset_changes_only_the_version_of_the_data_tab(client, services
 
 
 def test_another_requested_evaluation_has_another_version(client, services, run):
-    first = poll(client)
-    assert set(poll(client, known=first, evaluate="some-run-1")) == {"evaluation"}
+    first = poll(client)  # of a page whose Evaluate tab has not been opened
+    plain = poll(client, known=first, evaluate="some-run-1")
+    assert set(plain) == {"evaluation"}
+    known = first | plain
+    assert poll(client, known=known, evaluate="some-run-1") == {}
+    assert set(poll(client, known=known, evaluate="some-run-1", other="b")) == {"evaluation"}
 
 
 def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, monkeypatch):
@@ -113,7 +117,7 @@ def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, mon
 
 def test_a_page_without_a_run_receives_the_choice_of_runs(client):
     first = poll(client, run="")
-    assert set(first) == {"run", "experiments", "trash", "data", "evaluation"}
+    assert set(first) == {"run", "experiments", "trash", "data"}
     assert first["run"][1]["choices"] == []
 
 
@@ -143,7 +147,7 @@ def test_the_page_polls_on_a_timer_and_updates_every_part(services):
     [event] = [one for one in config["dependencies"] if one["js"] and POLL_PATH in one["js"]]
     assert not event["backend_fn"]
     assert len(event["inputs"]) == len(QUERY_KEYS)
-    assert len(event["outputs"]) == len(EVERYTHING)
+    assert len(event["outputs"]) == len(EVERYTHING | {"evaluation"})
     kinds = {part["id"]: part["type"] for part in config["components"]}
     assert "timer" in {kinds[part] for part, _ in event["targets"]}
 

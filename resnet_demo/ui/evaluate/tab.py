@@ -40,6 +40,8 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
     # Async, because a tick must not wait for one of Gradio's threads.
     async def on_tick(unit: str, dark: bool, before: Any, *values: Any) -> dict[Any, Any]:
         selection = Selection.from_page(*values)
+        if selection.run is None and before is None:  # the tab has not been opened
+            return {parts["now"]: gr.skip()}
         changed = changed_states(statuses, selection, unit == "percent", dark, before)
         updates = {parts[name]: value for name, value in changed.items()}
         return {parts["now"]: gr.skip()} | updates  # Gradio refuses an empty dict
