@@ -5,6 +5,7 @@ Both come as pickles and as plain binary files.
 Their order is kept, so that the split of seed 42 is the tutorial's own. No torch here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,16 +139,19 @@ def convert_batches(
     progress: ProgressCallback | None = None,
     name: str = INFO.name,
     fit: str = "crop",
+    on_batches: Callable[[tuple[str, ...], dict[str, Batch]], object] = lambda *_: None,
 ) -> DatasetInfo:
     """Make a dataset of the original batches: their folder or their archive.
 
     progress: called with the number of batches read. fit: for pictures to classify, which need not
-    be square as these are. Raises DamagedError for batches with other
-    contents, ConfigError where there is already a dataset of that name.
+    be square as these are. on_batches: called with what `read_batches` returned.
+    Raises DamagedError for batches with other contents, ConfigError where there is already a
+    dataset of that name.
     """
     with new_dataset(root, name) as folder:
         form = original_format(source) or CIFAR10
         classes, batches = read_batches(source, form, progress or (lambda *_: None))
+        on_batches(classes, batches)
         statistics = {}
         for split, names in form.batches.items():
             images, labels = zip(*(batches[batch] for batch in names), strict=True)

@@ -41,7 +41,7 @@ ARCHIVE_ERRORS = (
 def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[Member]:
     """Yield every regular file of a folder, .zip or .tar (.gz, .xz, .bz2), without hidden ones.
 
-    The pictures in parquet files are members too, where a folder has no other pictures.
+    The pictures in parquet files are members too, where the source has no other pictures.
 
     What cannot be opened in a folder, and a tar's hard links, have a `problem` and no bytes.
     A tar is unpacked in a thread, which ends with the iterator, also when that is closed early.

@@ -35,6 +35,7 @@ def content_notes(
     labels = _labels_by_digest(assignment, digests)
     return (
         *_contradictions(assignment.classes, labels, name_of),
+        *_merged_names(assignment.merged),
         *_similar_names(assignment.classes),
         *_untested_classes(assignment),
         *_deep_grey(deep_grey),
@@ -81,6 +82,14 @@ def _contradictions(
                 f"the class {shortened(classes[label])} holds copies of {len(others[label])} other "
                 "classes: it seems to be a second copy of the dataset inside itself, to be removed"
             )
+
+
+def _merged_names(merged: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a note for folders that were read as one class."""
+    for labels in merged:
+        # ascii: shows the code points of names that look the same.
+        names = " and ".join(ascii(label) for label in labels)
+        yield f"the folders {names} are one name in two encodings, and are read as one class"
 
 
 def _similar_names(classes: Sequence[str]) -> Iterator[str]:

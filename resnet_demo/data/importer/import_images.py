@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from resnet_demo.data.importer.read_pictures import (
     plan_dataset,
     read_pictures,
 )
-from resnet_demo.data.importer.scan import SurveyedPictures, survey_images
+from resnet_demo.data.importer.scan import SurveyedPictures, survey_batches, survey_images
 from resnet_demo.data.importer.survey import MAX_SIZE, MIN_SIZE, Survey, default_size, space_text
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.data.pictures import check_fit, fit_to_square
@@ -59,7 +60,11 @@ def import_images(
         if size not in (None, original_size):
             rule = f"{original_size} for the original batches of {form.title}"
             raise ConfigError.rule("size", rule, size)
-        return original_batches.convert_batches(root, source, progress, name, fit)
+
+        def on_batches(*read: Any) -> None:
+            on_survey(survey_batches(form, *read))
+
+        return original_batches.convert_batches(root, source, progress, name, fit, on_batches)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
         squares = _Squares(scratch, size, fit)
@@ -119,23 +124,26 @@ def _write_splits(
     folder: Path, plan: DatasetPlan, scratch: Path, size: int, progress: ProgressCallback
 ) -> dict[str, PixelStatistics]:
     """Write all splits in order, from the scratch file."""
-    pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
     splits = plan.assignment.splits
     total = sum(len(rows) for rows, _ in splits.values())
     message = f"writing: {space_text(total, size)}"
     done, statistics = 0, {}
     for split, (rows, labels) in splits.items():
-        chunks = _chunks(pixels, rows, lambda n, done=done: progress(done + n, total, message))
+        chunks = _chunks(
+            scratch, rows, size, lambda n, done=done: progress(done + n, total, message)
+        )
         statistics[split] = write_split(folder, split, chunks, labels, size)
         done += len(rows)
     return statistics
 
 
 def _chunks(
-    pixels: np.ndarray, rows: np.ndarray, on_chunk: Callable[[int], object]
+    scratch: Path, rows: np.ndarray, size: int, on_chunk: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
     """Yield the pixels of those rows in order. on_chunk: called with the rows yielded before."""
-    step = max(1, CHUNK_BYTES // pixels[0].size)
+    step = max(1, CHUNK_BYTES // (size * size * 3))
     for start in range(0, len(rows), step):
         on_chunk(start)
+        # Mapped for each chunk: pages of one mapping stay in the process's memory.
+        pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
         yield pixels[rows[start : start + step]]

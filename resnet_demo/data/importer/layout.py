@@ -34,13 +34,15 @@ class SplitAssignment:
     """Class names in label order, and for each split (rows, labels), int64, same length.
 
     A row is a picture's number in the order of reading. Within a split the rows are ordered by
-    class, then by name. test is empty where there are too few pictures to hold some out.
+    class, then by name. test is empty where there are too few pictures to hold some out. merged:
+    the folder names of each class that has several, which are one name in two encodings.
     """
 
     classes: tuple[str, ...]
     train: RowsAndLabels
     test: RowsAndLabels
     val: RowsAndLabels | None = None  # None: a part of train serves for validation
+    merged: tuple[tuple[str, ...], ...] = ()
 
     @property
     def splits(self) -> dict[str, RowsAndLabels]:
@@ -56,6 +58,7 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
     than MIN_PER_CLASS pictures a class.
     Raises DemoError for pictures that cannot make a dataset.
     """
+    locations, merged = _merge_encodings(locations)
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, location in enumerate(locations):
         if location:
@@ -67,7 +70,7 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
     if any(split == "" for split, _ in rows):
         ordered = _hold_out_test(ordered)
     train, val, test = (_concatenate(ordered, split, classes) for split in ("train", "val", "test"))
-    return SplitAssignment(classes, train, test, val if len(val[0]) else None)
+    return SplitAssignment(classes, train, test, val if len(val[0]) else None, merged)
 
 
 def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
@@ -82,26 +85,33 @@ def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
                 f"a class name must have at most {MAX_LABEL} characters and no control "
                 f"characters, got {shortened(label)}"
             )
-    _check_encodings(sorted({*train, *held_out}))
     if unknown := sorted(held_out.keys() - set(train)):
         label, split = unknown[0], held_out[unknown[0]]
         raise DemoError(f"the class {shortened(label)} is in {split} but not in train")
 
 
-def _check_encodings(labels: list[str]) -> None:
-    """Raise DemoError for two labels that are one text in two encodings.
+def _merge_encodings(
+    locations: Sequence[PictureLocation | None],
+) -> tuple[list[PictureLocation | None], tuple[tuple[str, ...], ...]]:
+    """Return the locations with one label for labels that are one text, and the merged ones.
 
-    macOS writes é as e and an accent, other systems as one character.
+    macOS writes é as e and an accent, other systems as one character. Unicode defines the two as
+    equal; a class with one encoding keeps it.
     """
-    seen: dict[str, str] = {}
-    for label in labels:
-        other = seen.setdefault(normalize("NFC", label), label)
-        if other != label:
-            # !a shows the code points, since the two look the same.
-            raise DemoError(
-                f"the class names {other!a} and {label!a} are one name in two encodings: "
-                "rename one folder"
-            )
+    encodings: dict[str, set[str]] = defaultdict(set)
+    for label in {location.label for location in locations if location}:
+        encodings[normalize("NFC", label)].add(label)
+    several = {text: sorted(labels) for text, labels in encodings.items() if len(labels) > 1}
+    text_of = {label: text for text, labels in several.items() for label in labels}
+
+    def merged(location: PictureLocation | None) -> PictureLocation | None:
+        if location is None or location.label not in text_of:
+            return location
+        # The folder stays part of the name: both may have a picture of the same name.
+        name = f"{location.label}/{location.name}"
+        return PictureLocation(location.split, text_of[location.label], name)
+
+    return [merged(location) for location in locations], tuple(map(tuple, several.values()))
 
 
 def _sort_by_name(locations: Sequence[PictureLocation | None], rows: list[int]) -> np.ndarray:

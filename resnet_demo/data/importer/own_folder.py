@@ -17,7 +17,7 @@ from resnet_demo.data.importer.members import (
     has_picture_suffix,
     is_hidden,
 )
-from resnet_demo.data.importer.parquet_pictures import pictures_in_parquet
+from resnet_demo.data.importer.parquet_pictures import is_parquet_name, pictures_in_parquet
 
 Identity = tuple[int, int]  # device and inode
 
@@ -55,7 +55,7 @@ def _parquet_files(folder: Path, entries: list[_Entry]) -> list[tuple[Path, Part
     return [
         (folder.joinpath(*entry.parts), entry.parts)
         for entry in entries
-        if not entry.problem and entry.parts[-1].lower().endswith(".parquet")
+        if not entry.problem and is_parquet_name(entry.parts[-1])
     ]
 
 

@@ -7,7 +7,8 @@ the files, is an optional extra: it is imported when it is needed.
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from resnet_demo.data.importer.members import LimitChecker, Member, Parts
 from resnet_demo.data.importer.split_names import SPLIT_WORDS, words_of
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
 INSTALL = "`pip install pyarrow` in the app's environment (`make` has it in .venv/bin)"
 MAGIC = b"PAR1"
 ROWS = 64  # pictures in memory at a time
+MAX_BYTES = 4 * 2**30  # of a parquet file in an archive
+BLOCK_BYTES = 2**20  # of it, in memory at a time
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "category")  # the first that is there
+
+
+class Readable(Protocol):
+    """A file in an archive, which can only be read from its start to its end."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, b"" at the end."""
+
+
+class _OtherTableError(DamagedError):
+    """A parquet file without pictures and labels."""
 
 
 def has_pyarrow() -> bool:
@@ -40,21 +54,65 @@ def pictures_in_parquet(
     if not has_pyarrow():
         raise ConfigError(f"reading parquet files needs pyarrow: {INSTALL}")
     for done, (path, parts) in enumerate(files, 1):
+        yield from _read_file(path, parts, checker, done, len(files))
+
+
+def is_parquet_name(name: str) -> bool:
+    """Return True for the name of a parquet file."""
+    return name.lower().endswith(".parquet")
+
+
+def pictures_in_member(
+    member: Readable,
+    size: int,
+    parts: Parts,
+    checker: LimitChecker,
+    done: int = 0,
+    total: int = 0,
+) -> Iterator[Member]:
+    """Yield the pictures of a parquet file of `size` bytes in an archive, as `pictures_in_parquet`.
+
+    A file that cannot be read is yielded with its `problem`, one without pictures without bytes.
+    It is copied to a temporary file without a name, because it is read from its end.
+    """
+    problem = ""
+    if not has_pyarrow():
+        problem = f"reading it needs pyarrow: {INSTALL}"
+    elif size > MAX_BYTES:
+        problem = f"{size:,} bytes, the most for a parquet file is {MAX_BYTES:,}"
+    if problem:
+        yield Member(parts, b"", done, total, problem)
+        return
+    with TemporaryFile() as file:
+        left = size
+        while block := member.read(min(BLOCK_BYTES, left)):
+            left -= file.write(block)
+        file.seek(0)
         try:
-            yield from _read_file(path, parts, checker, done, len(files))
-        except (DemoError, OSError, GeneratorExit):
-            raise
-        except Exception as error:  # pyarrow raises many types on foreign bytes
-            raise DamagedError(f"{shortened('/'.join(parts))} is cut short or damaged") from error
+            yield from _read_file(file, parts, checker, done, total)
+        except _OtherTableError:
+            yield Member(parts, b"", done, total)
 
 
 def _read_file(
-    path: Path, parts: Parts, checker: LimitChecker, done: int, total: int
+    source: Path | BinaryIO, parts: Parts, checker: LimitChecker, done: int, total: int
+) -> Iterator[Member]:
+    """Yield the pictures of one file. Raises as `pictures_in_parquet`."""
+    try:
+        yield from _read_rows(source, parts, checker, done, total)
+    except (DemoError, OSError, GeneratorExit):
+        raise
+    except Exception as error:  # pyarrow raises many types on foreign bytes
+        raise DamagedError(f"{shortened('/'.join(parts))} is cut short or damaged") from error
+
+
+def _read_rows(
+    source: Path | BinaryIO, parts: Parts, checker: LimitChecker, done: int, total: int
 ) -> Iterator[Member]:
     from pyarrow.parquet import ParquetFile
 
     split, stem = _split_in(parts), Path(parts[-1]).stem.replace(".", "-")
-    with ParquetFile(path) as file:
+    with ParquetFile(source) as file:
         picture, label, classes = _find_columns(file, "/".join(parts))
         row = 0
         for batch in file.iter_batches(ROWS, columns=[f"{picture}.bytes", label]):
@@ -101,7 +159,7 @@ def _find_columns(file: "ParquetFile", name: str) -> tuple[str, str, list[str]]:
     }
     labels = [column for column in (*LABEL_COLUMNS, *listed) if column in schema.names]
     if not pictures or not labels:
-        raise DamagedError(
+        raise _OtherTableError(
             f"{shortened(name)} is no image dataset of the Hub: it needs a column of pictures "
             "(image) and one of labels (label)"
         )

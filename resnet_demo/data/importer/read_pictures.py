@@ -86,7 +86,9 @@ def read_pictures(
             now = time.monotonic()
             if len(files.paths) % REPORT_EVERY == 0 or now - reported > REPORT_EVERY_S:
                 reported = now
-                progress(member.done, member.total, f"{len(files.paths):,} pictures read")
+                count = len(files.paths)
+                message = f"{count:,} picture{'s' * (count != 1)} read"
+                progress(member.done, member.total, message)
     return files
 
 

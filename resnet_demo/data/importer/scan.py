@@ -38,7 +38,7 @@ def scan_source(source: Path, *, progress: ProgressCallback | None = None) -> Su
     source = source.resolve()
     progress = progress or (lambda done, total, message: None)
     if form := original_batches.original_format(source):
-        return _scan_batches(source, form, progress)
+        return survey_batches(form, *original_batches.read_batches(source, form, progress))
     pictures = SurveyedPictures()
     files = read_pictures(source, pictures.on_picture, progress)
     progress(0, None, "looking for duplicates")
@@ -160,11 +160,12 @@ def _choose_samples(
     return {assignment.classes[label]: np.stack(samples[label]) for label in chosen}
 
 
-def _scan_batches(
-    source: Path, form: original_batches.OriginalFormat, progress: ProgressCallback
+def survey_batches(
+    form: original_batches.OriginalFormat,
+    classes: tuple[str, ...],
+    batches: Mapping[str, original_batches.Batch],
 ) -> Survey:
-    """Return the survey of the original batches, read by the importer's own unpickler."""
-    classes, batches = original_batches.read_batches(source, form, progress)
+    """Return the survey of the original batches, as `original_batches.read_batches` reads them."""
     pictures, names, splits = SurveyedPictures(), [], {}
     for split, batch_names in form.batches.items():
         start, split_labels = len(names), []

@@ -10,10 +10,12 @@ from typing import Protocol
 from resnet_demo.data.importer.members import (
     LimitChecker,
     Parts,
+    has_picture_suffix,
     is_hidden,
     not_a_file_error,
     safe_parts,
 )
+from resnet_demo.data.importer.parquet_pictures import is_parquet_name, pictures_in_member
 from resnet_demo.errors import DamagedError, shortened
 
 MAX_HEADER_BYTES = 64 * 1024  # of a long name or of attributes, which are held in memory
@@ -43,11 +45,12 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
     """Yield path and bytes of each regular file, in their order, and "".
 
     A hard link to another file of the tar, and a large file that is no picture, have no bytes; the
-    third value is the reason.
+    third value is the reason. In place of parquet files come their pictures, unless others were
+    before them.
     Raises NoTarError, DamagedError for other links, devices and members beyond the limits,
     tarfile.TarError and the decompressor's own errors for a torn archive.
     """
-    counted = _CountedStream(stream, checker)
+    counted, has_pictures = _CountedStream(stream, checker), False
     try:
         archive = tarfile.open(  # noqa: SIM115
             fileobj=counted, mode="r|", tarinfo=_StrictTarInfo, encoding="utf-8"
@@ -70,9 +73,16 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             # Sparse files too: a few bytes may describe a file of many gigabytes.
             if not info.isreg() or info.issparse():
                 raise not_a_file_error(info.name)
-            if not is_hidden(parts):
-                problem = checker.size_problem(info.name, info.size)
-                yield parts, b"" if problem else archive.extractfile(info).read(), problem
+            if is_hidden(parts):
+                continue
+            has_pictures = has_pictures or has_picture_suffix(parts[-1])
+            if is_parquet_name(parts[-1]) and not has_pictures:
+                member = archive.extractfile(info)
+                for picture in pictures_in_member(member, info.size, parts, checker):
+                    yield picture.parts, picture.data, picture.problem
+                continue
+            problem = checker.size_problem(info.name, info.size)
+            yield parts, b"" if problem else archive.extractfile(info).read(), problem
     while counted.read(2**20):  # to the end: only there does a torn compressed file show
         pass
 

@@ -11,11 +11,13 @@ from resnet_demo.data.importer.members import (
     ArchiveLimits,
     LimitChecker,
     Member,
+    has_picture_suffix,
     is_hidden,
     not_a_file_error,
     safe_parts,
     too_many_files_error,
 )
+from resnet_demo.data.importer.parquet_pictures import is_parquet_name, pictures_in_member
 from resnet_demo.errors import DamagedError, shortened
 
 ENTRY = b"PK\1\2"  # the signature of an entry in the table of contents
@@ -27,18 +29,25 @@ UNICODE_PATH = 0x7075  # the number of an extra field
 def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
     """Yield each regular file in the order of the table of contents.
 
+    In place of parquet files come their pictures, unless there are others.
     Raises DamagedError for links, devices and members beyond the limits, and zipfile's own errors.
     """
     table = _BoundedTable(file, checker.limits)
     with zipfile.ZipFile(table) as archive:
         table.read = file.read  # the table is parsed; from here on each member is bounded
         infos = archive.infolist()
+        has_pictures = any(has_picture_suffix(info.filename) for info in infos)
         for done, info in enumerate(infos, 1):
             name = _decode_name(info)
             parts = safe_parts(name)
             checker.add_member(name, info.file_size)
             _check_member(info, name, checker.limits)
             if is_hidden(parts) or info.is_dir():
+                continue
+            if is_parquet_name(parts[-1]) and not has_pictures:
+                with archive.open(info) as member:
+                    table = (info.file_size, parts, checker, done, len(infos))
+                    yield from pictures_in_member(member, *table)
                 continue
             if problem := checker.size_problem(name, info.file_size):
                 yield Member(parts, b"", done, len(infos), problem)

@@ -71,6 +71,13 @@ def test_class_names_that_look_alike_are_named(first: str, second: str, zip_of):
     assert ascii(second) in note
 
 
+def test_folders_that_are_one_name_in_two_encodings_are_read_as_one_class(zip_of):
+    found = scan_source(zip_of(classes("caf\xe9", "cafe\u0301", "elm")))
+    assert [name for name, _, _ in found.classes] == ["caf\xe9", "elm"]
+    note = "the folders 'cafe\\u0301' and 'caf\\xe9' are one name in two encodings, and are read as"
+    assert any(text.startswith(note) for text in found.warnings(8))
+
+
 def test_class_names_that_differ_for_a_person_do_not_look_alike():
     names = ["oak", "oaks", "o-ak", "0ak", "bär", "bar", "кот", "кит", "猫", "犬", "1", "2"]
     assert len({name_skeleton(name) for name in names}) == len(names)

@@ -285,7 +285,8 @@ def test_a_torn_archive_leaves_nothing_behind(root, tmp_path, source_of, files, 
     assert entries(tmp_path)[-1:] == [source.name]
 
 
-def test_progress_counts_the_pictures(root, zip_of, files):
+def test_progress_counts_the_pictures(root, zip_of, files, monkeypatch):
+    monkeypatch.setattr("resnet_demo.data.importer.read_pictures.REPORT_EVERY_S", 1e9)
     reports = []
     many = {f"train/cat/{n}.png": files["train/cat/0.png"] for n in range(600)}
     import_images(
@@ -298,6 +299,13 @@ def test_progress_counts_the_pictures(root, zip_of, files):
     assert reports[:2] == [(250, 605, "250 pictures read"), (500, 605, "500 pictures read")]
     message = "writing: 605 pictures of 8 × 8 pixels take 116 kB"
     assert reports[2:] == [(0, 605, message), (603, 605, message)]
+
+
+def test_progress_comes_while_a_few_large_pictures_are_read(root, zip_of, files, monkeypatch):
+    monkeypatch.setattr("resnet_demo.data.importer.read_pictures.REPORT_EVERY_S", 0)
+    reports = []
+    import_images(root, "pets", zip_of(files), size=8, progress=lambda *now: reports.append(now[2]))
+    assert reports[:3] == ["1 picture read", "2 pictures read", "3 pictures read"]
 
 
 def test_leftovers_of_a_killed_import_are_removed_but_not_those_of_a_live_one(

@@ -102,10 +102,6 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "b\u202egnp/1"), "no control characters, got "),  # reverses the text after it
         (("a/1", "b\udcff/1"), r"no control characters, got 'b\\udcff'"),
         (("a/1", "b" * 256 + "/1"), r"no control characters, got 'bbb.*…?"),
-        (
-            ("train/caf\xe9/1", "train/b/1", "test/cafe\u0301/1"),
-            r"the class names 'cafe\\u0301' and 'caf\\xe9' are one name in two encodings",
-        ),
     ],
 )
 def test_files_that_make_no_dataset_are_refused_with_one_sentence(
@@ -113,6 +109,17 @@ def test_files_that_make_no_dataset_are_refused_with_one_sentence(
 ):
     with pytest.raises(DemoError, match=reason):
         assign(*names)
+
+
+def test_one_name_in_two_encodings_is_one_class():
+    one, two = "caf\xe9", "cafe\u0301"  # é as one character, and as e with an accent
+    result = assign(f"train/{one}/1", f"train/{two}/1", "train/b/1", f"test/{two}/2")
+    assert result.classes == ("b", one)
+    assert [part.tolist() for part in result.train] == [[2, 1, 0], [0, 1, 1]]
+    assert [part.tolist() for part in result.test] == [[3], [1]]
+    assert result.merged == ((two, one),)
+    alone = assign(*(f"{label}/{n}" for label in (two, "b") for n in range(2)))
+    assert (alone.classes, alone.merged) == (("b", two), ())
 
 
 def test_class_names_of_any_script_are_kept_unchanged():

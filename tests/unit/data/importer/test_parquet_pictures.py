@@ -55,6 +55,55 @@ def test_a_repository_of_the_hub_is_imported_with_its_splits_and_classes(tmp_pat
     assert len(np.unique(images.reshape(6, -1), axis=0)) == 6
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar", "xz"])
+def test_parquet_files_in_an_archive_are_read(tmp_path, pictures, source_of, kind):
+    files = {
+        "repo/data/train-0.parquet": write(tmp_path / "a.parquet", pictures[:6], [0, 1] * 3),
+        "repo/data/test-0.parquet": write(tmp_path / "b.parquet", pictures[6:], [1, 0]),
+        "repo/other.parquet": tmp_path / "other.parquet",
+    }
+    pq.write_table(pa.table({"text": ["a"]}), files["repo/other.parquet"])
+    source = source_of(kind, {name: path.read_bytes() for name, path in files.items()})
+    surveys = []
+    info = import_images(tmp_path / "data", "trees", source, size=8, on_survey=surveys.append)
+    assert (info.classes, info.train, info.test) == (("elm/ash", "oak tree"), 6, 2)
+    assert surveys[0].passed_over_names == ("repo/other.parquet",)
+    images, _ = Datasets(tmp_path / "data").load("trees", "train")
+    assert len(np.unique(images.reshape(6, -1), axis=0)) == 6
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_parquet_file_beside_pictures_in_an_archive_is_left_out(
+    tmp_path, files, pictures, source_of, kind
+):
+    table = write(tmp_path / "a.parquet", pictures, [0, 1] * 4).read_bytes()
+    source = source_of(kind, {**files, "zz.parquet": table})
+    surveys = []
+    info = import_images(tmp_path / "data", "pets", source, size=8, on_survey=surveys.append)
+    assert (info.train, info.test) == (6, 2)
+    assert surveys[0].passed_over_names == ("zz.parquet",)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archived_parquet_file_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path, pictures, source_of, kind, monkeypatch
+):
+    path = write(tmp_path / "a.parquet", pictures, [0, 1] * 4)
+    source = source_of(kind, {"data/train.parquet": path.read_bytes()})
+    monkeypatch.setattr(parquet_pictures, "MAX_BYTES", 1000)
+    with pytest.raises(
+        DemoError, match=r"left out: 'data/train\.parquet' \(.* bytes, the most for"
+    ):
+        import_images(tmp_path / "data", "trees", source)
+    monkeypatch.setattr(parquet_pictures, "has_pyarrow", lambda: False)
+    with pytest.raises(DemoError, match=r"\(reading it needs pyarrow: `pip install pyarrow`"):
+        import_images(tmp_path / "data", "trees", source)
+    monkeypatch.undo()
+    source = source_of(kind, {"data/train.parquet": path.read_bytes()[:-40]})
+    with pytest.raises(DemoError, match=r"'data/train\.parquet' is cut short or damaged"):
+        import_images(tmp_path / "data", "trees", source)
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "expected"),
     [

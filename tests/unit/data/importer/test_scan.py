@@ -215,7 +215,8 @@ def test_nothing_is_written(tmp_path: Path, zip_of, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_error_of_progress_ends_the_scan_and_its_thread(tar_of):
+def test_an_error_of_progress_ends_the_scan_and_its_thread(tar_of, monkeypatch):
+    monkeypatch.setattr("resnet_demo.data.importer.read_pictures.REPORT_EVERY_S", 1e9)
     source = tar_of({f"{label}/{n}": b"junk" * 5000 for label in "ab" for n in range(500)})
     reports, before = [], threading.active_count()
 
@@ -245,6 +246,13 @@ def batches(tmp_path: Path) -> Path:
     meta = {b"label_names": [*names, b"ship", b"truck"]}
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, 2))
     return folder
+
+
+def test_an_import_of_the_original_batches_gives_the_survey_of_the_scan(batches: Path, tmp_path):
+    surveys = []
+    import_images(tmp_path / "data", "cifar10", batches, on_survey=surveys.append)
+    assert surveys == [scan_source(batches)]
+    assert "one test picture is also in train" in " ".join(surveys[0].warnings())
 
 
 def test_the_original_batches_are_recognized(batches: Path):
