@@ -360,7 +360,6 @@ def test_two_runs_can_classify_one_picture(ask, trained, picture):
     [
         (("fill",), "fit must be one of crop, squash, pad, got 'fill'"),
         ((["crop"],), "fit must be one of crop, squash, pad, got ['crop']"),
-        ((None,), "fit must be one of crop, squash, pad, got nothing"),
         (("crop", 0), "top must be a whole number from 1 to 5, got 0"),
         (("crop", 6), "top must be a whole number from 1 to 5, got 6"),
         (("crop", 2.5), "top must be a whole number from 1 to 5, got 2.5"),
