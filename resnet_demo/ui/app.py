@@ -42,7 +42,7 @@ from resnet_demo.ui.gradio_fixes import (
     use_guarded_server,
     use_page_state,
 )
-from resnet_demo.ui.learn.tab import learn_tab
+from resnet_demo.ui.learn import tab as learn
 from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
@@ -108,7 +108,7 @@ def build_app(
             with gr.Tab("Classify", id="classify") as third:
                 classification = classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
-                learn_tab(services, tab["form"], tabs, evaluation["dark"])
+                learn.learn_tab(services, tab["form"], tabs, evaluation["dark"])
         data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
         connect_next_steps(services, tab, tabs, evaluation, classification)
         add_endpoints(services)
@@ -214,7 +214,8 @@ def access_text(access: Access, caller: Caller) -> str:
 
 def head() -> str:
     """Return the scripts of the page that run before it is drawn, as HTML."""
-    return "".join(f"<script>{script.read_text()}</script>" for script in (SCRIPT, plots.SCRIPT))
+    scripts = (SCRIPT, plots.SCRIPT, learn.SCRIPT)
+    return "".join(f"<script>{script.read_text()}</script>" for script in scripts)
 
 
 def theme() -> gr.themes.Base:

@@ -225,10 +225,11 @@
       const parts = {figure, title, legend: node(head, 'span', {class: 'chart-legend'})};
       const toggle = (kind, text, help) => {
         const button = node(buttons, 'button', {type: 'button', title: help}, text);
-        button.setAttribute('aria-label', `${plot.title}: ${help}`);
+        // It begins with the text on the button: a spoken command names what is seen.
+        button.setAttribute('aria-label', `${text}: ${plot.title}, ${help}`);
         button.addEventListener('click', () => {
           const all = this.settings[kind];
-          this.change({[kind]: {...all, [plot.key]: !all[plot.key]}});
+          this.change({[kind]: {...all, [plot.key]: !this.isOn(kind, plot)}});
         });
         parts[kind] = button;
       };
@@ -245,6 +246,10 @@
       return parts;
     }
 
+    isOn(kind, plot) {
+      return Boolean(this.settings[kind][plot.key] ?? (kind === 'log' && plot.log === 'first'));
+    }
+
     draw() {
       if (!this.data || !this.holder.clientWidth) return;  // hidden: drawn when it is shown
       for (const plot of this.data.plots) this.drawPlot(plot, this.plots.get(plot.key));
@@ -252,8 +257,8 @@
     }
 
     drawPlot(plot, parts) {
-      const log = Boolean(plot.log && this.settings.log[plot.key]);
-      const zoom = Boolean(this.settings.zoom[plot.key]);
+      const log = Boolean(plot.log && this.isOn('log', plot));
+      const zoom = this.isOn('zoom', plot);
       parts.log?.setAttribute('aria-pressed', log);
       parts.zoom.setAttribute('aria-pressed', zoom);
       parts.title.textContent = plot.title;
@@ -301,17 +306,15 @@
 
     drawLine(area, line, x, y, weight) {
       const stroke = {fill: 'none', stroke: line.colour, 'stroke-linejoin': 'round'};
-      if (line.smooth) {
-        const spread = line.points.filter((point) => point.length > 2 && (!y.log || point[2] > 0));
-        const edges = [
-          ...spread.map(([px, , , high]) => [px, high]),
-          ...spread.map(([px, , low]) => [px, low]).reverse(),
-        ];
-        if (edges.length)
-          node(area, 'path', {class: 'chart-band', d: `${pathOf(edges, x, y)}Z`, fill: line.colour});
-        else if (weight > 0)
-          node(area, 'path', {class: 'chart-raw', d: pathOf(line.points, x, y), ...stroke});
-      }
+      const spread = line.points.filter((point) => point.length > 2 && (!y.log || point[2] > 0));
+      const edges = [
+        ...spread.map(([px, , , high]) => [px, high]),
+        ...spread.map(([px, , low]) => [px, low]).reverse(),
+      ];
+      if (edges.length)
+        node(area, 'path', {class: 'chart-band', d: `${pathOf(edges, x, y)}Z`, fill: line.colour});
+      else if (line.smooth && weight > 0)
+        node(area, 'path', {class: 'chart-raw', d: pathOf(line.points, x, y), ...stroke});
       const path = {class: 'chart-line', 'data-line': line.name, d: pathOf(line.shown, x, y)};
       node(area, 'path', {...path, ...stroke});
       const real = line.shown.filter((point) => point[1] !== null && (!y.log || point[1] > 0));

@@ -71,7 +71,7 @@ def plot(
     lines: Sequence[dict[str, Any]],
     *,
     y: tuple[float, float] | None = None,
-    log: bool = False,
+    log: bool | str = False,
     unit: str = "",
     note: str = "",
     height: int = PLOT_HEIGHT,
@@ -80,7 +80,8 @@ def plot(
     """Return one plot of a `chart`.
 
     key: names it among the plots of a page that share a choice of scale. y: ends of the axis; by
-    default, those of the lines and 0. log: offer a logarithmic axis. wide: a row of its own.
+    default, those of the lines and 0. log: offer a logarithmic axis; "first": start with it. wide:
+    a row of its own.
     """
     return {
         "key": key,
@@ -100,10 +101,11 @@ def line(
 ) -> dict[str, Any]:
     """Return one line of a `plot`.
 
-    smooth: the smoothing slider applies to it. marks: draw a dot at each point while they are few.
+    points: one with a lowest and a highest value gets a band. smooth: the smoothing slider applies
+    to it. marks: draw a dot at each point while they are few.
     """
     # Rounded, because open pages receive all points again and again.
-    rounded = [[round(x, 4), *(float(f"{y:.5g}") for y in values)] for x, *values in points]
+    rounded = [[float(f"{x:.7g}"), *(float(f"{y:.5g}") for y in values)] for x, *values in points]
     return {"name": name, "points": rounded, "colour": colour, "smooth": smooth, "marks": marks}
 
 

@@ -29,12 +29,21 @@ from resnet_demo.ui.learn import (
     bugs,
     duel,
     gradient,
+    guess,
     learning_rate,
     surgery,
     vgg,
 )
+from resnet_demo.ui.learn import tab as learn
 from resnet_demo.ui.learn.chapter_form import FORMULAS, TEXTS, as_int, cost_text
-from resnet_demo.ui.learn.group_panel import NO_RESULTS, GroupReader, panel_update, status_text
+from resnet_demo.ui.learn.group_panel import (
+    GUESS_FIRST,
+    NO_RESULTS,
+    GroupReader,
+    panel_update,
+    seconds_left,
+    status_text,
+)
 from resnet_demo.ui.services import Services
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
 from tests.ui.fake_evaluations import untrained_runs
@@ -85,19 +94,19 @@ def make_group(reader):
 LOSSES = {"plain8": 0.8, "resnet8": 0.7, "plain20": 1.0, "resnet20": 0.5}
 
 
-def make_duel(make_group, seeds=1, guess="", losses=LOSSES):
+def make_duel(make_group, seeds=1, guess="", losses=LOSSES, **options):
     return make_group(
         "duel",
         lessons.duel_arms([8, 20], seeds, CONFIG),
         lambda arm, config: {"train_loss": losses[arm] + 0.01 * (config.seed - 42)},
         guess,
+        **options,
     )
 
 
 def test_a_duel_reports_the_difference_at_each_depth_and_the_effect_of_depth(make_group):
     text = duel.conclusion(make_duel(make_group))
-    assert "8 layers: the plain network's training loss is **0.100 higher** than the" in text
-    assert "(one seed: another may differ)" in text
+    assert "8 layers: the plain network's training loss is **0.100 higher** (one seed: " in text
     assert "20 layers: the plain network's training loss is **0.500 higher**" in text
     assert "20 layers instead of 8: the **plain** network gets **worse on its training" in text
     assert "20 layers instead of 8: the **residual** network gets **better on its tra" in text
@@ -110,51 +119,114 @@ def test_several_seeds_give_an_interval_over_pairs_of_one_seed(make_group):
     assert "(3 seeds, 95% interval +0.500 to +0.500)" in duel.conclusion(snapshot)
 
 
-@pytest.mark.parametrize(
-    ("guess", "losses", "sentence"),
-    [
-        (duel.RESIDUAL, LOSSES, "You guessed residual at 20 layers. Correct."),
-        (duel.PLAIN, LOSSES, "You guessed plain at 20 layers. It was residual."),
-        (duel.NEITHER, LOSSES, "You guessed a tie at 20 layers. It was residual."),
-        (duel.PLAIN, LOSSES | {"plain20": 0.51}, "Too close to call: less than 0.02 apart."),
-        (duel.NEITHER, LOSSES | {"plain20": 0.51}, "You guessed a tie at 20 layers. Correct."),
-        ("<script>", LOSSES, None),
-        ("", LOSSES, None),
-    ],
-)
-def test_a_guess_is_scored_by_the_deepest_pair(make_group, guess, losses, sentence):
-    text = duel.conclusion(make_duel(make_group, guess=guess, losses=losses))
-    assert (sentence in text) if sentence else "guess" not in text
+def test_the_answer_of_a_duel_is_that_of_the_deepest_pair(make_group):
+    assert duel.answer(make_duel(make_group)) == "residual"
 
 
-def test_curves_and_table_have_an_entry_for_each_arm(make_group):
-    legend, loss, accuracy, rows = duel.draw(make_duel(make_group))
-    assert drawn_lines(loss) == set(LOSSES) == drawn_lines(accuracy)
-    assert [row[0] for row in rows] == ["plain8", "resnet8", "plain20", "resnet20"]
-    assert rows[0][2] == "0.8000"
-    assert all(arm_plots.COLOURS[arm] in legend for arm in LOSSES)
-    assert len(loss["data"]) <= arm_plots.MAX_POINTS
+@pytest.mark.parametrize(("plain", "answer"), [(0.51, "tie"), (0.4, "plain")])
+def test_the_answer_of_a_duel_is_a_tie_below_two_hundredths(make_group, plain, answer):
+    assert duel.answer(make_duel(make_group, losses=LOSSES | {"plain20": plain})) == answer
 
 
-def drawn_lines(table):
-    return {name for _, y, name in table["data"] if y is not None}
+def drawn_lines(chart):
+    """Return line name -> points, of all plots of a chart that have points."""
+    lines = [line for plot in chart["plots"] for line in plot["lines"]]
+    return {line["name"]: line["points"] for line in lines if line["points"]}
 
 
-def test_every_line_is_in_every_table(make_group):
-    # gr.LinePlot fixes its colours on the first table that it gets.
-    _, loss, accuracy, _ = duel.draw(make_duel(make_group))
-    for table in (loss, accuracy, arm_plots.line_table([], ["layer", "size", "arm"])):
-        assert {row[2] for row in table["data"]} == set(arm_plots.COLOURS)
+def test_charts_and_table_have_an_entry_for_each_arm(make_group):
+    chart, table = duel.draw(make_duel(make_group))
+    loss, accuracy = chart["plots"]
+    assert chart["x"]["max"] == 2  # epochs, however far the lines go
+    for plot in (loss, accuracy):
+        colours = {line["name"]: line["colour"] for line in plot["lines"]}
+        assert colours == {arm: arm_plots.COLOURS[arm] for arm in LOSSES}
+    rows = [row.split(" | ")[:2] for row in table.split("\n")[4:]]
+    assert rows == [[f"| {arm}", f"{loss:.4f}"] for arm, loss in LOSSES.items()]
 
 
-def test_a_legend_shows_no_name_that_is_not_the_programs_own():
-    assert arm_plots.legend(["<script>", "plain8"]).count("<span>") == 1
+def test_a_chart_of_several_seeds_has_the_range_of_the_seeds(make_group):
+    chart, _ = duel.draw(make_duel(make_group, seeds=3))
+    [_, last] = drawn_lines({"plots": chart["plots"][:1]})["plain8"]
+    assert last == [2.0, *(pytest.approx(loss) for loss in (0.81, 0.80, 0.82))]
 
 
-def test_runs_that_have_not_finished_have_no_conclusion(make_group):
+def test_an_arm_of_a_foreign_name_has_a_line_and_its_name_is_escaped_in_a_table():
+    [line] = arm_plots.arm_lines({"<script>|": [(0.0, 1.0)]})
+    assert (line["name"], line["colour"]) == ("<script>|", arm_plots.OTHER)
+    assert "\\<script\\>\\|" in arm_plots.table_text(["arm"], [["<script>|"]])
+
+
+def test_every_colour_can_be_seen_on_the_light_and_on_the_dark_page():
+    for colour in arm_plots.COLOURS.values():
+        assert min(contrast(colour, page) for page in ("#ffffff", "#0b0f19")) >= 3
+
+
+def contrast(*colours):
+    """Return the contrast of two colours (WCAG 2.2, relative luminance)."""
+    low, high = sorted(map(luminance, colours))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour):
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(weight * s for weight, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_runs_that_have_not_finished_have_no_conclusion_and_no_answer(make_group):
     snapshot = make_group("duel", lessons.duel_arms([8], 1, CONFIG), {}, state="stopped")
     assert duel.conclusion(snapshot) == ""
+    assert duel.answer(snapshot) is None
     assert status_text(snapshot) == "0 of 2 runs finished, 2 stopped."
+
+
+# --- guesses
+
+
+def test_a_verdict_names_the_guess_and_the_result():
+    assert guess.verdict("duel", "residual", "residual") == "You guessed **residual**. Correct."
+    said = guess.verdict("duel", "plain", "tie")
+    assert said == "You guessed **plain**. The result: **too close to call**."
+    assert guess.verdict("duel", "plain", None) == ""  # no result yet
+    assert guess.verdict("duel", guess.SHOWN, "plain") == ""
+    assert guess.verdict("duel", "<script>", "plain") == ""
+
+
+def test_the_score_counts_guesses_that_were_made():
+    assert guess.score_text({}) == guess.score_text({"duel": guess.SHOWN}) == ""
+    made = {"duel": "residual", "gradient": "all", "bugs": guess.SHOWN}
+    assert guess.score_text(made) == (
+        "**Your guesses: 1 of 2 right** (1 shown without a guess, "
+        f"{len(guess.QUESTIONS) - 3} to go)"
+    )
+    right = {kind: question.answer for kind, question in guess.QUESTIONS.items()}
+    total = len(guess.QUESTIONS)
+    assert guess.score_text(right) == f"**Your guesses: {total} of {total} right**"
+
+
+@pytest.mark.parametrize(
+    "stored", [None, "text", ["duel"], {"duel": "x"}, {"duel": ["plain"]}, {"duel": 1, "x": "y"}]
+)
+def test_whatever_else_a_browser_sends_is_no_guess(stored):
+    assert guess.known_guesses(stored) == {}
+
+
+def test_the_contents_have_a_link_to_each_chapter_and_the_state_of_each_guess():
+    html = learn.contents_html({"duel": "residual", "gradient": "all", "vgg": guess.SHOWN})
+    for number in range(1, len(learn.CHAPTERS)):
+        assert f'<a href="#learn-{number}">{number} {learn.CHAPTERS[number][0]}</a>' in html
+    marks = html.split("<small>")[1:]
+    assert [mark.partition("<")[0] for mark in marks[:4]] == ["", "✓ right", "✗ wrong", "shown"]
+    assert {question.chapter for question in guess.QUESTIONS.values()} <= {
+        *range(1, len(marks) + 1)
+    }
+
+
+def test_every_chapter_has_links_to_the_one_before_and_the_next():
+    assert learn.links_html(1).count("href") == 2  # the contents are the one before
+    assert [learn.links_html(3).find(f'"#learn-{n}"') > 0 for n in (2, 0, 4)] == [True] * 3
+    assert f'"#learn-{len(learn.CHAPTERS)}"' not in learn.links_html(len(learn.CHAPTERS) - 1)
 
 
 # --- the panel
@@ -174,36 +246,98 @@ def test_the_status_of_a_live_group_is_that_of_the_run_that_trains(make_group):
         return status_text(replace(snapshot, arms={"plain8": [first], "resnet8": [second]}))
 
     running = text(in_state(plain, "running"), queued)
-    assert running.startswith("Run 1 of 2, **plain8**: epoch 2 of 2")
+    assert running.startswith("Run 1 of 2: **plain8**, epoch 2 of 2")
     empty = RunView(plain.run.log())
-    assert text(in_state(plain, "running", empty), queued) == "Run 1 of 2, **plain8**: starting."
-    assert text(plain, queued) == "1 of 2 runs finished. The next run is starting."
+    assert text(in_state(plain, "running", empty), queued) == "Run 1 of 2: **plain8** is starting."
+    assert text(plain, queued) == "1 of 2 runs finished. The next one is starting."
     failed = replace(plain, status=Status(state="failed", message="no *space* left"))
-    assert text(failed, in_state(residual, "running")).startswith("Run 2 of 2, **resnet8**: epoch")
+    assert text(failed, in_state(residual, "running")).startswith("Run 2 of 2: **resnet8**, epoch")
     assert text(failed, residual).startswith("1 of 2 runs finished. **duel-1-0** failed: no ")
 
 
-def test_a_panel_receives_only_changes(reader, make_group):
-    def update(chosen, before):
-        return panel_update(reader, "duel", chosen, before, duel.draw, duel.conclusion, 4)
+def test_the_time_left_is_that_of_all_runs_of_the_group(make_group):
+    arms = lessons.bug_arms(["upsampling", "decay"], 1, CONFIG | {"image_size": 32})
+    snapshot = make_group("bugs", arms, {})
+    running, *waiting = (run for (run,) in snapshot.arms.values())
+    first = running.view.epochs[0]
+    log = replace(running.view, ended=None, epochs=[first], last=first, last_timed=first)
+    active = in_state(running, "running", log)
+    left = active.progress()["seconds_left"]
+    assert left > 0
+    queued = [in_state(run, "queued") for run in waiting]
+    runs = zip(snapshot.arms, [[active], *([run] for run in queued)], strict=True)
+    whole = log.seconds_so_far() + left
+    # 64 pixels are four times the work of 32.
+    expected = left + whole * (1 + 4)
+    assert seconds_left(replace(snapshot, arms=dict(runs))) == pytest.approx(expected, rel=0.05)
 
-    choice, _, text, results, *_ = update(None, None)
-    assert (text, choice["visible"], results["visible"]) == (NO_RESULTS, False, False)
+
+GUESSED = {"duel": "residual"}
+
+
+def duel_update(reader, chosen, before, stored):
+    """Return the updates of the duel's panel by name, and those of its outputs."""
+
+    def results(snapshot):
+        return duel.conclusion(snapshot), duel.draw(snapshot)
+
+    names = ("choice", "stop", "text", "results", "guess", "show", "answer", "timer", "before")
+    parts = panel_update(reader, "duel", chosen, stored, before, results, 2)
+    return dict(zip(names, parts, strict=False)), parts[len(names) :]
+
+
+def test_a_panel_receives_only_changes(reader, make_group):
+    panel, _ = duel_update(reader, None, None, GUESSED)
+    assert panel["text"]["value"] == NO_RESULTS
+    assert not panel["choice"]["visible"]
     make_duel(make_group)
-    choice, stop, text, results, timer, before, *outputs = update(None, None)
-    assert (choice["value"], results["visible"], stop["visible"]) == ("duel-1", True, False)
-    assert choice["choices"] == [("duel-1 · plain8, resnet8, plain20, resnet20", "duel-1")]
-    assert text.startswith("4 of 4 runs finished.")
-    assert not timer.active
-    assert outputs[1]["data"]
-    assert all("__type__" in part for part in update("duel-1", before))  # nothing but skips
+    panel, (chart, table) = duel_update(reader, None, None, GUESSED)
+    assert (panel["choice"]["value"], panel["results"]["visible"]) == ("duel-1", True)
+    assert panel["choice"]["choices"] == [("duel-1: plain8, resnet8, plain20, resnet20", "duel-1")]
+    assert panel["text"]["value"].startswith("4 of 4 runs finished.")
+    assert not panel["stop"]["visible"]
+    assert not panel["timer"].active
+    assert drawn_lines(chart)
+    assert "resnet20" in table
+    again, outputs = duel_update(reader, "duel-1", panel["before"], GUESSED)
+    assert all("__type__" in part for part in [*again.values(), *outputs])  # nothing but skips
+
+
+def test_before_the_guess_a_panel_shows_no_result(reader, make_group):
+    make_duel(make_group)
+    panel, outputs = duel_update(reader, None, None, {"gradient": "all"})
+    assert panel["text"]["value"] == GUESS_FIRST
+    for name in ("choice", "results", "answer"):
+        assert not panel[name]["visible"]
+    assert panel["guess"]["interactive"]
+    assert panel["show"]["visible"]
+    assert all("__type__" in part for part in outputs)
+    shown, (chart, _) = duel_update(reader, None, panel["before"], {"duel": guess.SHOWN})
+    for name in ("choice", "results", "answer"):
+        assert shown[name]["visible"]
+    assert not shown["guess"]["interactive"]
+    assert not shown["show"]["visible"]
+    assert drawn_lines(chart)
+
+
+def test_before_the_guess_the_progress_of_a_live_group_is_shown(reader, make_group, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("resnet_demo.tasks.status.has_worker", lambda folder: True)
+        make_duel(make_group, state="queued")
+        panel, _ = duel_update(reader, None, None, {})
+        assert "The next one is starting" in panel["text"]["value"]
+        assert panel["stop"]["visible"]
+        assert panel["timer"].active
+        running = learn.running_text(reader)
+    assert running.startswith("**Running now**\n\n- [2 The duel](#learn-2), duel-1: 0 of 4 runs")
+    assert learn.running_text(reader) == ""
 
 
 def handlers(build):
     """Return the async event handlers of a page that `build` makes."""
     with gr.Blocks() as page:
         build(gr.Tab())
-    functions = [event.fn for event in page.fns.values()]
+    functions = dict.fromkeys(event.fn for event in page.fns.values())
     return [function for function in functions if asyncio.iscoroutinefunction(function)]
 
 
@@ -216,9 +350,12 @@ def test_heat_maps_are_drawn_off_the_event_loop(reader, make_group, monkeypatch)
         return depth_figure(*args)
 
     monkeypatch.setattr(gradient, "depth_figure", draw)
-    on_tick, on_change = handlers(lambda tab: gradient.gradient_chapter(reader, tab, gr.Checkbox()))
-    *_, maps, _ = asyncio.run(on_tick("gradient-1", None, "gradients", 100, False))
-    _, again, _ = asyncio.run(on_change("gradient-1", "gradients", 100, True))
+    on_tick, on_change = handlers(
+        lambda tab: gradient.gradient_chapter(reader, tab, guess.kept_guesses(), gr.Checkbox())
+    )
+    stored = {"gradient": "none"}
+    *_, maps, _ = asyncio.run(on_tick("gradient-1", stored, None, "gradients", 100, False))
+    again, _ = asyncio.run(on_change("gradient-1", "gradients", 100, True))
     assert len(threads) == 2
     assert threading.main_thread() not in threads
     for plot in (maps, again):  # finished images: Gradio would draw a figure on the loop
@@ -236,10 +373,27 @@ def test_groups_are_read_and_drawn_off_the_event_loop(reader, make_group, monkey
             return method(*args)
 
         monkeypatch.setattr(reader, name, spy)
-    (on_tick,) = handlers(lambda tab: duel.duel_chapter(reader, tab))
-    asyncio.run(on_tick(None, None))
+    (on_tick,) = handlers(lambda tab: duel.duel_chapter(reader, tab, guess.kept_guesses()))
+    asyncio.run(on_tick(None, GUESSED, None))
     assert len(threads) == 2
     assert threading.main_thread() not in threads
+
+
+def test_a_start_without_a_guess_shows_the_results_without_one(reader, monkeypatch):
+    started = []
+
+    def start(kind, arms, caller, guess):
+        started.append((kind, len(arms), guess))
+        return "duel-1"
+
+    monkeypatch.setattr(reader.services.run_groups, "start", start)
+    with gr.Blocks() as page:
+        duel.duel_chapter(reader, gr.Tab(), guess.kept_guesses())
+    on_start = next(fn.fn for fn in page.fns.values() if fn.name == "on_start")
+    values = (["8"], "colours", 0, 1, 1)
+    assert on_start({}, *values)[1] == {"duel": guess.SHOWN}
+    assert on_start({"duel": "tie"}, *values)[1] == {"duel": "tie"}
+    assert started == [("duel", 2, guess.SHOWN), ("duel", 2, "tie")]
 
 
 # --- the bugs
@@ -251,22 +405,32 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(make_group):
     def last(arm, config):
         return {"val_top1": top1[arm][config.seed - 42], "seconds": 60.0}
 
-    snapshot = make_group("bugs", lessons.bug_arms(["decay"], 3, CONFIG), last, guess="decay")
+    snapshot = make_group("bugs", lessons.bug_arms(["decay"], 3, CONFIG), last)
     [row] = bugs.table_rows(snapshot)
     interval = stats.ttest_rel(top1["decay"], top1["none"]).confidence_interval(0.95)
     low, high = (f"{100 * end:+.2f}" for end in interval)
+    assert row[0] == f"{lessons.BUGS['decay'][0]} (3 pairs)"
     assert row[1] == f"-3.67 points ({low} to {high})"
-    assert row[4:] == ["3", "matters: right"]
     assert "validation accuracy 61.00%, the mean of 3 runs." in bugs.conclusion(snapshot)
+    assert bugs.answer(snapshot) == guess.NOTHING_CLEAR  # the interval contains zero
 
 
-def test_a_bug_with_a_clear_effect_is_named(make_group):
+def test_the_answer_is_the_bug_that_clearly_costs_most(make_group):
+    costs = {"none": 0.0, "decay": 0.1, "garbage": 0.2}
+
     def last(arm, config):
-        return {"val_top1": 0.6 if arm == "none" else 0.5}
+        return {"val_top1": 0.6 - costs[arm]}
 
-    snapshot = make_group("bugs", lessons.bug_arms(["decay"], 2, CONFIG), last)
-    assert f"Clear effect: {lessons.BUGS['decay'][0]}" in bugs.conclusion(snapshot)
-    assert bugs.table_rows(snapshot)[0][5] == "–"  # without a guess
+    arms = lessons.bug_arms(["decay", "garbage"], 2, CONFIG)
+    snapshot = make_group("bugs", arms, last)
+    names = [lessons.BUGS[arm][0] for arm in ("decay", "garbage")]
+    assert f"Clear effect: {'; '.join(names)}" in bugs.conclusion(snapshot)
+    assert bugs.answer(snapshot) == "garbage"
+
+
+def test_one_pair_of_bugs_gives_no_answer(make_group):
+    snapshot = make_group("bugs", lessons.bug_arms(["decay"], 1, CONFIG), {})
+    assert bugs.answer(snapshot) is None
 
 
 # --- the gradient
@@ -281,10 +445,11 @@ PROBES = [
 def test_gradients_are_shown_layer_by_layer_at_the_chosen_moment(make_group):
     snapshot = make_group("gradient", lessons.gradient_arms(8, 1, CONFIG)[2:], {}, events=PROBES)
     probed = gradient.ProbeLogs().read_arms(snapshot)
-    first = gradient.profile_lines(probed, "gradients", 0)["data"][:3]
-    assert first == [[1, -1.0, "residual"], [2, 0.0, "residual"], [3, 0.301, "residual"]]
-    last = gradient.profile_lines(probed, "activations", 100)["data"]
-    assert last[0] == [1, -3.0, "residual"]
+    first = gradient.profile_chart(probed, "gradients", 0)
+    assert drawn_lines(first) == {"residual": [[1, 0.1], [2, 1.0], [3, 2.0]]}
+    assert first["plots"][0]["title"] == "Length of the gradient by layer, at step 1"
+    last = gradient.profile_chart(probed, "activations", 100)
+    assert drawn_lines(last)["residual"][0] == [1, 1e-3]
     grid = gradient.probe_grid(probed["residual"].probes, "gradients")
     assert grid.shape == (3, 2)
     assert np.isnan(grid[0, 1])
@@ -292,6 +457,25 @@ def test_gradients_are_shown_layer_by_layer_at_the_chosen_moment(make_group):
     assert "**residual**: 10 times smaller at step 1 and zero or not a number at step 2." in text
     assert gradient.draw_maps(probed, "gradients", dark=True) is not None
     assert gradient.draw_maps({}, "gradients", dark=False) is None
+
+
+@pytest.mark.parametrize(
+    ("smallest", "answer"),
+    [
+        ((1.0, 1.0, 1.0), "none"),
+        ((1e-3, 1.0, 1.0), "bare"),
+        ((1e-3, 1e-3, 1.0), "plain"),
+        ((1e-3, 1e-3, 1e-3), "all"),
+        ((1.0, 1e-3, 1.0), None),  # no option says that
+    ],
+)
+def test_the_answer_is_the_networks_whose_gradient_vanished(make_group, smallest, answer):
+    snapshot = make_group("gradient", lessons.gradient_arms(8, 1, CONFIG), {}, events=PROBES)
+    probed = gradient.ProbeLogs().read_arms(snapshot)
+    assert [*probed] == ["plain without BatchNorm", "plain", "residual"]
+    for log, low in zip(probed.values(), smallest, strict=True):
+        log.probes[-1] = replace(log.probes[-1], gradients=[low, 1.0, 1e-9])  # the last is the head
+    assert gradient.answer(snapshot, probed) == answer
 
 
 @pytest.mark.parametrize(
@@ -346,7 +530,10 @@ def test_a_range_test_offers_its_rate_and_its_settings_to_the_train_form(make_gr
     given = ("model", "optimizer", "batch_size", "dataset", "label_smoothing", "momentum")
     assert [values[name] for name in given] == ["resnet8", "sgd", 16, "colours", 0.1, 0.6]
     assert learning_rate.OF_THE_TEST.isdisjoint(given)
-    assert drawn_lines(plot) == {"range test", "lowest"}
+    assert drawn_lines(plot).keys() == {"smoothed loss", "lowest"}
+    assert plot["x"]["log"]
+    assert drawn_lines(plot)["smoothed loss"][0][0] == pytest.approx(1.1e-4)
+    assert learning_rate.answer(snapshot, result) == "0.1"
     assert f"**{result.suggested:g}**" in learning_rate.conclusion(snapshot, result)
 
 
@@ -355,7 +542,9 @@ def test_a_range_test_that_learned_nothing_recommends_nothing(make_group, servic
     snapshot = make_group("range", lessons.range_arms(20, RANGE), {}, events=events)
     result = learning_rate.range_result(snapshot, services.datasets)
     plot, use, values = learning_rate.draw(snapshot, result)
-    assert (use["visible"], values, drawn_lines(plot)) == (False, None, {"range test"})
+    assert (use["visible"], values) == (False, None)
+    assert drawn_lines(plot).keys() == {"smoothed loss"}
+    assert learning_rate.answer(snapshot, result) is None
     text = learning_rate.conclusion(snapshot, result)
     assert text.startswith("**Nothing was learned.** The lowest smoothed loss is 1.1")
     assert "guessing has 1.099" in text
@@ -383,14 +572,26 @@ def test_a_range_test_gives_no_advice_before_its_last_step(make_group, services,
 
 def test_vgg_and_resnet_are_compared_by_minutes(make_group):
     arms = lessons.vgg_arms(1, CONFIG | {"image_size": 32})
-    snapshot = make_group("vgg", arms, {"val_top1": 0.5, "seconds": 20.0})
+    seconds = {"vgg16": 20.0, "resnet18": 80.0}  # of the second epoch; the first takes 40
+    top1 = {"vgg16": 0.6, "resnet18": 0.9}
+
+    def last(arm, config):
+        return {"val_top1": top1[arm], "seconds": seconds[arm]}
+
+    snapshot = make_group("vgg", arms, last)
     assert [row[:4] for row in vgg.table_rows(snapshot)] == [
-        ["vgg16", "50.00%", "1 min 00 s", "50.0"],
-        ["resnet18", "50.00%", "1 min 00 s", "50.0"],
+        ["vgg16", "60.00%", "1 min 00 s", "60.0"],
+        ["resnet18", "90.00%", "2 min 00 s", "45.0"],
     ]
-    minutes = {row[0] for row in arm_plots.accuracy_by_minutes(snapshot)["data"] if row[1]}
-    assert minutes == {round(40 / 60, 4), 1.0}
-    assert vgg.cost_rows()[0] == ["vgg16", "14.7 million", "313 million", "177 MB", "+ 1.11 MB"]
+    lines = drawn_lines(arm_plots.minutes_chart(snapshot))
+    assert [[x for x, _ in lines[arm]] for arm in lines] == [
+        [pytest.approx(40 / 60), 1.0],
+        [pytest.approx(40 / 60), 2.0],
+    ]
+    # At the end of VGG's minute, the other one has finished its first epoch.
+    assert vgg.accuracy_when_faster_ends(snapshot) == {"vgg16": 0.6, "resnet18": 0.5}
+    assert vgg.answer(snapshot) == "vgg16"
+    assert vgg.cost_rows()[0] == ["vgg16", "14.7 million", "313 million", "177 + 1.11"]
 
 
 # --- the block
@@ -415,7 +616,8 @@ def test_an_impossible_block_is_explained_and_the_code_stays():
 
 
 def test_a_network_is_shown_part_by_part():
-    _, rows = block.on_network("resnet20", 32.0)
+    _, table = block.on_network("resnet20", 32.0)
+    rows = [row.strip("| ").split(" | ") for row in table.split("\n")[2:]]
     assert [row[0] for row in rows] == ["stem", "stage 1", "stage 2", "stage 3", "head"]
     assert rows[1][1:3] == ["3", "16 × 32 × 32"]
     with pytest.raises(gr.Error, match="image_size must be a whole number from 32 to 256 for vgg"):
@@ -433,25 +635,29 @@ def evaluator_of(services):
 
 
 def test_surgery_opens_with_the_blocks_and_the_unchanged_accuracy(evaluator_of):
-    blocks, text, plot, *_ = surgery.open_run(evaluator_of, "mine")
+    blocks, text, tried = surgery.open_run(evaluator_of, "mine")
     assert blocks["choices"][0] == ("stage 1, block 1", "stages.0.0")
     assert len(blocks["choices"]) == 9
     assert text.startswith("Unchanged, resnet20 classifies **")
     assert "of 30 test images correctly" in text
-    assert {row[2] for row in plot["data"]} == {"strength tried", "chance"}
+    by_strength, by_block = surgery.surgery_charts({}, tried)
+    assert drawn_lines(by_strength).keys() == {surgery.CHANCE, surgery.OWN}
+    assert drawn_lines(by_block).keys() == {surgery.CHANCE}
 
 
-def test_surgery_keeps_the_strengths_that_were_tried(evaluator_of):
-    text, _, tried = surgery.apply_edit(evaluator_of, "mine", 0.5, [], {1.0: 30.0})
+def test_surgery_keeps_what_was_tried(evaluator_of):
+    before = surgery.Tried([(1.0, 30.0)], chance=33.3)
+    text, tried = surgery.apply_edit(evaluator_of, "mine", 0.5, [], before)
     assert text.startswith("With all branches at 0.5, resnet20 classifies **")
-    assert set(tried) == {0.5, 1.0}
-    text, plot, same = surgery.apply_edit(evaluator_of, "mine", 1, ["stages.0.0"], tried)
+    assert [strength for strength, _ in tried.strengths] == [1.0, 0.5]
+    text, same = surgery.apply_edit(evaluator_of, "mine", 1, ["stages.0.0"], tried)
     assert text.startswith("With 1 of 9 blocks removed")
     assert same == tried
-    assert len(plot["data"]) == 4
-    *_, last = surgery.drop_each(evaluator_of, "mine")
-    bars = last["value"]["data"]
-    assert [row[0] for row in bars][:2] == ["stage 1, block 1", "stage 1, block 2"]
+    *_, last = surgery.drop_each(evaluator_of, "mine", tried)
+    assert [number for number, _ in last.blocks] == [*range(1, 10)]
+    by_strength, by_block = surgery.surgery_charts({}, last)
+    assert [x for x, _ in drawn_lines(by_strength)[surgery.OWN]] == [0.5, 1.0]
+    assert len(drawn_lines(by_block)[surgery.OWN]) == 9
 
 
 def test_surgery_without_a_run_says_what_to_do(evaluator_of):
@@ -459,9 +665,8 @@ def test_surgery_without_a_run_says_what_to_do(evaluator_of):
     assert "no-such-run" in surgery.open_run(evaluator_of, "no-such-run")[1]
 
 
-def test_recorded_operations_are_shown_if_they_come_with_the_app(services):
-    box, *_ = surgery.show_recordings(services)
-    assert not box["visible"]
+def test_the_charts_of_surgery_open_with_the_recorded_networks(services):
+    assert surgery.recorded_charts(services) == {}
     chart = {"n": 30, "strengths": [[0.0, 0.1], [1.0, 0.8]], "blocks": [["stages.0.0", 0.7]]}
     for arm in ("plain20", "resnet20"):
         folder = services.paths.shipped / f"learn-{arm}"
@@ -469,13 +674,12 @@ def test_recorded_operations_are_shown_if_they_come_with_the_app(services):
         (folder / "config.json").write_text(to_json(lessons.duel_arms([20], 1, CONFIG)[0][1], "0"))
         write_membership(folder, Membership(group="learn-duel", kind="duel", arm=arm))
         (folder / "surgery.json").write_text(json.dumps(chart))
-    restarted = Services(services.paths)
-    box, text, legend, strengths, blocks = surgery.show_recordings(restarted)
-    assert box["visible"]
-    assert "on at least 30 test images" in text
-    assert "resnet20" in legend
-    assert strengths["data"][:2] == [[0.0, 10.0, "plain20"], [1.0, 80.0, "plain20"]]
-    assert blocks["data"][:2] == [[1, 70.0, "plain20"], [1, 70.0, "resnet20"]]
+    recorded = surgery.recorded_charts(Services(services.paths))
+    # Without a network, as where the images are missing.
+    by_strength, by_block = surgery.surgery_charts(recorded, surgery.Tried())
+    assert drawn_lines(by_strength)["plain20"] == [[0.0, 10.0], [1.0, 80.0]]
+    assert drawn_lines(by_block) == {"plain20": [[1, 70.0]], "resnet20": [[1, 70.0]]}
+    assert by_strength["plots"][0]["note"] == "Recorded: plain20, resnet20."
 
 
 # --- the forms
@@ -485,7 +689,7 @@ def test_the_cost_or_the_mistake_is_shown_before_the_start(services):
     def cost(depths, seeds, **values):
         return cost_text(services, lambda: lessons.duel_arms(depths, seeds, CONFIG | values))
 
-    assert cost([8], 2).startswith("4 runs, one after the other; duration not known yet")
+    assert cost([8], 2).startswith("4 runs, one after the other. How long is not known")
     assert cost([], 1).startswith("⚠ ")
     assert "at most the 135 images" in cost([8], 1, batch_size=999)
 
@@ -516,11 +720,15 @@ def test_the_forms_start_runs_with_their_values(services):
     assert len(vgg.arms("colours", 0, 1)) == 2
 
 
-def test_every_chapter_has_its_text_and_closed_formulas():
-    texts = sorted(TEXTS.glob("*.md"))
-    assert [text.name[0] for text in texts] == list("00123456789"[:9])
-    for text in texts:
-        content = text.read_text("utf-8")
-        assert content.count("$") % 2 == 0, text.name
-        assert len(content.split()) < 300, text.name
+def test_every_chapter_has_its_texts_and_closed_formulas():
+    names = {text.stem for text in TEXTS.glob("*.md")}
+    numbers = {name for name in names if not name.endswith("-answer")}
+    assert sorted(name[0] for name in numbers) == ["0", *map(str, range(len(learn.CHAPTERS)))]
+    # A chapter with a question keeps its answer apart.
+    asked = {name[0] for name in names - numbers}
+    assert asked == {str(question.chapter) for question in guess.QUESTIONS.values()}
+    for name in names:
+        content = (TEXTS / f"{name}.md").read_text("utf-8")
+        assert content.count("$") % 2 == 0, name
+        assert len(content.split()) < 200, name
     assert FORMULAS[0]["display"]

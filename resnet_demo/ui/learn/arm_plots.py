@@ -1,141 +1,145 @@
-"""Line plots of a group of runs, one line and one colour per arm, as tables for gr.LinePlot."""
+"""Charts of a group of runs: one line and one colour per arm."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 from typing import Any
-
-import gradio as gr
 
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.events import Epoch
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView, thin_points
 from resnet_demo.tasks.snapshot import RunSnapshot
+from resnet_demo.ui import plots
 from resnet_demo.ui.learn.group_panel import GroupSnapshot
-from resnet_demo.ui.plots import running_mean, step_positions
+from resnet_demo.ui.plots import Point, step_positions
 
-Points = list[tuple[float, float]]
+MAX_POINTS = 800  # in all lines of a plot
+OTHER = "#808080"  # an arm of a name that this program does not give
 
-MAX_POINTS = 500  # in all lines; the browser stalls above some 600
-SMOOTH = 20  # logged steps
-# Residual networks are blue and plain ones orange, darker with depth; the other colours are from
-# Okabe and Ito 2008.
-RESIDUAL = ("#7db8e0", "#5fa8d8", "#56B4E9", "#3a96d0", "#0072B2", "#08519c", "#08306b")
-PLAIN = ("#f2b56b", "#eda13f", "#E69F00", "#e0811a", "#D55E00", "#a63603", "#6b2a04")
+
+def shades(light: tuple[int, int, int], dark: tuple[int, int, int], count: int) -> list[str]:
+    """Return colours from light to dark, as `#rrggbb`."""
+    return [
+        "#"
+        + "".join(
+            f"{round(a + (b - a) * i / (count - 1)):02x}" for a, b in zip(light, dark, strict=True)
+        )
+        for i in range(count)
+    ]
+
+
+# Residual networks are blue and plain ones orange, darker with depth. Every colour has a contrast
+# of 3 or more with the light and with the dark page.
+RESIDUAL = shades((56, 152, 217), (40, 98, 200), len(CIFAR_DEPTHS))
+PLAIN = shades((200, 130, 0), (186, 66, 16), len(CIFAR_DEPTHS))
 COLOURS = {
     **{f"resnet{depth}": colour for depth, colour in zip(CIFAR_DEPTHS, RESIDUAL, strict=True)},
     **{f"plain{depth}": colour for depth, colour in zip(CIFAR_DEPTHS, PLAIN, strict=True)},
-    "plain without BatchNorm": "#CC79A7",
-    "plain": "#D55E00",
-    "residual": "#0072B2",
-    "vgg16": "#D55E00",
-    "resnet18": "#0072B2",
+    "plain without BatchNorm": "#b0609c",
+    "plain": "#ce5f0a",
+    "residual": "#2b7fd0",
+    "vgg16": "#ce5f0a",
+    "resnet18": "#2b7fd0",
 }
 
 
-def arm_plot(
-    elem_id: str, title: str, x: str = "epoch", y: str = "top-1", **options: Any
-) -> gr.LinePlot:
-    """Build a plot with one line per arm. options: of gr.LinePlot, they replace the defaults."""
-    defaults = {
-        "color": "arm",
-        "color_map": COLOURS,
-        "colors_in_legend": [],  # the chapter shows `legend` instead
-        "color_title": " ",
-        "y_title": " ",
-        "height": 280,
-    }
-    return gr.LinePlot(x=x, y=y, title=title, elem_id=elem_id, **(defaults | options))
+def no_chart() -> dict[str, Any]:
+    """Return the value of a chart that shows nothing yet."""
+    return plots.chart("", [])
 
 
-def legend(arms: Iterable[str]) -> str:
-    """Return the legend of these arms as HTML."""
-    # Names that are not in COLOURS could come from a file: they must not reach HTML.
-    return "".join(
-        f'<span><i style="background:{COLOURS[arm]}"></i>{arm}</span>'
-        for arm in arms
-        if arm in COLOURS
+def arm_lines(lines: dict[str, Sequence[Point]], **options: Any) -> list[dict[str, Any]]:
+    """Return a line for each arm, thinned. options: of `plots.line`."""
+    # With fewer than 8 points a curve loses its shape.
+    limit = max(8, MAX_POINTS // max(1, len(lines)))
+    return [
+        plots.line(arm, thin_points(points, limit), COLOURS.get(arm, OTHER), **options)
+        for arm, points in lines.items()
+    ]
+
+
+def epoch_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
+    """Return training loss and validation accuracy by epoch.
+
+    The loss is that of each step for one seed. For several, both are means over the seeds, with
+    the range of the seeds.
+    """
+    steps = {arm: step_losses(runs) for arm, runs in snapshot.arms.items()}
+    has_seeds = any(len(runs) > 1 for runs in snapshot.arms.values())
+    if has_seeds:
+        steps = epoch_lines(snapshot, lambda epoch: epoch.train_loss)
+    accuracy = epoch_lines(snapshot, lambda epoch: 100 * epoch.val_top1)
+    note = "The bands span the seeds." if has_seeds else ""
+    return plots.chart(
+        "epoch",
+        [
+            plots.plot(
+                "learn-loss",
+                "Training loss",
+                arm_lines(steps, smooth=not has_seeds, marks=has_seeds),
+                log=True,
+                note=note,
+            ),
+            plots.plot(
+                "learn-accuracy",
+                "Validation accuracy",
+                arm_lines(accuracy, marks=True),
+                unit=" %",
+                note=note,
+            ),
+        ],
+        x_max=last_epoch_number(snapshot),
     )
 
 
-def loss_lines(snapshot: GroupSnapshot) -> dict[str, Any]:
-    """Return the training loss by epoch: per step for one seed, per epoch for several."""
-    return lines_table("loss", {arm: loss_points(runs) for arm, runs in snapshot.arms.items()})
+def last_epoch_number(snapshot: GroupSnapshot) -> int | None:
+    """Return the number of epochs of the longest run that has started."""
+    return max((run.view.started.epochs for run in snapshot.runs if run.view.started), default=None)
 
 
-def loss_points(runs: list[RunSnapshot]) -> Points:
-    """Return the loss curve of one arm."""
-    if len(runs) == 1:
-        view = runs[0].view
-        steps = [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
-        return running_mean(steps, over=SMOOTH)
-    return epoch_means(runs, lambda epoch: epoch.train_loss)
+def step_losses(runs: Sequence[RunSnapshot]) -> list[Point]:
+    """Return the loss of each logged step of an arm's first run."""
+    if not runs:
+        return []
+    view = runs[0].view
+    return [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
 
 
-def accuracy_lines(snapshot: GroupSnapshot) -> dict[str, Any]:
-    """Return the validation accuracy in percent by epoch, the mean over the seeds."""
-    lines = {
-        arm: epoch_means(runs, lambda epoch: 100 * epoch.val_top1)
-        for arm, runs in snapshot.arms.items()
-    }
-    return lines_table("top-1", lines)
+def epoch_lines(
+    snapshot: GroupSnapshot, value: Callable[[Epoch], float]
+) -> dict[str, Sequence[Point]]:
+    """Return for each arm: epoch, mean over the runs that have reached it, lowest, highest."""
+    lines: dict[str, Sequence[Point]] = {}
+    for arm, runs in snapshot.arms.items():
+        by_epoch: dict[int, list[float]] = {}
+        for run in runs:
+            for epoch in run.view.epochs:
+                by_epoch.setdefault(epoch.epoch, []).append(value(epoch))
+        lines[arm] = [spread_point(x, values) for x, values in sorted(by_epoch.items())]
+    return lines
 
 
-def accuracy_by_minutes(snapshot: GroupSnapshot) -> dict[str, Any]:
-    """Return the validation accuracy in percent by minutes, of the first seed of each arm."""
+def spread_point(x: float, values: Sequence[float]) -> Point:
+    """Return x and the mean of the values; of several, also the lowest and the highest."""
+    spread = (min(values), max(values)) if len(values) > 1 else ()
+    return (float(x), mean(values), *spread)
+
+
+def minutes_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
+    """Return validation accuracy by minutes of training, of the first run of each arm."""
     lines = {arm: points_by_minutes(runs[0].view) for arm, runs in snapshot.arms.items() if runs}
-    return lines_table("top-1", lines, x="minutes")
+    title = "Validation accuracy by minutes of training"
+    plot = plots.plot("learn-minutes", title, arm_lines(lines, marks=True), unit=" %")
+    return plots.chart("minutes", [plot])
 
 
-def points_by_minutes(view: RunView) -> Points:
+def points_by_minutes(view: RunView) -> list[Point]:
     """Return (minutes of training, accuracy in percent) after each epoch."""
     points, seconds = [], 0.0
     for epoch in view.epochs:
         seconds += epoch.seconds
         points.append((seconds / 60, 100 * epoch.val_top1))
     return points
-
-
-def epoch_means(runs: list[RunSnapshot], value: Callable[[Epoch], float]) -> Points:
-    """Return (epoch, mean over the runs that have reached it)."""
-    by_epoch: dict[int, list[float]] = {}
-    for run in runs:
-        for epoch in run.view.epochs:
-            by_epoch.setdefault(epoch.epoch, []).append(value(epoch))
-    return [(float(epoch), mean(values)) for epoch, values in sorted(by_epoch.items())]
-
-
-def lines_table(y: str, lines: dict[str, Points], x: str = "epoch") -> dict[str, Any]:
-    """Return the lines, thinned, as one table of x, y and arm."""
-    # MAX_POINTS counts all lines together; with fewer than 8 points a curve loses its shape.
-    limit = max(8, MAX_POINTS // max(1, len(lines)))
-    rows = [
-        [round(x_value, 4), round(y_value, 5), arm]
-        for arm, points in lines.items()
-        for x_value, y_value in thin_points(points, limit)
-    ]
-    return line_table(rows, [x, y, "arm"])
-
-
-def line_table(
-    rows: list[list[Any]], columns: list[str], names: Iterable[str] = COLOURS
-) -> dict[str, Any]:
-    """Return rows of x, y and line name in the form that gr.LinePlot takes.
-
-    names: of all lines that the plot can ever show.
-    """
-    # gr.LinePlot fixes its colours on the first table: a line that comes later has no stroke, so
-    # each line needs a row in each table. A table, never None: see plots.line_table.
-    drawn = {name for _, _, name in rows}
-    positions = (rows[0][0],) if rows else (0.0, 1.0)
-    rows = rows + [[x, None, name] for name in names if name not in drawn for x in positions]
-    kinds = ["quantitative", "quantitative", "nominal"]
-    return {
-        "columns": columns,
-        "data": rows,
-        "datatypes": dict(zip(columns, kinds, strict=True)),
-        "mark": "line",
-    }
 
 
 def last_epoch(run: RunSnapshot, name: str) -> float:
@@ -146,3 +150,13 @@ def last_epoch(run: RunSnapshot, name: str) -> float:
 def bold_arm(arm: str) -> str:
     """Return the name of an arm for a sentence (Markdown)."""
     return f"**{escape_markdown(arm)}**"
+
+
+def table_text(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table (Markdown); "" without rows. Cells are escaped."""
+    lines = [[escape_markdown(str(cell)) for cell in row] for row in rows]
+    if not lines:
+        return ""
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in [headers, ["---"] * len(headers), *lines]
+    )

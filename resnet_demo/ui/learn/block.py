@@ -7,14 +7,15 @@ import gradio as gr
 
 from resnet_demo.architectures import MODELS, smallest_image
 from resnet_demo.runs.text import count_text
-from resnet_demo.ui.learn.chapter_form import as_int, chapter_text
+from resnet_demo.ui.learn.arm_plots import table_text
+from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, as_int, chapter_text
 from resnet_demo.ui.services import QUIET_EVENT, show_errors
 
 if TYPE_CHECKING:  # needs torch, which the app does not load at start
     from resnet_demo.models.anatomy import BlockAnatomy, Layer, Part
 
 KINDS = [("basic: two 3×3", "basic"), ("bottleneck: 1×1, 3×3, 1×1", "bottleneck")]
-STRIDES = [("1: same size", 1), ("2: half the size", 2)]
+STRIDES = [1, 2]
 SHORTCUTS = [
     ("identity: add the input unchanged", "identity"),
     ("zero padding: no weights", "padding"),
@@ -33,21 +34,24 @@ ARROW_HEAD = (
     '<marker id="head" markerWidth="8" markerHeight="8" refX="6" refY="3" orient="auto">'
     '<path d="M0,0 L6,3 L0,6 z" fill="currentColor"/></marker>'
 )
+LOADING_TEXT = "Loading, a few seconds…"
 # The first call loads torch, so the page shows that it works.
 LOADING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
 
 
 def block_chapter(tab: gr.Tab) -> None:
-    """Build the chapter: text, choices, drawing and code of a block; the whole network below."""
-    chapter_text("1-block")
-    choices = block_choices()
-    with gr.Row():
-        with gr.Column(min_width=320):
-            drawing = gr.HTML(elem_id="block-drawing", padding=False)
-            text = gr.Markdown(elem_id="block-text")
-        with gr.Column(min_width=320):
-            gr.Markdown("The code that runs here (`resnet_demo/models/blocks.py`):")
-            code = gr.Markdown(elem_id="block-code", container=False)
+    """Build the chapter: text, choices and drawing of a block; a whole network below."""
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT | {"scale": 5}):
+            chapter_text("1-block")
+        with gr.Column(**RIGHT | {"scale": 9}), gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=290):
+                choices = block_choices()
+            with gr.Column(scale=3, min_width=310):
+                drawing = gr.HTML(elem_id="block-drawing", padding=False)
+                text = gr.Markdown(LOADING_TEXT, elem_id="block-text")
+    with gr.Accordion("The code of this block", open=False):
+        code = gr.Markdown(elem_id="block-code", container=False)
     events = [tab.select, *(component.change for component in choices)]
     gr.on(events, on_block, choices, [drawing, text, code], **LOADING)
     gr.Markdown("### The whole network")
@@ -62,20 +66,20 @@ def block_chapter(tab: gr.Tab) -> None:
             min_width=120,
         )
     shares = gr.HTML(elem_id="network-drawing", padding=False)
-    table = gr.Dataframe(headers=COLUMNS, interactive=False, elem_id="network-table")
+    table = gr.Markdown(elem_id="network-table", elem_classes="learn-table")
     events = [tab.select, name.change, size.change]
     gr.on(events, on_network, [name, size], [shares, table], **LOADING)
 
 
 def block_choices() -> list[Any]:
     """Build the choices of a block, in the order of the parameters of `on_block`."""
-    with gr.Row():
-        kind = radio("block-kind", "Block", KINDS, "basic")
-        stride = radio("block-stride", "Stride", STRIDES, 2)
+    kind = radio("block-kind", "Block", KINDS, "basic")
     with gr.Row():
         c_in = dropdown("block-in", "Input channels", CHANNELS, 16)
         width = dropdown("block-width", "Width (channels)", CHANNELS, 32)
-        side = dropdown("block-side", "Feature map size (pixels)", MAP_SIZES, 32)
+    with gr.Row():
+        stride = dropdown("block-stride", "Stride", STRIDES, 2)
+        side = dropdown("block-side", "Map size (pixels)", MAP_SIZES, 32)
     shortcut = radio("block-shortcut", "Shortcut", SHORTCUTS, "projection")
     return [kind, c_in, width, stride, shortcut, side]
 
@@ -110,8 +114,8 @@ def on_block(
 
 
 @show_errors()
-def on_network(name: str, size: Any) -> tuple[str, list[list[str]]]:
-    """Return the parts of a network as bars and as rows of a table. Raises gr.Error."""
+def on_network(name: str, size: Any) -> tuple[str, str]:
+    """Return the parts of a network as bars and as a table (Markdown). Raises gr.Error."""
     from resnet_demo.errors import ConfigError
     from resnet_demo.models.anatomy import network_anatomy
 
@@ -119,7 +123,7 @@ def on_network(name: str, size: Any) -> tuple[str, list[list[str]]]:
     if type(image_size) is not int or not low <= image_size <= 256:
         raise ConfigError.rule("image_size", f"a whole number from {low} to 256 for {name}", size)
     parts = network_anatomy(name, image_size)
-    return network_shares(parts), [part_row(part) for part in parts]
+    return network_shares(parts), table_text(COLUMNS, map(part_row, parts))
 
 
 def block_text(block: "BlockAnatomy") -> str:

@@ -8,68 +8,62 @@ from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
 from resnet_demo.tasks.snapshot import RunSnapshot
-from resnet_demo.ui.learn.arm_plots import last_epoch
+from resnet_demo.ui.learn.arm_plots import last_epoch, table_text
 from resnet_demo.ui.learn.chapter_form import (
+    LAYOUT,
+    LEFT,
+    RIGHT,
     ChapterForm,
+    answer_text,
     as_int,
     chapter_text,
     connect_form,
     dataset_field,
+    experiment,
     number_field,
     seeds_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.guess import NOTHING_CLEAR, guess_panel
 from resnet_demo.ui.services import Services
 
 KIND = "bugs"
-MATTERS = 0.01  # difference of validation accuracy from which a guess "it matters" is right
-COLUMNS = ["switch", "validation accuracy", "time", "reported loss", "pairs", "your guess"]
-WIDTHS = [150, 118, 100, 118, 62, 90]  # pixels
+COLUMNS = ["switch", "accuracy", "time", "reported loss"]
+NOTE = "Difference with the switch, over pairs of runs: mean, and 95% interval in brackets."
 SWITCHES = [(BUGS[name][0], name) for name in BUGS]  # label, value
 
 Pairs = list[tuple[RunSnapshot, RunSnapshot]]  # with the switch, without it
 
 
-def bugs_chapter(reader: GroupReader, tab: gr.Tab) -> None:
-    """Build the chapter: text and switches on the left, effects on the right."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+def bugs_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
+    """Build the chapter: text, guess and switches on the left, effects on the right."""
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("5-bugs")
-            form = bugs_form(reader.services)
-        with gr.Column(scale=7, min_width=330):
-            panel = group_panel(KIND)
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("5-bugs")
+            with experiment():
+                form = bugs_form(reader.services)
+        with gr.Column(**RIGHT):
+            panel |= group_panel(KIND)
             with panel["results"]:
-                table = gr.Dataframe(
-                    headers=COLUMNS,
-                    interactive=False,
-                    elem_id="bugs-table",
-                    wrap=True,
-                    column_widths=WIDTHS,
-                    max_height=1000,
-                    label="Difference with the switch: mean and 95% interval",
-                )
+                table = gr.Markdown(elem_id="bugs-table", elem_classes="learn-table")
 
     def draw(snapshot: GroupSnapshot) -> list[Any]:
-        return [table_rows(snapshot)]
+        return [f"{NOTE}\n\n{table_text(COLUMNS, table_rows(snapshot))}"]
 
-    connect_form(reader, KIND, tab, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, panel, [table], draw, conclusion)
+    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, guesses, panel, [table], draw, conclusion, answer)
 
 
 def bugs_form(services: Services) -> ChapterForm:
-    """Build the switches, the guess, and the fields for epochs and seeds."""
+    """Build the switches, and the fields for epochs and seeds."""
     chosen = gr.CheckboxGroup(
         SWITCHES,
         value=["training mode", "no augmentation"],
         interactive=True,
         label="Switches to test, one at a time",
         elem_id="bugs-chosen",
-    )
-    guess = gr.CheckboxGroup(
-        SWITCHES,
-        label="Guess first: which change the validation accuracy by a point or more?",
-        interactive=True,
-        elem_id="bugs-guess",
     )
     with gr.Group(), gr.Row():
         dataset = dataset_field(services, KIND)
@@ -79,7 +73,6 @@ def bugs_form(services: Services) -> ChapterForm:
         inputs=[chosen, dataset, epochs, seeds],
         dataset=dataset,
         start=gr.Button("Train", variant="primary", elem_id="bugs-start"),
-        guess=guess,
     )
 
 
@@ -90,7 +83,6 @@ def arms(chosen: list[str], dataset: str, epochs: Any, seeds: Any) -> lessons.Ar
 
 def table_rows(snapshot: GroupSnapshot) -> list[list[str]]:
     """Return a row for each switch, with dashes before a pair has finished."""
-    guesses = snapshot.group.guess.split("\n")
     rows = []
     for arm in BUGS:  # in the order of the switches above, not of the group's runs
         if arm not in snapshot.arms:
@@ -106,7 +98,8 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[str]]:
                 effect_text(paired_effect(percent), " %", 0),
                 effect_text(paired_effect(differences(pairs, "train_loss")), "", 3),
             ]
-        rows.append([BUGS[arm][0], *effects, str(len(pairs)), guess_verdict(arm, pairs, guesses)])
+        count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+        rows.append([f"{BUGS[arm][0]} ({count})", *effects])
     return rows
 
 
@@ -130,15 +123,14 @@ def effect_text(found: Effect, unit: str, digits: int) -> str:
     return f"{text} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
 
 
-def guess_verdict(arm: str, pairs: Pairs, guesses: list[str]) -> str:
-    """Return the guess about a switch and whether it was right; a dash without any guess."""
-    if not any(guesses):
-        return "–"
-    guess = "matters" if arm in guesses else "no effect"
-    if not pairs:
-        return guess
-    matters = abs(paired_effect(differences(pairs, "val_top1")).mean) >= MATTERS
-    return f"{guess}: {'right' if matters == (arm in guesses) else 'wrong'}"
+def answer(snapshot: GroupSnapshot) -> str | None:
+    """Return the switch that clearly costs the most accuracy; None while pairs are missing."""
+    pairs = {arm: snapshot.pairs(arm, BASELINE_ARM) for arm in snapshot.arms if arm in BUGS}
+    if not pairs or any(len(found) < 2 for found in pairs.values()):  # one pair has no interval
+        return None
+    effects = {arm: paired_effect(differences(found, "val_top1")) for arm, found in pairs.items()}
+    costs = {arm: found.mean for arm, found in effects.items() if found.is_clear and found.mean < 0}
+    return min(costs, key=costs.get) if costs else NOTHING_CLEAR
 
 
 def conclusion(snapshot: GroupSnapshot) -> str:

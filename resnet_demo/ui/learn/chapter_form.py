@@ -1,6 +1,7 @@
-"""The form of a chapter: fields, expected cost, start button; and the chapter's text."""
+"""The layout of a chapter, its text, and its form: fields, expected cost, start button."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from resnet_demo.tasks.estimate import estimate
 from resnet_demo.ui.evaluate.tab import keep_choice
 from resnet_demo.ui.form import dataset_choices
 from resnet_demo.ui.learn.group_panel import GroupReader, group_label
+from resnet_demo.ui.learn.guess import SHOWN, known_guesses
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 TEXTS = Path(__file__).with_name("texts")
@@ -22,6 +24,12 @@ FORMULAS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
 ]
+
+
+# On a phone the results follow the guess, although they are in the other column (page.css).
+LAYOUT = {"equal_height": False, "elem_classes": "chapter-row"}
+LEFT = {"scale": 6, "min_width": 330, "elem_classes": "chapter-left"}
+RIGHT = {"scale": 7, "min_width": 330, "elem_classes": "chapter-right"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,6 @@ class ChapterForm:
     inputs: Sequence[Any]
     dataset: gr.Dropdown
     start: gr.Button
-    guess: Any = None
     cost: gr.Markdown = field(default_factory=lambda: gr.Markdown(elem_classes="hint"))
 
 
@@ -85,25 +92,35 @@ def dataset_field(services: Services, kind: str) -> gr.Dropdown:
     )
 
 
+@contextmanager
+def experiment() -> Iterator[None]:
+    """Build the folded box of a chapter's form."""
+    with gr.Accordion("Run it yourself", open=False, elem_classes="learn-form"):
+        yield
+
+
 def connect_form(
     reader: GroupReader,
     kind: str,
     tab: gr.Tab,
+    guesses: gr.BrowserState,
     form: ChapterForm,
     arms: Callable[..., Arms],
     choice: gr.Dropdown,
 ) -> None:
     """Connect the start button to a group of these arms, and show the cost before a start.
 
-    choice: of the group that is shown; a start selects the new group.
+    guesses: that the browser keeps. A start without a guess shows the results without one. choice:
+    of the group that is shown; a start selects the new group.
     """
     services = reader.services
 
     @show_errors()
-    def on_start(guess: Any, *values: Any) -> dict[str, Any]:
-        group = services.run_groups.start(kind, arms(*values), services.caller(), guess_text(guess))
+    def on_start(stored: Any, *values: Any) -> list[Any]:
+        known = {kind: SHOWN, **known_guesses(stored)}
+        group = services.run_groups.start(kind, arms(*values), services.caller(), known[kind])
         labels = [(group_label(group), group.id) for group in reader.groups(kind)]
-        return gr.update(choices=labels, value=group, visible=True)
+        return [gr.update(choices=labels, value=group, visible=True), known]
 
     def on_change(*values: Any) -> str:
         return cost_text(services, lambda: arms(*values))
@@ -112,9 +129,8 @@ def connect_form(
         choices = dataset_choices(services.datasets.list())
         return keep_choice(choices, chosen, choices[0][1])
 
-    # A chapter without a guess passes an empty one, so that all chapters share `on_start`.
-    guess = form.guess if form.guess is not None else gr.State("")
-    form.start.click(on_start, [guess, *form.inputs], choice, **QUIET_EVENT)
+    outputs = [choice, guesses]
+    form.start.click(on_start, [guesses, *form.inputs], outputs, **QUIET_EVENT)
     # Other pages may have added datasets since this page was loaded.
     tab.select(on_select, form.dataset, form.dataset, **QUIET_EVENT)
     events = [tab.select, *(component.change for component in form.inputs)]
@@ -135,14 +151,8 @@ def cost_text(services: Services, arms: Callable[[], Arms]) -> str:
     ]
     runs = "1 run" if len(configs) == 1 else f"{len(configs)} runs, one after the other"
     if all(estimates):  # a sum over some of the runs would promise too little
-        return f"{runs}: ≈ **{duration_text(sum(known.seconds for known in estimates))}**"
-    return f"{runs}; duration not known yet on this machine"
-
-
-def guess_text(guess: Any) -> str:
-    """Return a guess as group.json stores it."""
-    # A chapter has one choice (a string) or several (a list); the file holds one string.
-    return "\n".join(guess) if isinstance(guess, list) else guess or ""
+        return f"{runs}, ≈ **{duration_text(sum(known.seconds for known in estimates))}**"
+    return f"{runs}. How long is not known yet: nothing like it has run here."
 
 
 def as_int(value: Any) -> Any:
@@ -150,7 +160,14 @@ def as_int(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def chapter_text(name: str) -> gr.Markdown:
-    """Build the text of a chapter from its file, with formulas."""
+def chapter_text(name: str, **options: Any) -> gr.Markdown:
+    """Build the text of a chapter from its file, with formulas. options: of gr.Markdown."""
     text = (TEXTS / f"{name}.md").read_text("utf-8")
-    return gr.Markdown(text, latex_delimiters=FORMULAS, elem_classes="chapter")
+    return gr.Markdown(text, latex_delimiters=FORMULAS, elem_classes="chapter", **options)
+
+
+def answer_text(name: str) -> gr.Markdown:
+    """Build the part of a chapter's text that has the answer, hidden before the guess."""
+    text = (TEXTS / f"{name}-answer.md").read_text("utf-8")
+    classes = ["chapter", "learn-answer"]
+    return gr.Markdown(text, latex_delimiters=FORMULAS, elem_classes=classes, visible=False)

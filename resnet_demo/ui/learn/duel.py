@@ -10,45 +10,53 @@ from resnet_demo.learn import lessons
 from resnet_demo.runs.text import duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
+    LAYOUT,
+    LEFT,
+    RIGHT,
     ChapterForm,
+    answer_text,
     as_int,
     chapter_text,
     connect_form,
     dataset_field,
+    experiment,
     images_field,
     number_field,
     seeds_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.guess import guess_panel
+from resnet_demo.ui.plots import line_chart
 from resnet_demo.ui.services import Services
 
 KIND = "duel"
 TIE = 0.02  # nats of training loss
-PLAIN, RESIDUAL, NEITHER = (  # guesses, as group.json stores them
-    "the plain one",
-    "the residual one",
-    "neither: they differ by less than 0.02",
-)
-GUESSES = {PLAIN: "plain", RESIDUAL: "residual", NEITHER: f"a tie: less than {TIE} apart"}
-COLUMNS = ["network", "runs", "train loss", "train accuracy", "val accuracy", "time per run"]
+COLUMNS = ["network", "loss", "train", "validation", "time"]
+NOTE = "After the last epoch: training loss, accuracy on training and validation images, time."
 
 
-def duel_chapter(reader: GroupReader, tab: gr.Tab) -> None:
-    """Build the chapter: text and form on the left, curves on the right."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+def duel_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
+    """Build the chapter: text, guess and form on the left, curves on the right."""
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("2-duel")
-            form = duel_form(reader.services)
-        with gr.Column(scale=7, min_width=330):
-            panel = group_panel(KIND)
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("2-duel")
+            with experiment():
+                form = duel_form(reader.services)
+        with gr.Column(**RIGHT):
+            panel |= group_panel(KIND)
             with panel["results"]:
-                results = duel_results()
-    connect_form(reader, KIND, tab, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, panel, results, draw, conclusion)
+                results = [
+                    line_chart("duel-chart", arm_plots.no_chart()),
+                    gr.Markdown(elem_id="duel-table", elem_classes="learn-table"),
+                ]
+    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclusion, answer)
 
 
 def duel_form(services: Services) -> ChapterForm:
-    """Build the fields for depths, images, epochs and seeds, and the guess."""
+    """Build the fields for depths, images, epochs and seeds."""
     with gr.Group():
         depths = gr.CheckboxGroup(
             [str(depth) for depth in CIFAR_DEPTHS],
@@ -62,29 +70,11 @@ def duel_form(services: Services) -> ChapterForm:
             dataset, images = dataset_field(services, KIND), images_field(KIND)
         with gr.Row():
             epochs, seeds = number_field(KIND, "epochs", 10, "Epochs"), seeds_field(KIND, 1)
-    guess = gr.Radio(
-        [(label, guess) for guess, label in GUESSES.items()],
-        label="Guess first: which network ends with the lower training loss?",
-        interactive=True,
-        elem_id="duel-guess",
-    )
     return ChapterForm(
         inputs=[depths, dataset, images, epochs, seeds],
         dataset=dataset,
         start=gr.Button("Train", variant="primary", elem_id="duel-start"),
-        guess=guess,
     )
-
-
-def duel_results() -> list[Any]:
-    """Build the legend, both plots and the table."""
-    legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    loss = arm_plots.arm_plot("duel-loss", "Training loss", y="loss")
-    accuracy = arm_plots.arm_plot("duel-accuracy", "Validation accuracy (%)")
-    table = gr.Dataframe(
-        headers=COLUMNS, interactive=False, elem_id="duel-table", label="After the last epoch"
-    )
-    return [legend, loss, accuracy, table]
 
 
 def arms(depths: list[str], dataset: str, images: Any, epochs: Any, seeds: Any) -> lessons.Arms:
@@ -94,13 +84,9 @@ def arms(depths: list[str], dataset: str, images: Any, epochs: Any, seeds: Any) 
 
 
 def draw(snapshot: GroupSnapshot) -> list[Any]:
-    """Return the values of legend, both plots and table."""
-    return [
-        arm_plots.legend(snapshot.arms),
-        arm_plots.loss_lines(snapshot),
-        arm_plots.accuracy_lines(snapshot),
-        table_rows(snapshot),
-    ]
+    """Return the values of chart and table."""
+    table = arm_plots.table_text(COLUMNS, table_rows(snapshot))
+    return [arm_plots.epoch_chart(snapshot), f"{NOTE}\n\n{table}" if table else ""]
 
 
 def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
@@ -115,31 +101,33 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
             for name in ("train_loss", "train_top1", "val_top1")
         )
         seconds = sum(run.view.total_seconds() for run in runs) / len(runs)
-        row = [arm, len(runs), f"{loss:.4f}", f"{train_top1:.2%}", f"{val_top1:.2%}"]
+        row = [arm, f"{loss:.4f}", f"{train_top1:.2%}", f"{val_top1:.2%}"]
         rows.append([*row, duration_text(seconds)])
     return rows
 
 
-def conclusion(snapshot: GroupSnapshot) -> str:
-    """Return the conclusions: plain against residual, effect of depth, guess (Markdown)."""
+def finished_depths(snapshot: GroupSnapshot) -> list[int]:
+    """Return the depths whose pair has finished: a partial run would look like a worse network."""
     depths = sorted({int(arm[5:]) for arm in snapshot.arms if arm.startswith("plain")})
-    sentences = [difference_sentence(snapshot, depth) for depth in depths]
-    finished = [
+    return [
         depth
         for depth in depths
         if snapshot.finished(f"plain{depth}") and snapshot.finished(f"resnet{depth}")
     ]
-    # Only depths whose pair has finished: a partial run would look like a worse network.
-    if len(finished) > 1:
+
+
+def conclusion(snapshot: GroupSnapshot) -> str:
+    """Return the conclusions: plain against residual, and the effect of depth (Markdown)."""
+    depths = finished_depths(snapshot)
+    sentences = [difference_sentence(snapshot, depth) for depth in depths]
+    if len(depths) > 1:
         for kind in ("plain", "resnet"):
-            sentences.append(depth_sentence(snapshot, kind, finished[0], finished[-1]))
-    if finished and snapshot.group.guess and not snapshot.is_live:
-        sentences.append(guess_sentence(snapshot, finished[-1]))
+            sentences.append(depth_sentence(snapshot, kind, depths[0], depths[-1]))
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
 def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
-    """Return the training loss of plain minus residual; "" before a pair has finished."""
+    """Return the training loss of plain minus residual; "" without a pair of the same seed."""
     found = loss_difference(snapshot, f"plain{depth}", f"resnet{depth}")
     if not found:
         return ""
@@ -149,7 +137,7 @@ def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
         spread = f"{found.n} seeds, 95% interval {found.low:+.3f} to {found.high:+.3f}"
     return (
         f"{depth} layers: the plain network's training loss is **{abs(found.mean):.3f} "
-        f"{direction}** than the residual network's ({spread})."
+        f"{direction}** ({spread})."
     )
 
 
@@ -166,23 +154,17 @@ def depth_sentence(snapshot: GroupSnapshot, kind: str, shallow: int, deep: int) 
     )
 
 
-def guess_sentence(snapshot: GroupSnapshot, depth: int) -> str:
-    """Return the guess and the result at this depth; "" for a guess outside of GUESSES."""
+def answer(snapshot: GroupSnapshot) -> str | None:
+    """Return which network ended with the lower training loss, at the greatest depth."""
+    depths = finished_depths(snapshot)
+    depth = depths[-1] if depths else None
     found = loss_difference(snapshot, f"plain{depth}", f"resnet{depth}")
-    guess = snapshot.group.guess
-    if not found or guess not in GUESSES:
-        return ""
-    # The mean is plain minus residual, and the lower loss wins.
-    result = RESIDUAL if found.mean > 0 else PLAIN
+    if not found:
+        return None
     if abs(found.mean) < TIE:
-        result = NEITHER
-    if guess == result:
-        outcome = "Correct."
-    elif result == NEITHER:
-        outcome = f"Too close to call: less than {TIE} apart."
-    else:
-        outcome = f"It was {GUESSES[result]}."
-    return f"You guessed {GUESSES[guess].partition(':')[0]} at {depth} layers. {outcome}"
+        return "tie"
+    # The mean is plain minus residual, and the lower loss wins.
+    return "residual" if found.mean > 0 else "plain"
 
 
 def loss_difference(snapshot: GroupSnapshot, arm: str, other: str) -> Effect | None:

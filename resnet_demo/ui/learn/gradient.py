@@ -15,20 +15,34 @@ from resnet_demo.lru import LRU
 from resnet_demo.tasks.snapshot import RunSnapshot, run_key
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
+    LAYOUT,
+    LEFT,
+    RIGHT,
     ChapterForm,
+    answer_text,
     as_int,
     chapter_text,
     connect_form,
     dataset_field,
+    experiment,
     number_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.guess import guess_panel
+from resnet_demo.ui.plots import chart, line_chart, plot
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "gradient"
 QUANTITIES = [("gradients", "gradients"), ("signals", "activations")]
 UNITS = {"gradients": "length of the gradient", "activations": "size of the signal"}
-MIN_SIZE = 1e-12  # smaller sizes, and zero, are drawn here: zero has no logarithm
+VANISHED = 100  # times smaller than the largest gradient of a layer
+# The arms in which the gradient vanishes -> the option of the question
+ANSWERS = {
+    (): "none",
+    ("plain without BatchNorm",): "bare",
+    ("plain", "plain without BatchNorm"): "plain",
+    ("plain", "plain without BatchNorm", "residual"): "all",
+}
 MAX_LOGS = 12  # four groups; the log of a deep network takes some megabytes
 
 
@@ -52,17 +66,22 @@ class ProbeLogs:
         return {arm: self.read(runs[0]) for arm, runs in snapshot.arms.items() if runs}
 
 
-def gradient_chapter(reader: GroupReader, tab: gr.Tab, dark: gr.Checkbox) -> None:
-    """Build the chapter: text and form on the left, heat maps and one step on the right.
+def gradient_chapter(
+    reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState, dark: gr.Checkbox
+) -> None:
+    """Build the chapter: text, guess and form on the left, heat maps and one step on the right.
 
     dark: on if the page is dark.
     """
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("3-gradient")
-            form = gradient_form(reader.services)
-        with gr.Column(scale=7, min_width=330):
-            panel = group_panel(KIND)
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("3-gradient")
+            with experiment():
+                form = gradient_form(reader.services)
+        with gr.Column(**RIGHT):
+            panel |= group_panel(KIND)
             with panel["results"]:
                 quantity, moment, *results = gradient_results()
     logs = ProbeLogs()
@@ -70,7 +89,7 @@ def gradient_chapter(reader: GroupReader, tab: gr.Tab, dark: gr.Checkbox) -> Non
     def draw(snapshot: GroupSnapshot, quantity: str, moment: float, dark: bool) -> list[Any]:
         probed = logs.read_arms(snapshot)
         maps = draw_maps(probed, quantity, dark)
-        return [arm_plots.legend(snapshot.arms), maps, profile_lines(probed, quantity, moment)]
+        return [maps, profile_chart(probed, quantity, moment)]
 
     def draw_group(group_id: str, *values: Any) -> list[Any]:
         return draw(reader.snapshot_of(group_id), *values)
@@ -83,10 +102,13 @@ def gradient_chapter(reader: GroupReader, tab: gr.Tab, dark: gr.Checkbox) -> Non
     def conclude(snapshot: GroupSnapshot) -> str:
         return conclusion(snapshot, logs.read_arms(snapshot))
 
+    def find_answer(snapshot: GroupSnapshot) -> str | None:
+        return answer(snapshot, logs.read_arms(snapshot))
+
     # `watch_group` redraws only after a change of the runs, so both controls redraw on their own.
     controls = [quantity, moment, dark]
-    connect_form(reader, KIND, tab, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, panel, results, draw, conclude, controls)
+    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclude, find_answer, controls)
     latest = QUIET_EVENT | {"trigger_mode": "always_last"}
     inputs = [panel["choice"], *controls]
     gr.on([quantity.change, moment.change], on_change, inputs, results, **latest)
@@ -113,7 +135,7 @@ def gradient_form(services: Services) -> ChapterForm:
 
 
 def gradient_results() -> list[Any]:
-    """Build the controls (quantity, moment), and legend, heat maps and profile."""
+    """Build the controls (quantity, moment), heat maps, and the chart of one step."""
     with gr.Row():
         quantity = gr.Radio(
             QUANTITIES,
@@ -133,11 +155,8 @@ def gradient_results() -> list[Any]:
             elem_id="gradient-moment",
             min_width=200,
         )
-    legend = gr.HTML(elem_classes="learn-legend", padding=False)
     maps = gr.Plot(show_label=False, elem_id="gradient-maps")
-    title = "By layer, at that moment (log10)"
-    profile = arm_plots.arm_plot("gradient-profile", title, x="layer", y="size")
-    return [quantity, moment, legend, maps, profile]
+    return [quantity, moment, maps, line_chart("gradient-profile", arm_plots.no_chart())]
 
 
 def arms(depth: Any, dataset: str, epochs: Any) -> lessons.Arms:
@@ -168,19 +187,21 @@ def probe_grid(probes: list[Probe], quantity: str) -> np.ndarray:
     return np.array(rows, dtype=float).T
 
 
-def profile_lines(probed: dict[str, ProbeHistory], quantity: str, moment: float) -> dict[str, Any]:
-    """Return log10 of a quantity by layer; moment: in percent of the steps so far."""
-    rows = []
+def profile_chart(probed: dict[str, ProbeHistory], quantity: str, moment: float) -> dict[str, Any]:
+    """Return a quantity by layer; moment: in percent of the steps so far."""
+    lines, step = {}, 0
     for arm, log in probed.items():
-        if not log.probes:
-            continue
-        probe = log.probes[round((len(log.probes) - 1) * moment / 100)]
-        rows += [
-            [layer, round(float(np.log10(max(value, MIN_SIZE))), 3), arm]
-            for layer, value in enumerate(getattr(probe, quantity), start=1)
-            if value is not None
-        ]
-    return arm_plots.line_table(rows, ["layer", "size", "arm"])
+        if log.probes:
+            probe = log.probes[round((len(log.probes) - 1) * moment / 100)]
+            step = max(step, probe.step)
+            lines[arm] = [
+                (layer, value)
+                for layer, value in enumerate(getattr(probe, quantity), start=1)
+                if value is not None
+            ]
+    title = f"{UNITS[quantity].capitalize()} by layer, at step {step}"
+    lines = arm_plots.arm_lines(lines)
+    return chart("layer", [plot(f"learn-{quantity}", title, lines, log="first")])
 
 
 def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
@@ -200,6 +221,19 @@ def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
     return "\n".join(
         ["Gradient of the first layer, compared with the last convolution's:", "", *sentences]
     )
+
+
+def answer(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str | None:
+    """Return in which networks the gradient has vanished at the last step."""
+    if any(not snapshot.finished(arm) or not log.probes for arm, log in probed.items()):
+        return None
+    return ANSWERS.get(tuple(sorted(arm for arm, log in probed.items() if has_vanished(log))))
+
+
+def has_vanished(log: ProbeHistory) -> bool:
+    """Return whether the last gradients of two convolutions differ by more than VANISHED times."""
+    sizes = [size for size in log.probes[-1].gradients[:-1] if size is not None]
+    return not sizes or max(sizes) > VANISHED * min(sizes)
 
 
 def ratio_text(probe: Probe) -> str:

@@ -1,4 +1,7 @@
-"""The panel of a chapter that shows a group of runs: choice, status, stop button, results."""
+"""The panel of a chapter that shows a group of runs: choice, status, stop button, results.
+
+Before the guess of the chapter, it shows no more than the progress of a running experiment.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,14 +13,25 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_demo.config import TrainConfig
 from resnet_demo.errors import DamagedError
+from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.groups import Group, get_group, list_groups
 from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.snapshot import RunSnapshot, Snapshots
+from resnet_demo.ui.learn.guess import (
+    SHOWN,
+    connect_guess,
+    guess_updates,
+    known_guesses,
+    verdict,
+)
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 TICK_S = 2.0
 NO_RESULTS = "No results yet: they appear here once a training has started."
+GUESS_FIRST = "**Guess first**: the results appear here afterwards."
+EMPTY = ["learn-empty"]  # CSS class
 MAX_NAMED_ARMS = 4  # in the choice of groups
 
 
@@ -111,7 +125,7 @@ def group_panel(kind: str) -> dict[str, Any]:
             scale=0,
             min_width=90,
         )
-    text = gr.Markdown(NO_RESULTS, elem_id=f"{kind}-text")
+    text = gr.Markdown(GUESS_FIRST, elem_id=f"{kind}-text", elem_classes=EMPTY)
     results = gr.Column(visible=False)
     return {"choice": choice, "stop": stop, "text": text, "results": results}
 
@@ -120,34 +134,43 @@ def watch_group(
     reader: GroupReader,
     kind: str,
     tab: gr.Tab,
+    guesses: gr.BrowserState,
     panel: dict[str, Any],
     outputs: Sequence[Any],
     draw: Callable[..., Sequence[Any]],
     conclusion: Callable[[GroupSnapshot], str] = lambda snapshot: "",
+    answer: Callable[[GroupSnapshot], str | None] = lambda snapshot: None,
     controls: Sequence[Any] = (),
 ) -> None:
     """Keep the panel and these outputs up to date while the chapter is open.
 
-    draw: returns the outputs' values for a group and for the values of the controls. conclusion:
-    returns what can be learned from the group so far (Markdown). Both run in the reader's thread,
-    and only after something has changed.
+    panel: of `group_panel`, and `guess`, `show` and `answer` of the chapter. draw: returns the
+    outputs' values for a group and for the values of the controls. conclusion: returns what can be
+    learned from the group so far (Markdown). answer: returns the option of the chapter's question
+    that turned out right, None while that is open. All run in the reader's thread, and only after
+    something has changed.
     """
     timer, before = gr.Timer(TICK_S, active=False), gr.State(None)
 
-    async def on_tick(chosen: str | None, shown_before: Any, *values: Any) -> Any:
-        def draw_results(snapshot: GroupSnapshot) -> Sequence[Any]:
-            return draw(snapshot, *values)
+    async def on_tick(chosen: str | None, stored: Any, shown_before: Any, *values: Any) -> Any:
+        def results(snapshot: GroupSnapshot) -> tuple[str, Sequence[Any]]:
+            guess = snapshot.group.guess or known_guesses(stored).get(kind, SHOWN)
+            found = None if snapshot.is_live else answer(snapshot)
+            parts = (verdict(kind, guess, found), conclusion(snapshot))
+            return "\n\n".join(filter(None, parts)), draw(snapshot, *values)
 
-        args = (reader, kind, chosen, shown_before, draw_results, conclusion, len(outputs))
-        return await reader.run(panel_update, *args)
+        return await reader.run(
+            panel_update, reader, kind, chosen, stored, shown_before, results, len(outputs)
+        )
 
-    gr.on(
-        [tab.select, panel["choice"].change, timer.tick],
-        on_tick,
-        [panel["choice"], before, *controls],
-        [*panel.values(), timer, before, *outputs],
-        **TICK_EVENT,
-    )
+    def show(event: Any) -> None:
+        event.then(on_tick, inputs, shown, **TICK_EVENT)
+
+    names = ("choice", "stop", "text", "results", "guess", "show", "answer")
+    inputs = [panel["choice"], guesses, before, *controls]
+    shown = [*(panel[name] for name in names), timer, before, *outputs]
+    gr.on([tab.select, panel["choice"].change, timer.tick], on_tick, inputs, shown, **TICK_EVENT)
+    connect_guess(kind, panel, guesses, show)
 
     @show_errors()
     def on_stop(group: str) -> None:
@@ -161,46 +184,63 @@ def panel_update(
     reader: GroupReader,
     kind: str,
     chosen: str | None,
+    stored: Any,
     before: Any,
-    draw: Callable[[GroupSnapshot], Sequence[Any]],
-    conclusion: Callable[[GroupSnapshot], str],
+    results: Callable[[GroupSnapshot], tuple[str, Sequence[Any]]],
     count: int,
 ) -> tuple[Any, ...]:
     """Return updates of the panel's parts, the timer, what is shown now, and `count` outputs.
 
-    before: what was shown; if it is the same now, every update is a skip.
+    stored: the guesses that the browser keeps. before: what was shown; if it is the same now, every
+    update is a skip. results: returns the text and the outputs' values for a group.
     """
-    skip = gr.skip()
-    found = reader.groups(kind)
+    skip, guesses, found = gr.skip(), known_guesses(stored), reader.groups(kind)
+    guess = guess_updates(kind, guesses, before[-1] if before else None)
     if not found:
         hidden = gr.update(visible=False)
-        return (hidden, hidden, NO_RESULTS, hidden, skip, None, *[skip] * count)
+        text = gr.update(value=NO_RESULTS, elem_classes=EMPTY) if kind in guesses else guess_first()
+        return (hidden, hidden, text, hidden, *guess, skip, [guesses.get(kind)], *[skip] * count)
     labels = [(group_label(group), group.id) for group in found]
     # The chosen group may have been deleted meanwhile.
     group = next((group for group in found if group.id == chosen), found[0])
     snapshot = reader.snapshot(group)
     # The state and the length of the log change with everything that a chapter shows.
-    now = [group.id, labels, [[run.status.state, run.view.offset] for run in snapshot.runs]]
+    states = [[run.status.state, run.view.offset] for run in snapshot.runs]
+    now = [group.id, labels, states, guesses.get(kind)]
     if now == before:
-        return (*[skip] * 6, *[skip] * count)
+        return (*[skip] * 9, *[skip] * count)
     can_stop = not group.shipped and snapshot.is_live
+    is_shown = kind in guesses
+    status = status_text(snapshot)
+    if is_shown:
+        said, values = results(snapshot)
+        text = gr.update(value="\n\n".join(filter(None, (status, said))), elem_classes=[])
+    else:
+        text, values = guess_first(status if can_stop else ""), [skip] * count
     # The timer ticks only while a run is live; a start or another selection wakes it again.
     return (
-        gr.update(choices=labels, value=group.id, visible=True),
+        gr.update(choices=labels, value=group.id, visible=is_shown),
         gr.update(visible=can_stop, interactive=can_stop),
-        "\n\n".join(filter(None, (status_text(snapshot), conclusion(snapshot)))),
-        gr.update(visible=True),
+        text,
+        gr.update(visible=is_shown),
+        *guess,
         gr.Timer(active=snapshot.is_live),
         now,
-        *draw(snapshot),
+        *values,
     )
+
+
+def guess_first(status: str = "") -> dict[str, Any]:
+    """Return the update of a text that stands for the results before the guess."""
+    text = "\n\n".join(filter(None, (status, GUESS_FIRST)))
+    return gr.update(value=text, elem_classes=EMPTY)
 
 
 def group_label(group: Group) -> str:
     """Return the label of a group in the choice of groups."""
     many = len(group.arms) > MAX_NAMED_ARMS
     arms = f"{len(group.arms)} variants" if many else ", ".join(group.arms)
-    return f"{arms} · recording" if group.shipped else f"{group.id} · {arms}"
+    return f"Recording: {arms}" if group.shipped else f"{group.id}: {arms}"
 
 
 def status_text(snapshot: GroupSnapshot) -> str:
@@ -216,29 +256,63 @@ def status_text(snapshot: GroupSnapshot) -> str:
     if not snapshot.is_live:
         stopped = sum(run.status.state == "stopped" for run in runs)
         rest = f", {stopped} stopped" if stopped else ""
+        if finished == total == 1:
+            return "Finished."
         return f"{finished} of {total} runs finished{rest}.{failures}"
-    active = next((run for run in runs if run.status.state in ("running", "stopping")), None)
+    active = active_run(snapshot)
     if active is None:
-        return f"{finished} of {total} runs finished. The next run is starting.{failures}"
+        return f"{finished} of {total} runs finished. The next one is starting.{failures}"
     number = finished + len(failed) + 1
-    return f"Run {number} of {total}, {progress_text(snapshot, active)}.{failures}"
+    left = seconds_left(snapshot)
+    time_left = "" if left is None else f" ≈ **{duration_text(left)} left**."
+    of_all = f"Run {number} of {total}: " if total > 1 else ""
+    return f"{of_all}{progress_text(snapshot, active)}.{time_left}{failures}"
 
 
 def recording_text(runs: Sequence[RunSnapshot]) -> str:
     """Return the training time and the device of a recorded group (Markdown)."""
     seconds = sum(run.view.total_seconds() for run in runs)
     device = next((run.view.started.device for run in runs if run.view.started), "")
-    device = device.replace("(1 threads)", "(1 thread)")  # as older recordings have it
-    return f"A recording: {duration_text(seconds)} of training on {escape_markdown(device)}."
+    return (
+        f"**Recording**, made on another machine: {duration_text(seconds)} of training on "
+        f"{escape_markdown(device)}."
+    )
+
+
+def active_run(snapshot: GroupSnapshot) -> RunSnapshot | None:
+    """Return the run that trains; None between two runs."""
+    return next((run for run in snapshot.runs if run.status.state in ("running", "stopping")), None)
 
 
 def progress_text(snapshot: GroupSnapshot, run: RunSnapshot) -> str:
-    """Return the arm, the epoch and the time left of the run that trains (Markdown)."""
+    """Return the arm and the epoch of the run that trains (Markdown)."""
     arm = next(arm for arm, runs in snapshot.arms.items() if run in runs)
     progress = run.progress()
     if progress["epochs"] is None:  # its log has no event yet, or is being read
-        return f"**{escape_markdown(arm)}**: starting"
-    epochs = f"epoch {progress['epoch']} of {progress['epochs']}"
-    left = progress["seconds_left"]
-    time_left = "" if left is None else f", ≈ {duration_text(left)} left"
-    return f"**{escape_markdown(arm)}**: {epochs}{time_left}"
+        return f"**{escape_markdown(arm)}** is starting"
+    # The last finished epoch is not the one under way.
+    epoch = min(len(run.view.epochs) + 1, progress["epochs"])
+    return f"**{escape_markdown(arm)}**, epoch {epoch} of {progress['epochs']}"
+
+
+def seconds_left(snapshot: GroupSnapshot) -> float | None:
+    """Return the expected seconds until all runs of the group have ended; None if not known yet."""
+    active = active_run(snapshot)
+    left = active.progress()["seconds_left"] if active else None
+    if left is None:
+        return None
+    whole, work = active.view.seconds_so_far() + left, run_work(active.run.config())
+    for arm, runs in snapshot.arms.items():
+        # Another seed of the same arm is the best measure of a run that waits.
+        done = [run.view.total_seconds() for run in snapshot.finished(arm)]
+        for run in runs:
+            if run.status.state == "queued":
+                by_work = whole * run_work(run.run.config()) / work
+                left += done[-1] if done else by_work
+    return left
+
+
+def run_work(config: TrainConfig) -> float:
+    """Return the multiply-adds of a run, up to a factor that the runs of a group share."""
+    size = {name: getattr(config, name) for name in ("image_size", "stem", "batch_norm")}
+    return model_counts(config.model, **size).macs * config.epochs * (config.train_images or 1)

@@ -11,20 +11,27 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import RangeTest, analyze_range_test, guessing_loss
+from resnet_demo.ui import plots
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
+    LAYOUT,
+    LEFT,
+    RIGHT,
     ChapterForm,
+    answer_text,
     as_int,
     chapter_text,
     connect_form,
     dataset_field,
+    experiment,
     number_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.guess import RATES, guess_panel
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "range"
-COLOURS = {"range test": "#0072B2", "lowest": "#D55E00"}
+LOSS, LOWEST = "#2b7fd0", "#ce5f0a"  # colours
 # Fields that belong to the test, not to what was tested. All others are copied to the Train form.
 OF_THE_TEST = frozenset(
     ("recipe", "epochs", "schedule", "warmup_epochs", "train_images", "val_share", "seed")
@@ -32,25 +39,28 @@ OF_THE_TEST = frozenset(
 OPTIMIZERS = TrainConfig.__dataclass_fields__["optimizer"].metadata["choices"]
 
 
-def range_chapter(reader: GroupReader, tab: gr.Tab, form: dict[str, Any], tabs: gr.Tabs) -> None:
-    """Build the chapter: text and form on the left, the plot on the right.
+def range_chapter(
+    reader: GroupReader,
+    tab: gr.Tab,
+    guesses: gr.BrowserState,
+    form: dict[str, Any],
+    tabs: gr.Tabs,
+) -> None:
+    """Build the chapter: text, guess and form on the left, the chart on the right.
 
     form: the components of the Train form by field. tabs: of the page, to go to the Train tab.
     """
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("7-range")
-            chapter_form = range_form(reader.services)
-        with gr.Column(scale=7, min_width=330):
-            panel = group_panel(KIND)
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("7-range")
+            with experiment():
+                chapter_form = range_form(reader.services)
+        with gr.Column(**RIGHT):
+            panel |= group_panel(KIND)
             with panel["results"]:
-                plot = arm_plots.arm_plot(
-                    "range-plot",
-                    "Loss by log10 of the learning rate",
-                    x="rate",
-                    y="loss",
-                    color_map=COLOURS,
-                )
+                chart = plots.line_chart("range-chart", arm_plots.no_chart())
                 use = gr.Button(visible=False, elem_id="range-use", size="sm")
     found = gr.State(None)
     copied = [name for name in form if name not in OF_THE_TEST]
@@ -61,15 +71,17 @@ def range_chapter(reader: GroupReader, tab: gr.Tab, form: dict[str, Any], tabs: 
     def arms_here(*values: Any) -> lessons.Arms:
         return arms(reader.services.datasets, *values)
 
-    connect_form(reader, KIND, tab, chapter_form, arms_here, panel["choice"])
+    connect_form(reader, KIND, tab, guesses, chapter_form, arms_here, panel["choice"])
     watch_group(
         reader,
         KIND,
         tab,
+        guesses,
         panel,
-        [plot, use, found],
+        [chart, use, found],
         lambda snapshot: draw(snapshot, read(snapshot)),
         lambda snapshot: conclusion(snapshot, read(snapshot)),
+        lambda snapshot: answer(snapshot, read(snapshot)),
     )
 
     # The values of the test, not those of its form, which may have changed since.
@@ -141,21 +153,29 @@ def range_result(snapshot: GroupSnapshot, datasets: Datasets) -> RangeTest:
 
 
 def draw(snapshot: GroupSnapshot, result: RangeTest) -> list[Any]:
-    """Return the values of plot and button, and the fields that the button fills in."""
-    rows = [
-        [round(math.log10(rate), 4), round(loss, 4), "range test"] for rate, loss in result.points
-    ]
+    """Return the values of chart and button, and the fields that the button fills in."""
+    lines = [plots.line("smoothed loss", result.points, LOSS)]
     if result.suggested:
         rate, loss = result.lowest
         highest = max(loss for _, loss in result.points)
-        # A vertical line at the lowest loss.
-        rows += [[round(math.log10(rate), 4), y, "lowest"] for y in (loss, highest)]
-    table = arm_plots.line_table(rows, ["rate", "loss", "arm"], COLOURS)
+        lines.append(plots.line("lowest", [(rate, highest), (rate, loss)], LOWEST))
+    losses = [loss for _, loss in result.points] or [0.0]
+    room = 0.1 * (max(losses) - min(losses)) or 0.1
+    ends = (max(0.0, min(losses) - room), max(losses) + room)
+    plot = plots.plot("learn-range", "Smoothed loss by learning rate", lines, y=ends)
+    chart = plots.chart("learning rate", [plot], log_x=True)
     if result.suggested is None or not is_complete(snapshot, result):
-        return [table, gr.update(visible=False, value=""), None]
+        return [chart, gr.update(visible=False, value=""), None]
     values = {**snapshot.runs[0].run.config().to_dict(), "peak_lr": result.suggested}
     label = f"Copy {result.suggested:g} and the settings of this test to the Train tab"
-    return [table, gr.update(visible=True, value=label), values]
+    return [chart, gr.update(visible=True, value=label), values]
+
+
+def answer(snapshot: GroupSnapshot, result: RangeTest) -> str | None:
+    """Return the option that is nearest to the rate of the lowest loss."""
+    if result.suggested is None or not is_complete(snapshot, result):
+        return None
+    return min(RATES, key=lambda rate: abs(math.log(float(rate) / result.lowest[0])))
 
 
 def is_complete(snapshot: GroupSnapshot, result: RangeTest) -> bool:

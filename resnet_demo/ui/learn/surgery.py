@@ -1,6 +1,7 @@
 """Chapter 6: weaken or remove blocks of a trained network and measure its accuracy."""
 
 from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +13,67 @@ from resnet_demo.models.description import model_description
 from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import run_choices
-from resnet_demo.ui.learn.arm_plots import arm_plot, legend, line_table
+from resnet_demo.ui.learn.arm_plots import arm_lines, no_chart
 from resnet_demo.ui.learn.block import part_label
-from resnet_demo.ui.learn.chapter_form import chapter_text
+from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, answer_text, chapter_text
+from resnet_demo.ui.learn.group_panel import EMPTY, GUESS_FIRST, guess_first
+from resnet_demo.ui.learn.guess import (
+    QUESTIONS,
+    connect_guess,
+    guess_panel,
+    guess_updates,
+    known_guesses,
+    verdict,
+)
+from resnet_demo.ui.plots import chart, line, line_chart, plot
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 if TYPE_CHECKING:  # needs torch, which the app does not load at start
     from resnet_demo.learn.surgery import SurgeryEvaluator, SurgeryScore
 
-COLOURS = {"strength tried": "#0072B2", "chance": "#808080", "removed": "#0072B2"}
+KIND = "surgery"
+OWN, OWN_COLOUR = "this network", "#0c8f6c"
+CHANCE, CHANCE_COLOUR = "chance", "#808080"
 CACHED = 2  # networks in memory, each with its images
 LOADING_TEXT = "Loading the network, a few seconds…"
 NO_RUN = "No trained network yet. Train `resnet20` and `plain20` on the Train tab."
 WORKING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
 WORKING |= {"concurrency_limit": None}  # the fair queue of Services limits it
 
+Points = list[tuple[float, float]]
 
-def surgery_chapter(services: Services, tab: gr.Tab) -> None:
-    """Build the chapter: text and controls on the left, results on the right, recordings below."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+
+@dataclass
+class Tried:
+    """The measurements of a network on one page: (strength or number of a block, top-1 in %).
+
+    chance: top-1 of guessing, in percent; None without a network.
+    """
+
+    strengths: Points = field(default_factory=list)
+    blocks: Points = field(default_factory=list)
+    chance: float | None = None
+
+
+def surgery_chapter(services: Services, tab: gr.Tab, guesses: gr.BrowserState) -> None:
+    """Build the chapter: text and guess on the left, controls and charts on the right."""
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("6-surgery")
-            run, strength, dropped = surgery_form()
-        with gr.Column(scale=7, min_width=330):
-            text, plot, each, bars = surgery_results()
-    recorded = recorded_results()
-    tab.select(lambda: show_recordings(services), None, recorded, **QUIET_EVENT)
-    tried = gr.State({})  # of this page: strength -> accuracy
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("6-surgery")
+        with gr.Column(**RIGHT):
+            said = gr.Markdown(GUESS_FIRST, elem_id="surgery-said", elem_classes=EMPTY)
+            with gr.Column(visible=False) as box:
+                run, strength, dropped = surgery_form()
+                text = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
+                with gr.Row():
+                    with gr.Column(min_width=290):
+                        by_strength = line_chart("surgery-strengths", no_chart())
+                    with gr.Column(min_width=290):
+                        by_block = line_chart("surgery-blocks", no_chart())
+                each = gr.Button("Remove each block in turn", elem_id="surgery-each", size="sm")
+    tried = gr.State(None)
     evaluators = lru_cache(CACHED)(lambda run_id, weights: load_evaluator(services, run_id))
 
     def evaluator_of(run_id: str) -> "SurgeryEvaluator":
@@ -47,33 +82,63 @@ def surgery_chapter(services: Services, tab: gr.Tab) -> None:
         # The checksum is part of the key, because a run that trains changes its weights.
         return evaluators(run_id, model_description(services.runs.get(run_id).path)["sha256"])
 
-    async def on_run(run_id: str | None) -> list[Any]:
+    def charts(tried: Tried | None) -> list[dict[str, Any]]:
+        return surgery_charts(recorded_charts(services), tried or Tried())
+
+    def on_guess(stored: Any, before: str | None) -> list[Any]:
+        known = known_guesses(stored)
+        guess = known.get(KIND)
+        text = guess_first()
+        if guess is not None:
+            said = verdict(KIND, guess, QUESTIONS[KIND].answer)
+            text = gr.update(value=said, elem_classes=[])
+        box = gr.update(visible=guess is not None)
+        # Before the network is loaded, or without its images, the recorded ones are shown.
+        recorded = [gr.skip()] * 2 if guess is None else charts(None)
+        return [*guess_updates(KIND, known, before), box, text, guess, *recorded]
+
+    async def on_run(run_id: str | None, stored: Any) -> list[Any]:
+        if KIND not in known_guesses(stored):
+            return [gr.skip()] * len(opened)
         with show_errors():
-            return await services.run_in_turn(open_run, evaluator_of, run_id)
+            blocks, text, tried = await services.run_in_turn(open_run, evaluator_of, run_id)
+        return [blocks, text, 1.0, tried, *charts(tried)]
 
     async def on_change(*values: Any) -> list[Any]:
         with show_errors():
-            return await services.run_in_turn(apply_edit, evaluator_of, *values)
+            text, tried = await services.run_in_turn(apply_edit, evaluator_of, *values)
+        return [text, tried, *charts(tried)]
 
-    async def on_each(run_id: str | None) -> AsyncIterator[dict[str, Any]]:
-        async for bars in services.stream_in_turn(drop_each(evaluator_of, run_id)):
-            yield bars
+    async def on_each(run_id: str | None, tried: Tried | None) -> AsyncIterator[list[Any]]:
+        async for measured in services.stream_in_turn(drop_each(evaluator_of, run_id, tried)):
+            yield [measured, *charts(measured)]
 
     def on_select(chosen: str | None) -> dict[str, Any]:
+        # With experiments: the networks of a duel of one's own are what to compare.
         return run_choices(services, chosen, experiments=True)
 
+    def show(event: Any) -> None:
+        event.then(on_guess, [guesses, before], shown, **QUIET_EVENT)
+        event.then(on_run, [run, guesses], opened, **WORKING)
+
+    before = gr.State(None)
+    shown = [panel["guess"], panel["show"], panel["answer"], box, said, before]
+    shown += [by_strength, by_block]
+    opened = [dropped, text, strength, tried, by_strength, by_block]
     tab.select(on_select, run, run, **QUIET_EVENT)
-    opened = [dropped, text, plot, bars, tried, strength]
-    gr.on([tab.select, run.change], on_run, run, opened, **WORKING)
-    # No `change`: `open_run` sets these values too, which must not start an evaluation.
+    tab.select(on_guess, [guesses, before], shown, **QUIET_EVENT)
+    gr.on([tab.select, run.change], on_run, [run, guesses], opened, **WORKING)
+    connect_guess(KIND, panel, guesses, show)
+    # No `change`: `on_run` sets these values too, which must not start an evaluation.
     edits = [strength.release, strength.input, dropped.input]
-    gr.on(edits, on_change, [run, strength, dropped, tried], [text, plot, tried], **WORKING)
-    each.click(on_each, run, bars, **WORKING)
+    measured = [tried, by_strength, by_block]
+    gr.on(edits, on_change, [run, strength, dropped, tried], [text, *measured], **WORKING)
+    each.click(on_each, [run, tried], measured, **WORKING)
 
 
 def surgery_form() -> list[Any]:
     """Build the choices of run, strength and removed blocks."""
-    run = gr.Dropdown([], label="Run", interactive=True, elem_id="surgery-run")
+    run = gr.Dropdown([], label="Network", interactive=True, elem_id="surgery-run")
     strength = gr.Slider(
         0,
         2,
@@ -90,78 +155,53 @@ def surgery_form() -> list[Any]:
     return [run, strength, dropped]
 
 
-def surgery_results() -> list[Any]:
-    """Build text, plot of accuracy by strength, and the button and bars for single blocks."""
-    text = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
-    plot = arm_plot(
-        "surgery-plot",
-        "Test accuracy (%) by strength",
-        x="strength",
-        color="series",
-        color_map=COLOURS,
-    )
-    each = gr.Button("Remove each block in turn", elem_id="surgery-each", size="sm")
-    bars = gr.BarPlot(
-        x="block",
-        y="top-1",
-        color="series",
-        color_map=COLOURS,
-        colors_in_legend=[],
-        color_title=" ",
-        x_title=" ",
-        y_title=" ",
-        height=280,
-        visible=False,
-        sort=None,
-        title="Test accuracy (%) without that block",
-        elem_id="surgery-bars",
-    )
-    return [text, plot, each, bars]
-
-
-def recorded_results() -> list[Any]:
-    """Build the results of the recorded networks: box, text, legend and two plots."""
-    with gr.Column(visible=False) as box:
-        text = gr.Markdown(elem_id="surgery-recorded")
-        legend_html = gr.HTML(elem_classes="learn-legend", padding=False)
-        with gr.Row():
-            title = "Test accuracy (%) by strength"
-            strengths = arm_plot("surgery-recorded-strengths", title, x="strength")
-            title = "Test accuracy (%) without one block"
-            blocks = arm_plot("surgery-recorded-blocks", title, x="block")
-    return [box, text, legend_html, strengths, blocks]
-
-
-def show_recordings(services: Services) -> list[Any]:
-    """Return the values of `recorded_results`, hidden without a recording."""
-    charts = {
+def recorded_charts(services: Services) -> dict[str, dict[str, Any]]:
+    """Return the stored measurements of the recorded duel's networks by arm."""
+    return {
         arm: chart
         for group in list_groups(services.runs.list(), "duel")
         if group.shipped
         for arm, runs in group.arms.items()
         if (chart := read_surgery_chart(runs[0]))
     }
-    if not charts:
-        return [gr.update(visible=False), "", "", None, None]
-    n = min(chart["n"] for chart in charts.values())
-    text = f"### Recording\nThe networks of the recorded duel, on at least {n} test images each."
-    strengths = [
-        [strength, round(100 * top1, 2), arm]
-        for arm, chart in charts.items()
-        for strength, top1 in chart["strengths"]
-    ]
-    blocks = [
-        [number, round(100 * top1, 2), arm]
-        for arm, chart in charts.items()
-        for number, (_, top1) in enumerate(chart["blocks"], start=1)
-    ]
+
+
+def surgery_charts(recorded: dict[str, dict[str, Any]], tried: Tried) -> list[dict[str, Any]]:
+    """Return both charts, by strength and by removed block: recorded networks, and this one."""
+    strengths = {
+        arm: [(strength, 100 * top1) for strength, top1 in chart["strengths"]]
+        for arm, chart in recorded.items()
+    }
+    blocks = {
+        arm: [(number, 100 * top1) for number, (_, top1) in enumerate(chart["blocks"], start=1)]
+        for arm, chart in recorded.items()
+    }
+    note = f"Recorded: {', '.join(recorded)}." if recorded else ""
     return [
-        gr.update(visible=True),
-        text,
-        legend(charts),
-        line_table(strengths, ["strength", "top-1", "arm"]),
-        line_table(blocks, ["block", "top-1", "arm"]),
+        own_chart("strength", "Accuracy by strength", strengths, tried.strengths, tried, 2.0, note),
+        own_chart("block", "Accuracy without one block", blocks, tried.blocks, tried, None, note),
     ]
+
+
+def own_chart(
+    x_title: str,
+    title: str,
+    recorded: dict[str, Points],
+    own: Points,
+    tried: Tried,
+    x_max: float | None,
+    note: str,
+) -> dict[str, Any]:
+    """Return a chart of recorded lines, the line of chance, and the points of this network."""
+    lines = arm_lines(recorded)
+    if tried.chance is not None:
+        end = x_max or max(
+            [x for points in [own, *recorded.values()] for x, _ in points], default=1
+        )
+        lines.append(line(CHANCE, [(0.0, tried.chance), (end, tried.chance)], CHANCE_COLOUR))
+    lines.append(line(OWN, sorted(own), OWN_COLOUR, marks=True))
+    shown = plot(f"learn-{x_title}", title, lines, y=(0, 100), unit=" %", note=note)
+    return chart(x_title, [shown], x_max=x_max)
 
 
 def load_evaluator(services: Services, run_id: str) -> "SurgeryEvaluator":
@@ -171,68 +211,51 @@ def load_evaluator(services: Services, run_id: str) -> "SurgeryEvaluator":
     return SurgeryEvaluator.of(services.classifier(run_id), services.datasets)
 
 
-def open_run(evaluator_of: Any, run_id: str | None) -> list[Any]:
-    """Return the blocks and the unchanged accuracy of a run; a failure becomes a text."""
-    hidden, no_blocks = gr.update(visible=False, value=None), gr.update(choices=[], value=[])
+def open_run(evaluator_of: Any, run_id: str | None) -> tuple[dict[str, Any], str, Tried]:
+    """Return the blocks of a run, and its accuracy as text and point; a failure becomes a text."""
+    no_blocks = gr.update(choices=[], value=[])
     if not run_id:
-        return [no_blocks, NO_RUN, None, hidden, {}, gr.skip()]
+        return no_blocks, NO_RUN, Tried()
     try:
         evaluator = evaluator_of(run_id)
         outcome = evaluator.score()
     except DemoError as error:
-        text = f"⚠ {escape_markdown(str(error))}."
-        return [no_blocks, text, None, hidden, {}, gr.skip()]
+        return no_blocks, f"⚠ {escape_markdown(str(error))}", Tried()
     blocks = [(block_label(name), name) for name in evaluator.blocks]
-    tried = {1.0: 100 * outcome.top1}
-    return [
-        gr.update(choices=blocks, value=[]),
-        outcome_text(evaluator, outcome, 1.0, []),
-        accuracy_plot(evaluator, tried),
-        hidden,
-        tried,
-        1.0,
-    ]
+    tried = Tried([(1.0, 100 * outcome.top1)], chance=100 / len(evaluator.classifier.saved.classes))
+    text = outcome_text(evaluator, outcome, 1.0, [])
+    return gr.update(choices=blocks, value=[]), text, tried
 
 
 def apply_edit(
-    evaluator_of: Any, run_id: str | None, strength: float, dropped: list[str], before: dict
-) -> list[Any]:
-    """Return text, plot, and the strengths tried, after a change. Raises DemoError."""
+    evaluator_of: Any, run_id: str | None, strength: float, dropped: list[str], before: Tried | None
+) -> tuple[str, Tried]:
+    """Return the accuracy after a change as text, and all measurements. Raises DemoError."""
+    tried = before or Tried()
     if not run_id:
-        return [NO_RUN, None, {}]
+        return NO_RUN, tried
     evaluator = evaluator_of(run_id)
     outcome = evaluator.score(strength, dropped)
-    tried = dict(before)
-    if not dropped:  # the plot is of the strength alone
-        tried[float(strength)] = 100 * outcome.top1
-    text = outcome_text(evaluator, outcome, strength, dropped)
-    return [text, accuracy_plot(evaluator, tried), tried]
+    if not dropped:  # the chart is of the strength alone
+        others = [point for point in tried.strengths if point[0] != strength]
+        tried = replace(tried, strengths=[*others, (float(strength), 100 * outcome.top1)])
+    return outcome_text(evaluator, outcome, strength, dropped), tried
 
 
-def drop_each(evaluator_of: Any, run_id: str | None) -> Generator[dict[str, Any], None, None]:
-    """Yield the accuracy without each single block, as bars, one more each time.
+def drop_each(
+    evaluator_of: Any, run_id: str | None, before: Tried | None
+) -> Generator[Tried, None, None]:
+    """Yield all measurements, with the accuracy without one more single block each time.
 
     Raises DemoError.
     """
     if not run_id:
-        yield gr.update(visible=False)
         return
-    rows: list[list[Any]] = []
-    for name in evaluator_of(run_id).blocks:
+    tried, points = before or Tried(), []
+    for number, name in enumerate(evaluator_of(run_id).blocks, start=1):
         outcome = evaluator_of(run_id).score(dropped=[name])
-        rows.append([block_label(name), round(100 * outcome.top1, 2), "removed"])
-        yield block_bars(rows)
-
-
-def block_bars(rows: list[list[Any]]) -> dict[str, Any]:
-    """Return an update of the bars. rows: label, top-1 in percent, series."""
-    table = {
-        "columns": ["block", "top-1", "series"],
-        "data": [*rows],
-        "datatypes": {"block": "nominal", "top-1": "quantitative", "series": "nominal"},
-        "mark": "bar",
-    }
-    return gr.update(value=table, visible=True)
+        points.append((float(number), 100 * outcome.top1))
+        yield replace(tried, blocks=[*points])
 
 
 def outcome_text(
@@ -250,15 +273,6 @@ def outcome_text(
         f"{change}, {name} classifies **{outcome.top1:.1%}** of {outcome.n} test images correctly "
         f"(95% interval {low:.1%} to {high:.1%}). Chance: {chance:.0%}."
     )
-
-
-def accuracy_plot(evaluator: "SurgeryEvaluator", tried: dict) -> dict[str, Any]:
-    """Return accuracy by strength, with the line of chance."""
-    chance = 100 / len(evaluator.classifier.saved.classes)
-    by_strength = sorted((float(strength), top1) for strength, top1 in tried.items())
-    rows = [[strength, round(top1, 2), "strength tried"] for strength, top1 in by_strength]
-    rows += [[strength, chance, "chance"] for strength in (0.0, 2.0)]
-    return line_table(rows, ["strength", "top-1", "series"], ("strength tried", "chance"))
 
 
 def block_label(name: str) -> str:

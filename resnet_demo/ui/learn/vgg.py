@@ -9,45 +9,57 @@ from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
+    LAYOUT,
+    LEFT,
+    RIGHT,
     ChapterForm,
+    answer_text,
     as_int,
     chapter_text,
     connect_form,
     dataset_field,
+    experiment,
     images_field,
     number_field,
 )
 from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
+from resnet_demo.ui.learn.guess import guess_panel
+from resnet_demo.ui.plots import line_chart
 from resnet_demo.ui.services import Services
 
 KIND = "vgg"
 NETWORKS = ("vgg16", "resnet18", "resnet34-article", "resnet50", "resnet20", "resnet9")
-COST_COLUMNS = ["network", "parameters", "multiply-adds", "memory", "per image in the batch"]
-COLUMNS = ["network", "val accuracy", "training time", "points per minute", "images/s"]
+COST_COLUMNS = ["network", "parameters", "multiply-adds", "memory (MB)"]
+COST_NOTE = (
+    "Images of 32 × 32 pixels, 10 classes. Memory of a training in float32: for the weights, and "
+    "for each image of a batch."
+)
+COLUMNS = ["network", "validation accuracy", "training time", "points per minute", "images/s"]
+TIE = 0.01  # difference of validation accuracy
 FLOAT_BYTES = 4
 COPIES = 3  # of each weight: the weight, its gradient, its momentum
 
 
-def vgg_chapter(reader: GroupReader, tab: gr.Tab) -> None:
-    """Build the chapter: text and form on the left, costs and curves on the right."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=330):
+def vgg_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
+    """Build the chapter: text, costs, guess and form on the left, curves on the right."""
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
             chapter_text("4-vgg")
-            form = vgg_form(reader.services)
-        with gr.Column(scale=7, min_width=330):
-            gr.Dataframe(
-                cost_rows(),
-                headers=COST_COLUMNS,
-                interactive=False,
-                elem_id="vgg-costs",
-                wrap=True,
-                label="32 × 32 pixels, 10 classes; memory of a training in float32",
-            )
-            panel = group_panel(KIND)
+            panel = guess_panel(KIND)
+            panel["answer"] = answer_text("4-vgg")
+            with experiment():
+                form = vgg_form(reader.services)
+        with gr.Column(**RIGHT):
+            costs = arm_plots.table_text(COST_COLUMNS, cost_rows())
+            gr.Markdown(f"{costs}\n\n{COST_NOTE}", elem_id="vgg-costs", elem_classes="learn-table")
+            panel |= group_panel(KIND)
             with panel["results"]:
-                results = vgg_results()
-    connect_form(reader, KIND, tab, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, panel, results, draw)
+                results = [
+                    line_chart("vgg-chart", arm_plots.no_chart()),
+                    gr.Markdown(elem_id="vgg-table", elem_classes="learn-table"),
+                ]
+    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
+    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclusion, answer)
 
 
 def vgg_form(services: Services) -> ChapterForm:
@@ -62,15 +74,6 @@ def vgg_form(services: Services) -> ChapterForm:
     )
 
 
-def vgg_results() -> list[Any]:
-    """Build the legend, the plot and the table."""
-    legend = gr.HTML(elem_classes="learn-legend", padding=False)
-    title = "Validation accuracy (%) by minutes"
-    plot = arm_plots.arm_plot("vgg-accuracy", title, x="minutes")
-    table = gr.Dataframe(headers=COLUMNS, interactive=False, elem_id="vgg-table")
-    return [legend, plot, table]
-
-
 def cost_rows() -> list[list[str]]:
     """Return a row of costs for each network, computed from its layers.
 
@@ -83,7 +86,7 @@ def cost_rows() -> list[list[str]]:
         fixed = COPIES * FLOAT_BYTES * size.parameters / 1e6
         per_image = FLOAT_BYTES * size.outputs / 1e6
         sizes = [count_text(size.parameters), count_text(size.macs)]
-        rows.append([name, *sizes, f"{fixed:.0f} MB", f"+ {per_image:.2f} MB"])
+        rows.append([name, *sizes, f"{fixed:.0f} + {per_image:.2f}"])
     return rows
 
 
@@ -94,12 +97,43 @@ def arms(dataset: str, images: Any, epochs: Any) -> lessons.Arms:
 
 
 def draw(snapshot: GroupSnapshot) -> list[Any]:
-    """Return the values of legend, plot and table."""
+    """Return the values of chart and table."""
     return [
-        arm_plots.legend(snapshot.arms),
-        arm_plots.accuracy_by_minutes(snapshot),
-        table_rows(snapshot),
+        arm_plots.minutes_chart(snapshot),
+        arm_plots.table_text(COLUMNS, table_rows(snapshot)),
     ]
+
+
+def answer(snapshot: GroupSnapshot) -> str | None:
+    """Return the network that is more accurate when the faster one has finished."""
+    best = accuracy_when_faster_ends(snapshot)
+    if not best:
+        return None
+    high, low = sorted(best.values(), reverse=True)
+    return "tie" if high - low < TIE else max(best, key=best.get)
+
+
+def accuracy_when_faster_ends(snapshot: GroupSnapshot) -> dict[str, float]:
+    """Return the last validation accuracy of each arm at the end of the faster one.
+
+    Empty until both have finished.
+    """
+    arms = {arm: runs[0].view for arm, runs in snapshot.arms.items() if snapshot.finished(arm)}
+    curves = {arm: arm_plots.points_by_minutes(view) for arm, view in arms.items()}
+    if len(curves) < 2 or not all(curves.values()):
+        return {}
+    end = min(points[-1][0] for points in curves.values())
+    return {
+        arm: max((x, y) for x, y in [(0.0, 0.0), *points] if x <= end)[1] / 100
+        for arm, points in curves.items()
+    }
+
+
+def conclusion(snapshot: GroupSnapshot) -> str:
+    """Return both accuracies when the faster network has finished (Markdown)."""
+    best = accuracy_when_faster_ends(snapshot)
+    parts = [f"{arm_plots.bold_arm(arm)} {top1:.1%}" for arm, top1 in best.items()]
+    return f"When the faster one has finished: {', '.join(parts)}." if parts else ""
 
 
 def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:

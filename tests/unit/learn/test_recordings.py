@@ -6,6 +6,7 @@ from statistics import median
 
 import pytest
 
+from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.intervals import paired_effect
 from resnet_demo.events import Finished
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
@@ -17,10 +18,11 @@ from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.snapshot import Snapshots
-from resnet_demo.ui.learn import bugs, vgg
+from resnet_demo.ui.learn import bugs, duel, gradient, learning_rate, vgg
 from resnet_demo.ui.learn.bugs import differences, slowdowns
 from resnet_demo.ui.learn.chapter_form import TEXTS
 from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_label, recording_text
+from resnet_demo.ui.learn.guess import QUESTIONS
 
 SHIPPED = Runs(Paths(REPOSITORY / "none", REPOSITORY / "none")).list()
 RECORDINGS = [run for run in SHIPPED if run.id.startswith("learn-")]
@@ -50,7 +52,7 @@ def snapshot_of(kind):
 
 def recording_part(name):
     """Return the part of a chapter's text that is about its recording."""
-    text = (TEXTS / f"{name}.md").read_text("utf-8")
+    text = (TEXTS / f"{name}-answer.md").read_text("utf-8")
     return text[text.index("**The recording**") :]
 
 
@@ -62,6 +64,36 @@ def test_a_recording_is_a_complete_run_without_its_weights(run):
     assert run.config().dataset == "cifar10"
     names = {file.name for file in run.path.iterdir()} - {"surgery.json"}
     assert names == {"config.json", "events.jsonl", "group.json", "status.json"}
+
+
+def found_answer(kind):
+    """Return the option that is right according to the recording, as the chapter finds it."""
+    snapshot = snapshot_of(kind)
+    if kind == "gradient":
+        return gradient.answer(snapshot, gradient.ProbeLogs().read_arms(snapshot))
+    if kind == "range":
+        datasets = Datasets(REPOSITORY / "none")
+        return learning_rate.answer(snapshot, learning_rate.range_result(snapshot, datasets))
+    return {"duel": duel, "vgg": vgg, "bugs": bugs}[kind].answer(snapshot)
+
+
+@pytest.mark.parametrize("kind", sorted(set(QUESTIONS) - {"surgery"}))
+def test_the_answer_to_a_question_is_that_of_its_recording(kind):
+    assert found_answer(kind) == QUESTIONS[kind].answer
+
+
+def test_the_answer_on_surgery_is_that_of_its_recording():
+    chart = read_surgery_chart(arms_of("duel")["resnet20"])
+    assert dict(chart["strengths"])[1.0] == pytest.approx(0.75, abs=0.01)
+    assert len(chart["blocks"]) == 9
+    assert all(0.39 < top1 < 0.7 for _, top1 in chart["blocks"])
+    assert QUESTIONS["surgery"].answer == "part"
+
+
+def test_the_text_on_the_range_test_has_the_rate_of_the_log():
+    datasets = Datasets(REPOSITORY / "none")
+    result = learning_rate.range_result(snapshot_of("range"), datasets)
+    assert f"lowest at a rate of {result.lowest[0]:.2g}" in recording_part("7-range")
 
 
 def test_the_text_on_gradients_has_the_numbers_of_the_log():
@@ -77,7 +109,7 @@ def test_the_text_on_gradients_has_the_numbers_of_the_log():
             assert f"{round(first[0] / first[-1], -2):,.0f} times *larger*" in text
     assert f"{round(spreads['plain without BatchNorm'], -2):,.0f} times the smallest" in text
     assert 54 < spreads["plain"] < 55
-    assert "differ by more than 55 times" in text
+    assert "at most 55 times" in text
     assert 4 < spreads["residual"] < 5
     assert "at most 5 times" in text
 
@@ -96,14 +128,14 @@ def test_the_text_on_the_duel_has_the_numbers_of_the_log():
 
 
 def test_a_recording_of_many_arms_is_labelled_by_their_number():
-    assert group_label(group_of("bugs")) == "8 variants · recording"
-    assert group_label(group_of("vgg")) == "resnet18, vgg16 · recording"
+    assert group_label(group_of("bugs")) == "Recording: 8 variants"
+    assert group_label(group_of("vgg")) == "Recording: resnet18, vgg16"
 
 
-@pytest.mark.parametrize("kind", ["duel", "gradient", "vgg", "bugs"])
-def test_the_device_of_a_recording_is_one_thread(kind):
+@pytest.mark.parametrize("kind", ["duel", "gradient", "vgg", "bugs", "range"])
+def test_a_recording_is_marked_as_one_with_its_device(kind):
     text = recording_text(snapshot_of(kind).runs)
-    assert text.startswith("A recording: ")
+    assert text.startswith("**Recording**, made on another machine: ")
     assert text.endswith("of training on cpu (1 thread).")
 
 
