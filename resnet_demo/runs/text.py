@@ -214,9 +214,10 @@ def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
 # `info` is a DatasetInfo. Its module loads numpy, which would slow the start of the command line.
 def dataset_text(info: Any) -> str:
     """Return one line about a DatasetInfo."""
+    square = "" if info.fit == "crop" else f", made square by {info.fit}"
     return (
-        f"{info.name}: {split_counts(info)} images of {info.size} pixels, {len(info.classes)} "
-        f"classes; {info.source}"
+        f"{info.name}: {split_counts(info)} images of {info.size} pixels{square}, "
+        f"{len(info.classes)} classes; {info.source}"
     )
 
 

@@ -94,7 +94,7 @@ def import_form() -> dict[str, Any]:
             elem_id="import-size",
             interactive=True,
         )
-        space = gr.Markdown(elem_id="import-space", padding=True, elem_classes=["hint"])
+        space = gr.Markdown(elem_id="import-space", padding=False)
         fit = gr.Radio(
             [(name.capitalize(), name) for name in FITS],
             value="crop",

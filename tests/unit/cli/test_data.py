@@ -42,7 +42,7 @@ def test_pictures_are_imported_and_then_listed(demo, picture, tmp_path):
     text = demo("data", "status").out
     assert "shapes10: 10,000 training and 2,000 test images of 32 pixels" in text
     assert "synthetic" in text
-    assert "sky: 8 training and 2 test images of 8 pixels, 2 classes" in text
+    assert "sky: 8 training and 2 test images of 8 pixels, made square by pad, 2 classes" in text
     assert demo("data", "import", "sky", source).code == 2
     text = demo("data", "import", "again", source).out  # the shorter sides are 12 pixels
     assert "\n  10 pictures of 12 × 12 pixels take 4 kB\n  note: 2 classes have fewer" in text
