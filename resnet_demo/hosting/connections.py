@@ -1,8 +1,8 @@
 """Limits on the connections of the web server: silent ones are closed, and each address has few.
 
 uvicorn closes only connections that are idle between two requests. A client that opens connections
-and sends nothing, half a request head or half a body would hold them, and a descriptor each, for
-ever.
+and sends nothing, half a request head or half a body, or does not read its answer, would hold them,
+and a descriptor each, for ever.
 """
 
 import asyncio
@@ -14,8 +14,11 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_S = 30.0  # for a complete request head
-BODY_S = 30.0  # within which at least MIN_BODY_BYTES of an unfinished body must arrive
-MIN_BODY_BYTES = 1024
+BODY_S = 30.0  # within which at least MIN_BYTES of an unfinished body must arrive
+# Within which a client must read a part of an answer that waits. Longer than BODY_S: the kernel
+# asks for more only when it has passed on a third of its buffer, some megabytes.
+ANSWER_S = 60.0
+MIN_BYTES = 1024
 MAX_WAITING = 200  # connections of one address without a complete request head
 RESERVED_DESCRIPTORS = 100  # for files, workers and the event loop
 FEWEST_CONNECTIONS = 32
@@ -30,7 +33,8 @@ class ConnectionGuard:
 
     head_s: float = HEAD_S
     body_s: float = BODY_S
-    min_body_bytes: int = MIN_BODY_BYTES
+    answer_s: float = ANSWER_S
+    min_bytes: int = MIN_BYTES
     max_waiting: int = MAX_WAITING
     max_connections: int = field(default_factory=lambda: connection_limit())  # defined below
     count: int = 0
@@ -65,7 +69,10 @@ class ConnectionGuard:
 
 
 class GuardedProtocol(H11Protocol):
-    """An HTTP/1.1 connection with deadlines for head and body, and none for answers."""
+    """An HTTP/1.1 connection with deadlines for head and body, and for reading the answer.
+
+    The app may take as long as it likes to answer.
+    """
 
     def __init__(self, guard: ConnectionGuard, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -74,6 +81,8 @@ class GuardedProtocol(H11Protocol):
         self.phase = ""
         self.timer: asyncio.TimerHandle | None = None
         self.received = 0  # bytes since the timer was set
+        self.unread_timer: asyncio.TimerHandle | None = None
+        self.unread = 0  # bytes of the answer when that timer was set
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection and wait for a request head."""
@@ -100,10 +109,22 @@ class GuardedProtocol(H11Protocol):
         super().connection_lost(exc)
         self.guard.count -= 1
         self.enter("lost")
+        self.stop_unread_timer()
+
+    def pause_writing(self) -> None:
+        """Set a deadline for a client that reads more slowly than the app answers."""
+        super().pause_writing()
+        self.set_unread_timer()
+
+    def resume_writing(self) -> None:
+        """Remove the deadline: the client has read."""
+        super().resume_writing()
+        self.stop_unread_timer()
 
     def follow(self) -> None:
         """Set the deadline of the phase that the connection is in."""
         if self.transport.is_closing():
+            self.set_unread_timer()  # it closes when the client has read the rest of the answer
             return
         theirs, ours = self.conn.their_state, self.conn.our_state
         if theirs is h11.IDLE:
@@ -133,9 +154,28 @@ class GuardedProtocol(H11Protocol):
 
     def check(self) -> None:
         """Close the connection, unless its body arrives or the app itself is slow to read it."""
-        has_progress = self.flow.read_paused or self.received >= self.guard.min_body_bytes
+        has_progress = self.flow.read_paused or self.received >= self.guard.min_bytes
         if self.phase == "body" and has_progress:
             self.set_timer()
+        else:
+            self.abort()
+
+    def set_unread_timer(self) -> None:
+        """Start the timer of an answer that waits for its client."""
+        self.stop_unread_timer()
+        self.unread = self.transport.get_write_buffer_size()
+        self.unread_timer = self.loop.call_later(self.guard.answer_s, self.check_unread)
+
+    def stop_unread_timer(self) -> None:
+        """Stop the timer of an answer that waits."""
+        if self.unread_timer is not None:
+            self.unread_timer.cancel()
+            self.unread_timer = None
+
+    def check_unread(self) -> None:
+        """Close the connection, unless its client reads."""
+        if self.unread - self.transport.get_write_buffer_size() >= self.guard.min_bytes:
+            self.set_unread_timer()
         else:
             self.abort()
 

@@ -11,11 +11,12 @@ from resnet_demo.hosting.connections import ConnectionGuard, connection_limit
 
 HEAD = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n"
 GET = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = 40_000_000  # more than the kernel takes from a server at once
 SHORT = {"head_s": 0.3, "body_s": 0.3}
 
 
 async def answer(scope, receive, send):
-    """Answer with the length of the body; `/slow` with ten chunks within a second."""
+    """Answer with the length of the body; `/slow` takes a second, `/large` has LARGE bytes."""
     length, more = 0, scope["type"] == "http" and scope["path"] != "/early"
     while more:
         message = await receive()
@@ -26,6 +27,8 @@ async def answer(scope, receive, send):
     for _ in range(10 * (scope["path"] == "/slow")):
         await asyncio.sleep(0.1)
         await send({"type": "http.response.body", "body": b".", "more_body": True})
+    for _ in range(scope["path"] == "/large" and LARGE // 10**6):
+        await send({"type": "http.response.body", "body": bytes(10**6), "more_body": True})
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
@@ -114,7 +117,7 @@ def test_a_slow_but_steady_body_and_a_long_answer_are_not_cut():
         stream = await connect(GET)
         return await upload.readuntil(b"6000"), await stream.readuntil(b"\r\n0\r\n")
 
-    upload, stream = converse(ConnectionGuard(**SHORT, min_body_bytes=600), talk)
+    upload, stream = converse(ConnectionGuard(**SHORT, min_bytes=600), talk)
     assert upload.endswith(b"6000")
     assert stream.count(b"\r\n.\r\n") == 10
 
@@ -125,6 +128,26 @@ def test_the_rest_of_a_body_is_read_only_for_a_while_after_an_early_answer():
         return await read_all(await connect(early, *[b"x" * 500] * 5, pause_s=0.02))
 
     assert b"200 OK" in converse(ConnectionGuard(**SHORT), talk)
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])
+def test_a_client_that_does_not_read_its_answer_is_closed_and_a_slow_one_is_not(last):
+    large = GET.replace(b"slow", b"large").replace(b"\r\n\r\n", b"\r\n" + last + b"\r\n")
+
+    async def talk(connect):
+        await connect(large)
+        slow, read = await connect(large), 0
+        while read < LARGE:  # for two seconds, in which the server waits
+            if read < LARGE // 2:
+                counts.append(guard.count)
+            chunk = await slow.read(10**6)
+            assert chunk
+            read += len(chunk)
+            await asyncio.sleep(0.02)
+
+    guard, counts = ConnectionGuard(answer_s=0.8), []
+    converse(guard, talk)
+    assert (max(counts), counts[-1]) == (2, 1)
 
 
 def test_a_flood_of_silent_connections_of_one_address_closes_its_oldest_ones():
