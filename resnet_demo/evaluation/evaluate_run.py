@@ -27,7 +27,13 @@ from resnet_demo.evaluation.stored_results import (
 from resnet_demo.evaluation.tta import VIEWS, apply_view, mean_logits
 from resnet_demo.files import write_atomically
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, load_split, predict
+from resnet_demo.inference.predict import (
+    MappedImages,
+    OnBatch,
+    evaluation_batch_size,
+    load_split,
+    predict,
+)
 from resnet_demo.models.description import predictions_sha256
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.dataset import describe_images
@@ -179,18 +185,23 @@ class SplitPredictor:
 
     model: nn.Module
     preprocessing: Preprocessing
-    images: Tensor  # (N, H, W, 3) uint8
+    images: Tensor | MappedImages  # (N, H, W, 3) uint8
     passes: int
     on_batch: OnBatch | None
 
     @classmethod
     def of(
-        cls, classifier: Classifier, images: Tensor, passes: int, on_batch: OnBatch | None
+        cls,
+        classifier: Classifier,
+        images: Tensor | MappedImages,
+        passes: int,
+        on_batch: OnBatch | None,
     ) -> "SplitPredictor":
-        """Move the network and the images (N, H, W, 3) uint8 to the device."""
+        """Move the network, and images (N, H, W, 3) uint8 that are in memory, to the device."""
         device = pick_device()
         model = classifier.saved.model.to(device, memory_format=torch.channels_last)
-        return cls(model, classifier.preprocessing, images.to(device), passes, on_batch)
+        images = images.to(device) if isinstance(images, Tensor) else images
+        return cls(model, classifier.preprocessing, images, passes, on_batch)
 
     def predict_view(self, number: int, steps: tuple = ()) -> Tensor:
         """Return the logits (N, C) of a view of each image. number: of the pass, from 0."""
@@ -209,7 +220,10 @@ class SplitPredictor:
         order = torch.randperm(
             len(self.images), generator=torch.Generator().manual_seed(SHUFFLE_SEED)
         )
-        shuffled = replace(self, images=self.images[order.to(self.images.device)])
+        if isinstance(self.images, MappedImages):
+            shuffled = replace(self, images=self.images.reordered(order))
+        else:
+            shuffled = replace(self, images=self.images[order.to(self.images.device)])
         logits = shuffled._predict(
             copy.deepcopy(self.model),  # training mode changes the running statistics
             number,

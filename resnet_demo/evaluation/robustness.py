@@ -77,7 +77,7 @@ def sample_split(
     """
     images, labels, of_split = datasets.load_split(run.config(), split, name)
     chosen = of_split[sample_positions(len(of_split), limit)]
-    return torch.tensor(images[chosen]), torch.tensor(labels[chosen])
+    return torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen])
 
 
 def sample_positions(n: int, limit: int = MAX_IMAGES) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from resnet_demo.runs.store import Run
 
 Prepare = Callable[[Tensor], Tensor]  # Preprocessing.prepare
 OnBatch = Callable[[int, int], object]  # called with (images done, total); may raise StoppedError
+MAX_LOADED_BYTES = 2**28  # of a split's images in memory: CIFAR-10's 50,000 take 154 MB
 EVALUATION_PIXELS = 500 * 32 * 32  # in a batch: 500 images of 32 pixels a side, or 10 of 224
 
 
@@ -19,7 +22,7 @@ EVALUATION_PIXELS = 500 * 32 * 32  # in a batch: 500 images of 32 pixels a side,
 def predict(
     model: nn.Module,
     prepare: Prepare,
-    images: Tensor,
+    images: "Tensor | MappedImages",
     batch_size: int = 500,
     on_batch: OnBatch | None = None,
     training_mode: bool = False,
@@ -53,7 +56,7 @@ def model_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
         model.train(was_training)
 
 
-def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
+def batches(images: "Tensor | MappedImages", batch_size: int) -> Iterator[Tensor]:
     """Yield the images in order, batch by batch."""
     start, n = 0, len(images)
     while start < n:
@@ -69,7 +72,37 @@ def evaluation_batch_size(preprocessing: Preprocessing) -> int:
     return max(1, EVALUATION_PIXELS // preprocessing.image_size**2)
 
 
-def load_split(run: Run, datasets: Datasets, split: str, name: str) -> tuple[Tensor, Tensor]:
-    """Load images (N, H, W, 3) uint8 and labels (N,) of a split, as the run split the dataset."""
+@dataclass(frozen=True)
+class MappedImages:
+    """Images (N, H, W, 3) uint8 that stay on the disk until a batch of them is read.
+
+    array: of a stored split, mapped. positions: (N,) of the images in it.
+    """
+
+    array: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.positions)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        """Read a part of the images: (n, H, W, 3) uint8, on the CPU."""
+        return torch.from_numpy(self.array[self.positions[part]])
+
+    def reordered(self, order: Tensor) -> "MappedImages":
+        """Return the images in another order, (N,) positions among them; none is read."""
+        return MappedImages(self.array, self.positions[order.numpy()])
+
+
+def load_split(
+    run: Run, datasets: Datasets, split: str, name: str
+) -> tuple[Tensor | MappedImages, Tensor]:
+    """Return images (N, H, W, 3) uint8 and labels (N,) of a split, as the run split the dataset.
+
+    Many large images stay mapped: they may be more than the memory holds.
+    """
     images, labels, chosen = datasets.load_split(run.config(), split, name)
-    return torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen])
+    is_large = len(chosen) * images[0].nbytes > MAX_LOADED_BYTES
+    loaded = MappedImages(images, chosen) if is_large else torch.from_numpy(images[chosen])
+    return loaded, torch.from_numpy(labels[chosen])

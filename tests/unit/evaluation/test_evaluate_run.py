@@ -31,7 +31,7 @@ from resnet_demo.evaluation.stored_results import (
     write_result,
 )
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.inference.predict import load_split
+from resnet_demo.inference.predict import MappedImages, load_split
 from resnet_demo.models.description import checksum
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.runs.store import Run
@@ -177,6 +177,17 @@ def test_a_diverged_network_can_be_evaluated_and_saved(finished, datasets, tmp_p
 
 
 # --- modes
+
+
+@pytest.mark.parametrize("mode", ["plain", "flip", "article"])
+def test_images_that_stay_on_the_disk_get_the_same_answers(mode, finished, datasets, monkeypatch):
+    loaded = evaluate_run(finished, datasets, "train", mode=mode)
+    monkeypatch.setattr("resnet_demo.inference.predict.MAX_LOADED_BYTES", 0)
+    images, _ = load_split(finished, datasets, "train", "colours")
+    assert isinstance(images, MappedImages)
+    mapped = evaluate_run(finished, datasets, "train", mode=mode)
+    assert torch.equal(mapped.logits, loaded.logits)
+    assert mapped.result == loaded.result
 
 
 def test_plain_mode_predicts_each_image_once_without_a_baseline(finished, datasets):
