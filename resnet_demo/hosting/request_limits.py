@@ -28,6 +28,8 @@ MAX_BODY_BYTES = 2**20
 # for a second; the page itself sends some hundreds.
 MAX_BODY_PARTS = 20_000
 LARGE_BODY_BYTES = 2**16  # larger ones are handled one after the other
+# An upload of a visitor must arrive within the time over which its megabytes are counted.
+UPLOAD_S = PERIOD_S
 MAX_OPEN_REQUESTS = 128  # of one visitor; an open page has two
 
 
@@ -41,10 +43,12 @@ class RequestLimits:
         limits: Limits | None,
         folder: Path,
         max_open: int = MAX_OPEN_REQUESTS,
+        upload_s: float = UPLOAD_S,
     ) -> None:
         self.app, self.access, self.limits, self.folder = app, access, limits, folder
         self.megabytes = Throttle(limits.uploads if limits else 1, PERIOD_S)
         self.max_open, self.open = max_open, Counter[str]()
+        self.upload_s = upload_s
         self.large_bodies = asyncio.Semaphore()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +81,7 @@ class RequestLimits:
             limit = MAX_UPLOAD_BYTES + MULTIPART_BYTES
             refusal = too_large(limit, size) if size > limit else self.refuse_upload(request)
             with suppress(ClientDisconnect):  # Gradio would write a traceback to the log
-                await (refusal or self.app)(scope, receive, send)
+                await (refusal or self.limit_time(request))(scope, receive, send)
             return
         if not size and "transfer-encoding" not in request.headers:
             await self.app(scope, receive, send)
@@ -97,6 +101,21 @@ class RequestLimits:
             return
         async with self.large_bodies if size > LARGE_BODY_BYTES else nullcontext():
             await self.app(scope, replay(body, receive), send)
+
+    def limit_time(self, request: Request) -> ASGIApp:
+        """Return the app, for a visitor's upload with a limit on its time."""
+        if self.limits is None or self.access.caller(request).is_owner:
+            return self.app
+
+        async def within_time(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                async with asyncio.timeout(self.upload_s):
+                    await self.app(scope, receive, send)
+            except TimeoutError:
+                rule = f"an upload must arrive within {self.upload_s:g} s"
+                await PlainTextResponse(f"{rule}\n", 408)(scope, receive, send)
+
+        return within_time
 
     def refuse_upload(self, request: Request) -> Response | None:
         """Return the answer to a refused upload; count one that may pass and return None."""

@@ -207,14 +207,17 @@ class Allowance:
             self.evaluations.record(caller.name)
             self.tasks.append(folder)
 
-    def count_pictures(self, caller: Caller, pictures: int = 1) -> None:
+    def count_pictures(self, caller: Caller, pictures: int = 1, capped: bool = False) -> None:
         """Check and count pictures before they are classified. Raises LimitError.
 
         Any other computation for a visitor counts as some pictures: else its button would be a way
-        around the limit.
+        around the limit. capped: the visitor cannot ask for less, so it costs at most the whole
+        limit, and a low limit does not refuse it for ever.
         """
         if self.limits is None or caller.is_owner:
             return
+        if capped:
+            pictures = min(pictures, self.limits.pictures)
         with self.lock:
             limit, seconds = self.limits.pictures, self.pictures.wait_s(caller.name, pictures)
             if pictures > limit or seconds > 0:

@@ -199,7 +199,8 @@ def load_page(services: Services, view: View) -> "tuple[str, list[ExampleImage],
     classifier = services.classifier(source.result["run"])
     shown = []
     if on_page:
-        services.allowance.count_pictures(services.caller(), len(on_page))  # a class map for each
+        # a class map for each
+        services.allowance.count_pictures(services.caller(), len(on_page), capped=True)
         shown = load_example_images(classifier, services.datasets, source, on_page, limit=PAGE)
     text = f"**{escape_markdown(title(view, len(positions), evaluated, other))}**"
     if len(positions) > PAGE:

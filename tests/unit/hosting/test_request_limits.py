@@ -143,3 +143,24 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_causes_no_error(path):
     scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
     asyncio.run(RequestLimits(length, Access(), None, "/")(scope, receive, None))
     assert not messages
+
+
+@pytest.mark.parametrize(("limits", "status"), [(Limits(), 408), (None, 200)])
+def test_an_upload_of_a_visitor_must_arrive_in_time(limits, status, tmp_path):
+    async def trickle():
+        for _ in range(4):
+            yield b"x"
+            await asyncio.sleep(0.1)
+
+    async def ask():
+        access = Access("closed" if limits else "local")
+        app = RequestLimits(length, access, limits, tmp_path, upload_s=0.2)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://any"
+        ) as client:
+            headers = {"content-length": "4"}
+            return await client.post("/gradio_api/upload", content=trickle(), headers=headers)
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == status
+    assert status == 200 or answer.text == "an upload must arrive within 0.2 s\n"

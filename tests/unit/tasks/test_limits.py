@@ -136,6 +136,15 @@ def test_evaluations_of_visitors_are_limited_at_once_and_by_day_and_existing_one
     once("f", OTHER)
 
 
+def test_work_that_cannot_be_made_smaller_costs_at_most_the_whole_limit():
+    allowance = Allowance(Limits(pictures=3))
+    allowance.count_pictures(VISITOR, 12, capped=True)
+    with pytest.raises(LimitError, match=r"try again in \d+ s$"):
+        allowance.count_pictures(VISITOR, 12, capped=True)
+    allowance.count_pictures(OTHER, 2, capped=True)
+    allowance.count_pictures(OTHER)
+
+
 def test_pictures_are_counted_by_visitor_and_minute(owner):
     allowance, now = Allowance(Limits(pictures=3)), [0.0]
     allowance.pictures.clock = lambda: now[0]
