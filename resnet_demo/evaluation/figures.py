@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
 
+from resnet_demo.evaluation.intervals import wilson_interval
+
 COLOUR_MAP = "cividis"  # looks the same with every kind of colour vision (Nuñez et al. 2018)
 MAX_NUMBERED = 30  # classes; with more, the numbers in the cells are too small to read
 PHONE_WIDTH = 5.6  # inches; on a phone, text shrinks to about two thirds
@@ -136,10 +138,9 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
     """
     ink, figure = ink_colour(dark), new_figure(PHONE_WIDTH)
     axes = figure.add_subplot()
-    clean, half = result["top1"], result["interval_half_width"]
-    axes.axhspan(
-        clean - half, clean + half, color=GREY, alpha=0.35, linewidth=0, label="95% interval"
-    )
+    clean, n = result["top1"], result["n"]
+    low, high = wilson_interval(round(clean * n), n)
+    axes.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0, label="95% interval")
     strengths = [0, *result["strengths"]]
     styles = zip(COLOURS, DASHES, MARKERS, strict=True)
     for (kind, top1), (colour, dash, marker) in zip(result["kinds"].items(), styles, strict=False):

@@ -10,7 +10,6 @@ from torch import Tensor
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
-from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import Predictions
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.inference.classifier import Classifier
@@ -35,8 +34,8 @@ def measure_robustness(
     """Measure top-1 on a fixed sample of a split, clean and with each of CORRUPTIONS, for JSON.
 
     The keys are `stored_results.ROBUSTNESS_KEYS`. kinds: name -> top-1 at each strength.
-    interval_half_width: of the 95 % interval of the clean top-1. on_batch(done, total) is called
-    after each batch; every version of an image counts as an image. It may raise StoppedError.
+    on_batch(done, total) is called after each batch; every version of an image counts as an image.
+    It may raise StoppedError.
 
     Raises:
         ConfigError: an unknown split, or a dataset with other classes.
@@ -49,22 +48,19 @@ def measure_robustness(
     classifier.check_classes(datasets.get(name))
     scorer = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
     clean = scorer.top1()
-    n = len(scorer.labels)
-    low, high = wilson_interval(round(clean * n), n)
     return {
         "run": run.id,
         "dataset": name,
         "split": split,
         "weights": classifier.saved.sha256,
         **describe_images(run, datasets, split, name, sample_positions),
-        "n": n,
+        "n": len(scorer.labels),
         "seed": SEED,
         "top1": clean,
         "strengths": [*STRENGTHS],
         "kinds": {
             kind: [scorer.top1(kind, strength) for strength in STRENGTHS] for kind in CORRUPTIONS
         },
-        "interval_half_width": (high - low) / 2,
     }
 
 

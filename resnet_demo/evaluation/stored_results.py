@@ -31,8 +31,7 @@ EVALUATION_KEYS = (
     "histogram",
     "beside",
 )
-ROBUSTNESS_KEYS = (*IDENTITY_KEYS, "n", "seed", "top1", "strengths", "kinds", "interval_half_width")
-DISK_KEYS = ("checksum", "answers")  # answers: the sha256 of answers.safetensors
+ROBUSTNESS_KEYS = (*IDENTITY_KEYS, "n", "seed", "top1", "strengths", "kinds")
 
 
 def write_result(folder: Path, values: Mapping[str, Any]) -> None:
@@ -49,10 +48,10 @@ def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str
         DamagedError: the file is missing, altered, or from another version of the program.
     """
     values = _read_with_checksum(folder)
-    result = {key: value for key, value in values.items() if key not in DISK_KEYS}
-    if result.keys() != {*keys}:
+    if not {*keys} <= values.keys():
         raise DamagedError(f"{RESULT} of {folder.name} is of another version: evaluate again")
-    return result
+    # Older versions wrote more keys.
+    return {key: value for key, value in values.items() if key in keys}
 
 
 def read_answers(folder: Path) -> bytes:

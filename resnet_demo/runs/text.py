@@ -89,7 +89,9 @@ def evaluation_text(result: dict[str, Any]) -> str:
         f"images {row['support']}"
         for row in result["per_class"]
     ]
-    macro = f"mean F1 over all classes {result['macro_f1']:.2%}"
+    untested = any(not row["support"] for row in result["per_class"])
+    over = "the classes with images" if untested else "all classes"
+    macro = f"mean F1 over {over} {result['macro_f1']:.2%}"
     notes = [
         image_notes(result),
         macro,

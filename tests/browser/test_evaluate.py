@@ -28,6 +28,11 @@ RECORD_CHANGES = """() => {
   observer.observe(document.getElementById('evaluate-results'), all);
 }"""
 
+# How much of a table is below the edge of a box that scrolls.
+HIDDEN_PIXELS = """table => Math.max(0, ...[...table.querySelectorAll('*')]
+  .filter(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowY))
+  .map(box => box.scrollHeight - box.clientHeight))"""
+
 
 @pytest.fixture(scope="module")
 def app(untrained):
@@ -56,7 +61,8 @@ def options(page, dropdown):
     names = [
         text.split(" · ")[0].strip("✓ \n") for text in page.get_by_role("option").all_inner_texts()
     ]
-    page.keyboard.press("Escape")
+    page.locator(f"{dropdown} input").blur()
+    expect(page.get_by_role("option")).to_have_count(0)
     return names
 
 
@@ -102,6 +108,14 @@ def largest_confusion(evaluated):
     return max((confusion[i][j], i, j) for i in range(3) for j in range(3) if i != j)
 
 
+def test_a_fresh_page_with_a_result_has_no_button_but_the_named_ones_and_the_whole_table(page):
+    expect(page.locator("#save-zip")).to_be_visible()
+    expect(page.get_by_role("button", name="Download", exact=True)).to_have_count(0)
+    expect(page.locator("#per-class")).to_contain_text("95% interval")
+    page.wait_for_timeout(500)  # the table takes its final height
+    assert page.locator("#per-class").evaluate(HIDDEN_PIXELS) <= 2
+
+
 def test_experiments_of_lessons_are_listed_on_request_in_every_list(page):
     usual = ["mine", "yours", "hostile", "cifar10-shipped"]
     assert options(page, "#evaluate-run") == usual
@@ -115,7 +129,7 @@ def test_experiments_of_lessons_are_listed_on_request_in_every_list(page):
     assert names[:5] == [EXPERIMENT, *usual]
     assert "learn-plain56" in names
     page.get_by_role("tab", name="Classify").click()
-    assert options(page, "#classify-run") == usual
+    assert options(page, "#classify-run") == [*usual, "imagenet-efficientnet-lite0"]
     page.get_by_role("tab", name="Evaluate").click()
     page.locator("#evaluate-experiments").get_by_label("show experiments").check()
     expect_option = page.get_by_role("option", name=EXPERIMENT)
@@ -130,10 +144,15 @@ def test_a_clicked_cell_shows_its_images_and_ticks_change_nothing(page, app):
     count, truth, predicted = largest_confusion(app.mine)
     name = f"{count} images of {CLASSES[truth]} classified as {CLASSES[predicted]}"
     page.get_by_role("button", name=name).click()
+    scrolled = page.evaluate("window.scrollY")
     expect(page.locator("#shown-text")).to_have_text(f"{name}, most confident first.")
     cell = mistakes(app.mine, lambda *pair: pair == (truth, predicted))
     assert len(cell) == count
     expect_images(page, captions(app.mine, cell))
+    # Beside what was clicked, without scrolling.
+    assert page.evaluate("window.scrollY") == scrolled
+    expect(page.locator("#shown-text")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#shown img").first).to_be_in_viewport(ratio=1)
     expect(page.get_by_role("button", name=name)).to_have_attribute("aria-current", "true")
     page.wait_for_timeout(500)
     page.evaluate(RECORD_CHANGES)

@@ -70,7 +70,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
         lambda *values: list_updates(services, *values),
         [experiments, run, other],
         [run, other, experiments],
-        **QUIET_EVENT,
+        **LATEST_EVENT,
     )
     run.change(
         lambda *values: comparison_choices(services, *values),

@@ -2,7 +2,8 @@
 
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from resnet_demo.evaluation.figures import (
     reliability_figure,
     robustness_figure,
 )
+from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import FEW_IMAGES, escape_markdown
 from resnet_demo.ui.evaluate.evaluation_status import (
     MATRIX_HINT,
     STATES,
@@ -26,12 +28,13 @@ from resnet_demo.ui.evaluate.evaluation_status import (
 )
 from resnet_demo.ui.evaluate.images import VIEWER, connect_images, image_viewer, viewer_updates
 from resnet_demo.ui.evaluate.matrix import MAX_CLASSES, ON_LOAD, escape_html
-from resnet_demo.ui.evaluate.text import comparison_html, robustness_text
+from resnet_demo.ui.evaluate.text import comparison_html, interval_text, robustness_text
 from resnet_demo.ui.gradio_fixes import serve_file
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 Parts = dict[str, Any]  # components by name
-COLUMNS = ["class", "precision %", "recall %", "F1 %", "images"]
+COLUMNS = ["class", "images", "recall %", "95% interval", "precision %", "F1 %"]
+TABLE_HEIGHT = 1200  # pixels: some 30 classes; more are scrolled
 UNITS = [("percent of the row", "percent"), ("images", "images")]
 RELIABILITY = (
     "**Does confidence match accuracy?** Bars up to the dashed line: yes. Below it the network is "
@@ -39,8 +42,8 @@ RELIABILITY = (
 )
 CONFIDENCE = "**How confident are wrong predictions?** Ideally not very."
 CLASSES = (
-    "Precision: share of its 'cat' answers that are cats. Recall: share of the cats that it finds. "
-    "F1: the harmonic mean of both."
+    "Recall: share of the cats that it finds, with the likely range on new images. Precision: "
+    "share of its 'cat' answers that are cats. F1: the harmonic mean of both."
 )
 ROBUSTNESS_HINT = (
     "How well does it cope with damaged images? Accuracy under seven corruptions (noise, blur, "
@@ -66,7 +69,8 @@ def result_panel(parts: Parts) -> None:
         with gr.Row(equal_height=False, elem_classes="section"):
             with gr.Column(scale=6, min_width=330):
                 matrix_panel(parts)
-            with gr.Column(scale=5, min_width=330):
+            # It stays in view beside a long matrix or list of mistakes.
+            with gr.Column(scale=5, min_width=330, elem_id="images"):
                 gr.Markdown("### Images")
                 image_viewer(parts)
         with gr.Row(equal_height=False, elem_classes="section"):
@@ -96,10 +100,10 @@ def classes_panel(parts: Parts) -> None:
     gr.Markdown("### Classes")
     parts["table"] = gr.Dataframe(
         headers=COLUMNS,
-        datatype=["str", *["number"] * 4],
+        datatype=["str", *["number"] * 5],
         interactive=False,
         elem_id="per-class",
-        max_height=460,
+        max_height=TABLE_HEIGHT,
     )
     gr.Markdown(CLASSES, elem_classes="hint")
     file_buttons(parts)
@@ -193,26 +197,57 @@ def figure_updates(state: tuple[str | None, bool]) -> tuple[Any, ...]:
         reliability_figure(result["calibration"], dark=dark),
         confidence_figure(result["histogram"], dark=dark),
         gr.update(value=matrix, visible=is_large),
-        class_table(result["per_class"]),
+        class_table(result["per_class"], result["confusion"]),
     )
 
 
-def class_table(classes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the table for gr.Dataframe: numbers to sort by, and how they are displayed."""
-    shares = ("precision", "recall", "f1")
-    data = [
-        [
-            row["label"],
-            *(None if row[share] is None else 100 * row[share] for share in shares),
-            row["support"],
-        ]
-        for row in classes
-    ]
-    display = [
-        [name, *("–" if value is None else f"{value:.1f}" for value in row[:3]), f"{row[3]:,}"]
-        for name, *row in data
-    ]
+def class_table(
+    classes: list[dict[str, Any]], confusion: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Return the table for gr.Dataframe: numbers to sort by, and how they are displayed.
+
+    confusion: counts (C, C), true class in rows. A share of few images is shown as a count too; one
+    of no images is a dash.
+    """
+    answered = [sum(column) for column in zip(*confusion, strict=True)]
+    data, display = [], []
+    for place, row in enumerate(classes):
+        right, support = confusion[place][place], row["support"]
+        interval = wilson_interval(right, support) if support else None
+        recall, precision = Share(right, support), Share(right, answered[place])
+        f1 = None if row["f1"] is None else 100 * row["f1"]
+        low = interval and 100 * interval[0]
+        data.append([row["label"], support, recall.percent, low, precision.percent, f1])
+        display.append(
+            [
+                row["label"],
+                f"{support:,}",
+                str(recall),
+                "–" if interval is None else interval_text(*interval, digits=1),
+                str(precision),
+                "–" if f1 is None else f"{f1:.1f}",
+            ]
+        )
     return {"headers": COLUMNS, "data": data, "metadata": {"display_value": display}}
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of a class's images, which may be few or none."""
+
+    count: int
+    n: int
+
+    @property
+    def percent(self) -> float | None:
+        """Return the percentage; None of no images."""
+        return 100 * self.count / self.n if self.n else None
+
+    def __str__(self) -> str:
+        if self.percent is None:
+            return "–"
+        counts = f" ({self.count} of {self.n})" if self.n < FEW_IMAGES else ""
+        return f"{self.percent:.1f}{counts}"
 
 
 def compare_runs(comparison: dict[str, Any]) -> str:

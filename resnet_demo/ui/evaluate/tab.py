@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.evaluation.modes import MODES
 from resnet_demo.ui.components import (
     NO_COMPARISON,
@@ -78,7 +78,14 @@ def connect_lists(services: Services, tab: gr.Tab, parts: Parts, selectors: list
         lambda *values: list_updates(services, *values),
         [experiments, *selectors],
         [run, other, experiments],
-        **QUIET_EVENT,
+        **LATEST_EVENT,
+    )
+    replaced = gr.State(False)  # was the split chosen for the person?
+    run.change(
+        lambda *values: usable_split(services, *values),
+        [run, parts["split"], replaced],
+        [parts["split"], replaced],
+        **LATEST_EVENT,
     )
     with_split = [run.change, parts["split"].change, parts["mode"].change]
     gr.on(
@@ -123,6 +130,27 @@ def control_panel(parts: Parts) -> list[Any]:
         parts["message"] = gr.Markdown(NO_RUN, elem_id="evaluate-text")
     parts["progress"] = gr.HTML(padding=False, elem_id="evaluate-progress", visible=False)
     return [parts[name] for name in ("run", "split", "mode", "other")]
+
+
+def usable_split(
+    services: Services, run_id: str | None, split: str, replaced: bool
+) -> tuple[Any, bool]:
+    """Return `val` in place of the test split if the run's dataset has no test images.
+
+    replaced: whether that was done for the run before; then a dataset with test images brings the
+    test split back. Returns the update of the split, and the new `replaced`.
+    """
+    try:
+        dataset = services.datasets.get(services.runs.get(run_id).config().dataset)
+    except DemoError:  # its images are not here, but its predictions may be stored
+        has_test = True
+    else:
+        has_test = dataset.test > 0
+    if not has_test and split == "test":
+        return "val", True
+    if has_test and split == "val" and replaced:
+        return "test", False
+    return gr.skip(), replaced
 
 
 def list_updates(

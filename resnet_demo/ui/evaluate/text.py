@@ -31,7 +31,7 @@ def headline(result: Mapping[str, Any]) -> str:
     low, high = result["interval"]
     # With five classes or fewer it is 100 % for every network.
     top5 = (
-        [("top-5", f"{result['top5']:.2%}", "true class among the five most likely")]
+        [("top-5 accuracy", f"{result['top5']:.2%}", "true class among the five most likely")]
         if has_top5(result)
         else []
     )
@@ -49,7 +49,7 @@ def headline(result: Mapping[str, Any]) -> str:
         )
     )
     return (
-        f'<div class="score"><div class="score-main"><span>accuracy</span>'
+        f'<div class="score"><div class="score-main"><span>accuracy (top-1)</span>'
         f"<b>{accuracy_text(result['top1'], result['n'])}</b>"
         f"<small>95% interval <strong>{interval_text(low, high)}</strong>: likely range on new "
         f"images</small></div>{tiles}</div>"
@@ -144,14 +144,17 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
         left, right = first[key], second[key]
         return name, f"{left:.2%}", f"{right:.2%}", f"{signed(100 * (left - right))} points"
 
+    name, *_, difference = share_row("accuracy (top-1)", "top1")
+    accuracies = [accuracy_text(result["top1"], result["n"]) for result in (first, second)]
+
     intervals = [interval_text(*result["interval"]) for result in (first, second)]
     loss_gap = difference_text(first["loss"], second["loss"], digits=4)
     errors = [result["calibration"]["error"] for result in (first, second)]
     error_gap = difference_text(*errors, factor=100, unit=" points")
     return [
-        share_row("accuracy", "top1"),
+        (name, *accuracies, difference),
         ("95% interval", *intervals, ""),
-        *([share_row("top-5", "top5")] if has_top5(first) else []),
+        *([share_row("top-5 accuracy", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
         share_row("macro F1", "macro_f1"),
         ("calibration error", error_text(first), error_text(second), error_gap),
@@ -181,8 +184,10 @@ def images_text(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
-def interval_text(low: float, high: float) -> str:
-    """Return an interval of shares, in percent."""
+def interval_text(low: float, high: float, digits: int | None = None) -> str:
+    """Return an interval of shares, in percent; with `digits`, without the sign."""
+    if digits is not None:
+        return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
     return f"{100 * low:.2f} to {high:.2%}"
 
 

@@ -51,6 +51,12 @@ def test_a_nonzero_cell_is_a_button_labelled_with_its_count():
     ]
 
 
+def test_a_class_without_images_has_a_row_without_numbers():
+    last = matrix_html(COUNTS, CLASSES, True, "").rpartition("<tr>")[2]
+    assert Tags(last).text == "ship"
+    assert last.count("<td></td>") == 3
+
+
 @pytest.mark.parametrize(
     ("percent", "numbers"), [(False, "850 12 1 3"), (True, "98.6 1.4 25.0 75.0")]
 )

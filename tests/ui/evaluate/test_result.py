@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import pytest
+import torch
 
 from resnet_demo.evaluation.evaluate_run import RunEvaluation
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.metrics import per_class
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, write_result
 from resnet_demo.ui.evaluate.evaluation_status import Selection, changed_states
 from resnet_demo.ui.evaluate.result import (
@@ -49,14 +53,34 @@ def test_results_on_different_images_are_not_compared(statuses):
     assert html.startswith("<p>⚠ against must be a run with the same images")
 
 
-def test_the_table_holds_numbers_and_displays_percent(statuses):
+def test_the_table_holds_numbers_and_displays_percent_and_counts(statuses):
     result = save_evaluation(statuses, MINE).result
-    table = class_table(result["per_class"])
+    table = class_table(result["per_class"], result["confusion"])
     [row] = [row for row in result["per_class"] if row["label"] == "red"]
-    shares = [100 * row[key] for key in ("precision", "recall", "f1")]
-    assert table["data"][2] == ["red", *shares, 10]
-    display = ["red", *(f"{share:.1f}" for share in shares), "10"]
-    assert table["metadata"]["display_value"][2] == display
+    right = result["confusion"][2][2]
+    answered = sum(counts[2] for counts in result["confusion"])
+    recall, precision, f1 = (100 * row[key] for key in ("recall", "precision", "f1"))
+    low, high = (100 * end for end in wilson_interval(right, 10))
+    assert table["data"][2] == ["red", 10, *map(pytest.approx, (recall, low, precision, f1))]
+    assert table["metadata"]["display_value"][2] == [
+        "red",
+        "10",
+        f"{recall:.1f} ({right} of 10)",
+        f"{low:.1f} to {high:.1f}",
+        f"{precision:.1f} ({right} of {answered})",
+        f"{f1:.1f}",
+    ]
+
+
+def test_a_class_without_test_images_has_dashes_and_one_of_many_has_no_counts():
+    confusion = [[900, 100, 0], [10, 40, 0], [0, 0, 0]]
+    rows = per_class(torch.tensor(confusion), ("cat", "dog", "wasp"))
+    table = class_table(rows, confusion)
+    cat, dog, wasp = table["metadata"]["display_value"]
+    assert cat == ["cat", "1,000", "90.0", "88.0 to 91.7", "98.9", "94.2"]
+    assert dog == ["dog", "50", "80.0 (40 of 50)", "67.0 to 88.8", "28.6", "42.1"]
+    assert wasp == ["wasp", "0", "–", "–", "–", "–"]
+    assert table["data"][2] == ["wasp", 0, None, None, None, None]
 
 
 def test_the_diagrams_are_drawn_and_few_classes_need_no_figure_of_the_matrix(statuses):
@@ -74,7 +98,6 @@ def test_measured_robustness_is_shown_as_curves_and_text(statuses):
     result = dict.fromkeys(ROBUSTNESS_KEYS, "") | {
         "n": 30,
         "top1": 0.9,
-        "interval_half_width": 0.1,
         "strengths": [1, 2, 3, 4, 5],
         "kinds": {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]},
     }

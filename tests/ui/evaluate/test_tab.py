@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+import gradio as gr
+
 from resnet_demo.ui.evaluate import tab
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 
@@ -24,3 +28,18 @@ def test_a_run_can_be_compared_with_the_other_runs_of_its_classes(statuses, desc
     assert [run for _, run in update("mine", "yours")["choices"]] == [""]
     assert update("mine", "yours")["value"] == ""
     assert update(None, "")["choices"] == [tab.NO_COMPARISON]
+
+
+def test_a_dataset_without_test_images_is_evaluated_on_its_validation_images(statuses, monkeypatch):
+    services, info = statuses.services, statuses.services.datasets.get("colours")
+
+    def split_after(run, split, replaced):
+        return tab.usable_split(services, run, split, replaced)
+
+    assert split_after("mine", "test", False) == (gr.skip(), False)
+    assert split_after("mine", "val", False) == (gr.skip(), False)  # as the person chose
+    assert split_after("mine", "val", True) == ("test", False)
+    assert split_after(None, "test", False) == (gr.skip(), False)
+    monkeypatch.setattr(services.datasets, "get", lambda name: replace(info, test=0))
+    assert split_after("mine", "test", False) == ("val", True)
+    assert split_after("mine", "val", False) == (gr.skip(), False)

@@ -1,5 +1,9 @@
 import pytest
+import torch
 
+from resnet_demo.evaluation.evaluate_run import result_metrics
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.evaluation.stored_results import IMAGE_KEYS
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.text import (
     calibration_text,
@@ -33,8 +37,36 @@ def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
     compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
     compared |= {"difference": 0.0, "p": 1.0}
     assert f"⚠ yours: note: {note}" in comparison_html(compared, first, plain | changed)
-    robust = {"split": "test", "n": 30, "top1": 0.9, "interval_half_width": 0.1}
+    robust = {"split": "test", "n": 30, "top1": 0.9}
     assert note in robustness_text({**robust, **changed, "kinds": {"noise": [0.9], "blur": [0.8]}})
+
+
+def test_few_images_are_counted_in_the_headline_and_in_the_comparison(statuses):
+    first, second = (save_evaluation(statuses, Selection(run)).result for run in ("mine", "yours"))
+    low, high = wilson_interval(round(N * first["top1"]), N)
+    counted = f"{round(N * first['top1'])} of {N} ({first['top1']:.2%})"
+    interval = f"{100 * low:.2f} to {high:.2%}"
+    assert f"<span>accuracy (top-1)</span><b>{counted}</b>" in headline(first)
+    assert f"<strong>{interval}</strong>: likely range on new images" in headline(first)
+    compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
+    html = comparison_html({**compared, "difference": 0.0, "p": 1.0}, first, second)
+    assert html.count(f"<td>{counted}</td>") == 2
+    assert html.count(f"<td>{interval}</td>") == 2
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
+def test_top_5_is_shown_from_six_classes(classes, shown):
+    labels = torch.arange(24) % classes
+    logits = torch.randn(24, classes, generator=torch.Generator().manual_seed(0))
+    names = [f"class {number}" for number in range(classes)]
+    result = {"run": "mine", "dataset": "d", "split": "test", "mode": "plain", "weights": "0" * 64}
+    result |= {"stored": False, "beside": None, **dict.fromkeys(IMAGE_KEYS)}
+    result |= result_metrics(logits, labels, names)
+    compared = {"first": "mine", "second": "mine", "only_first": [], "only_second": []}
+    html = comparison_html({**compared, "difference": 0.0, "p": 1.0}, result, result)
+    for text in (headline(result), html):
+        assert ("top-5 accuracy" in text) == shown
+        assert "macro F1" in text
 
 
 def test_a_diverged_network_has_a_headline_too(statuses):
@@ -95,7 +127,7 @@ def test_a_difference_of_zero_has_no_sign():
 def test_robustness_names_the_best_and_the_worst_corruption():
     kinds = {"noise": [0.9, 0.7, 0.5, 0.3, 0.1], "jpeg": [0.9, 0.9, 0.8, 0.8, 0.7]}
     result = {"split": "test", "dataset_changed": None, "trained_on_pictures": None}
-    result |= {"n": 30, "top1": 0.9, "interval_half_width": 0.1, "kinds": kinds}
+    result |= {"n": 30, "top1": 0.9, "kinds": kinds}
     text = robustness_text(result)
     assert "accuracy 90.0% (74.4 to 96.5) undamaged" in text
     assert "best with **jpeg**, 82.0%" in text

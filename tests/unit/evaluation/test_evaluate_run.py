@@ -323,6 +323,12 @@ def test_an_evaluation_is_not_a_robustness_result(saved_folder):
         read_result(saved_folder, ROBUSTNESS_KEYS)
 
 
+def test_a_result_with_more_values_of_an_older_version_can_be_read(saved_folder):
+    result = read_result(saved_folder)
+    write_result(saved_folder, {**result, "interval_half_width": 0.1})
+    assert read_result(saved_folder) == result
+
+
 # --- predictions stored with a run
 
 

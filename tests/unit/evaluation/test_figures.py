@@ -20,6 +20,7 @@ from resnet_demo.evaluation.figures import (
     robustness_figure,
     text_colour_on,
 )
+from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import calibration, confidence_histogram
 
 CONFUSION = [[90, 10, 0], [4, 996, 0], [0, 0, 0]]  # the last class never occurs
@@ -30,8 +31,8 @@ LOGITS[torch.arange(300), LABELS] += 2
 CALIBRATION = asdict(calibration(LOGITS, LABELS))
 HISTOGRAM = asdict(confidence_histogram(LOGITS, LABELS))
 ROBUSTNESS = {
-    "top1": 0.9,
-    "interval_half_width": 0.02,
+    "top1": 0.95,
+    "n": 40,
     "strengths": [1, 2, 3, 4, 5],
     "kinds": {kind: [0.8 - n / 10] * 5 for n, kind in enumerate(CORRUPTIONS)},
 }
@@ -167,6 +168,13 @@ def test_figures_without_predictions_can_be_drawn():
     confidence_figure(asdict(confidence_histogram(*nothing))).savefig(BytesIO())
 
 
+def test_the_band_of_the_undamaged_accuracy_ends_where_its_interval_does():
+    (band,) = robustness_figure(ROBUSTNESS).axes[0].patches
+    bottom, top = band.get_y(), band.get_y() + band.get_height()
+    assert (bottom, top) == pytest.approx(wilson_interval(38, 40))
+    assert top - 0.95 < 0.6 * (0.95 - bottom)  # asymmetric near 100 %
+
+
 def test_each_corruption_has_its_own_colour_dash_and_marker():
     figure = robustness_figure(ROBUSTNESS)
     lines = figure.axes[0].lines
@@ -175,7 +183,7 @@ def test_each_corruption_has_its_own_colour_dash_and_marker():
     assert len({line.get_marker() for line in lines}) == 7
     for line, (kind, top1) in zip(lines, ROBUSTNESS["kinds"].items(), strict=True):
         assert line.get_label().lower() == kind
-        assert line.get_xydata().tolist() == [*map(list, enumerate([0.9, *top1]))]
+        assert line.get_xydata().tolist() == [*map(list, enumerate([0.95, *top1]))]
     shown = {text.get_text().lower() for text in figure.legends[0].get_texts()}
     assert shown == {*CORRUPTIONS, "95% interval"}
 

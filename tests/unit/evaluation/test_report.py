@@ -13,7 +13,6 @@ from resnet_demo.evaluation.report import write_report
 
 ROBUSTNESS = {
     "top1": 0.9,
-    "interval_half_width": 0.01,
     "strengths": [1, 2, 3, 4, 5],
     "n": 30,
     "kinds": {"blur": [0.9, 0.8, 0.7, 0.6, 0.5], "noise": [0.9, 0.7, 0.5, 0.3, 0.1]},

@@ -193,7 +193,6 @@ def test_each_corruption_has_a_line():
         "trained_on_pictures": None,
         "n": 2000,
         "top1": 0.9,
-        "interval_half_width": 0.0132,
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
     head, *lines = robustness_text(result, (0.886, 0.9124)).splitlines()
