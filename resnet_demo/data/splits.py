@@ -46,13 +46,17 @@ def stratified_split(
     if not held_out.any():
         return split_indices(len(labels), val_share, seed)
     order, _ = split_indices(len(labels), 0.0, seed)
-    # Rank of each position within its class, in the shuffled order.
-    by_class = np.argsort(labels[order], kind="stable")
-    counts = np.bincount(labels)
-    ranks = np.empty(len(labels), np.int64)
-    ranks[by_class] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    ranks = class_ranks(labels[order])
     is_held_out = ranks < held_out[labels[order]]
     return order[~is_held_out], order[is_held_out]
+
+
+def class_ranks(labels: np.ndarray) -> np.ndarray:
+    """Return for each label (N,) how many equal ones stand before it, (N,) int64."""
+    by_class, counts = np.argsort(labels, kind="stable"), np.bincount(labels)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[by_class] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    return ranks
 
 
 def held_out_counts(counts: Sequence[int], val_share: float) -> list[int]:
@@ -70,8 +74,9 @@ def config_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the split of a config; train is cut to its first `train_images`.
 
-    It is `split_indices`, or `stratified_split` where the config says so, which needs the labels
-    (N,). stored_val: images of the dataset's own validation split. Where it has one, none of the n
+    With `stratify`, these are as many of each class, as far as it has them. The split is
+    `split_indices`, or `stratified_split` where the config says so, which needs the labels (N,).
+    stored_val: images of the dataset's own validation split. Where it has one, none of the n
     training images is held out. With val_share 0, val is train.
     """
     share = 0.0 if stored_val else config.val_share
@@ -79,6 +84,9 @@ def config_split(
         train, val = stratified_split(labels, share, config.seed)
     else:
         train, val = split_indices(n, share, config.seed)
+    if config.stratify and config.train_images and labels is not None:
+        first = np.argsort(class_ranks(labels[train]), kind="stable")[: config.train_images]
+        train = train[np.sort(first)]  # in the shuffled order
     train = train[: config.train_images or None]
     return train, val if config.val_share or stored_val else train
 

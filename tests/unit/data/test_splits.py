@@ -69,6 +69,21 @@ def test_a_stratified_split_holds_out_the_share_of_each_class(counts, share):
     assert train.tolist() != sorted(train.tolist())  # the first ones are a random sample
 
 
+def test_few_training_images_of_a_stratified_split_are_as_many_of_each_class():
+    labels = np.random.default_rng(0).choice(3, 400, p=[0.7, 0.2, 0.1])
+    config = TrainConfig(stratify=True, val_share=0.2, seed=5)
+    whole, val = config_split(400, config, labels=labels)
+    few, same = config_split(400, replace(config, train_images=30), labels=labels)
+    assert np.bincount(labels[few]).tolist() == [10, 10, 10]
+    assert same.tolist() == val.tolist()
+    assert few.tolist() == [place for place in whole if place in few]  # the shuffled order
+    # A class with fewer gives all that it has; more images contain the fewer ones.
+    more, _ = config_split(400, replace(config, train_images=200), labels=labels)
+    counts = np.bincount(labels[more])
+    assert (len(more), counts[2]) == (200, np.bincount(labels[whole])[2])
+    assert set(few) <= set(more)
+
+
 def test_with_one_image_a_class_a_stratified_split_is_the_plain_one():
     for mine, plain in zip(
         stratified_split(np.arange(9), 0.2, 3), split_indices(9, 0.2, 3), strict=True
