@@ -29,9 +29,9 @@ from resnet_demo.tasks.snapshot import Snapshots
 from resnet_demo.ui import plots, polling
 from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
-from resnet_demo.ui.data.download_banner import current_banner, download_banner
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.first_steps import connect_steps, first_steps, steps_updates
 from resnet_demo.ui.form import READ
 from resnet_demo.ui.front_end import FrontEnd, LightPage
 from resnet_demo.ui.gradio_fixes import (
@@ -95,7 +95,7 @@ def build_app(
     # Gradio removes uploads and cached files after an hour, and looks once an hour.
     with App(title="ResNet Demo", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         access_line = page_header(access, access.is_public or gpu is not None)
-        banner = download_banner(services)
+        steps = first_steps(services)
         # Polling sends these tabs only a version, whose change triggers an event of the tab.
         versions = {name: polling.version_field() for name in ("data", "evaluation")}
         with gr.Tabs() as tabs:
@@ -109,8 +109,9 @@ def build_app(
                 classification = classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
                 learn.learn_tab(services, tab["form"], tabs, evaluation["dark"])
-        data_seen = follow_data(services, banner, data, tab["dataset"], versions["data"])
+        data_seen = follow_data(services, steps, data, tab["dataset"], versions["data"])
         connect_next_steps(services, tab, tabs, evaluation, classification)
+        connect_steps(services, steps, tabs, tab["run"], classification)
         add_endpoints(services)
         # The order of polling.QUERY_KEYS.
         choices = [tab["run"], tab["experiments"]]
@@ -118,7 +119,7 @@ def build_app(
         shown = {name: tab[name] for name in ("run", "experiments", "trash", *EMPTY_PANEL)}
         polling.start_polling(shown | versions, choices)
         app.polling = Polling(services)
-        app.first_updates = first_page(services, tab, banner)
+        app.first_updates = first_page(services, tab, steps)
 
         loaded = connect_load(app, services, tab, data_seen, access_line)
         # After the form has its datasets.
@@ -165,11 +166,11 @@ def connect_load(
 
 
 def first_page(
-    services: Services, tab: dict[str, Any], banner: dict[str, Any]
+    services: Services, tab: dict[str, Any], steps: dict[str, Any]
 ) -> Callable[[], dict[Any, Any]]:
     """Return a function that returns component -> update of what a new page shows at once.
 
-    tab: the components of the Train tab. banner: of `download_banner`.
+    tab: the components of the Train tab. steps: of `first_steps`.
     """
     # Pages are served in threads, and `snapshots` of the services belong to the event loop.
     own, lock = copy(services), Lock()
@@ -178,7 +179,7 @@ def first_page(
     def updates() -> dict[Any, Any]:
         try:
             with lock:
-                return train.first_updates(own, tab) | current_banner(own, banner)
+                return train.first_updates(own, tab) | steps_updates(own, steps)
         except (DemoError, OSError):  # the page opens as the app started, and then names the error
             return {}
 

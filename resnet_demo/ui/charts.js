@@ -348,9 +348,10 @@
       if (steps.length) {
         parts.svg.setAttribute('aria-valuemin', 0);
         parts.svg.setAttribute('aria-valuemax', steps.length - 1);
-        if (!parts.svg.hasAttribute('aria-valuenow'))
-          parts.svg.setAttribute('aria-valuenow', steps.length - 1);
-      }
+        const now = this.cursor?.index ?? steps.length - 1;
+        parts.svg.setAttribute('aria-valuenow', Math.min(now, steps.length - 1));
+      } else for (const name of ['min', 'max', 'now', 'text'])
+        parts.svg.removeAttribute(`aria-value${name}`);
     }
 
     // Reading values: by pointer, or by the arrow keys.

@@ -20,6 +20,24 @@
   };
   look();
 
+  // Choices of this browser: a class on the page, there before anything is drawn.
+  const CHOICES = ['is-folded', 'is-photo-tried'];
+  const key = (name) => `resnet-demo-${name}`;
+  window.rememberChoice = (name, on) => {
+    root.classList.toggle(name, on);
+    try {
+      if (on) localStorage.setItem(key(name), '1');
+      else localStorage.removeItem(key(name));
+    } catch (error) {
+      console.debug('storage', error);  // it may be blocked
+    }
+  };
+  try {
+    for (const name of CHOICES) root.classList.toggle(name, Boolean(localStorage.getItem(key(name))));
+  } catch (error) {
+    console.debug('storage', error);
+  }
+
   // The page is sent with the run that a new page shows; another one comes with the first answer.
   if (new URLSearchParams(window.location.search).has('run')) root.classList.add('is-opening');
 })();

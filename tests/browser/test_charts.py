@@ -188,6 +188,10 @@ def test_new_data_replaces_the_lines_and_keeps_the_choices(page):
     value = plots.chart("epoch", [plots.plot("loss", "Loss", lines, log=True)])
     page.evaluate("(value) => { window.props.value = value; window.update(); }", value)
     assert len(curve(page)) == 2
+    value["plots"][0]["lines"][0]["points"] = [[1, 3.0]]  # another run, with fewer points
+    page.evaluate("(value) => { window.props.value = value; window.update(); }", value)
+    plot = page.get_by_role("slider", name=re.compile("^Loss"))
+    assert (plot.get_attribute("aria-valuemax"), plot.get_attribute("aria-valuenow")) == ("0", "0")
     pressed = page.get_by_role("button", name="logarithmic scale").get_attribute("aria-pressed")
     assert pressed == "true"
 

@@ -81,19 +81,21 @@ def dataset(page):
 
 
 def test_every_page_shows_the_progress_of_the_cifar10_download(page, visit, app):
-    banner = page.locator("#get-banner")
-    expect(banner).to_contain_text("CIFAR-10 is not on this machine yet")
+    banner, step = page.locator("#get-banner"), page.locator("#step-cifar")
+    expect(banner).to_be_hidden()
     expect(dataset(page)).to_have_value("shapes10, synthetic")
-    page.get_by_role("button", name="Get CIFAR-10").click()
+    step.click()
     late = visit(app.url)  # as after a reload: it continues without a page
     for viewer in (page, late):
         expect(viewer.locator("#get-text")).to_contain_text(f"of {len(CIFAR) / 1e6:.0f} MB")
-        expect(viewer.get_by_role("progressbar").first).to_be_visible()
+        expect(viewer.locator("#get-progress").get_by_role("progressbar")).to_be_visible()
+        expect(viewer.locator("#step-cifar")).to_be_disabled()
     late.get_by_role("button", name="Cancel").first.click()
     expect(banner).to_contain_text("Download cancelled; it will continue from")
-    page.get_by_role("button", name="Get CIFAR-10").click()  # the server is fast now
+    banner.get_by_role("button", name="Get CIFAR-10").click()  # the server is fast now
     for viewer in (page, late):
         expect(viewer.locator("#get-banner")).to_be_hidden()
+        expect(viewer.locator("#step-cifar")).to_have_class(re.compile("done"))
         expect(dataset(viewer)).to_have_value("cifar10")
 
 
@@ -118,7 +120,8 @@ def test_pictures_are_uploaded_surveyed_imported_and_deleted(page, app, tmp_path
     names = [f"pets/{label}/{n}.png" for label in (HOSTILE, "frog 🐸") for n in range(10)]
     dropped = tmp_path / "my pets 🐾.zip"
     dropped.write_bytes(zip_of(names))
-    open_tab(page, "Data")
+    page.get_by_role("button", name="Bring your own pictures").click()
+    expect(page.locator("#import-file")).to_be_in_viewport()
     page.locator("#import-file input[type=file]").set_input_files(dropped)
     found = page.locator("#import-found")
     expect(found).to_contain_text("20 pictures of 2 classes")

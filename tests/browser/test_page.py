@@ -125,6 +125,14 @@ def choose(page, label, option):
     page.get_by_role("option", name=option).click()
 
 
+def marked_steps(page):
+    """Return the steps that are marked as the next one."""
+    return page.locator("button.step").evaluate_all(
+        """(steps) => steps.map((step) => [step.id, getComputedStyle(step, '::before').content])
+          .filter(([id, mark]) => mark.includes('Next')).map(([id, mark]) => id)"""
+    )
+
+
 def toast(page):
     return page.get_by_test_id("toast-text")
 
@@ -156,21 +164,50 @@ def label(page):
     return page.locator("#labels").get_by_test_id("label-output-value")
 
 
-def test_the_app_opens_with_the_shipped_network(visit, other_app):
+def test_the_app_opens_with_the_shipped_network_and_one_next_step(visit, other_app):
     page = visit(other_app.url)
     expect(page.locator("#run-status")).to_contain_text("Came with the app, trained in")
     expect(page.locator("#run input")).to_have_value("cifar10-shipped · came with the app")
     expect(page.locator("#dataset-note")).to_contain_text("shapes10 is synthetic")
-    for name in ("Stop", "Resume", "Delete…"):
-        expect(page.get_by_role("button", name=name, exact=True).first).to_be_disabled()
-    tab(page, "Evaluate")
-    expect(page.locator("#evaluate-text")).to_contain_text("Press Evaluate")  # it knows of a run
-    page.get_by_role("button", name="Evaluate", exact=True).click()
+    for name in ("stop", "resume", "delete"):
+        expect(page.locator(f"button#{name}")).to_be_disabled()
+    assert "may do everything" not in page.locator("body").inner_text()
+    blue = page.locator("button.primary:visible")
+    assert [button.inner_text() for button in blue.all()] == ["Train"]
+    assert marked_steps(page) == ["step-photo"]
+    tab(page, "Evaluate")  # its stored test result is there without a click
     summary = page.locator("#evaluate-summary")
     expect(summary).to_contain_text("cifar10-shipped on the 10,000 test images")
-    tab(page, "Classify")
+
+
+def test_a_first_visit_leads_to_a_classified_photo_and_to_curves_in_a_click_each(
+    visit, other_app, until
+):
+    page = visit(other_app.url)
+    page.get_by_role("button", name="Try a photo").click()
+    expect(label(page)).to_have_text("cat")
     page.locator("#shipped button").first.click()
-    expect(label(page)).to_have_text(re.compile("[a-z]"))
+    expect(label(page)).to_have_text(re.compile("airplane|ship|bird"))
+    expect(page.locator("#labels")).to_be_in_viewport()
+    assert marked_steps(page) == ["step-shapes"]
+    tab(page, "Data")
+    page.get_by_role("button", name="Train on shapes").click()
+    expect(tile(page, "state")).to_have_text("Training")
+    wait_for_points(page)
+    expect(page.locator("#curves [data-plot=accuracy] svg.chart-svg")).to_be_in_viewport()
+    expect(page.locator("#step-shapes")).to_be_disabled()
+    assert marked_steps(page) == ["step-cifar"]
+    page.reload()
+    expect(tile(page, "state")).to_have_text("Training")
+    assert marked_steps(page) == ["step-cifar"]
+    page.get_by_role("button", name="Hide", exact=True).click()
+    expect(page.locator("#step-own")).to_be_hidden()
+    page.get_by_role("button", name="First steps").click()
+    expect(page.locator("#step-own")).to_be_disabled()  # colours is an imported dataset
+    run = "resnet9-shapes10-1"
+    other_app.call("stop", run)
+    until(lambda: read_status(other_app.runs / run).state == "stopped")
+    other_app.command("runs", "delete", run)
 
 
 def test_a_page_opens_without_jumping_and_never_says_that_nothing_was_trained(

@@ -105,13 +105,16 @@ def test_a_page_opens_with_the_run_and_the_data_as_they_are_now(fresh, own, tmp_
     assert "Finished" in first_props(app, "figures")["value"]
     assert first_props(app, "dataset-note")["visible"]
     assert "parameters" in first_props(app, "facts")["value"]
-    assert first_props(app, "get-banner")["visible"]
+    assert first_props(app, "first-steps")["visible"]
+    assert first_props(app, "step-shapes")["interactive"]
+    assert "done" not in first_props(app, "step-cifar")["elem_classes"]
     own("stopped-1", "stopped")  # after the app has started
     (fresh.paths.data / "cifar10").mkdir(parents=True)
     (fresh.paths.data / "cifar10" / "dataset.json").write_text("{}")
     assert first_props(app, "run")["value"] == "stopped-1"
     assert first_props(app, "resume")["interactive"]
-    assert not first_props(app, "get-banner")["visible"]
+    assert not first_props(app, "step-shapes")["interactive"]  # there is a run now
+    assert "done" in first_props(app, "step-cifar")["elem_classes"]
 
 
 def test_a_page_opens_although_its_run_is_damaged(fresh, own):
@@ -203,6 +206,7 @@ def evaluation(fresh, split="test"):
 def test_the_shipped_run_is_evaluated_without_the_images(fresh, shipped):
     before = {path: path.stat().st_mtime_ns for path in shipped.rglob("*")}
     assert evaluation(fresh)["message"] == READY
+    assert is_cheap(fresh)
     folder = StatusCache(fresh).folder(Selection("cifar10-shipped"))
     assert folder.is_relative_to(fresh.paths.runs / ".cache")
     request = {"run": "cifar10-shipped", "split": "test", "dataset": "colours", "mode": "plain"}
@@ -221,6 +225,19 @@ def test_the_shipped_run_is_evaluated_without_the_images(fresh, shipped):
     assert confidence.axes
     assert [row[0] for row in table["data"]] == ["blue", "green", "red"]
     assert {path: path.stat().st_mtime_ns for path in shipped.rglob("*")} == before
+
+
+def is_cheap(fresh, **selected):
+    return tab.is_cheap(StatusCache(fresh), Selection("cifar10-shipped", **selected))
+
+
+def test_only_answers_that_came_with_the_run_are_scored_without_a_click(fresh, colours):
+    assert is_cheap(fresh)
+    assert not is_cheap(fresh, split="val")  # needs the images
+    assert not is_cheap(fresh, mode="flip")
+    fresh.paths.data.mkdir()
+    (fresh.paths.data / "colours").symlink_to(colours / "colours")
+    assert not is_cheap(fresh)  # with the images, the network answers again
 
 
 def test_errors_about_missing_images_explain_how_to_get_them(fresh):

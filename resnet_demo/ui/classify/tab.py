@@ -87,7 +87,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     )
     connect_picture(services, inputs, answer)
     connect_several(services, inputs, results, {"one": one_side, "many": many_side})
-    return {"run": run}
+    return {"run": run, "picture": inputs["picture"]}
 
 
 def input_panel(services: Services) -> Parts:

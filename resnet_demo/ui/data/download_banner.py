@@ -1,4 +1,4 @@
-"""The rows that offer a download and show its progress: CIFAR-10's, and pretrained weights'."""
+"""Rows that offer a download and show its progress, and the one of pretrained weights."""
 
 from typing import Any
 
@@ -16,15 +16,7 @@ from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import progress_bar, progress_share, progress_text
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
-MISSING = "**CIFAR-10 is not on this machine yet.** One-time download, up to 171 MB."
 BUSY = "Another download is running."
-
-
-def download_banner(services: Services) -> dict[str, Any]:
-    """Build CIFAR-10's banner; return its components by name, for `banner_updates`."""
-    parts = download_row("get", "Get CIFAR-10")
-    connect_row(services, parts, lambda: "cifar10", [])
-    return parts
 
 
 def weights_row() -> dict[str, Any]:
@@ -50,13 +42,16 @@ def follow_weights(
     gr.on(triggers, on_change, chosen, [*parts.values()], **LATEST_EVENT)
 
 
-def download_row(name: str, label: str) -> dict[str, Any]:
-    """Build a hidden row; return its components. name: start of their ids. label: the button's."""
+def download_row(name: str, label: str, variant: str = "primary") -> dict[str, Any]:
+    """Build a hidden row; return its components.
+
+    name: start of their ids. label, variant: of the button.
+    """
     with gr.Row(visible=False, elem_id=f"{name}-banner", elem_classes="download") as box:
         with gr.Column(scale=8, min_width=260):
             text = gr.Markdown(elem_id=f"{name}-text")
             progress = gr.HTML(padding=False, elem_id=f"{name}-progress", visible=False)
-        start = gr.Button(label, variant="primary", elem_id=name, scale=0, min_width=150)
+        start = gr.Button(label, variant=variant, elem_id=name, scale=0, min_width=150)
         cancel = gr.Button(
             "Cancel", elem_id=f"{name}-cancel", scale=0, min_width=150, visible=False
         )
@@ -76,20 +71,6 @@ def connect_row(services: Services, parts: dict[str, Any], name_of: Any, inputs:
 
     parts["start"].click(on_start, inputs, None, **QUIET_EVENT)
     parts["cancel"].click(on_cancel, None, None, **QUIET_EVENT)
-
-
-def banner_updates(parts: dict[str, Any], is_here: bool, status: Status | None) -> dict[Any, Any]:
-    """Return the updates of CIFAR-10's banner. It is hidden if CIFAR-10 is here.
-
-    status: of its download, None if there was none.
-    """
-    return row_updates(parts, not is_here, download_text("CIFAR-10", MISSING, status), status)
-
-
-def current_banner(services: Services, parts: dict[str, Any]) -> dict[Any, Any]:
-    """Return the updates of CIFAR-10's banner for the datasets and the download as they are now."""
-    own = services.data.status("get") if is_download_of(services, "cifar10") else None
-    return banner_updates(parts, "cifar10" in services.datasets.names(), own)
 
 
 def weights_updates(

@@ -11,13 +11,13 @@ from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import dataset_text, escape_markdown
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.components import enlarge, gallery
-from resnet_demo.ui.data.download_banner import current_banner
 from resnet_demo.ui.data.import_panel import (
     class_table,
     import_panel,
     panel_updates,
     survey_updates,
 )
+from resnet_demo.ui.first_steps import has_trained, steps_updates
 from resnet_demo.ui.form import dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
@@ -111,15 +111,15 @@ def deletion_question(services: Services, name: str) -> tuple[Any, str]:
 
 
 def follow_data(
-    services: Services, banner: dict, data: dict, form: gr.Dropdown, version: gr.Textbox
+    services: Services, steps: dict, data: dict, form: gr.Dropdown, version: gr.Textbox
 ) -> gr.State:
-    """Update banner, tab and the Train form's datasets when `version` changes.
+    """Update first steps, tab and the Train form's datasets when `version` changes.
 
     Returns the state that holds what the page shows.
     """
     # Kept for each page, so that a change sends only what this page does not show yet.
     seen = gr.State(None)
-    parts = {**banner, **data, "form": form, "seen": seen}
+    parts = {**steps, **data, "form": form, "seen": seen}
 
     # Async, because a tick must not wait for one of Gradio's threads.
     async def on_version(chosen: str | None, shown: str | None, before: Any) -> dict:
@@ -137,11 +137,12 @@ def task_states(services: Services) -> dict[str, Status | None]:
 def data_version(
     services: Services, tasks: dict[str, Status | None] | None = None
 ) -> dict[str, Any]:
-    """Return a value that changes when the banner or the tab have something new to show."""
+    """Return a value that changes when the first steps or the tab have something new to show."""
     tasks = tasks or task_states(services)
     survey = tasks["survey"]
     return {
         "names": list(services.datasets.names()),
+        "trained": has_trained(services),
         # Unlike the whole status, this does not change with the progress of a survey.
         "found": [survey.state, survey.queued_at] if survey else None,
         **{kind: asdict(status) if status else None for kind, status in tasks.items()},
@@ -163,8 +164,8 @@ def data_updates(
     updates = {parts["seen"]: now if changed else gr.skip()}
     if "names" in changed:
         updates |= choice_updates(services, parts, chosen, shown, before.get("names"))
-    if "names" in changed or "get" in changed:
-        updates |= current_banner(services, parts)
+    if {"names", "get", "trained"}.intersection(changed):
+        updates |= steps_updates(services, parts)
     if "survey" in changed or "import" in changed:
         updates |= panel_updates(parts, survey, importing)
     if "found" in changed:

@@ -1,5 +1,7 @@
 """The Evaluate tab: select a run and a split, start the evaluation, follow it, see the result."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from resnet_demo.ui.evaluate.evaluation_status import (
     Selection,
     StatusCache,
     changed_states,
+    is_stored,
 )
 from resnet_demo.ui.evaluate.result import Parts, connect_result, result_panel
 from resnet_demo.ui.evaluate.text import MODE_LABELS
@@ -50,6 +53,13 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
     def on_start(*values: Any) -> None:
         start_evaluations(services, Selection.from_page(*values))
 
+    # Async, because `statuses` belongs to the event loop.
+    async def on_select(*values: Any) -> None:
+        selection = Selection.from_page(*values)
+        if is_cheap(statuses, selection):
+            with suppress(DemoError):  # the button remains, and names the error
+                await asyncio.to_thread(start_evaluations, services, selection)
+
     @show_errors()
     def on_cancel(*values: Any) -> None:
         cancel_evaluations(statuses, Selection.from_page(*values))
@@ -64,6 +74,7 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         [parts[name] for name in (*STATES, "now")],
         **LATEST_EVENT,
     )
+    gr.on([part.change for part in selectors], on_select, selectors, None, **QUIET_EVENT)
     connect_lists(services, tab, parts, selectors)
     connect_result(services, statuses, parts, selectors)
     return parts
@@ -196,6 +207,17 @@ def start_evaluations(services: Services, selection: Selection) -> None:
     if selection.other:
         dataset = services.runs.get(selection.run).config().dataset
         evaluations.start(selection.other, split, caller, dataset=dataset, mode=selection.mode)
+
+
+def is_cheap(statuses: StatusCache, selection: Selection) -> bool:
+    """Return whether a new evaluation only scores answers that came with the run: no click needed.
+
+    That takes seconds, and no images.
+    """
+    if selection.run is None or selection.other:
+        return False
+    status = statuses.evaluation(selection)
+    return status.state == "none" and is_stored(status.folder)
 
 
 def cancel_evaluations(statuses: StatusCache, selection: Selection) -> None:

@@ -1,4 +1,4 @@
-"""The Data tab: datasets, the download banner and the import panel."""
+"""The Data tab: datasets, downloads and the import panel."""
 
 import json
 import os
@@ -13,12 +13,14 @@ from resnet_demo.data.importer.survey import Survey, write_survey
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.pretrained import WEIGHTS
 from resnet_demo.tasks.status import Status, create_task, status_json
+from resnet_demo.ui import first_steps
 from resnet_demo.ui.data import download_banner, import_panel, tab
 
 NAMES = (
     *("box", "text", "progress", "start", "cancel", "name", "form", "seen", "import_text"),
     *("import_progress", "import_cancel", "import_settings", "import_name", "import_size", "found"),
     *("found_classes", "found_samples", "import_space"),
+    *("steps", "photo", "shapes", "cifar", "own"),
 )
 PARTS = {name: name for name in NAMES}  # in place of components: updates are keyed by name
 FOUND = Survey(
@@ -75,11 +77,11 @@ def test_nothing_is_updated_while_nothing_changes(own):
     assert updates(own, before=first["seen"]) == {"seen": gr.skip()}
 
 
-def test_the_banner_is_shown_as_long_as_cifar10_is_missing(own, colours):
-    assert updates(own)["box"] == gr.update(visible=True)
+def test_the_step_to_cifar10_is_done_when_it_is_here(own, colours):
+    assert updates(own)["cifar"] == gr.update(elem_classes=["step"], interactive=True)
     (own.datasets.root / "cifar10").mkdir(parents=True)
     (own.datasets.root / "cifar10" / "dataset.json").write_text("{}")
-    assert updates(own)["box"] == gr.update(visible=False)
+    assert updates(own)["cifar"] == gr.update(elem_classes=["step", "done"], interactive=False)
 
 
 def test_a_dataset_that_has_just_arrived_replaces_shapes10(own, colours):
@@ -115,16 +117,17 @@ DOWNLOAD = {"done": 43_000_000, "total": 171_000_000, "unit": "bytes", "rate": 2
     ],
 )
 def test_the_banner_shows_the_state_of_the_download(status, text):
-    assert text in download_banner.download_text("CIFAR-10", download_banner.MISSING, status)
+    assert text in download_banner.download_text("CIFAR-10", first_steps.MISSING, status)
 
 
 def test_the_buttons_follow_the_download():
-    live = download_banner.banner_updates(PARTS, False, Status(state="running"))
+    live = first_steps.download_updates(PARTS, False, Status(state="running"))
+    assert live["box"]["visible"]
     assert (live["start"]["visible"], live["cancel"]["visible"]) == (False, True)
     assert live["cancel"]["interactive"]
-    stopping = download_banner.banner_updates(PARTS, False, Status(state="stopping"))
+    stopping = first_steps.download_updates(PARTS, False, Status(state="stopping"))
     assert not stopping["cancel"]["interactive"]
-    over = download_banner.banner_updates(PARTS, False, Status(state="failed"))
+    over = first_steps.download_updates(PARTS, False, Status(state="failed"))
     assert (over["start"]["visible"], over["cancel"]["visible"]) == (True, False)
 
 
