@@ -20,6 +20,7 @@ from resnet_demo.errors import DamagedError
 ARTICLE_MEAN = (0.4914, 0.4822, 0.4465)
 ARTICLE_STD = (0.2023, 0.1994, 0.2010)  # the tutorial's: the mean of per-image deviations
 CIFAR_STD = (0.2470, 0.2435, 0.2616)  # of all training pixels
+CHUNK_PIXELS = 2**21  # of stored images that are floats at the same time on a CPU, 25 MB
 MAX_SIDE = 4096  # pixels; no network here was trained on larger images
 
 
@@ -71,6 +72,11 @@ class Preprocessing:
         average over CIFAR-10's test images.
         """
         side, shrinks = self.image_size, self.image_size < min(images.shape[1:3])
+        step = max(1, CHUNK_PIXELS // images[0, ..., 0].numel())
+        if shrinks and images.device.type == "cpu" and step < len(images):
+            # In parts: as floats, large images take many times the memory of the result.
+            parts = [self.prepare(part) for part in images.split(step)]
+            return torch.cat(parts).contiguous(memory_format=torch.channels_last)
         x = self._normalize(images).permute(0, 3, 1, 2)  # a view: channels stay last in memory
         if x.shape[2:] != (side, side):
             # Resize after normalizing: the two commute, and from 32 to 224 pixels normalizing

@@ -86,6 +86,15 @@ def test_an_upload_becomes_what_an_import_would_store(images: np.ndarray):
     np.testing.assert_array_equal(picture, np.asarray(middle))
 
 
+def test_large_images_are_shrunk_in_parts_with_the_same_result(images: np.ndarray, monkeypatch):
+    preprocessing = Preprocessing(32, 16, ARTICLE_MEAN, ARTICLE_STD)
+    whole = preprocessing.prepare(torch.from_numpy(images))
+    monkeypatch.setattr("resnet_demo.data.preprocess.CHUNK_PIXELS", 3 * 32 * 32)
+    parts = preprocessing.prepare(torch.from_numpy(images))
+    assert torch.equal(parts, whole)
+    assert parts.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_uploads_are_made_square_as_the_datasets_pictures_were(images: np.ndarray):
     wide = np.concatenate(images[:3], axis=1)
     padded = preprocessing_for(replace(CIFAR, fit="pad"), 64)
