@@ -37,10 +37,12 @@ from resnet_demo.ui.front_end import FrontEnd, LightPage
 from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
     FreshBlocks,
+    NamedCalls,
     mute_progress,
     slow_down_queue,
     use_guarded_server,
     use_page_state,
+    use_upload_parser,
 )
 from resnet_demo.ui.learn import tab as learn
 from resnet_demo.ui.polling import Polling
@@ -266,6 +268,7 @@ def launch(
     access = access or Access()
     use_page_state()  # before the first page opens
     use_guarded_server()
+    use_upload_parser()
     keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.
     front_end = FrontEnd(block.get_block_name() for block in app.blocks.values())
@@ -274,6 +277,7 @@ def launch(
         Middleware(LightPage, front_end.head),
         Middleware(RequestLimits, access, limits, Path(get_upload_folder())),
         Middleware(OwnerLogin, access),
+        Middleware(NamedCalls),
     ]
     routes = [app.polling.route, front_end.route]
     # Without `api_open`, no event can be called past the queue.

@@ -13,17 +13,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from gradio import http_server, state_holder
+from gradio import http_server, route_utils, state_holder
 from gradio.blocks import Block
 from gradio.components.api_component import Api
 from gradio.context import Context, LocalContext
+from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 
 from resnet_demo.hosting.connections import ConnectionGuard
 
 # JavaScript that each page runs once. Gradio has no setting for the markup that it corrects.
 MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
+NAMED_CALLS = "/gradio_api/call/v2/"  # arguments by name; `/call/` takes them by position
 # Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
 QUEUE_SLEEP_S = 0.02
 # Seconds between two looks for progress updates. This app sends none through Gradio.
@@ -115,6 +119,49 @@ class GuardedServer(http_server.Server):
 def use_guarded_server() -> None:
     """Replace the class of which Gradio makes the web server."""
     http_server.Server = GuardedServer
+
+
+class UploadParser(route_utils.GradioMultiPartParser):
+    """The parser of uploads, which takes files only.
+
+    Gradio 6.31 collects every other part in memory, however large it is.
+    """
+
+    def on_headers_finished(self) -> None:
+        """Begin a part. Raises MultiPartException, which is answered 400."""
+        super().on_headers_finished()
+        if self._current_part.file is None or self._current_part.field_name != "files":
+            raise MultiPartException("an upload may have files only, in parts named files")
+
+
+def use_upload_parser() -> None:
+    """Replace the class of which Gradio makes a parser for each upload."""
+    route_utils.GradioMultiPartParser = UploadParser
+
+
+class NamedCalls:
+    """ASGI middleware: a call with a wrong name of an endpoint or of an argument is answered 4xx.
+
+    Gradio 6.31 looks both up without a check: 500, and a traceback in the log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on. The endpoint itself runs later, in the queue."""
+        if scope["type"] != "http" or not scope["path"].startswith(NAMED_CALLS):
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        except KeyError:
+            await PlainTextResponse("there is no endpoint of that name\n", 404)(
+                scope, receive, send
+            )
+        except (TypeError, ValueError) as error:
+            rule = str(error).partition(". Please")[0]
+            await PlainTextResponse(f"{rule[:200]}\n", 422)(scope, receive, send)
 
 
 def slow_down_queue(app: gr.Blocks) -> None:

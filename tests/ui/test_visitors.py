@@ -189,6 +189,34 @@ def test_a_flood_of_requests_is_refused_and_others_are_served(visitor):
     assert other.call("classify", file, "yours")[0] == "complete"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("nothing", {}, 404, "there is no endpoint of that name\n"),
+        ("run", {"wrong": 1}, 422, "Parameter `wrong` is not a valid key-word argument\n"),
+        ("run", {}, 422, "No value provided for required argument: run_id\n"),
+        ("run", {"run_id": "mine"}, 200, "event_id"),
+    ],
+)
+def test_a_call_with_wrong_names_is_answered_without_a_traceback(
+    visitor, capfd, path, body, status, text
+):
+    client = visitor(32)
+    url = f"{client.url}gradio_api/call/v2/{path}"
+    answer = httpx.post(url, json=body, headers=client.headers, timeout=60)
+    assert (answer.status_code, text in answer.text) == (status, True), answer.text
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("parts", [{"files": (None, "x" * 9)}, {"other": ("a.png", b"x")}])
+def test_an_upload_may_have_files_only(visitor, parts):
+    client = visitor(33)
+    url = f"{client.url}gradio_api/upload"
+    answer = httpx.post(url, files=parts, headers=client.headers, timeout=60)
+    assert answer.status_code == 400
+    assert answer.text == "an upload may have files only, in parts named files"
+
+
 PICKLE = b"cos\nsystem\n(S'touch /tmp/never'\ntR."
 
 
