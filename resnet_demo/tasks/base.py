@@ -72,7 +72,7 @@ def requeue_task(folder: Path) -> int:
     reconcile_status(folder)
     lock = acquire_worker_lock(folder)
     try:
-        message = "waiting for a worker"
+        message = "Starting…"
         change_state(folder, **queued_fields(), pid=None, message=message, done=0)
     except ConfigError:
         release_lock(lock)

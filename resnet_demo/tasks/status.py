@@ -88,7 +88,7 @@ def create_task(folder: Path, files: dict[str, bytes]) -> int:
 
     Raises: ConfigError if the folder exists.
     """
-    status = Status(**queued_fields(), message="waiting for a worker")
+    status = Status(**queued_fields(), message="Starting…")
     # Hidden by its dot until it is complete: lists of runs and the queue skip such names.
     new = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.new")
     with reporting_read_only(folder.parent):

@@ -49,6 +49,7 @@ from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
 from resnet_demo.ui.train import zerogpu_panel
+from resnet_demo.ui.train.dataset_choice import connect_train_on
 from resnet_demo.ui.train.run_details import connect_next_steps
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab
@@ -110,8 +111,10 @@ def build_app(
             with gr.Tab("Classify", id="classify") as third:
                 classification = classify_tab(services, third)
             with gr.Tab("Learn", id="learn"):
-                learn.learn_tab(services, tab["form"], tabs, evaluation["dark"])
+                learn.learn_tab(services, tab["form"].parts, tabs, evaluation["dark"])
         data_seen = follow_data(services, steps, data, tab["dataset"], versions["data"])
+        connect_train_on(services, tab["form"], tabs, data["train"], data["name"])
+        connect_train_on(services, tab["form"], tabs, data["import_train"], None)
         connect_next_steps(services, tab, tabs, evaluation, classification)
         connect_steps(services, steps, tabs, tab["run"], classification)
         add_endpoints(services)

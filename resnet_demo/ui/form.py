@@ -37,6 +37,7 @@ READ = """() => {
   return saved;
 }""".replace("KEY", SAVED_FORM)
 IS_READ = "() => { window.formIsRead = true; }"
+SCROLL_TO_FORM = "() => document.getElementById('train').scrollIntoView({block: 'center'})"
 MARK_INVALID = """() => document.querySelectorAll('.setting input').forEach((input) =>
   input.setAttribute('aria-invalid', Boolean(input.closest('.wrong'))))"""
 
@@ -145,34 +146,37 @@ class Form:
         outputs = [part for name, part in self.parts.items() if name != "dataset"]
         self.parts["recipe"].input(on_recipe, self.parts["recipe"], outputs, **QUIET_EVENT)
 
-    def connect_marks(self, wrong: gr.State, advanced: gr.Accordion) -> None:
-        """Mark the fields in error whenever `wrong` changes.
+    def connect_marks(self, marks: gr.State, advanced: gr.Accordion) -> None:
+        """Mark the fields in error, and those that a dataset changes, whenever `marks` changes.
 
-        wrong: field name -> what to enter. advanced: holds the folded groups, and opens with them.
+        marks: {"wrong": field name -> what to enter, "adapted": field name -> what is used}.
+        advanced: holds the folded groups; a group opens for a field in error.
         """
         marked = gr.State([])
 
-        def on_wrong(wrong: dict[str, str], before: list[str]) -> dict[Any, Any]:
-            updates = {marked: [*wrong]}
-            for name in {*wrong, *before} & self.parts.keys():
-                updates[self.parts[name]] = self.mark(name, wrong.get(name))
-            for group in {self.fields[name].metadata["group"] for name in wrong} & {*self.folds}:
+        def on_marks(marks: dict[str, dict[str, str]], before: list[str]) -> dict[Any, Any]:
+            wrong, adapted = marks["wrong"], marks["adapted"]
+            updates = {marked: [*wrong, *adapted]}
+            for name in {*wrong, *adapted, *before} & self.parts.keys():
+                updates[self.parts[name]] = self.mark(name, wrong.get(name), adapted.get(name))
+            groups = {self.fields[name].metadata["group"] for name in wrong if name in self.fields}
+            for group in groups & self.folds.keys():
                 updates |= {part: gr.update(open=True) for part in (advanced, self.folds[group])}
             return updates
 
         outputs = [marked, advanced, *self.folds.values(), *self.components()]
-        wrong.change(on_wrong, [wrong, marked], outputs, **QUIET_EVENT).then(
+        marks.change(on_marks, [marks, marked], outputs, **QUIET_EVENT).then(
             None, None, None, js=MARK_INVALID, **QUIET_EVENT
         )
 
-    def mark(self, name: str, wrong: str | None) -> dict[str, Any]:
-        """Return the update of a field that is in error, or with None no longer."""
-        rule = self.fields[name].metadata
-        more = ["wrong"] if wrong else []
+    def mark(self, name: str, wrong: str | None, adapted: str | None) -> dict[str, Any]:
+        """Return the update of a field that is in error or has another value in the run."""
+        more = ["wrong"] if wrong else ["adapted"] if adapted else []
         if name in OWN_COMPONENTS:  # their help is not that of the field
             return gr.update(elem_classes=more)
+        rule = self.fields[name].metadata
         classes = field_classes(rule["group"] == "main", *more)
-        return gr.update(info=wrong or rule["help"], elem_classes=classes)
+        return gr.update(info=wrong or adapted or rule["help"], elem_classes=classes)
 
 
 def wrong_fields(values: Mapping[str, Any], datasets: Datasets) -> dict[str, str]:
@@ -208,9 +212,37 @@ def what_to_enter(error: DemoError, value: Any) -> str:
     # "a whole number" is of use only where a fraction was entered.
     if not isinstance(value, float) or value.is_integer():
         expected = expected.removeprefix("a whole number from ")
+    return f"Enter {without_underscores(expected).removeprefix('a number from ')}"
+
+
+def without_underscores(text: str) -> str:
+    """Return a text in which the names of fields are words."""
     for config_field in fields(TrainConfig):
-        expected = expected.replace(config_field.name, config_field.name.replace("_", " "))
-    return f"Enter {expected.removeprefix('a number from ')}"
+        text = text.replace(config_field.name, config_field.name.replace("_", " "))
+    return text
+
+
+def adapted_fields(values: Mapping[str, Any], datasets: Datasets) -> dict[str, str]:
+    """Return field name -> the value that a run would use in place of the form's, in words.
+
+    Empty if the form is wrong.
+    """
+    try:
+        config, _ = fit_recipe(chosen_values(values), datasets)
+    except DemoError:
+        return {}
+    return {
+        name: f"{value_text(used)} for this dataset"
+        for name, used in config.to_dict().items()
+        if name in values and values[name] != used
+    }
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a setting."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def wrong_text(wrong: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from resnet_demo.config import GROUPS
 pytestmark = pytest.mark.browser
 
 FIELDS_IN_SIGHT = (
-    "() => [...document.querySelectorAll('#main-form input:not([type=radio])')].length"
+    "() => [...document.querySelectorAll('.main-form input:not([type=radio])')].length"
 )
 
 

@@ -47,6 +47,8 @@ def page(visiting, app, hostile):
 @pytest.fixture(scope="module")
 def before(page, app):
     """Return the number of images and whether torch is loaded, before the preview is opened."""
+    for fold in ("advanced", "group-optimizer", "group-augmentation"):
+        page.locator(f"#{fold} > button").click()
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
     number(page, "Crop (pixels)").fill("5")
     expect(page.locator("#facts")).to_contain_text("parameters")
@@ -89,7 +91,7 @@ def test_the_preview_is_empty_until_it_is_opened_and_then_follows_the_form(befor
     expect(page.locator("#preview-shown .caption-label")).to_have_text(["step 1"] * 8)
 
     number(page, "Image size (pixels)").fill("7")
-    sentence = "⚠ image_size must be a whole number from 8 to 256 pixels, got 7"
+    sentence = "⚠ Image size (pixels): enter 8 to 256 pixels"
     expect(words).to_have_text(sentence)
     expect(page.locator("#facts")).to_have_text(sentence)
     expect(page.locator("#preview-shown")).to_have_class(re.compile("grid-4.* stale"))

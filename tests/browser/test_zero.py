@@ -46,8 +46,10 @@ def test_a_visitor_s_run_continues_from_slice_to_slice(zero, visiting):
     with visiting() as visit:
         page = visit(zero.url)
         expect(page.locator("#access")).to_contain_text("each visitor trains on their own quota")
-        choose(page, "dataset", "colours")
         choose(page, "model", "resnet8")
+        choose(page, "dataset", "colours")  # later: the recipe stays, as the model was chosen
+        for fold in ("advanced", "group-optimizer", "group-augmentation"):
+            page.locator(f"#{fold} > button").click()
         fill(page, **SETTINGS)
         expect(page.locator("#facts")).to_contain_text(
             "GPU time unknown until the first slice has run"

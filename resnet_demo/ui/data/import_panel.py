@@ -37,12 +37,15 @@ def import_panel(services: Services) -> dict[str, Any]:
     gr.Markdown("### Import your own images")
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
-            source, form = source_fields(), import_form()
+            source = source_fields()
         with gr.Column(scale=8, min_width=330):
-            results = survey_results()
+            source |= import_state()
+            found = gr.Markdown(elem_id="import-found", visible=False)
+            form = import_form()
+            results = {"found": found, **survey_results()}
     connect_source(services, source)
     connect_form(services, form, source)
-    updated = ("import_text", "import_progress", "import_cancel")
+    updated = ("import_text", "import_train", "import_progress", "import_cancel")
     return {name: source[name] for name in updated} | {
         "import_settings": form["settings"],
         "import_name": form["name"],
@@ -53,7 +56,7 @@ def import_panel(services: Services) -> dict[str, Any]:
 
 
 def source_fields() -> dict[str, Any]:
-    """Build the choice of a file or folder, and the progress of the tasks."""
+    """Build the choice of a file or folder."""
     file = gr.File(label="A zip or tar of images", elem_id="import-file", height=130)
     with gr.Row(elem_id="import-row"):
         folder = gr.Textbox(
@@ -64,11 +67,16 @@ def source_fields() -> dict[str, Any]:
             scale=3,
         )
         scan = gr.Button("Scan folder", elem_id="import-scan", scale=1, min_width=110)
+    return {"file": file, "folder": folder, "scan": scan}
+
+
+def import_state() -> dict[str, Any]:
+    """Build the text about the latest task, its progress, and the button for what it made."""
     return {
-        "file": file,
-        "folder": folder,
-        "scan": scan,
         "import_text": gr.Markdown(PROMPT, elem_id="import-text"),
+        "import_train": gr.Button(
+            "Train on it", variant="primary", visible=False, elem_id="import-train"
+        ),
         "import_progress": gr.HTML(padding=False, elem_id="import-progress", visible=False),
         "import_cancel": gr.Button("Cancel", size="sm", visible=False, elem_id="import-cancel"),
     }
@@ -77,13 +85,23 @@ def source_fields() -> dict[str, Any]:
 def import_form() -> dict[str, Any]:
     """Build name, size and buttons of an import. They are hidden until a survey has finished."""
     with gr.Group(visible=False) as settings:
-        name = gr.Textbox(
-            label="Name of the dataset",
-            info=NAME_HELP,
-            elem_id="import-name",
-            max_lines=1,
-            interactive=True,
-        )
+        with gr.Row():
+            name = gr.Textbox(
+                label="Name of the dataset",
+                info=NAME_HELP,
+                elem_id="import-name",
+                max_lines=1,
+                interactive=True,
+            )
+            fit = gr.Radio(
+                [(name.capitalize(), name) for name in FITS],
+                value="crop",
+                label="Make square",
+                info=FIT_HELP,
+                elem_id="import-fit",
+                interactive=True,
+                min_width=280,
+            )
         size = gr.Slider(
             MIN_SIZE,
             MAX_SIZE,
@@ -95,14 +113,6 @@ def import_form() -> dict[str, Any]:
             interactive=True,
         )
         space = gr.Markdown(elem_id="import-space", padding=False)
-        fit = gr.Radio(
-            [(name.capitalize(), name) for name in FITS],
-            value="crop",
-            label="Make square",
-            info=FIT_HELP,
-            elem_id="import-fit",
-            interactive=True,
-        )
         with gr.Row():
             start = gr.Button("Import", variant="primary", elem_id="import-start")
             clear = gr.Button("Clear", elem_id="import-clear")
@@ -118,9 +128,8 @@ def import_form() -> dict[str, Any]:
 
 
 def survey_results() -> dict[str, Any]:
-    """Build the hidden components that show what a survey found."""
+    """Build the hidden components that show the pictures that a survey found."""
     return {
-        "found": gr.Markdown(elem_id="import-found", visible=False),
         "found_classes": gr.Dataframe(
             interactive=False, visible=False, elem_id="import-classes", max_height=260
         ),
@@ -201,8 +210,10 @@ def panel_updates(
     live = next((status for status in (importing, survey) if status and status.is_live), None)
     # While a task runs, the form is hidden: an import reads what the survey found.
     can_import = live is None and survey is not None and survey.state == "finished"
+    is_done = latest_task(survey, importing) is importing and importing is not None
     return {
         parts["import_text"]: status_text(survey, importing),
+        parts["import_train"]: gr.update(visible=is_done and importing.state == "finished"),
         parts["import_progress"]: gr.update(
             value=progress_bar(progress_share(live)) if live else "", visible=live is not None
         ),
@@ -213,13 +224,17 @@ def panel_updates(
     }
 
 
+def latest_task(survey: Status | None, importing: Status | None) -> Status | None:
+    """Return the later of the two tasks: a new survey replaces the result of the last import."""
+    tasks = [status for status in (survey, importing) if status]
+    return max(tasks, key=lambda status: status.queued_at, default=None)
+
+
 def status_text(survey: Status | None, importing: Status | None) -> str:
     """Return the state of the later of the two tasks (Markdown)."""
-    tasks = [status for status in (survey, importing) if status]
-    if not tasks:
+    status = latest_task(survey, importing)
+    if status is None:
         return PROMPT
-    # The later one: a new survey replaces the result of the last import.
-    status = max(tasks, key=lambda status: status.queued_at)
     if status.is_live:
         return "Stopping…" if status.state == "stopping" else escape_markdown(progress_text(status))
     if status.state == "failed":
@@ -228,7 +243,7 @@ def status_text(survey: Status | None, importing: Status | None) -> str:
         return "Cancelled; nothing was imported."
     if status is survey:
         return "Choose a name, then import."
-    return f"**{escape_markdown(status.message)}.** Ready on the Train tab."
+    return f"**{escape_markdown(status.message)}.**"
 
 
 def survey_updates(

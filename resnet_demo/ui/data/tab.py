@@ -27,12 +27,16 @@ DELETE_HELP = "The imported images are removed from disk. Your originals are kep
 
 def data_tab(services: Services) -> dict[str, Any]:
     """Build the tab; return the components that `data_updates` updates."""
+    imported = import_panel(services)
+    gr.Markdown("### Datasets on this machine")
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             name = gr.Dropdown([], label="Dataset", interactive=True, elem_id="data-name")
             facts = gr.Markdown(elem_id="data-facts")
             classes = gr.Dataframe(interactive=False, elem_id="data-classes", max_height=300)
-            delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
+            with gr.Row(elem_classes="buttons"):
+                train = gr.Button("Train on it", size="sm", elem_id="data-train")
+                delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
             with gr.Group(visible=False) as deletion:
                 question = gr.Markdown(elem_id="data-delete-question", padding=True)
                 with gr.Row():
@@ -61,7 +65,7 @@ def data_tab(services: Services) -> dict[str, Any]:
     )
     no.click(lambda: gr.update(visible=False), None, deletion, **QUIET_EVENT)
     yes.click(on_delete, name, deletion, **QUIET_EVENT)
-    return {"name": name, **import_panel(services)}
+    return {"name": name, "train": train, **imported}
 
 
 def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
@@ -178,7 +182,8 @@ def choice_updates(
 ) -> dict[Any, Any]:
     """Return the updates of both choices of a dataset.
 
-    A dataset that has just arrived is chosen on this tab, and in the form in place of shapes10.
+    A dataset that has just arrived is chosen on this tab; cifar10 also in the form, in place of
+    shapes10. One of a person's own waits for Train on it, which chooses a recipe too.
     """
     infos = services.datasets.list()
     choices, names = dataset_choices(infos), [info.name for info in infos]
@@ -192,7 +197,8 @@ def choice_updates(
     def existing(name: str | None) -> str:
         return name if name in names else names[0]
 
+    arrived = "cifar10" if "cifar10" in new and chosen == "shapes10" else existing(chosen)
     return {
-        parts["form"]: update(chosen, new[0] if new and chosen == "shapes10" else existing(chosen)),
+        parts["form"]: update(chosen, arrived),
         parts["name"]: update(shown, new[0] if new else existing(shown)),
     }

@@ -21,7 +21,7 @@ from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown
 from resnet_demo.tasks.estimate import Estimate, estimate
 from resnet_demo.tasks.queue import live_runs
-from resnet_demo.ui.form import wrong_fields, wrong_text
+from resnet_demo.ui.form import adapted_fields, without_underscores, wrong_fields, wrong_text
 from resnet_demo.ui.services import Services
 
 TICK_S = 2.0
@@ -40,7 +40,8 @@ class EstimateState:
 
     since: when the page began to show these values, Unix seconds. changed: by the visitor, not by
     opening the page. waits_for: `result` of a measurement, `quiet` after the runs, or nothing.
-    wrong: fields in error, and what to enter.
+    wrong: fields in error, and what to enter. adapted: fields with another value in the run, and
+    that value in words.
     """
 
     values: dict[str, Any]
@@ -49,7 +50,13 @@ class EstimateState:
     text: str = ""
     waits_for: str = ""
     wrong: dict[str, str] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
     slice_s: float | None = None  # seconds of a slice, on ZeroGPU
+
+    @property
+    def marks(self) -> dict[str, dict[str, str]]:
+        """Return the fields to be marked, for `Form.connect_marks`."""
+        return {"wrong": self.wrong, "adapted": self.adapted}
 
 
 def estimate_line() -> dict[str, Any]:
@@ -75,7 +82,11 @@ def update_estimate(
     state = before
     if is_new:
         state = EstimateState(values, time.time(), before is not None, slice_s=slice_s)
-        state = replace(state, wrong=wrong_values(services, values, slice_s))
+        state = replace(
+            state,
+            wrong=wrong_values(services, values, slice_s),
+            adapted=adapted_fields(values, services.datasets),
+        )
     if state.wrong:
         text, waits_for = wrong_text(state.wrong), ""
     else:
@@ -115,13 +126,14 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
     images, _ = services.datasets.split_sizes(config)
     steps = config.epochs * steps_per_epoch(images, config.batch_size)
     duration, waits_for = describe_duration(services, config, info, state)
-    text = (
-        f"{duration} · {steps:,} step{'s' * (steps != 1)} · "
-        f"**{count_text(size.parameters)}** parameters · "
-        f"**{count_text(size.macs)}** multiply-adds per image"
-        + (f" · {escape_markdown(adapted)}" if adapted else "")
-    )
-    return text, waits_for
+    lines = [
+        f"{duration} · {steps:,} step{'s' * (steps != 1)}",
+        f"{count_text(size.parameters)} parameters · "
+        f"{count_text(size.macs)} multiply-adds per image",
+    ]
+    if adapted:
+        lines.append(escape_markdown(without_underscores(adapted[0].upper() + adapted[1:])) + ".")
+    return "\n\n".join(lines), waits_for
 
 
 def describe_duration(

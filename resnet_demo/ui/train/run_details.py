@@ -16,12 +16,11 @@ from resnet_demo.tasks.snapshot import RunSnapshot, about_or_empty
 from resnet_demo.tasks.trash import KEEP_DAYS, TRASH, trash_size
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.tab import comparison_choices, start_evaluations
-from resnet_demo.ui.form import Form, field_label
+from resnet_demo.ui.form import SCROLL_TO_FORM, Form, field_label, value_text
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 LONGER = 2  # times the epochs of the run
 NOTHING_TO_COMPARE = "No other run can be evaluated on the same images."
-SCROLL_TO_FORM = "() => document.getElementById('train').scrollIntoView({block: 'center'})"
 FOCUS_UNDO = "() => document.getElementById('undo').focus()"
 HIDDEN = gr.update(visible=False)
 EMPTY_DETAILS = {"next": HIDDEN, "details": HIDDEN, "settings": "", "title": "", "notes": ""}
@@ -119,7 +118,7 @@ def settings_text(run: Run) -> str:
     recipe = make_config({"recipe": config.recipe, "dataset": config.dataset})
     head = f"Recipe **{config.recipe}** on **{escape_markdown(config.dataset)}**"
     rows = [
-        f"| {escape_markdown(field_label(field))} | {value_text(mine)} | {value_text(usual)} |"
+        f"| {field_label(field)} | {escape_markdown(value_text(mine))} | {value_text(usual)} |"
         for field in fields(TrainConfig)
         if (mine := getattr(config, field.name)) != (usual := getattr(recipe, field.name))
     ]
@@ -127,13 +126,6 @@ def settings_text(run: Run) -> str:
         return f"{head}, unchanged."
     table = "\n".join(["| setting | this run | recipe |", "| --- | --- | --- |", *rows])
     return f"{head}, with:\n\n{table}"
-
-
-def value_text(value: Any) -> str:
-    """Return a value of a setting (Markdown)."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else escape_markdown(str(value))
 
 
 def connect_details(services: Services, form: Form, panel: dict[str, Any]) -> None:

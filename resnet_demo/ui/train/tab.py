@@ -13,6 +13,7 @@ from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.data.download_banner import follow_weights, weights_row
 from resnet_demo.ui.form import Form, dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.train.dataset_choice import connect_dataset, dataset_note, note_updates
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
 from resnet_demo.ui.train.preview import preview_panel
 from resnet_demo.ui.train.run_details import (
@@ -25,7 +26,6 @@ from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings, run_parts
 from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
 
 DOUBLE_CLICK_S = 1.0  # within it, a second press on Train for the same run is ignored
-SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
 # Scripts in the browser.
 PUT_RUN_INTO_URL = """(run) => {
   const url = new URL(window.location);
@@ -35,7 +35,7 @@ SCROLL_TO_RUN = """() => {
   if (window.innerWidth < 700) document.getElementById('run').scrollIntoView({behavior: 'smooth'});
 }"""  # on a phone the curves are below the form
 # The components that loading the page updates, in the order of `on_load`.
-LOADED = ("dataset", "note", "facts", "timer", "estimate_state", "run")
+LOADED = ("dataset", "box", "note", "use", "facts", "timer", "estimate_state", "run")
 LATER_PARTS = ("curves", "table", "log")  # not in a page that is just opened: they are large
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
@@ -49,9 +49,9 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
         with gr.Column(scale=5, min_width=330):
-            with gr.Group(elem_id="main-form"):
+            with gr.Group(elem_classes="main-form"):
                 form = Form(services.datasets.list())
-            note = gr.Markdown(elem_id="dataset-note", visible=False)
+            note = dataset_note()
             estimated = estimate_line()
             weights = weights_row()
             seconds = seconds_field() if in_slices else None
@@ -69,17 +69,17 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     # `success`, not `then`: after an error a person stays at the form.
     started.success(None, None, None, js=SCROLL_TO_RUN, **QUIET_EVENT)
     dataset = form.parts["dataset"]
-    dataset.change(dataset_note, dataset, note, **QUIET_EVENT)
-    wrong = connect_estimate(services, form, estimated, start, seconds, panel["status"])
-    form.connect_marks(wrong, advanced)
+    connect_dataset(services, form, note)
+    marks = connect_estimate(services, form, estimated, start, seconds, panel["status"])
+    form.connect_marks(marks, advanced)
     connect_details(services, form, panel)
     follow_weights(services, weights, form.parts, version)
     saved = form.remember(services)
     return {
-        "form": form.parts,
+        "form": form,
         "saved": saved,
         "dataset": dataset,
-        "note": note,
+        **note,
         **estimated,
         **panel,
     }
@@ -95,9 +95,9 @@ def connect_estimate(
 ) -> gr.State:
     """Update the expected duration, and dim Train while the form is wrong.
 
-    seconds: of a slice, on ZeroGPU. status: of the shown run. Returns the fields in error.
+    seconds: of a slice, on ZeroGPU. status: of the shown run. Returns the fields to be marked.
     """
-    wrong = gr.State({})
+    marks = gr.State({"wrong": {}, "adapted": {}})
 
     async def on_change(before: EstimateState | None, *values: Any) -> tuple[Any, ...]:
         *settings, slice_s = values if seconds is not None else (*values, None)
@@ -105,9 +105,9 @@ def connect_estimate(
         *line, state = await asyncio.to_thread(
             update_estimate, services, form.to_dict(settings), before, slice_s
         )
-        if not isinstance(state, EstimateState) or (before and state.wrong == before.wrong):
+        if not isinstance(state, EstimateState) or (before and state.marks == before.marks):
             return *line, state, gr.skip(), gr.skip()
-        return *line, state, gr.update(interactive=not state.wrong), state.wrong
+        return *line, state, gr.update(interactive=not state.wrong), state.marks
 
     inputs = [*form.components(), *([seconds] if seconds is not None else [])]
     changes = [component.change for component in inputs]
@@ -116,10 +116,10 @@ def connect_estimate(
         [*changes, estimated["timer"].tick, status.change],
         on_change,
         [estimated["estimate_state"], *inputs],
-        [*estimated.values(), start, wrong],
+        [*estimated.values(), start, marks],
         **LATEST_EVENT,
     )
-    return wrong
+    return marks
 
 
 def connect_start(
@@ -233,11 +233,6 @@ async def retry_run(services: Services, run_id: str) -> dict[str, Any]:
         return gr.update(choices=services.run_choices(), value=started)
 
 
-def dataset_note(name: str | None) -> dict[str, Any]:
-    """Return the update of the note below the choice of a dataset."""
-    return gr.update(value=SYNTHETIC, visible=name == "shapes10")
-
-
 def on_load(services: Services, requested: str | None) -> list[Any]:
     """Return the updates of a new page: datasets, note, duration, and the run to show.
 
@@ -251,7 +246,7 @@ def on_load(services: Services, requested: str | None) -> list[Any]:
     settings = make_config({"dataset": infos[0].name}).to_dict()
     return [
         gr.update(choices=dataset_choices(infos), value=infos[0].name),
-        dataset_note(infos[0].name),
+        *note_updates(services.datasets, infos[0].name, settings["recipe"]),
         *update_estimate(services, settings, None),
         gr.update(choices=choices, value=run_id, visible=bool(choices)),
     ]
@@ -265,5 +260,5 @@ def first_updates(services: Services, tab: dict[str, Any]) -> dict[Any, Any]:
     opened = dict(zip(LOADED, on_load(services, None), strict=True))
     parts = run_parts(services, opened["run"]["value"])
     now = {name: make() for name, (_, make) in parts.items() if name not in LATER_PARTS}
-    now |= {name: opened[name] for name in ("dataset", "note", "facts", "run")}
+    now |= {name: opened[name] for name in ("dataset", "box", "note", "use", "facts", "run")}
     return {tab[name]: update for name, update in now.items()}

@@ -19,7 +19,7 @@ from resnet_demo.ui.data import download_banner, import_panel, tab
 NAMES = (
     *("box", "text", "progress", "start", "cancel", "name", "form", "seen", "import_text"),
     *("import_progress", "import_cancel", "import_settings", "import_name", "import_size", "found"),
-    *("found_classes", "found_samples", "import_space"),
+    *("found_classes", "found_samples", "import_space", "import_train"),
     *("steps", "photo", "shapes", "cifar", "own"),
 )
 PARTS = {name: name for name in NAMES}  # in place of components: updates are keyed by name
@@ -84,14 +84,24 @@ def test_the_step_to_cifar10_is_done_when_it_is_here(own, colours):
     assert updates(own)["cifar"] == gr.update(elem_classes=["step", "done"], interactive=False)
 
 
-def test_a_dataset_that_has_just_arrived_replaces_shapes10(own, colours):
+def test_a_dataset_that_has_just_arrived_is_shown_and_waits_for_train_on_it(own, colours):
     before = updates(own)["seen"]
     own.datasets.root.mkdir()
     (own.datasets.root / "colours").symlink_to(colours / "colours")
-    assert updates(own, before)["form"]["value"] == "colours"
-    assert "value" not in updates(own, before, chosen="colours")["form"]  # another choice stays
-    assert "value" not in updates(own)["form"]  # it was there already
     assert updates(own, before)["name"]["value"] == "colours"
+    form = updates(own, before)["form"]
+    assert [name for _, name in form["choices"]] == ["shapes10", "colours"]
+    assert "value" not in form
+
+
+def test_cifar10_replaces_shapes10_in_the_form_when_it_arrives(own):
+    before = updates(own)["seen"]
+    own.datasets.root.mkdir()
+    (own.datasets.root / "cifar-10-python.tar.gz").write_bytes(b"")
+    assert updates(own, before)["form"]["value"] == "cifar10"
+    chosen = updates(own, before, chosen="cifar10")["form"]
+    assert "value" not in chosen
+    assert "value" not in updates(own)["form"]  # it was there already
 
 
 def test_a_deleted_dataset_is_no_longer_chosen(own):

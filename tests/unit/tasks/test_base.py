@@ -175,5 +175,5 @@ def test_a_requeued_task_starts_without_progress(idle_task):
     (folder / "status.json").write_bytes(status_json(Status(state="stopped", done=5, pid=1)))
     lock = requeue_task(folder)
     status = read_status(folder)
-    assert (status.done, status.pid, status.message) == (0, None, "waiting for a worker")
+    assert (status.done, status.pid, status.message) == (0, None, "Starting…")
     release_lock(lock)

@@ -1,0 +1,112 @@
+"""The choice of a dataset on the Train tab: its note, the recipe that suits it, Train on it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from resnet_demo.config import chosen_values, make_config
+from resnet_demo.data.store import Datasets, proposed_recipe
+from resnet_demo.errors import DemoError
+from resnet_demo.runs.text import escape_markdown
+from resnet_demo.ui.form import SCROLL_TO_FORM, Form
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+
+SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
+# Recipes that start from learned features. Only between them and the others is there a proposal.
+LEARNED = ("transfer", "finetune")
+
+
+def dataset_note() -> dict[str, Any]:
+    """Build the note below the choice of a dataset, and the button that follows its advice."""
+    with gr.Row(visible=False, elem_id="dataset-note") as box:
+        note = gr.Markdown()
+        use = gr.Button("Use it", size="sm", elem_id="use-recipe", visible=False, min_width=80)
+    return {"box": box, "note": note, "use": use}
+
+
+def note_updates(datasets: Datasets, dataset: str | None, recipe: str | None) -> list[Any]:
+    """Return the updates of box, note and button."""
+    text, is_offered = note_text(datasets, dataset, recipe)
+    return [gr.update(visible=bool(text)), text, gr.update(visible=is_offered)]
+
+
+def note_text(datasets: Datasets, dataset: str | None, recipe: str | None) -> tuple[str, bool]:
+    """Return the note (Markdown), and whether it advises another recipe."""
+    if dataset == "shapes10":
+        return SYNTHETIC, False
+    try:
+        proposed, reason = proposed_recipe(datasets.get(dataset))
+    except DemoError:  # no dataset, or it was deleted meanwhile
+        return "", False
+    if proposed not in LEARNED:
+        return "", False
+    is_other = recipe not in LEARNED
+    head = f"Suggested recipe: **{proposed}**" if is_other else f"Recipe **{proposed}**"
+    return f"{head}. {escape_markdown(reason[0].upper() + reason[1:])}.", is_other
+
+
+def proposed_values(datasets: Datasets, dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the form that suit a dataset which a person has just chosen.
+
+    values: of the whole form. What a person has set stays: then the note only advises.
+    """
+    try:
+        proposed, _ = proposed_recipe(datasets.get(dataset))
+    except DemoError:
+        return {}
+    is_changed = chosen_values(values).keys() - {"recipe", "dataset"}
+    if is_changed or (proposed in LEARNED) == (values["recipe"] in LEARNED):
+        return {}
+    return recipe_values(proposed)
+
+
+def recipe_values(recipe: str) -> dict[str, Any]:
+    """Return all values of a recipe but the dataset."""
+    values = make_config({"recipe": recipe}).to_dict()
+    del values["dataset"]
+    return values
+
+
+def connect_dataset(services: Services, form: Form, note: dict[str, Any]) -> None:
+    """Propose a recipe when a person chooses a dataset, and keep the note current."""
+    dataset, recipe = form.parts["dataset"], form.parts["recipe"]
+    datasets = services.datasets
+
+    def on_dataset(*values: Any) -> dict[Any, Any]:
+        now = form.to_dict(values)
+        # At least one output: Gradio refuses an empty dict.
+        return {recipe: gr.skip()} | form.fill(proposed_values(datasets, now["dataset"], now))
+
+    @show_errors()
+    def on_use(dataset: str) -> dict[Any, Any]:
+        return form.fill(recipe_values(proposed_recipe(datasets.get(dataset))[0]))
+
+    def on_change(dataset: str | None, recipe: str | None) -> list[Any]:
+        return note_updates(datasets, dataset, recipe)
+
+    # `input`, not `change`: a form that is restored or copied from a run stays as it is.
+    dataset.input(on_dataset, form.components(), form.components(), **QUIET_EVENT)
+    note["use"].click(on_use, dataset, form.components(), **QUIET_EVENT)
+    shown = [note["box"], note["note"], note["use"]]
+    gr.on([dataset.change, recipe.change], on_change, [dataset, recipe], shown, **QUIET_EVENT)
+
+
+def connect_train_on(
+    services: Services, form: Form, tabs: gr.Tabs, button: gr.Button, shown: gr.Dropdown | None
+) -> None:
+    """Let a button open the Train tab with a dataset and the recipe that suits it.
+
+    shown: the choice of the dataset; None for the dataset of the latest import.
+    """
+
+    @show_errors()
+    def on_click(name: str | None = None) -> dict[Any, Any]:
+        name = name if shown else services.data.request("import").get("name")
+        recipe, _ = proposed_recipe(services.datasets.get(name))
+        values = recipe_values(recipe) | {"dataset": name}
+        return {tabs: gr.Tabs(selected="train")} | form.fill(values)
+
+    button.click(on_click, shown, [tabs, *form.components()], **QUIET_EVENT).success(
+        None, None, None, js=SCROLL_TO_FORM, **QUIET_EVENT
+    )
