@@ -187,7 +187,11 @@ class TrainConfig:
         high=1.0,
     )
     weight_decay: float = setting(
-        5e-4, "regularization", "pull of every weight toward zero", low=0.0, high=1.0
+        5e-4,
+        "regularization",
+        "pull of every weight toward zero; head only: 0 = automatic",
+        low=0.0,
+        high=1.0,
     )
     label_smoothing: float = setting(
         0.1, "regularization", "share of the target spread over all classes", low=0.0, high=0.9
@@ -240,7 +244,7 @@ class TrainConfig:
         high=0.5,
     )
     stratify: bool = setting(
-        False, "data", "hold out the same share of every class", label="Stratified validation"
+        True, "data", "hold out the same share of every class", label="Stratified validation"
     )
     folds: int = setting(
         0, "data", "cross-validation, with trained layers head; 0 = off", low=0, high=20
@@ -326,6 +330,10 @@ class TrainConfig:
         """Raise ConfigError for initial weights or trained layers that other settings rule out."""
         if self.weights == "imagenet":
             check_pretrained(self.model, self.stem, self.batch_norm)
+        for name in ("compile", "probe_every") if self.train_layers == "head" else ():
+            if getattr(self, name):
+                rule = f"{'false' if name == 'compile' else 0} when train_layers is head"
+                raise ConfigError.rule(name, rule, getattr(self, name))
         if self.views > 1 and self.train_layers == "all":
             raise ConfigError.rule("views", "1 when train_layers is all", self.views)
         if self.folds and self.train_layers != "head":
@@ -386,7 +394,19 @@ ARTICLE: dict[str, Any] = {
     "validate_in_training_mode": True,
     "per_image_std": True,
     "val_share": 0.1,
+    "stratify": False,
     "seed": 42,
+}
+
+PRETRAINED_NETWORK: dict[str, Any] = {
+    "model": "efficientnet-lite0",
+    "weights": "imagenet",
+    "image_size": 224,
+    "grow_from": 1.0,
+    "label_smoothing": 0.0,
+    "keep": "last",
+    "crop": 0,
+    "flip": False,
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -428,6 +448,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         "flip": True,
         "grow_from": 1.0,
     },
+    "transfer": {**PRETRAINED_NETWORK, "train_layers": "head", "epochs": 30, "weight_decay": 0.0},
+    "finetune": {
+        **PRETRAINED_NETWORK,
+        "train_layers": "head-then-all",
+        "epochs": 6,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "peak_lr": 3e-4,
+        "momentum": 0.9,
+        "schedule": "cosine",
+        "warmup_epochs": 0.5,
+        "weight_decay": 0.01,
+        "backbone_lr": 0.3,
+        "freeze_batch_norm": True,
+        "flip": True,
+        "crop_area": 0.6,
+    },
     "article": ARTICLE,
     "article-fixed": {
         **ARTICLE,
@@ -444,12 +481,14 @@ RECIPE_HELP = {
     "good": "the same network, 18 epochs, 2 % held out: ten minutes to two hours on a CPU",
     "standard": "ResNet-18 with flip and crop: 93 % and more, for a GPU",
     "paper": "He et al. 2015, section 4.2, with 20 epochs instead of 164 and a cosine schedule",
+    "transfer": "ImageNet's features, only the last layer trained: seconds for your own pictures",
+    "finetune": "transfer, then all layers at a low rate: minutes on a CPU",
     "article": "the tutorial exactly, with its faults: hours on a CPU",
     "article-fixed": "the tutorial without the faults that change its result",
 }
 
 # Fields that config.json of older versions does not have, with what those versions did.
-OLD_DEFAULTS = {"grow_from": 1.0}
+OLD_DEFAULTS = {"grow_from": 1.0, "stratify": False}
 
 
 def make_config(values: Mapping[str, Any]) -> TrainConfig:
@@ -498,8 +537,8 @@ def parse_field(name: str, text: str) -> Any:
         return text
 
 
-VERSION, FINGERPRINT = "version", "fingerprint"
-BESIDE = (VERSION, FINGERPRINT)  # what config.json holds beside the fields of TrainConfig
+VERSION, FINGERPRINT, INITIAL = "version", "fingerprint", "initial_weights"
+BESIDE = (VERSION, FINGERPRINT, INITIAL)  # what config.json holds beside the fields of TrainConfig
 
 
 def to_json(config: TrainConfig, version: str) -> str:

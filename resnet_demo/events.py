@@ -101,6 +101,38 @@ class Probe(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Embedding(Event):
+    """Progress of the pass of the frozen layers over the images, before a head is fitted.
+
+    done, total: images; embeddings that were kept from an earlier run are not among them.
+    """
+
+    kind = "embedding"
+    done: int
+    total: int
+    images_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Event):
+    """A head is fitted to embeddings.
+
+    weight_decay: the one that was used. val_loss, val_top1: of the validation images, or of all
+    training images by cross-validation in so many folds. curve: for each share of the training
+    images a list of the number trained on, the number of right answers and of answers, for
+    `runs.text.learning_curve_text`.
+    """
+
+    kind = "head"
+    weight_decay: float
+    folds: int
+    val_loss: float
+    val_top1: float
+    curve: list[list[int]]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step(Event):
     """One update: loss in nats, top-1 as a fraction, learning rate, images per second."""
 
@@ -168,6 +200,8 @@ KINDS: dict[str, type[Event]] = {
         Compiled,
         Probing,
         Probe,
+        Embedding,
+        Head,
         Step,
         Epoch,
         Finished,

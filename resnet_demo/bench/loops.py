@@ -80,7 +80,7 @@ class ImageDataset(Dataset):
     """The training split as torchvision's CIFAR10 serves it: PIL image, transformed, and label."""
 
     def __init__(self, batches: Batches, transform: Callable) -> None:
-        self.images = batches.train_images.cpu().numpy()  # (N, H, W, 3) uint8
+        self.images = batches.train_images[:].cpu().numpy()  # (N, H, W, 3) uint8
         self.labels = batches.train_labels.tolist()
         self.transform = transform
 

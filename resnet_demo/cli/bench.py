@@ -15,7 +15,6 @@ from resnet_demo.cli.common import (
     add_verb,
     count_argument,
     field_names,
-    find_run,
     print_result,
 )
 from resnet_demo.config import TrainConfig, make_config, parse_field
@@ -232,7 +231,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> None:
     """Print one result."""
     from resnet_demo.runs.store import Runs
 
-    run = None if args.run is None else find_run(Runs(paths), args.run)
+    run = None if args.run is None else Runs(paths).find(args.run)
     with device_reserved(paths):
         from resnet_demo.bench.latency import measure_latency, untrained_run
 
@@ -246,7 +245,7 @@ def run_ood(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.data.store import Datasets
     from resnet_demo.runs.store import Runs
 
-    run = find_run(Runs(paths), args.run)
+    run = Runs(paths).find(args.run)
     with device_reserved(paths):
         from resnet_demo.bench.ood import measure_ood as measure
 

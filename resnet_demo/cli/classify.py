@@ -8,7 +8,6 @@ from resnet_demo.cli.common import (
     add_verb,
     count_argument,
     end_progress,
-    find_run,
     output_folder,
     print_result,
     show_progress,
@@ -88,7 +87,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> int:
     check_map(args)
     folder = stages_folder(args)
     # Checks that do not need torch come before it is imported.
-    runs = [find_run(Runs(paths), name) for name in (args.run, args.against) if name is not None]
+    runs = [Runs(paths).find(name) for name in (args.run, args.against) if name is not None]
     if args.similar:
         check_trained_here(runs[0], "searched for similar images")
         require_images(runs[0].config().dataset, Datasets(paths.data), "similar")

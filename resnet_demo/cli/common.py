@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resnet_demo.config import RECIPES, TrainConfig, help_text
-from resnet_demo.errors import ConfigError, NotFoundError, one_of
+from resnet_demo.errors import ConfigError, one_of
 
 FIELD_OPTIONS = "configuration fields"  # title of the group of options made from TrainConfig
 RECIPE_NOTE = "Defaults are those of the recipe quick. Another recipe has its own."
@@ -80,18 +80,6 @@ def count_argument(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1000, got {text!r}")
     return int(text)
-
-
-def find_run(runs: Any, name: str) -> Any:
-    """Return a run by its id, or by the path of its directory. Raises NotFoundError."""
-    from resnet_demo.runs.store import Run
-
-    if "/" not in name:  # no id has a slash
-        return runs.get(name)
-    path = Path(name).resolve()
-    if not (path / "config.json").is_file():
-        raise NotFoundError.rule("run", "an id or the folder of a run", name)
-    return Run(path, runs.is_shipped(path))
 
 
 def output_folder(field: str, name: str | None) -> Path | None:

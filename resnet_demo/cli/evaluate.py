@@ -8,7 +8,6 @@ from typing import Any
 from resnet_demo.cli.common import (
     add_verb,
     end_progress,
-    find_run,
     output_folder,
     print_result,
     show_progress,
@@ -56,7 +55,7 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
     # Mistakes are reported before torch is imported and anything is computed.
     folder = output_folder("figures", args.figures)
     runs, datasets = Runs(paths), Datasets(paths.data)
-    run, other = find_run(runs, args.run), find_other_run(runs, args.against)
+    run, other = runs.find(args.run), find_other_run(runs, args.against)
     for each in filter(None, (run, other)):
         check_trained_here(each, "evaluated")
     name = args.dataset or run.config().dataset
@@ -100,7 +99,7 @@ def progress_of(run: Any, suffix: str = "") -> Callable[[int, int], None]:
 def find_other_run(runs: Any, name: str | None) -> Any:
     """Return the run to compare with. Raises ConfigError, whose field is that of the option."""
     try:
-        return None if name is None else find_run(runs, name)
+        return None if name is None else runs.find(name)
     except ConfigError as error:  # its field is `run`, the positional argument
         raise ConfigError(str(error), "against") from error
 

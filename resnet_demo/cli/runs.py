@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.cli.common import add_verb, find_run, print_result
+from resnet_demo.cli.common import add_verb, print_result
 from resnet_demo.errors import ConfigError, shortened
 from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.paths import Paths
@@ -68,7 +68,7 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         return
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)
-    run = find_run(runs, args.run)
+    run = runs.find(args.run)
     if args.action == "pack":
         pack_run(run, args, paths)
     elif args.action in ("title", "notes"):

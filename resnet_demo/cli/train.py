@@ -9,7 +9,6 @@ from resnet_demo.cli.common import (
     add_field_options,
     add_verb,
     field_names,
-    find_run,
     print_result,
     signals_stop,
 )
@@ -79,7 +78,7 @@ def resume(launcher: Any, name: str, as_json: bool) -> tuple[Any, int | None]:
     """Return the requeued run and its lock; the lock is None if the run has finished."""
     from resnet_demo.tasks.status import reconcile_status
 
-    run = find_run(launcher.runs, name)
+    run = launcher.runs.find(name)
     if reconcile_status(run.path).state == "finished":
         values = {"run": run.id, "state": "finished"}
         print_result(values, f"run {run.id} is finished", as_json)

@@ -85,6 +85,11 @@ def fingerprint_of(
     return Fingerprint(classes, images, whole.hexdigest())
 
 
+def merge_digests(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the different digests of two arrays of them, (N, 16) uint8."""
+    return np.unique(np.concatenate([one, other]), axis=0)
+
+
 def count_known(digests: np.ndarray, known: np.ndarray) -> int:
     """Return how many of the digests (N, 16) are among the known ones (M, 16)."""
     known_digests = {row.tobytes() for row in known}

@@ -1,5 +1,6 @@
-"""The split of the training images into a part to train on and a part for validation."""
+"""The split of the training images into a part to train on and a part for validation; folds."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,6 +68,25 @@ def held_out_counts(counts: Sequence[int], val_share: float) -> list[int]:
     if not val_share:
         return [0] * len(counts)
     return [min(max(int(n * val_share + 0.5), 1), max(n - 1, 0)) for n in counts]
+
+
+def take_of_each_class(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return a mask (N,) that takes this share of each class, rounded up, at random."""
+    order, _ = split_indices(len(labels), 0.0, seed)
+    mask = np.zeros(len(labels), bool)
+    for number in np.unique(labels):
+        places = order[labels[order] == number]
+        mask[places[: math.ceil(share * len(places))]] = True
+    return mask
+
+
+def fold_numbers(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each label, (N,) int64 from 0; each fold has its share of every class."""
+    order, _ = split_indices(len(labels), 0.0, seed)
+    order = order[labels[order].argsort(kind="stable")]
+    numbers = np.empty(len(labels), np.int64)
+    numbers[order] = np.arange(len(labels)) % folds
+    return numbers
 
 
 def config_split(

@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,18 @@ from resnet_demo.data.folder import (
     read_info,
 )
 from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
-from resnet_demo.data.splits import config_split, split_sizes
+from resnet_demo.data.splits import config_split, split_sizes, steps_per_epoch
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
 from resnet_demo.fingerprint import Fingerprint
 
-MIN_STEPS_PER_EPOCH = 4  # where a recipe's batch size is adapted to few images
+# Where a recipe is adapted to few images:
+MIN_STEPS_PER_EPOCH = 4
+MIN_STEPS, MAX_EPOCHS = 200, 100  # of a run from random weights; `quick` has 180 on CIFAR-10
+EMA_STEPS = 1000  # fewer are too few for a moving average of the weights
+ENOUGH_VALIDATION = 100  # images; among epochs that hardly differ, fewer choose by chance
+MAX_FOLDS = 5
+MAX_IMBALANCE = 2  # images of the largest class over those of the smallest
+ENOUGH_PER_CLASS = 1000  # training images to learn from scratch
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
 
 
@@ -179,16 +186,20 @@ class Datasets:
             counts[split] = dict(zip(classes, per_class, strict=True))
         return counts
 
+    def train_counts(self, name: str) -> Sequence[int]:
+        """Return the number of stored training images of each class. Raises as `get`."""
+        info = self.get(name)
+        if is_complete(self.path(name)):
+            _, labels = open_split(self.path(name), info, "train")
+            return np.bincount(check_labels(info, labels), minlength=len(info.classes)).tolist()
+        # shapes10, and CIFAR-10's archive: the same number of each class
+        return [info.train // len(info.classes)] * len(info.classes)
+
     def split_sizes(self, config: TrainConfig) -> tuple[int, int]:
         """Return the numbers of images that a run trains on and validates on. Raises as `get`."""
-        name, counts = config.dataset, None
-        info = self.get(name)
+        info, counts = self.get(config.dataset), None
         if config.stratify and not info.val:
-            if is_complete(self.path(name)):
-                _, labels = open_split(self.path(name), info, "train")
-                counts = np.bincount(check_labels(info, labels)).tolist()
-            else:  # shapes10, and CIFAR-10's archive: the same number of each class
-                counts = [info.train // len(info.classes)] * len(info.classes)
+            counts = self.train_counts(config.dataset)
         return split_sizes(config, info.train, info.val, counts)
 
     def delete(self, name: str) -> None:
@@ -223,6 +234,17 @@ def check_test_split(info: DatasetInfo, split: str) -> None:
         )
 
 
+def proposed_recipe(info: DatasetInfo) -> tuple[str, str]:
+    """Return the recipe that suits a dataset best, and the reason in one line."""
+    per_class = info.train / len(info.classes)
+    if info.synthetic or info.name == "cifar10" or per_class >= ENOUGH_PER_CLASS:
+        return "quick", f"{info.train:,} training images are enough to learn from scratch"
+    return "transfer", (
+        f"about {max(1, round(per_class)):,} pictures a class: features learned on ImageNet need "
+        "the fewest"
+    )
+
+
 def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConfig, str]:
     """Return `make_config` of these values, adapted to a small dataset, and what was adapted.
 
@@ -234,30 +256,94 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     if config.recipe in EXACT_RECIPES:
         return config, ""
     info = datasets.get(config.dataset)
-    changes: dict[str, Any] = {}
-    # With one image a class, an image held out would leave its class without any.
-    if not info.val and info.train < 2 * len(info.classes) and "val_share" not in values:
-        changes["val_share"] = 0.0
-    images, _ = datasets.split_sizes(replace(config, **changes))
-    if config.batch_size > images and "batch_size" not in values:
-        changes["batch_size"] = max(2, 2 ** int(math.log2(max(1, images / MIN_STEPS_PER_EPOCH))))
-        # An average over more steps than a small dataset has would be that of random weights.
-        if config.ema_decay and "ema_decay" not in values:
-            changes["ema_decay"] = 0.0
-    if not changes:
+    fitted, notes = config, []
+
+    def adapt(reason: str = "", **changes: Any) -> None:
+        """Change values of the recipe that are not as they should be; say so."""
+        nonlocal fitted
+        changes = {
+            name: value
+            for name, value in changes.items()
+            if name not in values and value != getattr(config, name)
+        }
+        if changes:
+            fitted = replace(fitted, **changes)
+            texts = [
+                f"{name} {value_text(value)} instead of {value_text(getattr(config, name))}"
+                for name, value in changes.items()
+            ]
+            notes.append(", ".join(texts) + (f" ({reason})" if reason else ""))
+
+    if config.weights == "imagenet":
+        adapt("the weights were learned at this size", image_size=224, grow_from=1.0)
+    if config.train_layers == "head":
+        # Each epoch is an iteration of L-BFGS, which converges: no other recipe is made for that.
+        reason = "only the head is trained"
+        adapt(reason, epochs=30, weight_decay=0.0, label_smoothing=0.0, keep="last")
+    if config.crop > info.size // 4:
+        adapt(f"the images have {info.size} pixels", crop=info.size // 4)
+    fit_validation(fitted, info, values, adapt)
+    counts = [count for count in datasets.train_counts(config.dataset) if count]
+    if max(counts) > MAX_IMBALANCE * min(counts):
+        adapt(f"classes of {min(counts):,} to {max(counts):,} images", class_weights="balanced")
+    images, held_out = datasets.split_sizes(fitted)
+    if held_out < ENOUGH_VALIDATION or not (fitted.val_share or info.val):
+        adapt("validation images are too few to choose an epoch", keep="last")
+    if config.train_layers != "head":
+        fit_steps(fitted, images, values, adapt)
+    if not notes:
         return config, ""
-    adapted = ", ".join(
-        f"{name} {value:g} instead of {getattr(config, name):g}" for name, value in changes.items()
-    )
     images_text = f"{images:,} training image{'s' * (images != 1)}"
-    return replace(config, **changes), f"adapted to {images_text}: {adapted}"
+    return fitted, f"adapted to {images_text}: {'; '.join(notes)}"
+
+
+def fit_validation(
+    config: TrainConfig, info: DatasetInfo, values: Mapping[str, Any], adapt: Callable[..., None]
+) -> None:
+    """Adapt how a run on few images is validated."""
+    if info.val:
+        return
+    # With one image a class, an image held out would leave its class without any.
+    if info.train < 2 * len(info.classes):
+        adapt(val_share=0.0)
+    elif (
+        config.train_layers == "head"
+        and not {"val_share", "folds"} & values.keys()
+        and config.val_share * info.train < ENOUGH_VALIDATION
+    ):
+        folds = min(MAX_FOLDS, info.train // len(info.classes))
+        adapt("every image is held out once", folds=folds, val_share=0.0)
+
+
+def fit_steps(
+    config: TrainConfig, images: int, values: Mapping[str, Any], adapt: Callable[..., None]
+) -> None:
+    """Adapt batch size and epochs such that there are enough updates."""
+    # A number of images that a person chose is for a quick trial, which stays quick.
+    least = 1 if "train_images" in values else MIN_STEPS_PER_EPOCH
+    batch_size, epochs = config.batch_size, config.epochs
+    if batch_size * least > images and "batch_size" not in values:
+        batch_size = max(2, 2 ** int(math.log2(max(1, images / MIN_STEPS_PER_EPOCH))))
+    steps = max(1, steps_per_epoch(images, batch_size))
+    if config.weights == "random" and "train_images" not in values and "epochs" not in values:
+        epochs = max(epochs, min(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)))
+    adapt(batch_size=batch_size, epochs=epochs)
+    # An average over more steps than there are would be that of random weights.
+    if config.ema_decay and epochs * steps < EMA_STEPS:
+        adapt(ema_decay=0.0)
+
+
+def value_text(value: Any) -> str:
+    """Return a setting's value as a person would type it."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
     """Return the config's dataset. Raises ConfigError if it is absent or too small."""
     info = datasets.get(config.dataset)
     train, _ = datasets.split_sizes(config)
-    if config.batch_size > train:
+    # A head is fitted to all images at once.
+    if config.batch_size > train and config.train_layers != "head":
         limited_by = (
             "train_images" if train == config.train_images else f"{config.dataset}'s training split"
         )
@@ -270,8 +356,3 @@ def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
     if config.crop >= info.size:  # an edge can only be mirrored by less than the image's side
         raise ConfigError.rule("crop", f"less than {side}", config.crop)
     return info
-
-
-def proposed_recipe(info: DatasetInfo) -> tuple[str, str]:
-    """Return the recipe that suits a dataset best, and the reason in one line."""
-    return "quick", f"{info.train:,} training images are enough to learn from scratch"

@@ -86,9 +86,15 @@ class MappedImages:
         """Return the number of images."""
         return len(self.positions)
 
-    def __getitem__(self, part: slice) -> Tensor:
-        """Read a part of the images: (n, H, W, 3) uint8, on the CPU."""
-        return torch.from_numpy(self.array[self.positions[part]])
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        """Read the images at these places: (n, H, W, 3) uint8, on the CPU."""
+        # As an array: NumPy would take a tensor of one place for a number.
+        places = chosen.numpy() if isinstance(chosen, Tensor) else chosen
+        return torch.from_numpy(self.array[self.positions[places]])
+
+    def part(self, chosen: slice) -> "MappedImages":
+        """Return a part of the images; none is read."""
+        return MappedImages(self.array, self.positions[chosen])
 
     def reordered(self, order: Tensor) -> "MappedImages":
         """Return the images in another order, (N,) positions among them; none is read."""

@@ -7,8 +7,8 @@ training split. Runs of older versions have neither, and nothing is reported tha
 from collections.abc import Callable
 from typing import Any
 
-from resnet_demo.config import TrainConfig
-from resnet_demo.data.digests import count_known, read_digests, write_digests
+from resnet_demo.config import FINGERPRINT, TrainConfig
+from resnet_demo.data.digests import count_known, merge_digests, read_digests, write_digests
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 from resnet_demo.files import reporting_disk_full
@@ -19,16 +19,22 @@ from resnet_demo.runs.store import Run
 TRAINED_ON = "trained_on.npy"
 
 
-def record_dataset(run: Run, config: TrainConfig, datasets: Datasets) -> Fingerprint | None:
+def record_dataset(
+    run: Run, config: TrainConfig, datasets: Datasets, source: Run | None = None
+) -> Fingerprint | None:
     """Write into the directory of a new run what it is trained on, and return the fingerprint.
 
+    source: the run whose weights it starts from; what that one was trained on counts too.
     Raises DiskFullError, and as `Datasets.load`.
     """
     digests = datasets.load_digests(config, "train", config.dataset)
+    earlier = None if source is None else read_trained_on(source)
+    if earlier is not None:
+        digests = merge_digests(digests, earlier)
     with reporting_disk_full(run.path, digests.nbytes, "the digests of the training images"):
         write_digests(run.path / TRAINED_ON, digests)
         fingerprint = datasets.fingerprint(config.dataset)
-        run.record_fingerprint(fingerprint)
+        run.record({FINGERPRINT: fingerprint.to_dict()})
     return fingerprint
 
 

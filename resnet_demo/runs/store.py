@@ -3,11 +3,11 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from resnet_demo.config import FINGERPRINT, TrainConfig, from_dict
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, is_displayable, shortened
@@ -88,10 +88,13 @@ class Run:
         except (DamagedError, ValueError, AttributeError) as error:
             raise DamagedError(f"config.json of run {self.id} is damaged") from error
 
-    def record_fingerprint(self, fingerprint: Fingerprint) -> None:
-        """Write the fingerprint into config.json. Raises DamagedError, OSError."""
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Write facts into config.json, beside the settings. Raises DamagedError, OSError.
+
+        facts: name -> values ready for JSON, the names being those of `config.BESIDE`.
+        """
         path = self.path / CONFIG
-        values = {**read_json(path), FINGERPRINT: fingerprint.to_dict()}
+        values = {**read_json(path), **facts}
         times = path.stat()
 
         def write(file: BinaryIO) -> None:
@@ -184,6 +187,15 @@ class Runs:
             if (folder / CONFIG).is_file() and not folder.is_symlink():
                 return Run(folder, self.is_shipped(folder))
         raise NotFoundError(f"run must be the id of a run on this machine, got {name!r}", "run")
+
+    def find(self, name: str) -> Run:
+        """Return a run by its id, or by the path of its directory. Raises as `get`."""
+        if "/" not in name:  # no id has a slash
+            return self.get(name)
+        path = Path(name).resolve()
+        if not (path / CONFIG).is_file():
+            raise NotFoundError.rule("run", "an id or the folder of a run", name)
+        return Run(path, self.is_shipped(path))
 
     def is_taken(self, name: str) -> bool:
         """Return whether a run has that id, or it is reserved for shipped runs."""

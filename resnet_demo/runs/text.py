@@ -4,10 +4,10 @@ Also the two guards for text of unknown origin: `escape_markdown` and `csv_safe`
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from resnet_demo.events import Compiled, Ended, Epoch, Event, Started, Step
+from resnet_demo.events import Compiled, Embedding, Ended, Epoch, Event, Head, Started, Step
 from resnet_demo.files import bytes_text
 from resnet_demo.fingerprint import SPLIT_NAMES
 
@@ -33,6 +33,17 @@ def event_text(event: Event) -> str:
         )
     if isinstance(event, Compiled):
         return f"compiled the network in {duration_text(event.seconds)}"
+    if isinstance(event, Embedding):
+        return (
+            f"embedded {event.done:,} of {event.total:,} images, {event.images_per_s:.0f} images/s"
+        )
+    if isinstance(event, Head):
+        curve = learning_curve_text(event.curve)
+        how = f"cross-validation in {event.folds} parts" if event.folds else "validation"
+        return (
+            f"head: weight decay {event.weight_decay:g}, {how} loss {event.val_loss:.4f}, top-1 "
+            f"{event.val_top1:.2%}" + (f"; {curve}" if curve else "")
+        )
     if isinstance(event, Step):
         return (
             f"step {event.step}: loss {event.loss:.4f}, learning rate {event.lr:.4g}, "
@@ -50,6 +61,27 @@ def event_text(event: Event) -> str:
             kept = f"; kept epoch {event.best_epoch}, validation top-1 {event.best_val_top1:.2%}"
         return f"{event.kind} after {duration_text(event.seconds)}: {event.message}{kept}"
     return event.kind
+
+
+def learning_curve_text(curve: Sequence[Sequence[int]]) -> str:
+    """Return what more training images would bring, as one sentence; empty without a curve.
+
+    curve: of a `Head` event or the metrics in model.json: for each share of the training images the
+    number trained on, of right answers and of answers.
+    """
+    if len(curve) < 2 or not curve[-1][2]:
+        return ""
+    (_, half_right, n), (_, right, _) = curve[-2:]
+    points = f"{', '.join(f'{c[1]} of {n} right with {c[0]}' for c in curve)} training images: "
+    gain = right - half_right
+    # The two heads answer the same images: their numbers differ by about the root of those that
+    # only one has right, which is at least the gain and at most the errors of both.
+    noise = max(1.0, (n - right + n - half_right) ** 0.5)
+    if gain > noise:
+        return f"{points}twice as many brought {gain / n:.1%}, so more would help"
+    if n < FEW_IMAGES:
+        return f"{points}these are too few to say what more would bring"
+    return f"{points}twice as many changed little, so more of the same kind may not help"
 
 
 def count_text(number: float) -> str:

@@ -20,10 +20,10 @@ from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.files import reporting_read_only
-from resnet_demo.models.pretrained import check_available
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import About, Run, Runs, check_not_shipped, check_run_id
+from resnet_demo.runs.weights import check_is_id, with_resolved_weights
 from resnet_demo.tasks.base import claim_task, reap_worker, remove_task, requeue_task
 from resnet_demo.tasks.disk_space import check_disk_space
 from resnet_demo.tasks.estimate import speed_test_folder
@@ -76,8 +76,7 @@ class Launcher:
         Raises: ConfigError, DiskFullError.
         """
         classes = len(check_data(config, self.datasets).classes)
-        if config.weights == "imagenet":
-            check_available(config.model, self.paths.weights)
+        config = with_resolved_weights(config, self.paths)
         check_disk_space(config, classes, self.paths.runs)
         files = {"config.json": to_json(config, __version__).encode()}
         while True:
@@ -101,6 +100,7 @@ class Launcher:
         Raises: ConfigError, DiskFullError, ForbiddenError, LimitError.
         """
         caller.require_owner("train")
+        check_is_id(config)
         with self.within_limits(caller, config):
             run, lock = self.make(config)
             self.spawn("train", run.path, lock)

@@ -92,7 +92,9 @@ def join_as_rank(paths: Paths, stop_on_signals: bool = False) -> Event | None:
                 signal.signal(number, lambda number, _: signals.append(number))
         config = world.broadcast(lambda: None)  # the first rank's
         if config is not None:
-            for event in fit(config, Datasets(paths.data), None, lambda: bool(signals), world):
+            for event in fit(
+                config, Datasets(paths.data), None, lambda: bool(signals), world, paths=paths
+            ):
                 last = event
     return last
 

@@ -88,7 +88,9 @@ def train(
 
                 with join_world() as world:
                     config = world.broadcast(run.config)
-                    for event in fit(config, Datasets(paths.data), run.path, should_stop, world):
+                    for event in fit(
+                        config, Datasets(paths.data), run.path, should_stop, world, paths=paths
+                    ):
                         session.record(event)
         return session.last
     finally:
@@ -113,7 +115,9 @@ def train_rank(run: Run, paths: Paths, on_event: Callable[[Event], None]) -> Non
         session.prepare()
         with join_world() as world:
             config = world.broadcast(run.config)
-            for event in fit(config, Datasets(paths.data), run.path, should_stop, world):
+            for event in fit(
+                config, Datasets(paths.data), run.path, should_stop, world, paths=paths
+            ):
                 session.record(event)
 
 

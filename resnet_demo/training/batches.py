@@ -13,7 +13,8 @@ from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
 from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError
-from resnet_demo.inference.predict import evaluation_batch_size
+from resnet_demo.inference.predict import MappedImages, evaluation_batch_size
+from resnet_demo.runs.weights import InitialWeights
 
 MIN_IMAGES_PER_RANK = 2  # BatchNorm cannot normalize over one value
 
@@ -31,15 +32,16 @@ class EpochPlan:
 class Batches:
     """Train and validation images, (N, H, W, 3) uint8, and labels, (N,) int64, on one device.
 
-    With several ranks each one has all the images, and takes its own share of every batch.
+    On a CPU the images stay on the disk, and only those of a batch are read. With several ranks
+    each one has all the images, and takes its own share of every batch.
     """
 
     config: TrainConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    train_images: Tensor
+    train_images: Tensor | MappedImages
     train_labels: Tensor
-    val_images: Tensor
+    val_images: Tensor | MappedImages
     val_labels: Tensor
     rank: int = 0
     ranks: int = 1
@@ -52,36 +54,45 @@ class Batches:
         device: torch.device,
         rank: int = 0,
         ranks: int = 1,
+        initial: InitialWeights | None = None,
     ) -> "Batches":
-        """Put the images to train on and those for validation on the device.
+        """Open the images to train on and those for validation, for the device.
 
+        initial: the weights that training starts from, which need their own normalization.
         Raises as `check_data` and `check_rank_batches`.
         """
         info = check_data(config, datasets)
         images, labels, train = datasets.load_split(config, "train")
         val_images, val_labels, val = datasets.load_split(config, "val")
         # Before the images are put on the device, which takes long for a large dataset.
-        check_rank_batches(len(train), config.batch_size, ranks)
+        if config.train_layers != "head":
+            check_rank_batches(len(train), config.batch_size, ranks)
 
-        # The arrays are memory-mapped: indexing reads only the images of the split.
-        def on_device(array: np.ndarray, indices: np.ndarray) -> Tensor:
-            return torch.from_numpy(array[indices]).to(device)
+        def on_device(array: np.ndarray, positions: np.ndarray) -> Tensor | MappedImages:
+            if device.type == "cpu":
+                return MappedImages(array, positions)
+            return torch.from_numpy(array[positions]).to(device)
 
+        preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
+        if initial is not None:
+            preprocessing = replace(preprocessing, mean=initial.mean, std=initial.std)
         return cls(
             config=config,
             classes=info.classes,
-            preprocessing=preprocessing_for(info, config.image_size, config.per_image_std),
+            preprocessing=preprocessing,
             train_images=on_device(images, train),
-            train_labels=on_device(labels, train),
+            train_labels=torch.from_numpy(labels[train]).to(device),
             val_images=on_device(val_images, val),
-            val_labels=on_device(val_labels, val),
+            val_labels=torch.from_numpy(val_labels[val]).to(device),
             rank=rank,
             ranks=ranks,
         )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return the number of updates in an epoch."""
+        """Return the number of updates in an epoch; a head is fitted to all images at once."""
+        if self.config.train_layers == "head":
+            return 1
         return steps_per_epoch(len(self.train_labels), self.config.batch_size)
 
     @property

@@ -24,7 +24,9 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Probe, Probing, Step, Stopped
+from resnet_demo.paths import Paths
 from resnet_demo.training.distributed import World
+from resnet_demo.training.head import fit_head
 from resnet_demo.training.optimizers import learning_rate, set_learning_rate
 from resnet_demo.training.probes import StepProbe, is_probed, probed_layers
 from resnet_demo.training.state import Training
@@ -51,26 +53,38 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     world: World | None = None,
     save_every_s: float = SAVE_EVERY_S,
+    paths: Paths | None = None,
 ) -> Iterator[Event]:
     """Train a network and yield the events of the run.
 
     folder: keeps the checkpoints; if it has one, the run resumes from it. should_stop: called
     before each step; a stopped run saves a checkpoint first. world: the ranks of a run on several
     devices. All of them yield the same events, a stop on one stops all, and only the first one is
-    given a folder. save_every_s: seconds between checkpoints within an epoch.
+    given a folder. save_every_s: seconds between checkpoints within an epoch. paths: where initial
+    weights are; by default those of the environment.
 
     Raises TrainingError, ConfigError, DamagedError, DiskFullError.
     """
     with explain_out_of_memory(config):
-        training = Training.begin(config, datasets, folder, world)
+        training = Training.begin(config, datasets, folder, world, paths)
         yield training.start_event()
+        if config.train_layers != "all" and not training.resumed:
+            try:
+                yield from fit_head(training, datasets, should_stop)
+            except StoppedError as stop:
+                message = f"{stop}; Resume goes on with the images that are left"
+                yield Stopped(**training.position(), **training.end_fields(message))
+                return
+            if config.train_layers == "head":
+                yield Finished(**training.position(), **training.end_fields(end_message(training)))
+                return
         if config.compile:
             from resnet_demo.training.compiled import warm_up  # its imports take seconds
 
             yield warm_up(training)
         if config.probe_every:
             yield Probing(**training.position(), layers=list(probed_layers(training.model)))
-        while training.epochs_done < config.epochs:
+        while training.epochs_done < config.epochs and not training.is_out_of_patience():
             yield from train_epoch(training, should_stop, save_every_s)
             validated = validate_epoch(training, should_stop)
             if validated is None:
@@ -84,8 +98,16 @@ def fit(
             yield summary
             training.keep_weights(summary, ood_threshold)
             save(training)
-        epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
-        yield Finished(**training.position(), **training.end_fields(f"{epochs} done"))
+        yield Finished(**training.position(), **training.end_fields(end_message(training)))
+
+
+def end_message(training: Training) -> str:
+    """Return how many epochs a finished run has, and why if these are not all."""
+    done, config = training.epochs_done, training.config
+    epochs = "1 epoch done" if done == 1 else f"{done} epochs done"
+    if done == config.epochs:
+        return epochs
+    return f"{epochs} of {config.epochs}: none better since epoch {training.highest['epoch']}"
 
 
 def train_epoch(
@@ -95,7 +117,7 @@ def train_epoch(
     config, batches, world = training.config, training.batches, training.world
     steps_per_epoch = batches.steps_per_epoch
     plan = batches.plan(training.epoch)
-    training.model.train()
+    training.set_training_mode()
     timer = StepTimer(training, save_every_s)
     first = training.step - (training.epoch - 1) * steps_per_epoch  # above 0 after a resume
     for index in range(first, steps_per_epoch):
@@ -154,7 +176,7 @@ def train_step(
         logits = model(x)  # (B, num_classes)
     # The softmax needs more than the 8 significant bits of bf16.
     logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=training.config.label_smoothing)
+    loss = classification_loss(training, logits, labels)
     optimizer.zero_grad(set_to_none=True)
     # DistributedDataParallel takes the plain mean of the ranks' gradients. Weighted by its share, a
     # rank with one image more counts for more, and the mean is that of the batch.
@@ -166,6 +188,17 @@ def train_step(
     if training.averaged is not None:
         training.averaged.update_parameters(training.model)
     return loss.detach() * share, (logits.detach().argmax(1) == labels).sum()
+
+
+def classification_loss(training: Training, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean loss of a batch in nats, 0-d, with the config's weights of the classes."""
+    smoothing, weights = training.config.label_smoothing, training.class_weights
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    # PyTorch's mean divides by the batch's sum of weights: a batch of rare classes would count for
+    # no more than any other.
+    total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
+    return total / len(labels)
 
 
 def validate_epoch(
@@ -199,7 +232,7 @@ def validate_epoch(
         seconds=training.seconds - training.epoch_began,
         images_per_s=seen / max(training.tally.seconds, 1e-9),
     )
-    training.close_epoch()
+    training.close_epoch(summary)
     return summary, validation.ood_threshold
 
 

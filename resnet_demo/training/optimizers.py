@@ -1,7 +1,7 @@
 """Optimizers, moving average of the weights, and the learning rate as a function of the step."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -32,30 +32,38 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> "Optimizer | Combin
     """
     # The whitening stem of resnet9 is not trained.
     trained = [p for p in model.parameters() if p.requires_grad]
+    # With one learning rate for all, the groups are those of runs before `backbone_lr`.
+    of_head = {id(p) for p in model.head.parameters()} if config.backbone_lr < 1 else set()
     if config.optimizer != "muon":
-        return gradient_optimizer(trained, config)
+        return gradient_optimizer(trained, config, of_head)
     convolutions = [p for p in trained if p.ndim == 4]
     others = [p for p in trained if p.ndim != 4]
-    muon = Muon([{"params": convolutions, "share": 1.0}], config.peak_lr, config.momentum)
-    sgd = gradient_optimizer(others, replace(config, momentum=SGD_MOMENTUM, nesterov=True))
-    for group in sgd.param_groups:
-        group["share"] = SGD_SHARE
-    return CombinedOptimizer(muon, sgd)
+    share = config.backbone_lr
+    muon = Muon([{"params": convolutions, "share": share}], config.peak_lr, config.momentum)
+    settings = replace(config, momentum=SGD_MOMENTUM, nesterov=True)
+    return CombinedOptimizer(muon, gradient_optimizer(others, settings, of_head, SGD_SHARE))
 
 
-def gradient_optimizer(trained: list[nn.Parameter], config: TrainConfig) -> Optimizer:
-    """Return SGD or AdamW over two parameter groups: with weight decay and without.
+def gradient_optimizer(
+    trained: list[nn.Parameter], config: TrainConfig, of_head: Set[int], share: float = 1.0
+) -> Optimizer:
+    """Return SGD or AdamW over parameter groups: with weight decay and without.
 
-    Without: vectors (biases, scale and shift of BatchNorm), unless `decay_all`.
+    Without: vectors (biases, scale and shift of BatchNorm), unless `decay_all`. of_head: ids of the
+    parameters whose learning rate is not lowered by `backbone_lr`. share: of the schedule's rate.
     """
-    # Biases and BatchNorm are spared as in He et al. 2019, "Bag of Tricks for Image
-    # Classification", section 3.1.
-    decayed = [p for p in trained if p.ndim > 1 or config.decay_all]
-    others = [p for p in trained if p.ndim <= 1 and not config.decay_all]
-    groups = [
-        {"params": decayed, "share": 1.0},
-        {"params": others, "share": 1.0, "weight_decay": 0.0},
-    ]
+    groups = []
+    for is_head in (False, True):
+        layers = [p for p in trained if (id(p) in of_head) == is_head]
+        rate = share * (1.0 if is_head else config.backbone_lr)
+        # Biases and BatchNorm are spared as in He et al. 2019, "Bag of Tricks for Image
+        # Classification", section 3.1.
+        decayed = [p for p in layers if p.ndim > 1 or config.decay_all]
+        others = [p for p in layers if p.ndim <= 1 and not config.decay_all]
+        groups += [
+            {"params": decayed, "share": rate},
+            {"params": others, "share": rate, "weight_decay": 0.0},
+        ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         betas = (config.momentum, 0.999)

@@ -130,7 +130,19 @@ def begin_on_noise(config: TrainConfig, info: DatasetInfo, images: int, val: int
     The images are full-sized from the first step.
     """
     dataset = NoiseDataset(info, 2 * max(images, val))
-    noisy = replace(config, batch_size=images, val_share=0.5, grow_from=1.0)
+    # Initial weights take time to load and change no speed.
+    noisy = replace(
+        config,
+        batch_size=images,
+        val_share=0.5,
+        grow_from=1.0,
+        weights="random",
+        train_layers="all",
+        views=1,
+        folds=0,
+        class_weights="none",
+        stratify=False,
+    )
     training = Training.begin(noisy, dataset, None)
     # training on noise could diverge, and NaN is computed at another speed
     set_learning_rate(training.optimizer, 0.0)
@@ -140,7 +152,7 @@ def begin_on_noise(config: TrainConfig, info: DatasetInfo, images: int, val: int
 def repeat_first_batch(training: Training) -> Callable[[], None]:
     """Return a function that trains on the first batch once more, as `train_epoch` does."""
     batches, plan = training.batches, training.batches.plan(1)
-    training.model.train()
+    training.set_training_mode()
 
     def step() -> None:
         x, labels = batches.train_batch(plan, 0)

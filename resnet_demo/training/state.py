@@ -1,6 +1,7 @@
 """A run in progress: network, optimizer, position and sums, and how they are saved and restored."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from resnet_demo import __version__
-from resnet_demo.config import TrainConfig
+from resnet_demo.config import INITIAL, TrainConfig
 from resnet_demo.data.image_sizes import image_sizes
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
@@ -19,11 +20,21 @@ from resnet_demo.events import Epoch, Resumed, Started
 from resnet_demo.files import reporting_disk_full
 from resnet_demo.fingerprint import Fingerprint
 from resnet_demo.models.device import autocast, device_name, pick_precision
+from resnet_demo.models.layers import Network
 from resnet_demo.models.measure import count_model
-from resnet_demo.models.saved import save_model
+from resnet_demo.models.pretrained import fill, load_pretrained
+from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
+from resnet_demo.paths import Paths
 from resnet_demo.runs.dataset import check_dataset, record_dataset
 from resnet_demo.runs.store import CONFIG, Run
+from resnet_demo.runs.weights import (
+    InitialWeights,
+    check_network,
+    find_weights,
+    recorded_weights,
+    source_run,
+)
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import foreign_checkpoint, load_matching, save_last
 from resnet_demo.training.distributed import World, single_process
@@ -86,11 +97,14 @@ class Training:
     folder: Path | None  # for checkpoints and kept weights
     tally: Tally  # of the current epoch
     fingerprint: Fingerprint | None = None  # of the dataset, for the kept weights
+    initial: InitialWeights | None = None  # None: random
+    class_weights: Tensor | None = None  # (num_classes,), in the loss
     step: int = 0  # updates done
     epochs_done: int = 0  # trained and validated
     seconds: float = 0.0  # of work, in all sessions
     epoch_began: float = 0.0  # `seconds` when the current epoch began
     best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss that are kept
+    highest: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1: of all epochs so far
     resumed: bool = False
     warning: str = ""  # names a damaged checkpoint
     wrapped: nn.Module | None = None  # the model in DistributedDataParallel, compiled, or both
@@ -103,19 +117,27 @@ class Training:
         datasets: Datasets,
         folder: Path | None,
         world: World | None = None,
+        paths: Paths | None = None,
     ) -> "Training":
         """Build network, optimizer and data on the device, and load the folder's checkpoint.
 
-        Only the first rank needs the folder: it sends the checkpoint to the others. Raises
-        ConfigError, DamagedError.
+        Only the first rank needs the folder: it sends the checkpoint to the others. paths: where
+        initial weights are; by default those of the environment. Raises ConfigError, NotFoundError,
+        DamagedError.
         """
+        paths = paths or Paths.from_environment()
         world = world or single_process()
-        loaded, fingerprint = world.broadcast(lambda: load_checkpoint(folder, config, datasets))
+        loaded, fingerprint, initial = world.broadcast(
+            lambda: load_checkpoint(folder, config, datasets, paths)
+        )
         if loaded:
             # another number of threads adds floating-point numbers in another order
             torch.set_num_threads(loaded[0]["threads"])
-        batches = Batches.load(config, datasets, world.device, world.rank, world.size)
-        model = world.to_device(initial_model(config, len(batches.classes)), config)
+        batches = Batches.load(config, datasets, world.device, world.rank, world.size, initial)
+        model = initial_model(config, len(batches.classes))
+        if initial is not None and not loaded:
+            load_initial_weights(model, config, batches.classes, paths)
+        model = world.to_device(model, config)
         training = cls(
             config=config,
             batches=batches,
@@ -125,6 +147,8 @@ class Training:
             precision=pick_precision(config.precision, world.device),
             folder=folder,
             fingerprint=fingerprint,
+            initial=initial,
+            class_weights=class_weights(config, batches),
             tally=Tally.zeros(world.device),
         )
         # Before the checkpoint is loaded, which holds the average too.
@@ -132,7 +156,7 @@ class Training:
             training.averaged = exponential_average(model, config.ema_decay)
         if loaded:
             training.load_state_dict(*loaded)
-        else:  # some networks compute their first layer from the images
+        elif initial is None:  # some networks compute their first layer from the images
             model.init_from_data(batches.first_images(INIT_IMAGES))
         if world.size > 1:
             training.wrapped = world.wrap(model)
@@ -197,17 +221,38 @@ class Training:
             "message": message,
         }
 
-    def close_epoch(self) -> None:
-        """Move on to the next epoch, with empty sums."""
+    def set_training_mode(self) -> None:
+        """Set the network to training mode; with `freeze_batch_norm`, BatchNorm stays as it is."""
+        self.model.train()
+        if self.config.freeze_batch_norm:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    module.eval()
+
+    def is_out_of_patience(self) -> bool:
+        """Return whether `patience` epochs in a row were no better than one before them."""
+        waited = self.epochs_done - self.highest.get("epoch", self.epochs_done)
+        return 0 < self.config.patience <= waited
+
+    def close_epoch(self, summary: Epoch | None = None) -> None:
+        """Move on to the next epoch, with empty sums. summary: of a validated epoch."""
+        if summary and (not self.highest or summary.val_top1 > self.highest["val_top1"]):
+            self.highest = {"epoch": summary.epoch, "val_top1": summary.val_top1}
         self.epochs_done += 1
         self.epoch_began = self.seconds
         self.tally = Tally.zeros(self.device)
 
-    def keep_weights(self, summary: Epoch, ood_threshold: dict[str, Any] | None = None) -> None:
+    def keep_weights(
+        self,
+        summary: Epoch,
+        ood_threshold: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
         """Save the weights for classifying: of the last epoch, or of the best one so far.
 
         The config's `keep` decides; the best epoch is the first with the highest validation top-1.
-        ood_threshold: of the same epoch, for the metrics in model.json. Raises DiskFullError.
+        ood_threshold: of the same epoch, for the metrics in model.json; metrics: others for it.
+        Raises DiskFullError.
         """
         keeps_best = self.config.keep == "best"
         if keeps_best and self.best and summary.val_top1 <= self.best["val_top1"]:
@@ -219,7 +264,11 @@ class Training:
         }
         if not self.folder:
             return
-        metrics = {**self.best, "outside": ood_threshold} if ood_threshold else self.best
+        metrics = {**self.best, **(metrics or {})}
+        if ood_threshold:
+            metrics["outside"] = ood_threshold
+        if self.initial is not None:
+            metrics["initial_weights"] = self.initial.to_dict()
         size = sum(value.nbytes for value in self.kept_model.state_dict().values())
         with reporting_disk_full(self.folder, size, "the kept weights"):
             save_model(
@@ -258,6 +307,7 @@ class Training:
             "seconds": self.seconds,
             "epoch_began": self.epoch_began,
             "best": self.best,
+            "highest": self.highest,
             "tally": vars(tally),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -281,6 +331,7 @@ class Training:
         self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
+        self.highest = state.get("highest", {})  # checkpoints of older versions have none
         tally = state["tally"]
         if self.world.rank == 0:  # the saved sums are of all ranks, and must count once
             self.tally.loss += tally["loss"].to(self.device)
@@ -323,21 +374,61 @@ def fits_weight(value: Any, weight: Any) -> bool:
 
 
 def load_checkpoint(
-    folder: Path | None, config: TrainConfig, datasets: Datasets
-) -> tuple[tuple[dict[str, Any], str] | None, Fingerprint | None]:
-    """Return what `load_matching` does, and the fingerprint of the dataset.
+    folder: Path | None, config: TrainConfig, datasets: Datasets, paths: Paths
+) -> tuple[tuple[dict[str, Any], str] | None, Fingerprint | None, InitialWeights | None]:
+    """Return what `load_matching` does, the dataset's fingerprint, and the initial weights.
 
-    The directory of a new run gets both kinds of digests; a run that resumes is refused on another
-    dataset. Raises as `load_matching` and `check_dataset`.
+    The directory of a new run gets both kinds of digests and the digest of the initial weights; a
+    run that resumes is refused on another dataset, and needs its initial weights no more. Raises as
+    `load_matching`, `check_dataset` and `find_weights`.
     """
     if folder is None:
-        return None, None
+        return None, None, find_weights(config, paths)
     loaded, run = load_matching(folder, config), Run(folder)
     if not (folder / CONFIG).exists():  # only the weights are wanted
-        return loaded, None
+        return loaded, None, find_weights(config, paths)
     datasets.prepare(config.dataset)
     check_dataset(run, datasets)
-    return loaded, run.fingerprint() if loaded else record_dataset(run, config, datasets)
+    if loaded:
+        return loaded, run.fingerprint(), recorded_weights(run)
+    initial = find_weights(config, paths)
+    fingerprint = record_dataset(run, config, datasets, source_run(config, paths))
+    if initial is not None:
+        run.record({INITIAL: initial.to_dict()})
+    return loaded, fingerprint, initial
+
+
+def load_initial_weights(
+    model: Network, config: TrainConfig, classes: Sequence[str], paths: Paths
+) -> None:
+    """Set the network's weights to those that the config names, which are not random.
+
+    The head keeps its random weights unless it is for the same classes. Raises as `find_weights`.
+    """
+    run = source_run(config, paths)
+    if run is None:
+        head = {name: tensor.clone() for name, tensor in model.head.state_dict().items()}
+        load_pretrained(config.model, model, paths.weights)
+        model.head.load_state_dict(head)  # a thousand classes of one's own are not ImageNet's
+        return
+    saved = load_model(run.path)
+    check_network(config, run.id, saved.network)
+    values = saved.model.state_dict()
+    if saved.classes != tuple(classes):
+        values = {name: value for name, value in values.items() if not name.startswith("head.")}
+    fill(model, values)
+
+
+def class_weights(config: TrainConfig, batches: Batches) -> Tensor | None:
+    """Return the weight of each class in the loss, (num_classes,); None where all count alike.
+
+    Balanced: inversely proportional to a class's training images, with a mean of 1 over the images.
+    """
+    if config.class_weights == "none":
+        return None
+    counts = batches.train_labels.bincount(minlength=len(batches.classes))
+    weights = len(batches.train_labels) / (counts.clamp(min=1) * (counts > 0).sum())
+    return weights.where(counts > 0, 0.0)
 
 
 def initial_model(config: TrainConfig, num_classes: int) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnet_demo.errors import StoppedError
 from resnet_demo.inference.ood import ood_metric
-from resnet_demo.inference.predict import OnBatch, predict
+from resnet_demo.inference.predict import MappedImages, OnBatch, predict
 from resnet_demo.training.state import Training
 
 
@@ -74,11 +74,12 @@ def predict_kept(training: Training, images: slice, on_batch: OnBatch) -> Tensor
     They are float32 on the CPU.
     """
     batches = training.batches
+    val = batches.val_images
     with training.autocast():
         return predict(
             training.kept_model,
             batches.preprocessing.prepare,
-            batches.val_images[images],
+            val.part(images) if isinstance(val, MappedImages) else val[images],
             batch_size=batches.val_batch_size,
             training_mode=training.config.validate_in_training_mode,
             on_batch=on_batch,

@@ -43,6 +43,7 @@ TINY = {
     "image_size": 12,
     "peak_lr": 0.02,
     "crop": 0,
+    "keep": "best",
 }
 ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"

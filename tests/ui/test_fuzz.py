@@ -27,7 +27,7 @@ from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.app import build_app
 from resnet_demo.ui.services import Services
 
-LONGEST = 600  # characters of a sentence
+LONGEST = 800  # characters of a sentence; one names all settings
 SHORT = settings(
     max_examples=120,
     deadline=None,

@@ -154,6 +154,11 @@ def test_a_whole_number_becomes_a_float():
             "stem",
             "imagenet for resnet18 with weights imagenet, got 'small'",
         ),
+        (
+            {"train_layers": "head", "probe_every": 1},
+            "probe_every",
+            "0 when train_layers is head, got 1",
+        ),
         ({"views": 2}, "views", "1 when train_layers is all, got 2"),
         ({"folds": 5}, "folds", "0 unless train_layers is head, got 5"),
         (
@@ -193,7 +198,7 @@ def test_the_smallest_image_that_a_network_takes_is_allowed(model):
 
 def test_an_unknown_recipe_is_refused_with_the_list_of_recipes():
     for recipe in ("articel", "", None, ["quick"], {}):
-        with pytest.raises(ConfigError, match=r"^recipe must be .*standard, paper, article"):
+        with pytest.raises(ConfigError, match=r"^recipe must be .*paper, transfer, finetune, art"):
             make_config({"recipe": recipe})
     with pytest.raises(ConfigError, match=r"^recipe must be one of .*, got 'mine'"):
         TrainConfig(recipe="mine")
@@ -246,10 +251,10 @@ def test_the_quick_recipe_is_the_defaults():
     assert make_config({"recipe": "quick"}) == TrainConfig()
 
 
-def test_a_config_file_from_before_grow_from_means_full_size():
+def test_a_config_file_from_before_a_setting_means_what_was_done_then():
     stored = json.loads(to_json(TrainConfig(), "0.1"))
-    del stored["grow_from"]
-    assert from_dict(stored).grow_from == 1.0
+    del stored["grow_from"], stored["stratify"]
+    assert (from_dict(stored).grow_from, from_dict(stored).stratify) == (1.0, False)
     assert from_dict(json.loads(to_json(TrainConfig(), "0.1"))).grow_from == 0.625
 
 

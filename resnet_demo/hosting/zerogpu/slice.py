@@ -89,7 +89,12 @@ def train_slice(
 
             is_page_open = True
             for event in fit(
-                run.config(), Datasets(paths.data), folder, should_stop, save_every_s=save_every_s
+                run.config(),
+                Datasets(paths.data),
+                folder,
+                should_stop,
+                save_every_s=save_every_s,
+                paths=paths,
             ):
                 session.record(event)
                 if is_page_open:

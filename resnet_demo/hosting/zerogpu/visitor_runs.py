@@ -31,6 +31,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
+from resnet_demo.runs.weights import check_is_id, source_run
 from resnet_demo.tasks.disk_space import check_disk_space
 from resnet_demo.tasks.launcher import Launcher, check_not_shipped
 from resnet_demo.tasks.limits import Caller, ForbiddenError
@@ -87,6 +88,7 @@ class VisitorRuns:
         """
         check_config(config)
         check_visitor(visitor)
+        self._check_weights(config, visitor)
         with self._idle_visitor(visitor):
             run, lock = self.launcher.make(config)
             try:
@@ -224,6 +226,13 @@ class VisitorRuns:
         if not is_visitor(visitor) or read_owner(run).visitor != visitor_digest(visitor):
             raise ForbiddenError(f"only the visitor who started {run.id} may {action} it")
         return run
+
+    def _check_weights(self, config: TrainConfig, visitor: str) -> None:
+        """Raise ConfigError or ForbiddenError unless the initial weights are for all or theirs."""
+        check_is_id(config)
+        run = source_run(config, self.launcher.paths)
+        if run is not None and not run.shipped:
+            self._owned_run(run.id, visitor, "start from")
 
     @contextmanager
     def _idle_visitor(self, visitor: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks.image_indexes import INDEX, run_indexing
 from resnet_demo.tasks.locks import WORKER_LOCK
@@ -46,7 +46,7 @@ def test_a_button_is_offered_first_and_then_the_nearest_images(services, last):
     folder = services.image_indexes.folder(services.runs.get("mine"))
     task = json.dumps({"run": "mine", "weights": folder.name.split("-")[1]}).encode()
     config = services.runs.get("mine").config()
-    position = int(split_indices(len(labels), config.val_share, config.seed)[0][7])
+    position = int(stratified_split(labels, config.val_share, config.seed)[0][7])
     path = Path(os.environ["GRADIO_TEMP_DIR"]) / "one.png"
     Image.fromarray(np.array(images[position])).save(path)
 

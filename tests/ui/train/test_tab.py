@@ -23,7 +23,7 @@ from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
 from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
 from resnet_demo.ui.train.tab import is_double_click, on_load, retry_run
 
-ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
+ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "keep": "last"}
 BUTTONS = ("stop", "resume", "retry", "delete")
 
 

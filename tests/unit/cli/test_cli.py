@@ -63,7 +63,7 @@ def test_the_version_is_printed(demo):
         ("train --resume nope", ["--resume", "the id of a run", "got 'nope'"]),
         ("train --resume NO", ["--resume", "lowercase letters", "got 'NO'"]),
         ("train --resume ./nope", ["--resume", "an id or the folder of a run", "got './nope'"]),
-        ("train --colour red", ["unrecognized", "--colour red"]),
+        ("train --shade red", ["unrecognized", "--shade red"]),
         ("evaluate nope", ["run must be the id of a run", "got 'nope'"]),
         ("evaluate mine --split all", ["--split", "one of test, val, train", "got 'all'"]),
         ("evaluate mine --dataset nope", ["--dataset", "one of", "got 'nope'"]),

@@ -44,9 +44,9 @@ def test_the_page_has_every_field_with_default_rule_and_help():
 
 
 def test_a_table_shows_what_each_recipe_changes():
-    header = "| field | quick | good | standard | paper | article | article-fixed |"
+    header = f"| field | {' | '.join(RECIPES)} |"
     assert header in reference()
-    assert "| `image_size` | 32 |  |  |  | 224 | 224 |" in reference()
+    assert "| `image_size` | 32 |  |  |  | 224 | 224 | 224 | 224 |" in reference()
 
 
 def test_the_endpoints_are_those_of_the_api():

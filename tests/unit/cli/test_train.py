@@ -20,7 +20,9 @@ def test_training_prints_json_lines_and_nothing_else(trained):
     assert kinds == ["started", *["step"] * 9, "epoch", *["step"] * 9, "epoch", "finished"]
     lines = (demo.runs / "mine" / "events.jsonl").read_text().splitlines()
     assert answer.objects == [json.loads(line) for line in lines]
-    assert answer.err == f"run mine in {demo.runs / 'mine'}\n"
+    adapted, line = answer.err.splitlines()
+    assert adapted.startswith("resnet_demo train: adapted to 135 training images: keep last ")
+    assert line == f"run mine in {demo.runs / 'mine'}"
 
 
 def test_a_trained_run_has_its_config_and_is_finished(trained):
@@ -45,7 +47,7 @@ def test_a_run_that_diverges_fails_with_one_line(demo):
     answer = demo(*TINY, *values, "--json")
     assert answer.code == 1
     assert answer.objects[-1]["event"] == "failed"
-    assert answer.err.splitlines()[1:] == [f"resnet_demo train: {answer.objects[-1]['message']}"]
+    assert answer.err.splitlines()[2:] == [f"resnet_demo train: {answer.objects[-1]['message']}"]
     assert "peak_lr" in answer.err
 
 

@@ -104,11 +104,11 @@ def test_an_epoch_has_a_smaller_last_batch_but_none_of_a_single_image(images, ba
 
 
 def test_a_stored_validation_split_leaves_all_training_images_to_train_on():
-    config = TrainConfig(val_share=0.5, seed=3)
-    train, val = config_split(8, config, stored_val=5)
+    config = TrainConfig(val_share=0.5, seed=3, stratify=False)
+    train, val = config_split(8, config, 5)
     assert (sorted(train.tolist()), len(val)) == (list(range(8)), 0)
     assert split_sizes(config, 8, stored_val=5) == (8, 5)
     stratified = replace(config, stratify=True)
-    again, _ = config_split(8, stratified, stored_val=5)
+    again, _ = config_split(8, stratified, 5)
     assert again.tolist() == train.tolist()
     assert split_sizes(config, 8) == tuple(map(len, config_split(8, config))) == (4, 4)

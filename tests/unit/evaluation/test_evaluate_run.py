@@ -11,7 +11,7 @@ import sklearn.metrics as oracle
 import torch
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, StoppedError
 from resnet_demo.evaluation.evaluate_run import (
@@ -158,7 +158,9 @@ def test_a_result_has_the_metrics_of_its_logits(evaluated, finished):
 
 def test_the_split_is_that_of_the_run_s_config(finished, datasets, evaluated):
     labels = torch.tensor(datasets.load("colours", "train")[1])
-    train, val = split_indices(150, finished.config().val_share, finished.config().seed)
+    train, val = stratified_split(
+        labels.numpy(), finished.config().val_share, finished.config().seed
+    )
     assert torch.equal(evaluated.labels, labels[train])
     assert torch.equal(evaluate_run(finished, datasets, "val").labels, labels[val])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
@@ -35,7 +35,7 @@ def evaluated(finished, datasets):
 def stored_images(run, datasets):
     """Return the validation images and labels of the dataset."""
     images, labels = datasets.load("colours", "train")
-    _, val = split_indices(len(labels), run.config().val_share, run.config().seed)
+    _, val = stratified_split(labels, run.config().val_share, run.config().seed)
     return images[val], labels[val]
 
 

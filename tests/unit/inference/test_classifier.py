@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from resnet_demo.data.pictures import FITS
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.inference.class_maps import map_classes
 from resnet_demo.inference.classification import classify
@@ -52,7 +52,7 @@ def test_a_trained_run_has_a_threshold_from_its_validation_split(classifier, col
     assert (verdict.n, verdict.false_alarms) == (15, 0.05)
     images, labels = Datasets(colours).load("colours", "train")
     config = classifier.run.config()
-    _, val = split_indices(len(labels), config.val_share, config.seed)
+    _, val = stratified_split(labels, config.val_share, config.seed)
     energies = [classifier.classify(image).ood.energy for image in images[val]]
     # 5 % of 15 images are none, so the threshold is the highest energy.
     assert max(energies) == pytest.approx(verdict.threshold, abs=1e-4)

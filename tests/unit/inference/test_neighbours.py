@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from resnet_demo.data.pictures import FITS
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, StoppedError
 from resnet_demo.inference import neighbours
@@ -103,7 +103,7 @@ def test_the_index_holds_the_embeddings_of_the_training_split_only(
 ):
     images, labels = datasets.load("colours", "train")
     config = finished.config()
-    train, _ = split_indices(len(labels), config.val_share, config.seed)
+    train, _ = stratified_split(labels, config.val_share, config.seed)
     assert index.places.tolist() == sorted(train)
     np.testing.assert_array_equal(index.labels, labels[index.places])
     assert (index.features.dtype, index.weights) == (torch.float16, classifier.saved.sha256)

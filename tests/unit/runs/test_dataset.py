@@ -81,18 +81,21 @@ def make_old(run):
 
 def test_a_run_keeps_the_fingerprint_and_the_digests_of_its_training_split(stopped, colours):
     datasets = Datasets(colours)
-    fingerprint, images = datasets.fingerprint("colours"), datasets.load("colours", "train")[0]
+    fingerprint, (images, labels) = (
+        datasets.fingerprint("colours"),
+        datasets.load("colours", "train"),
+    )
     assert stopped.fingerprint() == fingerprint
     assert model_description(stopped.path)["fingerprint"] == fingerprint.to_dict()
     assert snapshot_dict(stopped)["fingerprint"] == fingerprint.to_dict()
-    train, _ = config_split(len(images), stopped.config())
+    train, _ = config_split(len(images), stopped.config(), 0, labels)
     trained_on = np.load(stopped.path / "trained_on.npy")
     assert np.array_equal(trained_on, picture_digests(images[train]))
 
 
 def test_recording_the_fingerprint_keeps_the_time_of_the_creation(run, colours):
     before, config = created_at(run.path), run.config()
-    run.record_fingerprint(Datasets(colours).fingerprint("shapes10"))
+    run.record({"fingerprint": Datasets(colours).fingerprint("shapes10").to_dict()})
     assert run.fingerprint().digest != Datasets(colours).fingerprint("colours").digest
     assert (created_at(run.path), run.config()) == (before, config)
 
@@ -159,7 +162,7 @@ def test_an_evaluation_counts_the_images_that_were_trained_on(launcher, run):
     assert evaluate_run(run, datasets, "train").result["trained_on_pictures"] == 135
     assert evaluate_run(run, datasets, "val").result["trained_on_pictures"] == 0
     replace_dataset(launcher.paths.data, "colours", add_training_images_to_the_test_split)
-    train, _ = config_split(150, run.config())
+    train, _ = config_split(150, run.config(), 0, np.repeat([0, 1, 2], 50))
     expected = int((train < 50).sum())
     after = evaluate_run(run, datasets)
     for result in (after.result, measure_robustness(run, datasets)):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet_demo.events import Epoch, Finished, Resumed, Step
+from resnet_demo.events import Embedding, Epoch, Finished, Head, Resumed, Step
 from resnet_demo.runs.text import (
     accuracy_text,
     calibration_text,
@@ -14,6 +14,7 @@ from resnet_demo.runs.text import (
     escape_markdown,
     event_text,
     image_notes,
+    learning_curve_text,
     mode_text,
     points_text,
     robustness_text,
@@ -243,3 +244,31 @@ def test_an_accuracy_over_few_images_is_a_count_too():
 
 def test_a_missing_share_is_a_dash():
     assert (share_text(None), share_text(0.0)) == ("–", "0.0%")
+
+
+@pytest.mark.parametrize(
+    ("curve", "end"),
+    [
+        ([[50, 180, 244], [100, 205, 244], [200, 230, 244]], "brought 10.2%, so more would help"),
+        (
+            [[50, 225, 244], [100, 230, 244], [200, 232, 244]],
+            "so more of the same kind may not help",
+        ),
+        ([[1, 2, 4], [1, 2, 4], [2, 3, 4]], "these are too few to say what more would bring"),
+    ],
+)
+def test_a_learning_curve_is_one_sentence_with_its_counts(curve, end):
+    text = learning_curve_text(curve)
+    assert text.startswith(f"{curve[0][1]} of {curve[0][2]} right with {curve[0][0]}, ")
+    assert text.endswith(end)
+    assert learning_curve_text([]) == learning_curve_text(curve[:1]) == ""
+
+
+def test_the_embedding_pass_and_the_head_have_a_line_each():
+    at = {"step": 0, "epoch": 0}
+    line = event_text(Embedding(**at, done=64, total=1244, images_per_s=23.6))
+    assert line == "embedded 64 of 1,244 images, 24 images/s"
+    facts = {"weight_decay": 0.3, "val_loss": 0.1, "val_top1": 0.95, "curve": [], "seconds": 2.0}
+    line = event_text(Head(**at, folds=5, **facts))
+    assert line == "head: weight decay 0.3, cross-validation in 5 parts loss 0.1000, top-1 95.00%"
+    assert "validation loss" in event_text(Head(**at, folds=0, **facts))

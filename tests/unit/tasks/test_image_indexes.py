@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from resnet_demo.data.splits import split_indices
+from resnet_demo.data.splits import stratified_split
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError, StoppedError
 from resnet_demo.models.description import model_description
 from resnet_demo.runs.store import Run
@@ -76,7 +76,8 @@ def test_an_index_is_built_once_by_a_worker_for_the_same_weights(
     assert index.weights == sha256
     assert index.features.shape == (135, 64)
     config = copied.config()
-    train, _ = split_indices(150, config.val_share, config.seed)
+    _, labels = launcher.datasets.load("colours", "train")
+    train, _ = stratified_split(labels, config.val_share, config.seed)
     assert index.places.tolist() == sorted(train)
     until(lambda: not has_worker(folder))
     assert indexes.start("trained", owner) == folder  # no worker is needed

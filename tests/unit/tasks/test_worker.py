@@ -272,7 +272,7 @@ def test_the_device_is_free_when_a_run_has_ended(launcher, queued, knobs):
 
 
 def test_the_device_is_free_after_an_unforeseen_error(launcher, queued, monkeypatch):
-    def broken(*_):
+    def broken(*_, **options):
         raise RuntimeError("no such kernel\nand a long explanation")
         yield
 

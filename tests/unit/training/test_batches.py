@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
 
 def test_validation_images_are_never_trained_on(datasets, tiny):
     batches = Batches.load(tiny(val_share=0.2), datasets, CPU)
-    train = {image.tobytes() for image in batches.train_images.numpy()}
-    val = {image.tobytes() for image in batches.val_images.numpy()}
+    train = {image.tobytes() for image in batches.train_images[:].numpy()}
+    val = {image.tobytes() for image in batches.val_images[:].numpy()}
     assert (len(train), len(val)) == (120, 30)
     assert not train & val
 
@@ -34,7 +34,7 @@ def test_a_stored_validation_split_is_validated_on_and_all_of_train_is_trained_o
         write_info(folder, describe("colours", ("a", "b", "c"), 12, statistics, "a test"))
     batches = Batches.load(tiny(val_share=0.2), Datasets(tmp_path), CPU)
     assert len(batches.train_labels) == 100
-    assert (batches.val_images.numpy() == images[100:140]).all()
+    assert (batches.val_images[:].numpy() == images[100:140]).all()
     assert batches.val_labels.tolist() == labels[100:140].tolist()
 
 

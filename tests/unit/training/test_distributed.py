@@ -122,7 +122,7 @@ def test_two_ranks_set_the_threshold_on_all_validation_images(notes, datasets):
     config = make_config({**BASE, **RUNS["plain"]})
     batches = Batches.load(config, datasets, torch.device("cpu"))
     with torch.inference_mode():
-        logits = saved.model(batches.preprocessing.prepare(batches.val_images)).double()
+        logits = saved.model(batches.preprocessing.prepare(batches.val_images[:])).double()
     threshold = saved.metrics["outside"]
     assert threshold["n"] == len(logits) == 15
     assert threshold["threshold"] == pytest.approx(-logits.logsumexp(1).min().item(), abs=1e-4)

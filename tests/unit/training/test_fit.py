@@ -5,7 +5,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,8 +19,9 @@ from resnet_demo.models.saved import load_model
 from resnet_demo.training import fit as fit_module
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
-from resnet_demo.training.fit import TrainingError, fit
-from resnet_demo.training.state import INIT_IMAGES, Training, initial_model
+from resnet_demo.training.fit import TrainingError, classification_loss, fit
+from resnet_demo.training.state import INIT_IMAGES, Training, class_weights, initial_model
+from resnet_demo.training.validate import Validation
 
 
 def test_events_are_the_start_every_step_every_epoch_and_the_end(datasets, tiny):
@@ -212,7 +213,7 @@ def test_every_event_is_valid_json(datasets, tiny):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_learning_rate(datasets, tiny):
     with pytest.raises(TrainingError, match="peak_lr"):
-        list(fit(tiny(model="resnet9", peak_lr=10.0, batch_norm=False), datasets))
+        list(fit(tiny(optimizer="sgd", peak_lr=10.0, batch_norm=False), datasets))
 
 
 @pytest.fixture
@@ -405,3 +406,89 @@ def assert_same_state(one, other):
 def assert_same_weights(one, other):
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+# --- fine-tuning, balanced classes, early stopping
+
+
+def test_balanced_classes_count_alike_in_the_loss(datasets, tiny):
+    training = Training.begin(tiny(class_weights="balanced"), datasets, None)
+    assert training.class_weights.tolist() == pytest.approx([1, 1, 1])
+    labels = torch.tensor([0] * 90 + [1] * 30 + [2] * 15)
+    unequal = replace(training.batches, train_labels=labels)
+    weights = class_weights(training.config, unequal)
+    assert weights.tolist() == pytest.approx([0.5, 1.5, 3])
+    assert weights[labels].mean() == pytest.approx(1)
+    training.class_weights = weights
+    logits, answers = torch.randn(135, 3), F.one_hot(labels).float()
+    smoothed = 0.9 * answers + 0.1 / 3  # the default of label_smoothing is 0.1
+    each = -(smoothed * weights * logits.log_softmax(1)).sum(1)
+    assert classification_loss(training, logits, labels) == pytest.approx(
+        each.mean().item(), rel=1e-5
+    )
+    absent = replace(training.batches, train_labels=torch.tensor([0, 0, 2]))
+    assert class_weights(training.config, absent).tolist() == pytest.approx([0.75, 0, 1.5])
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_a_rate_of_0_its_weights(datasets, tiny):
+    config = tiny(freeze_batch_norm=True, backbone_lr=0.0, optimizer="adamw", peak_lr=0.01)
+    before = Training.begin(config, datasets, None).model.state_dict()
+    begun, begin = [], Training.begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "begin", lambda *a: begun.append(begin(*a)) or begun[-1])
+        list(fit(config, datasets))
+    for name, tensor in begun[0].model.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("head."), name
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_only_the_head_keeps_the_whole_learning_rate(datasets, tiny, optimizer):
+    config = tiny(backbone_lr=0.25, optimizer=optimizer)
+    training = Training.begin(config, datasets, None)
+    of_head = {id(p) for p in training.model.head.parameters()}
+    whole = 0.5 if optimizer == "muon" else 1.0  # SGD's share beside Muon
+    seen = 0
+    for group in training.optimizer.param_groups:
+        for parameter in group["params"]:
+            seen += 1
+            is_convolution = optimizer == "muon" and parameter.ndim == 4
+            expected = 1.0 if is_convolution else whole
+            assert group["share"] == (whole if id(parameter) in of_head else 0.25 * expected)
+    assert seen == len(list(training.model.parameters()))
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_out_of_patience_stops_at_the_same_epoch_after_a_resume(
+    datasets, tiny, tmp_path, monkeypatch, keep
+):
+    top1 = [0.3, 0.6, 0.5, 0.6, 0.55, 0.9]  # the second epoch is the best for three epochs
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    monkeypatch.setattr(
+        fit_module, "validate", lambda t, stop: Validation(1.0, top1[t.epochs_done], None)
+    )
+    config = tiny(epochs=6, patience=3, keep=keep, batch_size=135)
+    uninterrupted = list(fit(config, datasets, whole))
+    end = uninterrupted[-1]
+    assert isinstance(end, Finished)
+    assert (end.epoch, end.best_epoch) == (6, 2 if keep == "best" else 5)
+    assert end.message == "5 epochs done of 6: none better since epoch 2"
+    first = []
+    for event in fit(config, datasets, parts, lambda: len(count_epochs(first)) >= 4):
+        first.append(event)
+    assert isinstance(first[-1], Stopped)
+    rest = list(fit(config, datasets, parts))
+    assert curve(first) + curve(rest) == curve(uninterrupted)
+    assert rest[-1].message == end.message
+    assert kinds_of(fit(config, datasets, parts)) == [Resumed, Finished]
+    *_, done = fit(replace(config, patience=4), datasets)
+    assert done.message == "6 epochs done"
+
+
+def count_epochs(events):
+    return [event for event in events if isinstance(event, Epoch)]
+
+
+def kinds_of(events):
+    return [type(event) for event in events]

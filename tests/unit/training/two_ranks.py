@@ -17,6 +17,7 @@ from resnet_demo.training.fit import fit
 from resnet_demo.training.state import Training
 
 BASE = {
+    "stratify": False,
     "dataset": "colours",
     "model": "resnet9",
     "image_size": 12,
