@@ -35,7 +35,8 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
 
     The weights are evaluated on the test images before and after rounding them to float16, on the
     validation images where the dataset has no test images. The
-    out-of-distribution threshold is set again, on the validation images.
+    out-of-distribution threshold is set again, on the validation images; that of a run with folds,
+    which has none, is kept.
 
     Raises:
         ConfigError: the folder is not empty, the run has not finished or is too large, or its
@@ -101,7 +102,13 @@ def write_packed(
     )
     trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
     metrics["predictions"]["trained_on_pictures"] = trained_on
-    if outside := ood_metric(predict_split(rounded, datasets, "val", dataset)[0]):
+    if config.folds:
+        # Cross-validation leaves no validation images. Those of training would set the threshold
+        # too low: the run's own is from heads that had not seen them.
+        outside = original.saved.metrics.get("outside")
+    else:
+        outside = ood_metric(predict_split(rounded, datasets, "val", dataset)[0])
+    if outside:
         metrics["outside"] = outside
     # The same weights once more, now with what was measured on them.
     save_half(folder, original.saved, metrics)

@@ -238,3 +238,16 @@ def test_an_interrupted_packing_leaves_no_folder(finished, tmp_path, datasets, m
 
     monkeypatch.setattr(pack_module, "model_card", broken)
     refusal(KeyboardInterrupt, tmp_path, finished, datasets, tmp_path / "packed")
+
+
+def test_cross_validation_keeps_its_threshold_and_the_card_names_it(copied, datasets, tmp_path):
+    config = json.loads((copied.path / "config.json").read_text())
+    config |= {"train_layers": "head", "folds": 5, "val_share": 0.0}
+    (copied.path / "config.json").write_text(json.dumps(config))
+    pack(copied, datasets, tmp_path / "packed")
+    before, after = (
+        model_description(path)["metrics"]["outside"] for path in (copied.path, tmp_path / "packed")
+    )
+    assert before == after
+    card = " ".join((tmp_path / "packed" / "README.md").read_text().split())
+    assert "validated by cross-validation in 5 parts" in card
