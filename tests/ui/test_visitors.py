@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import shutil
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,7 @@ from resnet_demo.models.description import Description, encode_description, mode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
-from tests.conftest import AppProcess, free_port
+from tests.conftest import REPOSITORY, AppProcess, free_port
 from tests.pages import Page
 from tests.ui.fake_evaluations import untrained_runs
 
@@ -215,6 +218,53 @@ def test_an_upload_may_have_files_only(visitor, parts):
     answer = httpx.post(url, files=parts, headers=client.headers, timeout=60)
     assert answer.status_code == 400
     assert answer.text == "an upload may have files only, in parts named files"
+
+
+@pytest.fixture
+def proxied(app, tmp_path):
+    """Return the app behind nginx, with the block of docs/hosting.md."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        pytest.skip("no nginx on this machine")
+    text = (REPOSITORY / "docs" / "hosting.md").read_text()
+    block = text[text.index("proxy_set_header Host") :].partition("```")[0]
+    block = block.replace("127.0.0.1:7860", f"127.0.0.1:{app.port}")
+    port, folders = free_port(), ""
+    for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
+        folders += f"{name}_temp_path {tmp_path}/{name};\n"
+    # Started by root, its workers would be another user, who cannot write here.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (tmp_path / "nginx.conf").write_text(
+        f"{user} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+        f"http {{ access_log off; {folders} server {{ listen 127.0.0.1:{port};\n{block} }} }}"
+    )
+    command = [program, "-e", f"{tmp_path}/error.log", "-p", tmp_path, "-c", "nginx.conf"]
+    process = subprocess.Popen(command)
+    behind = app.with_headers()
+    behind.url = f"http://127.0.0.1:{port}/"
+    until(lambda: process.poll() is not None or is_answered(behind.url))
+    yield behind
+    process.terminate()
+    process.wait()
+
+
+def is_answered(url):
+    try:
+        return httpx.get(url, timeout=60).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_the_block_for_nginx_serves_pages_events_and_uploads(proxied):
+    own = {"origin": proxied.url.rstrip("/")}
+    proxied.headers = own
+    assert upload(proxied, bytes(1_500_000), "a.bin").status_code == 200
+    url = f"{proxied.url}gradio_api/call/run"
+    assert httpx.post(url, content=bytes(1_100_000), headers=own).status_code == 413
+    assert httpx.get(proxied.url, headers=own | {"origin": "http://evil"}).status_code == 403
+    page = open_page(proxied)  # its events arrive as a stream
+    assert page.config["root"] == proxied.url.rstrip("/")
+    assert proxied.call("run", "mine")[0] == "complete"
 
 
 PICKLE = b"cos\nsystem\n(S'touch /tmp/never'\ntR."
