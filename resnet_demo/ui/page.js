@@ -38,6 +38,42 @@
     console.debug('storage', error);
   }
 
+  // The title of the document, and a notification, for runs that this page has seen live.
+  const HIDDEN_POLL_MS = 5000, STARTS = '#train, #step-shapes, #resume';
+  const watched = new Set(), notified = new Set();
+  let isLive = false;
+  window.showProgress = ({run, live, word, percent, result}) => {
+    const name = 'ResNet Demo';
+    isLive = live;
+    if (live) {
+      watched.add(run);
+      notified.clear();  // a resumed run ends again
+    }
+    const head = live ? (word === 'Training' ? `${percent} %` : word) : word;
+    document.title = watched.has(run) ? `${head} · ${name}` : name;
+    if (live || !watched.has(run) || notified.has(run)) return;
+    notified.add(run);
+    if (document.hidden && window.Notification?.permission === 'granted')
+      new Notification(name, {body: `${run}: ${word}${result}`, tag: run});
+  };
+  // A hidden page is not polled by its timer, and its title is what a person sees of it.
+  setInterval(async () => {
+    const {query} = window.polling ?? {};
+    if (!document.hidden || !isLive || !query) return;
+    try {
+      const response = await fetch(`${window.gradio_config.root}/poll?${query}`);
+      const {parts} = await response.json();
+      if (parts.progress) window.showProgress(parts.progress[1]);
+    } catch (error) {
+      console.debug('progress', error);
+    }
+  }, HIDDEN_POLL_MS);
+  // Asked after a click that starts a run, never before.
+  document.addEventListener('click', (event) => {
+    if (event.target.closest?.(STARTS) && window.Notification?.permission === 'default')
+      window.Notification.requestPermission();
+  });
+
   // The page is sent with the run that a new page shows; another one comes with the first answer.
   if (new URLSearchParams(window.location.search).has('run')) root.classList.add('is-opening');
 })();

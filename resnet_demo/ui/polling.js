@@ -11,6 +11,7 @@ async (...inputs) => {
   if (page.pending === pending) return [];  // the same request is on its way
   page.pending = pending;
   const query = new URLSearchParams(keys.map((key, i) => [key, inputs[i] ?? '']));
+  page.query = query;
   query.set('known', Object.entries(page.known).map((pair) => pair.join(':')).join(','));
   const sign = new URLSearchParams(window.location.search).get('__sign');
   if (sign) query.set('__sign', sign);  // a private Space in a frame requires it
@@ -35,6 +36,11 @@ async (...inputs) => {
   if (inputs[0]) document.documentElement.classList.remove('is-opening');
   page.app ??= answer.app;
   if (page.app !== answer.app) window.location.reload();
+  if ('progress' in answer.parts) {
+    const [version, value] = answer.parts.progress;
+    page.known.progress = version;
+    window.showProgress(value);
+  }
   return names.map((name) => {
     if (!(name in answer.parts)) return undefined;
     const [version, value] = answer.parts[name];

@@ -25,7 +25,8 @@ from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.ui.conftest import STEP
 
-EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data"}
+EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "progress"}
+PAGE_ONLY = {"progress"}  # parts of no component
 WATCHED = ("figures", "status", "curves", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
 
@@ -67,7 +68,7 @@ def test_a_page_receives_each_part_once_and_then_nothing(client, run):
 def test_a_further_step_changes_no_choice_and_no_button(client, run):
     first = poll(client)
     run.log().append(Step(step=6, epoch=2, **STEP))
-    assert set(poll(client, known=first)) == {"figures", "curves", "table", "log"}
+    assert set(poll(client, known=first)) == {"figures", "curves", "table", "log", "progress"}
 
 
 def test_a_run_that_ends_changes_its_label_and_its_buttons(client, run):
@@ -147,7 +148,7 @@ def test_the_page_polls_on_a_timer_and_updates_every_part(services):
     [event] = [one for one in config["dependencies"] if one["js"] and POLL_PATH in one["js"]]
     assert not event["backend_fn"]
     assert len(event["inputs"]) == len(QUERY_KEYS)
-    assert len(event["outputs"]) == len(EVERYTHING | {"evaluation"})
+    assert len(event["outputs"]) == len((EVERYTHING | {"evaluation"}) - PAGE_ONLY)
     kinds = {part["id"]: part["type"] for part in config["components"]}
     assert "timer" in {kinds[part] for part, _ in event["targets"]}
 

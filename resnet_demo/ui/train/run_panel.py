@@ -91,7 +91,9 @@ def snapshot_parts(services: Services, seen: RunSnapshot) -> dict[str, Part]:
     def curve_part(which: int) -> Part:
         return curves, lambda: services.curves(seen.view, run_id, label_smoothing(seen))[which]
 
+    ending = ending_part(seen)
     return {
+        "progress": (ending, lambda: ending),  # of no component: page.js shows it
         "figures": (figures, lambda: figures),
         "status": (text, lambda: text),
         **parts_of(state, button_updates(seen, continues)),
@@ -99,6 +101,20 @@ def snapshot_parts(services: Services, seen: RunSnapshot) -> dict[str, Part]:
         "table": curve_part(1),
         "log": ([run_id, seen.view.offset], lambda: log_tail(seen)),
         **details_parts(services, seen),
+    }
+
+
+def ending_part(seen: RunSnapshot) -> dict[str, Any]:
+    """Return what the title of the document and a notification show of the run."""
+    at, best = seen.progress(), seen.view.best
+    share = at["step"] / at["total_steps"] if at["total_steps"] else 0.0
+    accuracy = f", validation accuracy {best.val_top1:.1%}" if best else ""
+    return {
+        "run": seen.run.id,
+        "live": seen.status.is_live,
+        "word": STATE_WORDS[seen.status.state],
+        "percent": int(100 * share),
+        "result": accuracy if seen.status.state == "finished" else "",
     }
 
 

@@ -36,7 +36,8 @@ SCROLL_TO_RUN = """() => {
 }"""  # on a phone the curves are below the form
 # The components that loading the page updates, in the order of `on_load`.
 LOADED = ("dataset", "box", "note", "use", "facts", "timer", "estimate_state", "run")
-LATER_PARTS = ("curves", "table", "log")  # not in a page that is just opened: they are large
+# Not in a page that is just opened: large, or of no component.
+LATER_PARTS = ("curves", "table", "log", "progress")
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 
