@@ -1,0 +1,79 @@
+"""The choice of a dataset: its note, and the recipe that suits it."""
+
+import gradio as gr
+import pytest
+
+from resnet_demo.config import make_config
+from resnet_demo.ui.form import Form, adapted_fields
+from resnet_demo.ui.train.dataset_choice import (
+    SYNTHETIC,
+    note_text,
+    note_updates,
+    proposed_values,
+    recipe_values,
+)
+
+
+def form_values(dataset, recipe="quick", **values):
+    """Return the values of a whole form."""
+    return {**make_config({"recipe": recipe}).to_dict(), "dataset": dataset, **values}
+
+
+def test_a_small_dataset_of_one_s_own_is_trained_by_transfer(services):
+    values = proposed_values(services.datasets, "colours", form_values("colours"))
+    assert values == recipe_values("transfer")
+    assert "dataset" not in values
+    text, advises = note_text(services.datasets, "colours", "transfer")
+    assert text.startswith("Recipe **transfer**. About 50 pictures a class")
+    assert not advises
+
+
+def test_back_on_generated_images_training_starts_from_scratch(services):
+    before = form_values("shapes10", "transfer")
+    assert proposed_values(services.datasets, "shapes10", before) == recipe_values("quick")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        form_values("colours", "transfer"),  # is that recipe already
+        form_values("colours", "finetune"),
+        form_values("colours", epochs=3),  # a person has set something
+        form_values("shapes10", "paper"),
+        form_values("gone"),
+    ],
+    ids=lambda values: f"{values['dataset']}-{values['recipe']}-{values['epochs']}",
+)
+def test_a_chosen_recipe_or_value_stays(values, services):
+    assert proposed_values(services.datasets, values["dataset"], values) == {}
+
+
+def test_the_note_advises_where_another_recipe_was_chosen(services):
+    text, advises = note_text(services.datasets, "colours", "paper")
+    assert text.startswith("Suggested recipe: **transfer**. About 50 pictures a class")
+    assert advises
+    assert note_text(services.datasets, "shapes10", "paper") == (SYNTHETIC, False)
+    assert note_text(services.datasets, "gone", "quick") == ("", False)
+    assert note_updates(services.datasets, "gone", "quick")[0] == gr.update(visible=False)
+
+
+def test_values_that_the_dataset_changes_are_named(services):
+    adapted = adapted_fields(form_values("colours"), services.datasets)
+    assert adapted["batch_size"] == "32 for this dataset"
+    assert adapted_fields(form_values("colours", batch_size=16), services.datasets).keys() == (
+        adapted.keys() - {"batch_size"}
+    )
+    assert adapted_fields(form_values("colours", epochs=0), services.datasets) == {}
+
+
+def test_a_changed_value_is_shown_in_its_field(services):
+    with gr.Blocks(analytics_enabled=False):
+        form = Form(services.datasets.list())
+        form.place_folded()
+    update = form.mark("batch_size", None, "32 for this dataset")
+    assert update["info"] == "32 for this dataset"
+    assert update["elem_classes"][-1] == "adapted"
+    assert form.mark("batch_size", "Enter 1", "x")["elem_classes"][-1] == "wrong"
+    back = form.mark("batch_size", None, None)
+    assert back["info"] == form.fields["batch_size"].metadata["help"]
+    assert back["elem_classes"] == ["setting", "in-list"]
