@@ -64,7 +64,9 @@ def event_text(event: Event) -> str:
 
 
 def learning_curve_text(curve: Sequence[Sequence[int]]) -> str:
-    """Return what more training images would bring, as one sentence; empty without a curve.
+    """Return what more training images would bring, as one sentence without its dot.
+
+    Empty without a curve.
 
     curve: of a `Head` event or the metrics in model.json: for each share of the training images the
     number trained on, of right answers and of answers.

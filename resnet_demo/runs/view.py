@@ -10,7 +10,7 @@ from statistics import fmean, median_high
 from typing import Any
 
 from resnet_demo.data.image_sizes import image_size_at, relative_cost
-from resnet_demo.events import Ended, Epoch, Event, Started, Step, to_dict
+from resnet_demo.events import Embedding, Ended, Epoch, Event, Head, Started, Step, to_dict
 from resnet_demo.runs.log import EventLog
 
 MAX_STEPS = 4096  # the page draws a few hundred of them
@@ -22,6 +22,7 @@ class RunView:
     """The state of a run as far as `refresh` has read its log.
 
     ended: None while the run goes on. last_timed: the last event that has the run's working time.
+    embedding: the latest progress of the embedding pass. head: the result of fitting a head.
     """
 
     log: EventLog
@@ -32,6 +33,8 @@ class RunView:
     ended: Ended | None = None
     last: Event | None = None
     last_timed: Event | None = None
+    embedding: Embedding | None = None
+    head: Head | None = None
 
     def refresh(self) -> bool:
         """Fold the new lines of the log, a chunk at a time; return whether there were any."""
@@ -60,6 +63,10 @@ class RunView:
                 self.epochs.pop()
             self.epochs.append(event)
             self.last_timed = event
+        elif isinstance(event, Embedding):
+            self.embedding = event
+        elif isinstance(event, Head):
+            self.head = event
         elif isinstance(event, Ended):
             self.ended = event
 
@@ -91,8 +98,10 @@ class RunView:
         return image_size_at(self.started.sides, self.step, self.total_steps)
 
     def images_per_s(self) -> float | None:
-        """Return the median training rate of recent steps; None before the first step."""
+        """Return the median rate of recent steps, or of the embedding pass; None before them."""
         rates = [step.images_per_s for step in self.steps[-9:]]
+        if not rates and self.embedding:
+            return self.embedding.images_per_s
         return median_high(rates) if rates else None
 
     def total_seconds(self) -> float:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch
 
 SAME_WORK = (  # fields on which the time of an image depends, besides the batch size
     "model",
+    "train_layers",
     "stem",
     "batch_norm",
     "image_size",
@@ -38,6 +39,7 @@ SAME_WORK = (  # fields on which the time of an image depends, besides the batch
     "compile",
     "collect_garbage",
 )
+HEAD_S = 3.0  # to choose the weight decay and to fit a head
 SAME_SHARES = ("val_share", "train_images")  # an epoch's time includes its validation
 MAX_BATCH_RATIO = 2  # up to which two batch sizes take about the same time an image
 HIDDEN_FOLDER = ".tasks"  # under the root of runs; no run
@@ -113,6 +115,9 @@ def estimate(
     speed = find_speed(runs.root, workload(config, info))
     if speed is None:
         return None
+    if config.train_layers == "head":  # the speed test validates in the format for training
+        seconds = embedded_images(config, info) * speed.val + HEAD_S
+        return Estimate(seconds, measured_at=speed.time)
     train, val = split_sizes(config, info.train, info.val)
     cost = relative_cost(image_sizes(config))
     seconds = config.epochs * (train * speed.train * cost + val * speed.val)
@@ -137,9 +142,17 @@ def estimate_from_runs(
         except DamagedError:
             continue
         seconds = speed_of(run)
+        if seconds and config.train_layers == "head":
+            return Estimate(embedded_images(config, info) * seconds + HEAD_S, run.id)
         if seconds:
             return Estimate(full_sized * seconds, run.id)
     return None
+
+
+def embedded_images(config: TrainConfig, info: DatasetInfo) -> int:
+    """Return the number of forward passes before a head is fitted, if no embedding is kept."""
+    train, val = split_sizes(config, info.train, info.val)
+    return config.views * train + (val if config.val_share or info.val else 0)
 
 
 def is_same_work(a: TrainConfig, b: TrainConfig) -> bool:
@@ -151,7 +164,12 @@ def is_same_work(a: TrainConfig, b: TrainConfig) -> bool:
 
 
 def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
-    """Return the seconds for a full-sized training image: of the median epoch, or recent steps."""
+    """Return the seconds for a full-sized training image: of the median epoch, or recent steps.
+
+    Where only the head is trained, for an image that is embedded; None if all were embedded before.
+    """
+    if config.train_layers == "head":
+        return 1 / view.embedding.images_per_s if view.embedding else None
     if view.started and view.epochs:
         images, steps = config.batch_size, view.started.steps_per_epoch
         epochs = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import DamagedError
+from resnet_demo.events import to_dict
 from resnet_demo.files import FileVersion, file_version
 from resnet_demo.learn import lessons
 from resnet_demo.lru import LRU
@@ -48,6 +49,7 @@ class RunSnapshot:
             "progress": self.progress(),
             "best": {"epoch": best.epoch, "val_top1": best.val_top1} if best else None,
             "history": self.view.history(),
+            "head": self.view.head and to_dict(self.view.head),
             **asdict(about_or_empty(self.run)),
             "config": config_or_none(self.run),
             "fingerprint": fingerprint_or_none(self.run),
@@ -64,6 +66,7 @@ class RunSnapshot:
             "loss": view.steps[-1].loss if view.steps else None,
             "lr": view.steps[-1].lr if view.steps else None,
             "images_per_s": view.images_per_s(),
+            "embedded": view.embedding and [view.embedding.done, view.embedding.total],
             "seconds": view.seconds_so_far() if self.status.is_live else view.total_seconds(),
             "seconds_left": view.seconds_left() if self.status.state == "running" else None,
             "silent_s": self.silent_s(),

@@ -124,7 +124,8 @@ def describe_run(services: Services, state: EstimateState) -> tuple[str, str]:
     )
     # The sizes follow from the configuration: no image is loaded for this line.
     images, _ = services.datasets.split_sizes(config)
-    steps = config.epochs * steps_per_epoch(images, config.batch_size)
+    is_head = config.train_layers == "head"  # fitted to all images at once
+    steps = config.epochs * (1 if is_head else steps_per_epoch(images, config.batch_size))
     duration, waits_for = describe_duration(services, config, info, state)
     lines = [
         f"{duration} · {steps:,} step{'s' * (steps != 1)}",

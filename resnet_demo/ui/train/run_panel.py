@@ -7,7 +7,15 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.text import count_text, duration_text, escape_markdown, event_text
+from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.events import Embedding
+from resnet_demo.runs.text import (
+    count_text,
+    duration_text,
+    escape_markdown,
+    event_text,
+    learning_curve_text,
+)
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.ui.components import progress_bar
@@ -178,7 +186,8 @@ def state_text(seen: RunSnapshot, ahead: RunSnapshot | None = None) -> str:
 
     ahead: the run before a queued run that is next.
     """
-    sentences = [state_sentence(seen, ahead), network_sentence(seen), growth_sentence(seen)]
+    sentences = [state_sentence(seen, ahead), head_sentence(seen)]
+    sentences += [network_sentence(seen), growth_sentence(seen)]
     if seen.is_loading:  # the log is read in a thread; the status is known already
         sentences.append(READING)
     sentences.append(silence_sentence(seen))
@@ -202,6 +211,9 @@ def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
         )
     if state in ("stopped", "finished"):
         return f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
+    if isinstance(seen.view.last, Embedding):
+        done, total = seen.view.last.done, seen.view.last.total
+        return f"The frozen layers run over the images: {done:,} of {total:,}."
     if is_compiling(seen):
         return "Compiling the network; the first step starts in a minute or more."
     return f"{message}." if message and message[-1] not in ".…" else message
@@ -238,6 +250,20 @@ def network_sentence(seen: RunSnapshot) -> str:
         f"{count_text(at['parameters'])} parameters, "
         f"{count_text(at['macs'])} multiply-adds per image, "
         f"on {escape_markdown(at['device'])} in {escape_markdown(at['precision'])}."
+    )
+
+
+def head_sentence(seen: RunSnapshot) -> str:
+    """Return sentences on how good a fitted head is and what more images would bring; or ""."""
+    head, config = seen.view.head, config_or_none(seen.run)
+    if head is None or config is None or config["train_layers"] != "head":
+        return ""
+    _, right, n = head.curve[-1]
+    low, high = wilson_interval(right, n)
+    how = "cross-validation" if head.folds else "validation"
+    return (
+        f"{right:,} of {n:,} images are right in {how} (95% interval {low:.0%} to {high:.0%}). "
+        f"{learning_curve_text(head.curve)}."
     )
 
 
@@ -284,7 +310,8 @@ def log_tail(seen: RunSnapshot, lines: int = 12) -> str:
     """Return the last events as lines of text with their time, newest last."""
     view = seen.view
     # No more than the last `lines` of each kind can be among the last of all.
-    latest = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.ended]
+    latest = [*view.steps[-lines:], *view.epochs[-lines:], view.started, view.embedding]
+    latest += [view.head, view.ended]
     events = sorted((event for event in latest if event), key=lambda event: event.step)
     return "\n".join(
         f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {event_text(event)}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from resnet_demo.config import make_config, to_json
-from resnet_demo.events import Compiled
+from resnet_demo.events import Compiled, Embedding, Head
 from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.tasks.status import STATES
 from resnet_demo.ui.train import run_panel
@@ -162,3 +162,27 @@ def test_the_log_shows_the_last_lines_and_the_end(seen, events):
     assert len(lines) == 4
     assert all(re.match(r"\d\d:\d\d:\d\d  \w", line) for line in lines)
     assert [line.split()[1] for line in lines] == ["step", "epoch", "step", "finished"]
+
+
+def test_a_run_that_fits_a_head_shows_its_pass_over_the_images_and_what_it_is_worth(seen, events):
+    opening, *_ = events(steps_per_epoch=1)
+    at = {"step": 0, "epoch": 0}
+    embedding = Embedding(**at, done=128, total=1244, images_per_s=24.0)
+    look = seen("running", [opening, embedding])
+    assert run_panel.state_text(look).startswith(
+        "The frozen layers run over the images: 128 of 1,244."
+    )
+    assert figures(run_panel.figures_html(look))["images/s"] == "24"
+    curve = [[1, 2, 4], [1, 2, 4], [2, 3, 4]]
+    facts = {"weight_decay": 1.0, "folds": 2, "val_loss": 1.0, "val_top1": 0.75, "seconds": 1.0}
+    look = seen("finished", [Head(**at, curve=curve, **facts)], message="30 epochs done")
+    (look.run.path / "config.json").write_text(
+        to_json(make_config({"recipe": "transfer", "val_share": 0.0, "folds": 2}), "0")
+    )
+    assert run_panel.state_text(look).startswith(
+        "Finished: 30 epochs done. 3 of 4 images are right in cross-validation (95% interval 30% "
+        "to 95%). 2 of 4 right with 1, "
+    )
+    assert "too few to say what more would bring." in run_panel.state_text(look)
+    assert "head: weight decay 1" in run_panel.log_tail(look)
+    assert look.to_dict()["head"]["curve"] == curve

@@ -7,11 +7,11 @@ import pytest
 from resnet_demo.config import make_config, to_json
 from resnet_demo.data.image_sizes import image_sizes
 from resnet_demo.data.store import Datasets
-from resnet_demo.events import Epoch, Started, Step
+from resnet_demo.events import Embedding, Epoch, Started, Step
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs
 from resnet_demo.runs.view import RunView
-from resnet_demo.tasks.estimate import RunSpeeds, estimate, read_speed
+from resnet_demo.tasks.estimate import HEAD_S, RunSpeeds, estimate, read_speed
 
 KNOBS = {
     "dataset": "colours",
@@ -163,3 +163,16 @@ def test_a_log_is_read_once_for_many_estimates_and_again_when_it_has_grown(
 def test_a_cached_speed_is_the_speed_of_the_log(runs, earlier):
     run = earlier("some-run-1", seconds=[5.0, 6.0])
     assert RunSpeeds()(run) == read_speed(run) > 0
+
+
+def test_a_head_takes_one_pass_over_the_images_of_a_run_that_embedded_some(runs, info, earlier):
+    head = {"train_layers": "head"}
+    earlier("full-1", seconds=[100.0])  # a run of all layers gives no estimate
+    assert estimate(make_config(KNOBS | head), info, runs) is None
+    rate = {"step": 0, "epoch": 0, "done": 3, "total": 9, "images_per_s": 32.0}
+    earlier("head-1", **head).log().append(Embedding(**rate))
+    earlier("head-2", seconds=[0.1], **head)  # had all its embeddings already
+    found = estimate(make_config(KNOBS | head), info, runs)
+    assert (found.run_id, found.seconds) == ("head-1", pytest.approx(160 / 32 + HEAD_S))
+    views = make_config(KNOBS | head | {"views": 3})
+    assert estimate(views, info, runs).seconds == pytest.approx((3 * 128 + 32) / 32 + HEAD_S)
