@@ -1,4 +1,5 @@
-// Corrects markup of Gradio 6.31 that assistive technology misreads. Runs once, when the page opens.
+// Corrects markup of Gradio 6.31: what assistive technology misreads, and links inside the app.
+// Runs once, when the page opens.
 // tests/browser/test_accessibility.py fails where a rule is missing.
 () => {
   const rules = {
@@ -15,6 +16,13 @@
     },
     // A label needs a role.
     '[aria-label="Empty value"]:not([role])': (empty) => empty.setAttribute('role', 'img'),
+    // Markdown opens each link in a new tab, also one to a place in the app. In the frame of a
+    // Space it has to: cookies of the app do not reach a frame.
+    '.prose a[target="_blank"]': (link) => {
+      if (link.origin === location.origin && window.self === window.top) {
+        link.removeAttribute('target');
+      }
+    },
     // Code that is wider than its place is scrolled by arrow keys.
     '.prose pre:not([tabindex])': (code) => code.setAttribute('tabindex', '0'),
   };

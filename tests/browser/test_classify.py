@@ -208,6 +208,28 @@ def test_a_photo_that_fools_the_network_is_answered_beside_it_with_the_measured_
     expect(page.locator("#photos-hint")).to_have_text("Or try a photo:")
 
 
+def test_examples_are_named_by_their_captions_and_links_inside_the_app_stay_in_its_tab(page):
+    for name in ("airplane", "coffee", "rocket"):
+        expect(page.locator("#shipped").get_by_role("button", name=name)).to_be_visible()
+    for name in CLASSES:
+        expect(page.locator("#examples").get_by_role("button", name=name)).to_be_visible()
+    targets = page.evaluate(
+        """async () => {
+          const links = ['./owner', '#here', 'https://arxiv.org'].map((address) => {
+            const link = document.createElement('a');
+            Object.assign(link, {href: address, target: '_blank'});
+            document.querySelector('#classify-classes .prose').append(link);
+            return link;
+          });
+          await new Promise((done) => setTimeout(done, 300));
+          const targets = links.map((link) => link.target);
+          links.forEach((link) => link.remove());
+          return targets;
+        }"""
+    )
+    assert targets == ["", "", "_blank"]
+
+
 def test_an_unreadable_picture_is_reported_in_place_of_the_answer(page, tmp_path):
     (tmp_path / "text.png").write_text("this is not a picture")
     page.get_by_role("button", name="Remove Image").click()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import importlib.util
 import io
 import json
 import os
@@ -48,6 +49,8 @@ TINY = {
 ENDPOINTS = ["/train", "/stop", "/run", "/evaluate", "/classify"]
 NOT_UPLOADED = "a file must come through an upload, got a path of this machine"
 META = {"_type": "gradio.FileData"}
+HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
+HEIC_RULE = "damaged" if HAS_HEIC else "is a HEIC image: install"
 NO_PICTURE = "a file must be uploaded first, got nothing"
 RULE = "run_id must be 1 to 64 lowercase letters, digits and dashes, with no dash first, got "
 
@@ -296,6 +299,22 @@ def test_stages_and_similar_training_images_are_those_of_the_command_line(
     for one, printed in zip(answer["similar"], line["similar"], strict=True):
         assert (one["place"], one["label"]) == (printed["place"], printed["label"])
         assert one["cosine"] == pytest.approx(printed["cosine"])
+    assert answer["dataset_changed"] is line["dataset_changed"] is False
+
+
+def test_similar_images_of_a_dataset_that_has_changed_say_so(ask, app, here, trained, picture):
+    here.image_indexes.start(trained, here.caller())
+    config = app.runs / trained / "config.json"
+    before = config.read_text()
+    values = json.loads(before)
+    values["fingerprint"]["digest"] = "0" * len(values["fingerprint"]["digest"])
+    config.write_text(json.dumps(values))  # as if it had been trained on other pictures
+    try:
+        answer = ask("classify", handle_file(picture), trained, "", 1, "", True)
+    finally:
+        config.write_text(before)
+    assert answer["dataset_changed"] is True
+    assert len(answer["similar"]) == 5
 
 
 def test_without_the_images_the_error_explains_how_to_get_them(app, trained, tmp_path):
@@ -527,7 +546,7 @@ def test_an_invalid_picture_gets_a_sentence_and_the_app_keeps_running(
             "is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image",
         ),
         "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP"),
-        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image: install"),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", HEIC_RULE),
         "bomb.png": (bomb(13_000), "is too large: 13000x13000 pixels, the most is 50,000,000"),
     }
     before = app.log.stat().st_size

@@ -1,12 +1,14 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.splits import stratified_split
 from resnet_demo.file_locks import try_lock
 from resnet_demo.tasks.image_indexes import INDEX, run_indexing
@@ -68,6 +70,30 @@ def test_a_button_is_offered_first_and_then_the_nearest_images(services, last):
     assert "of the 135 training images" in shown["message"]["value"]
     assert shown["start"]["visible"] is False
     assert shown["timer"].active is False
+
+
+def test_the_nearest_images_are_summed_up_and_a_changed_dataset_is_noted(services, upload, last):
+    run, path = services.runs.get("mine"), upload()
+    services.image_indexes.get_or_build(run, lambda done, total: None)
+    predicted = services.classifier("mine").classify(decode_picture(path), 1).labels[0]["label"]
+
+    def message():
+        shown = last(details_updates(services, NEIGHBOURS, path, "mine", "crop"))
+        labels = [caption.split()[0] for _, caption in shown["nearest"]["value"]]
+        assert (
+            f"The 5 nearest of the 135 training images. {labels.count(predicted)} of them have the "
+            f"predicted class, **{predicted}**. The number is the cosine similarity of the "
+            "features: 1 is identical, 0 unrelated."
+        ) in shown["message"]["value"]
+        return shown["message"]["value"]
+
+    assert "⚠" not in message()
+    now = services.datasets.fingerprint("colours")
+    run.record_fingerprint(now)
+    assert "⚠" not in message()
+    run.record_fingerprint(replace(now, digest="0" * len(now.digest)))
+    note = " ⚠ The dataset has changed since training: these are its images now."
+    assert message().endswith(note)
 
 
 @pytest.mark.parametrize(

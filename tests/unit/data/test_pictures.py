@@ -236,6 +236,25 @@ def test_a_heic_picture_is_refused_with_what_to_do_where_its_reader_is_missing(
         decode_picture(io.BytesIO(data), name="a.jpg")
 
 
+@pytest.mark.parametrize(("orientation", "shape"), [(1, (20, 40, 3)), (6, (40, 20, 3))])
+def test_a_heic_picture_of_a_phone_is_read_upright(orientation: int, shape: tuple[int, ...]):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = Image.new("RGB", (40, 20), RED)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=95, exif=exif.tobytes())
+    pixels = decode_picture(io.BytesIO(file.getvalue()), name="IMG_0001.HEIC")
+    np.testing.assert_allclose(pixels, np.broadcast_to(RED, shape), atol=6)
+
+
+def test_a_damaged_heic_picture_is_refused_with_one_sentence():
+    pytest.importorskip("pillow_heif")
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
+    with pytest.raises(DamagedError, match=r"^'a\.heic' is [^\n]*damaged$"):
+        decode_picture(io.BytesIO(data), name="a.heic")
+
+
 def test_an_avif_picture_is_read_whatever_its_name_and_first_brand():
     image = Image.new("RGB", (20, 10), RED)
     data = written(image, "AVIF", quality=95).getvalue()
