@@ -1,0 +1,101 @@
+"""From a zip of one's own pictures to an answer in a real browser: five clicks, nothing typed."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from resnet_demo.config import make_config
+
+pytestmark = pytest.mark.browser
+
+COLOURS = ("red", "green", "blue")
+MAX_CLICKS = 5
+
+
+def picture(channel, number):
+    """Return a PNG of 40 pixels in one colour and noise."""
+    pixels = np.random.default_rng([channel, number]).integers(0, 90, (40, 40, 3), np.uint8)
+    pixels[..., channel] += 160
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def pack(folder):
+    """Return a zip with a folder of 16 pictures for each colour."""
+    with zipfile.ZipFile(folder / "My Colours.zip", "w") as archive:
+        for channel, label in enumerate(COLOURS):
+            for number in range(16):
+                archive.writestr(f"{label}/{number}.png", picture(channel, number))
+    return folder / "My Colours.zip"
+
+
+def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit, tmp_path):
+    (tmp_path / "data").mkdir()
+    page, clicks = visit(start_app(data=tmp_path / "data").url), []
+
+    def click(selector):
+        clicks.append(selector)
+        page.locator(selector).click()
+
+    click("[role=tab]:text-is('Data')")
+    page.locator("#import-file input[type=file]").set_input_files(pack(tmp_path))
+    expect(page.locator("#import-found")).to_contain_text("48 pictures of 3 classes")
+    expect(page.get_by_label("Name of the dataset")).to_have_value("my-colours")
+    click("#import-start")
+    expect(page.locator("#import-text")).to_contain_text("images in my-colours")
+    click("#import-train")
+    expect(page.get_by_label("Dataset", exact=True).locator("visible=true")).to_have_value(
+        "my-colours"
+    )
+    expect(page.locator("#dataset-note")).to_contain_text("Recipe transfer. About 13 pictures")
+    expect(page.get_by_role("radio", name="transfer", exact=True)).to_be_checked()
+    expect(page.locator("#facts")).to_contain_text("Adapted to 39 training images")
+    expect(page.locator("button#train")).to_be_enabled()
+    click("button#train")
+    expect(page.locator("#figures")).to_contain_text("Finished", timeout=120_000)
+    click("#next-classify")
+    expect(page.locator("#classify-run input")).to_have_value(
+        "efficientnet-lite0-my-colours-1 · finished"
+    )
+    (tmp_path / "new.png").write_bytes(picture(1, 99))
+    page.locator("#picture input[type=file]").set_input_files(tmp_path / "new.png")
+    expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text("green")
+    assert len(clicks) <= MAX_CLICKS
+
+
+def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_form(
+    visit, untrained
+):
+    page = visit(untrained.url)
+    quick, transfer = (
+        page.get_by_role("radio", name=name, exact=True) for name in ("quick", "transfer")
+    )
+    note = page.locator("#dataset-note")
+    choose_dataset(page, "colours")
+    expect(transfer).to_be_checked()
+    expect(note).to_contain_text("Recipe transfer. About 50 pictures a class")
+    expect(page.locator("#model input")).to_have_value(make_config({"recipe": "transfer"}).model)
+    quick.click()
+    expect(note).to_contain_text("Suggested recipe: transfer.")
+    page.locator("#advanced > button").click()
+    page.locator("#group-optimizer > button").click()
+    expect(page.locator("#batch_size .info-text")).to_have_text("32 for this dataset")
+    page.locator("#use-recipe").click()
+    expect(transfer).to_be_checked()
+    choose_dataset(page, "shapes10, synthetic")
+    expect(quick).to_be_checked()
+    expect(note).to_contain_text("shapes10 is synthetic")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
+    choose_dataset(page, "colours")
+    expect(note).to_contain_text("Suggested recipe: transfer.")
+    expect(quick).to_be_checked()  # a person has set something
+
+
+def choose_dataset(page, name):
+    page.get_by_label("Dataset", exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=name).click()
