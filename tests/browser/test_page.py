@@ -195,6 +195,7 @@ def test_a_first_visit_leads_to_a_classified_photo_and_to_curves_in_a_click_each
     expect(tile(page, "state")).to_have_text("Training")
     wait_for_points(page)
     expect(page.locator("#curves [data-plot=accuracy] svg.chart-svg")).to_be_in_viewport()
+    expect(page).to_have_title(re.compile(r"^\d+ % · ResNet Demo$"))
     expect(page.locator("#step-shapes")).to_be_disabled()
     assert marked_steps(page) == ["step-cifar"]
     page.reload()

@@ -196,27 +196,31 @@ def state_text(seen: RunSnapshot, ahead: RunSnapshot | None = None) -> str:
 
 def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
     """Return a sentence on the run's state (Markdown)."""
-    state, message = seen.status.state, escape_markdown(seen.status.message)
+    state, message = seen.status.state, full_stop(escape_markdown(seen.status.message))
     if state == "queued":
         return queue_sentence(seen, ahead)
     if state == "preparing":
         return "Loading, a few seconds…"
     if state == "stopping":
-        return "Stopping after this step." if message in ("", "stopping") else f"{message}."
+        return "Stopping after this step." if message in ("", "stopping.") else message
     if state == "failed":
-        return f"**Failed:** {message}."
-    if state == "finished" and seen.run.shipped:
-        return (
-            f"Came with the app, trained in {duration_text(seen.view.total_seconds())}: {message}."
-        )
+        return f"**Failed:** {message}" if message else "**Failed.**"
     if state in ("stopped", "finished"):
-        return f"{STATE_WORDS[state]}: {message}." if message else f"{STATE_WORDS[state]}."
+        begin = STATE_WORDS[state]
+        if seen.run.shipped:
+            begin = f"Came with the app, trained in {duration_text(seen.view.total_seconds())}"
+        return f"{begin}: {message}" if message else f"{begin}."
     if isinstance(seen.view.last, Embedding):
         done, total = seen.view.last.done, seen.view.last.total
         return f"The frozen layers run over the images: {done:,} of {total:,}."
     if is_compiling(seen):
         return "Compiling the network; the first step starts in a minute or more."
-    return f"{message}." if message and message[-1] not in ".…" else message
+    return message
+
+
+def full_stop(text: str) -> str:
+    """Return a message as a sentence, so that the next one does not run into it."""
+    return f"{text}." if text and text[-1] not in ".…!?" else text
 
 
 def queue_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:

@@ -72,6 +72,17 @@ def test_every_state_has_a_sentence(state, text, seen):
     assert run_panel.state_text(seen(state, message="the message")) == text
 
 
+@pytest.mark.parametrize("message", ["", "a message", "a message.", "training…"])
+@pytest.mark.parametrize("state", STATES)
+def test_no_two_sentences_run_together(state, message, seen, events):
+    text = run_panel.state_text(seen(state, events(), message=message))
+    before, parameters, _ = text.partition("1.65 million parameters")
+    assert parameters
+    assert re.search(r"^$|[^.…][.…]\**( \*\*No update.*)? $", before), text
+    assert ".." not in text
+    assert "·" not in text
+
+
 def test_a_shipped_run_shows_its_origin_and_duration(seen, events):
     look = seen("finished", events(ended=True), message="3 epochs done")
     look = replace(look, run=replace(look.run, shipped=True))
