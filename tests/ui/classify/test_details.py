@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_demo.config import FINGERPRINT
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.splits import stratified_split
 from resnet_demo.file_locks import try_lock
@@ -89,9 +90,9 @@ def test_the_nearest_images_are_summed_up_and_a_changed_dataset_is_noted(service
 
     assert "⚠" not in message()
     now = services.datasets.fingerprint("colours")
-    run.record_fingerprint(now)
+    run.record({FINGERPRINT: now.to_dict()})
     assert "⚠" not in message()
-    run.record_fingerprint(replace(now, digest="0" * len(now.digest)))
+    run.record({FINGERPRINT: replace(now, digest="0" * len(now.digest)).to_dict()})
     note = " ⚠ The dataset has changed since training: these are its images now."
     assert message().endswith(note)
 
