@@ -72,7 +72,7 @@ class Preprocessing:
         average over CIFAR-10's test images.
         """
         side, shrinks = self.image_size, self.image_size < min(images.shape[1:3])
-        step = max(1, CHUNK_PIXELS // images[0, ..., 0].numel())
+        step = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
         if shrinks and images.device.type == "cpu" and step < len(images):
             # In parts: as floats, large images take many times the memory of the result.
             parts = [self.prepare(part) for part in images.split(step)]

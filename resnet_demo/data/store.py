@@ -289,7 +289,8 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     images, held_out = datasets.split_sizes(fitted)
     if held_out < ENOUGH_VALIDATION or not (fitted.val_share or info.val):
         adapt("validation images are too few to choose an epoch", keep="last")
-    if config.train_layers != "head":
+    # The generated practice images are for a quick look, so their epochs stay few.
+    if config.train_layers != "head" and not info.synthetic:
         fit_steps(fitted, images, values, adapt)
     if not notes:
         return config, ""

@@ -30,13 +30,22 @@ def shown_run(page):
     return page.locator("#run input")
 
 
+def open_run(visit, app, run_id, **size):
+    """Open the page at a run; return it once it shows what polling sent of this run."""
+    page = visit(f"{app.url}?run={run_id}", **size)
+    for _ in range(2):  # the page opens with another run in place, which the first answer replaces
+        with page.expect_response(lambda got: f"/poll?run={run_id}" in got.url):
+            pass
+    return page
+
+
 def unfold(page, fold):
     page.locator(f"#{fold} > button").click()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_run_is_deleted_and_brought_back_by_keyboard(app, runs, visit, width):
-    page = visit(f"{app.url}?run=some-run-1", width=width)
+    page = open_run(visit, app, "some-run-1", width=width)
     delete, deleted = page.locator("button#delete"), page.locator("#deleted")
     expect(delete).to_be_enabled()
     delete.focus()
@@ -56,7 +65,7 @@ def test_a_run_is_deleted_and_brought_back_by_keyboard(app, runs, visit, width):
 
 
 def test_the_trash_is_emptied_after_a_question(app, runs, visit):
-    page = visit(f"{app.url}?run=some-run-1")
+    page = open_run(visit, app, "some-run-1")
     expect(page.locator("button#delete")).to_be_enabled()
     page.locator("button#delete").click()
     expect(page.locator("#trash > button")).to_contain_text("Trash: 1 run, ")
@@ -76,7 +85,7 @@ def test_the_trash_is_emptied_after_a_question(app, runs, visit):
 def test_the_settings_of_a_run_are_shown_and_copied_to_the_form(app, runs, visit):
     config = make_config({"recipe": "paper", "dataset": "colours", "crop": 0, "epochs": 7})
     (runs / "some-run-1" / "config.json").write_text(to_json(config, "0"))
-    page = visit(f"{app.url}?run=some-run-1")
+    page = open_run(visit, app, "some-run-1")
     unfold(page, "run-details")
     expect(page.locator("#run-settings")).to_contain_text("Recipe paper on colours, with:")
     rows = page.locator("#run-settings tbody tr")
@@ -93,7 +102,7 @@ def test_the_settings_of_a_run_are_shown_and_copied_to_the_form(app, runs, visit
 
 
 def test_title_and_notes_are_kept_and_shown_as_text(app, runs, visit, hostile):
-    page = visit(f"{app.url}?run=some-run-1")
+    page = open_run(visit, app, "some-run-1")
     unfold(page, "run-details")
     title, notes = page.get_by_label("Title"), page.get_by_label("Notes")
     for text in hostile:
@@ -142,7 +151,7 @@ def test_the_scale_of_a_chart_survives_a_reload_and_a_deletion_empties_the_chart
     log.append(Started(step=0, epoch=1, **OPENING))
     for step in range(1, 9):
         log.append(Step(step=step, epoch=1 + step // 5, **STEP))
-    page = visit(f"{app.url}?run=some-run-1")
+    page = open_run(visit, app, "some-run-1")
     drawn = page.locator("#curves [data-plot=loss] path[data-line=training][d^='M']")
     expect(drawn).to_have_count(1)
     scale = page.get_by_role("button", name="Loss: logarithmic scale")

@@ -19,6 +19,7 @@ from resnet_demo.models.description import Description, encode_description, mode
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui.app import build_app, launch
+from resnet_demo.ui.learn.guess import SHOWN
 from tests.conftest import REPOSITORY, AppProcess, free_port
 from tests.pages import Page
 from tests.ui.fake_evaluations import untrained_runs
@@ -304,8 +305,8 @@ def test_previews_and_surgery_wait_in_the_queue_that_serves_visitors_in_turn(app
     preview = page.event("change", updates="preview-shown")
     events = {
         preview: first_values(page, preview),
-        page.event("change", of="surgery-run"): ["mine"],
-        page.event("click", of="surgery-each"): ["mine"],
+        page.event("change", of="surgery-run"): ["mine", {"surgery": SHOWN}],
+        page.event("click", of="surgery-each"): ["mine", None],
     }
     free, most, queue.free, queue.max_waiting = queue.free, queue.max_waiting, 0, 0
     try:

@@ -10,7 +10,7 @@ from resnet_demo.config import TrainConfig, make_config
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import file_version
 from resnet_demo.models.description import WEIGHTS
-from resnet_demo.runs.store import ABOUT, Run
+from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.snapshot import RunSnapshot, about_or_empty
 from resnet_demo.tasks.trash import KEEP_DAYS, TRASH, trash_size
@@ -82,13 +82,14 @@ def details_parts(services: Services, seen: RunSnapshot) -> dict[str, Any]:
     """Return the parts of polling that `next_steps` and `details_panel` show of a run."""
     run, is_live = seen.run, seen.status.is_live
     is_trained = not is_live and (run.path / WEIGHTS).exists()
-    about_version = [run.id, file_version(run.path / ABOUT)]
+    about = about_or_empty(run)
     return {
         "next": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
         "details": (run.id, lambda: gr.update(visible=True)),
         "settings": (run.id, lambda: settings_text(run)),
-        "title": (about_version, lambda: text_update(run, about_or_empty(run).title)),
-        "notes": (about_version, lambda: text_update(run, about_or_empty(run).notes)),
+        # Each by its own text: a title that was saved must not replace notes that are being typed.
+        "title": ([run.id, about.title], lambda: text_update(run, about.title)),
+        "notes": ([run.id, about.notes], lambda: text_update(run, about.notes)),
     }
 
 

@@ -256,7 +256,8 @@ def clicks(page):
 
 
 OWNER_ONLY = {
-    *("train", "stop", "resume", "retry", "delete-yes", "get", "get-cancel", "data-delete-yes"),
+    *("train", "stop", "resume", "retry", "delete", "get", "get-cancel", "data-delete-yes"),
+    *("step-shapes", "step-cifar", "get-weights", "get-weights-cancel", "empty-trash-yes"),
     *("import-file", "import-scan", "import-start", "import-cancel", "import-clear"),
     *("evaluate-cancel", "robustness-cancel", "similar-cancel"),
     *(f"{chapter}-{what}" for chapter in CHAPTERS for what in ("start", "stop")),

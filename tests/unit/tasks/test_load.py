@@ -104,7 +104,7 @@ async def view(viewer, until, late):
     await asyncio.sleep(late)  # not all at the same instant
     while time.monotonic() < until:
         start = time.monotonic()
-        curves += "loss" in await viewer.poll()
+        curves += "curves" in await viewer.poll()
         durations.append(time.monotonic() - start)
         await asyncio.sleep(max(0.0, 1.0 - durations[-1]))
     viewer.close()
