@@ -32,6 +32,7 @@ MIN_STEPS, MAX_EPOCHS = 200, 100  # of a run from random weights; `quick` has 18
 EMA_STEPS = 1000  # fewer are too few for a moving average of the weights
 ENOUGH_VALIDATION = 100  # images; among epochs that hardly differ, fewer choose by chance
 MAX_FOLDS = 5
+FEW_PER_CLASS = 5  # fewer get a warning
 MAX_IMBALANCE = 2  # images of the largest class over those of the smallest
 ENOUGH_PER_CLASS = 1000  # training images to learn from scratch
 GET_CIFAR10 = "`python -m resnet_demo data get cifar10` downloads it"
@@ -292,6 +293,8 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     # The generated practice images are for a quick look, so their epochs stay few.
     if config.train_layers != "head" and not info.synthetic:
         fit_steps(fitted, images, values, adapt)
+    if images < FEW_PER_CLASS * len(info.classes):
+        notes.append(f"under {FEW_PER_CLASS} images a class say little about other pictures")
     if not notes:
         return config, ""
     images_text = f"{images:,} training image{'s' * (images != 1)}"

@@ -76,10 +76,10 @@ def learning_curve_text(curve: Sequence[Sequence[int]]) -> str:
     (_, half_right, n), (_, right, _) = curve[-2:]
     points = f"{', '.join(f'{c[1]} of {n} right with {c[0]}' for c in curve)} training images: "
     gain = right - half_right
-    # The two heads answer the same images: their numbers differ by about the root of those that
-    # only one has right, which is at least the gain and at most the errors of both.
-    noise = max(1.0, (n - right + n - half_right) ** 0.5)
-    if gain > noise:
+    # Both answer the same images. How many only one of them has right is not known: at most the
+    # errors of both, whose root is then the standard error of the gain.
+    error = max(1.0, (n - right + n - half_right) ** 0.5)
+    if gain > 2 * error:
         return f"{points}twice as many brought {gain / n:.1%}, so more would help"
     if n < FEW_IMAGES:
         return f"{points}these are too few to say what more would bring"
