@@ -103,6 +103,7 @@ def test_the_form_survives_a_reload(page, visit, untrained):
     number(page, "Batch size (images)").fill("100")
     number(page, "Epochs").fill("0")
     expect(page.locator("button#train")).to_be_disabled()
+    page.wait_for_timeout(1500)  # the events of the fields end: a reload breaks those that run
     page.reload()
     expect(number(page, "Epochs")).to_have_value("0")
     expect(page.locator("button#train")).to_be_disabled()
