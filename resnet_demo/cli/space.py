@@ -1,12 +1,14 @@
 """The verb `space`: build, check and upload the folder of a Hugging Face Space."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.cli.common import add_verb, print_result
 from resnet_demo.errors import ConfigError
 from resnet_demo.paths import Paths
+from resnet_demo.runs.text import space_run_text
 
 
 def add(verbs: Any) -> None:
@@ -22,6 +24,13 @@ def add(verbs: Any) -> None:
     space.add_argument("repository", metavar="REPO", nargs="?", help="for push: OWNER/NAME")
     space.add_argument("--title", metavar="TEXT", help="for build: title of the Space")
     space.add_argument("--zero-gpu", action="store_true", help="for build: run on ZeroGPU")
+    space.add_argument(
+        "--run",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="for build: a finished run (id or folder) that the Space opens with; may be repeated",
+    )
 
 
 def run_space(args: argparse.Namespace, paths: Paths) -> int:
@@ -32,6 +41,8 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
     if (args.action == "push") != (args.repository is not None):
         rule = "OWNER/NAME for push, and left out for build and check"
         raise ConfigError.rule("REPO", rule, args.repository)
+    if args.run and args.action != "build":
+        raise ConfigError(f"space {args.action} takes no --run", "run")
     if args.action == "push":
         address = push(args.folder, args.repository)
         print_result({"address": address}, address, args.json)
@@ -45,20 +56,37 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
         if not problems and not args.json:
             print("no problem found")
         return 1 if problems else 0
-    build_space(args)
+    build_space(args, paths)
     return 0
 
 
-def build_space(args: argparse.Namespace) -> None:
+def build_space(args: argparse.Namespace, paths: Paths) -> None:
     """Write the folder and print its size and the variables that may be set on the Space."""
     from resnet_demo.hosting.space import PLATFORM_SECRETS, VARIABLES, build
 
-    files = build(args.folder, title=args.title, zero_gpu=args.zero_gpu)
+    with tempfile.TemporaryDirectory() as temporary:
+        packed = pack_runs(args.run, paths, Path(temporary))
+        runs = [Path(result["folder"]) for result in packed]
+        files = build(args.folder, title=args.title, zero_gpu=args.zero_gpu, runs=runs)
     size = sum((args.folder / file).stat().st_size for file in files)
     values = {"folder": str(args.folder), "files": len(files), "bytes": size}
+    values |= {"runs": [{**result, "folder": f"checkpoints/{result['run']}"} for result in packed]}
     values |= {"variables": VARIABLES, "secrets": PLATFORM_SECRETS}
-    lines = [f"{len(files)} files, {size / 1e6:.1f} MB in {args.folder}"]
+    lines = [f"{result['run']}: {space_run_text(result)}" for result in packed]
+    lines += [f"{len(files)} files, {size / 1e6:.1f} MB in {args.folder}"]
     lines += ["optional variables (default in parentheses):"]
     lines += [f"  {name}: {text}" for name, text in VARIABLES.items()]
     lines += ["secrets:", *(f"  {name}: {text}" for name, text in PLATFORM_SECRETS.items())]
     print_result(values, "\n".join(lines), args.json)
+
+
+def pack_runs(names: list[str], paths: Paths, folder: Path) -> list[dict[str, Any]]:
+    """Pack these runs for a Space, each into a folder of its name; return what `pack` returns."""
+    if not names:  # packing imports torch
+        return []
+    from resnet_demo.data.store import Datasets
+    from resnet_demo.export.pack import pack_for_space
+    from resnet_demo.runs.store import Runs
+
+    runs, datasets = Runs(paths), Datasets(paths.data)
+    return [pack_for_space(runs.find(name), datasets, folder) for name in names]

@@ -26,7 +26,7 @@ TEMPLATE = """# {name}
 
 A `{model}` with {parameters} parameters that classifies pictures of {pixels} as {labels}. It was
 trained on `{dataset}` by this program. This folder has its settings, its log, its predictions on
-the {split} images, and its weights in float16.
+the {split} images, and its weights in {precision}.
 
 ## Accuracy
 
@@ -70,13 +70,13 @@ def model_card(
     info: DatasetInfo,
     view: RunView,
     scores: Scores,
-    top1_float32: float,
+    top1_float32: float | None,
     trained_on: int | None = None,
 ) -> str:
     """Return the text of README.md.
 
     scores: of the stored weights on the test split, or on the validation split of a dataset without
-    test images. top1_float32: before rounding to float16.
+    test images. top1_float32: before rounding to float16; None if they are not rounded.
     trained_on: how many of those images are in the training split too; None if not known.
     """
     split = "test" if info.test else "validation"
@@ -88,6 +88,7 @@ def model_card(
         labels=join_labels(info.classes),
         dataset=info.name,
         split=split,
+        precision="float32" if top1_float32 is None else "float16",
         scores=markdown_table(
             f"on the {split} split", "", score_rows(scores, top1_float32, trained_on)
         ),
@@ -104,10 +105,13 @@ def model_card(
     )
 
 
-def score_rows(scores: Scores, top1_float32: float, trained_on: int | None) -> dict[str, str]:
+def score_rows(
+    scores: Scores, top1_float32: float | None, trained_on: int | None
+) -> dict[str, str]:
     """Return the rows on accuracy: name -> value."""
     low, high = wilson_interval(round(scores.top1 * scores.n), scores.n)
     loss, top1 = scores.to_dict()["loss"], accuracy_text(scores.top1, scores.n)
+    rounded = "top-1 before the weights were rounded to float16"
     known = f", of which {trained_on:,} are in the training split too" if trained_on else ""
     return {
         "images": f"{scores.n:,}{known}",
@@ -115,7 +119,7 @@ def score_rows(scores: Scores, top1_float32: float, trained_on: int | None) -> d
         # With five classes or fewer it is 100 % for every network.
         **({"top-5": f"{scores.top5:.2%}"} if len(scores.per_class) > 5 else {}),
         "loss": "not a number" if loss is None else f"{loss:.4f} nats",
-        "top-1 before the weights were rounded to float16": f"{top1_float32:.2%}",
+        **({} if top1_float32 is None else {rounded: f"{top1_float32:.2%}"}),
     }
 
 

@@ -30,13 +30,16 @@ MAX_LOST_TOP1 = 0.001  # that rounding to float16 may cost
 METRICS_OF_WEIGHTS = ("predictions", "outside")  # measured again for the rounded weights
 
 
-def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
+def pack(run: Run, datasets: Datasets, folder: Path, for_repository: bool = True) -> dict[str, Any]:
     """Write the run's kept weights into a new or empty folder, atomically; return what was written.
 
     The weights are evaluated on the test images before and after rounding them to float16, on the
     validation images where the dataset has no test images. The
     out-of-distribution threshold is set again, on the validation images; that of a run with folds,
     which has none, is kept.
+
+    for_repository: the weights must be small and in float16. Otherwise weights of any size are
+    packed, and in float32 where rounding costs too much accuracy.
 
     Raises:
         ConfigError: the folder is not empty, the run has not finished or is too large, or its
@@ -50,8 +53,15 @@ def pack(run: Run, datasets: Datasets, folder: Path) -> dict[str, Any]:
     check_trained_here(run, "packed")
     view = read_finished_log(run)
     with new_folder(folder) as temporary:
-        packed = write_packed(temporary, run, view, datasets, folder.name)
+        packed = write_packed(temporary, run, view, datasets, folder.name, for_repository)
     return {"run": folder.name, "folder": str(folder), **packed}
+
+
+def pack_for_space(run: Run, datasets: Datasets, root: Path) -> dict[str, Any]:
+    """Pack a run of any size into a new folder of its name below `root`. Raises as `pack`."""
+    if run.shipped:
+        raise ConfigError(f"run {run.id} came with the app: every Space has it already", "run")
+    return pack(run, datasets, root / run.id, for_repository=False)
 
 
 def check_target(folder: Path) -> Path:
@@ -71,7 +81,12 @@ def read_finished_log(run: Run) -> RunView:
 
 
 def write_packed(
-    folder: Path, run: Run, view: RunView, datasets: Datasets, name: str
+    folder: Path,
+    run: Run,
+    view: RunView,
+    datasets: Datasets,
+    name: str,
+    for_repository: bool = True,
 ) -> dict[str, Any]:
     """Write all files into a folder that will have that name; return sizes and scores.
 
@@ -85,20 +100,29 @@ def write_packed(
         key: value for key, value in original.saved.metrics.items() if key not in METRICS_OF_WEIGHTS
     }
     # Loaded again, because rounding changes the model in place and `original` is evaluated below.
-    size = save_half(folder, load_model(run.path), metrics)
-    # Before the evaluations, which take much longer than this save.
-    check_size(run, size)
-    before = score(*predict_split(original, datasets, split, dataset), classes)
-    rounded = Classifier(run, load_model(folder))  # the run's config defines the splits
-    logits, labels = predict_split(rounded, datasets, split, dataset)
+    size = save_rounded(folder, load_model(run.path), metrics)
+    if for_repository:
+        # Before the evaluations, which take much longer than this save.
+        check_size(run, size)
+    logits, labels = predict_split(original, datasets, split, dataset)
+    before = score(logits, labels, classes)
+    packed = Classifier(run, load_model(folder))  # the run's config defines the splits
+    rounded_logits, _ = predict_split(packed, datasets, split, dataset)
+    half = is_rounding_cheap(before, score(rounded_logits, labels, classes))
+    if half:
+        logits = rounded_logits
+    elif for_repository:
+        raise rounding_error(run, before, score(rounded_logits, labels, classes))
+    else:
+        size = save_rounded(folder, load_model(run.path), metrics, half)
+        packed = Classifier(run, load_model(folder))
     logits = compact_logits(logits, labels)
     after = score(logits.float(), labels, classes)
-    check_rounding(run, before, after)
     loss = after.to_dict()["loss"]
     if split == "test":
         metrics |= {"test_top1": after.top1, "test_loss": loss}
     metrics["predictions"] = write_predictions(
-        folder, logits, labels, split=split, dataset=dataset, weights=rounded.saved.sha256
+        folder, logits, labels, split=split, dataset=dataset, weights=packed.saved.sha256
     )
     trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
     metrics["predictions"]["trained_on_pictures"] = trained_on
@@ -107,15 +131,16 @@ def write_packed(
         # too low: the run's own is from heads that had not seen them.
         outside = original.saved.metrics.get("outside")
     else:
-        outside = ood_metric(predict_split(rounded, datasets, "val", dataset)[0])
+        outside = ood_metric(predict_split(packed, datasets, "val", dataset)[0])
     if outside:
         metrics["outside"] = outside
     # The same weights once more, now with what was measured on them.
-    save_half(folder, original.saved, metrics)
+    save_rounded(folder, load_model(run.path), metrics, half)
     copy_finished(run, view, folder)
     if (run.path / TRAINED_ON).exists():
         write_atomically(folder / TRAINED_ON, (run.path / TRAINED_ON).read_bytes())
-    text = model_card(name, config, datasets.get(dataset), view, after, before.top1, trained_on)
+    top1_float32 = before.top1 if half else None
+    text = model_card(name, config, datasets.get(dataset), view, after, top1_float32, trained_on)
     write_atomically(folder / "README.md", text.encode())
     return {
         "weights_bytes": size,
@@ -126,6 +151,7 @@ def write_packed(
         "top1": after.top1,
         "top1_float32": before.top1,
         "loss": loss,
+        "weights": "float16" if half else "float32",
         "logits": str(logits.dtype).removeprefix("torch."),
     }
 
@@ -140,20 +166,29 @@ def check_size(run: Run, size: int) -> None:
         )
 
 
-def check_rounding(run: Run, before: Scores, after: Scores) -> None:
-    """Raise DemoError if rounding the weights to float16 costs too much accuracy."""
-    if before.top1 - after.top1 > MAX_LOST_TOP1:
-        raise DemoError(
-            f"{run.id} cannot be packed: with weights in float16 its top-1 is "
-            f"{after.top1:.2%}, in float32 {before.top1:.2%}"
-        )
+def is_rounding_cheap(before: Scores, after: Scores) -> bool:
+    """Return whether rounding the weights to float16 costs next to no accuracy."""
+    return before.top1 - after.top1 <= MAX_LOST_TOP1
 
 
-def save_half(folder: Path, saved: SavedModel, metrics: Mapping[str, Any]) -> int:
-    """Save the model with float16 weights; integers stay. Return the bytes of the weights."""
+def rounding_error(run: Run, before: Scores, after: Scores) -> DemoError:
+    """Return the error for a run that loses too much accuracy in float16."""
+    return DemoError(
+        f"{run.id} cannot be packed: with weights in float16 its top-1 is "
+        f"{after.top1:.2%}, in float32 {before.top1:.2%}"
+    )
+
+
+def save_rounded(
+    folder: Path, saved: SavedModel, metrics: Mapping[str, Any], half: bool = True
+) -> int:
+    """Save the model, half: with float16 weights; integers stay. Return the bytes of the weights.
+
+    The model is changed in place.
+    """
     save_model(
         folder,
-        saved.model.half(),
+        saved.model.half() if half else saved.model,
         network=saved.network,
         classes=saved.classes,
         preprocessing=saved.preprocessing,

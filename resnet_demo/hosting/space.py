@@ -2,12 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.errors import ConfigError
+from resnet_demo.export.hub import upload
 from resnet_demo.files import is_new_or_empty
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.tasks.limits import Limits, limit_variable
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
-PACKAGE = "resnet_demo"
+PACKAGE, RUNS = "resnet_demo", "checkpoints"
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
 SHIPPED = ("cifar10-shipped", "imagenet-efficientnet-lite0", "lessons/learn-*")
 COMMIT_MESSAGE = "The app as `space build` wrote it"
-MAX_FILE_BYTES = 10_000_000  # beyond, the hub requires large-file storage
+MAX_FILE_BYTES = 10_000_000  # of what is not weights: a larger file is there by mistake
 MAX_TOTAL_BYTES = 1_000_000_000
+WEIGHTS_SUFFIX = ".safetensors"
 MAX_SCAN_BYTES = 2_000_000  # of a file, searched for secrets
 KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
     "title",
@@ -78,12 +80,17 @@ class Problem:
 
 
 def build(
-    folder: Path, repository: Path = REPOSITORY, title: str | None = None, zero_gpu: bool = False
+    folder: Path,
+    repository: Path = REPOSITORY,
+    title: str | None = None,
+    zero_gpu: bool = False,
+    runs: Iterable[Path] = (),
 ) -> list[Path]:
     """Write a Space into a new or empty folder; return its files, relative to the folder.
 
-    zero_gpu: for ZeroGPU, which has other versions of PyTorch. Raises ConfigError if the folder
-    has files, or if the Space would have a problem; then nothing is written.
+    zero_gpu: for ZeroGPU, which has other versions of PyTorch. runs: folders of packed runs, which
+    the app lists first. Raises ConfigError if the folder has files, or if the Space would have a
+    problem; then nothing is written.
     """
     folder = folder.resolve()
     if not is_new_or_empty(folder):
@@ -93,6 +100,8 @@ def build(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         copy_files(temporary, repository)
+        for run in runs:
+            shutil.copytree(run, temporary / RUNS / run.name)
         settings = {} if title is None else {"title": title}
         if zero_gpu:
             settings |= {"python_version": ZERO_PYTHON, "suggested_hardware": ZERO_HARDWARE}
@@ -119,7 +128,7 @@ def copy_files(folder: Path, repository: Path) -> None:
     shutil.copytree(repository / PACKAGE, folder / PACKAGE, ignore=ignore)
     ignore = shutil.ignore_patterns(*LEFT_OUT, *STRAY)
     for pattern in SHIPPED:
-        for run in sorted((repository / "checkpoints").glob(pattern)):
+        for run in sorted((repository / RUNS).glob(pattern)):
             shutil.copytree(run, folder / run.relative_to(repository), ignore=ignore)
 
 
@@ -213,7 +222,7 @@ def check_files(folder: Path) -> Iterator[Problem]:
         elif path.is_file():
             size = path.stat().st_size
             total += size
-            if size > MAX_FILE_BYTES:
+            if size > MAX_FILE_BYTES and path.suffix != WEIGHTS_SUFFIX:
                 limit = f"at most {MAX_FILE_BYTES:,} are allowed"
                 yield Problem(name, f"it has {size:,} bytes, and {limit}")
             elif has_secret(path):
@@ -290,43 +299,23 @@ def accepts_version(required: "Requirement | None", version: str) -> bool:
         return False
 
 
-def push(folder: Path, repository: str, endpoint: str | None = None) -> str:
+def push(
+    folder: Path, repository: str, endpoint: str | None = None, token: str | None = None
+) -> str:
     """Upload a Space, which is created if it does not exist; return its address.
 
-    Files of the Space that are not in the folder are removed. Signs in with HF_TOKEN, or with what
+    Files of the Space that are not in the folder are removed. token: without one, HF_TOKEN, or what
     `hf auth login` stored. Raises ConfigError, DemoError; the Space is then unchanged.
     """
     if problems := check(folder):
         raise ConfigError(f"the folder is not a valid Space: {problems[0]}", "folder")
-    from huggingface_hub import HfApi, errors
-
-    hub = HfApi(endpoint)
-    try:
-        address = hub.create_repo(
-            repository, repo_type="space", space_sdk="gradio", exist_ok=True, token=True
-        )
-        hub.upload_folder(
-            repo_id=repository,
-            repo_type="space",
-            folder_path=folder,
-            delete_patterns="*",  # files of an older version must not stay
-            commit_message=COMMIT_MESSAGE,
-            token=True,
-        )
-    except errors.HFValidationError as error:
-        raise ConfigError.rule("repository", "OWNER/NAME at Hugging Face", repository) from error
-    except errors.LocalTokenNotFoundError as error:
-        advice = "set HF_TOKEN, or run `hf auth login`"
-        raise ConfigError(f"not signed in at Hugging Face: {advice}", "token") from error
-    except errors.HfHubHTTPError as error:
-        raise DemoError(f"Hugging Face refused: {refusal_text(error)}") from error
-    except (errors.HTTPError, OSError) as error:
-        raise DemoError(f"Hugging Face cannot be reached: {type(error).__name__}") from error
-    return str(address)
-
-
-def refusal_text(error: Exception) -> str:
-    """Return the status and the server's message in one line."""
-    status = getattr(getattr(error, "response", None), "status_code", "no answer")
-    message = getattr(error, "server_message", None) or "no further message"
-    return f"{status}, {' '.join(message.split())[:200]}"
+    return upload(
+        folder,
+        repository,
+        COMMIT_MESSAGE,
+        token=token,
+        endpoint=endpoint,
+        replace=True,  # files of an older version must not stay
+        repo_type="space",
+        space_sdk="gradio",
+    )

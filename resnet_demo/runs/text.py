@@ -156,6 +156,15 @@ def accuracy_text(top1: float, n: int) -> str:
     return f"{top1:.2%}" if n >= FEW_IMAGES else f"{round(top1 * n)} of {n} ({top1:.2%})"
 
 
+def space_run_text(packed: dict[str, Any]) -> str:
+    """Return what a run brings to a Space, from the result of packing it."""
+    size, split = bytes_text(packed["weights_bytes"]), SPLIT_NAMES[packed["split"]]
+    top1 = accuracy_text(packed["top1"], packed["n"])
+    exact = accuracy_text(packed["top1_float32"], packed["n"])
+    rounded = f"in float16 (in float32 {exact})" if packed["weights"] == "float16" else "in float32"
+    return f"{size} of weights, top-1 {top1} on {packed['n']:,} {split} images {rounded}"
+
+
 def share_text(share: float | None, digits: int = 1) -> str:
     """Return a share in percent, and a dash for None: a class without images has no recall."""
     return "–" if share is None else f"{share:.{digits}%}"

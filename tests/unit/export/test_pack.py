@@ -13,7 +13,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.export import pack as pack_module
-from resnet_demo.export.pack import pack
+from resnet_demo.export.pack import pack, pack_for_space
 from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.paths import REPOSITORY
@@ -213,6 +213,9 @@ def test_weights_that_are_too_large_in_float16_are_refused(
     assert message.startswith(
         "only weights of at most 400 kB can be packed, and those of mine have "
     )
+    result = pack_for_space(finished, datasets, tmp_path)
+    assert (result["run"], result["weights"]) == ("mine", "float16")
+    assert result["weights_bytes"] > 400_000
 
 
 def test_a_run_without_its_test_images_is_refused(finished, packed, tmp_path):
@@ -230,6 +233,19 @@ def test_a_network_that_overflows_float16_is_refused(copied, tmp_path, datasets)
     save_model(copied.path, saved.model, classes=saved.classes, **about)
     message = refusal(DemoError, tmp_path, copied, datasets, tmp_path / "packed")
     assert message.startswith("mine cannot be packed: with weights in float16 its top-1 is ")
+
+    # A Space may have them as they are.
+    result = pack_for_space(copied, datasets, tmp_path)
+    assert (result["weights"], result["top1"]) == ("float32", result["top1_float32"])
+    packed = Run(tmp_path / "mine")
+    after = load_model(packed.path).model.state_dict()
+    assert all(
+        torch.equal(after[name], tensor) for name, tensor in saved.model.state_dict().items()
+    )
+    assert evaluate_run(packed, Datasets(tmp_path / "none")).result["top1"] == result["top1"]
+    assert "and its weights in float32." in " ".join(
+        (packed.path / "README.md").read_text().split()
+    )
 
 
 def test_an_interrupted_packing_leaves_no_folder(finished, tmp_path, datasets, monkeypatch):

@@ -1,12 +1,15 @@
 """Building a Space, checking its front matter, versions and files."""
 
+import json
 import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from resnet_demo.cli import main
 from resnet_demo.errors import ConfigError
+from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.hosting.space import (
     MAX_FILE_BYTES,
     SOURCE,
@@ -17,6 +20,8 @@ from resnet_demo.hosting.space import (
     front_matter,
     requirement,
 )
+from resnet_demo.paths import Paths
+from resnet_demo.ui.services import Services
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -51,6 +56,34 @@ def test_the_title_is_the_given_one(built):
     settings = front_matter(built[0] / "README.md")
     assert settings["title"] == "Cats: and dogs"
     assert (settings["sdk"], settings["app_file"]) == ("gradio", "app.py")
+
+
+def test_a_space_opens_with_the_runs_that_it_brings_along(tmp_path, finished, colours, capsys):
+    runs, folder = finished.path.parent, tmp_path / "demo"
+    paths = {"RESNET_DEMO_RUNS": str(runs), "RESNET_DEMO_DATA": str(colours)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in paths.items():
+            patch.setenv(name, value)
+        assert main(["space", "build", str(folder), "--run", "mine", "--json"]) == 0
+        assert main(["space", "build", str(tmp_path / "b"), "--run", "cifar10-shipped"]) == 2
+        assert main(["space", "check", str(folder), "--run", "mine"]) == 2
+    out, errors = capsys.readouterr()
+    printed = json.loads(out.splitlines()[0])
+    assert [run["run"] for run in printed["runs"]] == ["mine"]
+    assert "came with the app: every Space has it already" in errors
+    assert not (tmp_path / "b").exists()
+    # As the app on the Space reads them: runs and shipped runs are in one folder.
+    services = Services(Paths(folder / "checkpoints", tmp_path, folder / "checkpoints"))
+    assert services.default_run() == services.default_trained_run() == "mine"
+    assert [run.id for run in services.trained_runs()] == ["mine", "cifar10-shipped"]
+    evaluated = evaluate_run(services.runs.get("mine"), services.datasets).result
+    assert (evaluated["stored"], evaluated["top1"]) == (True, printed["runs"][0]["top1"])
+
+
+def test_weights_may_be_larger_than_other_files(space):
+    (space / "checkpoints/a").mkdir(parents=True)
+    (space / "checkpoints/a/model.safetensors").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    assert check(space) == []
 
 
 def test_the_repository_itself_is_described_as_a_space(tmp_path):
