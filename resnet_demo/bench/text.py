@@ -10,6 +10,25 @@ LOOP_NAMES = {
     "compiled": "compiled",
 }
 
+WAITS = (  # key, text, format, unit
+    ("page", "`python app.py` to the first page", ".2f", " s"),
+    ("page_cpu", "  CPU seconds", ".2f", " s"),
+    ("memory", "  memory then", ",.0f", " MB"),
+    ("train_cold", "Train to the first step, a new worker", ".2f", " s"),
+    ("train_cold_cpu", "  CPU seconds", ".2f", " s"),
+    ("train_warm", "Train to the first step, page open", ".2f", " s"),
+    ("train_warm_cpu", "  CPU seconds", ".2f", " s"),
+    ("train_again", "  once more", ".2f", " s"),
+    ("warm_ratio", "  page open / new worker", ".2f", " times"),
+    ("warm_ratio_cpu", "  the same, of CPU seconds", ".2f", " times"),
+    ("classify_first", "first picture classified, page open for 5 s", ".2f", " s"),
+    ("classify_next", "  the next", ".2f", " s"),
+    ("classify_ratio", "  first / next", ".2f", " times"),
+    ("evaluate", "evaluate the shipped network, command line", ".2f", " s"),
+    ("evaluate_cpu", "  CPU seconds", ".2f", " s"),
+    ("import", "import of {pictures:,} PNG files", ".2f", " s"),
+)
+
 
 def throughput_lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield a table of medians, with minimum and maximum in brackets."""
@@ -132,3 +151,13 @@ def ood_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{'its own test images':<24} {own['n']:>7,} {own['flagged']:>8.2%}"
     for kind, row in result["kinds"].items():
         yield f"{kind:<24} {row['n']:>7,} {row['flagged']:>8.2%} {row['auroc']:>7.4f}"
+
+
+def waits_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield a table of medians with minimum and maximum, and what was left out."""
+    yield f"{result['rounds']} rounds; median (least to most)"
+    for name, text, form, unit in WAITS:
+        if (row := result.get(name)) is not None:
+            value = with_range(row["median"], [row["min"], row["max"]], form, unit)
+            yield f"{text.format_map(result):<56} {value}"
+    yield from (f"left out: {reason}" for reason in result["left_out"])

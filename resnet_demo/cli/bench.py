@@ -58,6 +58,7 @@ def add(verbs: Any) -> None:
     add_roofline(kinds)
     add_classify(kinds)
     add_ood(kinds)
+    add_waits(kinds)
 
 
 def add_throughput(kinds: Any) -> None:
@@ -144,6 +145,26 @@ def add_ood(kinds: Any) -> None:
         default=2000,
         metavar="N",
         help="images of each kind (2 to 100000; default 2000)",
+    )
+
+
+def add_waits(kinds: Any) -> None:
+    """Add `bench waits`."""
+    help = "start the app and measure how long a person waits for it"
+    parser = add_verb(kinds, "waits", run_waits, help)
+    parser.add_argument(
+        "--rounds",
+        type=count_argument,
+        default=5,
+        metavar="N",
+        help="how often everything is measured, about a minute each (default 5)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=image_count_argument,
+        default=0,
+        metavar="N",
+        help="also import so many PNG files (2 to 100000; default none)",
     )
 
 
@@ -253,6 +274,15 @@ def run_ood(args: argparse.Namespace, paths: Paths) -> None:
     print_result(result, "\n".join(bench_text.ood_lines(result)), args.json)
 
 
+def run_waits(args: argparse.Namespace, paths: Paths) -> None:
+    """Print one result."""
+    from resnet_demo.bench.waits import measure_waits
+
+    with runs_waiting(paths):
+        result = measure_waits(paths, args.rounds, args.pictures)
+    print_result(result, "\n".join(bench_text.waits_lines(result)), args.json)
+
+
 def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
     """Return the fields given as options, and the dataset: cifar10 if it is here, else shapes10."""
     given = {field.name: getattr(args, field.name, None) for field in fields(TrainConfig)}
@@ -265,8 +295,15 @@ def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
 
 @contextmanager
 def device_reserved(paths: Paths) -> Iterator[None]:
-    """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
+    """Set up this process as a worker, and let queued runs wait, until the block ends."""
     configure_process()  # a benchmark must use the threads and the memory as a worker does
+    with runs_waiting(paths):
+        yield
+
+
+@contextmanager
+def runs_waiting(paths: Paths) -> Iterator[None]:
+    """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
     from resnet_demo.file_locks import try_lock
 
     paths.runs.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,9 @@ def bench(tmp_path, colours, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("name", ["", "throughput", "accuracy", "roofline", "classify", "ood"])
+@pytest.mark.parametrize(
+    "name", ["", "throughput", "accuracy", "roofline", "classify", "ood", "waits"]
+)
 def test_help_answers_without_loading_anything_heavy(name):
     command = [sys.executable, "-X", "importtime", "-m", "resnet_demo", "bench", *name.split()]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
@@ -143,6 +145,8 @@ def test_a_run_waits_while_something_is_measured(bench, tmp_path, monkeypatch):
         ("classify --fresh x", ["--fresh", "a whole number from 1", "got 'x'"]),
         ("ood", ["required", "RUN"]),
         ("ood nope", ["run must be the id of a run", "got 'nope'"]),
+        ("waits --rounds 0", ["--rounds", "a whole number from 1", "got '0'"]),
+        ("waits --pictures 1", ["--pictures", "a whole number from 2", "got '1'"]),
         ("ood nope --images 1", ["--images", "a whole number from 2", "got '1'"]),
     ],
 )
