@@ -10,7 +10,7 @@ import os
 import sys
 
 from resnet_demo import __version__
-from resnet_demo.cli import bench, classify, data, evaluate, learn, runs, space, train
+from resnet_demo.cli import bench, classify, data, evaluate, export, learn, runs, space, train
 from resnet_demo.cli.common import Parser
 from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.file_locks import check_system
@@ -52,6 +52,6 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     # parser_class: sub-parsers report mistakes in one line too.
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in (train, evaluate, classify, runs, data, learn, bench, space):
+    for module in (train, evaluate, classify, export, runs, data, learn, bench, space):
         module.add(verbs)
     return parser

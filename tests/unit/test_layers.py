@@ -17,7 +17,7 @@ SUBJECTS = {
     "bench": "benchmarks of this machine and of the product",
     "tasks": "long work in worker processes: status, queue, launcher, worker",
     "learn": "the lessons: experiments and their recordings",
-    "export": "what leaves the app: packed runs and model cards",
+    "export": "what leaves the app: exports, packed runs and model cards",
     "training": "what needs gradients",
     "evaluation": "scores and figures of predictions",
     "inference": "predictions and explanations of single pictures",

@@ -1,0 +1,155 @@
+"""The export formats, and one function that writes any of them.
+
+No torch or numpy before an export runs: the command line and the page list the formats.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_demo.errors import ConfigError, DemoError, one_of
+from resnet_demo.files import is_new_or_empty
+from resnet_demo.paths import Paths
+from resnet_demo.runs.store import Run
+
+if TYPE_CHECKING:
+    from resnet_demo.export.parity import OnProgress, Parity
+    from resnet_demo.export.source import ExportSource
+
+PARITY = "parity.json"
+FORMATS = {
+    "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
+}
+# Names of the files and folders of each format: an earlier export is replaced, nothing else is.
+WRITTEN = {
+    "onnx": ("*.onnx", PARITY),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The result of an export.
+
+    files: names in the folder. parity: the comparison with the app; None for a format that answers
+    nothing. notes: sentences for the person.
+    """
+
+    files: list[str]
+    parity: "Parity | None" = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        parity = self.parity and self.parity.to_dict()
+        return {"files": self.files, "parity": parity, "notes": self.notes}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One export: an empty folder to write into, and what `export_run` was called with."""
+
+    run: Run
+    folder: Path
+    paths: Paths
+    on_progress: "OnProgress"
+    offline: Path | None = None
+
+
+def export_run(
+    run: Run,
+    folder: Path,
+    format: str,
+    paths: Paths,
+    *,
+    on_progress: "OnProgress" = lambda what, done, total: None,
+    offline: Path | None = None,
+) -> Exported:
+    """Write a run's kept weights into a folder in one of FORMATS, and compare it with the app.
+
+    folder: missing or empty, or with an earlier export in that format, which is replaced. Nothing
+    is left of an export that fails.
+
+    Raises:
+        ConfigError: another format, a folder with other files, or a package is missing.
+        NotFoundError: the run has no weights yet.
+        DamagedError: the run is damaged.
+        DemoError: the file answers differently from the app.
+        StoppedError: raised by `on_progress`.
+        OSError: the folder cannot be written.
+    """
+    from resnet_demo.export.finished_run import new_folder
+
+    check_format(format)
+    folder = folder.resolve()
+    check_folder(folder, format)
+    with new_folder(folder) as temporary:
+        exported = EXPORTERS[format](Job(run, temporary, paths, on_progress, offline))
+        remove_earlier(folder, format)
+    return exported
+
+
+def export_onnx(job: Job) -> Exported:
+    """Write the ONNX file and compare it with the app."""
+    from resnet_demo.export.onnx_file import predictor, write_onnx
+    from resnet_demo.export.source import load_source
+
+    source = load_source(job.run)
+    name = write_onnx(source, job.folder)
+    parity = prove(job, source, predictor(job.folder / name))
+    return Exported([name, PARITY], parity)
+
+
+EXPORTERS: dict[str, Callable[[Job], Exported]] = {"onnx": export_onnx}
+
+
+def prove(job: Job, source: "ExportSource", predict: Callable) -> "Parity":
+    """Compare exported files with the app and store the result beside them.
+
+    predict: see `parity.Predict`. Raises DemoError if they differ, and as `measure_parity`.
+    """
+    from resnet_demo.export.parity import measure_parity, parity_pictures
+
+    pictures = parity_pictures(source, job.paths)
+    parity = measure_parity(source, predict, pictures, job.on_progress)
+    if not parity.passed:
+        raise DemoError(
+            f"the export of {source.run.id} answers differently from the app and is not kept: the "
+            f"same label for {parity.agreement:.2%} of {parity.pictures:,} pictures, probabilities "
+            f"up to {parity.largest:.4f} apart"
+        )
+    (job.folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", "utf-8")
+    return parity
+
+
+def check_format(format: str) -> None:
+    """Raise ConfigError for a format that is not in FORMATS."""
+    if format not in FORMATS:
+        raise ConfigError.rule("format", one_of(FORMATS), format)
+
+
+def check_folder(folder: Path, format: str) -> None:
+    """Raise ConfigError for a folder with anything but an earlier export in that format."""
+    if not is_new_or_empty(folder) and not (folder.is_dir() and is_earlier(folder, format)):
+        rule = f"a folder that is new, empty, or holds only an earlier export as {format}"
+        raise ConfigError.rule("DIR", rule, str(folder))
+
+
+def is_earlier(folder: Path, format: str) -> bool:
+    """Return whether a folder holds nothing but what that format writes."""
+    return all(
+        any(fnmatch(path.name, pattern) for pattern in WRITTEN[format]) for path in folder.iterdir()
+    )
+
+
+def remove_earlier(folder: Path, format: str) -> None:
+    """Empty a folder of an earlier export. Raises ConfigError if it got other files meanwhile."""
+    check_folder(folder, format)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,343 @@
+"""ONNX: one file with preprocessing, network and softmax inside.
+
+Exported networks that answer differently have their cause outside of the file: in resizing and
+normalization that somebody wrote again. So the file takes the pixels of a picture of any size. PIL
+resizes in two passes, first along the rows, and rounds to whole numbers after each; on uint8,
+onnxruntime's antialiased Resize does so too, hence one Resize a pass.
+
+The graph is written here, from the layers that `torch.fx` finds. `torch.onnx.export` takes seven
+seconds for the same network, and needs another package.
+"""
+
+import importlib.util
+import json
+import operator
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from resnet_demo.data.preprocess import Preprocessing
+from resnet_demo.errors import ConfigError
+from resnet_demo.export.parity import ParityPicture, Predict
+from resnet_demo.export.source import ExportSource
+from resnet_demo.models.efficientnet import SameConv2d
+from resnet_demo.models.layers import Network, Padding
+
+PACKAGES = ("onnx", "onnxruntime")
+INPUT, PROBABILITIES, ENERGY = "image", "probabilities", "energy"
+OPSET, IR_VERSION = 20, 9  # the oldest that have all operators, so that older programs open it
+ABOUT = (
+    "Input: pictures as RGB, uint8 (N, H, W, 3), upright, of any size. Outputs: probabilities "
+    "(N, classes), and energy (N,): a picture whose energy is above the threshold is unlike the "
+    "training pictures. Metadata: labels, threshold and description, each as JSON."
+)
+
+
+def write_onnx(source: ExportSource, folder: Path) -> str:
+    """Write the run's network as an ONNX file and return its name.
+
+    Raises ConfigError if a package is missing.
+    """
+    check_packages()
+    import onnx
+
+    graph = Graph()
+    pixels = graph.squared(INPUT, source.preprocessing)
+    logits = graph.network(graph.prepared(pixels, source.preprocessing), source.saved.model)
+    graph.add("Softmax", logits, axis=1, out=PROBABILITIES)
+    axis = graph.constant(np.array([1]))
+    graph.add("Neg", graph.add("ReduceLogSumExp", logits, axis, keepdims=0), out=ENERGY)
+    model = graph.model(len(source.labels))
+    description = source.description()
+    for name in ("labels", "threshold"):
+        model.metadata_props.add(key=name, value=json.dumps(description[name]))
+    model.metadata_props.add(key="description", value=json.dumps(description))
+    onnx.checker.check_model(model)
+    name = f"{source.run.id}.onnx"
+    (folder / name).write_bytes(model.SerializeToString())
+    return name
+
+
+def check_packages() -> None:
+    """Raise ConfigError unless the packages of the extra `onnx` are installed."""
+    if any(importlib.util.find_spec(name) is None for name in PACKAGES):
+        raise ConfigError(
+            f"ONNX needs more packages: `pip install {' '.join(PACKAGES)}` in the app's "
+            "environment (`make` has it in .venv/bin)",
+            "format",
+        )
+
+
+def predictor(path: Path) -> Predict:
+    """Return a function that gives the file's probabilities, in batches of equal size."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def predict(pictures: Sequence[ParityPicture]) -> np.ndarray:
+        groups = groupby((picture.rgb for picture in pictures), lambda rgb: rgb.shape)
+        batches = (np.stack(list(group)) for _, group in groups)
+        return np.concatenate([session.run([PROBABILITIES], {INPUT: b})[0] for b in batches])
+
+    return predict
+
+
+class Graph:
+    """An ONNX graph that grows node by node. A value is the name of a node's output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        """Add an operator and return its output."""
+        from onnx import helper
+
+        out = out or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [out], **attributes))
+        return out
+
+    def constant(self, values: np.ndarray | Tensor) -> str:
+        """Add a constant and return it."""
+        from onnx import numpy_helper
+
+        if isinstance(values, Tensor):
+            values = values.detach().numpy()
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def whole(self, *values: int) -> str:
+        """Add a constant of whole numbers, (n,) int64."""
+        return self.constant(np.array(values, np.int64))
+
+    def model(self, classes: int) -> Any:
+        """Return the graph as an ONNX model with its inputs and outputs."""
+        from onnx import TensorProto, helper
+
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "classifier",
+            [value(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])],
+            [
+                value(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
+                value(ENERGY, TensorProto.FLOAT, ["N"]),
+            ],
+            self.constants,
+        )
+        return helper.make_model(
+            graph,
+            producer_name="resnet-demo",
+            doc_string=ABOUT,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+        )
+
+    def squared(self, image: str, preprocessing: Preprocessing) -> str:
+        """Add `Preprocessing.fit_picture`: (N, H, W, 3) uint8 -> (N, 3, S, S) uint8."""
+        side = self.whole(preprocessing.source_size)
+        height = self.add("Shape", image, start=1, end=2)
+        width = self.add("Shape", image, start=2, end=3)
+        if preprocessing.fit == "crop":
+            image = self.cropped(image, height, width)
+        pixels = self.add("Transpose", image, perm=[0, 3, 1, 2])
+        if preprocessing.fit == "pad":
+            return self.padded(pixels, height, width, side)
+        return self.resized(pixels, side, side)
+
+    def cropped(self, image: str, height: str, width: str) -> str:
+        """Add `crop_region`: (N, H, W, 3) -> the centre square."""
+        shortest, two = self.add("Min", height, width), self.whole(2)
+        lengths = self.add("Concat", height, width, axis=0)
+        start = self.add("Div", self.add("Sub", lengths, shortest), two)
+        end = self.add("Add", start, shortest)
+        return self.add("Slice", image, start, end, self.whole(1, 2))
+
+    def resized(self, pixels: str, height: str, width: str) -> str:
+        """Add PIL's bilinear resize of (N, 3, H, W) uint8: along the rows, then the columns."""
+        for axis, length in ((3, width), (2, height)):
+            sizes = [self.add("Shape", pixels, end=axis), length]
+            sizes += [self.add("Shape", pixels, start=3)] if axis == 2 else []
+            size = self.add("Concat", *sizes, axis=0)
+            pixels = self.resize(pixels, size, antialias=1)
+        return pixels
+
+    def resize(self, pixels: str, size: str, antialias: int) -> str:
+        """Add a bilinear Resize to a size of four numbers."""
+        # PIL and PyTorch divide by the weights of the pixels that exist: exclude_outside.
+        return self.add(
+            "Resize",
+            *(pixels, "", "", size),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+            antialias=antialias,
+            exclude_outside=antialias,
+        )
+
+    def padded(self, pixels: str, height: str, width: str, side: str) -> str:
+        """Add `pad_to_square`: (N, 3, H, W) uint8 -> (N, 3, S, S), padded with the mean colour."""
+        from onnx import TensorProto
+
+        exact = {"to": TensorProto.DOUBLE}  # to round as Python does
+        longest = self.add("Cast", self.add("Max", height, width), **exact)
+        lengths = self.add("Cast", self.add("Concat", height, width, axis=0), **exact)
+        scaled = self.add("Mul", lengths, self.add("Cast", side, **exact))
+        scaled = self.add("Round", self.add("Div", scaled, longest))
+        one = self.whole(1)
+        size = self.add("Max", self.add("Cast", scaled, to=TensorProto.INT64), one)
+        rows, columns = (
+            self.add("Slice", size, self.whole(place), self.whole(place + 1)) for place in (0, 1)
+        )
+        content = self.add("Cast", self.resized(pixels, rows, columns), **exact)
+        axes = self.whole(2, 3)
+        total = self.add("ReduceSum", content, axes, keepdims=1)
+        count = self.add("Cast", self.add("Mul", rows, columns), **exact)
+        mean = self.add("Round", self.add("Div", total, count))
+        # The difference from the mean colour is padded with zeros: Pad takes one value only.
+        missing = self.add("Sub", side, size)
+        before = self.add("Div", missing, self.whole(2))
+        pads = self.add("Concat", before, self.add("Sub", missing, before), axis=0)
+        square = self.add("Pad", self.add("Sub", content, mean), pads, "", axes)
+        return self.add("Cast", self.add("Add", square, mean), to=TensorProto.UINT8)
+
+    def prepared(self, pixels: str, preprocessing: Preprocessing) -> str:
+        """Add `Preprocessing.prepare`: (N, 3, S, S) uint8 -> (N, 3, S', S') float32."""
+        from onnx import TensorProto
+
+        std = np.array(preprocessing.std, np.float32).reshape(3, 1, 1)
+        mean = np.array(preprocessing.mean, np.float32).reshape(3, 1, 1)
+        x = self.add("Cast", pixels, to=TensorProto.FLOAT)
+        x = self.add("Mul", x, self.constant(1 / (255 * std)))
+        x = self.add("Sub", x, self.constant(mean / std))
+        side = preprocessing.image_size
+        if side == preprocessing.source_size:
+            return x
+        size = self.add("Concat", self.add("Shape", x, end=1), self.whole(3, side, side), axis=0)
+        return self.resize(x, size, antialias=int(side < preprocessing.source_size))
+
+    def network(self, x: str, model: Network) -> str:
+        """Add a network: (N, 3, S, S) normalized -> logits (N, C)."""
+        root = Features(model)
+        modules = dict(root.named_modules())
+        values: dict[fx.Node, str] = {}
+        folded: set[fx.Node] = set()
+        for node in LayerTracer().trace(root).nodes:
+            inputs = [values[value] for value in node.all_input_nodes]
+            if node.op == "placeholder":
+                values[node] = x
+            elif node.op == "output":
+                features = inputs[0]
+            elif node in folded:
+                values[node] = inputs[0]
+            elif node.op == "call_module":
+                module = modules[node.target]
+                after = next(iter(node.users))
+                if isinstance(module, nn.Conv2d) and is_norm(after, modules, node):
+                    # A batch norm after a convolution is a convolution with other weights.
+                    module = fuse_conv_bn_eval(module, modules[after.target])
+                    folded.add(after)
+                values[node] = self.layer(module, *inputs)
+            else:
+                values[node] = self.add(FUNCTIONS[node.target], *inputs)
+        pooled = self.add("Flatten", self.add("GlobalAveragePool", features))
+        head = model.head
+        weights = (self.constant(head.weight), self.constant(head.bias))
+        return self.add("Gemm", pooled, *weights, transB=1)
+
+    def layer(self, module: nn.Module, x: str) -> str:
+        """Add one layer. Raises KeyError for a kind that no network here has."""
+        return next(LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS)(
+            self, module, x
+        )
+
+
+class Features(nn.Module):
+    """A network without its pool and head."""
+
+    def __init__(self, model: Network) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last feature map."""
+        return self.model.features(x)
+
+
+class LayerTracer(fx.Tracer):
+    """Traces a network down to the layers in LAYERS."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module is not looked into."""
+        return isinstance(m, SameConv2d | Padding) or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+def is_norm(after: fx.Node, modules: dict[str, nn.Module], node: fx.Node) -> bool:
+    """Return whether the only use of a node's output is a batch norm."""
+    return (
+        len(node.users) == 1
+        and after.op == "call_module"
+        and isinstance(modules[after.target], nn.BatchNorm2d)
+    )
+
+
+def add_convolution(graph: Graph, conv: nn.Conv2d, x: str) -> str:
+    """Add a convolution."""
+    weights = [graph.constant(conv.weight)]
+    weights += [graph.constant(conv.bias)] if conv.bias is not None else []
+    # TensorFlow's padding, of which SameConv2d computes the numbers from the size of the input
+    padding = (
+        {"auto_pad": "SAME_UPPER"}
+        if isinstance(conv, SameConv2d)
+        else {"pads": [*conv.padding, *conv.padding]}
+    )
+    return graph.add("Conv", x, *weights, strides=conv.stride, group=conv.groups, **padding)
+
+
+def add_norm(graph: Graph, norm: nn.BatchNorm2d, x: str) -> str:
+    """Add a batch norm with its running statistics."""
+    tensors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    return graph.add("BatchNormalization", x, *map(graph.constant, tensors), epsilon=norm.eps)
+
+
+def add_max_pool(graph: Graph, pool: nn.MaxPool2d, x: str) -> str:
+    """Add a max-pool."""
+    size, stride, padding = ([v, v] for v in (pool.kernel_size, pool.stride, pool.padding))
+    return graph.add("MaxPool", x, kernel_shape=size, strides=stride, pads=padding * 2)
+
+
+def add_padding(graph: Graph, shortcut: Padding, x: str) -> str:
+    """Add the shortcut without parameters: every stride-th pixel, and zero channels."""
+    step, far = shortcut.stride, np.iinfo(np.int64).max
+    ranges = (graph.whole(*numbers) for numbers in ((0, 0), (far, far), (2, 3), (step, step)))
+    x = graph.add("Slice", x, *ranges)
+    channels = graph.add("Shape", x, start=1, end=2)
+    missing = graph.add("Sub", graph.whole(shortcut.channels), channels)
+    pads = graph.add("Concat", graph.whole(0), missing, axis=0)
+    return graph.add("Pad", x, pads, "", graph.whole(1))
+
+
+def add_relu6(graph: Graph, relu: nn.ReLU6, x: str) -> str:
+    """Add a ReLU that ends at 6."""
+    return graph.add("Clip", x, *(graph.constant(np.array(v, np.float32)) for v in (0, 6)))
+
+
+LAYERS: dict[type, Callable[[Graph, Any, str], str]] = {
+    nn.Conv2d: add_convolution,
+    nn.BatchNorm2d: add_norm,
+    nn.MaxPool2d: add_max_pool,
+    Padding: add_padding,
+    nn.ReLU6: add_relu6,
+    nn.ReLU: lambda graph, _, x: graph.add("Relu", x),
+    nn.GELU: lambda graph, _, x: graph.add("Gelu", x),
+    nn.Identity: lambda graph, _, x: x,
+}
+FUNCTIONS = {F.relu: "Relu", F.gelu: "Gelu", operator.add: "Add"}
