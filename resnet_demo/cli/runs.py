@@ -1,4 +1,4 @@
-"""The verb `runs`: list, show, name, delete and pack runs, and empty the trash."""
+"""The verb `runs`: list, show, compare, name, delete and pack runs, and empty the trash."""
 
 import argparse
 from dataclasses import asdict
@@ -14,12 +14,13 @@ from resnet_demo.runs.text import bytes_text, epoch_lines, image_notes
 
 def add(verbs: Any) -> None:
     """Add the verb and its arguments."""
-    runs = add_verb(verbs, "runs", run_runs, "list, show, name, delete or pack runs")
+    runs = add_verb(verbs, "runs", run_runs, "list, show, compare, name, delete or pack runs")
     runs.add_argument(
         "action",
-        choices=("list", "show", "title", "notes", "delete", "pack", "trash"),
-        help="list: the runs, newest first; show: one run epoch by epoch; title, notes: name or "
-        "describe a run; delete: move a run to the trash folder; pack: copy a finished run without "
+        choices=("list", "show", "compare", "title", "notes", "delete", "pack", "trash"),
+        help="list: the runs, newest first; show: one run epoch by epoch; compare: settings that "
+        "differ, final metrics and curves of two runs or more; title, notes: name or describe a "
+        "run; delete: move a run to the trash folder; pack: copy a finished run without "
         "what only resume needs; trash: show how much the trash folder holds",
     )
     runs.add_argument(
@@ -29,8 +30,10 @@ def add(verbs: Any) -> None:
         "text",
         nargs="?",
         metavar="TEXT",
-        help='for title and notes: the new text, "" for none; for pack: a new folder',
+        help='for title and notes: the new text, "" for none; for pack: a new folder; for '
+        "compare: the second run",
     )
+    runs.add_argument("more", nargs="*", metavar="RUN", help="for compare: further runs")
     runs.add_argument(
         "--all",
         action="store_true",
@@ -43,15 +46,18 @@ def add(verbs: Any) -> None:
 
 
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
-    """List, show, name, delete or pack runs, or show the trash."""
+    """List, show, compare, name, delete or pack runs, or show the trash."""
     from resnet_demo.learn.lessons import is_experiment
+    from resnet_demo.runs.comparison import compare_runs, comparison_table
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
 
     # argparse accepts every positional argument for every action.
-    if args.text is not None and args.action not in ("title", "notes", "pack"):
+    if args.text is not None and args.action not in ("title", "notes", "pack", "compare"):
         raise ConfigError(f"runs {args.action} takes no text, got {shortened(args.text)}")
+    if args.more and args.action != "compare":
+        raise ConfigError(f"runs {args.action} takes one run, got {shortened(args.more[0])}", "run")
     if args.empty and args.action != "trash":
         raise ConfigError(f"runs {args.action} takes no --empty", "empty")
     if args.all and args.action != "list":
@@ -69,6 +75,11 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)
     run = runs.find(args.run)
+    if args.action == "compare":
+        others = [args.text, *args.more] if args.text is not None else []
+        compared = compare_runs([run, *map(runs.find, others)])
+        print_result(compared, comparison_table(compared), args.json)
+        return
     if args.action == "pack":
         pack_run(run, args, paths)
     elif args.action in ("title", "notes"):

@@ -13,10 +13,16 @@ from torch import Tensor, nn
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
+from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import calibration, confidence_histogram, macro_f1, score
-from resnet_demo.evaluation.modes import check_images, check_mode
-from resnet_demo.evaluation.stored_predictions import read_predictions
+from resnet_demo.evaluation.modes import (
+    check_images,
+    check_mode,
+    is_cross_validation,
+    no_validation_images,
+)
+from resnet_demo.evaluation.stored_predictions import read_cross_validation, read_predictions
 from resnet_demo.evaluation.stored_results import (
     ANSWERS,
     IMAGE_KEYS,
@@ -84,9 +90,10 @@ def evaluate_run(
 
     Images that the run was trained on are scored like others, and counted in the result. If the
     images are not on this machine, the predictions stored with the weights are used, and `stored`
-    in the result is true. In a mode other than plain (see `modes`), the plain score is
-    computed too, as `beside`. on_batch(done, total) is called after each batch; every view of an
-    image counts as an image. It may raise StoppedError.
+    in the result is true. The validation score of a cross-validated run is that of its
+    cross-validation, and `folds` in the result is the number of its parts. In a mode other than
+    plain (see `modes`), the plain score is computed too, as `beside`. on_batch(done, total) is
+    called after each batch; every view of an image counts as an image. It may raise StoppedError.
 
     Raises:
         ConfigError: an unknown split or mode, or a dataset with other classes.
@@ -97,6 +104,8 @@ def evaluate_run(
     check_mode(mode)
     classifier, name = Classifier.load(run), dataset or run.config().dataset
     check_images(mode, name, datasets)
+    if is_cross_validation(run, datasets, split, name):
+        return cross_validation(classifier, datasets, mode)
     saved = classifier.saved
     stored = name not in datasets.names() and predictions_sha256(saved.metrics, split, name)
     if stored:
@@ -117,6 +126,42 @@ def evaluate_run(
         "stored": bool(stored),
         **result_metrics(logits, labels, saved.classes),
         "beside": plain_baseline(plain, labels, saved.classes),
+    }
+    return RunEvaluation(result, logits, labels)
+
+
+def cross_validation(classifier: Classifier, datasets: Datasets, mode: str) -> RunEvaluation:
+    """Return the score of the run's cross-validation, in place of one on images it has seen.
+
+    Raises ConfigError for a run of an older version, which kept no predictions, and for a mode
+    other than plain; DamagedError.
+    """
+    run, saved = classifier.run, classifier.saved
+    config = run.config()
+    predictions = read_cross_validation(run.path, saved.metrics)
+    if predictions is None:
+        top1 = saved.metrics["val_top1"]
+        raise no_validation_images(run, f"its top-1 is {top1:.2%} in {config.folds} parts")
+    if mode != "plain":
+        rule = "plain on the validation split of a cross-validated run"
+        raise ConfigError.rule("mode", rule, mode)
+    logits, labels = predictions
+    images = dict.fromkeys(IMAGE_KEYS)
+    if config.dataset in datasets.names():
+        images = describe_images(run, datasets, "val", config.dataset)
+    result = {
+        "run": run.id,
+        "dataset": config.dataset,
+        "split": "val",
+        "weights": saved.sha256,
+        **images,
+        # Each image was predicted by a head that was not trained on it.
+        "trained_on_pictures": 0,
+        "folds": config.folds,
+        "mode": mode,
+        "stored": False,
+        **result_metrics(logits, labels, saved.classes),
+        "beside": None,
     }
     return RunEvaluation(result, logits, labels)
 

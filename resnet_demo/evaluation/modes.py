@@ -9,6 +9,7 @@ mostly wrong predictions).
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, one_of
+from resnet_demo.runs.store import Run
 
 MODES = ("plain", "flip", "flip-and-shift", "flip-and-five-shifts", "article")
 
@@ -40,3 +41,24 @@ def how_to_get_images(name: str) -> str:
     """Return how to get a dataset, as the end of a sentence."""
     verb = "get cifar10` fetches" if name == "cifar10" else f"import {name} PATH` brings"
     return f"the Data tab or `python -m resnet_demo data {verb} them"
+
+
+def is_cross_validation(run: Run, datasets: Datasets, split: str, name: str) -> bool:
+    """Return whether that split holds the images that the run was trained on, in parts.
+
+    A cross-validation holds out each training image once, so there are no validation images: every
+    image of `val` was trained on. False where the dataset has a validation split of its own.
+    """
+    config = run.config()
+    if split != "val" or not config.folds or name != config.dataset:
+        return False
+    return name not in datasets.names() or not datasets.get(name).val
+
+
+def no_validation_images(run: Run, why: str) -> ConfigError:
+    """Return the error for a score on the validation images of a cross-validated run."""
+    return ConfigError(
+        f"run {run.id} has no validation images, as it was cross-validated: {why}; choose the "
+        "split test, or train",
+        "split",
+    )

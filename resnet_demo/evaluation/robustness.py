@@ -11,7 +11,11 @@ from resnet_demo.data.splits import check_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from resnet_demo.evaluation.metrics import Predictions
-from resnet_demo.evaluation.modes import require_images
+from resnet_demo.evaluation.modes import (
+    is_cross_validation,
+    no_validation_images,
+    require_images,
+)
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
@@ -45,6 +49,8 @@ def measure_robustness(
     check_split(split)
     classifier, name = Classifier.load(run), dataset or run.config().dataset
     require_images(name, datasets)
+    if is_cross_validation(run, datasets, split, name):
+        raise no_validation_images(run, "a head that has not seen an image is not kept")
     classifier.check_classes(datasets.get(name))
     scorer = RobustnessScorer(classifier, *sample_split(run, datasets, split, name), on_batch)
     clean = scorer.top1()

@@ -2,10 +2,12 @@
 
 `test-predictions.safetensors` holds logits and labels. model.json has the sha256 of this file, and
 the file has the sha256 of the weights that made the predictions: neither can be replaced alone.
+`cross-validation.safetensors` holds those of a cross-validation on the training images.
 """
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from resnet_demo.files import write_atomically
 from resnet_demo.models.description import DESCRIPTION, predictions_sha256, read_required
 from resnet_demo.models.saved import SavedModel
 
+CROSS_VALIDATION = "cross-validation.safetensors"
 LOSS_TOLERANCE = 1e-4  # nats; losses are shown with fewer digits
 
 
@@ -76,6 +79,34 @@ def read_predictions(
         if file.metadata() != {"split": split, "dataset": dataset, "weights": saved.sha256}:
             raise damaged_error(path, "its predictions are those of other weights")
         return file.get_tensor("logits").float(), file.get_tensor("labels").long()
+
+
+def write_cross_validation(folder: Path, logits: Tensor, labels: Tensor) -> str:
+    """Write the file and return its sha256, for `cross_validation` in the metrics of the head.
+
+    logits: (N, C), of each training image by a head that was fitted without it; labels: (N,).
+    """
+    content = safetensors.torch.save({"logits": logits.contiguous(), "labels": labels.contiguous()})
+    write_atomically(folder / CROSS_VALIDATION, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_cross_validation(folder: Path, metrics: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """Read what `write_cross_validation` wrote; None for a run of an older version.
+
+    metrics: in model.json. Raises DamagedError.
+    """
+    digest = metrics.get("head", {}).get("cross_validation")
+    if digest is None:
+        return None
+    content = read_required(folder / CROSS_VALIDATION)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise damaged_error(
+            folder / CROSS_VALIDATION,
+            f"it is not the file that {DESCRIPTION} describes (its sha256 differs)",
+        )
+    tensors = safetensors.torch.load(content)
+    return tensors["logits"].float(), tensors["labels"].long()
 
 
 def damaged_error(path: Path, why: str) -> DamagedError:

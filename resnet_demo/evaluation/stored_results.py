@@ -31,6 +31,7 @@ EVALUATION_KEYS = (
     "histogram",
     "beside",
 )
+OPTIONAL_KEYS = ("folds",)  # of a cross-validation
 ROBUSTNESS_KEYS = (*IDENTITY_KEYS, "n", "seed", "top1", "strengths", "kinds")
 
 
@@ -51,7 +52,7 @@ def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str
     if not {*keys} <= values.keys():
         raise DamagedError(f"{RESULT} of {folder.name} is of another version: evaluate again")
     # Older versions wrote more keys.
-    return {key: value for key, value in values.items() if key in keys}
+    return {key: value for key, value in values.items() if key in (*keys, *OPTIONAL_KEYS)}
 
 
 def read_answers(folder: Path) -> bytes:

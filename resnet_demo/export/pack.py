@@ -12,7 +12,12 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
 from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.evaluation.metrics import Scores, score
-from resnet_demo.evaluation.stored_predictions import compact_logits, write_predictions
+from resnet_demo.evaluation.stored_predictions import (
+    CROSS_VALIDATION,
+    compact_logits,
+    read_cross_validation,
+    write_predictions,
+)
 from resnet_demo.export.finished_run import copy_finished, new_folder, read_finished
 from resnet_demo.export.model_card import model_card
 from resnet_demo.files import is_new_or_empty, write_atomically
@@ -118,13 +123,19 @@ def write_packed(
         packed = Classifier(run, load_model(folder))
     logits = compact_logits(logits, labels)
     after = score(logits.float(), labels, classes)
+    trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
+    held_out = read_cross_validation(run.path, metrics) if split == "val" else None
+    if held_out is not None:
+        # The scores above are of images that were trained on; they only show what rounding costs.
+        logits, labels = compact_logits(*held_out), held_out[1]
+        before = after = score(logits.float(), labels, classes)
+        trained_on = 0
     loss = after.to_dict()["loss"]
     if split == "test":
         metrics |= {"test_top1": after.top1, "test_loss": loss}
     metrics["predictions"] = write_predictions(
         folder, logits, labels, split=split, dataset=dataset, weights=packed.saved.sha256
     )
-    trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
     metrics["predictions"]["trained_on_pictures"] = trained_on
     if config.folds:
         # Cross-validation leaves no validation images. Those of training would set the threshold
@@ -137,8 +148,9 @@ def write_packed(
     # The same weights once more, now with what was measured on them.
     save_rounded(folder, load_model(run.path), metrics, half)
     copy_finished(run, view, folder)
-    if (run.path / TRAINED_ON).exists():
-        write_atomically(folder / TRAINED_ON, (run.path / TRAINED_ON).read_bytes())
+    for name_of_file in (TRAINED_ON, CROSS_VALIDATION):
+        if (run.path / name_of_file).exists():
+            write_atomically(folder / name_of_file, (run.path / name_of_file).read_bytes())
     top1_float32 = before.top1 if half else None
     text = model_card(name, config, datasets.get(dataset), view, after, top1_float32, trained_on)
     write_atomically(folder / "README.md", text.encode())

@@ -141,6 +141,11 @@ def image_notes(result: dict[str, Any]) -> str:
     result: of an evaluation or a robustness measurement.
     """
     notes, count = [], result["trained_on_pictures"]
+    if result.get("folds"):
+        notes.append(
+            f"cross-validation in {result['folds']} parts: each image was predicted by a head that "
+            "was fitted without it"
+        )
     if result["dataset_changed"]:
         notes.append(DATASET_CHANGED)
     if count and result["split"] != "train":

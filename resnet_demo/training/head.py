@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 from resnet_demo.data.splits import fold_numbers, take_of_each_class
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import StoppedError
+from resnet_demo.evaluation.stored_predictions import write_cross_validation
 from resnet_demo.events import Epoch, Event, Head
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.training.embed import Part, embed_splits
@@ -210,6 +211,10 @@ def fit_head(
     )
     if is_all:
         facts = {"weight_decay": weight_decay, "folds": config.folds, "curve": curve}
+        # Where the dataset has a validation split of its own, that one can be evaluated.
+        if config.folds and training.folder and not datasets.get(config.dataset).val:
+            labels = held_out.labels
+            facts["cross_validation"] = write_cross_validation(training.folder, logits, labels)
         training.keep_weights(summary, ood_metric(logits), {"head": facts})
 
 

@@ -6,6 +6,9 @@ import shutil
 import pytest
 import torch
 
+from resnet_demo.models.saved import load_model, save_model
+from tests.unit.cli.conftest import TINY, CommandLine
+
 
 def test_an_evaluation_counts_every_image_of_the_split(trained):
     demo, _ = trained
@@ -29,6 +32,43 @@ def test_the_validation_split_is_that_of_the_training(trained):
     best = max(epochs, key=lambda event: event["val_top1"])
     assert result["top1"] == pytest.approx(best["val_top1"])
     assert result["loss"] == pytest.approx(best["val_loss"], rel=1e-4)
+
+
+def test_the_validation_score_of_a_cross_validated_run_is_not_that_of_training(trained, tmp_path):
+    demo, folder = trained[0].copy(tmp_path), tmp_path / "packed"
+    head = ["--train-layers", "head", "--folds", 3, "--val-share", 0, "--weight-decay", 1]
+    events = demo(*TINY, *head, "--epochs", 2, "--run-id", "parts", "--json").objects
+    (fitted,) = [event for event in events if event["event"] == "head"]
+    (result,) = demo("evaluate", "parts", "--split", "val", "--json").objects
+    assert (result["n"], result["folds"], result["trained_on_pictures"]) == (150, 3, 0)
+    assert result["top1"] == pytest.approx(fitted["val_top1"])
+    assert result["loss"] == pytest.approx(fitted["val_loss"], rel=1e-4)
+    answer = demo("evaluate", "parts", "--split", "val")
+    assert "cross-validation in 3 parts: each image was predicted by a head" in answer.out
+    for option in (["--robustness"], ["--mode", "flip"]):
+        answer = demo("evaluate", "parts", "--split", "val", *option)
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert demo("evaluate", "parts", "--split", "train", "--json").objects[0]["n"] == 150
+
+    assert demo("runs", "pack", "parts", folder).code == 0
+    elsewhere = CommandLine(tmp_path / "none", tmp_path / "no-data")
+    (packed,) = elsewhere("evaluate", folder, "--split", "val", "--json").objects
+    assert (packed["top1"], packed["n"]) == (result["top1"], 150)
+
+    (demo.runs / "parts" / "cross-validation.safetensors").write_bytes(b"")
+    assert demo("evaluate", "parts", "--split", "val").code == 1
+    rewrite_metrics(demo.runs / "parts", lambda metrics: metrics.pop("head"))
+    answer = demo("evaluate", "parts", "--split", "val")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"as it was cross-validated: its top-1 is {fitted['val_top1']:.2%} in 3" in answer.err
+
+
+def rewrite_metrics(folder, change):
+    """Change the metrics in a run's model.json."""
+    saved = load_model(folder)
+    change(saved.metrics)
+    about = {"network": saved.network, "preprocessing": saved.preprocessing}
+    save_model(folder, saved.model, classes=saved.classes, metrics=saved.metrics, **about)
 
 
 def test_an_evaluation_as_text_has_a_line_for_each_class(trained):

@@ -22,6 +22,24 @@ def test_runs_are_listed_and_shown(trained):
     assert demo("runs", "show", "mine").out.count("\n") == 3
 
 
+def test_runs_are_compared_as_a_table_and_as_one_object(trained):
+    demo, _ = trained
+    ids = ["mine", "learn-plain20", "learn-vgg-vgg16"]
+    (compared,) = demo("runs", "compare", *ids, "--json").objects
+    assert compared["runs"] == ids
+    assert compared["differs"]["model"] == ["resnet20", "plain20", "vgg16"]
+    assert len(compared["curves"]["val_top1"][0]) == 2
+    table = demo("runs", "compare", "mine", "learn-plain20").out
+    assert table.split("\n")[0].split() == ["mine", "learn-plain20"]
+    for mistake in (
+        ["compare", "mine"],
+        ["compare", "mine", "no-such"],
+        ["show", "mine", "a", "b"],
+    ):
+        answer = demo("runs", *mistake)
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+
+
 def test_experiments_and_recordings_of_lessons_are_listed_with_all_only(trained, tmp_path):
     demo = trained[0].copy(tmp_path)
     shutil.copytree(demo.runs / "mine", demo.runs / "duel-1-1-plain8")
