@@ -11,7 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from time import time
 
 from itsdangerous import BadSignature, TimestampSigner
@@ -128,15 +128,15 @@ class Access:
         return Caller(address, is_owner=False)
 
     def address(self, request: HTTPConnection) -> str:
-        """Return the address that a request came from."""
+        """Return the address that a request came from, as `visitor_address` writes it."""
         peer = request.client.host if request.client else "unknown"
         if self.space is None:  # uvicorn has resolved trusted proxies already
-            return peer
+            return visitor_address(peer)
         # A Space is behind the platform's proxies. The last public address in the header is the
         # visitor's as the platform saw it; a visitor can forge only those before it.
         forwarded = request.headers.get("x-forwarded-for", "").split(",")
         addresses = (address.strip() for address in reversed(forwarded))
-        return next(filter(is_global, addresses), peer)
+        return visitor_address(next(filter(is_global, addresses), peer))
 
 
 def owners_of(space: str, environment: Mapping[str, str]) -> frozenset[str]:
@@ -159,6 +159,22 @@ def bearer_token(request: HTTPConnection) -> str | None:
     """Return the token in the Authorization header."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def visitor_address(text: str) -> str:
+    """Return the address by which limits count a visitor: of IPv6 the network of 64 bits.
+
+    A single connection usually gets a whole /64, and could use another address for each request.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if not isinstance(address, IPv6Address):
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((int(address), 64), strict=False))
 
 
 def is_global(address: str) -> bool:

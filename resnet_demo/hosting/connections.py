@@ -13,6 +13,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from resnet_demo.hosting.access import visitor_address
+
 HEAD_S = 30.0  # for a complete request head
 BODY_S = 30.0  # within which at least MIN_BYTES of an unfinished body must arrive
 # Within which a client must read a part of an answer that waits. Longer than BODY_S: the kernel
@@ -87,7 +89,7 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection and wait for a request head."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else "unknown"
+        self.address = visitor_address(self.client[0]) if self.client else "unknown"
         self.guard.count += 1
         self.follow()
         if self.guard.count > self.guard.max_connections:

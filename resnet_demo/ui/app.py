@@ -31,6 +31,7 @@ from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
+from resnet_demo.ui.event_queue import share_queue, use_shared_queue
 from resnet_demo.ui.first_steps import connect_steps, first_steps, steps_updates
 from resnet_demo.ui.form import READ
 from resnet_demo.ui.front_end import FrontEnd, LightPage
@@ -272,6 +273,7 @@ def launch(
     use_page_state()  # before the first page opens
     use_guarded_server()
     use_upload_parser()
+    use_shared_queue()
     keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.
     front_end = FrontEnd(block.get_block_name() for block in app.blocks.values())
@@ -286,6 +288,8 @@ def launch(
     # Without `api_open`, no event can be called past the queue.
     app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED, api_open=False)
     slow_down_queue(app)  # after `queue`, which makes a new queue
+    if limits is not None:
+        share_queue(app, lambda request: access.caller(request).name)
     return app.launch(
         theme=theme(),
         css_paths=[CSS],

@@ -46,6 +46,7 @@ class PageState(state_holder.SessionState):
     def __init__(self, blocks: gr.Blocks) -> None:
         # No blocks: nothing is copied into `config_values`.
         super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
+        self.visitor = ""  # to whom the page belongs, where the queue is shared
 
     def __setitem__(self, key: int, value: object) -> None:
         # `blocks_config` stores it under this id; under its own, each update would add an entry.

@@ -18,6 +18,7 @@ from resnet_demo.hosting.access import Access
 from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
+from resnet_demo.ui import event_queue
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.learn.guess import SHOWN
 from tests.conftest import REPOSITORY, AppProcess, free_port
@@ -316,3 +317,66 @@ def test_previews_and_surgery_wait_in_the_queue_that_serves_visitors_in_turn(app
             assert output["error"] == "0 requests are waiting: try again in a moment"
     finally:
         queue.free, queue.max_waiting = free, most
+
+
+def test_a_flood_of_pages_costs_only_the_flood_its_own(app, visitor, monkeypatch):
+    holder, queue = app.page.state_holder, app.page._queue
+    monkeypatch.setattr(holder, "capacity", len(holder.session_data) + 8)
+    monkeypatch.setattr(event_queue, "MAX_UNREAD", 5)
+    page, flood = Page(visitor(40)), Page(visitor(41))
+    event = flood.event("select", updates="classify-run")
+    others = set(holder.session_data) - {flood.session}
+    for number in range(40):
+        flood.session = f"flood-{number}"
+        flood.start_event(event, False, None, "")  # its answer is never fetched
+    flood.run_event(event, False, None, "")
+    floods = [key for key in holder.session_data if key.startswith("flood")]
+    assert 6 <= len(floods) <= 9
+    assert others <= set(holder.session_data)
+    assert page.session in queue.pending_messages_per_session
+    unread = [key for key in queue.pending_messages_per_session if key.startswith("flood")]
+    assert len(unread) <= 6
+    assert len(queue.pending_event_ids_session) <= len(queue.pending_messages_per_session)
+
+
+def surgery_of(page):
+    """Return an event of a page that computes, and its values."""
+    assert page.run_event(page.event("select", updates="surgery-run"), None)[0]
+    return page.event("change", of="surgery-run"), "mine", {"surgery": SHOWN}
+
+
+def test_a_flood_of_events_is_refused_and_delays_nobody_else(app, visitor, monkeypatch):
+    monkeypatch.setattr(event_queue, "MAX_EVENTS", 8)
+    monkeypatch.setattr(event_queue, "MAX_ACTIVE", 4)
+    page, flood, line = Page(visitor(42)), Page(visitor(43)), app.page.polling.services.fair_queue
+    event = surgery_of(flood)
+    free, line.free = line.free, 0  # what computes waits
+    try:
+        for _ in range(8):
+            flood.start_event(*event)
+        with pytest.raises(httpx.HTTPStatusError, match="503"):
+            flood.start_event(*event)
+        until(lambda: line.waiting == event_queue.MAX_ACTIVE)
+        # The other places are left for others.
+        assert page.run_event(page.event("select", updates="classify-run"), False, None, "")[0]
+        assert line.waiting == event_queue.MAX_ACTIVE
+    finally:
+        for _ in range(free):
+            line._release()
+    until(lambda: not line.waiting and not len(app.page._queue))
+
+
+def test_large_events_that_wait_are_limited_by_their_bytes(app, visitor, monkeypatch):
+    monkeypatch.setattr(event_queue, "MAX_EVENT_BYTES", 1_000_000)
+    flood, line = Page(visitor(44)), app.page.polling.services.fair_queue
+    event, run, shown = surgery_of(flood)
+    free, line.free = line.free, 0
+    try:
+        for _ in range(3):
+            flood.start_event(event, run, shown | {"more": "x" * 300_000})
+        with pytest.raises(httpx.HTTPStatusError, match="503"):
+            flood.start_event(event, run, shown | {"more": "x" * 300_000})
+    finally:
+        for _ in range(free):
+            line._release()
+    until(lambda: not line.waiting and not len(app.page._queue))

@@ -134,6 +134,18 @@ def test_a_visitor_s_address_is_the_last_public_one_before_the_platform():
     assert off.caller(request(x_forwarded_for="8.8.8.8")).name == "203.0.113.9"
 
 
+def test_addresses_of_one_ipv6_network_are_one_visitor():
+    access = Access.from_environment({"RESNET_DEMO_PUBLIC": "1"})
+    names = {access.caller(request(client=f"2001:db8:1:2:{n:x}::{n}")).name for n in range(99)}
+    assert names == {"2001:db8:1:2::/64"}
+    assert access.caller(request(client="2001:db8:1:3::1")).name not in names
+    assert access.caller(request(client="::ffff:203.0.113.9")).name == "203.0.113.9"
+    assert access.caller(request(client="203.0.113.9")).name == "203.0.113.9"
+    space = Access.from_environment(SPACE)
+    far = request(x_forwarded_for="2a00:1450:1:2:3::4, 10.0.0.3")
+    assert space.caller(far).name == "2a00:1450:1:2::/64"
+
+
 def guess(token, count, address):
     """Send this many different wrong tokens; return the waiting times."""
 
