@@ -18,6 +18,14 @@ def shortened(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 image`, `1,200 images`. noun: in the singular."""
+    plural = (
+        f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}{'es' * noun.endswith('s') or 's'}"
+    )
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def one_of(names: Iterable[str]) -> str:
     """Return the rule of a choice: `one of a, b, c`."""
     return "one of " + ", ".join(names)

@@ -145,7 +145,10 @@ class Step(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch(Event):
-    """The end of an epoch: means over its training batches and over the validation split."""
+    """The end of an epoch: means over its training batches and over the validation split.
+
+    val_images: of the validation split; 0 in older logs.
+    """
 
     kind = "epoch"
     train_loss: float
@@ -155,6 +158,7 @@ class Epoch(Event):
     lr: float
     seconds: float
     images_per_s: float
+    val_images: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +166,14 @@ class Ended(Event):
     """The last event of a session.
 
     best_epoch: the epoch whose weights were kept (TrainConfig.keep); None before any validation.
+    val_images: as in Epoch.
     """
 
     best_epoch: int | None
     best_val_top1: float | None
     seconds: float
     message: str
+    val_images: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from resnet_demo.cli.common import (
     print_result,
     show_progress,
 )
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, counted
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import comparison_text, evaluation_text, robustness_text
 
@@ -93,7 +93,9 @@ def evaluate_all(args: argparse.Namespace, datasets: Any, run: Any, other: Any) 
 
 def progress_of(run: Any, suffix: str = "") -> Callable[[int, int], None]:
     """Return a callback that shows how many images are done."""
-    return lambda done, total: show_progress(f"{run.id}: {done:,} of {total:,} images{suffix}")
+    return lambda done, total: show_progress(
+        f"{run.id}: {done:,} of {counted(total, 'image')}{suffix}"
+    )
 
 
 def find_other_run(runs: Any, name: str | None) -> Any:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.cli.common import add_verb, print_result
-from resnet_demo.errors import ConfigError, shortened
+from resnet_demo.errors import ConfigError, counted, shortened
 from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import bytes_text, epoch_lines, image_notes
+from resnet_demo.runs.text import accuracy_text, bytes_text, epoch_lines, image_notes
 
 
 def add(verbs: Any) -> None:
@@ -116,12 +116,12 @@ def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.export.pack import pack
 
     result = pack(run, Datasets(paths.data), Path(args.text))
+    n, split = result["n"], SPLIT_NAMES[result["split"]]
     text = (
-        f"{result['run']}: top-1 {result['top1']:.2%} on {result['n']:,} "
-        f"{SPLIT_NAMES[result['split']]} images, "
-        f"{result['top1_float32']:.2%} before its weights were rounded to float16; "
-        f"{bytes_text(result['bytes'])} in {result['folder']}, of which "
-        f"{bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
+        f"{result['run']}: top-1 {accuracy_text(result['top1'], n)} on "
+        f"{counted(n, f'{split} image')}, {accuracy_text(result['top1_float32'], n)} before its "
+        f"weights were rounded to float16; {bytes_text(result['bytes'])} in {result['folder']}, of "
+        f"which {bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
     )
     if notes := image_notes({**result, "dataset_changed": False}):
         text += f"; {notes}"

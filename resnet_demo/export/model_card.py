@@ -8,9 +8,11 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import Scores
 from resnet_demo.runs.text import (
     accuracy_text,
+    class_shares,
     count_text,
     duration_text,
     escape_markdown,
+    share_range,
     share_text,
 )
 from resnet_demo.runs.view import RunView
@@ -32,7 +34,7 @@ the {split} images, and its weights in {precision}.
 
 {scores}
 
-The weights are those of epoch {epoch} of {epochs}, {chosen} ({val_top1:.2%}). Precision: share of
+The weights are those of epoch {epoch} of {epochs}, {chosen} ({val_top1}). Precision: share of
 correct predictions among all predictions of a class. Recall: share of a class's images that were
 predicted as it.
 
@@ -95,7 +97,7 @@ def model_card(
         epoch=view.best.epoch,
         epochs=config.epochs,
         chosen=CHOSEN_EPOCH[config.keep],
-        val_top1=view.best.val_top1,
+        val_top1=accuracy_text(view.best.val_top1, view.best.val_images),
         classes=class_table(scores),
         training=training_table(config, info, view),
         settings=markdown_table("setting", "value | default", changed_settings(config)),
@@ -115,19 +117,19 @@ def score_rows(
     known = f", of which {trained_on:,} are in the training split too" if trained_on else ""
     return {
         "images": f"{scores.n:,}{known}",
-        "top-1": f"**{top1}** (95 % Wilson interval {low:.2%} to {high:.2%})",
+        "top-1": f"**{top1}** (95 % Wilson interval {share_range(low, high, scores.n)})",
         # With five classes or fewer it is 100 % for every network.
-        **({"top-5": f"{scores.top5:.2%}"} if len(scores.per_class) > 5 else {}),
+        **({"top-5": accuracy_text(scores.top5, scores.n)} if len(scores.per_class) > 5 else {}),
         "loss": "not a number" if loss is None else f"{loss:.4f} nats",
-        **({} if top1_float32 is None else {rounded: f"{top1_float32:.2%}"}),
+        **({} if top1_float32 is None else {rounded: accuracy_text(top1_float32, scores.n)}),
     }
 
 
 def class_table(scores: Scores) -> str:
     """Return a table with one row per class."""
     rows = {}
-    for row in scores.per_class:
-        shares = [share_text(row[name]) for name in ("precision", "recall", "f1")]
+    for row, *shares in class_shares(scores.per_class, scores.confusion):
+        shares.append(share_text(row["f1"]))
         rows[escape_markdown(row["label"])] = " | ".join([*shares, f"{row['support']:,}"])
     return markdown_table("class", "precision | recall | F1 | images", rows)
 

@@ -27,7 +27,7 @@ from resnet_demo.models.description import WEIGHTS
 from resnet_demo.models.saved import SavedModel, load_model, save_model
 from resnet_demo.runs.dataset import TRAINED_ON, check_dataset, describe_images
 from resnet_demo.runs.store import Run, check_run_id, check_trained_here
-from resnet_demo.runs.text import bytes_text
+from resnet_demo.runs.text import accuracy_text, bytes_text
 from resnet_demo.runs.view import RunView
 
 MAX_WEIGHTS = 9_000_000  # bytes; small enough for a Git repository
@@ -187,7 +187,8 @@ def rounding_error(run: Run, before: Scores, after: Scores) -> DemoError:
     """Return the error for a run that loses too much accuracy in float16."""
     return DemoError(
         f"{run.id} cannot be packed: with weights in float16 its top-1 is "
-        f"{after.top1:.2%}, in float32 {before.top1:.2%}"
+        f"{accuracy_text(after.top1, after.n)}, in float32 "
+        f"{accuracy_text(before.top1, before.n)}"
     )
 
 

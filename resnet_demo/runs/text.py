@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from resnet_demo.errors import counted
 from resnet_demo.events import Compiled, Embedding, Ended, Epoch, Event, Head, Started, Step
 from resnet_demo.files import bytes_text
 from resnet_demo.fingerprint import SPLIT_NAMES
@@ -15,7 +16,7 @@ from resnet_demo.fingerprint import SPLIT_NAMES
 MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 DATASET_CHANGED = "the dataset has changed since training"
-FEW_IMAGES = 100  # an accuracy over fewer is shown as a count, too
+FEW_IMAGES = 100  # a share of fewer is shown as a count
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -28,21 +29,23 @@ def event_text(event: Event) -> str:
         return (
             f"{head} on {event.device} in {event.precision}: "
             f"{count_text(event.parameters)} parameters, "
-            f"{count_text(event.macs)} multiply-adds per image, {steps} steps"
+            f"{count_text(event.macs)} multiply-adds per image, {counted(steps, 'step')}"
             + (f"; {note}" if note else "")
         )
     if isinstance(event, Compiled):
         return f"compiled the network in {duration_text(event.seconds)}"
     if isinstance(event, Embedding):
         return (
-            f"embedded {event.done:,} of {event.total:,} images, {event.images_per_s:.0f} images/s"
+            f"embedded {event.done:,} of {counted(event.total, 'image')}, "
+            f"{event.images_per_s:.0f} images/s"
         )
     if isinstance(event, Head):
         curve = learning_curve_text(event.curve)
         how = f"cross-validation in {event.folds} parts" if event.folds else "validation"
         return (
             f"head: weight decay {event.weight_decay:g}, {how} loss {event.val_loss:.4f}, top-1 "
-            f"{event.val_top1:.2%}" + (f"; {curve}" if curve else "")
+            f"{accuracy_text(event.val_top1, event.curve[-1][2] if event.curve else 0)}"
+            + (f"; {curve}" if curve else "")
         )
     if isinstance(event, Step):
         return (
@@ -53,12 +56,13 @@ def event_text(event: Event) -> str:
         return (
             f"epoch {event.epoch}: train loss {event.train_loss:.4f}, top-1 "
             f"{event.train_top1:.2%}; val loss {event.val_loss:.4f}, top-1 "
-            f"{event.val_top1:.2%}; {duration_text(event.seconds)}"
+            f"{accuracy_text(event.val_top1, event.val_images)}; {duration_text(event.seconds)}"
         )
     if isinstance(event, Ended):
         kept = ""
         if event.best_val_top1 is not None:
-            kept = f"; kept epoch {event.best_epoch}, validation top-1 {event.best_val_top1:.2%}"
+            top1 = accuracy_text(event.best_val_top1, event.val_images)
+            kept = f"; kept epoch {event.best_epoch}, validation top-1 {top1}"
         return f"{event.kind} after {duration_text(event.seconds)}: {event.message}{kept}"
     return event.kind
 
@@ -114,14 +118,14 @@ def loss_text(result: dict[str, Any]) -> str:
 
 def evaluation_text(result: dict[str, Any]) -> str:
     """Return accuracy, its interval, loss and calibration, and one line per class."""
-    head = f"{result['run']} on {result['dataset']} {result['split']} ({result['n']} images): "
+    images = counted(result["n"], "image")
+    head = f"{result['run']} on {result['dataset']} {result['split']} ({images}): "
     accuracy = accuracy_text(result["top1"], result["n"])
     head += f"top-1 {accuracy}, {interval_text(result)}; loss {loss_text(result)}"
     lines = [
-        f"  {row['label']:<16} precision {row['precision']:6.1%}  "
-        f"recall {share_text(row['recall']):>6}  F1 {share_text(row['f1']):>6}  "
-        f"images {row['support']}"
-        for row in result["per_class"]
+        f"  {row['label']:<16} precision {precision:>6}  recall {recall:>6}  "
+        f"F1 {share_text(row['f1']):>6}  images {row['support']}"
+        for row, precision, recall in class_shares(result["per_class"], result["confusion"])
     ]
     untested = any(not row["support"] for row in result["per_class"])
     over = "the classes with images" if untested else "all classes"
@@ -149,16 +153,43 @@ def image_notes(result: dict[str, Any]) -> str:
     if result["dataset_changed"]:
         notes.append(DATASET_CHANGED)
     if count and result["split"] != "train":
-        notes.append(
-            f"{count:,} of the {result['n']:,} {SPLIT_NAMES[result['split']]} images were trained "
-            "on, so the score may be too good"
-        )
+        images = counted(result["n"], f"{SPLIT_NAMES[result['split']]} image")
+        were = "was" if count == 1 else "were"
+        notes.append(f"{count:,} of the {images} {were} trained on, so the score may be too good")
     return "note: " + "; ".join(notes) if notes else ""
 
 
 def accuracy_text(top1: float, n: int) -> str:
-    """Return an accuracy over n images: `93.80%`, or `11 of 12 (91.67%)` for few images."""
-    return f"{top1:.2%}" if n >= FEW_IMAGES else f"{round(top1 * n)} of {n} ({top1:.2%})"
+    """Return an accuracy over n images: `93.80%`, or `11 of 12` for few images.
+
+    n: 0 if it is not known, as in the log of an older run. One image of twelve is 8 %: a percentage
+    would look more exact than it is.
+    """
+    is_few = 0 < n < FEW_IMAGES
+    return count_of(round(top1 * n), n) if is_few else f"{top1:.2%}"
+
+
+def count_of(count: int, n: int) -> str:
+    """Return a part of n images: `11 of 12`, and a dash of none."""
+    return f"{count:,} of {n:,}" if n else "–"
+
+
+def class_shares(
+    per_class: Sequence[dict[str, Any]], confusion: Sequence[Sequence[int]]
+) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield each row with its precision and recall as text, over few images as counts.
+
+    confusion: counts (C, C), true class in rows.
+    """
+    predicted = [sum(column) for column in zip(*confusion, strict=True)]
+    for place, (row, answers) in enumerate(zip(per_class, predicted, strict=True)):
+        right, images = confusion[place][place], row["support"]
+        precision, recall = share_text(row["precision"]), share_text(row["recall"])
+        yield (
+            row,
+            precision if answers >= FEW_IMAGES else count_of(right, answers),
+            recall if images >= FEW_IMAGES else count_of(right, images),
+        )
 
 
 def space_run_text(packed: dict[str, Any]) -> str:
@@ -177,12 +208,17 @@ def share_text(share: float | None, digits: int = 1) -> str:
 
 def interval_text(result: dict[str, Any]) -> str:
     """Return the 95% confidence interval of the accuracy."""
-    low, high = result["interval"]
-    return f"95% interval {low:.2%} to {high:.2%}"
+    return f"95% interval {share_range(*result['interval'], result['n'])}"
+
+
+def share_range(low: float, high: float, n: int) -> str:
+    """Return an interval of a share of n images, in percent: of few images without decimals."""
+    digits = 2 if n >= FEW_IMAGES else 0
+    return f"{low:.{digits}%} to {high:.{digits}%}"
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
-    """Return mean confidence, accuracy and calibration error."""
+    """Return mean confidence and calibration error, and the accuracy unless images are few."""
     n = sum(calibration["count"])
     if not n:
         return "calibration unknown: no prediction is a number"
@@ -190,9 +226,10 @@ def calibration_text(calibration: dict[str, Any]) -> str:
         sum(count * mean for count, mean in zip(calibration["count"], means, strict=True)) / n
         for means in (calibration["confidence"], calibration["accuracy"])
     )
+    digits, beside = (2, f", accuracy {accuracy:.2%}") if n >= FEW_IMAGES else (0, "")
     return (
-        f"mean confidence {confidence:.2%}, accuracy {accuracy:.2%}, "
-        f"calibration error {calibration['error']:.2%}"
+        f"mean confidence {confidence:.{digits}%}{beside}, "
+        f"calibration error {calibration['error']:.{digits}%}"
     )
 
 
@@ -201,16 +238,23 @@ def mode_text(result: dict[str, Any]) -> str:
     plain = result["beside"]
     if plain is None:
         return ""
+    n = result["n"]
     return (
-        f"mode {result['mode']}: {points_text(result['top1'] - plain['top1'])} plain "
-        f"({plain['top1']:.2%}, loss {loss_text(plain)})"
+        f"mode {result['mode']}: {points_text(result['top1'] - plain['top1'], n)} plain "
+        f"({accuracy_text(plain['top1'], n)}, loss {loss_text(plain)})"
     )
 
 
-def points_text(difference: float) -> str:
-    """Return a difference of two shares: `1.25 points above`, to be followed by the second."""
+def points_text(difference: float, n: int) -> str:
+    """Return a difference of two shares of n images, to be followed by the second.
+
+    `1.25 points above`, and of few images `2 images above`.
+    """
     if not difference:
         return "equal to"
+    if n < FEW_IMAGES:
+        images = counted(round(abs(difference) * n), "image")
+        return f"{images} {'above' if difference > 0 else 'below'}"
     return f"{abs(difference) * 100:.2f} points {'above' if difference > 0 else 'below'}"
 
 
@@ -218,11 +262,12 @@ def comparison_text(against: dict[str, Any]) -> str:
     """Return the comparison of two runs on the same images, as in an evaluation's `against`."""
     first, second = against["first"], against["second"]
     notes = image_notes(against)
+    n = against["n"]
     return (
-        f"{first} is {points_text(against['difference'])} {second} "
-        f"({against['top1_second']:.2%}): only {first} is right on "
-        f"{len(against['only_first']):,} images, only {second} on "
-        f"{len(against['only_second']):,}\n"
+        f"{first} is {points_text(against['difference'], n)} {second} "
+        f"({accuracy_text(against['top1_second'], n)}): only {first} is right on "
+        f"{counted(len(against['only_first']), 'image')}, only {second} on "
+        f"{counted(len(against['only_second']), 'image')}\n"
         f"{chance_text(against['p'])} (McNemar's exact test)"
         + (f"\n{second}: {notes}" if notes else "")
     )
@@ -239,13 +284,15 @@ def robustness_text(result: dict[str, Any], interval: tuple[float, float]) -> st
 
     interval: the 95 % interval of the accuracy on undamaged images.
     """
-    low, high = interval
+    n = result["n"]
     head = (
-        f"{result['run']} on damaged images, strengths 1 to 5 ({result['n']} images; undamaged "
-        f"{accuracy_text(result['top1'], result['n'])}, 95% interval {low:.2%} to {high:.2%}):"
+        f"{result['run']} on damaged images, strengths 1 to 5 ({counted(n, 'image')}; undamaged "
+        f"{accuracy_text(result['top1'], n)}, 95% interval {share_range(*interval, n)}):"
     )
+    few = n < FEW_IMAGES
     lines = [
-        f"  {kind:<16}" + "".join(f"{top1:8.1%}" for top1 in row)
+        f"  {kind:<16}"
+        + "".join(f"{count_of(round(top1 * n), n) if few else f'{top1:.1%}':>9}" for top1 in row)
         for kind, row in result["kinds"].items()
     ]
     notes = image_notes(result)
@@ -257,7 +304,8 @@ def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
     for row in snapshot["history"]:
         yield (
             f"  epoch {row['epoch']}: train loss {row['train_loss']:.4f} top-1 "
-            f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.2%}"
+            f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 "
+            f"{accuracy_text(row['val_top1'], row['val_images'])}"
         )
 
 

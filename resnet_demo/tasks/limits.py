@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.errors import ConfigError, DemoError, counted
 from resnet_demo.lru import LRU
 from resnet_demo.models.counts import model_counts
 from resnet_demo.tasks.status import reconcile_status
@@ -173,11 +173,13 @@ class Allowance:
             limit, total = self.limits.queue, live + len(configs)
             if total > limit:
                 raise LimitError(
-                    f"at most {limit} runs may train or wait here at once, got {total}"
+                    f"at most {counted(limit, 'run')} may train or wait here at once, got {total}"
                 )
             limit = self.limits.runs
             if self.runs.wait_s(caller.name, len(configs)) > 0 or len(configs) > limit:
-                raise LimitError(f"at most {limit} runs may be started by one person in 24 hours")
+                raise LimitError(
+                    f"at most {counted(limit, 'run')} may be started by one person in 24 hours"
+                )
             yield
             self.runs.record(caller.name, len(configs))
 
@@ -197,12 +199,14 @@ class Allowance:
             limit = self.limits.tasks
             if len(self.tasks) >= limit:
                 raise LimitError(
-                    f"at most {limit} evaluations may run here at once: try again when one has "
-                    "ended"
+                    f"at most {counted(limit, 'evaluation')} may run here at once: try again when "
+                    "one has ended"
                 )
             limit = self.limits.evaluations
             if self.evaluations.wait_s(caller.name) > 0:
-                raise LimitError(f"at most {limit} evaluations may be started in 24 hours")
+                raise LimitError(
+                    f"at most {counted(limit, 'evaluation')} may be started in 24 hours"
+                )
             yield
             self.evaluations.record(caller.name)
             self.tasks.append(folder)
@@ -222,7 +226,9 @@ class Allowance:
             limit, seconds = self.limits.pictures, self.pictures.wait_s(caller.name, pictures)
             if pictures > limit or seconds > 0:
                 retry = "" if pictures > limit else f": try again in {int(seconds) + 1} s"
-                raise LimitError(f"at most {limit} pictures a minute may be classified here{retry}")
+                raise LimitError(
+                    f"at most {counted(limit, 'picture')} a minute may be classified here{retry}"
+                )
             self.pictures.record(caller.name, pictures)
 
     def environment(self) -> dict[str, str]:

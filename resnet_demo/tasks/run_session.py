@@ -115,6 +115,7 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
         "best_val_top1": view.best.val_top1 if view.best else None,
         "seconds": view.total_seconds(),
         "message": message,
+        "val_images": view.best.val_images if view.best else 0,
     }
     event = Failed(**fields, retry=dict(retry or {})) if kind == "failed" else Stopped(**fields)
     run.log().append(event)

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.errors import DamagedError
+from resnet_demo.errors import DamagedError, counted
 from resnet_demo.events import to_dict
 from resnet_demo.files import FileVersion, file_version
 from resnet_demo.learn import lessons
 from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
 from resnet_demo.runs.store import ABOUT, About, Run, created_at
-from resnet_demo.runs.text import duration_text
+from resnet_demo.runs.text import accuracy_text, duration_text
 from resnet_demo.runs.view import RunView, seconds_between
 from resnet_demo.tasks.locks import is_suspended
 from resnet_demo.tasks.queue import runs_ahead
@@ -242,6 +242,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "epoch": len(snapshot.view.epochs),
         "epochs": 0 if run.is_pretrained else config.epochs,
         "best_val_top1": best.val_top1 if best else None,
+        "val_images": best.val_images if best else 0,
         "seconds": snapshot.progress()["seconds"],
         "message": snapshot.status.message,
     }
@@ -251,9 +252,11 @@ def run_summary_text(row: dict[str, Any]) -> str:
     """Return a summary as a line of text."""
     if row["state"] == "damaged":
         return f"{row['run']}: {row['message']}"
-    top1 = f", validation top-1 {row['best_val_top1']:.2%}" if row["best_val_top1"] else ""
+    best = row["best_val_top1"]
+    top1 = f", validation top-1 {accuracy_text(best, row['val_images'])}" if best else ""
     title = f" ({row['title']})" if row["title"] else ""
-    progress = f"{row['epoch']} of {row['epochs']} epochs in {duration_text(row['seconds'])}{top1}"
+    epochs, took = counted(row["epochs"], "epoch"), duration_text(row["seconds"])
+    progress = f"{row['epoch']} of {epochs} in {took}{top1}"
     return (
         f"{row['run']}{title}: {row['state']}, {row['model']} on {row['dataset']}, "
         f"{progress if row['epochs'] else row['message']}"

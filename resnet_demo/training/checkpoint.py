@@ -168,7 +168,7 @@ def check_fields(state: Any, folder: Path) -> None:
         if not all(isinstance(value, PLAIN) for value in state[name].values()):
             raise foreign_checkpoint(folder, f"its field {name} has values of other types")
     if not 1 <= state["threads"] <= MAX_THREADS:
-        raise foreign_checkpoint(folder, f"it was written by {shortened(state['threads'])} threads")
+        raise foreign_checkpoint(folder, f"its number of threads is {shortened(state['threads'])}")
     tally = state["tally"]
     for name in ("loss", "correct", "last"):
         if not isinstance(value := tally.get(name), torch.Tensor) or value.numel() != 1:

@@ -231,6 +231,7 @@ def validate_epoch(
         lr=learning_rate(training.config, training.step - 1, training.batches.steps_per_epoch),
         seconds=training.seconds - training.epoch_began,
         images_per_s=seen / max(training.tally.seconds, 1e-9),
+        val_images=len(training.batches.val_labels),
     )
     training.close_epoch(summary)
     return summary, validation.ood_threshold

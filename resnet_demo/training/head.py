@@ -251,6 +251,7 @@ def epoch_event(
         lr=1.0,  # of L-BFGS, whose line search finds the length of its steps
         seconds=seconds,
         images_per_s=len(head.part) / max(seconds, 1e-9),
+        val_images=len(labels),
     )
 
 

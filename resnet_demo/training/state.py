@@ -219,6 +219,7 @@ class Training:
             "best_val_top1": self.best.get("val_top1"),
             "seconds": self.seconds,
             "message": message,
+            "val_images": len(self.batches.val_labels),
         }
 
     def set_training_mode(self) -> None:

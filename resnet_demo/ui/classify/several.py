@@ -15,7 +15,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from resnet_demo.data.pictures import crop_to_square
-from resnet_demo.errors import ConfigError, DamagedError, DemoError, shortened
+from resnet_demo.errors import ConfigError, DamagedError, DemoError, counted, shortened
 from resnet_demo.runs.text import csv_safe, escape_markdown
 from resnet_demo.ui.classify.answer import FIT_NAMES
 from resnet_demo.ui.components import THUMBNAIL_PX, gallery, progress_bar
@@ -141,7 +141,7 @@ def classify_file(
 def progress_updates(done: int, total: int) -> dict[str, Any]:
     """Return component name -> update while files are classified."""
     return {
-        "several_message": f"{done} of {total} pictures…",
+        "several_message": f"{done} of {counted(total, 'picture')}…",
         "several_progress": gr.update(value=progress_bar(done / total), visible=True),
     }
 
@@ -159,7 +159,7 @@ def summary(results: Sequence[LabelledFile], run_id: str, fit: str) -> str:
     if good:
         counts = Counter(result.label for result in good).most_common()
         labels = ", ".join(f"{count} {escape_markdown(label)}" for label, count in counts)
-        text = f"{pictures_text(len(good))} by **{run_id}** ({FIT_NAMES[fit]}): {labels}."
+        text = f"{counted(len(good), 'picture')} by **{run_id}** ({FIT_NAMES[fit]}): {labels}."
         flagged = sum(bool(result.is_ood) for result in good)
         lines = [f"{text} {flagged} may be none of the classes." if flagged else text]
     problems = [result.problem for result in results if result.problem]
@@ -168,11 +168,6 @@ def summary(results: Sequence[LabelledFile], run_id: str, fit: str) -> str:
         more = len(problems) - MAX_PROBLEMS
         lines.append(f"⚠ {more} more could not be read: see the CSV file.")
     return "\n\n".join(lines)
-
-
-def pictures_text(count: int) -> str:
-    """Return a number of pictures."""
-    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def results_csv(results: Sequence[LabelledFile]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.errors import DemoError
+from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.files import FileVersion, file_version
 from resnet_demo.models.description import DESCRIPTION, PENDING
@@ -157,7 +157,7 @@ def page_status(folder: Path, task: Status) -> EvaluationStatus:
         detail = "loading the network and the images"
     if task.is_live and task.total:
         left = f", about {duration_text(task.seconds_left)} left" if task.seconds_left else ""
-        detail = f"{task.done:,} of {task.total:,} images{left}"
+        detail = f"{task.done:,} of {counted(task.total, 'image')}{left}"
         share = min(1.0, task.done / task.total)
     message = task.state.capitalize()
     if task.state == "stopping":

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.errors import ConfigError, DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import gallery
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
-from resnet_demo.ui.evaluate.text import SPLIT_NAMES, images_text
+from resnet_demo.ui.evaluate.text import SPLIT_NAMES
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # torch: the page starts without it
@@ -237,14 +237,15 @@ def title(view: View, count: int, evaluated: "RunEvaluation", other: "RunEvaluat
         text = cell_text(count, labels[view.truth], labels[view.predicted])
         return f"{text}, most confident first." if count > 1 else f"{text}."
     if view.kind == "worst":
-        return f"{images_text(count)} with a wrong prediction, most confident first."
+        return f"{counted(count, 'image')} with a wrong prediction, most confident first."
     if view.kind == "unsure":
         split = SPLIT_NAMES[evaluated.result["split"]]
-        return f"All {count:,} {split} images, closest call between two classes first."
+        images = counted(count, f"{split} image")
+        return f"{'All ' * (count > 1)}{images}, closest call between two classes first."
     first, second = evaluated.result["run"], other.result["run"]
     right, wrong = (first, second) if view.kind == "first" else (second, first)
     return (
-        f"{images_text(count)} that only {right} gets right, with the predictions of {wrong}, "
+        f"{counted(count, 'image')} that only {right} gets right, with the predictions of {wrong}, "
         "most confident first."
     )
 

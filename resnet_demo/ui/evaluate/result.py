@@ -18,7 +18,7 @@ from resnet_demo.evaluation.figures import (
 )
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
-from resnet_demo.runs.text import FEW_IMAGES, escape_markdown
+from resnet_demo.runs.text import FEW_IMAGES, count_of, escape_markdown
 from resnet_demo.ui.evaluate.evaluation_status import (
     MATRIX_HINT,
     STATES,
@@ -246,8 +246,7 @@ class Share:
     def __str__(self) -> str:
         if self.percent is None:
             return "–"
-        counts = f" ({self.count} of {self.n})" if self.n < FEW_IMAGES else ""
-        return f"{self.percent:.1f}{counts}"
+        return count_of(self.count, self.n) if self.n < FEW_IMAGES else f"{self.percent:.1f}"
 
 
 def compare_runs(comparison: dict[str, Any]) -> str:

@@ -3,8 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from resnet_demo.errors import counted
 from resnet_demo.evaluation.intervals import wilson_interval
-from resnet_demo.runs.text import accuracy_text, image_notes, loss_text
+from resnet_demo.runs.text import (
+    FEW_IMAGES,
+    accuracy_text,
+    image_notes,
+    loss_text,
+    share_range,
+)
 from resnet_demo.ui.evaluate.matrix import escape_html
 
 SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
@@ -28,7 +35,6 @@ SMALLEST_P = 0.0001
 
 def headline(result: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, the other measures, and what was evaluated."""
-    low, high = result["interval"]
     # With five classes or fewer it is 100 % for every network.
     top5 = (
         [("top-5 accuracy", f"{result['top5']:.2%}", "true class among the five most likely")]
@@ -51,7 +57,7 @@ def headline(result: Mapping[str, Any]) -> str:
     return (
         f'<div class="score"><div class="score-main"><span>accuracy (top-1)</span>'
         f"<b>{accuracy_text(result['top1'], result['n'])}</b>"
-        f"<small>95% interval <strong>{interval_text(low, high)}</strong>: likely range on new "
+        f"<small>95% interval <strong>{range_text(result)}</strong>: likely range on new "
         f"images</small></div>{tiles}</div>"
         f'<p class="score-of">{source_text(result)}</p>{notes_html(result)}'
         f"{mode_difference(result)}"
@@ -75,7 +81,7 @@ def source_text(result: Mapping[str, Any]) -> str:
     split = SPLIT_NAMES[result["split"]]
     stored = " · from the predictions stored with the run" if result["stored"] else ""
     return (
-        f"{escape_html(result['run'])} on the {result['n']:,} {split} images of "
+        f"{escape_html(result['run'])} on the {counted(result['n'], f'{split} image')} of "
         f"{escape_html(result['dataset'])}{stored} · weights {escape_html(result['weights'][:12])}"
     )
 
@@ -110,10 +116,10 @@ def mode_difference(result: Mapping[str, Any]) -> str:
     plain = result["beside"]
     if plain is None:
         return ""
-    points = 100 * (result["top1"] - plain["top1"])
+    gap = gap_text(result["top1"] - plain["top1"], result["n"])
     return (
-        f'<p class="score-of"><strong>{signed(points)} points</strong> against plain '
-        f"(accuracy {plain['top1']:.2%}, loss {loss_text(plain)}). "
+        f'<p class="score-of"><strong>{gap}</strong> against plain '
+        f"(accuracy {accuracy_text(plain['top1'], result['n'])}, loss {loss_text(plain)}). "
         f"{MODE_DETAILS[result['mode']]}.</p>"
     )
 
@@ -144,15 +150,14 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
         left, right = first[key], second[key]
         return name, f"{left:.2%}", f"{right:.2%}", f"{signed(100 * (left - right))} points"
 
-    name, *_, difference = share_row("accuracy (top-1)", "top1")
     accuracies = [accuracy_text(result["top1"], result["n"]) for result in (first, second)]
-
-    intervals = [interval_text(*result["interval"]) for result in (first, second)]
+    difference = gap_text(first["top1"] - second["top1"], first["n"])
+    intervals = [range_text(result) for result in (first, second)]
     loss_gap = difference_text(first["loss"], second["loss"], digits=4)
     errors = [result["calibration"]["error"] for result in (first, second)]
     error_gap = difference_text(*errors, factor=100, unit=" points")
     return [
-        (name, *accuracies, difference),
+        ("accuracy (top-1)", *accuracies, difference),
         ("95% interval", *intervals, ""),
         *([share_row("top-5 accuracy", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
@@ -166,29 +171,35 @@ def verdict(compared: Mapping[str, Any]) -> str:
     first, second = escape_html(compared["first"]), escape_html(compared["second"])
     only = len(compared["only_first"]), len(compared["only_second"])
     better = first if only[0] > only[1] else second
-    points = abs(100 * compared["difference"])
-    head = f"{better} is {points:.2f} points better" if only[0] != only[1] else "Both score equally"
+    gap = gap_text(abs(compared["difference"]), compared["n"]).removeprefix("+")
+    head = f"{better} is {gap} better" if only[0] != only[1] else "Both score equally"
     p = compared["p"]
     p_text = f"< {SMALLEST_P}" if p < SMALLEST_P else f"= {p:.4f}" if p < 0.01 else f"= {p:.2f}"
     chance = "unlikely to be chance" if p < SIGNIFICANT else "this may be chance"
     return (
-        f"<strong>{head}: {chance}.</strong> Only {first} gets {images_text(only[0])} right, "
-        f"only {second} {images_text(only[1])}. McNemar's exact test: p "
+        f"<strong>{head}: {chance}.</strong> Only {first} gets {counted(only[0], 'image')} right, "
+        f"only {second} {counted(only[1], 'image')}. McNemar's exact test: p "
         f"{escape_html(p_text)}, the probability of such a difference between two equally good "
         "networks."
     )
 
 
-def images_text(count: int) -> str:
-    """Return a number of images."""
-    return f"{count:,} image{'' if count == 1 else 's'}"
+def gap_text(difference: float, n: int) -> str:
+    """Return a difference of two shares of n images: in points, or of few images in images."""
+    if n >= FEW_IMAGES:
+        return f"{signed(100 * difference)} points"
+    count = round(difference * n)
+    return f"{signed(count, 0)} {'image' if abs(count) == 1 else 'images'}"
 
 
-def interval_text(low: float, high: float, digits: int | None = None) -> str:
-    """Return an interval of shares, in percent; with `digits`, without the sign."""
-    if digits is not None:
-        return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
-    return f"{100 * low:.2f} to {high:.2%}"
+def range_text(result: Mapping[str, Any]) -> str:
+    """Return the interval of a result's accuracy; of few images without decimals."""
+    return share_range(*result["interval"], result["n"])
+
+
+def interval_text(low: float, high: float, digits: int) -> str:
+    """Return an interval of shares in percent, without the sign."""
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
 
 
 def error_text(result: Mapping[str, Any]) -> str:
@@ -223,10 +234,14 @@ def robustness_text(result: Mapping[str, Any]) -> str:
     best, worst = max(means, key=means.get), min(means, key=means.get)
     notes = image_notes(result)
     n, top1 = result["n"], result["top1"]
-    low, high = wilson_interval(round(top1 * n), n)
+    interval = share_range(*wilson_interval(round(top1 * n), n), n)
+
+    def mean_text(share: float) -> str:
+        return f"{share * n:.1f} of {n}" if n < FEW_IMAGES else f"{share:.1%}"
+
     return (
-        f"Sample of {images_text(n)}: accuracy {top1:.1%} ({100 * low:.1f} to {100 * high:.1f}) "
-        f"undamaged. Mean over the five "
-        f"strengths: best with **{best}**, {means[best]:.1%}; worst with **{worst}**, "
-        f"{means[worst]:.1%}." + (f" ⚠ {notes}." if notes else "")
+        f"Sample of {counted(n, 'image')}: accuracy {accuracy_text(top1, n)} (95% interval "
+        f"{interval}) undamaged. Mean over the five strengths: best with **{best}**, "
+        f"{mean_text(means[best])}; worst with **{worst}**, {mean_text(means[worst])}."
+        + (f" ⚠ {notes}." if notes else "")
     )

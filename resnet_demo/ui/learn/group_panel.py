@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.errors import DamagedError
+from resnet_demo.errors import DamagedError, counted
 from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.groups import Group, get_group, list_groups
 from resnet_demo.runs.text import duration_text, escape_markdown
@@ -258,10 +258,12 @@ def status_text(snapshot: GroupSnapshot) -> str:
         rest = f", {stopped} stopped" if stopped else ""
         if finished == total == 1:
             return "Finished."
-        return f"{finished} of {total} runs finished{rest}.{failures}"
+        return f"{finished} of {counted(total, 'run')} finished{rest}.{failures}"
     active = active_run(snapshot)
     if active is None:
-        return f"{finished} of {total} runs finished. The next one is starting.{failures}"
+        return (
+            f"{finished} of {counted(total, 'run')} finished. The next one is starting.{failures}"
+        )
     number = finished + len(failed) + 1
     left = seconds_left(snapshot)
     time_left = "" if left is None else f" ≈ **{duration_text(left)} left**."

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import TrainConfig, make_config
-from resnet_demo.errors import DamagedError
+from resnet_demo.errors import DamagedError, counted
 from resnet_demo.files import file_version
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.runs.store import Run
@@ -166,7 +166,9 @@ def fill_from_run(
     if longer:
         limit = form.fields["epochs"].metadata["high"]
         values["epochs"] = min(LONGER * values["epochs"], limit)
-        gr.Info(f"The settings of {run_id} are in the form, with {values['epochs']} epochs.")
+        gr.Info(
+            f"The settings of {run_id} are in the form, with {counted(values['epochs'], 'epoch')}."
+        )
     else:
         gr.Info(f"The settings of {run_id} are in the form.")
     if values["dataset"] not in services.datasets.names():

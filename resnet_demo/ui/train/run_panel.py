@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.errors import DemoError
+from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.events import Embedding
 from resnet_demo.runs.text import (
+    accuracy_text,
     count_text,
     duration_text,
     escape_markdown,
@@ -116,7 +117,8 @@ def ending_part(seen: RunSnapshot) -> dict[str, Any]:
     """Return what the title of the document and a notification show of the run."""
     at, best = seen.progress(), seen.view.best
     share = at["step"] / at["total_steps"] if at["total_steps"] else 0.0
-    accuracy = f", validation accuracy {best.val_top1:.1%}" if best else ""
+    top1 = best and accuracy_text(best.val_top1, best.val_images)
+    accuracy = f", validation accuracy {top1}" if best else ""
     return {
         "run": seen.run.id,
         "live": seen.status.is_live,
@@ -167,7 +169,7 @@ def figures_html(seen: RunSnapshot) -> str:
         "state": STATE_WORDS[seen.status.state],
         "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",
         "step": f"{step:,} / {total:,}" if total else "–",
-        f"{which} validation": f"{best.val_top1:.2%}" if best else "–",
+        f"{which} validation": accuracy_text(best.val_top1, best.val_images) if best else "–",
         "elapsed": duration_text(at["seconds"]) if at["seconds"] else "–",
         "time left": f"≈ {duration_text(left)}" if left is not None else "–",
         "images/s": f"{at['images_per_s']:,.0f}" if at["images_per_s"] else "–",
@@ -266,8 +268,8 @@ def head_sentence(seen: RunSnapshot) -> str:
     low, high = wilson_interval(right, n)
     how = "cross-validation" if head.folds else "validation"
     return (
-        f"{right:,} of {n:,} images are right in {how} (95% interval {low:.0%} to {high:.0%}). "
-        f"{learning_curve_text(head.curve)}."
+        f"{right:,} of {counted(n, 'image')} right in {how} "
+        f"(95% interval {low:.0%} to {high:.0%}). {learning_curve_text(head.curve)}."
     )
 
 

@@ -72,8 +72,8 @@ def test_a_result_is_shown_with_its_interval(statuses):
     assert not updates["start"]["interactive"]
     assert updates["results"]["visible"]
     for number in (
-        f"<b>{round(result['top1'] * 30)} of 30 ({result['top1']:.2%})</b>",
-        f"{100 * low:.2f} to {high:.2%}",
+        f"<b>{round(result['top1'] * 30)} of 30</b>",
+        f"{low:.0%} to {high:.0%}",
         f"{result['macro_f1']:.2%}",
         f"{result['calibration']['error']:.2%}",
         f"{result['loss']:.4f}",

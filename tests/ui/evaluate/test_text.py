@@ -20,12 +20,15 @@ MINE = Selection("mine")
 
 def test_another_mode_shows_its_difference_to_the_plain_one(statuses):
     result = save_evaluation(statuses, MINE).result
-    beside = {"mode": "plain", "top1": result["top1"] - 0.025, "loss": 0.5}
+    beside = {"mode": "plain", "top1": result["top1"] - 3 / N, "loss": 0.5}
     flip = Selection("mine", mode="flip")
     flipped = save_evaluation(statuses, flip, mode="flip", beside=beside).result
     html = headline(flipped)
-    assert "<strong>+2.50 points</strong>" in html
-    assert f"accuracy {beside['top1']:.2%}, loss 0.5000" in html
+    assert "<strong>+3 images</strong> against plain" in html
+    assert f"accuracy {round(beside['top1'] * N)} of {N}, loss 0.5000" in html
+    many = headline({**flipped, "n": 1000})
+    assert "<strong>+10.00 points</strong>" in many
+    assert f"accuracy {beside['top1']:.2%}, loss 0.5000" in many
 
 
 def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
@@ -35,7 +38,7 @@ def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
     assert note in headline(first | changed)
     assert "⚠" not in headline(first)
     compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
-    compared |= {"difference": 0.0, "p": 1.0}
+    compared |= {"difference": 0.0, "p": 1.0, "n": N}
     assert f"⚠ yours: note: {note}" in comparison_html(compared, first, plain | changed)
     robust = {"split": "test", "n": 30, "top1": 0.9}
     assert note in robustness_text({**robust, **changed, "kinds": {"noise": [0.9], "blur": [0.8]}})
@@ -44,12 +47,12 @@ def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
 def test_few_images_are_counted_in_the_headline_and_in_the_comparison(statuses):
     first, second = (save_evaluation(statuses, Selection(run)).result for run in ("mine", "yours"))
     low, high = wilson_interval(round(N * first["top1"]), N)
-    counted = f"{round(N * first['top1'])} of {N} ({first['top1']:.2%})"
-    interval = f"{100 * low:.2f} to {high:.2%}"
+    counted = f"{round(N * first['top1'])} of {N}"
+    interval = f"{low:.0%} to {high:.0%}"
     assert f"<span>accuracy (top-1)</span><b>{counted}</b>" in headline(first)
     assert f"<strong>{interval}</strong>: likely range on new images" in headline(first)
     compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
-    html = comparison_html({**compared, "difference": 0.0, "p": 1.0}, first, second)
+    html = comparison_html({**compared, "n": N, "difference": 0.0, "p": 1.0}, first, second)
     assert html.count(f"<td>{counted}</td>") == 2
     assert html.count(f"<td>{interval}</td>") == 2
 
@@ -63,7 +66,7 @@ def test_top_5_is_shown_from_six_classes(classes, shown):
     result |= {"stored": False, "beside": None, **dict.fromkeys(IMAGE_KEYS)}
     result |= result_metrics(logits, labels, names)
     compared = {"first": "mine", "second": "mine", "only_first": [], "only_second": []}
-    html = comparison_html({**compared, "difference": 0.0, "p": 1.0}, result, result)
+    html = comparison_html({**compared, "n": N, "difference": 0.0, "p": 1.0}, result, result)
     for text in (headline(result), html):
         assert ("top-5 accuracy" in text) == shown
         assert "macro F1" in text
@@ -99,16 +102,17 @@ def test_calibration_of_a_diverged_network_is_no_division_by_zero():
         (
             (3, 1),
             0.625,
-            "mine is 6.67 points better: this may be chance.</strong> Only mine gets "
+            "mine is 2 images better: this may be chance.</strong> Only mine gets "
             "3 images right, only yours 1 image.",
         ),
-        ((1, 9), 0.0215, "yours is 26.67 points better: unlikely to be chance."),
+        ((1, 9), 0.0215, "yours is 8 images better: unlikely to be chance."),
         ((4, 4), 1.0, "Both score equally: this may be chance."),
     ],
 )
 def test_the_verdict_says_whether_a_difference_may_be_chance(only, p, text):
     first, second = only
     compared = {
+        "n": N,
         "first": "mine",
         "second": "yours",
         "p": p,
@@ -117,6 +121,7 @@ def test_the_verdict_says_whether_a_difference_may_be_chance(only, p, text):
         "only_second": [*range(second)],
     }
     assert text in verdict(compared)
+    assert "points better" in verdict({**compared, "n": 1000}) or only[0] == only[1]
 
 
 def test_a_difference_of_zero_has_no_sign():
@@ -129,6 +134,9 @@ def test_robustness_names_the_best_and_the_worst_corruption():
     result = {"split": "test", "dataset_changed": None, "trained_on_pictures": None}
     result |= {"n": 30, "top1": 0.9, "kinds": kinds}
     text = robustness_text(result)
-    assert "accuracy 90.0% (74.4 to 96.5) undamaged" in text
+    assert "accuracy 27 of 30 (95% interval 74% to 97%) undamaged" in text
+    assert "best with **jpeg**, 24.6 of 30" in text
+    assert "worst with **noise**, 15.0 of 30" in text
+    text = robustness_text({**result, "n": 2000})
+    assert "accuracy 90.00% (95% interval 88.61% to 91.24%) undamaged" in text
     assert "best with **jpeg**, 82.0%" in text
-    assert "worst with **noise**, 50.0%" in text

@@ -191,7 +191,7 @@ def test_a_run_that_fits_a_head_shows_its_pass_over_the_images_and_what_it_is_wo
         to_json(make_config({"recipe": "transfer", "val_share": 0.0, "folds": 2}), "0")
     )
     assert run_panel.state_text(look).startswith(
-        "Finished: 30 epochs done. 3 of 4 images are right in cross-validation (95% interval 30% "
+        "Finished: 30 epochs done. 3 of 4 images right in cross-validation (95% interval 30% "
         "to 95%). 2 of 4 right with 1, "
     )
     assert "too few to say what more would bring." in run_panel.state_text(look)

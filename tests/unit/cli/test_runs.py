@@ -131,4 +131,4 @@ def test_a_packed_run_is_evaluated_without_its_images(trained, picture, tmp_path
     again = demo("runs", "pack", "mine", folder)
     assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
     text = demo("runs", "pack", "mine", tmp_path / "other").out
-    assert text.startswith(f"other: top-1 {packed['top1']:.2%} on 30 test images, ")
+    assert text.startswith(f"other: top-1 {round(30 * packed['top1'])} of 30 on 30 test images, ")

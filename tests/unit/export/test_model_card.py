@@ -26,9 +26,8 @@ def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
     low, high = wilson_interval(round(result["top1"] * 30), 30)
     assert text.startswith("# cifar10-shipped\n")
     for part in (
-        f"| top-1 | **30 of 30 ({result['top1']:.2%})** (95 % Wilson interval {low:.2%} to "
-        f"{high:.2%}) |",
-        f"| top-1 before the weights were rounded to float16 | {result['top1_float32']:.2%} |",
+        f"| top-1 | **30 of 30** (95 % Wilson interval {low:.0%} to {high:.0%}) |",
+        "| top-1 before the weights were rounded to float16 | 30 of 30 |",
         f"| loss | {result['loss']:.4f} nats |",
         f"| machine | {started.device}, arithmetic in float32 |",
         f"| `batch_size` | 16 | {defaults()['batch_size']} |",
@@ -41,7 +40,7 @@ def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
     ):
         assert part in text
     for row in evaluate_run(run, Datasets(colours)).result["per_class"]:
-        assert f"| {row['label']} | {row['precision']:.1%} | {row['recall']:.1%} | " in text
+        assert f"| {row['label']} | 10 of 10 | 10 of 10 | " in text
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -12,6 +12,7 @@ from resnet_demo.runs.text import (
     csv_safe,
     duration_text,
     escape_markdown,
+    evaluation_text,
     event_text,
     image_notes,
     learning_curve_text,
@@ -114,30 +115,41 @@ def test_progress_is_shown_in_its_unit(values, text):
 
 
 def test_calibration_compares_confidence_with_accuracy():
-    bins = {"count": [1, 0, 3], "confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
-    assert calibration_text(bins) == (
+    bins = {"confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
+    assert calibration_text({"count": [100, 0, 300], **bins}) == (
         "mean confidence 65.00%, accuracy 75.00%, calibration error 20.00%"
     )
+    few = calibration_text({"count": [1, 0, 3], **bins})
+    assert few == "mean confidence 65%, calibration error 20%"
     none = {"count": [0], "confidence": [0], "accuracy": [0], "error": None}
     assert calibration_text(none) == "calibration unknown: no prediction is a number"
 
 
 @pytest.mark.parametrize(
-    ("difference", "text"),
-    [(0.0125, "1.25 points above"), (-0.5, "50.00 points below"), (0, "equal to")],
+    ("difference", "n", "text"),
+    [
+        (0.0125, 100, "1.25 points above"),
+        (-0.5, 10_000, "50.00 points below"),
+        (-2 / 12, 12, "2 images below"),
+        (1 / 99, 99, "1 image above"),
+        (0, 12, "equal to"),
+        (0, 1000, "equal to"),
+    ],
 )
-def test_a_difference_is_in_points(difference, text):
-    assert points_text(difference) == text
+def test_a_difference_is_in_points_and_of_few_images_in_images(difference, n, text):
+    assert points_text(difference, n) == text
 
 
 def test_another_mode_is_compared_with_plain():
-    result = {"mode": "flip", "top1": 0.93, "beside": {"mode": "plain", "top1": 0.92, "loss": None}}
+    beside = {"mode": "plain", "top1": 0.92, "loss": None}
+    result = {"mode": "flip", "top1": 0.93, "n": 1000, "beside": beside}
     assert mode_text(result) == ("mode flip: 1.00 points above plain (92.00%, loss not a number)")
     assert mode_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
 
 
 def test_a_comparison_of_two_runs_has_the_p_value():
     against = {
+        "n": 60_000,
         "first": "mine",
         "second": "yours",
         "difference": -0.02,
@@ -151,7 +163,7 @@ def test_a_comparison_of_two_runs_has_the_p_value():
     }
     assert comparison_text(against) == (
         "mine is 2.00 points below yours (90.00%): only mine is right on 1,200 "
-        "images, only yours on 1\ntwo equally good networks would differ as much or more in "
+        "images, only yours on 1 image\ntwo equally good networks would differ as much or more in "
         "3.12% of such tests (McNemar's exact test)"
     )
     assert "in fewer than 0.01% of" in chance_text(1e-9)
@@ -176,7 +188,7 @@ def test_a_comparison_of_two_runs_has_the_p_value():
             True,
             1,
             "test",
-            "note: the dataset has changed since training; 1 of the 2,000 test images were trained "
+            "note: the dataset has changed since training; 1 of the 2,000 test images was trained "
             "on, so the score may be too good",
         ),
     ],
@@ -197,7 +209,7 @@ def test_each_corruption_has_a_line():
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
     head, *lines = robustness_text(result, (0.886, 0.9124)).splitlines()
-    assert "(2000 images; undamaged 90.00%, 95% interval 88.60% to 91.24%)" in head
+    assert "(2,000 images; undamaged 90.00%, 95% interval 88.60% to 91.24%)" in head
     assert [line.split() for line in lines] == [
         ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
         ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
@@ -237,9 +249,48 @@ def test_other_csv_values_stay_as_they_are():
     ]
 
 
-def test_an_accuracy_over_few_images_is_a_count_too():
-    assert accuracy_text(11 / 12, 12) == "11 of 12 (91.67%)"
+def test_an_accuracy_over_few_images_is_a_count():
+    assert accuracy_text(11 / 12, 12) == "11 of 12"
     assert accuracy_text(0.938, 1000) == "93.80%"
+    assert accuracy_text(0.938, 0) == "93.80%"  # an older log does not say of how many
+
+
+def test_of_few_images_no_line_of_an_evaluation_has_a_percentage_of_them():
+    result = {"run": "mine", "dataset": "pets", "split": "test", "n": 12, "top1": 11 / 12}
+    result |= {"interval": (0.6461, 0.9851), "loss": 0.5, "macro_f1": 0.9, "beside": None}
+    result |= {"dataset_changed": True, "trained_on_pictures": 1, "mode": "plain"}
+    result |= {"confusion": [[6, 0], [1, 5]]}
+    result |= {"calibration": {"count": [12], "confidence": [0.8], "accuracy": [11 / 12]}}
+    result["calibration"]["error"] = 0.1167
+    cat = {"label": "cat", "precision": 6 / 7, "recall": 1.0, "f1": 12 / 13, "support": 6}
+    dog = {"label": "dog", "precision": 1.0, "recall": 5 / 6, "f1": 10 / 11, "support": 6}
+    assert evaluation_text({**result, "per_class": [cat, dog]}).splitlines() == [
+        "mine on pets test (12 images): top-1 11 of 12, 95% interval 65% to 99%; loss 0.5000",
+        "note: the dataset has changed since training; 1 of the 12 test images was trained on, so "
+        "the score may be too good",
+        "mean F1 over all classes 90.00%",
+        "mean confidence 80%, calibration error 12%",
+        "  cat              precision 6 of 7  recall 6 of 6  F1  92.3%  images 6",
+        "  dog              precision 5 of 5  recall 5 of 6  F1  90.9%  images 6",
+    ]
+    one = {**result, "n": 1, "top1": 1.0, "interval": (0.2065, 1.0), "dataset_changed": False}
+    one |= {"trained_on_pictures": 0, "per_class": [cat, dog], "confusion": [[1, 0], [0, 0]]}
+    assert evaluation_text(one).startswith("mine on pets test (1 image): top-1 1 of 1, 95% ")
+
+
+def test_of_few_images_comparison_and_robustness_count():
+    about = {"split": "test", "dataset_changed": None, "trained_on_pictures": None, "n": 12}
+    against = {"first": "mine", "second": "yours", "difference": 2 / 12, "top1_second": 9 / 12}
+    against |= {"only_first": [1, 2, 5], "only_second": [7], "p": 0.625, **about}
+    assert comparison_text(against).startswith(
+        "mine is 2 images above yours (9 of 12): only mine is right on 3 images, only yours on 1 "
+        "image\n"
+    )
+    robust = {"run": "mine", "top1": 11 / 12, "kinds": {"blur": [n / 12 for n in (11, 9, 4, 1, 0)]}}
+    head, line = robustness_text({**robust, **about}, (0.6461, 0.9851)).splitlines()
+    assert head.endswith("(12 images; undamaged 11 of 12, 95% interval 65% to 99%):")
+    words = "blur 11 of 12 9 of 12 4 of 12 1 of 12 0 of 12"
+    assert line.split() == words.split()
 
 
 def test_a_missing_share_is_a_dash():
