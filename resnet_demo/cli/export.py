@@ -7,6 +7,7 @@ from typing import Any
 from resnet_demo.cli.common import add_verb, end_progress, print_result, show_progress
 from resnet_demo.export.formats import FORMATS, check_folder, check_format
 from resnet_demo.paths import Paths
+from resnet_demo.tasks.process_setup import limit_spinning
 
 
 def add(verbs: Any) -> None:
@@ -35,6 +36,7 @@ def run_export(args: argparse.Namespace, paths: Paths) -> None:
     check_format(args.format)
     check_folder(args.folder, args.format)
     run = Runs(paths).find(args.run)
+    limit_spinning()
     try:
         exported = export_run(run, args.folder, args.format, paths, on_progress=report)
     finally:
