@@ -12,6 +12,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.inference.classifier import Classifier
+from resnet_demo.inference.embeddings import folded_network
 from resnet_demo.inference.ood import OOD_IMAGES, auroc, energy, ood_metric
 from resnet_demo.inference.predict import evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
@@ -90,6 +91,6 @@ def sample_test_images(datasets: Datasets, name: str, images: int, seed: int) ->
 def energies(classifier: Classifier, images: Tensor) -> Tensor:
     """Return the energies (N,) float64 of images (N, H, W, 3) uint8."""
     preprocessing, device = classifier.preprocessing, pick_device()
-    model = classifier.saved.model.to(device, memory_format=torch.channels_last)
+    model = folded_network(classifier.saved.model, preprocessing.image_size, device)
     size = evaluation_batch_size(preprocessing)
     return energy(predict(model, preprocessing.prepare, images.to(device), size))

@@ -17,6 +17,7 @@ from resnet_demo.evaluation.modes import (
     require_images,
 )
 from resnet_demo.inference.classifier import Classifier
+from resnet_demo.inference.embeddings import folded_network
 from resnet_demo.inference.predict import OnBatch, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.dataset import describe_images
@@ -95,8 +96,9 @@ class RobustnessScorer:
         self, classifier: Classifier, images: Tensor, labels: Tensor, on_batch: OnBatch | None
     ) -> None:
         self.device = pick_device()
-        self.model = classifier.saved.model.to(self.device, memory_format=torch.channels_last)
         self.preprocessing = classifier.preprocessing
+        size = self.preprocessing.image_size
+        self.model = folded_network(classifier.saved.model, size, self.device)
         self.images, self.labels, self.on_batch = images, labels, on_batch
         self.done, self.total = 0, len(images) * (1 + len(CORRUPTIONS) * len(STRENGTHS))
 

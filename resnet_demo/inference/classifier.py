@@ -112,7 +112,8 @@ class Classifier:
         preprocessing = self.preprocessing
         images = other_images(preprocessing.source_size)
         with self.exclusive():
-            size = evaluation_batch_size(preprocessing)
+            # In the app's process, whose memory other visitors share.
+            size = evaluation_batch_size(preprocessing, least=1)
             logits = predict(self.saved.model, preprocessing.prepare, images, size)
         verdicts = (ood_verdict(self.saved.metrics, row[None]) for row in logits)
         self.measured.append((sum(not verdict.is_ood for verdict in verdicts), len(logits)))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_demo.data.store import Datasets
+from resnet_demo.inference.embeddings import folded_network
 from resnet_demo.inference.predict import (
     OnBatch,
     Prepare,
@@ -56,7 +57,7 @@ def index_training_images(
     images, labels, positions = datasets.load_split(config, "train")
     places = np.sort(positions)
     preprocessing = classifier.preprocessing
-    model = classifier.saved.model.to(pick_device(), memory_format=torch.channels_last)
+    model = folded_network(classifier.saved.model, preprocessing.image_size, pick_device())
     size = evaluation_batch_size(preprocessing)
     parts = []
     for start in range(0, len(places), size):

@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_demo.inference.embeddings import Backbone, EmbeddingCache, backbone_digest
+from resnet_demo.inference.embeddings import (
+    Backbone,
+    EmbeddingCache,
+    backbone_digest,
+    folded_network,
+)
 from resnet_demo.inference.neighbours import embed
 from resnet_demo.models import build_model
 
@@ -43,6 +48,17 @@ def test_the_folded_backbone_computes_the_same_embeddings(name, options):
     expected = embed(model, x)
     difference = (backbone.embed(x).float() - expected).abs().max()
     assert difference < 2e-3 * expected.abs().max()  # the embeddings are float16
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_the_folded_network_computes_the_same_logits(name, options):
+    model, x = trained(name, **options), torch.randn(2, 3, 64, 64)
+    cpu = torch.device("cpu")
+    folded = folded_network(model, 64, cpu)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-3, atol=1e-4)
+    assert folded is not model
+    assert folded_network(model, 32, cpu) is model  # too small to be worth a copy
 
 
 def test_bf16_is_close():
