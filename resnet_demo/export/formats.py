@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 PARITY = "parity.json"
 FORMATS = {
     "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
+    "script": "classify.py with its weights, for torch and pillow alone",
 }
 # Names of the files and folders of each format: an earlier export is replaced, nothing else is.
 WRITTEN = {
     "onnx": ("*.onnx", PARITY),
+    "script": (
+        *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
+        *("trained.pt", "__pycache__", PARITY),
+    ),
 }
 
 
@@ -103,7 +108,25 @@ def export_onnx(job: Job) -> Exported:
     return Exported([name, PARITY], parity)
 
 
-EXPORTERS: dict[str, Callable[[Job], Exported]] = {"onnx": export_onnx}
+def export_script(job: Job) -> Exported:
+    """Write the scripts and their weights and compare classify.py with the app."""
+    from resnet_demo.export.script import WEIGHTS, script_answers, write_script, write_weights
+    from resnet_demo.export.source import load_source
+
+    source = load_source(job.run)
+    files, notes = write_script(source, job.folder)
+    for half in (True, False):
+        write_weights(source, job.folder, half)
+        with script_answers(job.folder) as predict:
+            parity = compare(job, source, predict)
+        if parity.passed:
+            break
+    notes.append(f"{WEIGHTS} holds the weights in {'float16' if half else 'float32'}.")
+    keep(job, source, parity)
+    return Exported([*files, PARITY], parity, notes)
+
+
+EXPORTERS: dict[str, Callable[[Job], Exported]] = {"onnx": export_onnx, "script": export_script}
 
 
 def prove(job: Job, source: "ExportSource", predict: Callable) -> "Parity":
@@ -111,10 +134,21 @@ def prove(job: Job, source: "ExportSource", predict: Callable) -> "Parity":
 
     predict: see `parity.Predict`. Raises DemoError if they differ, and as `measure_parity`.
     """
+    parity = compare(job, source, predict)
+    keep(job, source, parity)
+    return parity
+
+
+def compare(job: Job, source: "ExportSource", predict: Callable) -> "Parity":
+    """Return the comparison of exported files with the app. Raises as `measure_parity`."""
     from resnet_demo.export.parity import measure_parity, parity_pictures
 
     pictures = parity_pictures(source, job.paths)
-    parity = measure_parity(source, predict, pictures, job.on_progress)
+    return measure_parity(source, predict, pictures, job.on_progress)
+
+
+def keep(job: Job, source: "ExportSource", parity: "Parity") -> None:
+    """Store a comparison beside the exported files. Raises DemoError if they are not as the app."""
     if not parity.passed:
         raise DemoError(
             f"the export of {source.run.id} answers differently from the app and is not kept: the "
@@ -122,7 +156,6 @@ def prove(job: Job, source: "ExportSource", predict: Callable) -> "Parity":
             f"up to {parity.largest:.4f} apart"
         )
     (job.folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", "utf-8")
-    return parity
 
 
 def check_format(format: str) -> None:

@@ -5,151 +5,105 @@ Where the run's recipe can be written as a short script, train.py lies beside it
 definition and the preprocessing stand in it with this run's numbers.
 """
 
-import importlib.util
 import json
-import re
+import runpy
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
-from resnet_demo.architectures import RESNET9_MODELS, STEM_CHOICE_MODELS
-from resnet_demo.errors import DemoError, is_displayable
+from resnet_demo.errors import DemoError
+from resnet_demo.export.code import network_values, plain_word, python_text, render_code
 from resnet_demo.export.parity import ParityPicture, Predict
 from resnet_demo.export.source import ExportSource
+from resnet_demo.export.train_script import write_train_script
 from resnet_demo.files import write_atomically
-from resnet_demo.models.resnet import CIFAR_WIDTHS
-from resnet_demo.models.resnet import WIDTHS as RESNET_WIDTHS
-from resnet_demo.models.resnet9 import DEEP, RESIDUALS, WIDE, WIDTHS
 
 CLASSIFY, WEIGHTS, DESCRIPTION = "classify.py", "weights.pt", "description.json"
-TEMPLATES = Path(__file__).with_name("templates")
 MAX_COLUMNS = 100  # of a line of code
 FIT_TEXTS = {"crop": "its centre square", "squash": "squashed", "pad": "padded"}
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 # Reads paths, a line each, and prints what `classify` returns, with every class.
 SERVER = """\
-import importlib.util, json, sys
+import json, runpy, sys
 import torch
 torch.set_num_threads(1)
-spec = importlib.util.spec_from_file_location("classify", sys.argv[1])
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
-network = script.build_network().eval()
-network.load_state_dict(torch.load(script.HERE / "weights.pt", weights_only=True))
+script = runpy.run_path(sys.argv[1])
+network = script["build_network"]().eval()
+network.load_state_dict(torch.load(script["HERE"] / "weights.pt", weights_only=True))
 for line in sys.stdin:
-    print(json.dumps(script.classify(network, line[:-1], len(script.LABELS))), flush=True)
+    print(json.dumps(script["classify"](network, line[:-1], len(script["LABELS"]))), flush=True)
 """
 
 
-def write_script(source: ExportSource, folder: Path, half: bool = True) -> list[str]:
-    """Write classify.py, its weights and description.json; return the names of the files.
+def write_script(source: ExportSource, folder: Path) -> tuple[list[str], list[str]]:
+    """Write all files but the weights; return their names, and notes for the person.
 
-    half: weights in float16, which `classify.py` reads into float32. Raises OSError.
+    Raises OSError.
     """
+    write_atomically(folder / CLASSIFY, classify_code(source).encode())
     description = json.dumps(source.description(), indent=2) + "\n"
     write_atomically(folder / DESCRIPTION, description.encode())
-    write_atomically(folder / CLASSIFY, classify_code(source).encode())
-    weights = script_weights(source, load_script(folder / CLASSIFY), half)
+    files, note = write_train_script(source, folder)
+    return [CLASSIFY, WEIGHTS, DESCRIPTION, *files], [note]
+
+
+def write_weights(source: ExportSource, folder: Path, half: bool) -> None:
+    """Write weights.pt for the classify.py in the folder.
+
+    half: in float16, which the script reads into float32. Raises OSError.
+    """
+    network = runpy.run_path(str(folder / CLASSIFY))["build_network"]()
+    weights = script_weights(source, network.state_dict(), half)
     write_atomically(folder / WEIGHTS, lambda file: torch.save(weights, file))
-    return [CLASSIFY, WEIGHTS, DESCRIPTION]
 
 
 def classify_code(source: ExportSource) -> str:
     """Return the text of classify.py."""
     network, preprocessing = source.saved.network, source.preprocessing
-    outside = source.saved.metrics.get("outside") or {}
     labels = "({})".format(", ".join(map(python_text, source.labels)))
     fits = len(f"LABELS = {labels}") <= MAX_COLUMNS and len(source.labels) > 1
-    return render(
+    return render_code(
         "classify.py.jinja",
-        **network_values(network),
-        # EfficientNet's padding depends on whether a side that is halved is even.
-        odd_sides=preprocessing.image_size % 32 > 0,
-        model=network["name"],
-        article="an" if network["name"].startswith("e") else "a",
+        **network_values(network, preprocessing.image_size),
         dataset=plain_word(source.config.dataset),
         labels=labels if fits else "",
-        classes=network["num_classes"],
         side=preprocessing.source_size,
-        image_size=preprocessing.image_size,
         mean=preprocessing.mean,
         std=preprocessing.std,
         fit=preprocessing.fit,
         fit_text=FIT_TEXTS[preprocessing.fit],
         threshold=source.threshold,
-        false_alarms=outside.get("false_alarms"),
+        false_alarms=source.description()["false_alarms"],
     )
 
 
-def network_values(network: dict[str, Any]) -> dict[str, Any]:
-    """Return what the templates need to define a network. network: arguments of build_model."""
-    name, batch_norm = network["name"], network["batch_norm"]
-    values: dict[str, Any] = {"batch_norm": batch_norm, "pool": "nn.AdaptiveAvgPool2d(1)"}
-    if name in RESNET9_MODELS:
-        widths = WIDTHS if name == "resnet9" else WIDE
-        residuals = DEEP if name == "resnet11" else RESIDUALS
-        return {**values, "family": "resnet9", "stages": stages(widths, residuals)}
-    if name in ("vgg16", "efficientnet-lite0"):
-        return {**values, "family": name.rstrip("16").removesuffix("-lite0")}
-    is_article, is_large = name == "resnet34-article", name in STEM_CHOICE_MODELS
-    depth = int(re.search(r"\d+", name)[0])
-    if is_article or is_large:
-        widths, depths = RESNET_WIDTHS, DEPTHS[f"resnet{depth}"]
-    else:
-        widths, depths = CIFAR_WIDTHS, ((depth - 2) // 6,) * 3
-    shortcut = "none" if name.startswith("plain") else "padding"
-    return {
-        **values,
-        "family": "resnet",
-        "stages": stages(widths, depths),
-        "widths": widths,
-        "bottleneck": name == "resnet50",
-        "shortcut": "projection" if is_article or is_large else shortcut,
-        "biased": is_article or not batch_norm,
-        "large_stem": is_article or (is_large and network["stem"] == "imagenet"),
-    }
-
-
-def stages(widths: tuple[int, ...], depths: tuple[int, ...]) -> str:
-    """Return the stages of a network as code: ((64, 2), (128, 2))."""
-    return str(tuple(zip(widths, depths, strict=True)))
-
-
-def script_weights(source: ExportSource, script: Any, half: bool) -> dict[str, Tensor]:
+def script_weights(
+    source: ExportSource, initial: dict[str, Tensor], half: bool
+) -> dict[str, Tensor]:
     """Return the run's weights by the names that the script's network has for them.
 
-    Both networks are defined in the same order, so the names are matched by position.
+    initial: the state of that network. Both networks are defined in the same order, so the names
+    are matched by position. Raises DemoError if they are not the same.
     """
-    own, names = source.saved.model.state_dict(), script.build_network().state_dict()
-    if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in names.values()]:
-        raise DemoError(f"the script has another network than {source.run.id}")
+    own = source.saved.model.state_dict()
+    if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in initial.values()]:
+        raise DemoError(f"{CLASSIFY} has another network than {source.run.id}")
     tensors = (tensor.detach().cpu().contiguous() for tensor in own.values())
     return {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
-        for name, tensor in zip(names, tensors, strict=True)
+        for name, tensor in zip(initial, tensors, strict=True)
     }
-
-
-def load_script(path: Path) -> Any:
-    """Return an exported script as a module; it is not registered."""
-    spec = importlib.util.spec_from_file_location("exported_script", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
 
 
 @contextmanager
 def script_answers(folder: Path) -> Iterator[Predict]:
-    """Yield a function that classifies pictures with an exported classify.py, as files.
+    """Yield a function that classifies pictures, as files, with an exported classify.py.
 
     The script runs in a process of its own, which ends with the block.
     """
@@ -164,8 +118,8 @@ def script_answers(folder: Path) -> Iterator[Predict]:
     ):
         path = Path(scratch, "picture")
 
-        def predict(picture: ParityPicture) -> np.ndarray:
-            """Return the probabilities of a picture, (C,) float64."""
+        def answer(picture: ParityPicture) -> list[float]:
+            """Return the probabilities of a picture."""
             path.write_bytes(picture.data)
             process.stdin.write(f"{path}\n")
             process.stdin.flush()
@@ -175,32 +129,6 @@ def script_answers(folder: Path) -> Iterator[Predict]:
                 last = errors.read().strip().splitlines()[-1:]
                 raise DemoError(f"{CLASSIFY} failed on {picture.name}: {''.join(last)}")
             shares = {row["label"]: row["confidence"] for row in json.loads(line)["labels"]}
-            return np.array([shares[label] for label in labels])
+            return [shares[label] for label in labels]
 
-        yield predict
-        process.stdin.close()
-
-
-def render(name: str, **values: Any) -> str:
-    """Return the text of a template of code."""
-    # No autoescape: this is code. What other people wrote passes `python_text` or `plain_word`.
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    return environment.get_template(name).render(values)
-
-
-def python_text(text: str) -> str:
-    """Return a text as Python code, in double quotes and on one line."""
-    # Marks of writing direction would make the code look other than it is.
-    return json.dumps(text, ensure_ascii=False) if is_displayable(text) else ascii(text)
-
-
-def plain_word(text: str) -> str:
-    """Return a name with nothing in it that could end a comment or a docstring."""
-    return re.sub(r"[^A-Za-z0-9._-]", "?", text)
+        yield lambda pictures: np.array([answer(picture) for picture in pictures])

@@ -11,6 +11,7 @@ from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.config import TrainConfig, defaults
 from resnet_demo.data import shapes
 from resnet_demo.data.image_sizes import image_sizes
+from resnet_demo.export.code import network_values, render_code
 from resnet_demo.export.source import ExportSource
 from resnet_demo.files import write_atomically
 from resnet_demo.runs.view import RunView
@@ -65,15 +66,15 @@ ONE_CYCLE = """\
     return PEAK_LR * (end + (start - end) * (1 + math.cos(math.pi * share)) / 2)"""
 
 
-def write_train_script(source: ExportSource, folder: Path, render: Any) -> tuple[list[str], str]:
+def write_train_script(source: ExportSource, folder: Path) -> tuple[list[str], str]:
     """Write train.py if the run's recipe fits it; return the names of the files and a note.
 
-    render: returns the text of a template. Raises OSError.
+    Raises OSError.
     """
     reason = why_not_offered(source)
     if reason:
         return [], f"train.py is not offered: {reason}."
-    files = {TRAIN: render("train.py.jinja", **train_values(source))}
+    files = {TRAIN: render_code("train.py.jinja", **train_values(source))}
     if source.config.dataset == "shapes10":
         files[SHAPES] = shapes_code()
     for name, text in files.items():
@@ -95,13 +96,14 @@ def why_not_offered(source: ExportSource) -> str:
 
 
 def train_values(source: ExportSource) -> dict[str, Any]:
-    """Return what the template of train.py needs, beside `script.network_values`."""
+    """Return what the template of train.py needs."""
     config, preprocessing = source.config, source.preprocessing
     fingerprint = source.run.fingerprint()
     view = RunView(source.run.log())
     view.refresh()
     sizes = image_sizes(config)
     return {
+        **network_values(source.saved.network, config.image_size),
         "c": config,
         "bf16": view.started is not None and view.started.precision == "bf16",
         "reader": config.dataset if config.dataset in USAGES else "arrays",
