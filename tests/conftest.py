@@ -22,6 +22,7 @@ import pytest
 from app import LIBRARY_VARIABLES
 from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import reconcile_status, request_stop
+from tests.hub import TOKEN, Hub
 from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
@@ -78,6 +79,16 @@ def until():
 def loopback() -> Iterator[Loopback]:
     """Yield a local HTTP server whose answers the test sets."""
     server = Loopback()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Yield a stand-in for the Hugging Face Hub, with a login that this machine has stored."""
+    server = Hub()
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: TOKEN)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # before retries
     yield server
     server.stop()
 

@@ -1,10 +1,12 @@
 """The verb `export`: take a run's network out of the app."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from resnet_demo.cli.common import add_verb, end_progress, print_result, show_progress
+from resnet_demo.errors import ConfigError
 from resnet_demo.export.formats import FORMATS, check_folder, check_format
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.process_setup import limit_spinning
@@ -19,33 +21,75 @@ def add(verbs: Any) -> None:
         "folder",
         metavar="DIR",
         type=Path,
-        help="where to write: a folder that is new, empty, or holds an earlier export to replace",
+        nargs="?",
+        help="where to write: a folder that is new, empty, or holds an earlier export to replace; "
+        "may be left out with --push",
     )
     formats = "; ".join(f"{name}: {text}" for name, text in FORMATS.items())
     export.add_argument(
-        "--format", metavar="NAME", default="onnx", help=f"{formats} (default onnx)"
+        "--format", metavar="NAME", help=f"{formats} (default onnx, with --push hub)"
+    )
+    export.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload the folder of format hub to this model repository at Hugging Face, which is "
+        "created if there is none; needs HF_TOKEN, or `hf auth login`",
+    )
+    export.add_argument("--private", action="store_true", help="for push: only you see it")
+    export.add_argument(
+        "--licence",
+        metavar="NAME",
+        help="for hub: the Hub's name of a licence for the weights (default mit, or that of the "
+        "ImageNet weights that the run started from)",
     )
 
 
 def run_export(args: argparse.Namespace, paths: Paths) -> None:
-    """Export the run and print the files and the comparison with the app."""
-    from resnet_demo.export.formats import export_run
-    from resnet_demo.runs.store import Runs
+    """Export the run, and upload it if asked to; print the files and the comparison."""
+    from resnet_demo.export.hub import check_repository
 
     # Mistakes are reported before torch is imported.
-    check_format(args.format)
-    check_folder(args.folder, args.format)
+    format = args.format or ("hub" if args.push else "onnx")
+    check_format(format)
+    if args.push is not None:
+        if format != "hub":
+            raise ConfigError.rule("format", "hub with --push", format)
+        check_repository(args.push, "push")
+    elif args.folder is None:
+        raise ConfigError("DIR must be given without --push, got nothing", "DIR")
+    for name in ("private", "licence"):
+        if getattr(args, name) and format != "hub":
+            raise ConfigError(f"export --format {format} takes no --{name}", name)
+    if args.folder is not None:
+        write_and_push(args, format, args.folder, paths)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        write_and_push(args, format, Path(temporary), paths)
+
+
+def write_and_push(args: argparse.Namespace, format: str, folder: Path, paths: Paths) -> None:
+    """Write the files into the folder, upload them if asked to, and print what was done."""
+    from resnet_demo.export.formats import export_run
+    from resnet_demo.export.hub import push_model
+    from resnet_demo.runs.store import Runs
+
+    check_folder(folder, format)
     run = Runs(paths).find(args.run)
     limit_spinning()
+    options = {"on_progress": report, "licence": args.licence}
     try:
-        exported = export_run(run, args.folder, args.format, paths, on_progress=report)
+        exported = export_run(run, folder, format, paths, **options)
     finally:
         end_progress()
-    values = {"format": args.format, "folder": str(args.folder), **exported.to_dict()}
-    files = ", ".join(exported.files)
-    lines = [f"{args.folder}: {files}"]
+    kept = None if args.folder is None else str(args.folder)
+    values = {"format": format, "folder": kept, **exported.to_dict()}
+    lines = [f"{kept or run.id}: {', '.join(exported.files)}"]
     lines += [exported.parity.text()] if exported.parity else []
-    print_result(values, "\n".join([*lines, *exported.notes]), args.json)
+    lines += exported.notes
+    if args.push is not None:
+        values["address"] = push_model(folder, args.push, private=args.private)
+        lines.append(values["address"])
+    print_result(values, "\n".join(lines), args.json)
 
 
 def report(what: str, done: int, total: int) -> None:

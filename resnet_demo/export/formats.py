@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_demo.errors import ConfigError, DemoError, one_of
 from resnet_demo.files import is_new_or_empty
+from resnet_demo.models.description import DESCRIPTION, WEIGHTS
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from resnet_demo.export.source import ExportSource
 
 PARITY = "parity.json"
+HUB_FILES = (WEIGHTS, DESCRIPTION, "config.json", "events.jsonl", "status.json", "README.md")
 FORMATS = {
     "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
     "script": "classify.py with its weights, for torch and pillow alone",
+    "hub": "a folder for a model repository at Hugging Face: weights, settings, and a model card",
 }
 # Names of the files and folders of each format: an earlier export is replaced, nothing else is.
 WRITTEN = {
@@ -32,6 +35,7 @@ WRITTEN = {
         *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
         *("trained.pt", "__pycache__", PARITY),
     ),
+    "hub": (*HUB_FILES, "*-predictions.safetensors", "cross-validation.safetensors"),
 }
 
 
@@ -62,6 +66,7 @@ class Job:
     paths: Paths
     on_progress: "OnProgress"
     offline: Path | None = None
+    licence: str | None = None
 
 
 def export_run(
@@ -72,11 +77,12 @@ def export_run(
     *,
     on_progress: "OnProgress" = lambda what, done, total: None,
     offline: Path | None = None,
+    licence: str | None = None,
 ) -> Exported:
     """Write a run's kept weights into a folder in one of FORMATS, and compare it with the app.
 
     folder: missing or empty, or with an earlier export in that format, which is replaced. Nothing
-    is left of an export that fails.
+    is left of an export that fails. licence: for `hub`, the licence of the weights.
 
     Raises:
         ConfigError: another format, a folder with other files, or a package is missing.
@@ -92,7 +98,7 @@ def export_run(
     folder = folder.resolve()
     check_folder(folder, format)
     with new_folder(folder) as temporary:
-        exported = EXPORTERS[format](Job(run, temporary, paths, on_progress, offline))
+        exported = EXPORTERS[format](Job(run, temporary, paths, on_progress, offline, licence))
         remove_earlier(folder, format)
     return exported
 
@@ -126,7 +132,25 @@ def export_script(job: Job) -> Exported:
     return Exported([*files, PARITY], parity, notes)
 
 
-EXPORTERS: dict[str, Callable[[Job], Exported]] = {"onnx": export_onnx, "script": export_script}
+def export_hub(job: Job) -> Exported:
+    """Write the folder of a model repository. The weights are the run's own: nothing to compare."""
+    from resnet_demo.data.store import Datasets
+    from resnet_demo.export.model_repository import write_model
+    from resnet_demo.export.source import load_source
+
+    def on_batch(done: int, total: int) -> None:
+        job.on_progress("scoring images", done, total)
+
+    datasets = Datasets(job.paths.data)
+    names, notes = write_model(load_source(job.run), job.folder, datasets, job.licence, on_batch)
+    return Exported(names, None, notes)
+
+
+EXPORTERS: dict[str, Callable[[Job], Exported]] = {
+    "onnx": export_onnx,
+    "script": export_script,
+    "hub": export_hub,
+}
 
 
 def prove(job: Job, source: "ExportSource", predict: Callable) -> "Parity":

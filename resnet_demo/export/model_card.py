@@ -1,4 +1,7 @@
-"""The model card of a packed run (Markdown): accuracy, training, limitations, licence."""
+"""The model card of a run (Markdown): accuracy, training, limitations, licence.
+
+On the Hugging Face Hub, metadata comes before it.
+"""
 
 from typing import Any
 
@@ -24,21 +27,26 @@ CHOSEN_EPOCH = {
 DATA_LICENCES = {
     "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown; none of its images is here."
 }
+PACKED = (
+    "This folder has its settings, its log, its predictions on the {split} images, and its weights "
+    "in {precision}."
+)
+NOT_MEASURED = "Not measured: the images were not on the machine that wrote this card."
+CLASSES = """Precision: share of correct predictions among all predictions of a class. Recall: share
+of a class's images that were predicted as it.
+
+{classes}"""
+LICENCE = "The weights, the log and this text have the licence of the code, MIT."
 TEMPLATE = """# {name}
 
 A `{model}` with {parameters} parameters that classifies pictures of {pixels} as {labels}. It was
-trained on `{dataset}` by this program. This folder has its settings, its log, its predictions on
-the {split} images, and its weights in {precision}.
+trained on `{dataset}` by ResNet Demo. {contents}
 
 ## Accuracy
 
 {scores}
 
-The weights are those of epoch {epoch} of {epochs}, {chosen} ({val_top1}). Precision: share of
-correct predictions among all predictions of a class. Recall: share of a class's images that were
-predicted as it.
-
-{classes}
+The weights are those of epoch {epoch} of {epochs}, {chosen} ({val_top1}). {classes}
 
 ## Training
 
@@ -62,48 +70,56 @@ To train it again: `{command}`
 
 ## Licence
 
-The weights, the log and this text have the licence of the code, MIT. {licence}
+{licence} {data_licence}
 """
 
 
 def model_card(
     name: str,
     config: TrainConfig,
-    info: DatasetInfo,
+    classes: tuple[str, ...],
     view: RunView,
-    scores: Scores,
-    top1_float32: float | None,
+    info: DatasetInfo | None = None,
+    scores: Scores | None = None,
+    *,
+    split: str = "test",
+    top1_float32: float | None = None,
     trained_on: int | None = None,
+    contents: str,
+    licence: str = LICENCE,
 ) -> str:
-    """Return the text of README.md.
+    """Return the text of README.md, without metadata.
 
-    scores: of the stored weights on the test split, or on the validation split of a dataset without
-    test images. top1_float32: before rounding to float16; None if they are not rounded.
-    trained_on: how many of those images are in the training split too; None if not known.
+    info: of the dataset, if it is here. scores: of the stored weights on that split, if they can be
+    computed. split: `test` or `validation`. top1_float32: before rounding to float16; None if they
+    are not rounded. trained_on: how many of those images are in the training split too; None if not
+    known. contents, licence: sentences on what the folder has, and on the licence of the weights.
     """
-    split = "test" if info.test else "validation"
+    table = (
+        markdown_table(f"on the {split} split", "", score_rows(scores, top1_float32, trained_on))
+        if scores
+        else NOT_MEASURED
+    )
     return TEMPLATE.format(
         name=name,
         model=config.model,
         parameters=count_text(view.started.parameters),
         pixels=size_text(config.image_size),
-        labels=join_labels(info.classes),
-        dataset=info.name,
-        split=split,
-        precision="float32" if top1_float32 is None else "float16",
-        scores=markdown_table(
-            f"on the {split} split", "", score_rows(scores, top1_float32, trained_on)
-        ),
+        labels=join_labels(classes),
+        dataset=config.dataset,
+        contents=contents,
+        scores=table,
         epoch=view.best.epoch,
         epochs=config.epochs,
         chosen=CHOSEN_EPOCH[config.keep],
         val_top1=accuracy_text(view.best.val_top1, view.best.val_images),
-        classes=class_table(scores),
+        classes=CLASSES.format(classes=class_table(scores)) if scores else "",
         training=training_table(config, info, view),
         settings=markdown_table("setting", "value | default", changed_settings(config)),
         command=train_command(config),
-        num_classes=len(info.classes),
-        licence=DATA_LICENCES.get(info.name, "The training images are not here."),
+        num_classes=len(classes),
+        licence=licence,
+        data_licence=DATA_LICENCES.get(config.dataset, "The training images are not here."),
     )
 
 
@@ -134,9 +150,22 @@ def class_table(scores: Scores) -> str:
     return markdown_table("class", "precision | recall | F1 | images", rows)
 
 
-def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str:
+def training_table(config: TrainConfig, info: DatasetInfo | None, view: RunView) -> str:
     """Return a table of data, recipe, seed, machine and time."""
     started = view.started
+    rows = {
+        "data": f"`{config.dataset}`" + (data_text(config, info) if info else ""),
+        "recipe": f"`{config.recipe}`",
+        "seed": f"{config.seed}",
+        "machine": f"{started.device}, arithmetic in {started.precision}",
+        "time": duration_text(view.total_seconds()),
+        "program": f"version {started.version}",
+    }
+    return markdown_table("what", "", rows)
+
+
+def data_text(config: TrainConfig, info: DatasetInfo) -> str:
+    """Return what a dataset has, how it was split, and where it comes from."""
     synthetic = ", generated by this program" if info.synthetic else ""
     limit = f" and {config.train_images:,} used for training" if config.train_images else ""
     validation = (
@@ -148,17 +177,10 @@ def training_table(config: TrainConfig, info: DatasetInfo, view: RunView) -> str
         if config.val_share
         else "which serve for validation too"
     )
-    rows = {
-        "data": f"`{info.name}`{synthetic}: {info.train:,} training images, "
-        f"{validation}{limit}, and {info.test or 'no'} test images of {size_text(info.size)}; "
-        f"{escape_markdown(info.source)}",
-        "recipe": f"`{config.recipe}`",
-        "seed": f"{config.seed}",
-        "machine": f"{started.device}, arithmetic in {started.precision}",
-        "time": duration_text(view.total_seconds()),
-        "program": f"version {started.version}",
-    }
-    return markdown_table("what", "", rows)
+    return (
+        f"{synthetic}: {info.train:,} training images, {validation}{limit}, and "
+        f"{info.test or 'no'} test images of {size_text(info.size)}; {escape_markdown(info.source)}"
+    )
 
 
 def changed_settings(config: TrainConfig) -> dict[str, str]:

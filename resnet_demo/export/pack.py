@@ -19,8 +19,9 @@ from resnet_demo.evaluation.stored_predictions import (
     write_predictions,
 )
 from resnet_demo.export.finished_run import copy_finished, new_folder, read_finished
-from resnet_demo.export.model_card import model_card
+from resnet_demo.export.model_card import PACKED, model_card
 from resnet_demo.files import is_new_or_empty, write_atomically
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
@@ -151,8 +152,19 @@ def write_packed(
     for name_of_file in (TRAINED_ON, CROSS_VALIDATION):
         if (run.path / name_of_file).exists():
             write_atomically(folder / name_of_file, (run.path / name_of_file).read_bytes())
-    top1_float32 = before.top1 if half else None
-    text = model_card(name, config, datasets.get(dataset), view, after, top1_float32, trained_on)
+    split_name, precision = SPLIT_NAMES[split], "float16" if half else "float32"
+    text = model_card(
+        name,
+        config,
+        classes,
+        view,
+        datasets.get(dataset),
+        after,
+        split=split_name,
+        top1_float32=before.top1 if half else None,
+        trained_on=trained_on,
+        contents=PACKED.format(split=split_name, precision=precision),
+    )
     write_atomically(folder / "README.md", text.encode())
     return {
         "weights_bytes": size,
@@ -163,7 +175,7 @@ def write_packed(
         "top1": after.top1,
         "top1_float32": before.top1,
         "loss": loss,
-        "weights": "float16" if half else "float32",
+        "weights": precision,
         "logits": str(logits.dtype).removeprefix("torch."),
     }
 

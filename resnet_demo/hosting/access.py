@@ -23,6 +23,7 @@ from resnet_demo.lru import LRU
 from resnet_demo.tasks.limits import MAX_NAMES, Caller, Throttle, is_public
 
 OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+HUB_SCOPE = "manage-repos"  # to create repositories and upload to them
 MIN_TOKEN_LENGTH = 16
 COOKIE = "resnet_demo_owner"
 COOKIE_S = 7 * 24 * 3600
@@ -126,6 +127,17 @@ class Access:
         if self.token is not None and self.token.authorizes(request):
             return Caller("owner")
         return Caller(address, is_owner=False)
+
+    def hub_token(self, request: HTTPConnection | None) -> str | None:
+        """Return the token of a signed-in visitor who let the Space make repositories for them.
+
+        None otherwise: a Space asks for that only with `hf_oauth_scopes` in its README.
+        """
+        if self.mode != "login" or request is None or login_name(request) is None:
+            return None
+        login = request.scope["session"]["oauth_info"]
+        allowed = str(login.get("scope", "")).split()
+        return login.get("access_token") if HUB_SCOPE in allowed else None
 
     def address(self, request: HTTPConnection) -> str:
         """Return the address that a request came from, as `visitor_address` writes it."""

@@ -41,6 +41,7 @@ KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
     "datasets",
     "tags",
     "hf_oauth",
+    "hf_oauth_scopes",
     "startup_duration_timeout",
     "suggested_hardware",
 }
@@ -299,13 +300,11 @@ def accepts_version(required: "Requirement | None", version: str) -> bool:
         return False
 
 
-def push(
-    folder: Path, repository: str, endpoint: str | None = None, token: str | None = None
-) -> str:
+def push(folder: Path, repository: str, endpoint: str | None = None, **options: Any) -> str:
     """Upload a Space, which is created if it does not exist; return its address.
 
-    Files of the Space that are not in the folder are removed. token: without one, HF_TOKEN, or what
-    `hf auth login` stored. Raises ConfigError, DemoError; the Space is then unchanged.
+    Files of the Space that are not in the folder are removed. options: token and private, as for
+    `hub.upload`. Raises ConfigError, DemoError.
     """
     if problems := check(folder):
         raise ConfigError(f"the folder is not a valid Space: {problems[0]}", "folder")
@@ -313,9 +312,9 @@ def push(
         folder,
         repository,
         COMMIT_MESSAGE,
-        token=token,
         endpoint=endpoint,
         replace=True,  # files of an older version must not stay
         repo_type="space",
         space_sdk="gradio",
+        **options,
     )

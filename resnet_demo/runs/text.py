@@ -195,10 +195,12 @@ def class_shares(
 def space_run_text(packed: dict[str, Any]) -> str:
     """Return what a run brings to a Space, from the result of packing it."""
     size, split = bytes_text(packed["weights_bytes"]), SPLIT_NAMES[packed["split"]]
-    top1 = accuracy_text(packed["top1"], packed["n"])
-    exact = accuracy_text(packed["top1_float32"], packed["n"])
-    rounded = f"in float16 (in float32 {exact})" if packed["weights"] == "float16" else "in float32"
-    return f"{size} of weights, top-1 {top1} on {packed['n']:,} {split} images {rounded}"
+    n = packed["n"]
+    top1, exact = (accuracy_text(packed[name], n) for name in ("top1", "top1_float32"))
+    before = f" (in float32 {exact})" if packed["weights"] == "float16" else ""
+    return (
+        f"{size} of weights in {packed['weights']}; accuracy on {n:,} {split} images {top1}{before}"
+    )
 
 
 def share_text(share: float | None, digits: int = 1) -> str:

@@ -24,6 +24,7 @@ from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import event_text
 from resnet_demo.tasks.datasets import run_download, run_import, run_survey
 from resnet_demo.tasks.evaluations import run_evaluation, run_robustness
+from resnet_demo.tasks.exports import run_export
 from resnet_demo.tasks.image_indexes import run_indexing
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.tasks.multi_gpu import (
@@ -48,6 +49,7 @@ TASKS = {
     "evaluate": run_evaluation,
     "robustness": run_robustness,
     "index": run_indexing,
+    "export": run_export,
 }
 
 

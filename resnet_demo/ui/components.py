@@ -11,6 +11,11 @@ from resnet_demo.ui.services import Services
 
 THUMBNAIL_PX = 128  # images are enlarged up to this side
 NO_COMPARISON = ("no other run", "")
+# Clicks a link to the file, as a person would: a browser saves no file by itself.
+SAVE_FILE = """(file) => {
+  const link = document.createElement('a');
+  link.href = file.url; link.download = file.orig_name; link.click();
+}"""
 
 
 def gallery(elem_id: str, columns: int) -> gr.Gallery:

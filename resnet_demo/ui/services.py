@@ -26,6 +26,7 @@ from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.datasets import DataTasks
 from resnet_demo.tasks.estimate import RunSpeeds
 from resnet_demo.tasks.evaluations import Evaluations
+from resnet_demo.tasks.exports import Exports
 from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Allowance, Caller, Limits
@@ -101,6 +102,7 @@ class Services:
     data: DataTasks = field(init=False)
     speed_tests: SpeedTests = field(init=False)
     evaluations: Evaluations = field(init=False)
+    exports: Exports = field(init=False)
     image_indexes: ImageIndexes = field(init=False)
     run_groups: RunGroups = field(init=False)
     slices: VisitorRuns | None = field(init=False)
@@ -121,6 +123,7 @@ class Services:
         self.data = DataTasks(self.launcher)
         self.speed_tests = SpeedTests(self.launcher)
         self.evaluations = Evaluations(self.launcher)
+        self.exports = Exports(self.launcher)
         self.image_indexes = ImageIndexes(self.launcher)
         self.run_groups = RunGroups(self.launcher)
         self.slices = VisitorRuns(self.launcher, self.gpu) if self.gpu else None

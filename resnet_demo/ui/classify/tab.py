@@ -23,6 +23,7 @@ from resnet_demo.ui.components import (
     keep_choice,
     run_choices,
 )
+from resnet_demo.ui.export import connect_export, export_panel
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, TICK_EVENT, Services, show_errors
 
 WORK_EVENT = {
@@ -57,6 +58,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             inputs = input_panel(services)
+            export = export_panel("classify")
         with gr.Column(scale=8, min_width=330):
             with gr.Column() as one_side:
                 answer = picture_panel()
@@ -87,6 +89,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     )
     connect_picture(services, inputs, answer)
     connect_several(services, inputs, results, {"one": one_side, "many": many_side})
+    connect_export(services, export, run)
     return {"run": run, "picture": inputs["picture"]}
 
 

@@ -19,6 +19,7 @@ from resnet_demo.evaluation.figures import (
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.runs.text import FEW_IMAGES, count_of, escape_markdown
+from resnet_demo.ui.components import SAVE_FILE
 from resnet_demo.ui.evaluate.evaluation_status import (
     MATRIX_HINT,
     STATES,
@@ -49,11 +50,6 @@ ROBUSTNESS_HINT = (
     "How well does it cope with damaged images? Accuracy under seven corruptions (noise, blur, "
     "rotation, …), each at five strengths, on a sample of the split."
 )
-# Clicks a link to the file, as a person would: a browser saves no file by itself.
-DOWNLOAD = """(file) => {
-  const link = document.createElement('a');
-  link.href = file.url; link.download = file.orig_name; link.click();
-}"""
 WriteFile = Callable[[Path, Path | None, Path], Path]  # folder, robustness, directory to write to
 
 
@@ -297,7 +293,7 @@ def connect_files(statuses: StatusCache, parts: dict[str, Any], selectors: list[
     for name, write in (("csv", write_csv), ("zip", write_zip)):
         made = parts[name].click(handler(write), selectors, parts["file"], **progress)
         # `success`, not `then`: after an error there is no file.
-        made.success(None, parts["file"], None, js=DOWNLOAD, **QUIET_EVENT)
+        made.success(None, parts["file"], None, js=SAVE_FILE, **QUIET_EVENT)
 
 
 def write_csv(folder: Path, robustness: Path | None, directory: Path) -> Path:

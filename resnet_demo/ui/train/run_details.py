@@ -23,7 +23,14 @@ LONGER = 2  # times the epochs of the run
 NOTHING_TO_COMPARE = "No other run can be evaluated on the same images."
 FOCUS_UNDO = "() => document.getElementById('undo').focus()"
 HIDDEN = gr.update(visible=False)
-EMPTY_DETAILS = {"next": HIDDEN, "details": HIDDEN, "settings": "", "title": "", "notes": ""}
+EMPTY_DETAILS = {
+    "next": HIDDEN,
+    "export": HIDDEN,
+    "details": HIDDEN,
+    "settings": "",
+    "title": "",
+    "notes": "",
+}
 Updates = dict[str, Any]  # by the names of `details_panel`
 
 
@@ -85,6 +92,7 @@ def details_parts(services: Services, seen: RunSnapshot) -> dict[str, Any]:
     about = about_or_empty(run)
     return {
         "next": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
+        "export": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
         "details": (run.id, lambda: gr.update(visible=True)),
         "settings": (run.id, lambda: settings_text(run)),
         # Each by its own text: a title that was saved must not replace notes that are being typed.

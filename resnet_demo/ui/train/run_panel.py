@@ -52,7 +52,14 @@ EMPTY_PANEL = {
     "table": epoch_table(None),
     **EMPTY_DETAILS,
 }
-DAMAGED_BUTTONS = {"stop": OFF, "resume": OFF, "retry": HIDDEN, "delete": ON, "next": HIDDEN}
+DAMAGED_BUTTONS = {
+    "stop": OFF,
+    "resume": OFF,
+    "retry": HIDDEN,
+    "delete": ON,
+    "next": HIDDEN,
+    "export": HIDDEN,
+}
 
 
 def run_parts(services: Services, run_id: str | None, experiments: bool = False) -> dict[str, Part]:

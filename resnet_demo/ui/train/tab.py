@@ -11,6 +11,7 @@ from resnet_demo.data.store import fit_recipe
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.data.download_banner import follow_weights, weights_row
+from resnet_demo.ui.export import connect_export, export_panel
 from resnet_demo.ui.form import Form, dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 from resnet_demo.ui.train.dataset_choice import connect_dataset, dataset_note, note_updates
@@ -157,6 +158,7 @@ def run_panel(services: Services) -> dict[str, Any]:
         delete = gr.Button("Delete", interactive=False, elem_id="delete", size="sm")
     deletion(services, run, delete)
     steps = next_steps()
+    export = export_panel("train", visible=False)
     curves = plots.line_chart("curves", plots.empty_curves())
     table = gr.Dataframe(
         headers=plots.EPOCH_COLUMNS,
@@ -169,6 +171,7 @@ def run_panel(services: Services) -> dict[str, Any]:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
     details = details_panel()
+    connect_export(services, export, run)
     run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
     if services.slices is None:
         connect_controls(services, run, stop, resume, retry)
@@ -185,6 +188,7 @@ def run_panel(services: Services) -> dict[str, Any]:
         "table": table,
         "log": log,
         **steps,
+        "export": export["box"],
         **details,
     }
 

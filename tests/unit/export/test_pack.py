@@ -249,7 +249,7 @@ def test_a_network_that_overflows_float16_is_refused(copied, tmp_path, datasets)
 
 
 def test_an_interrupted_packing_leaves_no_folder(finished, tmp_path, datasets, monkeypatch):
-    def broken(*_):
+    def broken(*_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pack_module, "model_card", broken)

@@ -272,6 +272,8 @@ OWNER_ONLY = {
     *("step-shapes", "step-cifar", "get-weights", "get-weights-cancel", "empty-trash-yes"),
     *("import-file", "import-scan", "import-start", "import-cancel", "import-clear"),
     *("evaluate-cancel", "robustness-cancel", "similar-cancel"),
+    *("train-export-start", "train-export-cancel", "train-export-download"),
+    "classify-export-cancel",
     *(f"{chapter}-{what}" for chapter in CHAPTERS for what in ("start", "stop")),
 }
 
@@ -319,6 +321,19 @@ def test_the_token_makes_only_this_browser_the_owner_s(by_token):
     left = post(login_url, data={"leave": "1"}, cookies=came.cookies)
     assert 'resnet_demo_owner=""' in left.headers["set-cookie"]
     assert post_from_another_site(login_url, came.cookies[COOKIE]).status_code == 403
+
+
+def test_a_token_for_repositories_is_used_only_where_the_visitor_allowed_it():
+    def token(mode="login", left_s=3600, scope="openid manage-repos"):
+        session = signed_in(left_s=left_s)
+        session["oauth_info"] |= {"scope": scope, "access_token": "hf_granted"}
+        return Access(mode, "me/demo", frozenset({"me"})).hub_token(request(session))
+
+    assert token() == "hf_granted"
+    assert token(scope="openid profile") is None
+    assert token(left_s=-1) is None
+    assert token(mode="local") is None  # there, anybody can make such a session
+    assert Access("login").hub_token(None) is None
 
 
 def post_from_another_site(login_url, cookie):

@@ -1,79 +1,14 @@
 """`space push` against a stand-in for the hub on this machine."""
 
-import base64
+import hashlib
 import json
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.hosting.space import push
-
-TOKEN = "hf_" + "aB3" * 11
-OLD = {"type": "file", "path": "old.txt", "size": 1, "oid": "0" * 40}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """A request handler of the stand-in; `server.requests` records the requests."""
-
-    protocol_version = "HTTP/1.1"
-
-    def answer(self):
-        body = self.body()
-        self.server.requests.append((f"{self.command} {self.path.partition('?')[0]}", body))
-        self.server.tokens.add(self.headers.get("authorization"))
-        reply, status = self.reply(body), self.server.status
-        content = json.dumps(reply if status == 200 else {"error": "the hub is full"}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = answer
-
-    def body(self):
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def reply(self, body):
-        if self.path.endswith("/repos/create"):
-            return {"url": f"{self.server.url}/spaces/me/demo", "name": "me/demo"}
-        if "/tree/" in self.path:
-            return [OLD]
-        if "/preupload/" in self.path:
-            files = [file["path"] for file in json.loads(body)["files"]]
-            how = {"uploadMode": "regular", "shouldIgnore": False}
-            return {"files": [{"path": path, **how} for path in files]}
-        if "/commit/" in self.path:
-            commit = f"{self.server.url}/spaces/me/demo/commit/{'1' * 40}"
-            return {"success": True, "commitOid": "1" * 40, "commitUrl": commit}
-        return {}
-
-    def log_message(self, *_):
-        """Log nothing."""
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    server.requests, server.tokens, server.status = [], set(), 200
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: TOKEN)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # before retries
-    yield server
-    server.shutdown()
-    server.server_close()
+from tests.hub import TOKEN
 
 
 @pytest.fixture
@@ -90,18 +25,6 @@ def space(tmp_path):
     return folder
 
 
-def commit_of(hub):
-    """Return the uploaded files, path -> bytes, and the removed paths."""
-    [body] = [body for what, body in hub.requests if what.endswith("/commit/main")]
-    lines = [json.loads(line) for line in body.splitlines()]
-    by_key = {
-        key: [line["value"] for line in lines if line["key"] == key]
-        for key in ("header", "file", "deletedFile")
-    }
-    files = {file["path"]: base64.b64decode(file["content"]) for file in by_key["file"]}
-    return SimpleNamespace(files=files, deleted=[one["path"] for one in by_key["deletedFile"]])
-
-
 def test_files_arrive_unchanged_and_older_ones_are_removed(hub, space):
     assert push(space, "me/demo", hub.url) == f"{hub.url}/spaces/me/demo"
     made = json.loads(hub.requests[0][1])
@@ -111,12 +34,36 @@ def test_files_arrive_unchanged_and_older_ones_are_removed(hub, space):
         "space",
         "gradio",
     )
-    commit = commit_of(hub)
+    commit = hub.commit()
     here = {path.relative_to(space).as_posix(): path for path in space.rglob("*.*")}
     assert commit.files == {name: path.read_bytes() for name, path in here.items()}
     assert commit.deleted == ["old.txt"]
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert not any(TOKEN.encode() in body for _, body in hub.requests)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4.0
+def test_large_weights_are_stored_as_the_hub_asks(hub, space, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # no stand-in
+    hub.large = {"weights.safetensors"}
+    push(space, "me/demo", hub.url)
+    weights = (space / "weights.safetensors").read_bytes()
+    commit, digest = hub.commit(), hashlib.sha256(weights).hexdigest()
+    assert commit.large == {"weights.safetensors": digest}
+    assert "weights.safetensors" not in commit.files
+    assert [body for what, body in hub.requests if what == f"PUT /stored/{digest}"] == [weights]
+    hub.large = {"weights.safetensors", "refused"}
+    with pytest.raises(DemoError, match=r"^Hugging Face did not accept a file: Error while upload"):
+        push(space, "me/demo", hub.url)
+
+
+def test_a_token_may_be_given_and_a_text_that_cannot_be_one_is_refused(hub, space):
+    push(space, "me/demo", hub.url, token="hf_given12345", private=True)
+    assert hub.tokens == {"Bearer hf_given12345"}
+    assert json.loads(hub.requests[0][1])["visibility"] == "private"
+    with pytest.raises(ConfigError) as refused:
+        push(space, "me/demo", hub.url, token="sécret and more")
+    assert "sécret" not in str(refused.value)
 
 
 def test_an_invalid_space_is_not_uploaded(hub, space):
