@@ -11,19 +11,21 @@ from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError
 from resnet_demo.evaluation.evaluate_run import predict_split
+from resnet_demo.inference.classification import ood_measure, ood_scores
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.embeddings import folded_network
-from resnet_demo.inference.ood import OOD_IMAGES, auroc, energy, ood_metric
-from resnet_demo.inference.predict import evaluation_batch_size, predict
+from resnet_demo.inference.ood import OOD_IMAGES, auroc, ood_metric
+from resnet_demo.inference.predict import Embedder, evaluation_batch_size, predict
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run, check_trained_here
 
 
 def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Measure how well the energy separates images of each kind from the run's test images.
+    """Measure how well the score separates images of each kind from the run's test images.
 
-    images: of each kind, and of the test images. kinds: name -> auroc, the probability that an
-    image of that kind has a higher energy than a test image, and flagged, the share over the
+    The score is the one that Classify uses, `measure`: energy, or distance to the nearest known
+    embedding. images: of each kind, and of the test images. kinds: name -> auroc, the probability
+    that an image of that kind has a higher score than a test image, and flagged, the share over the
     threshold. The threshold is the run's own; without one, it is set on the validation split, and
     `measured_now` is true.
 
@@ -35,8 +37,8 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
     check_trained_here(run, "measured")
     classifier, name = Classifier.load(run), run.config().dataset
     classifier.check_classes(datasets.get(name))
-    own = energies(classifier, sample_test_images(datasets, name, images, seed))
-    stored = classifier.saved.metrics.get("outside")
+    own = scores(classifier, sample_test_images(datasets, name, images, seed))
+    stored, measure = ood_measure(classifier.saved)
     threshold = stored or ood_metric(predict_split(classifier, datasets, "val", name)[0])
     if threshold is None:
         raise DamagedError("the network's outputs are not numbers: its training diverged")
@@ -45,7 +47,7 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
         return (values > threshold["threshold"]).double().mean().item()
 
     kinds = {
-        kind: energies(classifier, pixels)
+        kind: scores(classifier, pixels)
         for kind, pixels in ood_images(classifier, datasets, name, images, seed)
     }
     return {
@@ -54,6 +56,7 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
         "dataset": name,
         "weights": classifier.saved.sha256,
         "seed": seed,
+        "measure": measure,
         "threshold": threshold,
         "measured_now": stored is None,
         "own": {"n": len(own), "flagged": flagged(own)},
@@ -88,9 +91,12 @@ def sample_test_images(datasets: Datasets, name: str, images: int, seed: int) ->
     return torch.from_numpy(stored[np.sort(chosen)])
 
 
-def energies(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the energies (N,) float64 of images (N, H, W, 3) uint8."""
+def scores(classifier: Classifier, images: Tensor) -> Tensor:
+    """Return the out-of-distribution scores (N,) of images (N, H, W, 3) uint8."""
     preprocessing, device = classifier.preprocessing, pick_device()
     model = folded_network(classifier.saved.model, preprocessing.image_size, device)
     size = evaluation_batch_size(preprocessing)
-    return energy(predict(model, preprocessing.prepare, images.to(device), size))
+    rows = predict(Embedder(model), preprocessing.prepare, images.to(device), size)
+    with torch.inference_mode():
+        logits = model.head(rows.to(device)).cpu()
+    return ood_scores(classifier.saved, rows, logits)

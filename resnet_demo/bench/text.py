@@ -141,9 +141,13 @@ def ood_lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield a table with a line per kind, the run's own test images first."""
     threshold = result["threshold"]
     when = "now" if result["measured_now"] else "when its weights were saved"
+    score, images = {
+        "energy": ("energy", "validation images"),
+        "distance": ("distance to the nearest training image", "images that it was not fitted to"),
+    }[result["measure"]]
     yield (
-        f"{result['run']}, {result['model']} on {result['dataset']}: energy over "
-        f"{threshold['threshold']:.3f}, set {when} on {threshold['n']:,} validation images for "
+        f"{result['run']}, {result['model']} on {result['dataset']}: {score} over "
+        f"{threshold['threshold']:.3f}, set {when} on {threshold['n']:,} {images} for "
         f"{threshold['false_alarms']:.0%} false alarms"
     )
     yield f"{'images':<24} {'number':>7} {'flagged':>8} {'AUROC':>7}"

@@ -25,7 +25,7 @@ from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.models.description import WEIGHTS
-from resnet_demo.models.saved import SavedModel, load_model, save_model
+from resnet_demo.models.saved import KNOWN, SavedModel, load_model, save_model
 from resnet_demo.runs.dataset import TRAINED_ON, check_dataset, describe_images
 from resnet_demo.runs.store import Run, check_run_id, check_trained_here
 from resnet_demo.runs.text import accuracy_text, bytes_text
@@ -149,7 +149,7 @@ def write_packed(
     # The same weights once more, now with what was measured on them.
     save_rounded(folder, load_model(run.path), metrics, half)
     copy_finished(run, view, folder)
-    for name_of_file in (TRAINED_ON, CROSS_VALIDATION):
+    for name_of_file in (TRAINED_ON, CROSS_VALIDATION, KNOWN):
         if (run.path / name_of_file).exists():
             write_atomically(folder / name_of_file, (run.path / name_of_file).read_bytes())
     split_name, precision = SPLIT_NAMES[split], "float16" if half else "float32"

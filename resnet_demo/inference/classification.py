@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.errors import ConfigError, DamagedError
-from resnet_demo.inference.ood import energy
+from resnet_demo.inference.ood import energy, neighbour_distance
 from resnet_demo.models.saved import SavedModel
 
 TOP = 5  # labels by default
@@ -18,25 +18,27 @@ TOP = 5  # labels by default
 
 @dataclass(frozen=True)
 class OodVerdict:
-    """The out-of-distribution verdict on a picture, by its energy (see `inference.ood`).
+    """The out-of-distribution verdict on a picture, by a score (see `inference.ood`).
 
-    threshold: at most the share `false_alarms` of the n validation images has a higher energy.
+    measure: what the score is, `energy` or `distance`. threshold: at most the share `false_alarms`
+    of n images, of which none was known, has a higher score.
     """
 
-    energy: float
+    score: float
     threshold: float
     false_alarms: float
     n: int
+    measure: str = "energy"
 
     @property
     def is_ood(self) -> bool:
         """Return whether the labels should not be trusted."""
-        return self.energy > self.threshold
+        return self.score > self.threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict and its numbers, ready for JSON."""
         return {
-            "energy": self.energy,
+            self.measure: self.score,
             "threshold": self.threshold,
             "false_alarms": self.false_alarms,
             "is_outside": self.is_ood,
@@ -73,7 +75,8 @@ def classify(
     """
     check_top(top, len(saved.classes))
     seen, x = network_input(saved, rgb, fit)
-    logits = saved.model(x).float().cpu()  # (1, C)
+    embedding = saved.model.embed(x)
+    logits = saved.model.head(embedding).float().cpu()  # (1, C)
     confidences = logits[0].double().softmax(0)
     if not confidences.isfinite().all():
         raise DamagedError("the network computes NaN instead of an answer: its training diverged")
@@ -82,7 +85,7 @@ def classify(
         {"label": saved.classes[index], "confidence": confidence}
         for confidence, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
-    return Classification(labels, seen, ood_verdict(saved.metrics, logits))
+    return Classification(labels, seen, ood_verdict(saved, embedding.float().cpu(), logits))
 
 
 def network_input(saved: SavedModel, rgb: np.ndarray, fit: str | None) -> tuple[np.ndarray, Tensor]:
@@ -93,12 +96,12 @@ def network_input(saved: SavedModel, rgb: np.ndarray, fit: str | None) -> tuple[
     return seen, preprocessing.prepare(torch.tensor(seen, device=device)[None])
 
 
-def ood_verdict(metrics: dict[str, Any], logits: Tensor) -> OodVerdict | None:
-    """Return the verdict on logits (1, C); None where the metrics have no threshold.
+def ood_verdict(saved: SavedModel, embedding: Tensor, logits: Tensor) -> OodVerdict | None:
+    """Return the verdict on an embedding (1, D) and its logits (1, C); None without a threshold.
 
     Raises DamagedError for a threshold that this program cannot have written.
     """
-    stored = metrics.get("outside")
+    stored, measure = ood_measure(saved)
     if stored is None:
         return None
     try:
@@ -108,7 +111,22 @@ def ood_verdict(metrics: dict[str, Any], logits: Tensor) -> OodVerdict | None:
         raise DamagedError("the out-of-distribution threshold is incomplete") from error
     if not is_valid:
         raise DamagedError("the out-of-distribution threshold is invalid")
-    return OodVerdict(energy(logits).item(), threshold, share, n)
+    score = ood_scores(saved, embedding, logits).item()
+    return OodVerdict(score, threshold, share, n, measure)
+
+
+def ood_measure(saved: SavedModel) -> tuple[dict[str, Any] | None, str]:
+    """Return the stored threshold and what it is of: `distance` where embeddings are known."""
+    if saved.known is not None:
+        return saved.metrics["neighbour"], "distance"
+    return saved.metrics.get("outside"), "energy"
+
+
+def ood_scores(saved: SavedModel, embeddings: Tensor, logits: Tensor) -> Tensor:
+    """Return the scores (N,) of embeddings (N, D) and their logits (N, C), by `ood_measure`."""
+    if saved.known is not None:
+        return neighbour_distance(embeddings, saved.known)
+    return energy(logits)
 
 
 def check_top(top: object, classes: int) -> None:

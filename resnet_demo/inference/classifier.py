@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from threading import Lock
 
 import numpy as np
@@ -19,12 +20,13 @@ from resnet_demo.inference.classification import (
     Classification,
     classify,
     network_input,
+    ood_measure,
     ood_verdict,
 )
 from resnet_demo.inference.feature_maps import stage_grids
 from resnet_demo.inference.neighbours import ImageIndex, embed, nearest
 from resnet_demo.inference.ood import other_images
-from resnet_demo.inference.predict import evaluation_batch_size, predict
+from resnet_demo.inference.predict import Embedder, evaluation_batch_size, predict
 from resnet_demo.models.saved import SavedModel, load_model
 from resnet_demo.runs.store import Run
 
@@ -107,16 +109,17 @@ class Classifier:
         """
         if self.measured:
             return self.measured[0]
-        if self.saved.metrics.get("outside") is None:
+        if ood_measure(self.saved)[0] is None:
             return None
         preprocessing = self.preprocessing
         images = other_images(preprocessing.source_size)
-        with self.exclusive():
+        with self.exclusive(), torch.inference_mode():
             # In the app's process, whose memory other visitors share.
             size = evaluation_batch_size(preprocessing, least=1)
-            logits = predict(self.saved.model, preprocessing.prepare, images, size)
-        verdicts = (ood_verdict(self.saved.metrics, row[None]) for row in logits)
-        self.measured.append((sum(not verdict.is_ood for verdict in verdicts), len(logits)))
+            rows = predict(Embedder(self.saved.model), preprocessing.prepare, images, size)
+            logits = self.saved.model.head(rows)
+        verdicts = map(ood_verdict, repeat(self.saved), rows.split(1), logits.split(1))
+        self.measured.append((sum(not verdict.is_ood for verdict in verdicts), len(rows)))
         return self.measured[0]
 
     def classify_each_fit(

@@ -1,6 +1,8 @@
-"""Out-of-distribution detection by energy, and synthetic images to measure it with.
+"""Out-of-distribution detection, and synthetic images to measure it with.
 
-A higher score means farther from the training images.
+A higher score means farther from the training images. The score is the energy of the logits, or,
+for a head that was trained on embeddings, the distance to the nearest of these: there, the energy
+misses most of what is not a picture of the classes (docs/experiments.md).
 """
 
 import math
@@ -9,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from resnet_demo.data.pictures import crop_to_square
 
 FALSE_ALARMS = 0.05  # share of in-distribution pictures that are flagged
+MAX_KNOWN = 1000  # training images that a picture is compared with: 2.5 MB of a run's folder
 MISS_TEST = 100  # images of other things that a threshold is tried on
 PAGE = 256  # pixels a side of a page of text before it is resized
 LETTERS = tuple("aeioubcdfghlmnprstvw")
@@ -36,9 +40,49 @@ def energy_threshold(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> floa
     logits: (N, C) of the validation split, N from 1. With a share of 0.05 it is the 95th
     percentile. A picture is out of distribution when its energy is higher.
     """
-    energies = energy(logits).sort().values
-    allowed = math.floor(false_alarms * len(energies))
-    return energies[max(len(energies) - allowed, 1) - 1].item()
+    return highest_allowed(energy(logits), false_alarms)
+
+
+def highest_allowed(scores: Tensor, false_alarms: float) -> float:
+    """Return the smallest of the scores (N,) that at most this share of them exceeds."""
+    scores = scores.sort().values
+    allowed = math.floor(false_alarms * len(scores))
+    return scores[max(len(scores) - allowed, 1) - 1].item()
+
+
+def neighbour_distance(x: Tensor, known: Tensor) -> Tensor:
+    """Return 1 minus the cosine similarity of each embedding to the nearest known one.
+
+    x: (N, C), known: (M, C); (N,) float32 from 0 to 2; 2 for NaN. Sun et al. 2022 take the distance
+    to the k-th neighbour; with a few hundred images the first does best.
+    """
+    similarity = F.normalize(x.float(), dim=1) @ F.normalize(known.float(), dim=1).T
+    return 1 - similarity.amax(1).nan_to_num(-1.0)
+
+
+def neighbour_metric(
+    train: Tensor, held_out: Tensor | None, seed: int, false_alarms: float = FALSE_ALARMS
+) -> tuple[dict[str, Any], Tensor] | None:
+    """Return what model.json stores about the distance, and the known embeddings, float16.
+
+    train: embeddings (N, C) of the training images, of which at most MAX_KNOWN are taken. held_out:
+    those of validation images, on which the threshold is set. Without them, each known image is
+    compared with the others. None with fewer than two images.
+    """
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:MAX_KNOWN]
+    known = train[chosen.sort().values].half()
+    if len(known) < 2:
+        return None
+    if held_out is None:
+        rows = F.normalize(known.float(), dim=1)
+        distances = 1 - (rows @ rows.T).fill_diagonal_(-1.0).amax(1)
+    else:
+        distances = neighbour_distance(held_out, known)
+    threshold = highest_allowed(distances, false_alarms)
+    if not math.isfinite(threshold):
+        return None
+    metric = {"threshold": threshold, "false_alarms": false_alarms, "n": len(distances)}
+    return metric, known
 
 
 def ood_metric(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> dict[str, Any] | None:

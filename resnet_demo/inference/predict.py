@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.store import Datasets
+from resnet_demo.models.layers import Network
 from resnet_demo.runs.store import Run
 
 Prepare = Callable[[Tensor], Tensor]  # Preprocessing.prepare
@@ -44,6 +45,18 @@ def predict(
             if on_batch is not None:
                 on_batch(done, len(images))
     return torch.cat(logits).cpu()
+
+
+class Embedder(nn.Module):
+    """A network without its head, for `predict`: images -> embeddings (N, C)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the head would get."""
+        return self.network.embed(x)
 
 
 @contextmanager

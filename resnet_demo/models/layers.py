@@ -88,12 +88,16 @@ class Network(nn.Module):
         Called once before the first step with training images, (B, 3, H, W) normalized.
         """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits: (B, 3, H, W) normalized -> (B, num_classes)."""
+    def embed(self, x: Tensor) -> Tensor:
+        """Return what the head gets: (B, 3, H, W) normalized -> (B, C)."""
         maps = self.features(x)  # (B, C, H', W')
         # The gradient of maps.mean((2, 3)) is not channels-last even if the maps are, which costs
         # a twentieth of a step of ResNet-9 (docs/performance.md).
-        return self.head(F.avg_pool2d(maps, maps.shape[2:]).flatten(1))
+        return F.avg_pool2d(maps, maps.shape[2:]).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: (B, 3, H, W) normalized -> (B, num_classes)."""
+        return self.head(self.embed(x))
 
 
 def he_init(model: nn.Module) -> None:

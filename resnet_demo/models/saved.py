@@ -32,10 +32,16 @@ from resnet_demo.models.description import (
 from resnet_demo.models.pretrained import imagenet_weights, own_names, read_weights
 from resnet_demo.models.zoo import build_model
 
+KNOWN = "known.safetensors"  # beside model.json, see `write_known`
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModel:
-    """A loaded network with what classification needs. model: on the CPU, float32, eval mode."""
+    """A loaded network with what classification needs. model: on the CPU, float32, eval mode.
+
+    known: embeddings (N, C) float16 of training images, to compare a picture's with; None for most
+    runs, see `read_known`.
+    """
 
     model: nn.Module
     network: dict[str, Any]
@@ -44,6 +50,7 @@ class SavedModel:
     metrics: dict[str, Any]
     sha256: str
     fingerprint: dict[str, Any] | None = None
+    known: Tensor | None = None
 
 
 def save_model(
@@ -103,16 +110,42 @@ def load_model(folder: Path) -> SavedModel:
     if not (folder / WEIGHTS).exists():
         description = read_description(folder / DESCRIPTION)
         if description.pretrained:
-            return saved_model(description, build_pretrained(description, folder.name))
+            return saved_model(description, build_pretrained(description, folder.name), None)
     try:
         description, weights = read_pair(folder)
     except DamagedError:
         # A training run may have replaced one of the two files in between.
         description, weights = read_pair(folder)
-    return saved_model(description, build_saved_model(description, weights, folder / WEIGHTS))
+    model = build_saved_model(description, weights, folder / WEIGHTS)
+    return saved_model(description, model, read_known(folder, description.metrics))
 
 
-def saved_model(description: Description, model: nn.Module) -> SavedModel:
+def write_known(folder: Path, embeddings: Tensor) -> str:
+    """Write embeddings of training images, (N, C) float16; return the sha256 of the file."""
+    content = safetensors.torch.save({"embeddings": embeddings.contiguous()})
+    write_atomically(folder / KNOWN, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_known(folder: Path, metrics: Mapping[str, Any]) -> Tensor | None:
+    """Read what `write_known` wrote, if the metrics in model.json name it and it is there.
+
+    Raises DamagedError for another file than the one that they name.
+    """
+    digest = metrics.get("neighbour", {}).get("sha256")
+    if digest is None or not (folder / KNOWN).exists():
+        return None
+    content = read_required(folder / KNOWN)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedError(
+            f"{KNOWN} of {folder.name} is damaged and is not used: it is not the file that "
+            f"{DESCRIPTION} describes (its sha256 differs); without it, the warning about other "
+            "pictures is by energy"
+        )
+    return safetensors.torch.load(content)["embeddings"]
+
+
+def saved_model(description: Description, model: nn.Module, known: Tensor | None) -> SavedModel:
     """Return a loaded network with its description."""
     return SavedModel(
         model=model.eval(),
@@ -122,6 +155,7 @@ def saved_model(description: Description, model: nn.Module) -> SavedModel:
         metrics=description.metrics,
         sha256=description.sha256,
         fingerprint=description.fingerprint,
+        known=known,
     )
 
 

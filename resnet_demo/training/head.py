@@ -8,6 +8,7 @@ layer at the end, so the saved network is an ordinary one.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import StoppedError
 from resnet_demo.evaluation.stored_predictions import write_cross_validation
 from resnet_demo.events import Epoch, Event, Head
-from resnet_demo.inference.ood import ood_metric
+from resnet_demo.inference.ood import neighbour_metric, ood_metric
+from resnet_demo.models.saved import write_known
 from resnet_demo.training.embed import Part, embed_splits
 from resnet_demo.training.state import Training
 
@@ -171,6 +173,12 @@ def fit_head(
     """
     config, began = training.config, time.monotonic() - training.seconds
     train, val = yield from embed_splits(training, datasets, should_stop)
+    known = neighbour_metric(
+        train.x[:: config.views],
+        # Images that serve for validation and training are compared without themselves.
+        val.x if config.val_share or datasets.get(config.dataset).val else None,
+        config.seed,
+    )
     mean, scale = standardization(train.x)
     train, val = (Part((part.x - mean) / scale, part.y) for part in (train, val))
     held_out = HeldOut(train, val, config.folds, training)
@@ -215,7 +223,11 @@ def fit_head(
         if config.folds and training.folder and not datasets.get(config.dataset).val:
             labels = held_out.labels
             facts["cross_validation"] = write_cross_validation(training.folder, logits, labels)
-        training.keep_weights(summary, ood_metric(logits), {"head": facts})
+        metrics: dict[str, Any] = {"head": facts}
+        if known and training.folder:
+            metric, embeddings = known
+            metrics["neighbour"] = {**metric, "sha256": write_known(training.folder, embeddings)}
+        training.keep_weights(summary, ood_metric(logits), metrics)
 
 
 def choose_weight_decay(held_out: HeldOut, train: Part, val: Part) -> float:

@@ -343,7 +343,7 @@ def test_an_answer_has_a_class_map_and_the_label_of_each_fit(app, ask, command, 
         expected = classifier.classify(noise, 3, fit)
         assert confidences(answer["labels"]) == pytest.approx(confidences(expected.labels))
         assert answer["outside"]["threshold"] == expected.ood.threshold
-        assert answer["outside"]["energy"] == pytest.approx(expected.ood.energy)
+        assert answer["outside"]["energy"] == pytest.approx(expected.ood.score)
         assert (answer["fit"], answer["seen"], answer["against"]) == (fit, 12, None)
         class_map = classifier.class_map(noise, answer["map"]["label"], fit)
         assert answer["map"]["label"] == answer["labels"][0]["label"]

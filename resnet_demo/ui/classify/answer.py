@@ -61,7 +61,8 @@ def gauge(ood: "OodVerdict | None", num_classes: int, missed: tuple[int, int] | 
 def error_rate(ood: "OodVerdict", missed: tuple[int, int] | None) -> str:
     """Return how often the verdict is wrong: the false alarms, or the measured misses."""
     if ood.is_ood:
-        return f"{ood.false_alarms:.0%} of the validation images are flagged, too."
+        images = "validation images" if ood.measure == "energy" else "images of the classes"
+        return f"{ood.false_alarms:.0%} of the {images} are flagged, too."
     if missed is None:
         return "&nbsp;"  # the line is kept free, so that nothing moves when the number comes
     count, total = missed
@@ -72,12 +73,20 @@ def error_rate(ood: "OodVerdict", missed: tuple[int, int] | None) -> str:
 
 
 def gauge_text(ood: "OodVerdict") -> str:
-    """Return the explanation of the gauge: the energy, its limit, and the false alarms."""
+    """Return the explanation of the gauge: the score, its limit, and the false alarms."""
     side = "above" if ood.is_ood else "not above"
+    if ood.measure == "energy":
+        score = "The energy of the network's outputs is high where no output is high."
+        images = "validation images"
+    else:
+        score = (
+            "The distance to the nearest training image is 1 minus the cosine similarity of what "
+            "the last layer gets."
+        )
+        images = "images that it was set on, each compared with others only,"
     text = (
-        "The energy of the network's outputs is high where no output is high. Here it is "
-        f"{ood.energy:.2f}, {side} the limit of {ood.threshold:.2f}. The limit is set so that "
-        f"{ood.false_alarms:.0%} of the {ood.n:,} validation images exceed it."
+        f"{score} Here it is {ood.score:.2f}, {side} the limit of {ood.threshold:.2f}. The limit "
+        f"is set so that {ood.false_alarms:.0%} of the {ood.n:,} {images} exceed it."
     )
     return text.replace("-", "−")  # the only hyphens here are signs of numbers
 
@@ -85,10 +94,16 @@ def gauge_text(ood: "OodVerdict") -> str:
 def needle_position(ood: "OodVerdict", num_classes: int) -> float:
     """Return the needle's position, in percent of the gauge's length.
 
-    The right end is the energy of logits that are all 0: -log of the number of classes.
+    The right end is the energy of logits that are all 0: -log of the number of classes. A
+    distance is from 0 to 1, the value of embeddings that have nothing in common.
     """
+    if ood.measure == "distance":
+        limit = min(max(ood.threshold, 0.01), 0.99)
+        share = (ood.score - limit) / (1 - limit) if ood.is_ood else ood.score / limit - 1
+        position = THRESHOLD_AT + share * (100 - THRESHOLD_AT if ood.is_ood else THRESHOLD_AT)
+        return min(max(position, 1.0), 99.0)
     span = max(-math.log(num_classes) - ood.threshold, 0.5)  # from the threshold to the right end
-    position = THRESHOLD_AT + (ood.energy - ood.threshold) / span * (100 - THRESHOLD_AT)
+    position = THRESHOLD_AT + (ood.score - ood.threshold) / span * (100 - THRESHOLD_AT)
     return min(max(position, 1.0), 99.0)  # an energy has no bounds, and the needle stays visible
 
 

@@ -23,6 +23,20 @@ def test_the_needle_passes_the_limit_exactly_when_the_picture_is_flagged():
     assert all_zero == pytest.approx(99)
 
 
+def test_the_needle_of_a_distance_passes_the_limit_when_the_picture_is_flagged():
+    def distance(score):
+        return OodVerdict(score, 0.5, 0.05, 244, "distance")
+
+    scores = [0, 0.2, 0.499, 0.5, 0.501, 0.7, 1]
+    positions = [needle_position(distance(score), 10) for score in scores]
+    assert positions == sorted(positions)
+    assert [position > 200 / 3 for position in positions] == [distance(s).is_ood for s in scores]
+    assert (positions[0], positions[-1]) == (1, 99)
+    flagged = gauge(distance(0.7), 2)
+    assert "5% of the images of the classes are flagged, too." in flagged
+    assert "Here it is 0.70, above the limit of 0.50" in flagged
+
+
 def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
     flagged, not_flagged = gauge(verdict(-2.5), 10, (38, 100)), gauge(verdict(-5), 10, (38, 100))
     assert "This may be none of the classes" in flagged

@@ -126,10 +126,10 @@ def test_a_picture_is_flagged_when_its_energy_is_above_the_threshold(saved):
     for step, is_ood in ((-0.01, True), (0.01, False)):
         saved.metrics["outside"] = {"threshold": energy + step, "false_alarms": 0.05, "n": 40}
         verdict = classify(saved, picture()).ood
-        assert verdict.energy == pytest.approx(energy, abs=1e-4)
+        assert verdict.score == pytest.approx(energy, abs=1e-4)
         assert (verdict.n, verdict.is_ood) == (40, is_ood)
         assert verdict.to_dict() == {
-            "energy": verdict.energy,
+            "energy": verdict.score,
             "threshold": energy + step,
             "false_alarms": 0.05,
             "is_outside": is_ood,
@@ -137,7 +137,7 @@ def test_a_picture_is_flagged_when_its_energy_is_above_the_threshold(saved):
 
 
 def test_an_energy_equal_to_the_threshold_is_not_flagged():
-    assert not OodVerdict(energy=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_ood
+    assert not OodVerdict(score=-2.5, threshold=-2.5, false_alarms=0.05, n=1).is_ood
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_trained_run_has_a_threshold_from_its_validation_split(classifier, col
     images, labels = Datasets(colours).load("colours", "train")
     config = classifier.run.config()
     _, val = stratified_split(labels, config.val_share, config.seed)
-    energies = [classifier.classify(image).ood.energy for image in images[val]]
+    energies = [classifier.classify(image).ood.score for image in images[val]]
     # 5 % of 15 images are none, so the threshold is the highest energy.
     assert max(energies) == pytest.approx(verdict.threshold, abs=1e-4)
 

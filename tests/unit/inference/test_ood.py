@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_distances
 
 from resnet_demo.inference.ood import (
     OOD_IMAGES,
@@ -12,6 +13,8 @@ from resnet_demo.inference.ood import (
     energy,
     energy_threshold,
     flat_colours,
+    neighbour_distance,
+    neighbour_metric,
     ood_metric,
 )
 
@@ -22,6 +25,28 @@ LOGITS = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)) * 4
 def test_the_energy_matches_scipy():
     np.testing.assert_allclose(energy(LOGITS), -logsumexp(LOGITS.double().numpy(), axis=1))
     assert energy(torch.tensor([[900.0, 900.0]])).item() == pytest.approx(-900 - np.log(2))
+
+
+def test_the_distance_is_the_cosine_distance_to_the_nearest():
+    x, known = LOGITS[:20], LOGITS[20:]
+    expected = cosine_distances(x.numpy(), known.numpy()).min(1)
+    np.testing.assert_allclose(neighbour_distance(x, known), expected, atol=1e-6)
+    assert neighbour_distance(torch.full((1, 7), NAN), known).item() == 2
+
+
+def test_the_limit_of_the_distance_is_set_without_comparing_an_image_with_itself():
+    metric, known = neighbour_metric(LOGITS, None, seed=0)
+    assert torch.equal(known, LOGITS.half())
+    distances = cosine_distances(known.float().numpy())
+    np.fill_diagonal(distances, 2)
+    limit = np.quantile(distances.min(1), 0.95, method="inverted_cdf")
+    assert metric["threshold"] == pytest.approx(limit, abs=1e-6)
+    held_out = torch.randn(50, 7, generator=torch.Generator().manual_seed(1))
+    metric, known = neighbour_metric(LOGITS, held_out, seed=0)
+    flagged = neighbour_distance(held_out, known) > metric["threshold"]
+    assert (metric["n"], int(flagged.sum())) == (50, 2)
+    assert neighbour_metric(LOGITS[:1], None, seed=0) is None
+    assert len(neighbour_metric(LOGITS.repeat(6, 1), None, seed=0)[1]) == 1000
 
 
 def test_nan_has_the_highest_energy():

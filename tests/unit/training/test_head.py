@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.events import Embedding, Epoch, Finished, Head, Resumed, Started, Step, Stopped
+from resnet_demo.inference.classification import classify
 from resnet_demo.inference.embeddings import FOLDER
 from resnet_demo.inference.predict import predict
 from resnet_demo.models.saved import load_model
@@ -82,6 +83,25 @@ def test_the_kept_network_computes_what_was_validated(own, head, tmp_path):
     untrained = Training.begin(config, own, None).model.state_dict()
     for name, tensor in saved.model.state_dict().items():
         assert torch.equal(tensor, untrained[name]) != name.startswith("head."), name
+
+
+def test_a_picture_is_compared_with_the_training_images_of_a_head(own, head, tmp_path):
+    list(fit(head(), own, tmp_path))
+    saved = load_model(tmp_path)
+    assert (len(saved.known), saved.metrics["neighbour"]["n"]) == (135, 15)
+    images, _, positions = own.load_split(head(), "train")
+    verdict = classify(saved, images[positions[0]]).ood
+    assert (verdict.measure, verdict.is_ood) == ("distance", False)
+    assert verdict.score == pytest.approx(0, abs=1e-3)  # it is one of them
+
+    known = tmp_path / "known.safetensors"
+    content = known.read_bytes()
+    known.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DamagedError, match=r"known\.safetensors .* is damaged and is not used"):
+        load_model(tmp_path)
+    known.unlink()
+    verdict = classify(load_model(tmp_path), images[positions[0]]).ood
+    assert (verdict.measure, verdict.threshold) == ("energy", saved.metrics["outside"]["threshold"])
 
 
 def test_l_bfgs_finds_the_minimum(own, head):
