@@ -171,8 +171,9 @@ class MeasuredApp:
         url = f"{self.url}/gradio_api/call/{name}"
         body = json.dumps({"data": values}).encode()
         event = json.loads(request(url, body, {"Content-Type": "application/json"}))["event_id"]
+        # The last event: a slow answer comes after some of the kind `heartbeat`.
         lines = request(f"{url}/{event}").decode().strip().splitlines()
-        kind, data = (line.split(": ", 1)[1] for line in lines[:2])
+        kind, data = (line.split(": ", 1)[1] for line in lines[-2:])
         if kind != "complete":
             raise DemoError(f"the app refused /{name}: {data}")
         return json.loads(data)[0]

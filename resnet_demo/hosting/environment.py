@@ -13,6 +13,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.hosting.security_headers import host_name
 from resnet_demo.tasks.limits import Limits, limit_variable, parse_limit
 
+STANDBY = "RESNET_DEMO_STANDBY"  # 0: no worker waits for a task while a page is open
 PORTS = ("GRADIO_SERVER_PORT", "GRADIO_NODE_SERVER_PORT")
 MAX_PORT = 65535
 WHOLE_NUMBERS = (
@@ -30,6 +31,8 @@ def check_environment(environment: Mapping[str, str]) -> None:
     public = environment.get("RESNET_DEMO_PUBLIC", "")
     if public not in ("", "0", "1"):  # a wrong word must not leave the app open
         raise ConfigError.rule("RESNET_DEMO_PUBLIC", "0 or 1", public)
+    if (standby := environment.get(STANDBY, "")) not in ("", "0", "1"):
+        raise ConfigError.rule(STANDBY, "0 or 1", standby)
     for limit in fields(Limits):
         if (text := environment.get(limit_variable(limit.name), "")).strip():
             parse_limit(limit.name, text)

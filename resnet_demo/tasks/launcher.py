@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
@@ -30,6 +32,7 @@ from resnet_demo.tasks.estimate import speed_test_folder
 from resnet_demo.tasks.limits import Allowance, Caller
 from resnet_demo.tasks.locks import has_worker, is_worker
 from resnet_demo.tasks.queue import live_runs
+from resnet_demo.tasks.standby_worker import StandbyWorkers
 from resnet_demo.tasks.status import (
     LIVE,
     acquire_worker_lock,
@@ -57,6 +60,9 @@ WORKER_PREFIXES = (
 )
 # A proxy may need a password in its address, and only a download needs a proxy.
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+# Tasks without torch, and the measurement of the form: Train is pressed after it.
+COLD_VERBS = ("get", "survey", "import", "measure")
+QUEUED_S = 10.0  # a task that does not wait is no longer queued by then
 SECRET_NAMES = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|APIKEY|_KEY\b|_KEY_", re.IGNORECASE
 )
@@ -69,6 +75,8 @@ class Launcher:
     def __init__(self, paths: Paths, allowance: Allowance | None = None) -> None:
         self.paths, self.allowance = paths, allowance or Allowance()
         self.runs, self.datasets = Runs(paths), Datasets(paths.data)
+        self.standby: StandbyWorkers | None = None
+        self.started: list[StartedWorker] = []
 
     def make(self, config: TrainConfig, run_id: str | None = None) -> tuple[Run, int]:
         """Create a queued run; return it and the lock for its worker.
@@ -242,34 +250,79 @@ class Launcher:
         return cache / run.id if run.shipped else run.path / "evaluations"
 
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
-        """Start the task's worker, which inherits the lock: the task is never without an owner."""
-        command = [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)]
-        # The worker reads the same folders and limits as this app, whatever its working directory.
-        environment = {
-            **worker_environment(os.environ, verb),
-            **self.paths.environment(),
-            **self.allowance.environment(),
-        }
+        """Start the task's worker, which gets the lock: the task is never without an owner."""
         try:
             with open(folder / "worker.log", "ab") as log:
                 # Output goes to a file: once the app is gone, a full pipe would block the worker.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=REPOSITORY,  # where `-m` finds the package of a checkout
-                    env=environment,
-                    pass_fds=[lock],
-                    start_new_session=True,  # the worker outlives the app and its terminal
-                )
+                process = self._take_standby(verb, folder, lock, log)
+                if process is None:
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "resnet_demo.tasks.worker", verb, str(folder)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        cwd=REPOSITORY,  # where `-m` finds the package of a checkout
+                        env=self._environment(verb),
+                        pass_fds=[lock],
+                        start_new_session=True,  # the worker outlives the app and its terminal
+                    )
         except BaseException:
             release_lock(lock)
             raise
         hand_over(lock, process.pid)
         os.close(lock)  # not released: the worker's copy holds it
+        self.started.append(StartedWorker(process, verb, folder))
         # Until its parent waits for it, an ended child is a zombie, and how it ended is unknown.
         threading.Thread(target=reap_worker, args=(process, folder), daemon=True).start()
+
+    def _environment(self, verb: str) -> dict[str, str]:
+        """Return the environment of a worker of that verb."""
+        # The worker reads the same folders and limits as this app, whatever its working directory.
+        return {
+            **worker_environment(os.environ, verb),
+            **self.paths.environment(),
+            **self.allowance.environment(),
+        }
+
+    def keep_standby(self) -> None:
+        """Let the next task find a standby worker; to be called while a page is open."""
+        if self.standby is None:
+            self.standby = StandbyWorkers(lambda: self._environment("train"), self._is_busy)
+        self.standby.want()
+
+    def _take_standby(
+        self, verb: str, folder: Path, lock: int, log: BinaryIO
+    ) -> subprocess.Popen | None:
+        """Give the task to a standby worker; return its process, None where a new one is needed."""
+        if self.standby is None or verb in COLD_VERBS:
+            return None
+        # A run that waits in the queue must not hold the memory of torch meanwhile.
+        if verb == "train" and live_runs(self.paths.runs) != [folder]:
+            return None
+        return self.standby.take(verb, folder, lock, log)
+
+    def _is_busy(self) -> bool:
+        """Return whether a worker is still starting, or measures the speed of this machine."""
+        for worker in [*self.started]:
+            if worker.process.returncode is not None:
+                self.started.remove(worker)
+        return any(worker.verb == "measure" or worker.is_starting for worker in self.started)
+
+
+@dataclass(frozen=True)
+class StartedWorker:
+    """A worker that this launcher started."""
+
+    process: subprocess.Popen
+    verb: str
+    folder: Path
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_starting(self) -> bool:
+        """Return whether its task is about to begin; a run may stay in the queue for hours."""
+        state = state_of(self.folder)
+        return state == "preparing" or (state == "queued" and time.monotonic() - self.at < QUEUED_S)
 
 
 def worker_environment(environment: Mapping[str, str], verb: str) -> dict[str, str]:

@@ -56,6 +56,8 @@ class Polling:
         self.cached: dict[Any, tuple[float, dict[str, EncodedPart]]] = {}
         # Changes with a restart of the app: a page that sees another id reloads itself.
         self.app_id = uuid.uuid4().hex[:8]
+        # Called each time that an open page asks; it returns at once.
+        self.on_open_page: Callable[[], None] = lambda: None
 
     @property
     def route(self) -> Route:
@@ -68,6 +70,8 @@ class Polling:
         query = request.query_params
         # "run:1a2b,data:3c4d": each part that the page has, and its version.
         known = dict(pair.partition(":")[::2] for pair in query.get("known", "").split(","))
+        if query.get("known"):  # not the first request: the page has opened
+            self.on_open_page()
         # Joined as text: each part was encoded once, for all pages.
         parts = ",".join(
             f'"{name}":{part.text}'

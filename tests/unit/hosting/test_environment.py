@@ -38,6 +38,7 @@ def test_sensible_values_pass(variables):
         ("GRADIO_SERVER_NAME", "198.51.100.9", "an address of this machine"),
         ("GRADIO_SERVER_NAME", "http://127.0.0.1", "an address of this machine"),
         ("RESNET_DEMO_PUBLIC", "true", "0 or 1, got 'true'"),
+        ("RESNET_DEMO_STANDBY", "no", "0 or 1, got 'no'"),
         ("RESNET_DEMO_HOSTS", "a.example,https://b.example", "names of hosts"),
         ("RESNET_DEMO_MAX_EPOCHS", "0", "a whole number of at least 1, got '0'"),
         ("GRADIO_TEMP_DIR", "/dev/null", "a folder that can be written to, got '/dev/null'"),

@@ -107,3 +107,20 @@ def queued(launcher, tiny):
     yield make
     for lock in locks:
         os.close(lock)
+
+
+@pytest.fixture
+def standby(until):
+    """Return a function that waits until a launcher has a standby worker; it returns the pid."""
+    used = []
+
+    def wait(launcher):
+        used.append(launcher)
+        launcher.keep_standby()
+        worker = until(lambda: (worker := launcher.standby.waiting) and worker.is_ready and worker)
+        return worker.process.pid
+
+    yield wait
+    for launcher in used:
+        launcher.standby.idle_s = -1.0  # its thread ends the next one
+        until(lambda launcher=launcher: launcher.standby.thread is None)

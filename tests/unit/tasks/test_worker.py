@@ -112,9 +112,17 @@ def test_a_finished_run_cannot_be_resumed(uninterrupted, launchers, owner, until
     assert uninterrupted.log().read() == before
 
 
+@pytest.mark.parametrize("is_warm", [False, True], ids=["new workers", "standby workers"])
 def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
-    uninterrupted, launcher, tiny, owner, ended, at_step, until
+    uninterrupted, launcher, tiny, owner, ended, at_step, until, standby, is_warm
 ):
+    pids = []
+
+    def warm_up():
+        if is_warm:
+            pids.append(standby(launcher))
+
+    warm_up()
     run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
     at_step(run, 12)  # in the second epoch; the checkpoint is of the end of the first
     os.kill(read_status(run.path).pid, signal.SIGKILL)
@@ -123,8 +131,10 @@ def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     saved = torch.load(run.path / "last.pt", weights_only=True)["step"]
     assert saved in (9, 18)
 
+    warm_up()
     assert launcher.resume(run.id, owner) == run.id
     at_step(run, 24)
+    assert not pids or pids[1] == read_status(run.path).pid
     stopped_at = time.monotonic()
     assert "stops after this step" in launcher.stop(run.id, owner)
     assert ended(run.path).state == "stopped"

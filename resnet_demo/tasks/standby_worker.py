@@ -1,0 +1,275 @@
+"""A standby worker: a process that has imported torch before there is work for it.
+
+`python -m resnet_demo.tasks.standby_worker DESCRIPTOR APP` imports what tasks need, at low
+priority, and waits on a socket. APP: number of the app's process. The launcher sends a task with
+the open files of its lock and its log; from then on the process is a worker like any other. It ends
+with the app, however that ends: its socket is closed then, and it gets another parent.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from resnet_demo.paths import REPOSITORY
+from resnet_demo.tasks.process_setup import configure_process
+
+IDLE_S = 600.0  # without an open page
+CHECK_S = 1.0
+RETRY_S = 60.0  # after a standby worker ended by itself
+ANSWER_S = 2.0  # a standby worker that does not take a task within this time is killed
+START_MEMORY, KEEP_MEMORY = 2 * 10**9, 10**9  # bytes that are free before, and while it waits
+NEEDED = (
+    "resnet_demo.tasks.worker",
+    "resnet_demo.training.distributed",
+    "resnet_demo.training.fit",
+    "resnet_demo.evaluation.evaluate_run",
+    "torch._dynamo",  # by every optimizer: 0.9 s beside the 1.6 s of torch
+)
+READY, TAKEN = b"r", b"t"
+COMMAND = ("-m", "resnet_demo.tasks.standby_worker")
+LOW_PRIORITY = 19
+
+
+class StandbyWorkers:
+    """Keeps one standby worker while a page is open, and gives it to the next task.
+
+    environment: returns what a worker gets now. is_busy: returns whether something is being waited
+    for that starting one would slow down. command: of the process, without DESCRIPTOR and APP.
+    """
+
+    def __init__(
+        self,
+        environment: Callable[[], Mapping[str, str]],
+        is_busy: Callable[[], bool],
+        idle_s: float = IDLE_S,
+        check_s: float = CHECK_S,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.environment, self.is_busy, self.command = environment, is_busy, command
+        self.idle_s, self.check_s = idle_s, check_s
+        self.waiting: StandbyWorker | None = None
+        self.lock = threading.Lock()
+        self.thread: threading.Thread | None = None
+        self.wanted_at = self.retry_at = 0.0
+
+    def want(self) -> None:
+        """Keep a standby worker for the next minutes; return at once."""
+        self.wanted_at = time.monotonic()
+        if self.thread is None:  # a thread that is ending now is followed by the next call's
+            self.thread = threading.Thread(target=self._keep, daemon=True)
+            self.thread.start()
+
+    def take(self, verb: str, folder: Path, lock: int, log: BinaryIO) -> subprocess.Popen | None:
+        """Give the task to the standby worker; return its process, or None if there is none.
+
+        lock, log: the open files of the task, which the process gets copies of. Returns within
+        about ANSWER_S: a process that does not answer, or is no longer what a new one would be, is
+        killed.
+        """
+        with self.lock:
+            worker, self.waiting = self.waiting, None
+        if worker is None:
+            return None
+        if worker.is_current(self.environment()) and worker.give(verb, folder, lock, log):
+            return worker.process
+        worker.end()
+        return None
+
+    def _keep(self) -> None:
+        """Start and end standby workers as long as pages are open, in a thread."""
+        while True:
+            time.sleep(self.check_s)
+            # Reads files of runs, so not while a start of a task waits for the lock.
+            can_start = free_memory() >= START_MEMORY and not self.is_busy()
+            is_wanted = time.monotonic() - self.wanted_at <= self.idle_s
+            self._end_waiting(is_wanted and free_memory() >= KEEP_MEMORY)
+            if not is_wanted:
+                self.thread = None
+                return
+            if can_start and self.waiting is None and time.monotonic() >= self.retry_at:
+                try:
+                    # Only this thread sets it.
+                    self.waiting = StandbyWorker(self.environment(), self.command)
+                except OSError:  # out of processes or memory
+                    self.retry_at = time.monotonic() + RETRY_S
+
+    def _end_waiting(self, keep: bool) -> None:
+        """End the standby worker, unless it lives and is to be kept."""
+        with self.lock:
+            worker = self.waiting
+            if worker is None or (keep and worker.process.poll() is None):
+                return
+            self.waiting = None
+        if worker.process.returncode is not None:  # by itself
+            self.retry_at = time.monotonic() + RETRY_S
+        worker.end()
+
+
+class StandbyWorker:
+    """A process that waits for its task, and the launcher's end of its socket."""
+
+    def __init__(self, environment: Mapping[str, str], command: Sequence[str] = COMMAND) -> None:
+        self.environment, self.version = dict(environment), code_version()
+        self.executable = sys.executable
+        self.channel, child = socket.socketpair()
+        with child:
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, *command, str(child.fileno()), str(os.getpid())],
+                    # Until it has a task, there is no file for its output.
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=REPOSITORY,
+                    env=self.environment,
+                    pass_fds=[child.fileno()],
+                    start_new_session=True,
+                )
+            except BaseException:
+                self.channel.close()
+                raise
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether it has imported everything and can take a task."""
+        self.channel.setblocking(False)
+        try:
+            return self.channel.recv(1, socket.MSG_PEEK) == READY
+        except OSError:  # nothing sent yet
+            return False
+
+    def is_current(self, environment: Mapping[str, str]) -> bool:
+        """Return whether it lives, is ready, and is what a process started now would be."""
+        same = (self.executable, self.environment) == (sys.executable, dict(environment))
+        # One that still imports would be slower than a new process: its priority is low.
+        return (
+            same
+            and self.process.poll() is None
+            and self.is_ready
+            and (self.version == code_version())
+        )
+
+    def give(self, verb: str, folder: Path, lock: int, log: BinaryIO) -> bool:
+        """Give a task to a ready process; return whether it has taken it. The socket is closed."""
+        message = json.dumps([verb, str(folder)]).encode()
+        with self.channel, suppress(OSError):
+            self.channel.settimeout(ANSWER_S)
+            socket.send_fds(self.channel, [message], [lock, log.fileno()])
+            return self.channel.recv(1) == READY and self.channel.recv(1) == TAKEN
+        return False
+
+    def end(self) -> None:
+        """Kill it. A killed process executes nothing more, also where waiting for it fails."""
+        self.channel.close()
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ANSWER_S)
+
+
+def code_version() -> str:
+    """Return a digest of the names, sizes and times of this package's files, and of torch's.
+
+    A process that started before a change has imported what was there then.
+    """
+    files = sorted((REPOSITORY / "resnet_demo").rglob("*.py"))
+    torch = importlib.util.find_spec("torch")
+    found = hashlib.sha256()
+    for file in [*files, *([Path(torch.origin)] if torch and torch.origin else [])]:
+        with suppress(OSError):  # removed meanwhile
+            status = file.stat()
+            found.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
+def free_memory() -> float:
+    """Return the bytes that a new process could use, also within a container; infinite if unknown.
+
+    The page cache counts as free: the kernel gives it up.
+    """
+    free = [float("inf")]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [1024 * int(row.split()[1]) for row in lines if row.startswith("MemAvailable:")]
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no limit reads `max`
+        used = int((group / "memory.current").read_text())
+        rows = (row.split() for row in (group / "memory.stat").read_text().splitlines())
+        cache = next((int(row[1]) for row in rows if row[0] == "inactive_file"), 0)
+        free.append(int((group / "memory.max").read_text()) - used + cache)
+    return min(free)
+
+
+def prepare() -> None:
+    """Import, at low priority where the system has one for a thread, all that most tasks need."""
+    if sys.platform == "linux":
+        # Of this thread only: without the right to do so, no process gets back from a low priority.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+    for name in NEEDED:
+        importlib.import_module(name)
+    import torch
+
+    from resnet_demo.data.shapes import make_shapes10
+    from resnet_demo.models.measure import count_model
+    from resnet_demo.models.zoo import build_model
+
+    make_shapes10()  # drawn once in a process
+    # Prepares torch's operations for the first run. Without data: no random number is drawn.
+    with torch.device("meta"):
+        count_model(build_model("resnet8"), 32)
+
+
+def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:
+    """Prepare, wait for a task, and return its verb and folder; exit when the app has ended.
+
+    Output goes to the task's log from then on. The lock stays open until the process ends.
+    """
+
+    def work() -> None:
+        is_ready = False
+        try:
+            prepare()
+            channel.sendall(READY)
+            is_ready = True
+        finally:
+            if not is_ready:
+                os._exit(1)
+
+    threading.Thread(target=work, daemon=True).start()
+    while not select.select([channel], [], [], CHECK_S)[0]:
+        # A process that the app forked may hold a copy of its end of the socket.
+        if os.getppid() != app:
+            os._exit(0)
+    message, files, _, _ = socket.recv_fds(channel, 65536, 2)
+    if not message:
+        os._exit(0)
+    verb, folder = json.loads(message)
+    _, log = files
+    for output in (1, 2):
+        os.dup2(log, output)
+    os.close(log)
+    channel.sendall(TAKEN)
+    channel.close()
+    return verb, Path(folder)
+
+
+if __name__ == "__main__":
+    # Before the thread of low priority, which new threads, as those of numpy, would take over.
+    importlib.import_module("numpy")
+    configure_process()  # before torch is imported
+    verb, folder = wait_for_task(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    from resnet_demo.tasks.worker import main
+
+    sys.argv[1:] = [verb, str(folder)]
+    main(verb, folder)

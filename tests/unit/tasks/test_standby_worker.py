@@ -1,0 +1,209 @@
+"""Standby workers: what takes a task over, and what is replaced by a new process.
+
+`STUB` stands for a process that is ready at once, and takes no task.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from resnet_demo.evaluation.evaluate_run import evaluate_run
+from resnet_demo.evaluation.stored_results import read_result
+from resnet_demo.runs.store import Run
+from resnet_demo.tasks import standby_worker as module
+from resnet_demo.tasks.evaluations import Evaluations
+from resnet_demo.tasks.locks import has_worker, is_worker
+from resnet_demo.tasks.standby_worker import StandbyWorkers
+from resnet_demo.tasks.status import read_status
+from tests.tiny import finished_run
+
+STUB = ("-c", "import os, sys; f = int(sys.argv[1]); os.write(f, b'r')\nwhile os.read(f, 9): pass")
+SECRETS = {"HF_TOKEN": "hf_abcdefgh12345678", "RESNET_DEMO_ADMIN_TOKEN": "opensesame"}
+
+
+@pytest.fixture
+def stubs(until):
+    """Return a function that makes standby workers of stubs, with the first one ready."""
+    made = []
+
+    def make(command=STUB, is_busy=lambda: False, environment=lambda: dict(os.environ), **options):
+        made.append(StandbyWorkers(environment, is_busy, check_s=0.01, command=command, **options))
+        return made[-1]
+
+    yield make
+    for workers in made:
+        workers.idle_s = -1.0
+        until(lambda workers=workers: workers.thread is None)
+        if workers.waiting:
+            workers.waiting.end()
+
+
+def has_ended(pid):
+    """Return whether a process is gone, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_a_standby_worker_that_takes_a_run_is_a_worker_like_any_other(
+    launcher, device, tiny, owner, standby, until, ended, monkeypatch
+):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    pid = standby(launcher)
+    with open(f"/proc/{pid}/maps") as file:
+        maps = file.read()
+    assert "libtorch" in maps
+    assert "libcuda." not in maps  # the device is chosen by the run
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    log = run.path / "worker.log"
+    until(lambda: "waiting, place 1 in the queue" in log.read_text())
+    assert read_status(run.path).pid == pid
+    assert (is_worker(pid, run.path), has_worker(run.path)) == (True, True)
+    assert [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)] == [
+        *("/dev/null", str(log), str(log))
+    ]
+    assert os.getsid(pid) == os.getpgid(pid) == pid  # closing the terminal does not end it
+    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
+    with open(f"/proc/{pid}/cmdline") as file:
+        assert "worker" in file.read()
+    with open(f"/proc/{pid}/environ") as file:
+        environment = file.read()
+    assert f"RESNET_DEMO_RUNS={launcher.paths.runs}" in environment
+    assert not [value for value in SECRETS.values() if value in environment]
+    second = launcher.runs.get(launcher.start(tiny(), owner))  # no second one is there: a new one
+    until(lambda: "waiting, place" in (second.path / "worker.log").read_text())
+    os.kill(pid, signal.SIGTERM)
+    assert ended(run.path).state == "stopped"
+    assert "removed from the queue" in read_status(run.path).message
+
+
+def test_an_evaluation_by_a_standby_worker_has_the_same_result(
+    launcher, owner, colours, standby, ended, tmp_path
+):
+    run = finished_run(launcher.paths.runs.parent, colours, epochs=1)
+    standby(launcher)
+    folder = Evaluations(launcher).start(run.id, "test", owner)
+    assert launcher.standby.waiting is None  # it was taken
+    assert ended(folder).state == "finished"
+    expected = evaluate_run(run, launcher.datasets, "test").result
+    assert {name: read_result(folder)[name] for name in expected} == expected
+
+
+def test_a_run_that_waits_in_the_queue_leaves_the_standby_worker_alone(
+    launcher, device, tiny, owner, stubs, until
+):
+    launcher.start(tiny(), owner)
+    launcher.standby = stubs()
+    launcher.standby.want()
+    until(lambda: launcher.standby.waiting)
+    launcher.start(tiny(), owner)
+    assert launcher.standby.waiting
+
+
+@pytest.mark.parametrize("fault", ["killed", "not ready", "silent", "code", "environment"])
+def test_a_standby_worker_that_is_of_no_use_is_replaced_by_a_new_process(
+    launcher, device, tiny, owner, stubs, until, monkeypatch, fault
+):
+    monkeypatch.setattr(module, "ANSWER_S", 0.5)
+    command = ("-c", "import time; time.sleep(600)") if fault == "not ready" else STUB
+    workers = launcher.standby = stubs(command, environment=lambda: launcher._environment("train"))
+    workers.want()
+    worker = until(lambda: workers.waiting)
+    if fault != "not ready":
+        until(lambda: worker.is_ready)
+    pid = worker.process.pid
+    if fault == "killed":
+        monkeypatch.setattr(workers, "_end_waiting", lambda keep: None)  # before it is noticed
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: has_ended(pid))
+    if fault == "code":
+        monkeypatch.setattr(module, "code_version", lambda: "a later one")
+    if fault == "environment":
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    started_at = time.monotonic()
+    run = Run(launcher.paths.runs / launcher.start(tiny(), owner))
+    assert time.monotonic() - started_at < 10  # a page does not wait for it
+    until(lambda: "waiting, place 1" in (run.path / "worker.log").read_text())
+    assert read_status(run.path).pid != pid
+    assert has_ended(pid)
+
+
+def test_a_changed_file_of_the_package_is_another_version(tmp_path, monkeypatch):
+    (tmp_path / "resnet_demo").mkdir()
+    file = tmp_path / "resnet_demo" / "a.py"
+    file.write_text("a = 1\n")
+    monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    before = module.code_version()
+    assert module.code_version() == before
+    os.utime(file, ns=(1, 1))
+    assert module.code_version() != before
+
+
+def test_it_is_kept_while_a_page_is_open_and_ends_when_none_is_or_memory_is_short(
+    stubs, until, monkeypatch
+):
+    free = [module.START_MEMORY - 1]
+    monkeypatch.setattr(module, "free_memory", lambda: free[0])
+    workers = stubs(idle_s=600.0)
+    workers.want()
+    time.sleep(0.1)
+    assert workers.waiting is None  # too little memory to start one
+    free[0] = module.START_MEMORY
+    first = until(lambda: workers.waiting)
+    free[0] = module.KEEP_MEMORY  # what it takes itself does not end it
+    time.sleep(0.1)
+    assert workers.waiting is first
+    free[0] = module.KEEP_MEMORY - 1
+    until(lambda: has_ended(first.process.pid))
+    free[0] = module.START_MEMORY
+    second = until(lambda: workers.waiting)
+    workers.idle_s = 0.0  # nobody has asked for so long
+    until(lambda: workers.thread is None)
+    assert has_ended(second.process.pid)
+    workers.idle_s = 600.0
+    workers.want()  # a page again
+    assert until(lambda: workers.waiting)
+
+
+def test_none_is_started_while_a_worker_starts_and_one_that_ends_by_itself_is_no_loop(stubs, until):
+    busy = [True]
+    workers = stubs(("-c", "pass"), lambda: busy[0])
+    workers.want()
+    time.sleep(0.1)
+    assert workers.waiting is None
+    busy[0] = False
+    until(lambda: workers.retry_at)
+    assert workers.waiting is None
+    assert workers.retry_at > time.monotonic() + 30
+
+
+def test_it_ends_with_the_app_even_when_that_is_killed(tmp_path, until):
+    code = """
+import os, time
+from resnet_demo.tasks.standby_worker import StandbyWorker
+worker = StandbyWorker(os.environ)
+if os.fork() == 0:  # a copy of the socket, as of a process that the app forked
+    time.sleep(60)
+print(worker.process.pid, flush=True)
+time.sleep(600)
+"""
+    app = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    pid = int(app.stdout.readline())
+    app.kill()
+    app.wait()
+    until(lambda: has_ended(pid))
+    os.killpg(app.pid, signal.SIGKILL)  # the forked process
+    app.stdout.close()
+
+
+def test_free_memory_is_known_on_linux():
+    assert 0 < module.free_memory() < float("inf")
