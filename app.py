@@ -3,6 +3,7 @@
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ LIBRARY_VARIABLES = {
     "GRADIO_ANALYTICS_ENABLED": "False",  # the app reports nothing to anyone
     "OMP_WAIT_POLICY": "PASSIVE",  # the page must not compete with a run for the cores
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MPLBACKEND": "agg",  # else Gradio's first event imports pyplot to find out
     "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else every event costs time for all events before it
     "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
 }
@@ -38,6 +40,8 @@ def main() -> None:
     """Build the page and serve it until interrupted."""
     for name, value in LIBRARY_VARIABLES.items():
         os.environ.setdefault(name, value)
+    # A fifth of the time of the imports is a search for garbage among objects that all stay.
+    gc.disable()
     try:
         check_system()
         warn_of_system()
@@ -56,6 +60,8 @@ def main() -> None:
     with suppress(OSError):  # a read-only folder is served too
         empty_trash(paths.runs, KEEP_DAYS)
     app = build_app(paths, access, limits, gpu)
+    gc.freeze()  # what is there now is not searched again
+    gc.enable()
     try:
         launch(app, access, limits)
     except (OSError, OverflowError) as error:  # no free port

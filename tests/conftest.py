@@ -138,6 +138,7 @@ class AppProcess:
             "RESNET_DEMO_DATA": str(self.data),
             "GRADIO_SERVER_PORT": str(self.port),
             "GRADIO_TEMP_DIR": str(self.uploads),
+            "RESNET_DEMO_STANDBY": "0",  # most tests open a page to look at it
             "OMP_NUM_THREADS": "1",  # on tensors this small, threads only wait for each other
             **self.variables,
         }

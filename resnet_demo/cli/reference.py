@@ -116,7 +116,7 @@ ENVIRONMENT = (  # variable, default, meaning; the limits of a public app follow
     ("RESNET_DEMO_ADMIN_TOKEN", "", "secret by which the owner logs in; makes the app public"),
     ("RESNET_DEMO_OWNERS", "the Space's author", "more owners of a Space, separated by commas"),
     ("RESNET_DEMO_HOSTS", "", "host names of the app behind a proxy, separated by commas"),
-    ("RESNET_DEMO_STANDBY", "1", "`0`: no worker waits, torch loaded, while a page is open"),
+    ("RESNET_DEMO_STANDBY", "1", "`0`: an open page loads torch only when it is needed"),
     ("HF_TOKEN", "", "token with write access, for `space push`"),
     ("CUDA_VISIBLE_DEVICES", "all", "GPUs to use"),
     ("OMP_NUM_THREADS", "all cores", "threads of a process that trains on a CPU"),

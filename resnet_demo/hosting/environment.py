@@ -13,7 +13,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.hosting.security_headers import host_name
 from resnet_demo.tasks.limits import Limits, limit_variable, parse_limit
 
-STANDBY = "RESNET_DEMO_STANDBY"  # 0: no worker waits for a task while a page is open
+STANDBY = "RESNET_DEMO_STANDBY"  # 0: an open page loads torch only when it is needed
 PORTS = ("GRADIO_SERVER_PORT", "GRADIO_NODE_SERVER_PORT")
 MAX_PORT = 65535
 WHOLE_NUMBERS = (

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from resnet_demo.evaluation.figures import COLOUR_MAP, ink_colour, new_figure
 from resnet_demo.events import Event, Probe, Probing, Started
 from resnet_demo.json_files import is_number
 from resnet_demo.runs.log import EventLog
+
+if TYPE_CHECKING:  # an import that takes long, and the page must appear without it
+    from matplotlib.figure import Figure
 
 MAX_PROBES = 400  # kept in memory; a screen has no more columns for them
 ROW_HEIGHT = 1.5  # inches, of one heat map
@@ -70,12 +72,14 @@ class ProbeHistory:
 
 def depth_figure(
     maps: Mapping[str, tuple[Sequence[int], np.ndarray]], label: str, dark: bool = False
-) -> Figure:
+) -> "Figure":
     """Draw a heat map of layers by steps for each network, on one logarithmic colour scale.
 
     maps: name -> (steps (T,), values (layers, T), positive; NaN stays blank). The first layer is
     at the top. label: the quantity, for the colour bar. dark: text for a dark page.
     """
+    from resnet_demo.evaluation.figures import COLOUR_MAP, ink_colour, new_figure
+
     ink, figure = ink_colour(dark), new_figure(ROW_HEIGHT * max(1, len(maps)) + 0.9)
     rows = figure.subplots(max(1, len(maps)), sharex=True, squeeze=False)[:, 0]
     logs = {name: (steps, log10_or_nan(values)) for name, (steps, values) in maps.items()}

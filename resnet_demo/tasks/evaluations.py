@@ -28,7 +28,7 @@ from resnet_demo.runs.store import Run, Runs, check_trained_here
 from resnet_demo.tasks.base import Progress, enter_state, read_request, run_task
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.limits import Caller
-from resnet_demo.tasks.process_setup import configure_process
+from resnet_demo.tasks.process_setup import configure_process, import_quickly
 from resnet_demo.tasks.status import Status, reconcile_status, state_of
 
 OnBatch = Callable[[int, int], None]
@@ -224,6 +224,7 @@ def run_on_weights(
     configure_process()
 
     def work(progress: Progress) -> str:
+        import_quickly("resnet_demo.evaluation.evaluate_run")
         enter_state(folder, "running", "")
         run, on_batch = Runs(paths).get(request["run"]), report_images(progress)
         result, save = compute(run, request, Datasets(paths.data), on_batch)

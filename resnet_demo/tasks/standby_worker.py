@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resnet_demo.paths import REPOSITORY
-from resnet_demo.tasks.process_setup import configure_process
+from resnet_demo.tasks.process_setup import OPTIMIZERS, configure_process, import_quickly
 
 IDLE_S = 600.0  # without an open page
 CHECK_S = 1.0
@@ -35,7 +35,7 @@ NEEDED = (
     "resnet_demo.training.distributed",
     "resnet_demo.training.fit",
     "resnet_demo.evaluation.evaluate_run",
-    "torch._dynamo",  # by every optimizer: 0.9 s beside the 1.6 s of torch
+    OPTIMIZERS,
 )
 READY, TAKEN = b"r", b"t"
 COMMAND = ("-m", "resnet_demo.tasks.standby_worker")
@@ -216,8 +216,7 @@ def prepare() -> None:
     if sys.platform == "linux":
         # Of this thread only: without the right to do so, no process gets back from a low priority.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
-    for name in NEEDED:
-        importlib.import_module(name)
+    import_quickly(*NEEDED)
     import torch
 
     from resnet_demo.data.shapes import make_shapes10

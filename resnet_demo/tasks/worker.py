@@ -34,7 +34,7 @@ from resnet_demo.tasks.multi_gpu import (
     release_ranks,
     train_in_ranks,
 )
-from resnet_demo.tasks.process_setup import configure_process
+from resnet_demo.tasks.process_setup import OPTIMIZERS, configure_process, import_quickly
 from resnet_demo.tasks.queue import wait_for_device
 from resnet_demo.tasks.run_session import RunSession, noop, record_end
 from resnet_demo.tasks.speed_tests import run_speed_test
@@ -81,10 +81,12 @@ def train(
     try:
         with time_limit(run.path, limit_s), RunSession(run, on_event) as session:
             session.prepare("loading torch and the images")
+            import_quickly("torch")
             if all_gpus and (count := process_count()) > 1:
                 session.last = train_in_ranks(run, count)
             else:
                 # imported only now: a worker that waits in the queue has not loaded torch
+                import_quickly("resnet_demo.training.fit", OPTIMIZERS)
                 from resnet_demo.training.distributed import join_world
                 from resnet_demo.training.fit import fit
 

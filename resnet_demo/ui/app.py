@@ -13,7 +13,6 @@ from starlette.middleware import Middleware
 
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.environment import STANDBY
 from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
 from resnet_demo.hosting.request_limits import MAX_UPLOAD_BYTES, RequestLimits
 from resnet_demo.hosting.security_headers import (
@@ -47,6 +46,7 @@ from resnet_demo.ui.gradio_fixes import (
     use_upload_parser,
 )
 from resnet_demo.ui.learn import tab as learn
+from resnet_demo.ui.open_page import OpenPage
 from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
@@ -263,15 +263,6 @@ def security(environment: Mapping[str, str]) -> Middleware:
     )
 
 
-def keeps_standby(environment: Mapping[str, str], services: Services) -> bool:
-    """Return whether an open page keeps a standby worker.
-
-    Not in public mode, where most pages only look, and not on ZeroGPU, which has no processes.
-    """
-    is_private = not services.access.is_public and services.slices is None
-    return is_private and environment.get(STANDBY, "1") != "0"
-
-
 def launch(
     app: App, access: Access | None = None, limits: Limits | None = None, **options: object
 ) -> tuple:
@@ -295,8 +286,7 @@ def launch(
         Middleware(NamedCalls),
     ]
     routes = [app.polling.route, front_end.route]
-    if keeps_standby(os.environ, app.polling.services):
-        app.polling.on_open_page = app.polling.services.launcher.keep_standby
+    app.polling.on_open_page = OpenPage(os.environ, app.polling.services)
     # Without `api_open`, no event can be called past the queue.
     app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED, api_open=False)
     slow_down_queue(app)  # after `queue`, which makes a new queue

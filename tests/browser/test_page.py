@@ -68,7 +68,7 @@ TWICE = """() => {
 @pytest.fixture(scope="module")
 def app(start_app):
     """Return an app with a run of three epochs; `trained` waits for its end."""
-    served = start_app()
+    served = start_app(RESNET_DEMO_STANDBY="1")  # as a person has it
     served.call("train", TINY)
     return served
 

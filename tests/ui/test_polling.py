@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -15,13 +14,12 @@ from starlette.testclient import TestClient
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Step, to_dict
-from resnet_demo.hosting.access import Access
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui import polling
-from resnet_demo.ui.app import build_app, keeps_standby
+from resnet_demo.ui.app import build_app
 from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, Polling
 from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
@@ -76,10 +74,6 @@ def test_only_a_page_that_has_opened_keeps_a_standby_worker(services):
     assert opened == []
     poll(client, known=first)
     assert opened == [1]
-    public = replace(services, access=Access("closed"))
-    assert keeps_standby({}, services)
-    assert not keeps_standby({"RESNET_DEMO_STANDBY": "0"}, services)
-    assert not keeps_standby({}, public)
 
 
 def test_a_further_step_changes_no_choice_and_no_button(client, run):

@@ -7,19 +7,16 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.evaluation.figures import text_colour_on
 
 MAX_CLASSES = 25  # with more, cells are too small to click: the top confusions are listed instead
 MAX_CONFUSIONS = 30
 MAX_LETTERS = 20  # of a class name in a heading
 STEPS = 40  # shades, from 0 to 100 % of a row
 # One hue with evenly changing lightness, readable with any colour vision. The lightest shade of
-# LIGHT and the darkest of DARK differ from the page's background.
-LIGHT = LinearSegmentedColormap.from_list("light", ["#f3f7fd", "#5d9fe8", "#123a7a"])
-DARK = LinearSegmentedColormap.from_list("dark", ["#1f2c44", "#2f6fd6", "#dceafe"])
+# light pages and the darkest of dark ones differ from the page's background.
+SHADES = {"light": ["#f3f7fd", "#5d9fe8", "#123a7a"], "dark": ["#1f2c44", "#2f6fd6", "#dceafe"]}
 
 ON_LOAD = """
 const cells = () => [...element.querySelectorAll('button[data-cell]')];
@@ -127,10 +124,16 @@ def cell(
 @cache
 def cell_colours(step: int) -> str:
     """Return background and text colour of a shade from 0 to STEPS, for light and dark pages."""
+    # Imported only now: the first page does not wait for matplotlib.
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
+
+    from resnet_demo.evaluation.figures import text_colour_on
+
     share = step / STEPS
+    maps = {name: LinearSegmentedColormap.from_list(name, row) for name, row in SHADES.items()}
     return ";".join(
         f"--cell-{name}:{to_hex(colours(share))};--ink-{name}:{text_colour_on(colours, share)}"
-        for name, colours in (("light", LIGHT), ("dark", DARK))
+        for name, colours in maps.items()
     )
 
 

@@ -10,12 +10,6 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import DemoError
-from resnet_demo.evaluation.figures import (
-    confidence_figure,
-    confusion_figure,
-    reliability_figure,
-    robustness_figure,
-)
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.runs.text import FEW_IMAGES, count_of, escape_markdown
@@ -184,6 +178,13 @@ def figure_updates(state: tuple[str | None, bool]) -> tuple[Any, ...]:
     folder, dark = state
     if folder is None:  # the whole panel is hidden
         return (gr.skip(),) * 4
+    # imports matplotlib, and the first page does not wait for it
+    from resnet_demo.evaluation.figures import (
+        confidence_figure,
+        confusion_figure,
+        reliability_figure,
+    )
+
     with show_errors():
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
@@ -266,6 +267,8 @@ def curve_updates(state: tuple[str | None, bool]) -> tuple[Any, Any]:
     hidden = gr.update(visible=False)
     if folder is None:
         return hidden, hidden
+    from resnet_demo.evaluation.figures import robustness_figure  # imports matplotlib
+
     try:
         result = read_result(Path(folder), ROBUSTNESS_KEYS)
     except DemoError as error:

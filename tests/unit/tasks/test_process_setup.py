@@ -1,6 +1,8 @@
 """Threads and memory of processes that compute."""
 
 import ctypes
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.evaluations import run_on_weights
-from resnet_demo.tasks.process_setup import SPIN_COUNT, limit_spinning
+from resnet_demo.tasks.process_setup import SPIN_COUNT, import_quickly, limit_spinning
 from resnet_demo.tasks.speed_tests import run_speed_test
 from tests.tiny import finished_run
 
@@ -36,6 +38,20 @@ def test_a_policy_that_is_set_is_not_changed(environment):
     for variables in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}):
         assert environment(**variables) == variables
     assert environment(GOMP_SPINCOUNT="7")["GOMP_SPINCOUNT"] == "7"
+
+
+def test_modules_are_imported_while_the_garbage_collector_is_off(monkeypatch):
+    seen = []
+
+    def load(name):
+        seen.append((name, gc.isenabled()))
+        if name == "missing":
+            raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    with pytest.raises(ModuleNotFoundError):
+        import_quickly("there", "missing")
+    assert (seen, gc.isenabled()) == ([("there", False), ("missing", False)], True)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc only")

@@ -1,4 +1,4 @@
-"""Standby workers: what takes a task over, and what is replaced by a new process.
+"""Standby workers: tasks that they take over, and cases in which a new process starts.
 
 `STUB` stands for a process that is ready at once, and takes no task.
 """
