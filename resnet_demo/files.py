@@ -131,14 +131,23 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.fsync(copy.fileno())
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises OSError, also for a pipe, a device or a folder."""
-    # Opening a pipe without this would wait for a writer, perhaps for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+def open_file(path: Path, append: bool = False) -> BinaryIO:
+    """Open a file for reading, or for appending, which makes it if it is missing.
+
+    Raises OSError, with errno EINVAL for a pipe, a device or a folder.
+    """
+    # Opening a pipe without O_NONBLOCK would wait for its other end, perhaps for ever.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a pipe that nobody reads, or a folder
+            raise OSError(errno.EINVAL, "not a file", str(path)) from error
+        raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a file", str(path))
-        return open(descriptor, "rb")
+        return open(descriptor, "ab" if append else "rb")
     except BaseException:
         os.close(descriptor)
         raise
@@ -164,8 +173,8 @@ def file_version(path: Path) -> FileVersion:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hex SHA-256 of a file's content."""
-    with open(path, "rb") as file:
+    """Return the hex SHA-256 of a file's content. Raises OSError."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

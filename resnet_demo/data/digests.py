@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.files import write_atomically
+from resnet_demo.files import open_file, write_atomically
 from resnet_demo.fingerprint import Fingerprint
 
 DIGEST_BYTES = 16
@@ -39,7 +39,8 @@ def write_digests(path: Path, digests: np.ndarray) -> None:
 def read_digests(path: Path) -> np.ndarray:
     """Return the digests in a file, (N, 16) uint8. Raises OSError, ValueError."""
     try:
-        digests = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            digests = np.load(file, allow_pickle=False)
     except EOFError as error:  # an empty file
         raise ValueError("empty") from error
     if digests.dtype != np.uint8 or digests.shape[1:] != (DIGEST_BYTES,):

@@ -182,6 +182,8 @@ def open_split(folder: Path, info: DatasetInfo, split: str) -> tuple[np.ndarray,
 
 def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            raise OSError("not a file")
         array = np.load(path, mmap_mode="c", allow_pickle=False)  # a pickle could run code
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(f"the dataset {path.parent.name!r} is damaged: {path.name}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.errors import DamagedError
-from resnet_demo.files import write_atomically
+from resnet_demo.files import open_file, write_atomically
 from resnet_demo.json_files import read_json
 from resnet_demo.models.description import checksum
 
@@ -58,7 +58,8 @@ def read_result(folder: Path, keys: Iterable[str] = EVALUATION_KEYS) -> dict[str
 def read_answers(folder: Path) -> bytes:
     """Return the content of answers.safetensors. Raises DamagedError if missing or altered."""
     try:
-        content = (folder / ANSWERS).read_bytes()
+        with open_file(folder / ANSWERS) as file:
+            content = file.read()
     except OSError:
         content = None
     if content is None or hashlib.sha256(content).hexdigest() != _read_with_checksum(folder).get(

@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_demo.architectures import check_architecture
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
-from resnet_demo.files import sha256_of
+from resnet_demo.files import open_file, sha256_of
 from resnet_demo.json_files import build, convert, field_types, parse_json
 
 WEIGHTS, DESCRIPTION, PENDING = "model.safetensors", "model.json", "model.json.new"
@@ -123,7 +123,8 @@ def checksum(values: dict[str, Any]) -> str:
 def read_required(path: Path) -> bytes:
     """Return the content of a file. Raises DamagedError if it is missing or unreadable."""
     try:
-        return path.read_bytes()
+        with open_file(path) as file:
+            return file.read()
     except FileNotFoundError as error:
         raise DamagedError(f"{path.name} of {path.parent.name} is missing") from error
     except OSError as error:

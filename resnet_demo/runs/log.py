@@ -1,5 +1,6 @@
 """The event log of a run: append-only JSON lines, one writer, any number of readers."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,14 @@ class EventLog:
         self.path = path
 
     def remove_torn_line(self) -> None:
-        """Remove a last line that a kill left incomplete. The writer calls this first."""
-        if not self.path.is_file():
+        """Remove a last line that a kill left incomplete. The writer calls this first.
+
+        Raises DamagedError for a pipe or a folder in place of the log.
+        """
+        if not self.path.exists():
             return
+        if not self.path.is_file():
+            raise self.not_a_file()
         with open(self.path, "r+b") as file:
             content_end = file.seek(0, os.SEEK_END)
             keep = content_end
@@ -31,16 +37,28 @@ class EventLog:
                 file.truncate(keep)
 
     def append(self, event: Event) -> None:
-        """Write one line, visible to readers at once. Raises DiskFullError, OSError."""
+        """Write one line, visible to readers at once.
+
+        Raises DiskFullError, OSError, DamagedError for a pipe or a folder in place of the log.
+        """
         line = to_line(event).encode()
-        with (
-            reporting_disk_full(self.path.parent, len(line), "the log"),
-            open(self.path, "ab") as file,
-        ):
-            file.write(line)
-            file.flush()
-            if not isinstance(event, Step):  # flushing every step to disk would slow training
-                os.fsync(file.fileno())
+        try:
+            with (
+                reporting_disk_full(self.path.parent, len(line), "the log"),
+                open_file(self.path, append=True) as file,
+            ):
+                file.write(line)
+                file.flush()
+                if not isinstance(event, Step):  # flushing every step to disk would slow training
+                    os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise self.not_a_file() from error
+            raise
+
+    def not_a_file(self) -> DamagedError:
+        """Return the error for a log that is a pipe, a device or a folder."""
+        return DamagedError(f"{self.path.name} of {self.path.parent.name} is damaged")
 
     def read(self, offset: int = 0, limit: int | None = None) -> tuple[list[Event], int]:
         """Return the events of the whole lines from byte `offset` on, and the next offset.
@@ -56,7 +74,7 @@ class EventLog:
         except FileNotFoundError:
             return [], 0
         except OSError as error:  # a pipe or a folder in its place
-            raise DamagedError(f"{self.path.name} of {self.path.parent.name} is damaged") from error
+            raise self.not_a_file() from error
         # The writer may be in the middle of a line, which is left for the next read.
         whole = content[: content.rfind(b"\n") + 1]
         # Undecodable bytes are replaced: one damaged line must not hide those after it.

@@ -13,7 +13,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.file_locks import release_lock
-from resnet_demo.files import sha256_of, write_atomically
+from resnet_demo.files import open_file, sha256_of, write_atomically
 from resnet_demo.models.description import model_description
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run, Runs, check_trained_here
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # torch, which the page must not wait for
     from resnet_demo.inference.neighbours import ImageIndex
 
 INDEX, DIGEST = "index.safetensors", "index.safetensors.sha256"
+MAX_DIGEST_BYTES = 1000
 POLL_S = 0.2
 OnBatch = Callable[[int, int], object]
 
@@ -154,7 +155,9 @@ def check_index(folder: Path) -> None:
     if not (folder / INDEX).exists():
         raise NotFoundError("the training images are not indexed yet")
     try:
-        if sha256_of(folder / INDEX) != (folder / DIGEST).read_text("ascii").split()[0]:
+        with open_file(folder / DIGEST) as file:
+            digest = file.read(MAX_DIGEST_BYTES).decode("ascii").split()[0]
+        if sha256_of(folder / INDEX) != digest:
             raise ValueError("sha256")
     except (OSError, ValueError, IndexError) as error:
         raise DamagedError(f"{INDEX} of {folder.name} is damaged and is not used") from error

@@ -21,7 +21,7 @@ from resnet_demo.config import TrainConfig, to_json
 from resnet_demo.data.store import Datasets, check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
-from resnet_demo.files import reporting_read_only
+from resnet_demo.files import open_file, reporting_read_only
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.dataset import check_dataset
 from resnet_demo.runs.store import About, Run, Runs, check_not_shipped, check_run_id
@@ -252,7 +252,7 @@ class Launcher:
     def spawn(self, verb: str, folder: Path, lock: int) -> None:
         """Start the task's worker, which gets the lock: the task is never without an owner."""
         try:
-            with open(folder / "worker.log", "ab") as log:
+            with open_file(folder / "worker.log", append=True) as log:
                 # Output goes to a file: once the app is gone, a full pipe would block the worker.
                 process = self._take_standby(verb, folder, lock, log)
                 if process is None:

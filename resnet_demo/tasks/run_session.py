@@ -6,10 +6,11 @@ notified of it, and `status.json` records how the session ended.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from resnet_demo.errors import DemoError, DiskFullError
+from resnet_demo.errors import DamagedError, DemoError, DiskFullError
 from resnet_demo.events import Ended, Event, Failed, Stopped
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
@@ -106,8 +107,10 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
     # The disk may be full: the last line of the log and the status need this space.
     release_reserve(run.path)
     view = RunView(run.log())
-    run.log().remove_torn_line()
-    view.refresh()
+    # Where a pipe or a folder is in place of the log, the status alone says how the run ended.
+    with suppress(DamagedError):
+        run.log().remove_torn_line()
+        view.refresh()
     fields = {
         "step": view.step,
         "epoch": view.last.epoch if view.last else 0,
@@ -118,6 +121,7 @@ def record_end(run: Run, kind: str, message: str, retry: Mapping[str, Any] | Non
         "val_images": view.best.val_images if view.best else 0,
     }
     event = Failed(**fields, retry=dict(retry or {})) if kind == "failed" else Stopped(**fields)
-    run.log().append(event)
+    with suppress(DamagedError):
+        run.log().append(event)
     end_task(run.path, kind, message)
     return event

@@ -99,7 +99,10 @@ def write_and_swap(folder: Path, content: memoryview, temporary: Path) -> None:
 def keep_previous(folder: Path) -> None:
     """Make today's `last.pt` the new `last.before.pt`, unless it is damaged."""
     last, before, link = folder / LAST, folder / BEFORE, folder / f".{BEFORE}.link"
-    digest = sha256_of(last)
+    try:
+        digest = sha256_of(last)
+    except OSError:  # a pipe in its place
+        return
     if digest not in known_digests(last):
         return
     write_digests(before, [digest, *known_digests(before)][:2])

@@ -111,5 +111,19 @@ def test_without_hard_links_a_file_is_copied(code, tmp_path, monkeypatch):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_only_files_are_opened(make, tmp_path):
     make(tmp_path / "odd")
-    with pytest.raises(OSError, match="not a file"):
-        files.open_file(tmp_path / "odd")
+    for append in (False, True):
+        with pytest.raises(OSError, match="not a file"):
+            files.open_file(tmp_path / "odd", append)
+    reader = os.open(tmp_path / "odd", os.O_RDONLY | os.O_NONBLOCK)  # a pipe can be written to now
+    try:
+        with pytest.raises(OSError, match="not a file"):
+            files.open_file(tmp_path / "odd", append=True)
+    finally:
+        os.close(reader)
+
+
+def test_a_file_is_made_or_continued_by_appending(tmp_path):
+    for _ in range(2):
+        with files.open_file(tmp_path / "log", append=True) as file:
+            file.write(b"line\n")
+    assert (tmp_path / "log").read_bytes() == b"line\n" * 2

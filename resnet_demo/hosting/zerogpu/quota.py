@@ -12,6 +12,7 @@ from statistics import median
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.info import DatasetInfo
+from resnet_demo.files import open_file
 from resnet_demo.hosting.zerogpu.slice import SPARE_S
 from resnet_demo.json_files import parse_json
 from resnet_demo.runs.store import Run, Runs
@@ -54,15 +55,16 @@ def record_slice(folder: Path, use: SliceUse) -> None:
         "killed": use.killed,
     }
     # Appended, not rewritten: a kill costs this line at most, and `parse_slice` skips a torn one.
-    with open(folder / SLICES_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    with open_file(folder / SLICES_FILE, append=True) as file:
+        file.write(json.dumps(row).encode() + b"\n")
 
 
 def recorded_slices(run: Run) -> list[SliceUse]:
     """Return the slices of a run that have ended, without damaged lines."""
     try:
-        lines = (run.path / SLICES_FILE).read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
+        with open_file(run.path / SLICES_FILE) as file:
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:  # missing, or a pipe in its place
         return []
     return [use for use in map(parse_slice, lines) if use is not None]
 

@@ -1,12 +1,18 @@
 """Damaged files of a run are detected, named and not used, wherever the damage is."""
 
 import json
+import os
 import random
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 
+from resnet_demo.config import make_config, to_json
 from resnet_demo.errors import DamagedError, DemoError
+from resnet_demo.events import Embedding
 from resnet_demo.models.description import model_description
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
@@ -111,8 +117,6 @@ def refusal_message(read):
 
 
 def test_nonsense_in_json_files_gives_one_sentence(network, tmp_path):
-    from resnet_demo.config import make_config, to_json
-
     run = Run(tmp_path / "some-run")
     run.path.mkdir()
     texts = {
@@ -165,3 +169,39 @@ def test_nonsense_lines_of_a_log_are_skipped(tmp_path):
     look = Snapshots().get(run)
     assert look.view.steps
     assert look.to_dict()["progress"]["loss"] == 2.0
+
+
+FILES = {
+    "config.json": lambda run: run.config(),
+    "status.json": lambda run: read_status(run.path),
+    "events.jsonl": lambda run: [*run.log()],
+    "model.json": lambda run: load_model(run.path),
+    "model.safetensors": lambda run: load_model(run.path),
+    "last.pt": lambda run: save_last(run.path, {"step": 3}),
+    "last.pt.sha256": lambda run: load_last(run.path),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_place_of_a_file_of_a_run_makes_nobody_wait(name, network, tmp_path):
+    run = Run(Path(shutil.copytree(network, tmp_path / "some-run")))
+    save_last(run.path, {"step": 1})
+    (run.path / "config.json").write_text(to_json(make_config({}), "0"))
+    (run.path / "status.json").write_bytes(status_json(Status(state="stopped")))
+    (run.path / name).unlink(missing_ok=True)
+    os.mkfifo(run.path / name)
+    answers = []
+
+    def read():
+        answers.append(refusal_message(lambda: FILES[name](run)))
+        answers.append(refusal_message(lambda: run.log().append(probe)))
+        answers.append(run_summary(run)["run"])
+
+    probe = Embedding(step=0, epoch=0, done=1, total=2, images_per_s=1.0)
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(30)
+    assert answers[-1:] == ["some-run"]
+    damaged = f"{name} of some-run is damaged"
+    assert (answers[1] == damaged) == (name == "events.jsonl")
+    assert not answers[0] or name.removesuffix(".sha256") in answers[0]

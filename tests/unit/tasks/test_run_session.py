@@ -1,5 +1,7 @@
 """What a session leaves in the log and the status, for each way it can end."""
 
+import os
+
 import pytest
 
 from resnet_demo.errors import DemoError, DiskFullError
@@ -62,6 +64,16 @@ def test_a_demo_error_fails_the_run_and_is_not_raised(queued):
     assert last == session.last == session.failure
     assert (last.step, last.message, last.retry) == (1, "out of memory", {"batch_size": 8})
     assert state_and_message(run) == ("failed", "out of memory")
+
+
+def test_a_pipe_in_place_of_the_log_fails_the_run(queued):
+    run = queued()
+    run.log().path.unlink(missing_ok=True)
+    os.mkfifo(run.log().path)
+    with RunSession(run) as session:
+        session.prepare("loading")
+    assert session.failure.kind == "failed"
+    assert state_and_message(run) == ("failed", f"events.jsonl of {run.id} is damaged")
 
 
 def test_a_full_disk_stops_the_run(queued):
