@@ -43,6 +43,8 @@ if TYPE_CHECKING:  # imports torch, and the page must appear without it
 
 # Options of events. All three hide Gradio's progress overlay and the event's HTTP endpoint.
 QUIET_EVENT = {"show_progress": "hidden", "api_visibility": "private"}
+# Of work that Services computes in turn: its fair queue limits it.
+FAIR_EVENT = {**QUIET_EVENT, "concurrency_limit": None}
 # Of a timer: while an answer is on its way, further ticks are dropped.
 TICK_EVENT = {**QUIET_EVENT, "concurrency_limit": None, "trigger_mode": "once"}
 # Of a change: never two at once, and the last one is never dropped.
@@ -203,6 +205,15 @@ class Services:
         """
         async with self.fair_queue.slot(self.caller().name):
             return await asyncio.to_thread(work, *args)
+
+    async def compute(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Return the result of work that counts as one picture, computed in the visitor's turn.
+
+        Shows a DemoError as a toast.
+        """
+        with show_errors():
+            self.allowance.count_pictures(self.caller())
+            return await self.run_in_turn(work, *args)
 
     def classifier(self, run_id: str) -> "Classifier":
         """Return the run's saved network, from the cache if it is there. Raises DemoError."""

@@ -20,12 +20,14 @@ from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui import event_queue
 from resnet_demo.ui.app import build_app, launch
+from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.learn.guess import SHOWN
 from tests.conftest import REPOSITORY, AppProcess, free_port
 from tests.pages import Page
-from tests.ui.fake_evaluations import untrained_runs
+from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 
 NAMES = {"mine": ("my lion", "my tiger", "my bear"), "yours": ("your oak", "your elm", "your ash")}
+CLASSIFIED = ["mine", "crop", ""]
 
 
 PUBLIC = {
@@ -380,3 +382,54 @@ def test_large_events_that_wait_are_limited_by_their_bytes(app, visitor, monkeyp
         for _ in range(free):
             line._release()
     until(lambda: not line.waiting and not len(app.page._queue))
+
+
+def open_result(page):
+    """Show the evaluation of the run `mine` on a page; its parts are drawn by further events."""
+    empty = [False, None, "test", "plain", ""]
+    assert page.run_event(page.event("select", updates="evaluate-run"), *empty)[0]
+    tick = next(
+        event["id"]
+        for event in page.config["dependencies"]
+        if page.component("unit") in event["inputs"] and len(event["inputs"]) == 7
+    )
+    done, output = page.run_event(tick, "percent", False, None, "mine", "test", "plain", "")
+    assert done, output
+
+
+def test_every_computation_on_the_page_counts_as_a_picture(app, visitor):
+    services = app.page.polling.services
+    save_evaluation(StatusCache(services), Selection("mine"))
+    page = open_page(visitor(45))
+    file = upload_picture(page.app, 90)
+    assert page.run_event(page.event("select", updates="surgery-run"), None)[0]
+    assert page.run_event(page.event("expand", of="preview"), None)[0]
+    assert page.run_event(page.event("expand", of="feature-maps"), None)[0]
+    parts = {part["id"]: part["props"].get("label") for part in page.config["components"]}
+    [many] = [part for part, label in parts.items() if label == "Several pictures"]
+    events = page.config["dependencies"]
+    [side] = [each["id"] for each in events if [many, "select"] in each["targets"]]
+    assert page.run_event(side)[0]
+    open_result(page)
+    services.allowance.pictures.record("203.0.113.45", 6)  # used up
+    selected = ["mine", "test", "plain", ""]
+    preview = page.event("change", updates="preview-shown")
+    events = {
+        "picture": (page.event("change", of="picture", updates="answer-run"), file, *CLASSIFIED),
+        "several": (page.event("change", of="pictures"), None, [file], "mine", "crop", None),
+        "inside": (page.event("change", updates="stages"), None, file, "mine", "crop"),
+        "preview": (preview, *first_values(page, preview)),
+        "surgery": (page.event("change", of="surgery-run"), "mine", {"surgery": SHOWN}),
+        "each block": (page.event("click", of="surgery-each"), "mine", None),
+        "figures": (page.event("change", updates="reliability"), None),
+        "mistakes": (page.event("input", of="which", updates="shown-text"), "worst", *selected),
+        "csv": (page.event("click", of="save-csv"), *selected),
+        "zip": (page.event("click", of="save-zip"), *selected),
+    }
+    answers = {name: json.dumps(page.run_event(*event)[1]) for name, event in events.items()}
+    free = {name for name, text in answers.items() if "at most 6 pictures a minute" not in text}
+    assert not free, {name: answers[name][:300] for name in free}
+    for flags in ([], ["crop", 5, "yours"], ["crop", 5, "", True], ["crop", 5, "", False, True]):
+        event, answer = page.app.call("classify", file, "mine", *flags)
+        assert event == "error"
+        assert answer["error"].startswith("at most 6 pictures a minute may be classified")

@@ -25,7 +25,7 @@ from resnet_demo.ui.evaluate.images import VIEWER, connect_images, image_viewer,
 from resnet_demo.ui.evaluate.matrix import MAX_CLASSES, ON_LOAD, escape_html
 from resnet_demo.ui.evaluate.text import comparison_html, interval_text, robustness_text
 from resnet_demo.ui.gradio_fixes import serve_file
-from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.services import FAIR_EVENT, QUIET_EVENT, Services, show_errors
 
 Parts = dict[str, Any]  # components by name
 COLUMNS = ["class", "images", "recall %", "95% interval", "precision %", "F1 %"]
@@ -130,9 +130,9 @@ def connect_result(
     services: Services, statuses: StatusCache, parts: Parts, selectors: list[Any]
 ) -> None:
     """Connect the panel's states and buttons. selectors: the components of a Selection."""
-    connect_states(parts)
+    connect_states(services, parts)
     connect_images(services, statuses, parts, selectors)
-    connect_files(statuses, parts, selectors)
+    connect_files(services, statuses, parts, selectors)
 
     @show_errors()
     def on_start(run: str | None, split: str) -> None:
@@ -148,8 +148,16 @@ def connect_result(
     parts["robustness_cancel"].click(on_cancel, run_and_split, None, **QUIET_EVENT)
 
 
-def connect_states(parts: Parts) -> None:
+def connect_states(services: Services, parts: Parts) -> None:
     """Update a part of the page when its state changes: text at once, figures separately."""
+
+    def drawn(draw: Callable[[Any], Any]) -> Callable[..., Any]:
+        async def on_change(state: Any) -> Any:
+            # Nothing is drawn for a panel that is hidden, so that waits for nobody.
+            is_hidden = (state["second"] if isinstance(state, dict) else state[0]) is None
+            return draw(state) if is_hidden else await services.compute(draw, state)
+
+        return on_change
 
     def by_component(update: Callable[..., dict[str, Any]]) -> Callable[..., dict[Any, Any]]:
         return lambda *values: {parts[name]: value for name, value in update(*values).items()}
@@ -161,12 +169,12 @@ def connect_states(parts: Parts) -> None:
             by_component(update), parts[name], outputs, **QUIET_EVENT
         )
     figures = [parts[name] for name in ("reliability", "confidence", "confusion", "table")]
-    parts["figures"].change(figure_updates, parts["figures"], figures, **QUIET_EVENT)
+    parts["figures"].change(drawn(figure_updates), parts["figures"], figures, **FAIR_EVENT)
     curve = [parts["curves"], parts["curve_text"]]
-    parts["curve"].change(curve_updates, parts["curve"], curve, **QUIET_EVENT)
+    parts["curve"].change(drawn(curve_updates), parts["curve"], curve, **FAIR_EVENT)
     comparison = parts["comparison"]
     # `then`: the placeholder appears first, and comparing reads both runs' predictions.
-    changed["comparison"].then(compare_runs, comparison, parts["compared"], **QUIET_EVENT)
+    changed["comparison"].then(drawn(compare_runs), comparison, parts["compared"], **FAIR_EVENT)
     viewer = [parts[name] for name in (*VIEWER, "view")]
     comparison.change(
         by_component(viewer_updates), [comparison, parts["view"]], viewer, **QUIET_EVENT
@@ -279,20 +287,24 @@ def curve_updates(state: tuple[str | None, bool]) -> tuple[Any, Any]:
     )
 
 
-def connect_files(statuses: StatusCache, parts: dict[str, Any], selectors: list[Any]) -> None:
+def connect_files(
+    services: Services, statuses: StatusCache, parts: dict[str, Any], selectors: list[Any]
+) -> None:
     """Connect both buttons: write the file, then have the browser save it."""
 
-    def handler(write: WriteFile) -> Callable[..., str]:
-        @show_errors()
-        def make(*values: Any) -> str:
+    def handler(write: WriteFile) -> Callable[..., Any]:
+        async def make(*values: Any) -> str:
             selection = Selection.from_page(*values)
-            robustness = statuses.robustness(selection).result_folder
-            folder = statuses.folder(selection)
-            return write_to_cache(parts["file"], write, folder, robustness and Path(robustness))
+            with show_errors():
+                robustness = statuses.robustness(selection).result_folder
+                folder = statuses.folder(selection)
+            return await services.compute(
+                write_to_cache, parts["file"], write, folder, robustness and Path(robustness)
+            )
 
         return make
 
-    progress = {"show_progress": "minimal", "api_visibility": "private"}
+    progress = {**FAIR_EVENT, "show_progress": "minimal"}
     for name, write in (("csv", write_csv), ("zip", write_zip)):
         made = parts[name].click(handler(write), selectors, parts["file"], **progress)
         # `success`, not `then`: after an error there is no file.
