@@ -38,7 +38,7 @@ browser: .venv/tools
 AXE := tests/browser/node_modules/axe-core/package.json
 axe: $(AXE)
 $(AXE): tests/browser/package-lock.json
-	@scripts/machine.sh axe && touch $@ || echo "Tests of accessibility are left out."
+	@scripts/machine.sh axe && touch $@ || echo "Tests of accessibility and of exported pages are left out."
 
 .venv/installed: requirements.txt
 	@echo "Installing into .venv: the first time takes some minutes and several GB."

@@ -2,7 +2,7 @@
 # Find or install what `make` needs from the system.
 #   machine.sh python    print the Python to build .venv with, or an error message
 #   machine.sh browser   print the system's Chromium; exit code 1 without one
-#   machine.sh axe       fetch the accessibility checker of the browser tests, by npm
+#   machine.sh axe       fetch what the browser tests need of npm: axe-core, onnxruntime-web
 #   machine.sh prepare   install what is missing of the first two, if apt-get may be used
 set -eu
 
@@ -40,9 +40,9 @@ apt_install() {
     fi
 }
 
-fetch_axe() {  # the version and the checksum of tests/browser/package-lock.json
+fetch_axe() {  # the versions and the checksums of tests/browser/package-lock.json
     if ! command -v npm >/dev/null; then
-        echo "No npm in PATH, which fetches axe-core: install Node.js (Debian: apt-get install npm)." >&2
+        echo "No npm in PATH, which fetches axe-core and onnxruntime-web: install Node.js (Debian: apt-get install npm)." >&2
         return 1
     fi
     npm ci --prefix tests/browser --ignore-scripts --omit-lockfile-registry-resolved \

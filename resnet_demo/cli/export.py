@@ -42,6 +42,14 @@ def add(verbs: Any) -> None:
         help="for hub: the Hub's name of a licence for the weights (default mit, or that of the "
         "ImageNet weights that the run started from)",
     )
+    export.add_argument(
+        "--offline",
+        metavar="FOLDER",
+        nargs="?",
+        const=True,
+        help="for web: put onnxruntime-web into DIR too, from FOLDER or fetched by npm (default: "
+        "the page loads it from a CDN)",
+    )
 
 
 def run_export(args: argparse.Namespace, paths: Paths) -> None:
@@ -60,6 +68,8 @@ def run_export(args: argparse.Namespace, paths: Paths) -> None:
     for name in ("private", "licence"):
         if getattr(args, name) and format != "hub":
             raise ConfigError(f"export --format {format} takes no --{name}", name)
+    if args.offline and format != "web":
+        raise ConfigError(f"export --format {format} takes no --offline", "offline")
     if args.folder is not None:
         write_and_push(args, format, args.folder, paths)
         return
@@ -76,7 +86,8 @@ def write_and_push(args: argparse.Namespace, format: str, folder: Path, paths: P
     check_folder(folder, format)
     run = Runs(paths).find(args.run)
     limit_spinning()
-    options = {"on_progress": report, "licence": args.licence}
+    offline = Path(args.offline) if isinstance(args.offline, str) else args.offline
+    options = {"on_progress": report, "licence": args.licence, "offline": offline}
     try:
         exported = export_run(run, folder, format, paths, **options)
     finally:

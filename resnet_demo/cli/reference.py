@@ -211,8 +211,10 @@ def usage_of(action: argparse.Action) -> str:
 
 
 def argument_name(action: argparse.Action) -> str:
-    """Return an argument with its value: `--top N`, `RUN`, `list|show`."""
+    """Return an argument with its value: `--top N`, `--offline [FOLDER]`, `RUN`, `list|show`."""
     value = action.metavar or "|".join(map(str, action.choices or ()))
+    if action.option_strings and action.nargs == "?":
+        value = f"[{value}]"
     return " ".join([*action.option_strings[:1], *([value] if value else [])])
 
 

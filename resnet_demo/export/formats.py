@@ -25,12 +25,17 @@ PARITY = "parity.json"
 HUB_FILES = (WEIGHTS, DESCRIPTION, "config.json", "events.jsonl", "status.json", "README.md")
 FORMATS = {
     "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
+    "web": "a web page that classifies in the browser, for any web server or a static Space",
     "script": "classify.py with its weights, for torch and pillow alone",
     "hub": "a folder for a model repository at Hugging Face: weights, settings, and a model card",
 }
 # Names of the files and folders of each format: an earlier export is replaced, nothing else is.
 WRITTEN = {
     "onnx": ("*.onnx", PARITY),
+    "web": (
+        *("index.html", "page.js", "page.css", "icon.svg", "offline.js", "README.md"),
+        *("model.onnx", "description.json", "ort", PARITY),
+    ),
     "script": (
         *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
         *("trained.pt", "__pycache__", PARITY),
@@ -65,7 +70,7 @@ class Job:
     folder: Path
     paths: Paths
     on_progress: "OnProgress"
-    offline: Path | None = None
+    offline: Path | bool | None = None
     licence: str | None = None
 
 
@@ -76,13 +81,15 @@ def export_run(
     paths: Paths,
     *,
     on_progress: "OnProgress" = lambda what, done, total: None,
-    offline: Path | None = None,
+    offline: Path | bool | None = None,
     licence: str | None = None,
 ) -> Exported:
     """Write a run's kept weights into a folder in one of FORMATS, and compare it with the app.
 
     folder: missing or empty, or with an earlier export in that format, which is replaced. Nothing
-    is left of an export that fails. licence: for `hub`, the licence of the weights.
+    is left of an export that fails. offline: for `web`, a folder with onnxruntime-web's files to
+    copy, or True to fetch them by npm; None: the page loads them from a CDN. licence: for
+    `hub`, the licence of the weights.
 
     Raises:
         ConfigError: another format, a folder with other files, or a package is missing.
@@ -112,6 +119,20 @@ def export_onnx(job: Job) -> Exported:
     name = write_onnx(source, job.folder)
     parity = prove(job, source, predictor(job.folder / name))
     return Exported([name, PARITY], parity)
+
+
+def export_web(job: Job) -> Exported:
+    """Write the web page and compare its ONNX file with the app."""
+    from resnet_demo.export.onnx_file import predictor
+    from resnet_demo.export.source import load_source
+    from resnet_demo.export.web import MODEL, write_page, write_web
+
+    source = load_source(job.run)
+    names = write_web(source, job.folder, job.offline)
+    parity = prove(job, source, predictor(job.folder / MODEL))
+    names += write_page(source, job.folder, parity, job.offline)
+    note = "Browsers open the page from a web server only: `python -m http.server` in the folder."
+    return Exported([*names, PARITY], parity, [note])
 
 
 def export_script(job: Job) -> Exported:
@@ -148,6 +169,7 @@ def export_hub(job: Job) -> Exported:
 
 EXPORTERS: dict[str, Callable[[Job], Exported]] = {
     "onnx": export_onnx,
+    "web": export_web,
     "script": export_script,
     "hub": export_hub,
 }

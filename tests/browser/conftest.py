@@ -1,6 +1,9 @@
 """A browser, and pages that fail a test on any error in the browser."""
 
+import shutil
+import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -10,6 +13,7 @@ from resnet_demo.paths import Paths
 from resnet_demo.runs.groups import Membership, write_membership
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.services import Services
+from tests.conftest import REPOSITORY
 from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 
 HOSTILE = (
@@ -20,6 +24,18 @@ HOSTILE = (
 EXPERIMENT = "duel-1-1-plain8"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 60_000  # on a machine that does other things too
+
+
+def npm_package(name):
+    """Return the folder of a package of package-lock.json; skip the test without npm."""
+    if not shutil.which("npm"):
+        pytest.skip(f"no npm on this machine, which fetches {name}: install Node.js")
+    folder = Path(__file__).with_name("node_modules") / name
+    if not folder.exists():
+        script = REPOSITORY / "scripts" / "machine.sh"
+        got = subprocess.run([script, "axe"], cwd=REPOSITORY, capture_output=True, text=True)
+        assert folder.exists(), f"`make axe` could not fetch {name}: {got.stderr}"
+    return folder
 
 
 @pytest.fixture(scope="module")

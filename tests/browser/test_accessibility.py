@@ -1,18 +1,14 @@
 """Accessibility: axe-core's rules for WCAG 2.2 AA on every tab and chapter, and the keyboard."""
 
-import shutil
-import subprocess
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import TimeoutError, expect
 
-from tests.conftest import REPOSITORY
+from tests.browser.conftest import npm_package
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 RUN_AXE = """async (tags) => {
   const found = await axe.run(document, {runOnly: tags, resultTypes: ['violations']});
@@ -46,17 +42,7 @@ FOCUSED = """() => {
 @pytest.fixture(scope="module")
 def axe():
     """Return the script of axe-core, of the version in package-lock.json."""
-    if not shutil.which("npm"):
-        pytest.skip("no npm on this machine, which fetches axe-core: install Node.js")
-    if not AXE.exists():
-        got = subprocess.run(
-            [REPOSITORY / "scripts" / "machine.sh", "axe"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-        )
-        assert AXE.exists(), f"`make axe` could not fetch axe-core: {got.stderr}"
-    return AXE.read_text()
+    return (npm_package("axe-core") / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
