@@ -17,18 +17,22 @@ TEMPLATES = Path(__file__).with_name("templates")
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
 
-def render_code(name: str, **values: Any) -> str:
-    """Return the text of a template of code."""
-    # No autoescape: this is code. What other people wrote passes `python_text` or `plain_word`.
-    environment = Environment(
+def template_environment(is_html: bool) -> Environment:
+    """Return the environment of the templates; text is escaped in HTML."""
+    # Not in code: there, what other people wrote passes `python_text` or `plain_word`.
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=is_html,
     )
-    return environment.get_template(name).render(values)
+
+
+def render_code(name: str, **values: Any) -> str:
+    """Return the text of a template of code."""
+    return template_environment(is_html=False).get_template(name).render(values)
 
 
 def python_text(text: str) -> str:

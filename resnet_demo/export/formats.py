@@ -27,6 +27,7 @@ FORMATS = {
     "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
     "web": "a web page that classifies in the browser, for any web server or a static Space",
     "script": "classify.py with its weights, for torch and pillow alone",
+    "report": "one HTML file about the run, to print and to hand in",
     "hub": "a folder for a model repository at Hugging Face: weights, settings, and a model card",
 }
 # Names of the files and folders of each format: an earlier export is replaced, nothing else is.
@@ -40,6 +41,7 @@ WRITTEN = {
         *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
         *("trained.pt", "__pycache__", PARITY),
     ),
+    "report": ("*.html",),
     "hub": (*HUB_FILES, "*-predictions.safetensors", "cross-validation.safetensors"),
 }
 
@@ -153,6 +155,14 @@ def export_script(job: Job) -> Exported:
     return Exported([*files, PARITY], parity, notes)
 
 
+def export_report(job: Job) -> Exported:
+    """Write the report. It answers nothing, so there is nothing to compare."""
+    from resnet_demo.export.report import write_report
+
+    name, notes = write_report(job.run, job.folder, job.paths, job.on_progress)
+    return Exported([name], None, notes)
+
+
 def export_hub(job: Job) -> Exported:
     """Write the folder of a model repository. The weights are the run's own: nothing to compare."""
     from resnet_demo.data.store import Datasets
@@ -171,6 +181,7 @@ EXPORTERS: dict[str, Callable[[Job], Exported]] = {
     "onnx": export_onnx,
     "web": export_web,
     "script": export_script,
+    "report": export_report,
     "hub": export_hub,
 }
 
