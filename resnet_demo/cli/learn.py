@@ -18,10 +18,12 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.learn.lessons import (
     BUGS,
     KINDS,
+    PER_CLASS,
     bug_arms,
     duel_arms,
     gradient_arms,
     range_arms,
+    transfer_arms,
     vgg_arms,
 )
 from resnet_demo.paths import Paths
@@ -48,6 +50,12 @@ def add(verbs: Any) -> None:
     )
     learn.add_argument(
         "--bugs", metavar="A,B", help="switches to try, for bugs (default: all of them)"
+    )
+    learn.add_argument(
+        "--per-class",
+        metavar="N,N",
+        default=",".join(map(str, PER_CLASS)),
+        help="training images of each class, for transfer (default 10,30,100,300)",
     )
     learn.add_argument(
         "--seeds",
@@ -135,6 +143,10 @@ def lesson_arms(args: argparse.Namespace, datasets: Any) -> Any:
         return vgg_arms(args.seeds, values)
     if args.lesson == "bugs":
         return bug_arms(args.bugs.split(",") if args.bugs else list(BUGS), args.seeds, values)
+    if args.lesson == "transfer":
+        counts = [parse_field("epochs", text) for text in args.per_class.split(",")]
+        info = datasets.get(make_config(values).dataset)
+        return transfer_arms(counts, args.seeds, values, info)
     if args.seeds > 1:
         raise ConfigError.rule("seeds", "1 for range, which trains one run", args.seeds)
     return range_arms(args.steps, values, datasets.get(make_config(values).dataset))

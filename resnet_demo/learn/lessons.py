@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # numpy, which the command line does not load for its help
 
 Arms = list[tuple[str, TrainConfig]]
 
-KINDS = ("duel", "gradient", "vgg", "bugs", "range")
+KINDS = ("duel", "gradient", "vgg", "bugs", "range", "transfer")
 MAX_SEEDS = 5
 MAX_RUNS = 40  # each waiting run is a process
 PROBE_EVERY = 2  # steps, in the lesson on gradients
@@ -41,6 +41,15 @@ BUGS: dict[str, tuple[str, dict[str, Any]]] = {
     "last batch": ("reporting the last batch's loss as the epoch's", {"report_last_batch": True}),
 }
 BASELINE_ARM = "none"  # the arm without a bug
+
+PER_CLASS = (10, 30, 100, 300)  # training images of a class, in the lesson on transfer
+SCRATCH, TRANSFER = "scratch", "transfer"  # an arm is one of these, and the images of a class
+LEARNERS: dict[str, dict[str, Any]] = {
+    SCRATCH: {"recipe": "quick", "peak_lr": 0.1, "keep": "last"},
+    # Smaller than the recipe's images: half the time.
+    TRANSFER: {"recipe": "transfer", "image_size": 160},
+}
+FEW_IMAGES = {"val_share": 0.01, "stratify": True}  # 500 validation images of CIFAR-10
 
 
 def is_experiment(run: Run) -> bool:
@@ -104,6 +113,59 @@ def bug_arms(chosen: Sequence[str], seeds: int, fields: Mapping[str, Any]) -> Ar
     # The smallest network: more pairs in the same time give a narrower interval.
     common = {**SMALL_TRAINING, "model": "resnet8", "epochs": 4, **fields}
     return make_arms({BASELINE_ARM: {}, **faults}, seeds, common)
+
+
+def transfer_arms(
+    per_class: Sequence[int],
+    seeds: int,
+    fields: Mapping[str, Any],
+    info: "DatasetInfo | None" = None,
+) -> Arms:
+    """Return, for each number of images a class, a training from scratch and one by transfer.
+
+    info: of the dataset, if it is on this machine. Raises ConfigError for no number or an
+    impossible one, and as `make_arms`.
+    """
+    if not per_class:
+        raise ConfigError("choose at least one number of images, got none", "per_class")
+    classes, most = (len(info.classes), info.train // len(info.classes)) if info else (10, 5000)
+    for count in per_class:
+        if type(count) is not int or not 2 <= count <= most:
+            raise ConfigError.rule("per_class", f"whole numbers from 2 to {most}", count)
+    arms = {
+        arm_name(learner, count): {
+            **FEW_IMAGES,
+            **settings,
+            **(scratch_steps(count) if learner == SCRATCH else {}),
+            **fields,
+            "train_images": count * classes,
+        }
+        for count in sorted(per_class)
+        for learner, settings in LEARNERS.items()
+    }
+    return make_arms(arms, seeds, fields)
+
+
+def scratch_steps(count: int) -> dict[str, int]:
+    """Return epochs and batch size of a training from scratch on so many images a class.
+
+    Fewer images need more epochs and smaller batches to get enough steps: 160 steps at 10 images of
+    each of ten classes (40 epochs), 390 at 300 (13 epochs).
+    """
+    epochs = max(2, round(40 * (10 / count) ** (1 / 3)))
+    return {"epochs": epochs, "batch_size": min(100, max(25, count // 2))}
+
+
+def arm_name(learner: str, count: int) -> str:
+    """Return the name of an arm of the lesson on transfer: `scratch 10`."""
+    return f"{learner} {count}"
+
+
+def parse_arm(arm: str) -> tuple[str, int] | None:
+    """Return learner and images a class of an `arm_name`; None for any other text."""
+    learner, _, count = arm.partition(" ")
+    is_known = learner in LEARNERS and count.isdecimal() and count.isascii()
+    return (learner, int(count)) if is_known else None
 
 
 def range_arms(steps: int, fields: Mapping[str, Any], info: "DatasetInfo | None" = None) -> Arms:

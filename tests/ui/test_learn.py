@@ -32,6 +32,7 @@ from resnet_demo.ui.learn import (
     guess,
     learning_rate,
     surgery,
+    transfer,
     vgg,
 )
 from resnet_demo.ui.learn import tab as learn
@@ -503,6 +504,50 @@ def test_probe_logs_keep_those_of_the_latest_runs_only(make_group, monkeypatch):
     assert logs.read(latest) is first["residual"]  # the same one, read further
     oldest = snapshot.arms["plain without BatchNorm"][0]
     assert logs.read(oldest) is not first["plain without BatchNorm"]
+
+
+# --- transfer
+
+
+def make_transfer(make_group, accuracies, seeds=1, **options):
+    arms = lessons.transfer_arms([10, 30], seeds, {"dataset": "colours"})
+
+    def last(arm, config):
+        return {"val_top1": accuracies[arm] + 0.01 * (config.seed - 42)}
+
+    return make_group("transfer", arms, last, **options)
+
+
+TOP1 = {"scratch 10": 0.25, "transfer 10": 0.7, "scratch 30": 0.4, "transfer 30": 0.8}
+
+
+def test_transfer_is_compared_by_images_a_class_on_a_logarithmic_axis(make_group):
+    snapshot = make_transfer(make_group, TOP1, seeds=3)
+    chart, table = transfer.draw(snapshot)
+    assert chart["x"]["log"]
+    assert drawn_lines(chart) == {
+        "from scratch": [[10, 26.0, 25.0, 27.0], [30, 41.0, 40.0, 42.0]],
+        "transfer": [[10, 71.0, 70.0, 72.0], [30, 81.0, 80.0, 82.0]],
+    }
+    last = table.split("\n")[-1]
+    assert last == "| 30 | 41.0 % (40.0 to 42.0) | 81.0 % (80.0 to 82.0) | 3 |"
+    assert transfer.conclusion(snapshot) == (
+        "With 10 images a class: **26.0 %** from scratch, **71.0 %** by transfer. From scratch, 30 "
+        "images a class reach 41.0 %: still fewer."
+    )
+    assert transfer.answer(snapshot) == "75"
+
+
+def test_transfer_shows_the_finished_runs_only(make_group):
+    snapshot = make_transfer(make_group, TOP1)
+    [run] = snapshot.arms["scratch 30"]
+    arms = snapshot.arms | {"scratch 30": [in_state(run, "running")], "<b> 5": [run]}
+    chart, table = transfer.draw(replace(snapshot, arms=arms))
+    assert drawn_lines(chart)["from scratch"] == [[10, 25.0]]
+    assert table.split("\n")[-1] == "| 30 | – | 80.0 % | 1 |"
+    empty = replace(snapshot, arms={})
+    assert (transfer.conclusion(empty), transfer.answer(empty)) == ("", None)
+    assert drawn_lines(transfer.draw(empty)[0]) == {}
 
 
 # --- VGG and the learning rate

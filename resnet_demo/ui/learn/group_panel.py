@@ -317,4 +317,6 @@ def seconds_left(snapshot: GroupSnapshot) -> float | None:
 def run_work(config: TrainConfig) -> float:
     """Return the multiply-adds of a run, up to a factor that the runs of a group share."""
     size = {name: getattr(config, name) for name in ("image_size", "stem", "batch_norm")}
-    return model_counts(config.model, **size).macs * config.epochs * (config.train_images or 1)
+    # The head alone is trained on the outputs of the other layers, which are computed once.
+    epochs = 1 if config.train_layers == "head" else config.epochs
+    return model_counts(config.model, **size).macs * epochs * (config.train_images or 1)

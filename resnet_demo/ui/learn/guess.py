@@ -13,6 +13,7 @@ from resnet_demo.ui.services import QUIET_EVENT
 
 SHOWN = ""  # in place of a guess: the result was shown without one
 NOTHING_CLEAR = "none"  # of the bugs
+SHARES = ("35", "55", "75", "95")  # percent, of transfer
 RATES = ("0.001", "0.01", "0.1", "1")  # of the range test
 
 
@@ -82,6 +83,15 @@ QUESTIONS = {
         text="At which learning rate is the loss lowest?",
         options={rate: f"about {rate}" for rate in RATES},
         answer="0.1",
+    ),
+    "transfer": Question(
+        chapter=8,
+        text=(
+            "From scratch, 10 images a class give about 37 % accuracy. And with features that were "
+            "learned on ImageNet?"
+        ),
+        options={share: f"about {share} %" for share in SHARES},
+        answer="75",
     ),
 }
 

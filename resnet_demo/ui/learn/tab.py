@@ -27,6 +27,7 @@ from resnet_demo.ui.learn.guess import (
 )
 from resnet_demo.ui.learn.learning_rate import range_chapter
 from resnet_demo.ui.learn.surgery import surgery_chapter
+from resnet_demo.ui.learn.transfer import transfer_chapter
 from resnet_demo.ui.learn.vgg import vgg_chapter
 from resnet_demo.ui.services import QUIET_EVENT, TICK_EVENT, Services
 
@@ -41,6 +42,7 @@ CHAPTERS = (
     ("Find the bug", "Which of the tutorial's faults matter?"),
     ("Surgery", "What if you remove a block?"),
     ("Learning rate", "How large should a step be?"),
+    ("Borrowed features", "Why do twenty pictures suffice?"),
 )
 KINDS = {question.chapter: kind for kind, question in QUESTIONS.items()}
 
@@ -61,6 +63,7 @@ def learn_tab(services: Services, form: dict[str, Any], tabs: gr.Tabs, dark: gr.
         partial(bugs_chapter, reader, guesses=guesses),
         partial(surgery_chapter, services, guesses=guesses),
         partial(range_chapter, reader, guesses=guesses, form=form, tabs=tabs),
+        partial(transfer_chapter, reader, guesses=guesses),
     )
     with gr.Tabs(elem_id="chapters"):
         for number, build in enumerate(chapters):

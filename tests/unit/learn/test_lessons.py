@@ -108,9 +108,52 @@ def test_a_range_test_on_few_images_takes_as_many_steps_in_several_epochs():
     assert 100 <= config.epochs * steps_per_epoch(train, 64) <= 107
 
 
+def test_both_arms_on_transfer_see_the_same_few_images_of_each_class():
+    arms = lessons.transfer_arms([30, 10], 2, {**DATA, "seed": 5})
+    assert [arm for arm, _ in arms[:4]] == [
+        "scratch 10",
+        "transfer 10",
+        "scratch 30",
+        "transfer 30",
+    ]
+    assert [config.seed for _, config in arms] == [5] * 4 + [6] * 4
+    by_name = dict(arms)
+    for count in (10, 30):
+        pair = [by_name[f"{learner} {count}"] for learner in ("scratch", "transfer")]
+        # What decides which images are trained on, and which are held out.
+        for name in ("train_images", "val_share", "stratify", "dataset"):
+            assert getattr(pair[0], name) == getattr(pair[1], name), name
+        assert pair[0].train_images == 10 * count
+    assert [c.weights for _, c in arms[:2]] == ["random", "imagenet"]
+    # From scratch, fewer images are seen more often, in smaller batches.
+    (few, many) = (by_name[f"scratch {count}"] for count in (10, 30))
+    assert (few.epochs, few.batch_size) == (40, 25)
+    assert few.epochs > many.epochs
+    chosen = lessons.transfer_arms([10], 1, {**DATA, "epochs": 3})
+    assert [config.epochs for _, config in chosen] == [3, 3]
+    assert [c.train_layers for _, c in arms[:2]] == ["all", "head"]
+
+
+@pytest.mark.parametrize(
+    ("arm", "parsed"),
+    [
+        ("scratch 10", ("scratch", 10)),
+        ("transfer 300", ("transfer", 300)),
+        ("plain 10", None),
+        ("scratch", None),
+        ("scratch x", None),
+        ("<b> 1", None),
+    ],
+)
+def test_an_arm_on_transfer_has_a_learner_and_a_number(arm, parsed):
+    assert lessons.parse_arm(arm) == parsed
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: lessons.transfer_arms([], 1, DATA), "choose at least one number of images"),
+        (lambda: lessons.transfer_arms([1], 1, DATA), "per_class must be whole numbers from 2 to"),
         (lambda: lessons.duel_arms([], 1, DATA), "choose at least one depth"),
         (lambda: lessons.duel_arms([21], 1, DATA), "depths must be one of 8, 14, .*got 21"),
         (

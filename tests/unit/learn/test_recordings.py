@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -18,7 +18,7 @@ from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.store import Runs
 from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.snapshot import Snapshots
-from resnet_demo.ui.learn import bugs, duel, gradient, learning_rate, vgg
+from resnet_demo.ui.learn import bugs, duel, gradient, learning_rate, transfer, vgg
 from resnet_demo.ui.learn.bugs import differences, slowdowns
 from resnet_demo.ui.learn.chapter_form import TEXTS
 from resnet_demo.ui.learn.group_panel import GroupSnapshot, group_label, recording_text
@@ -74,7 +74,8 @@ def found_answer(kind):
     if kind == "range":
         datasets = Datasets(REPOSITORY / "none")
         return learning_rate.answer(snapshot, learning_rate.range_result(snapshot, datasets))
-    return {"duel": duel, "vgg": vgg, "bugs": bugs}[kind].answer(snapshot)
+    chapters = {"duel": duel, "vgg": vgg, "bugs": bugs, "transfer": transfer}
+    return chapters[kind].answer(snapshot)
 
 
 @pytest.mark.parametrize("kind", sorted(set(QUESTIONS) - {"surgery"}))
@@ -125,6 +126,29 @@ def test_the_text_on_the_duel_has_the_numbers_of_the_log():
         shallow, deep = (f"{ends[f'{kind}{depth}'].train_loss:.2f}" for depth in (20, 56))
         assert f"from {shallow} to {deep}" in text
     assert ends["plain56"].train_loss > ends["plain20"].train_loss + 0.5
+
+
+def test_the_texts_on_transfer_have_the_numbers_of_the_logs():
+    results = transfer.accuracies(snapshot_of("transfer"))
+    assert all(len(values) == 3 for by in results.values() for values in by.values())
+    means = {
+        (learner, count): mean(values)
+        for learner, by in results.items()
+        for count, values in by.items()
+    }
+    text = recording_part("8-transfer")
+    assert f"30 images a class ({means['transfer', 30]:.1f} %)" in text
+    assert f"from scratch with 300 ({means['scratch', 300]:.1f} %)" in text
+    few, many = (means["transfer", n] - means["scratch", n] for n in (10, 300))
+    assert f"from {few:.0f} points at 10 images to {many:.1f} at 300" in text
+    assert f"give about {means['scratch', 10]:.0f} % accuracy" in QUESTIONS["transfer"].text
+    table = (REPOSITORY / "docs" / "learn.md").read_text()
+    for count in (10, 30, 100, 300):
+        cells = (
+            f"{mean(values):.1f} % ({min(values):.1f} to {max(values):.1f})"
+            for values in (results["scratch"][count], results["transfer"][count])
+        )
+        assert f"| {count} | {' | '.join(cells)} |" in table
 
 
 def test_a_recording_of_many_arms_is_labelled_by_their_number():
