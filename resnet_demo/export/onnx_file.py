@@ -35,6 +35,7 @@ from resnet_demo.models.layers import Network, Padding
 PACKAGES = ("onnx", "onnxruntime")
 INPUT, PROBABILITIES, ENERGY = "image", "probabilities", "energy"
 PRECISION_BITS = 22  # of PIL's weights
+BLOCK = 32  # new pixels whose weights are computed together
 OPSET, IR_VERSION = 20, 9  # the oldest that have all operators, so that older programs open it
 ABOUT = (
     "Input: pictures as RGB, uint8 (N, H, W, 3), upright, of any size. Outputs: probabilities "
@@ -128,13 +129,29 @@ class Graph:
         """Add a constant, int32."""
         return self.constant(np.array(value, np.int32))
 
-    def split(self, value: str, parts: Sequence[str], axis: int) -> None:
-        """Add a Split of an axis into equal parts of these names."""
+    def real(self, value: float) -> str:
+        """Add a constant, float64."""
+        return self.constant(np.array(value, np.float64))
+
+    def exact(self, value: str) -> str:
+        """Add a conversion to float64, in which PIL and Python compute sizes."""
+        from onnx import TensorProto
+
+        return self.add("Cast", value, to=TensorProto.DOUBLE)
+
+    def integer(self, value: str) -> str:
+        """Add a conversion to int64, which cuts off."""
+        from onnx import TensorProto
+
+        return self.add("Cast", value, to=TensorProto.INT64)
+
+    def split(self, value: str, axis: int, count: int) -> list[str]:
+        """Add a split of an axis into equal parts."""
         from onnx import helper
 
-        self.nodes.append(
-            helper.make_node("Split", [value], parts, axis=axis, num_outputs=len(parts))
-        )
+        names = [f"{value}_{part}" for part in range(count)]
+        self.nodes.append(helper.make_node("Split", [value], names, axis=axis, num_outputs=count))
+        return names
 
     def model(self, classes: int) -> Any:
         """Return the graph as an ONNX model with its inputs and outputs."""
@@ -166,7 +183,7 @@ class Graph:
             return self.padded(image, side)
         if preprocessing.fit == "crop":
             image = self.cropped(image)
-        return self.resized(image, side, side)
+        return self.resized(image, side, side, preprocessing.source_size)
 
     def size(self, image: str) -> tuple[str, str]:
         """Add the height and width of (N, H, W, 3), (1,) int64 each."""
@@ -181,18 +198,41 @@ class Graph:
         end = self.add("Add", start, shortest)
         return self.add("Slice", image, start, end, self.whole(1, 2))
 
-    def resized(self, image: str, height: str, width: str) -> str:
-        """Add PIL's bilinear resize: (N, H, W, 3) uint8 -> (N, 3, height, width) uint8."""
+    def resized(self, image: str, height: str, width: str, side: int | None = None) -> str:
+        """Add PIL's bilinear resize: (N, H, W, 3) uint8 -> (N, 3, height, width) uint8.
+
+        side: the height and width where they are known.
+        """
         old_height, old_width = self.size(image)
         pixels = self.add("Transpose", image, perm=[0, 3, 1, 2])  # (N, 3, H, W)
-        pixels = self.one_pass(pixels, old_width, width, axis=3)
-        return self.one_pass(pixels, old_height, height, axis=2)
+        pixels = self.one_pass(pixels, old_width, width, 3, side)
+        return self.one_pass(pixels, old_height, height, 2, side)
 
-    def one_pass(self, pixels: str, old: str, new: str, axis: int) -> str:
+    def one_pass(self, pixels: str, old: str, new: str, axis: int, side: int | None) -> str:
         """Add one pass of PIL's resize: (N, 3, H, W) uint8 with another length of one axis."""
+        old, new = (self.exact(self.add("Squeeze", v, self.whole(0))) for v in (old, new))
+        scale, zero = self.add("Div", old, new), self.real(0)
+        if side is None or side <= BLOCK:
+            weights = self.weights(zero, new, zero, old, scale)
+            return self.weighted(pixels, weights, axis)
+        # A new pixel depends on few old ones: in blocks, most zeros of the weights are left out.
+        support, blocks = self.add("Max", scale, self.real(1)), []
+        for start in range(0, side, BLOCK):
+            end = min(start + BLOCK, side)
+            first = self.add("Sub", self.add("Mul", self.real(start + 0.5), scale), support)
+            last = self.add("Add", self.add("Mul", self.real(end - 0.5), scale), support)
+            low = self.add("Max", self.add("Sub", self.add("Floor", first), self.real(1)), zero)
+            high = self.add("Min", self.add("Add", self.add("Ceil", last), self.real(1)), old)
+            weights = self.weights(self.real(start), self.real(end), low, high, scale)
+            limits = (self.add("Reshape", self.integer(v), self.whole(1)) for v in (low, high))
+            block = self.add("Slice", pixels, *limits, self.whole(axis))
+            blocks.append(self.weighted(block, weights, axis))
+        return self.add("Concat", *blocks, axis=axis)
+
+    def weighted(self, pixels: str, weights: str, axis: int) -> str:
+        """Add sums of pixels (N, 3, H, W) uint8 along an axis, by weights (new, old) int32."""
         from onnx import TensorProto
 
-        weights = self.weights(old, new)  # (new, old)
         # Products of bytes are exact in int32 and as fast as those of floats. A weight has three.
         shifted = [self.add("Div", weights, self.number(256**part)) for part in range(3)]
         parts = self.add("Mod", self.add("Concat", *shifted, axis=0), self.number(256))
@@ -201,36 +241,29 @@ class Graph:
             sums = self.add("MatMulInteger", pixels, self.add("Transpose", parts, perm=[1, 0]))
         else:
             sums = self.add("MatMulInteger", parts, pixels)
-        names = [f"{sums}_{part}" for part in range(3)]
-        self.split(sums, names, axis)
         total = self.number(1 << (PRECISION_BITS - 1))  # a half, to round
-        for name, factor in zip(names, (1, 256, 65536), strict=True):
-            total = self.add("Add", total, self.add("Mul", name, self.number(factor)))
+        for number, part in enumerate(self.split(sums, axis, 3)):
+            total = self.add("Add", total, self.add("Mul", part, self.number(256**number)))
         pixels = self.add("Div", total, self.number(1 << PRECISION_BITS))
         return self.add("Cast", self.add("Min", pixels, self.number(255)), to=TensorProto.UINT8)
 
-    def weights(self, old: str, new: str) -> str:
-        """Add the weights of a pass, (new, old) int32, by `precompute_coeffs` of PIL's Resample.c.
+    def weights(self, start: str, end: str, low: str, high: str, scale: str) -> str:
+        """Add the weights of old pixels low to high for new ones start to end, (new, old) int32.
 
-        A triangle over the pixels that exist, as wide as a new pixel but at least as an old one.
+        As `precompute_coeffs` of PIL's Resample.c: a triangle over the pixels that exist, as wide
+        as a new pixel but at least as an old one.
         """
         from onnx import TensorProto
 
-        exact = {"to": TensorProto.DOUBLE}
-        axis = self.whole(0)
-        zero, half, one = (self.constant(np.array(v, np.float64)) for v in (0, 0.5, 1))
-        old, new = (self.add("Cast", self.add("Squeeze", v, axis), **exact) for v in (old, new))
-        scale = self.add("Div", old, new)
+        zero, half, one = self.real(0), self.real(0.5), self.real(1)
         steepness = self.add("Div", one, self.add("Max", scale, one))
-        places = self.add("Range", zero, new, one)
-        centres = self.add("Mul", self.add("Add", places, half), scale)
-        centres = self.add("Unsqueeze", centres, self.whole(1))  # (new, 1)
-        offsets = self.add("Add", self.add("Sub", self.add("Range", zero, old, one), centres), half)
+        places = self.add("Add", self.add("Range", start, end, one), half)
+        centres = self.add("Unsqueeze", self.add("Mul", places, scale), self.whole(1))  # (new, 1)
+        offsets = self.add("Add", self.add("Sub", self.add("Range", low, high, one), centres), half)
         heights = self.add("Sub", one, self.add("Abs", self.add("Mul", offsets, steepness)))
         triangle = self.add("Max", heights, zero)
         total = self.add("ReduceSum", triangle, self.whole(1), keepdims=1)
-        weights = self.add("Div", triangle, total)
-        weights = self.add("Mul", weights, self.constant(np.array(1 << PRECISION_BITS, np.float64)))
+        weights = self.add("Mul", self.add("Div", triangle, total), self.real(1 << PRECISION_BITS))
         return self.add("Cast", self.add("Add", weights, half), to=TensorProto.INT32)  # cut off
 
     def padded(self, image: str, side: str) -> str:
@@ -238,20 +271,19 @@ class Graph:
         from onnx import TensorProto
 
         height, width = self.size(image)
-        exact = {"to": TensorProto.DOUBLE}  # to round as Python does
-        longest = self.add("Cast", self.add("Max", height, width), **exact)
-        lengths = self.add("Cast", self.add("Concat", height, width, axis=0), **exact)
-        scaled = self.add("Mul", lengths, self.add("Cast", side, **exact))
+        longest = self.exact(self.add("Max", height, width))
+        lengths = self.exact(self.add("Concat", height, width, axis=0))
+        scaled = self.add("Mul", lengths, self.exact(side))
         scaled = self.add("Round", self.add("Div", scaled, longest))
         one = self.whole(1)
-        size = self.add("Max", self.add("Cast", scaled, to=TensorProto.INT64), one)
+        size = self.add("Max", self.integer(scaled), one)
         rows, columns = (
             self.add("Slice", size, self.whole(place), self.whole(place + 1)) for place in (0, 1)
         )
-        content = self.add("Cast", self.resized(image, rows, columns), **exact)
+        content = self.exact(self.resized(image, rows, columns))
         axes = self.whole(2, 3)
         total = self.add("ReduceSum", content, axes, keepdims=1)
-        count = self.add("Cast", self.add("Mul", rows, columns), **exact)
+        count = self.exact(self.add("Mul", rows, columns))
         mean = self.add("Round", self.add("Div", total, count))
         # The difference from the mean colour is padded with zeros: Pad takes one value only.
         missing = self.add("Sub", side, size)

@@ -1,14 +1,20 @@
 """Exports into a folder, and their comparison with the app."""
 
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
+from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError, StoppedError
 from resnet_demo.export import formats
 from resnet_demo.export.formats import export_run
+from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.parity import (
     ODD_KINDS,
     SIZES,
@@ -18,7 +24,7 @@ from resnet_demo.export.parity import (
 )
 from resnet_demo.export.source import load_source
 from resnet_demo.inference.classifier import Classifier
-from resnet_demo.paths import Paths
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run
 
 
@@ -54,6 +60,21 @@ def test_an_onnx_export_is_one_file_that_answers_as_the_app_with_its_proof(
     expected = {row["label"]: row["confidence"] for row in answer(finished, picture)}
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
     assert dict(zip(labels, found, strict=True)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_example_in_the_docs_needs_neither_this_app_nor_torch(source, tmp_path):
+    text = (REPOSITORY / "docs" / "export.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    (tmp_path / write_onnx(source, tmp_path)).rename(tmp_path / "my-run.onnx")
+    rgb = np.full((50, 70, 3), (30, 200, 40), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "cat.jpg", quality=95, subsampling=0)
+    code += "import sys\nprint(sys.modules.keys() & {'torch', 'resnet_demo'})"
+    command = [sys.executable, "-P", "-c", code]
+    printed = subprocess.check_output(command, cwd=tmp_path, text=True, env={"PATH": ""})
+    label, confidence, modules = printed.split()
+    first = answer(source.run, decode_picture(tmp_path / "cat.jpg"))[0]
+    assert (label, modules) == (first["label"], "set()")
+    assert float(confidence) == pytest.approx(first["confidence"], abs=1e-4)
 
 
 def answer(run, picture):

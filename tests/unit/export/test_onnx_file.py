@@ -86,20 +86,22 @@ def test_every_network_can_be_written(tmp_path):
     assert leaves - {torch.nn.Linear, onnx_file.SameConv2d} <= onnx_file.LAYERS.keys()
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_pictures_become_squares_as_the_app_makes_them(tmp_path, fit):
-    source = source_of(build_model("resnet20", 3), "resnet20", Preprocessing(24, 24, *HALVES, fit))
+@pytest.mark.parametrize(("fit", "side"), [*((fit, 24) for fit in FITS), ("squash", 70)])
+def test_pictures_become_squares_as_the_app_makes_them(tmp_path, fit, side):
+    source = source_of(
+        build_model("resnet20", 3), "resnet20", Preprocessing(side, side, *HALVES, fit)
+    )
     model = onnx.load(tmp_path / write_onnx(source, tmp_path))
     # The network starts with the second Cast to float; what it gets are the squares.
     first = next(n for n in model.graph.node if n.op_type == "Cast" and n.attribute[0].i == 1)
-    squares = onnx.helper.make_tensor_value_info(first.output[0], 1, ["N", 3, 24, 24])
+    squares = onnx.helper.make_tensor_value_info(first.output[0], 1, ["N", 3, side, side])
     model.graph.output.append(squares)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     random = np.random.default_rng(0)
     for height, width in SIZES:
         pictures = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
         found = session.run([first.output[0]], {"image": pictures})[0].transpose(0, 2, 3, 1)
-        expected = np.stack([fit_to_square(picture, 24, fit) for picture in pictures])
+        expected = np.stack([fit_to_square(picture, side, fit) for picture in pictures])
         np.testing.assert_array_equal(found, expected, str((height, width)))
 
 
