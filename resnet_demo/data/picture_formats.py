@@ -39,7 +39,20 @@ FORMATS = "PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
 HEIF_BRANDS |= {b"mif1", b"msf1"}
-FIRST_BYTES = 64  # enough for the brands
+FIRST_BYTES = 512  # enough for the brands, and for the comments before an SVG image
+MAX_BRANDS = 64  # bytes
+# What else has the name of a picture, by its first bytes.
+OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\0\0\1\0", "an icon"),
+    (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a pointer of Git LFS and not the picture: run git lfs pull"),
+)
+WEB_PAGE = "a web page and not a picture: download the picture itself"
+TEXT_FORMATS = ((b"<svg", "an SVG image"), (b"<html", WEB_PAGE), (b"<!doctype html", WEB_PAGE))
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 240_000_000  # of memory while a file is decoded
 MAX_SLOW_PIXELS = 1_000_000  # of a PPM or PGM that PIL decodes in Python: about 2 s
@@ -60,7 +73,7 @@ def open_picture(file: BinaryIO, name: str) -> ImageFile:
     if reader is PngImageFile:
         check_png(file, name)
     scans = check_jpeg(file, name) if reader is JpegImageFile else 1
-    image = reader(file)
+    image = _open_heif(reader, file, name) if reader.format == "HEIF" else reader(file)
     image.info[SCANS] = scans
     image.info[DECODING_BYTES] = _check_size(image, name)
     if isinstance(image, PngImageFile) and image.mode.startswith("I"):
@@ -83,7 +96,18 @@ def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
         return AvifImageFile
     if brands & HEIF_BRANDS and not brands & AVIF_BRANDS:
         return _heif_reader(name)
-    raise DamagedError(f"{name} is not a {FORMATS}")
+    raise DamagedError(f"{name} is {_other_format(start)}")
+
+
+def _other_format(start: bytes) -> str:
+    """Return what a file is that is not read, and what to do."""
+    text = start.lower().lstrip(b"\xef\xbb\xbf \t\r\n")
+    found = next((kind for magic, kind in OTHER_FORMATS if start.startswith(magic)), "")
+    if text.startswith(b"<"):
+        found = next((kind for mark, kind in TEXT_FORMATS if mark in text), found)
+    if not found:
+        return f"not a {FORMATS}"
+    return found if ":" in found else f"{found}, which is not read: save it as PNG or JPEG"
 
 
 def _brands(start: bytes) -> Iterator[bytes]:
@@ -91,7 +115,7 @@ def _brands(start: bytes) -> Iterator[bytes]:
     if start[4:8] != b"ftyp":
         return
     yield start[8:12]
-    for position in range(16, min(int.from_bytes(start[:4], "big"), len(start)), 4):
+    for position in range(16, min(int.from_bytes(start[:4], "big"), MAX_BRANDS), 4):
         yield start[position : position + 4]
 
 
@@ -104,6 +128,17 @@ def _heif_reader(name: str) -> type[ImageFile]:
     from pillow_heif.as_plugin import HeifImageFile
 
     return HeifImageFile
+
+
+def _open_heif(reader: type[ImageFile], file: BinaryIO, name: str) -> ImageFile:
+    try:
+        return reader(file)
+    except Exception as error:
+        # Also for what libheif does not read, as a picture of several tiles or of more bits.
+        raise DamagedError(
+            f"{name} cannot be read as a HEIC image: it is damaged or of a kind that is not "
+            "supported; save it as JPEG"
+        ) from error
 
 
 def _check_size(image: Image.Image, name: str) -> int:

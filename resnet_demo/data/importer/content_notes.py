@@ -115,7 +115,8 @@ def name_skeleton(label: str) -> str:
         for char in folded
         if category(char) != "Cf" and ord(char) not in INVISIBLE and not char.isspace()
     )
-    return "".join(visible).translate(LOOK_ALIKE)
+    # Dots at the end, which Windows cuts off, and what people write for a space.
+    return "".join(visible).translate(LOOK_ALIKE).rstrip(".").replace("_", "")
 
 
 def _untested_classes(assignment: SplitAssignment) -> Iterator[str]:

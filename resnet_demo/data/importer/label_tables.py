@@ -28,11 +28,13 @@ MIN_LABELLED = 0.5  # share of the pictures that tables must name, else the fold
 # Usual names of columns, in small letters without spaces and underlines; the first found counts.
 FILE_COLUMNS = (
     *("filename", "file", "filepath", "imagepath", "path", "image", "imagename", "imagefile"),
+    *("imagefilename", "filenames", "fname", "imgpath", "imgname", "imgid", "relativepath"),
     *("imageid", "img", "picture", "photo", "name", "id"),
 )
 LABEL_COLUMNS = (
     *("label", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
     *("target", "species", "breed", "diagnosis", "dx", "labels", "classid", "labelid"),
+    *("type", "tag", "tags", "finding", "kind", "classification", "groundtruth", "annotation"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition", "dataset", "set", "usage")
 Row = tuple[str, str, str]  # file, label, split or ""
@@ -77,10 +79,17 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
         for file, label, split in _read_rows(table[-1], data):
             if folder not in finders:
                 finders[folder] = _Finder(folder, pictures)
-            if picture := finders[folder].find(file):
+            if picture := finders[folder].find(file, split or own_split):
                 labels.setdefault(picture, (label, split or own_split))
                 used.add(table)
-    if not labels or len(labels) < MIN_LABELLED * len(pictures):
+    # A folder of pictures to predict may be larger than that of the pictures with labels.
+    found_in = {_folder_split(picture) for picture in labels}
+    in_question = [
+        picture
+        for picture in pictures
+        if (split := _folder_split(picture)) not in ("test", "unlabelled") or split in found_in
+    ]
+    if not labels or len(labels) < MIN_LABELLED * len(in_question):
         return None
     names = _folder_names(labels)
     locations = {
@@ -95,7 +104,7 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
 
 
 class _Finder:
-    """Finds pictures by the names in a table, which is in `folder`."""
+    """Finds pictures by the names in a table, which is in `folder`. Case does not matter."""
 
     def __init__(self, folder: Parts, pictures: Sequence[Parts]) -> None:
         self._found: dict[str, set[Parts]] = defaultdict(set)
@@ -104,12 +113,20 @@ class _Finder:
                 path = PurePosixPath(*picture[len(folder) :])
                 for name in (path, path.with_suffix(""), path.name, path.stem):
                     self._found[str(name)].add(picture)
+                    self._found[str(name).lower()].add(picture)
 
-    def find(self, name: str) -> Parts | None:
-        """Return the picture of that name; None where there is not exactly one."""
+    def find(self, name: str, split: str) -> Parts | None:
+        """Return the picture of that name; None where there is not exactly one.
+
+        Of several, the only one in a folder of that split counts; without a split, in one for
+        training: train/1.png and test/1.png, as competitions have them.
+        """
         path = PurePosixPath(name.replace("\\", "/"))
-        for known in (str(path), path.name):
-            if len(found := self._found.get(known, ())) == 1:
+        for known in (str(path), path.name, str(path).lower(), path.name.lower()):
+            found = self._found.get(known, set())
+            if len(found) > 1:
+                found = {each for each in found if _folder_split(each) == (split or "train")}
+            if len(found) == 1:
                 return next(iter(found))
         return None
 
@@ -117,7 +134,9 @@ class _Finder:
 def _read_rows(name: str, data: bytes) -> Iterator[Row]:
     """Yield the labelled rows of a table; none of a file that is no such table."""
     try:
-        text = data.decode("utf-8-sig")
+        # UTF-16, as spreadsheets write "Unicode text", begins with a mark.
+        is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeError:
         text = data.decode("latin-1")
     try:

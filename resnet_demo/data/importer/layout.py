@@ -77,9 +77,15 @@ def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
     """Raise DemoError for classes that cannot make a dataset. held_out: class -> its split."""
     if len(train) < 2:
         raise DemoError(
-            f"a dataset needs at least two class folders with pictures, found {len(train)}"
+            f"a dataset needs at least two class folders with pictures, found {len(train)}: put "
+            "the pictures of each class into one folder, or add labels.csv with the columns "
+            "file_name and label"
         )
     for label in sorted({*train, *held_out}):
+        if any("\ud800" <= char <= "\udfff" for char in label):  # bytes that are no UTF-8
+            raise DemoError(
+                f"the name of the class folder {shortened(label)} is not UTF-8 text: rename it"
+            )
         if len(label) > MAX_LABEL or not is_displayable(label):
             raise DemoError(
                 f"a class name must have at most {MAX_LABEL} characters and no control "

@@ -133,9 +133,14 @@ def _split_layout(folder: Folder, above: Parts) -> FolderLayout | None:
     _check_beside(folder, candidates, labelled)
     left_out = [name for name in folder.folders if name not in labelled]
     splits = {name: (candidate.split, candidate.inner) for name, candidate in labelled.items()}
-    return _with_test_split(
-        FolderLayout(above, splits, frozenset(left_out), notes=_left_out_notes(folder, left_out))
-    )
+    nested = {
+        label
+        for candidate in labelled.values()
+        for label, child in candidate.folder.folders.items()
+        if child.folders
+    }
+    notes = (*_left_out_notes(folder, left_out), *_nested_notes(nested))
+    return _with_test_split(FolderLayout(above, splits, frozenset(left_out), notes=notes))
 
 
 def _open_split(folder: Folder, split: str) -> _Candidate:
@@ -210,14 +215,20 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
             f"{_listed(folder.folders)} may be two classes, or one class and pictures to test: "
             f"rename {shortened(left_out[0])} if it is a class, else {ADVICE}"
         )
-    notes = _left_out_notes(folder, left_out)
-    if nested := [name for name, child in folder.folders.items() if child.folders]:
-        plural = len(nested) > 1
-        notes += (
-            f"{_listed(nested)} {'are classes' if plural else 'is a class'}, and the folders in "
-            f"{'them' if plural else 'it'} are not",
-        )
+    nested = {name for name, child in folder.folders.items() if child.folders}
+    notes = (*_left_out_notes(folder, left_out), *_nested_notes(nested))
     return FolderLayout(above, left_out=frozenset(left_out), notes=notes)
+
+
+def _nested_notes(nested: set[str]) -> tuple[str, ...]:
+    """Return a note on class folders with folders in them, which could be the classes."""
+    if not nested:
+        return ()
+    plural = len(nested) > 1
+    return (
+        f"{_listed(nested)} {'are classes' if plural else 'is a class'}, and the folders in "
+        f"{'them' if plural else 'it'} are not",
+    )
 
 
 def _splits_in_classes(folder: Folder) -> dict[str, tuple[str, Parts]]:

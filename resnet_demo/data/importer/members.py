@@ -12,13 +12,17 @@ CLUTTER = {
     "__macosx",
     "thumbs.db",
     "ehthumbs.db",
+    "ehthumbs_vista.db",
+    "picasa.ini",
     "desktop.ini",
     "icon\r",
     "$recycle.bin",
     "recycler",
+    "recycled",
     "system volume information",
     "lost+found",
     "@eadir",
+    "@__thumb",
     "#recycle",
     "#snapshot",
     "@recycle",
@@ -29,6 +33,9 @@ CLUTTER = {
     "temporary items",
     "__pycache__",
 }
+# Recovered by Windows' check of a disk; a backup of an editor; a lock of an office program; streams
+# of Windows files, which WSL and network disks show as files.
+CLUTTER_FORMS = re.compile(r"found\.\d{3}|.*~|~\$.*|.*:zone\.identifier|thumbs\.db:.*")
 # Ends of the names of pictures, readable here or not. A file without any may be a picture too.
 PICTURE_SUFFIXES = {
     *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff"),
@@ -146,7 +153,12 @@ def is_hidden(parts: Parts) -> bool:
 
     They are passed over. Names are compared without regard to case, as Windows and macOS do.
     """
-    return not parts or any(part.startswith(".") or part.lower() in CLUTTER for part in parts)
+    return not parts or any(map(_is_clutter, parts))
+
+
+def _is_clutter(name: str) -> bool:
+    name = name.lower()
+    return name.startswith(".") or name in CLUTTER or bool(CLUTTER_FORMS.fullmatch(name))
 
 
 def is_picture_name(name: str) -> bool:

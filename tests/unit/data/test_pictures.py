@@ -200,7 +200,7 @@ def test_every_format_cut_anywhere_is_damaged_or_whole(kind: str, capfd):
         ),
         (
             b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-            NO_IMAGE,
+            "'x.png' is an SVG image, which is not read: save it as PNG or JPEG",
         ),
         (
             b"\0\0\0\x18ftypisom\0\0\0\0isommp42",  # a video
@@ -248,10 +248,28 @@ def test_a_heic_picture_of_a_phone_is_read_upright(orientation: int, shape: tupl
     np.testing.assert_allclose(pixels, np.broadcast_to(RED, shape), atol=6)
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\xff\x0a" + bytes(40), "a JPEG XL image, which is not read: save it as PNG or JPEG"),
+        (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 image, which is not read: save it as PNG or JPEG"),
+        (b"<?xml version='1.0'?>\n<!-- by hand -->\n<svg>", "an SVG image, which is not read: .*"),
+        (b"\xef\xbb\xbf <!DOCTYPE HTML>", "a web page and not a picture: download the .* itself"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS .*: run git lfs .*"),
+        (b"no picture <svg", "not a PNG, JPEG, .*"),
+    ],
+)
+def test_another_kind_of_file_is_named_with_what_to_do(data: bytes, text: str):
+    with pytest.raises(DamagedError, match=f"^'x.png' is {text}$"):
+        decode_picture(io.BytesIO(data), name="x.png")
+
+
 def test_a_damaged_heic_picture_is_refused_with_one_sentence():
     pytest.importorskip("pillow_heif")
     data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
-    with pytest.raises(DamagedError, match=r"^'a\.heic' is [^\n]*damaged$"):
+    with pytest.raises(
+        DamagedError, match=r"^'a\.heic' cannot be [^\n]*damaged .*; save it as JPEG$"
+    ):
         decode_picture(io.BytesIO(data), name="a.heic")
 
 

@@ -48,6 +48,8 @@ def test_progress_ends_at_its_total(kind: str, source_of):
 def test_hidden_files_are_passed_over(kind: str, source_of):
     clutter = ["__MACOSX/a/1.png", "a/.DS_Store", ".git/x", "a/Thumbs.db", "a/._1.png"]
     clutter += ["a/@EADIR/1.png/x.jpg", "a/b/THUMBS.DB", "$Recycle.Bin/1.png", "#recycle/b/1.png"]
+    clutter += ["FOUND.000/1.png", "a/@__thumb/1.png", "a/1.png~", "a/~$1.png", "b/Picasa.ini"]
+    clutter += ["a/1.png:Zone.Identifier", "a/Thumbs.db:encryptable", "RECYCLED/1.png"]
     clutter += ["a/.ipynb_checkpoints/1.png", "System Volume Information/x", "LOST+FOUND/1"]
     files = {**FILES, **dict.fromkeys(clutter, b"junk")}
     assert read(source_of(kind, files)) == FILES

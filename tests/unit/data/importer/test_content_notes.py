@@ -78,6 +78,10 @@ def test_folders_that_are_one_name_in_two_encodings_are_read_as_one_class(zip_of
     assert any(text.startswith(note) for text in found.warnings(8))
 
 
+def test_names_that_windows_or_people_write_in_two_ways_look_alike():
+    assert name_skeleton("big cat") == name_skeleton("big_cat.") == name_skeleton("Big  Cat")
+
+
 def test_class_names_that_differ_for_a_person_do_not_look_alike():
     names = ["oak", "oaks", "o-ak", "0ak", "bär", "bar", "кот", "кит", "猫", "犬", "1", "2"]
     assert len({name_skeleton(name) for name in names}) == len(names)

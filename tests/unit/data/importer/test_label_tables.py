@@ -40,6 +40,14 @@ def rows(names: list[str], separator: str = ",") -> str:
         ("list.tsv", "path\tclass\n" + rows(FLAT, "\t")),
         ("x.csv", "\ufeffimage_id;category\r\n" + rows(FLAT, ";").replace("\n", "\r\n")),
         ("a.csv", "file,label\n" + rows([name.replace("/", "\\") for name in FLAT])),
+        ("labels.csv", ("file_name,label\n" + rows(FLAT)).encode("utf-16")),
+        (
+            "labels.csv",
+            "n,Image File Name,Type,w\n" + rows(FLAT).replace("img", "7,img").replace("\n", ",5\n"),
+        ),
+        ("labels.csv", "path,label\n" + rows([f"/home/me/set/{name}" for name in FLAT])),
+        ("labels.csv", "path,label\n" + rows([f"C:\\set\\{name}" for name in FLAT])),
+        ("labels.csv", "path,label\n" + rows([f"./{name.upper()}" for name in FLAT])),
         (
             "metadata.jsonl",
             "\n".join(json.dumps({"file_name": f, "label": c}) for f, c in LABELS.items()),
@@ -50,7 +58,7 @@ def rows(names: list[str], separator: str = ",") -> str:
         ),
     ],
 )
-def test_tables_of_many_forms_name_the_classes(table: str, text: str):
+def test_tables_of_many_forms_name_the_classes(table: str, text: str | bytes):
     found = read({table: text}, FLAT)
     assert classes(found) == LABELS
     assert {at.split for at in found.locations.values()} == {""}
@@ -74,6 +82,16 @@ def test_splits_come_from_a_column_from_folders_or_from_the_tables_names():
     assert found.notes[1] == (
         "one picture is left out, having no class in a table or no split, such as 'img/4.png'"
     )
+
+
+def test_training_pictures_are_found_beside_more_pictures_to_predict_of_the_same_names():
+    train = [f"train/{n}.jpg" for n in range(4)]
+    test = [f"test/{n}.jpg" for n in range(9)]
+    table = "id,breed\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(4))
+    for name in ("labels.csv", "train.csv"):
+        found = read({name: table}, [*train, *test])
+        assert sorted(classes(found)) == train
+        assert {"/".join(picture) for picture in found.left_out} == {*test}
 
 
 def test_pictures_without_a_split_are_left_out_beside_a_training_split():

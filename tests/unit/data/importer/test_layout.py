@@ -100,7 +100,7 @@ def test_a_class_may_be_missing_from_the_test():
         (("a/1", "b\n/1"), r"no control characters, got 'b\\n'"),
         (("a/1", "b\0c/1"), r"no control characters, got 'b\\x00c'"),
         (("a/1", "b\u202egnp/1"), "no control characters, got "),  # reverses the text after it
-        (("a/1", "b\udcff/1"), r"no control characters, got 'b\\udcff'"),
+        (("a/1", "b\udcff/1"), r"the class folder 'b\\udcff' is not UTF-8 text: rename it"),
         (("a/1", "b" * 256 + "/1"), r"no control characters, got 'bbb.*…?"),
     ],
 )

@@ -102,6 +102,8 @@ def test_subfolders_of_a_class_belong_to_it_and_a_note_says_so():
     found, notes = read("air/plane", "air/kite", "rail/train", "rail/tram")
     assert found == {"/air": 6, "/rail": 6}
     assert notes == ("the folders 'air' and 'rail' are classes, and the folders in them are not",)
+    inner = ("air/plane", "rail/tram")
+    assert read(*(f"{split}/{path}" for split in ("train", "test") for path in inner))[1] == notes
     assert read("air/plane", "rail")[1] == (
         "the folder 'air' is a class, and the folders in it are not",
     )
