@@ -1,4 +1,4 @@
-"""Atomic writes, disk-full errors, versions and digests of files."""
+"""Atomic writes, disk-full errors, versions and digests of files; free space and free memory."""
 
 import errno
 import hashlib
@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -76,6 +76,24 @@ def free_bytes(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which may not exist yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
+
+
+def free_memory() -> float:
+    """Return the bytes that a new process could use, also within a container; infinite if unknown.
+
+    The page cache counts as free: the kernel gives it up.
+    """
+    free = [float("inf")]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [1024 * int(row.split()[1]) for row in lines if row.startswith("MemAvailable:")]
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no limit reads `max`
+        used = int((group / "memory.current").read_text())
+        rows = (row.split() for row in (group / "memory.stat").read_text().splitlines())
+        cache = next((int(row[1]) for row in rows if row[0] == "inactive_file"), 0)
+        free.append(int((group / "memory.max").read_text()) - used + cache)
+    return min(free)
 
 
 @contextmanager

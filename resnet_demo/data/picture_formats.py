@@ -21,6 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from resnet_demo.data.picture_structure import check_jpeg, check_png
 from resnet_demo.errors import DamagedError
+from resnet_demo.files import free_memory
 
 # Readers are called directly: Image.open would try fifty more formats, and would warn or fail by
 # other limits. The first bytes of a file select its reader, never its name.
@@ -55,6 +56,9 @@ WEB_PAGE = "a web page and not a picture: download the picture itself"
 TEXT_FORMATS = ((b"<svg", "an SVG image"), (b"<html", WEB_PAGE), (b"<!doctype html", WEB_PAGE))
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 240_000_000  # of memory while a file is decoded
+# Of a progressive JPEG in full colour, whose coefficients no reader can do without, where this
+# share of the free memory holds them.
+MAX_PROGRESSIVE_BYTES, FREE_SHARE = 360_000_000, 1 / 4
 MAX_SLOW_PIXELS = 1_000_000  # of a PPM or PGM that PIL decodes in Python: about 2 s
 GREY_BITS = (8, 10, 12, 14, 16)  # depths of cameras and scanners
 MAX_SAMPLE_VALUE = 281  # a tag of TIFF
@@ -62,6 +66,7 @@ SIGNIFICANT_BITS = "significant_bits"  # in the info of a PNG
 MAX_PNG_CHUNKS = 100  # looked at before the pixels
 # In the info of an opened picture: passes over its pixels, and the memory that decoding takes.
 SCANS, DECODING_BYTES = "scans", "decoding_bytes"
+PROGRESSIVE = "a progressive JPEG"
 
 
 def open_picture(file: BinaryIO, name: str) -> ImageFile:
@@ -150,7 +155,10 @@ def _check_size(image: Image.Image, name: str) -> int:
     if isinstance(image, JpegImageFile) and width * height * _decoding_cost(image)[0] > MAX_BYTES:
         _decode_at_half_size(image)
     cost, kind = _decoding_cost(image)
-    limit = min(MAX_PIXELS, int(MAX_BYTES / cost))
+    most = MAX_BYTES
+    if width * height * cost > most and kind == PROGRESSIVE:
+        most = max(most, min(MAX_PROGRESSIVE_BYTES, FREE_SHARE * free_memory()))
+    limit = min(MAX_PIXELS, int(most / cost))
     if isinstance(image, PpmImageFile) and image.tile[0].codec_name != "raw":
         limit, kind = MAX_SLOW_PIXELS, "a PPM or PGM in text or with an unusual range"
     if width * height > limit:
@@ -177,7 +185,7 @@ def _decoding_cost(image: Image.Image) -> tuple[float, str]:
     # With several scans libjpeg keeps every coefficient until the end.
     if image.info.get(SCANS, 1) > 1 or image.info.get("progressive"):
         scale = image.decoderconfig[0] if image.decoderconfig else 1
-        return 4 / scale**2 + 2 * _samples_per_pixel(image), "a progressive JPEG"
+        return 4 / scale**2 + 2 * _samples_per_pixel(image), PROGRESSIVE
     return 4, "an image"
 
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from resnet_demo.files import free_memory
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.tasks.process_setup import OPTIMIZERS, configure_process, import_quickly
 
@@ -191,24 +192,6 @@ def code_version() -> str:
             status = file.stat()
             found.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return found.hexdigest()
-
-
-def free_memory() -> float:
-    """Return the bytes that a new process could use, also within a container; infinite if unknown.
-
-    The page cache counts as free: the kernel gives it up.
-    """
-    free = [float("inf")]
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free += [1024 * int(row.split()[1]) for row in lines if row.startswith("MemAvailable:")]
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):  # no limit reads `max`
-        used = int((group / "memory.current").read_text())
-        rows = (row.split() for row in (group / "memory.stat").read_text().splitlines())
-        cache = next((int(row[1]) for row in rows if row[0] == "inactive_file"), 0)
-        free.append(int((group / "memory.max").read_text()) - used + cache)
-    return min(free)
 
 
 def prepare() -> None:
