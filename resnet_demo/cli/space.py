@@ -31,6 +31,12 @@ def add(verbs: Any) -> None:
         default=[],
         help="for build: a finished run (id or folder) that the Space opens with; may be repeated",
     )
+    space.add_argument(
+        "--classify-only",
+        action="store_true",
+        help="for build: a static Space, without Gradio: one page on which the visitor's browser "
+        "classifies with the one --run, finished or not",
+    )
 
 
 def run_space(args: argparse.Namespace, paths: Paths) -> int:
@@ -41,8 +47,9 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
     if (args.action == "push") != (args.repository is not None):
         rule = "OWNER/NAME for push, and left out for build and check"
         raise ConfigError.rule("REPO", rule, args.repository)
-    if args.run and args.action != "build":
-        raise ConfigError(f"space {args.action} takes no --run", "run")
+    for name in ("run", "classify_only"):
+        if getattr(args, name) and args.action != "build":
+            raise ConfigError(f"space {args.action} takes no --{name.replace('_', '-')}", name)
     if args.action == "push":
         address = push(args.folder, args.repository)
         print_result({"address": address}, address, args.json)
@@ -56,7 +63,8 @@ def run_space(args: argparse.Namespace, paths: Paths) -> int:
         if not problems and not args.json:
             print("no problem found")
         return 1 if problems else 0
-    build_space(args, paths)
+    build = build_page if args.classify_only else build_space
+    build(args, paths)
     return 0
 
 
@@ -90,3 +98,23 @@ def pack_runs(names: list[str], paths: Paths, folder: Path) -> list[dict[str, An
 
     runs, datasets = Runs(paths), Datasets(paths.data)
     return [pack_for_space(runs.find(name), datasets, folder) for name in names]
+
+
+def build_page(args: argparse.Namespace, paths: Paths) -> None:
+    """Write a static Space that classifies with one run, and print the files and the comparison."""
+    from resnet_demo.export.formats import check_folder, export_run
+    from resnet_demo.hosting.space import set_front_matter
+    from resnet_demo.runs.store import Runs
+
+    if len(args.run) != 1:
+        rule = "given once with --classify-only"
+        raise ConfigError.rule("run", rule, " ".join(args.run) or None)
+    if args.zero_gpu:
+        raise ConfigError("space build --classify-only takes no --zero-gpu", "zero_gpu")
+    check_folder(args.folder, "web")
+    exported = export_run(Runs(paths).find(args.run[0]), args.folder, "web", paths)
+    if args.title:
+        set_front_matter(args.folder / "README.md", {"title": args.title})
+    values = {"folder": str(args.folder), **exported.to_dict()}
+    lines = [f"{args.folder}: {', '.join(exported.files)}", exported.parity.text()]
+    print_result(values, "\n".join([*lines, *exported.notes]), args.json)

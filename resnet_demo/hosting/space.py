@@ -1,4 +1,7 @@
-"""A Hugging Face Space as a folder: build it, check it before it is uploaded, upload it."""
+"""A Hugging Face Space as a folder: build it, check it before it is uploaded, upload it.
+
+It is the app, or an export of the format `web`, which is a static Space.
+"""
 
 import re
 import shutil
@@ -20,10 +23,10 @@ SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE, RUNS = "resnet_demo", "checkpoints"
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
 SHIPPED = ("cifar10-shipped", "imagenet-efficientnet-lite0", "lessons/learn-*")
-COMMIT_MESSAGE = "The app as `space build` wrote it"
-MAX_FILE_BYTES = 10_000_000  # of what is not weights: a larger file is there by mistake
+COMMIT_MESSAGE = "The Space as `space build` wrote it"
+MAX_FILE_BYTES = 10_000_000  # of what is not LARGE: such a file is there by mistake
 MAX_TOTAL_BYTES = 1_000_000_000
-WEIGHTS_SUFFIX = ".safetensors"
+LARGE = (".safetensors", ".onnx", ".wasm")  # suffixes
 MAX_SCAN_BYTES = 2_000_000  # of a file, searched for secrets
 KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
     "title",
@@ -45,7 +48,15 @@ KEYS = {  # https://huggingface.co/docs/hub/spaces-config-reference
     "startup_duration_timeout",
     "suggested_hardware",
 }
-NEEDED = {"title": None, "sdk": "gradio", "app_file": "app.py"}  # None: any value
+# By kind of Space: settings (None: any value), and files.
+NEEDED = {
+    "gradio": {"title": None, "sdk": "gradio", "app_file": "app.py"},
+    "static": {"title": None, "sdk": "static"},
+}
+NEEDED_FILES = {
+    "gradio": ("app.py", "requirements.txt", f"{PACKAGE}/__init__.py"),
+    "static": ("index.html",),
+}
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 ZERO_HARDWARE = "zero-a10g"  # the name of ZeroGPU, whatever GPU it lends
 ZERO_PYTHON = "3.12"
@@ -175,7 +186,8 @@ def check_front_matter(folder: Path) -> Iterator[Problem]:
         return
     for key in settings.keys() - KEYS:
         yield Problem("README.md", f"its front matter has an unknown key: {key!r}")
-    for key, value in NEEDED.items():
+    kind = space_kind(settings)
+    for key, value in NEEDED[kind].items():
         if key not in settings or (value and settings[key] != value):
             yield Problem("README.md", f"its front matter must have {key}: {value or '…'}")
     for key in ("colorFrom", "colorTo"):
@@ -187,8 +199,21 @@ def check_front_matter(folder: Path) -> Iterator[Problem]:
     if len(str(settings.get("short_description", ""))) > 60:
         yield Problem("README.md", "short_description must have at most 60 letters")
     version = str(settings.get("sdk_version", ""))
-    if not accepts_version(requirements(folder).get("gradio"), version):
+    if kind == "gradio" and not accepts_version(requirements(folder).get("gradio"), version):
         yield Problem("README.md", f"sdk_version {version} does not fit requirements.txt")
+
+
+def space_kind(settings: dict[str, Any]) -> str:
+    """Return the kind of Space: static, where the settings say so, else gradio."""
+    return "static" if settings.get("sdk") == "static" else "gradio"
+
+
+def folder_kind(folder: Path) -> str:
+    """Return the kind of Space of a folder, whose settings may be missing or wrong."""
+    try:
+        return space_kind(front_matter(folder / "README.md"))
+    except (OSError, ValueError):
+        return "gradio"
 
 
 def check_zero(folder: Path) -> Iterator[Problem]:
@@ -210,7 +235,7 @@ def check_zero(folder: Path) -> Iterator[Problem]:
 
 def check_files(folder: Path) -> Iterator[Problem]:
     """Yield files that are missing, too large, personal, or that hold a secret."""
-    for name in ("app.py", "requirements.txt", f"{PACKAGE}/__init__.py"):
+    for name in NEEDED_FILES[folder_kind(folder)]:
         if not (folder / name).is_file():
             yield Problem(name, "it is missing")
     total = 0
@@ -223,7 +248,7 @@ def check_files(folder: Path) -> Iterator[Problem]:
         elif path.is_file():
             size = path.stat().st_size
             total += size
-            if size > MAX_FILE_BYTES and path.suffix != WEIGHTS_SUFFIX:
+            if size > MAX_FILE_BYTES and path.suffix not in LARGE:
                 limit = f"at most {MAX_FILE_BYTES:,} are allowed"
                 yield Problem(name, f"it has {size:,} bytes, and {limit}")
             elif has_secret(path):
@@ -315,6 +340,6 @@ def push(folder: Path, repository: str, endpoint: str | None = None, **options: 
         endpoint=endpoint,
         replace=True,  # files of an older version must not stay
         repo_type="space",
-        space_sdk="gradio",
+        space_sdk=folder_kind(folder),
         **options,
     )

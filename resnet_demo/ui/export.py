@@ -29,9 +29,10 @@ from resnet_demo.ui.components import SAVE_FILE, progress_bar, progress_share
 from resnet_demo.ui.gradio_fixes import current_request, serve_file
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, TICK_EVENT, Services, show_errors
 
-HUB = "hub"
+HUB, WEB = "hub", "web"
+PUBLISHED_AS = {WEB: "a static Space", HUB: "a model", SPACE: "a Space"}
 WHAT = {  # format -> its name on the page, and one line on what it is for
-    "web": (
+    WEB: (
         "Web page",
         "A folder for any web server: it classifies in the visitor's browser, on a phone too, and "
         "sends pictures nowhere.",
@@ -142,7 +143,8 @@ def publish_group(parts: Parts, prefix: str) -> None:
 def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
     """Connect the panel to the choice of a run."""
     inputs = [parts["opened"], run, parts["what"]]
-    shown = ("hint", "start", "cancel", "download", "message", "progress", "publish_box", "token")
+    shown = ("hint", "start", "cancel", "download", "message", "progress")
+    shown += ("publish_box", "publish", "token")
     outputs = [parts[name] for name in (*shown, "published", "timer")]
 
     def update(opened: bool, run_id: str | None, format: str) -> list[Any]:
@@ -226,13 +228,14 @@ def panel_updates(services: Services, run_id: str | None, format: str) -> dict[s
     if exported is None:
         return {"hint": hint, **state_updates(status_text(status), status, can_start=True)}
     label = "Download" if format == SPACE else f"Download ({bytes_text(exported.bytes)})"
-    can_publish = format in (HUB, SPACE) and services.caller().is_owner
+    can_publish = format in PUBLISHED_AS and services.caller().is_owner
     return {
         "hint": hint,
         **state_updates(result_text(exported), status),
         "start": HIDDEN,
         "download": gr.update(value=label, visible=True),
         "publish_box": gr.update(visible=can_publish),
+        "publish": gr.update(value=f"Publish as {PUBLISHED_AS.get(format)}"),
         # Signed in on a Space that may make repositories: no token has to be typed.
         "token": gr.update(visible=services.access.hub_token(current_request()) is None),
     }
@@ -346,6 +349,8 @@ def publish(
     }
     if format == HUB:
         address = push_model(folder / FILES, repository.strip(), **options)
+    elif format == WEB:
+        address = push(folder / FILES, repository.strip(), **options)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             space = build_space(folder, Path(temporary) / "space")

@@ -72,6 +72,8 @@ def violations(page):
 
 def test_a_finished_run_and_the_form(page):
     expect(page.locator("#curves path[data-line=validation]").first).to_be_attached()
+    page.locator("#train-export > button").click()
+    expect(page.locator("#train-export-start")).to_be_enabled()
     assert violations(page) == []
 
 
@@ -93,6 +95,8 @@ def test_a_classified_picture(page):
     page.locator("#shipped button").first.click()
     expect(page.locator("#labels")).to_be_visible()
     expect(page.locator("#class-maps img").first).to_be_visible()
+    page.locator("#classify-export > button").click()
+    expect(page.locator("#classify-export-start")).to_be_enabled()
     assert violations(page) == []
 
 

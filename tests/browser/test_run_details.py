@@ -1,6 +1,8 @@
 """What stands beside a run: its settings, title and notes, where to go next, and its deletion."""
 
+import re
 import shutil
+import zipfile
 
 import pytest
 from playwright.sync_api import expect
@@ -145,6 +147,35 @@ def test_a_trained_run_leads_to_the_other_tabs(app, runs, visit):
     page.locator("#next-compare").click()
     expect(page.locator("#evaluate-other input")).to_have_value("some-run-1 · finished")
     expect(page.locator("#compared")).to_contain_text("some-run-1")
+
+
+def test_a_finished_run_becomes_a_web_page_in_two_clicks(app, runs, visit):
+    page = open_run(visit, app, "some-run-1", width=390)
+    unfold(page, "train-export")
+    start, done = page.locator("#train-export-start"), page.locator("#train-export-download")
+    expect(page.get_by_role("radio", name="Web page")).to_be_checked()
+    start.click()
+    expect(page.locator("#train-export-cancel")).to_be_visible()
+    expect(done).to_contain_text(re.compile(r"Download \(.* [kM]B\)"))
+    expect(page.locator("#train-export-text")).to_contain_text(
+        "Compared with the app on 60 pictures (30 test pictures of colours at twenty sizes, and "
+        "30 odd ones): the same class for all; probabilities differ by "
+    )
+    with page.expect_download() as saved:
+        done.click()
+    assert saved.value.suggested_filename == "some-run-1-web.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        names = archive.namelist()
+    assert "some-run-1-web/index.html" in names
+    assert len([name for name in names if name.endswith(".onnx")]) == 1
+
+    # It is there on the other tab too; a wrong name is explained in place.
+    page.get_by_role("button", name="Publish as a static Space").click()
+    expect(page.locator("#train-publish-text")).to_contain_text("repository must be OWNER/NAME")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.locator("#next-classify").click()
+    unfold(page, "classify-export")
+    expect(page.locator("#classify-export-download")).to_be_visible()
 
 
 @pytest.mark.xfail(reason="fails on a loaded machine, cause unknown", strict=False)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 
 import pytest
 
@@ -40,6 +41,23 @@ def test_files_arrive_unchanged_and_older_ones_are_removed(hub, space):
     assert commit.deleted == ["old.txt"]
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert not any(TOKEN.encode() in body for _, body in hub.requests)
+
+
+def test_an_exported_web_page_becomes_a_static_space(hub, tmp_path):
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "README.md").write_text("---\ntitle: Cats\nemoji: 🔎\nsdk: static\n---\n")
+    with pytest.raises(ConfigError, match=r"not a valid Space: index.html: it is missing"):
+        push(page, "me/demo", hub.url)
+    (page / "index.html").write_text("<title>Cats</title>")
+    (page / "model.onnx").write_bytes(bytes(10_000_001))
+    hub.large = {"model.onnx"}
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # huggingface_hub 2.4.0
+        patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        push(page, "me/demo", hub.url)
+    assert json.loads(hub.requests[0][1])["sdk"] == "static"
+    assert hub.commit().files.keys() == {"README.md", "index.html"}
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4.0
