@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PARITY = "parity.json"
 HUB_FILES = (WEIGHTS, DESCRIPTION, "config.json", "events.jsonl", "status.json", "README.md")
+HUB_EXTRAS = ("cross-validation.safetensors", "known.safetensors")  # of some runs
 FORMATS = {
     "onnx": "one ONNX file that takes pictures of any size and returns probabilities",
     "web": "a web page that classifies in the browser, for any web server or a static Space",
@@ -42,7 +43,7 @@ WRITTEN = {
         *("trained.pt", "__pycache__", PARITY),
     ),
     "report": ("*.html",),
-    "hub": (*HUB_FILES, "*-predictions.safetensors", "cross-validation.safetensors"),
+    "hub": (*HUB_FILES, "*-predictions.safetensors", *HUB_EXTRAS),
 }
 
 

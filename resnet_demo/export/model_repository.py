@@ -28,12 +28,13 @@ from resnet_demo.models.description import (
     matching_description,
     predictions_sha256,
 )
+from resnet_demo.models.saved import KNOWN
 from resnet_demo.runs.store import check_trained_here
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.view import RunView
 
 CARD = "README.md"
-PREDICTIONS = ("*-predictions.safetensors", CROSS_VALIDATION)
+BESIDE = ("*-predictions.safetensors", CROSS_VALIDATION, KNOWN)  # patterns
 TASK = "image-classification"  # the Hub's name for it
 TAGS = ["image-classification", "resnet-demo"]
 HUB_DATASETS = {"cifar10": "uoft-cs/cifar10"}  # those of our names that the Hub has
@@ -99,9 +100,9 @@ def write_model(
 
 
 def copy_weights(source: ExportSource, folder: Path) -> None:
-    """Copy the weights, their description and the stored predictions. Raises DamagedError."""
+    """Copy the weights, their description and what is stored beside them. Raises DamagedError."""
     path = source.run.path
-    for file in [path / WEIGHTS, *(each for name in PREDICTIONS for each in path.glob(name))]:
+    for file in [path / WEIGHTS, *(each for name in BESIDE for each in path.glob(name))]:
         write_atomically(folder / file.name, file.read_bytes())
     description = matching_description(path).read_bytes()
     write_atomically(folder / DESCRIPTION, description)
