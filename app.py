@@ -15,6 +15,7 @@ from resnet_demo.file_locks import check_system, warn_of_system
 from resnet_demo.hosting.environment import check_environment
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import is_zerogpu
+from resnet_demo.tasks.process_setup import limit_spinning
 from resnet_demo.tasks.trash import KEEP_DAYS, empty_trash
 
 
@@ -28,7 +29,6 @@ LIBRARY_VARIABLES = {
     # Uploads have a folder of their own, because what a killed app left there is removed at start.
     "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"resnet-demo-{user_number()}"),
     "GRADIO_ANALYTICS_ENABLED": "False",  # the app reports nothing to anyone
-    "OMP_WAIT_POLICY": "PASSIVE",  # the page must not compete with a run for the cores
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MPLBACKEND": "agg",  # else Gradio's first event imports pyplot to find out
     "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # else every event costs time for all events before it
@@ -36,10 +36,16 @@ LIBRARY_VARIABLES = {
 }
 
 
-def main() -> None:
-    """Build the page and serve it until interrupted."""
+def set_variables() -> None:
+    """Set the variables that libraries read, unless a person has set them."""
     for name, value in LIBRARY_VARIABLES.items():
         os.environ.setdefault(name, value)
+    limit_spinning()  # the page must not compete with a run for the cores; workers inherit it
+
+
+def main() -> None:
+    """Build the page and serve it until interrupted."""
+    set_variables()
     # A fifth of the time of the imports is a search for garbage among objects that all stay.
     gc.disable()
     try:

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
+from app import set_variables
 from resnet_demo.cli import bench
 from resnet_demo.errors import DamagedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.evaluations import run_on_weights
+from resnet_demo.tasks.launcher import worker_environment
 from resnet_demo.tasks.process_setup import SPIN_COUNT, import_quickly, limit_spinning
 from resnet_demo.tasks.speed_tests import run_speed_test
 from tests.tiny import finished_run
@@ -84,6 +86,13 @@ def task(do):
             do(folder)
 
     return begin
+
+
+def test_a_worker_of_the_app_spins_as_one_of_the_command_line_does(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    set_variables()
+    limits = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPIN_COUNT}
+    assert limits.items() <= worker_environment(os.environ, "train").items()
 
 
 @pytest.mark.parametrize(
