@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from resnet_demo.data.preprocess import Preprocessing
 from resnet_demo.data.store import Datasets
+from resnet_demo.models.device import pick_device
 from resnet_demo.models.layers import Network
 from resnet_demo.runs.store import Run
 
 Prepare = Callable[[Tensor], Tensor]  # Preprocessing.prepare
 OnBatch = Callable[[int, int], object]  # called with (images done, total); may raise StoppedError
 MAX_LOADED_BYTES = 2**28  # of a split's images in memory: CIFAR-10's 50,000 take 154 MB
-EVALUATION_PIXELS = 500 * 32 * 32  # in a batch: 500 images of 32 pixels a side
+# In a batch: 100 images of 32 pixels a side, whose maps a processor's cache holds better than those
+# of 500, or 500 on a GPU. Of 100, an image takes 0.7 to 0.9 of the time.
+CPU_PIXELS, GPU_PIXELS = 100 * 32 * 32, 500 * 32 * 32
 MIN_EVALUATION_BATCH = 32  # of 224 pixels, 10 images together take 1.6 times as long each
 
 
@@ -83,7 +86,8 @@ def batches(images: "Tensor | MappedImages", batch_size: int) -> Iterator[Tensor
 
 def evaluation_batch_size(preprocessing: Preprocessing, least: int = MIN_EVALUATION_BATCH) -> int:
     """Return how many images of this size to run at once. least: fewer take less memory."""
-    return max(least, EVALUATION_PIXELS // preprocessing.image_size**2)
+    pixels = CPU_PIXELS if pick_device().type == "cpu" else GPU_PIXELS
+    return max(least, pixels // preprocessing.image_size**2)
 
 
 @dataclass(frozen=True)
