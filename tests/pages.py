@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 import httpx
 
+from resnet_demo.ui.gradio_fixes import NO_OP
+
 
 class Page:
     """The requests of a browser that opens the page and presses its buttons."""
@@ -24,9 +26,15 @@ class Page:
         return next(c["id"] for c in components if c["props"].get("elem_id") == name)
 
     def event(self, kind: str, of: str | None = None, updates: str | None = None) -> int:
-        """Return the id of the event of that kind, of one component, that updates another."""
-        for event in self.config["dependencies"]:
-            sources = [component for component, target in event["targets"] if target == kind]
+        """Return the id of the event of that kind, of one component, that updates another.
+
+        Such an event may come after one in the browser, which has the trigger.
+        """
+        events = {event["id"]: event for event in self.config["dependencies"]}
+        for event in events.values():
+            first = events.get(event["trigger_after"], {})
+            triggers = [*event["targets"], *(first["targets"] if first.get("js") == NO_OP else [])]
+            sources = [component for component, target in triggers if target == kind]
             if not sources or (of and self.component(of) not in sources):
                 continue
             if updates is None or self.component(updates) in event["outputs"]:

@@ -39,8 +39,8 @@ def require_images(name: str, datasets: Datasets, field: str = "dataset") -> Non
 
 def how_to_get_images(name: str) -> str:
     """Return how to get a dataset, as the end of a sentence."""
-    verb = "get cifar10` fetches" if name == "cifar10" else f"import {name} PATH` brings"
-    return f"the Data tab or `python -m resnet_demo data {verb} them"
+    verb = "get cifar10" if name == "cifar10" else f"import {name} PATH"
+    return f"get them on the Data tab, or with: python -m resnet_demo data {verb}"
 
 
 def is_cross_validation(run: Run, datasets: Datasets, split: str, name: str) -> bool:

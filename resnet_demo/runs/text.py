@@ -363,6 +363,14 @@ def escape_markdown(text: str) -> str:
     return MARKDOWN_MARKS.sub(r"\\\1", LINE_BREAKS.sub(" ", text))
 
 
+def error_note(error: Exception) -> str:
+    """Return an error as a sentence for the page (Markdown)."""
+    text = str(error)
+    if text.partition(" ")[0].isalpha():  # a file or a setting keeps its name
+        text = text[:1].upper() + text[1:]
+    return f"⚠ {escape_markdown(text.rstrip('.'))}."
+
+
 def csv_safe(value: Any) -> Any:
     """Return the value; put an apostrophe before text that a spreadsheet would run as a formula."""
     is_formula = isinstance(value, str) and value.startswith(FORMULA_STARTS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 
 from resnet_demo.errors import DemoError
@@ -40,6 +41,7 @@ from resnet_demo.ui.gradio_fixes import (
     FreshBlocks,
     NamedCalls,
     mute_progress,
+    separate_latest_events,
     slow_down_queue,
     use_guarded_server,
     use_page_state,
@@ -136,7 +138,9 @@ def build_app(
             lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
         )
         app.load(None, None, None, js=CLOSE_TOASTS, **QUIET_EVENT)
-        mute_progress(app, gr.State())  # after the last event: it changes those that exist
+        # After the last event: these change those that exist.
+        separate_latest_events(app)
+        mute_progress(app, gr.State())
     return app
 
 
@@ -155,9 +159,12 @@ def connect_load(
     def on_load(request: gr.Request) -> list[Any]:
         on_zerogpu = services.slices is not None
         text = access_text(services.access, services.caller())
+        opened = train.on_load(services, request.query_params.get("run"))
+        for name in ("dataset", "run"):  # sent with the page; a person may have chosen others
+            opened[train.LOADED.index(name)].pop("value")
         # None: nothing of the Data tab has been sent to this page yet.
         return [
-            *train.on_load(services, request.query_params.get("run")),
+            *opened,
             None,
             zerogpu_panel.HEADER if on_zerogpu else text,
         ]
@@ -174,21 +181,24 @@ def connect_load(
 
 def first_page(
     services: Services, tab: dict[str, Any], steps: dict[str, Any]
-) -> Callable[[], dict[Any, Any]]:
-    """Return a function that returns component -> update of what a new page shows at once.
+) -> Callable[[QueryParams], tuple[dict[Any, Any], dict[str, Any]]]:
+    """Return a function that makes what a new page shows at once, from the query of its address.
 
+    It returns component -> update, and the versions of those that polling sends.
     tab: the components of the Train tab. steps: of `first_steps`.
     """
     # Pages are served in threads, and `snapshots` of the services belong to the event loop.
     own, lock = copy(services), Lock()
     own.snapshots = Snapshots()
 
-    def updates() -> dict[Any, Any]:
+    def updates(query: QueryParams) -> tuple[dict[Any, Any], dict[str, Any]]:
         try:
             with lock:
-                return train.first_updates(own, tab) | steps_updates(own, steps)
+                shown, versions = train.first_updates(own, tab, query.get("run"))
+                polled = {name: polling.short_hash(each) for name, each in versions.items()}
+                return shown | steps_updates(own, steps), {"polled": polled}
         except (DemoError, OSError):  # the page opens as the app started, and then names the error
-            return {}
+            return {}, {}
 
     return updates
 

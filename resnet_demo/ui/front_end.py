@@ -12,13 +12,14 @@ from itertools import chain
 from pathlib import Path
 
 import gradio as gr
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnet_demo.ui.gradio_fixes import page_query
 from resnet_demo.ui.polling import POLL_PATH
 
 FRONT_END = Path(gr.__file__).parent / "templates" / "frontend"
@@ -29,6 +30,11 @@ STYLES_PATH = "/component-styles.css"
 # and the owner's token are in no body, so the length of an answer that repeats a part of the
 # request reveals nothing (the BREACH attack).
 COMPRESSED = (PAGE, "/config", "/gradio_api/info", POLL_PATH)
+# Gradio ends its streams before a page is left, and then shows "Connection Lost" until the next one
+# is there. The browser ends them anyway. This listener has to be there before Gradio's.
+KEEP_STREAMS = """<script>
+  addEventListener('beforeunload', (event) => event.stopImmediatePropagation());
+</script>"""
 FOR_EVER = "public, max-age=31536000, immutable"  # the names of such files hold a hash
 # As Vite writes them: a list of files, and imports with the numbers of the files that they need.
 LISTED, NAME = re.compile(r"m\.f=\[([^\]]*)\]"), re.compile(r'"\./([^"]+)"')
@@ -61,18 +67,18 @@ class FrontEnd:
 
     @property
     def head(self) -> str:
-        """Return the HTML for the page's head: the style sheet, and those that it replaces.
+        """Return the HTML for the page's head: a script, the style sheet, and those it replaces.
 
         A disabled style sheet is not fetched, and Gradio's loader fetches none that the page names.
         """
         if not self.names:
-            return ""
+            return KEEP_STREAMS
         replaced = (
             f'<link rel="stylesheet" href="./assets/{escape(name)}" disabled>'
             for name in self.names
         )
         address = f".{STYLES_PATH}?v={self.version}"
-        return f'<link rel="stylesheet" href="{address}">{"".join(replaced)}'
+        return f'{KEEP_STREAMS}<link rel="stylesheet" href="{address}">{"".join(replaced)}'
 
 
 class LightPage:
@@ -99,6 +105,7 @@ class LightPage:
             await self.app(scope, receive, send)
             return
         start: Message = {}
+        page_query.set(QueryParams(scope["query_string"]))
 
         async def send_page(message: Message) -> None:
             nonlocal start

@@ -7,6 +7,7 @@ unnecessary.
 import asyncio
 from asyncio import iscoroutinefunction
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from gradio import http_server, route_utils, state_holder
 from gradio.blocks import Block
 from gradio.components.api_component import Api
 from gradio.context import Context, LocalContext
+from starlette.datastructures import QueryParams
 from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -27,6 +29,7 @@ from resnet_demo.hosting.connections import ConnectionGuard
 
 # JavaScript that each page runs once. Gradio has no setting for the markup that it corrects.
 MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
+NO_OP = "() => []"  # of an event in the browser
 NAMED_CALLS = "/gradio_api/call/v2/"  # arguments by name; `/call/` takes them by position
 # Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
 QUEUE_SLEEP_S = 0.02
@@ -62,16 +65,21 @@ class PageState(state_holder.SessionState):
         """Store nothing: what a component shows is in the browser."""
 
 
+# The query in the address of the page that is being sent.
+page_query: ContextVar[QueryParams] = ContextVar("page_query")
+
+
 class FreshBlocks(gr.Blocks):
     """Blocks whose pages open with current values.
 
     Gradio 6.31 builds the configuration that each page opens with once, when the app starts. What
     has changed since then arrives after the page is drawn, which then jumps.
 
-    first_updates: returns component -> update, called for each page in any thread.
+    first_updates: takes the query of the page's address and returns component -> update, and more
+    for the configuration; called for each page in any thread.
     """
 
-    first_updates: Callable[[], dict[Block, Any]] | None = None
+    first_updates: Callable[[QueryParams], tuple[dict[Block, Any], dict[str, Any]]] | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -79,14 +87,15 @@ class FreshBlocks(gr.Blocks):
         built = self._built_config
         if self.first_updates is None:
             return built
-        changed = {block._id: as_props(update) for block, update in self.first_updates().items()}
+        updates, more = self.first_updates(page_query.get(QueryParams()))
+        changed = {block._id: as_props(update) for block, update in updates.items()}
         components = [
             {**part, "props": {**part["props"], **changed[part["id"]]}}
             if part["id"] in changed
             else part
             for part in built["components"]
         ]
-        return {**built, "components": components}
+        return {**built, **more, "components": components}
 
     @config.setter
     def config(self, built: dict[str, Any]) -> None:
@@ -180,6 +189,22 @@ def mute_progress(app: gr.Blocks, target: gr.State) -> None:
     for event in app.fns.values():
         if event.show_progress == "hidden":
             event.show_progress_on = [target]
+
+
+def separate_latest_events(app: gr.Blocks) -> None:
+    """Let each event of the mode `always_last` be triggered by an event of its own.
+
+    When such an event ends after another trigger, Gradio 6.31's page starts all events of that
+    trigger. Two of them would start each other for ever, several times a second.
+    """
+    for event in [*app.fns.values()]:
+        if event.trigger_mode == "always_last" and event.targets[0][0] is not None:
+            # In the browser only. An event after another one is started by itself.
+            trigger, number = app.default_config.set_event_trigger(
+                [], None, None, None, js=NO_OP, trigger_mode="multiple", show_progress="hidden"
+            )
+            trigger.targets, event.targets = event.targets, [(None, "then")]
+            event.trigger_after = number
 
 
 def building_blocks() -> gr.Blocks:

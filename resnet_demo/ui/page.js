@@ -73,7 +73,4 @@
     if (event.target.closest?.(STARTS) && window.Notification?.permission === 'default')
       window.Notification.requestPermission();
   });
-
-  // The page is sent with the run that a new page shows; another one comes with the first answer.
-  if (new URLSearchParams(window.location.search).has('run')) root.classList.add('is-opening');
 })();

@@ -2,7 +2,9 @@
 // an input changes. Returns a value for each part; undefined leaves the part as it is.
 async (...inputs) => {
   const names = NAMES, keys = QUERY_KEYS, path = POLL_PATH;
-  const page = (window.polling ??= {known: {}, answeredAt: performance.now()});
+  // The page was sent with some parts.
+  const sent = () => ({known: {...window.gradio_config.polled}, answeredAt: performance.now()});
+  const page = (window.polling ??= sent());
   if (document.hidden) {
     page.answeredAt = performance.now();
     return [];
@@ -33,7 +35,6 @@ async (...inputs) => {
     return names.map((name) => (name === 'status' ? message : undefined));
   }
   page.answeredAt = performance.now();
-  if (inputs[0]) document.documentElement.classList.remove('is-opening');
   page.app ??= answer.app;
   if (page.app !== answer.app) window.location.reload();
   if ('progress' in answer.parts) {

@@ -60,15 +60,17 @@ def visiting(browser):
             contexts.append(browser.new_context(viewport={"width": width, "height": height}))
             page = contexts[-1].new_page()
             page.set_default_timeout(PATIENCE_MS)
-            page.on("console", lambda message: is_bad(message) and wrong.append(message.text))
-            page.on("pageerror", lambda error: was_bad(str(error)) and wrong.append(str(error)))
+            page.on(
+                "console", lambda message: message.type == "error" and wrong.append(message.text)
+            )
+            page.on("pageerror", lambda error: wrong.append(str(error)))
             page.on(
                 "request", lambda request: is_foreign(request.url) and wrong.append(request.url)
             )
             page.on(
                 "requestfailed", lambda request: was_lost(request) and wrong.append(request.url)
             )
-            page.on("response", lambda got: is_refused(got) and wrong.append(got.url))
+            page.on("response", lambda got: got.status >= 400 and wrong.append(got.url))
             page.goto(url)
             expect(page.locator("button#train")).to_be_visible()
             return page
@@ -125,27 +127,6 @@ def visit(visiting):
 
 def is_foreign(url):
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-
-
-LEAVING = (  # requests still open when a page is left; foreign 404s are seen as responses
-    "AbortError",
-    "Connection errored out",
-    "Unexpected error 404",
-    "network error",
-)
-
-
-def is_bad(message):
-    return message.type == "error" and not any(text in message.text for text in LEAVING)
-
-
-def was_bad(error):
-    return not any(words in error for words in LEAVING)
-
-
-def is_refused(response):
-    # The stream of a session that a reload has ended is gone.
-    return response.status >= 400 and "/queue/data" not in response.url
 
 
 def was_lost(request):

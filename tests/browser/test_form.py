@@ -11,6 +11,12 @@ FIELDS_IN_SIGHT = (
     "() => [...document.querySelectorAll('.main-form input:not([type=radio])')].length"
 )
 
+# Keeps what an error message says, also of a page that is being left.
+SEE_TOASTS = """() => new MutationObserver(() => {
+  const toast = document.querySelector('[data-testid=toast-text]');
+  if (toast) sessionStorage.setItem('toasts', toast.innerText);
+}).observe(document.body, {subtree: true, childList: true})"""
+
 
 @pytest.fixture
 def page(visit, untrained):
@@ -29,6 +35,16 @@ def press(page, *folds):
 
 def help_of(page, field):
     return page.locator(f"#{field} .info-text")
+
+
+def quiet(page, requests, ms=1500):
+    """Wait until no request has come for some time; return whether that ever was so."""
+    for _ in range(20):
+        before = len(requests)
+        page.wait_for_timeout(ms)
+        if len(requests) == before:
+            return True
+    return False
 
 
 def test_few_controls_are_in_sight_and_the_rest_is_in_groups(page):
@@ -103,14 +119,19 @@ def test_the_form_survives_a_reload(page, visit, untrained):
     number(page, "Batch size (images)").fill("100")
     number(page, "Epochs").fill("0")
     expect(page.locator("button#train")).to_be_disabled()
-    page.wait_for_timeout(1500)  # the events of the fields end: a reload breaks those that run
-    page.reload()
+    page.evaluate(SEE_TOASTS)
+    page.reload()  # while events of the fields run
+    started = []
+    page.on("request", lambda request: "/queue/join" in request.url and started.append(request))
+    assert page.evaluate("sessionStorage.getItem('toasts')") is None
     expect(number(page, "Epochs")).to_have_value("0")
     expect(page.locator("button#train")).to_be_disabled()
     number(page, "Epochs").fill("2")
     expect(page.locator("#facts")).to_contain_text("180 steps")  # 9,000 images
     expect(page.get_by_role("radio", name="paper", exact=True)).to_be_checked()
     expect(number(visit(untrained.url), "Epochs")).to_have_value("1")  # another browser tab
+    # Filling the form changes many fields at once; their events end, and start no others.
+    assert quiet(page, started)
 
 
 def test_on_a_phone_train_lies_within_the_first_two_screens(visit, untrained):

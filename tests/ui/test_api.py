@@ -327,8 +327,8 @@ def test_without_the_images_the_error_explains_how_to_get_them(app, trained, tmp
         with pytest.raises(NotFoundError) as caught:
             asyncio.run(call)
         assert str(caught.value) == (
-            "the images of colours are not on this machine; the Data tab or "
-            "`python -m resnet_demo data import colours PATH` brings them"
+            "the images of colours are not on this machine; get them on the Data tab, or with: "
+            "python -m resnet_demo data import colours PATH"
         )
     assert sorted((app.runs / trained).rglob("*")) == before
 

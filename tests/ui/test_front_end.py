@@ -7,7 +7,7 @@ import pytest
 
 from resnet_demo.paths import Paths
 from resnet_demo.ui.app import build_app, launch
-from resnet_demo.ui.front_end import FRONT_END, PAGE, FrontEnd
+from resnet_demo.ui.front_end import FRONT_END, KEEP_STREAMS, PAGE, FrontEnd
 from tests.conftest import free_port
 
 ASSETS = FRONT_END / "assets"
@@ -38,7 +38,7 @@ def test_an_unknown_version_of_gradio_loads_its_styles_one_by_one(tmp_path):
     (tmp_path / "assets").mkdir()
     for page in ("", '<script src="./assets/index-a.js">'):
         (tmp_path / "index.html").write_text(page)
-        assert FrontEnd(KINDS, tmp_path).head == ""
+        assert FrontEnd(KINDS, tmp_path).head == KEEP_STREAMS
         (tmp_path / "assets" / "index-a.js").write_text("import(`./Index-b.js`)")
 
 

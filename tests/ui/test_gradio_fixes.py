@@ -173,3 +173,14 @@ def test_the_web_server_has_limits_on_its_connections(services):
         assert not app.api_open
     finally:
         app.close()
+
+
+def test_no_two_events_that_keep_the_latest_change_share_a_trigger(services):
+    app = build_app(services.paths)
+    latest = [event for event in app.fns.values() if event.trigger_mode == "always_last"]
+    assert len(latest) > 10
+    assert {target for event in latest for target in event.targets} == {(None, "then")}
+    page = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    [blocks] = page.glob("Blocks-*.js")
+    restart = "(this.queue.delete(r.id),this.dispatch(e))"
+    assert restart in blocks.read_text(), "is separate_latest_events still needed?"

@@ -409,9 +409,9 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(make_group):
     snapshot = make_group("bugs", lessons.bug_arms(["decay"], 3, CONFIG), last)
     [row] = bugs.table_rows(snapshot)
     interval = stats.ttest_rel(top1["decay"], top1["none"]).confidence_interval(0.95)
-    low, high = (f"{100 * end:+.2f}" for end in interval)
+    low, high = (f"{100 * end:+.2f}".replace("-", "−") for end in interval)
     assert row[0] == f"{lessons.BUGS['decay'][0]} (3 pairs)"
-    assert row[1] == f"-3.67 points ({low} to {high})"
+    assert row[1] == f"−3.67 points ({low} to {high})"
     assert "validation accuracy 61.00%, the mean of 3 runs." in bugs.conclusion(snapshot)
     assert bugs.answer(snapshot) == guess.NOTHING_CLEAR  # the interval contains zero
 

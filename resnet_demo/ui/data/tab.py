@@ -33,7 +33,7 @@ def data_tab(services: Services) -> dict[str, Any]:
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             name = gr.Dropdown([], label="Dataset", interactive=True, elem_id="data-name")
             facts = gr.Markdown(elem_id="data-facts")
-            classes = gr.Dataframe(interactive=False, elem_id="data-classes", max_height=300)
+            classes = gr.Dataframe(interactive=False, elem_id="data-classes", max_height=440)
             with gr.Row(elem_classes="buttons"):
                 train = gr.Button("Train on it", size="sm", elem_id="data-train")
                 delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
@@ -90,7 +90,10 @@ def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, 
 def dataset_facts(info: DatasetInfo) -> str:
     """Return sizes, source and pixel statistics of a dataset (Markdown)."""
     mean, std = (" ".join(f"{value:.3f}" for value in triple) for triple in (info.mean, info.std))
-    lines = [escape_markdown(dataset_text(info)) + ".", f"Pixels: mean {mean}, deviation {std}."]
+    lines = [
+        escape_markdown(dataset_text(info)) + ".",
+        f"Pixel values: mean {mean}, standard deviation {std}.",
+    ]
     if info.skipped_count:
         first = escape_markdown(", ".join(info.skipped[:3]))
         lines.append(f"Unreadable and left out: {info.skipped_count:,}, such as {first}.")

@@ -16,7 +16,7 @@ from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.files import FileVersion, file_version
 from resnet_demo.models.description import DESCRIPTION, PENDING
-from resnet_demo.runs.text import duration_text, escape_markdown
+from resnet_demo.runs.text import duration_text, error_note, escape_markdown
 from resnet_demo.tasks.status import LIVE, Status
 from resnet_demo.ui.components import progress_bar
 from resnet_demo.ui.evaluate.matrix import MAX_CLASSES, matrix_html
@@ -138,7 +138,7 @@ class StatusCache:
                 return self.finished[folder][1]
             task = self.services.evaluations.status(folder) if now else None
         except DemoError as error:
-            return EvaluationStatus("wrong", f"⚠ {escape_markdown(str(error))}")
+            return EvaluationStatus("wrong", error_note(error))
         if task is None:
             return EvaluationStatus("none", folder=str(folder))
         status = page_status(folder, task)

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import error_note, escape_markdown
 from resnet_demo.ui.components import gallery
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
@@ -154,7 +154,7 @@ def viewer_updates(comparison: dict[str, Any], view: View | None) -> dict[str, A
     if is_same and view.other_folder in (None, comparison["second"]):
         return {"which": gr.update(choices=[*kinds.items()])}
     hint = NO_IMAGES if comparison["stored"] else HINT
-    which = gr.update(choices=[*kinds.items()], value=None)
+    which = gr.update(choices=[*kinds.items()], value=None, visible=not comparison["stored"])
     return {"which": which, **empty_viewer(hint), "view": None}
 
 
@@ -169,7 +169,7 @@ def view_updates(services: Services, view: View) -> dict[str, Any]:
     try:
         message, shown, pages = load_page(services, view)
     except DemoError as error:
-        return empty_viewer(f"⚠ {escape_markdown(str(error))}")
+        return empty_viewer(error_note(error))
     pictures = [(picture_and_map(image), caption(image)) for image in shown]
     return {
         "images_message": message,

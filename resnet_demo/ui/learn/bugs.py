@@ -8,6 +8,7 @@ from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
 from resnet_demo.tasks.snapshot import RunSnapshot
+from resnet_demo.ui.evaluate.text import signed
 from resnet_demo.ui.learn.arm_plots import last_epoch, table_text
 from resnet_demo.ui.learn.chapter_form import (
     LAYOUT,
@@ -117,10 +118,10 @@ def slowdowns(pairs: Pairs) -> list[float]:
 
 def effect_text(found: Effect, unit: str, digits: int) -> str:
     """Return a mean and its interval."""
-    text = f"{found.mean:+.{digits}f}{unit}"
+    text = f"{signed(found.mean, digits)}{unit}"
     if found.low is None:
         return text
-    return f"{text} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
+    return f"{text} ({signed(found.low, digits)} to {signed(found.high, digits)})"
 
 
 def answer(snapshot: GroupSnapshot) -> str | None:

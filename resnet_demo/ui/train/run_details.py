@@ -149,7 +149,9 @@ def connect_details(services: Services, form: Form, panel: dict[str, Any]) -> No
         if (about.title, about.notes) != (title.strip(), notes.strip()):
             services.launcher.describe(run_id, services.caller(), title, notes)
 
-    gr.on([title.submit, title.blur, notes.blur], on_text, [run, title, notes], None, **QUIET_EVENT)
+    # Leaving the title while it is saved must not drop the notes that are left next.
+    latest = QUIET_EVENT | {"trigger_mode": "always_last"}
+    gr.on([title.submit, title.blur, notes.blur], on_text, [run, title, notes], None, **latest)
 
     @show_errors()
     def on_copy(run_id: str) -> dict[Any, Any]:

@@ -257,13 +257,17 @@ def on_load(services: Services, requested: str | None) -> list[Any]:
     ]
 
 
-def first_updates(services: Services, tab: dict[str, Any]) -> dict[Any, Any]:
-    """Return component -> update for a page that opens without a run in its address.
+def first_updates(
+    services: Services, tab: dict[str, Any], requested: str | None
+) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return component -> update of a page that opens, and part name -> version for polling.
 
-    tab: what `train_tab` returns.
+    tab: what `train_tab` returns. requested: the run in the address of the page, if any.
     """
-    opened = dict(zip(LOADED, on_load(services, None), strict=True))
+    opened = dict(zip(LOADED, on_load(services, requested), strict=True))
     parts = run_parts(services, opened["run"]["value"])
-    now = {name: make() for name, (_, make) in parts.items() if name not in LATER_PARTS}
+    parts = {name: part for name, part in parts.items() if name not in LATER_PARTS}
+    now = {name: make() for name, (_, make) in parts.items()}
     now |= {name: opened[name] for name in ("dataset", "box", "note", "use", "facts", "run")}
-    return {tab[name]: update for name, update in now.items()}
+    versions = {name: version for name, (version, _) in parts.items()}
+    return {tab[name]: update for name, update in now.items()}, versions

@@ -156,5 +156,5 @@ def test_robustness_without_images_says_why(without_images):
     status = StatusCache(without_images).robustness(MINE)
     updates = robustness_updates(list(astuple(status)))
     message = updates["robustness_message"]
-    assert message.startswith("⚠ the images of colours are not on this machine")
+    assert message.startswith("⚠ The images of colours are not on this machine")
     assert not updates["robustness_start"]["interactive"]

@@ -98,7 +98,7 @@ def test_without_the_images_the_message_says_how_to_get_them(statuses, without_i
     view = View(str(statuses.folder(MINE)), None, "worst")
     updates = view_updates(without_images, view)
     message = updates["images_message"]
-    assert message.startswith("⚠ the images of colours are not on this machine")
+    assert message.startswith("⚠ The images of colours are not on this machine")
     assert not updates["pictures"]["visible"]
 
 

@@ -369,9 +369,10 @@ def test_other_modes_need_the_images_and_the_error_says_how_to_get_them(mode, pa
         evaluate_run(packed[0], no_datasets, mode=mode)
     assert str(caught.value) == (
         "mode must be plain while the images of colours are not on this machine, got "
-        f"'{mode}'; the Data tab or `python -m resnet_demo data import colours PATH` brings them"
+        f"'{mode}'; get them on the Data tab, or with: "
+        "python -m resnet_demo data import colours PATH"
     )
-    with pytest.raises(NotFoundError, match="data get cifar10` fetches them"):
+    with pytest.raises(NotFoundError, match=r"data get cifar10$"):
         evaluate_run(packed[0], no_datasets, dataset="cifar10", mode=mode)
 
 

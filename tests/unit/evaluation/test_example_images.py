@@ -116,8 +116,8 @@ def test_without_the_images_the_error_says_how_to_get_them(packed, classifier, e
     with pytest.raises(NotFoundError) as caught:
         load_example_images(classifier, Datasets(tmp_path), evaluated, [0])
     assert str(caught.value) == (
-        "the images of colours are not on this machine; the Data tab or "
-        "`python -m resnet_demo data import colours PATH` brings them"
+        "the images of colours are not on this machine; get them on the Data tab, or with: "
+        "python -m resnet_demo data import colours PATH"
     )
 
 

@@ -421,7 +421,7 @@ def test_stored_answers_are_used_only_without_the_images(
 
 def test_without_the_images_the_error_says_how_to_get_them(launchers, packed, tmp_path, owner):
     evaluations = Evaluations(Launcher(Paths(tmp_path / "runs", tmp_path / "none", packed)))
-    way = "the Data tab or `python -m resnet_demo data import colours PATH` brings them"
+    way = "get them on the Data tab, or with: python -m resnet_demo data import colours PATH"
     with pytest.raises(NotFoundError, match=f"mode must be plain while .*, got 'flip'; {way}"):
         evaluations.start("cifar10-shipped", "test", owner, mode="flip")
     with pytest.raises(NotFoundError, match=f"the images of colours are not on .*; {way}"):
