@@ -61,7 +61,7 @@ from resnet_demo.ui.uploads import keep_uploads_clean
 
 CSS, SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
 # The memory of a page each of whose components has been updated. A new one takes some 30 KB.
-MAX_PAGE_BYTES = 1_400_000
+MAX_PAGE_BYTES = 1_600_000
 MAX_SESSIONS = 400_000_000 // MAX_PAGE_BYTES  # pages that Gradio remembers, open or closed
 MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
 TITLE = """# ResNet Demo

@@ -242,7 +242,7 @@ def test_only_answers_that_came_with_the_run_are_scored_without_a_click(fresh, c
 
 def test_errors_about_missing_images_explain_how_to_get_them(fresh):
     assert evaluation(fresh, "val")["message"].startswith(
-        "⚠ dataset must be one of shapes10, got 'colours'"
+        "⚠ Dataset must be one of shapes10, got 'colours'"
     )
 
 
