@@ -13,7 +13,7 @@ from resnet_demo.errors import ConfigError, NotFoundError, StoppedError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.export.formats import export_run
 from resnet_demo.export.model_card import train_command
-from resnet_demo.export.report import changed_settings, shell_lines
+from resnet_demo.export.report_run import changed_settings, shell_lines
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import PRETRAINED, Run
 
