@@ -42,7 +42,7 @@ WRITTEN = {
         *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
         *("trained.pt", "__pycache__", PARITY),
     ),
-    "report": ("*.html",),
+    "report": ("*-report.html",),
     "hub": (*HUB_FILES, "*-predictions.safetensors", *HUB_EXTRAS),
 }
 

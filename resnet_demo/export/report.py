@@ -94,7 +94,7 @@ def write_report(
     if evaluation:
         values |= picture_parts(classifier, datasets, evaluation, left_out)
     template = template_environment(is_html=True).get_template("report.html.jinja")
-    name = f"{run.id}.html"
+    name = f"{run.id}-report.html"
     write_atomically(folder / name, template.render(values).encode())
     return name, [f"The report leaves out: {text}." for text in left_out]
 

@@ -1,4 +1,4 @@
-"""What a report says of a run beside its results: summary, curves, settings, dataset, environment.
+"""The part of a report that is about the run: summary, curves, settings, dataset, environment.
 
 Everything is text or an address that holds an image, ready for the template.
 """
@@ -100,9 +100,11 @@ def training_part(config: TrainConfig, view: RunView) -> dict[str, Any]:
 def curve_figure(view: RunView) -> Figure:
     """Draw loss, accuracy and learning rate by epoch."""
     per_epoch, ink = view.started.steps_per_epoch if view.started else 1, ink_colour(False)
-    figure = new_figure(3.4)
-    parts = figure.subplot_mosaic([["loss", "accuracy"], ["rate", "rate"]], height_ratios=(5, 2))
-    loss, accuracy, rate = (parts[name] for name in ("loss", "accuracy", "rate"))
+    # A head is fitted without steps, and without a learning rate.
+    places = [["loss", "accuracy"], *([["rate", "rate"]] if view.steps else [])]
+    figure = new_figure(3.4 if view.steps else 2.4)
+    axes_by_name = figure.subplot_mosaic(places, height_ratios=(5, 2)[: len(places)])
+    loss, accuracy = axes_by_name["loss"], axes_by_name["accuracy"]
     marks = {"marker": "o", "markersize": 3} if len(view.epochs) <= 60 else {}
     for axes, name in ((loss, "loss"), (accuracy, "top1")):
         train = [(step.step / per_epoch, getattr(step, name)) for step in view.steps]
@@ -113,13 +115,16 @@ def curve_figure(view: RunView) -> Figure:
                 x, y = zip(*thin_points(points, MAX_POINTS), strict=True)
                 axes.plot(x, y, color=colour, label=label, linewidth=1.2, **style)
     accuracy.set_ylim(0, 1)
-    if view.steps:
-        rates = [(step.step / per_epoch, step.lr) for step in view.steps]
-        rate.plot(*zip(*thin_points(rates, MAX_POINTS), strict=True), color=ink, linewidth=1.2)
     style_axes(loss, ink, "loss")
     style_axes(accuracy, ink, "accuracy", percent="y")
-    style_axes(rate, ink, "learning rate")
-    rate.set_xlabel("epoch", color=ink)
+    if view.steps:
+        rate = axes_by_name["rate"]
+        style_axes(rate, ink, "learning rate")
+        rates = [(step.step / per_epoch, step.lr) for step in view.steps]
+        rate.plot(*zip(*thin_points(rates, MAX_POINTS), strict=True), color=ink, linewidth=1.2)
+    bottom = ("rate",) if view.steps else ("loss", "accuracy")
+    for name in bottom:
+        axes_by_name[name].set_xlabel("epoch", color=ink)
     handles, labels = loss.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
