@@ -1,6 +1,7 @@
 """The exported web page in a real browser, served by a plain web server."""
 
 import base64
+import io
 import shutil
 import threading
 from contextlib import contextmanager
@@ -10,9 +11,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from resnet_demo.export.parity import Parity, app_answers, parity_pictures
+from resnet_demo.data.pictures import decode_picture
+from resnet_demo.export.parity import (
+    ORIENTATION,
+    Parity,
+    ParityPicture,
+    app_answers,
+    parity_pictures,
+)
 from resnet_demo.export.source import load_source
 from resnet_demo.export.web import CDN, RUNTIME, write_page, write_web
 from resnet_demo.paths import Paths
@@ -109,6 +118,18 @@ def opened(browser, address, **options):
     assert wrong == []
 
 
+def turned_webp(orientation):
+    """Return a WebP picture that its EXIF tag turns, which Chromium leaves as it is."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = io.BytesIO()
+    with Image.open(PICTURES / "cat.jpg") as photo:
+        photo.resize((120, 80)).save(file, "WEBP", lossless=True, exif=exif.tobytes())
+    return ParityPicture(
+        f"webp {orientation}", decode_picture(io.BytesIO(file.getvalue())), file.getvalue()
+    )
+
+
 def as_base64(data):
     return base64.b64encode(data).decode()
 
@@ -118,7 +139,8 @@ def test_the_page_answers_as_the_app_for_every_size_and_kind(
 ):
     monkeypatch.setattr("resnet_demo.export.parity.GENERATED", 20)
     pictures = list(parity_pictures(source, Paths(tmp_path, tmp_path)))
-    assert len(pictures) == 50
+    pictures += [turned_webp(tag) for tag in range(1, 9)]
+    assert len(pictures) == 58
     with served(folders[0]) as address, opened(browser, address) as page:
         found = [page.evaluate(CLASSIFY, as_base64(picture.data)) for picture in pictures]
     expected = app_answers(source, pictures)

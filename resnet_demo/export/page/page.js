@@ -42,19 +42,69 @@ async function fetchFile(url, integrity) {
 
 /** Decode a picture file: {width, height, rgb}, upright, transparency on white. */
 async function decode(blob) {
+  const orientation = await webpOrientation(blob);
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, {
-      imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none",
+      imageOrientation: orientation > 1 ? "none" : "from-image",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
     });
   } catch {
     throw new Error("This is no picture that the browser can read.");
   }
   try {
-    return pixels(bitmap, bitmap.width, bitmap.height);
+    return turn(pixels(bitmap, bitmap.width, bitmap.height), orientation);
   } finally {
     bitmap.close();
   }
+}
+
+/** Return the EXIF orientation of a WebP file, which not every browser heeds; else 1. */
+async function webpOrientation(blob) {
+  const text = async (start) => new TextDecoder("latin1").decode(await blob.slice(start, start + 4).arrayBuffer());
+  if (await text(0) !== "RIFF" || await text(8) !== "WEBP") return 1;
+  for (let at = 12; at + 8 < blob.size;) {
+    const length = new DataView(await blob.slice(at + 4, at + 8).arrayBuffer()).getUint32(0, true);
+    if (await text(at) === "EXIF") return exifOrientation(await blob.slice(at + 8, at + 8 + length).arrayBuffer());
+    at += 8 + length + length % 2;
+  }
+  return 1;
+}
+
+function exifOrientation(buffer) {
+  try {
+    let view = new DataView(buffer);
+    if (view.getUint32(0) === 0x45786966) view = new DataView(buffer, 6); // "Exif" and two zeros
+    const little = view.getUint16(0) === 0x4949, first = view.getUint32(4, little);
+    for (let entry = 0; entry < view.getUint16(first, little); entry++) {
+      const at = first + 2 + entry * 12;
+      if (view.getUint16(at, little) === 0x0112) {
+        const orientation = view.getUint16(at + 8, little);
+        return orientation <= 8 ? orientation : 1;
+      }
+    }
+  } catch {
+    // a broken tag: the pixels are still good
+  }
+  return 1;
+}
+
+/** Turn pixels by an EXIF orientation. */
+function turn({width, height, rgb}, orientation) {
+  if (orientation < 2) return {width, height, rgb};
+  const swapped = orientation > 4;
+  const [newWidth, newHeight] = swapped ? [height, width] : [width, height];
+  const fromRight = [2, 3, 7, 8].includes(orientation), fromBottom = [3, 4, 6, 7].includes(orientation);
+  const turned = new Uint8Array(rgb.length);
+  for (let y = 0; y < newHeight; y++) {
+    for (let x = 0; x < newWidth; x++) {
+      const [column, row] = swapped ? [y, x] : [x, y];
+      const from = ((fromBottom ? height - 1 - row : row) * width + (fromRight ? width - 1 - column : column)) * 3;
+      turned.set(rgb.subarray(from, from + 3), (y * newWidth + x) * 3);
+    }
+  }
+  return {width: newWidth, height: newHeight, rgb: turned};
 }
 
 /** Return the RGB pixels of what a canvas can draw; large ones are averaged as the app does. */
