@@ -25,10 +25,10 @@ def add(verbs: Any) -> None:
         "action",
         choices=tuple(ACTIONS),
         metavar="|".join(ACTIONS),
-        help="status: list the datasets; show: count the images of each class; get: download "
-        "cifar10, or weights learned on ImageNet (resnet18-weights, resnet34-weights, "
-        "resnet50-weights); "
-        "import: make a dataset from pictures; delete: remove a dataset",
+        help="status: list the datasets and downloaded weights; show: count the images of each "
+        "class; get: download cifar10, or weights learned on ImageNet (resnet18-weights, "
+        "resnet34-weights, resnet50-weights); import: make a dataset from pictures; delete: "
+        "remove a dataset or weights",
     )
     data.add_argument(
         "name", nargs="?", metavar="NAME", help="a dataset or weights; for all but status"
@@ -64,11 +64,15 @@ def run_data(args: argparse.Namespace, paths: Paths) -> None:
 
 
 def list_datasets(args: argparse.Namespace, paths: Paths) -> None:
-    """Print a line for each dataset."""
+    """Print a line for each dataset, and for downloaded weights."""
     from resnet_demo.data.store import Datasets
+    from resnet_demo.models.pretrained import downloads, weights_path
 
     for info in Datasets(paths.data).list():
         print_result(info.to_dict(), dataset_text(info), args.json)
+    for name, model in downloads().items():
+        if path := weights_path(model, paths.weights):
+            print_weights(name, path, args)
 
 
 def show_dataset(args: argparse.Namespace, paths: Paths) -> None:
@@ -98,13 +102,16 @@ def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
         os.close(lock)
         end_progress()
     if model := downloads().get(args.name):
-        path = weights_path(model, paths.weights)
-        values = {"name": args.name, "file": str(path), "bytes": path.stat().st_size}
-        text = f"{args.name}: {path}, {values['bytes'] / 1e6:.0f} MB"
-        print_result(values, text, args.json)
+        print_weights(args.name, weights_path(model, paths.weights), args)
         return
     info = Datasets(paths.data).get(args.name)
     print_result(info.to_dict(), dataset_text(info), args.json)
+
+
+def print_weights(name: str, path: Path, args: argparse.Namespace) -> None:
+    """Print the file of downloaded weights and its size."""
+    values = {"name": name, "file": str(path), "bytes": path.stat().st_size}
+    print_result(values, f"{name}: {path}, {values['bytes'] / 1e6:.0f} MB", args.json)
 
 
 def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
@@ -138,7 +145,7 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
 
 
 def delete_dataset(args: argparse.Namespace, paths: Paths) -> None:
-    """Delete a dataset that no live run uses."""
+    """Delete a dataset that no live run uses, or downloaded weights."""
     from resnet_demo.tasks.datasets import DataTasks
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.limits import Caller

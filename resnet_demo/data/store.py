@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_demo.config import EXACT_RECIPES, TrainConfig, make_config
+from resnet_demo.architectures import STEM_CHOICE_MODELS
+from resnet_demo.config import EXACT_RECIPES, RECIPES, TrainConfig, defaults, make_config
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.digests import fingerprint_of, picture_digests, split_digests
@@ -253,11 +254,14 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     `check_data` refuses what does not fit. The second value is a sentence, empty where the recipe
     fits. Raises as `make_config` and `Datasets.get`.
     """
-    config = make_config(values)
+    stem = needed_stem(values)
+    config = make_config({**values, **stem} if stem else values)
     if config.recipe in EXACT_RECIPES:
         return config, ""
     info = datasets.get(config.dataset)
     fitted, notes = config, []
+    if stem:
+        notes.append("stem imagenet instead of small (ImageNet's weights have it)")
 
     def adapt(reason: str = "", **changes: Any) -> None:
         """Change values of the recipe that are not as they should be; say so."""
@@ -299,6 +303,20 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
         return config, ""
     images_text = f"{images:,} training image{'s' * (images != 1)}"
     return fitted, f"adapted to {images_text}: {'; '.join(notes)}"
+
+
+def needed_stem(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the stem of a resnet with ImageNet's weights, unless the values or a recipe have one.
+
+    values: of `make_config`, not yet checked.
+    """
+    recipe = values.get("recipe", "quick") if isinstance(values, Mapping) else None
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        return {}
+    full = defaults() | RECIPES[recipe] | dict(values)
+    is_needed = full["weights"] == "imagenet" and full["model"] in STEM_CHOICE_MODELS
+    has_stem = "stem" in values or full["stem"] == "imagenet"
+    return {"stem": "imagenet"} if is_needed and not has_stem else {}
 
 
 def fit_validation(

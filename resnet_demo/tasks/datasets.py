@@ -151,8 +151,11 @@ class DataTasks:
         self._remove(kind)
 
     def delete(self, name: str, caller: Caller) -> None:
-        """Delete a dataset from disk. Raises ConfigError if a live run uses it."""
+        """Delete a dataset, or downloaded weights. Raises ConfigError if a live run uses it."""
         caller.require_owner("delete a dataset")
+        if model := pretrained.downloads().get(name):
+            self._delete_weights(name, model)
+            return
         users = [run.id for run in self.runs_using(name) if not run.shipped and is_live(run.path)]
         if users:
             raise ConfigError(f"{name} is used by {users[0]}: stop that run first", "name")
@@ -160,6 +163,25 @@ class DataTasks:
         status = self.status("import")
         if status and not status.is_live and self.request("import").get("name") == name:
             self._remove("import")  # its message says that the dataset is ready
+
+    def _delete_weights(self, name: str, model: str) -> None:
+        """Delete the file of a network's ImageNet weights that was downloaded."""
+        paths = self.launcher.paths
+        path = pretrained.weights_path(model, paths.weights)
+        if path is None:
+            raise NotFoundError(f"{name} must be on this machine to be deleted", "name")
+        if paths.weights_copy:
+            raise ConfigError(
+                f"{name} is in the folder that RESNET_DEMO_WEIGHTS names: remove {path} there",
+                "name",
+            )
+        for run in self.launcher.runs.list():
+            if not run.shipped and is_live(run.path) and needs_weights(run, model):
+                raise ConfigError(f"{name} is used by {run.id}: stop that run first", "name")
+        path.unlink()
+        status = self.status("get")
+        if status and not status.is_live and self.request("get").get("name") == name:
+            self._remove("get")  # its message says that the weights are ready
 
     def runs_using(self, name: str) -> list[Run]:
         """Return the runs whose config names the dataset."""
@@ -270,6 +292,15 @@ def store_upload(source: Path, target: Path, folder: Path, lock: int) -> None:
 def busy_error(kind: str) -> ConfigError:
     """Return the error for a second task of a kind."""
     return ConfigError(f"{KINDS[kind]} is running already: wait for it, or cancel it", "task")
+
+
+def needs_weights(run: Run, model: str) -> bool:
+    """Return whether a run starts from a network's ImageNet weights; False if it is damaged."""
+    try:
+        config = run.config()
+    except DamagedError:
+        return False
+    return (config.weights, config.model) == ("imagenet", model)
 
 
 def dataset_of(run: Run) -> str | None:

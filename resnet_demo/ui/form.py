@@ -23,8 +23,10 @@ from resnet_demo.data.store import Datasets, check_data, fit_recipe
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.json_files import parse_json
 from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.weights import IMAGENET, RANDOM
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
+WEIGHTS_CHOICES = [("random", RANDOM), ("imagenet: learned on photographs", IMAGENET)]
 OWN_COMPONENTS = ("recipe", "dataset")  # a recipe does not fill them
 # The form of this browser tab, kept for a reload. Not written before the page has looked for it.
 SAVED_FORM = "resnet-demo-form"
@@ -59,6 +61,22 @@ class Form:
         """Build the components of a group."""
         for name in self.names(group):
             self.parts[name] = component(self.fields[name], in_row=group == "main")
+
+    def offer_runs(self, services: Services) -> None:
+        """Offer the finished runs that fit as initial weights, when their group is opened."""
+        inputs = [self.parts[name] for name in ("model", "stem", "batch_norm")]
+
+        def on_open(*network: Any) -> dict[str, Any]:
+            # An update of the choices alone keeps what is chosen.
+            return gr.update(choices=[*WEIGHTS_CHOICES, *services.runs_of_network(*network)])
+
+        gr.on(
+            [self.folds["transfer"].expand, *(part.change for part in inputs)],
+            on_open,
+            inputs,
+            self.parts["weights"],
+            **QUIET_EVENT,
+        )
 
     def place_folded(self) -> None:
         """Build the other groups, each folded, and connect the recipe, which fills the form."""
@@ -305,8 +323,8 @@ def component(config_field: Field, in_row: bool = False) -> gr.components.Compon
         return gr.Checkbox(**options)
     if "choices" in rule:
         return gr.Dropdown(labelled_choices(rule["choices"]), min_width=140, **options)
-    if config_field.type is str:
-        return gr.Textbox(max_lines=1, **options)
+    if config_field.type is str:  # the initial weights; a directory of a run is no choice
+        return gr.Dropdown(WEIGHTS_CHOICES, allow_custom_value=True, min_width=140, **options)
     return gr.Number(min_width=80 if len(options["label"]) < 10 else 135, **options)
 
 

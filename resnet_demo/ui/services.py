@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
+from resnet_demo.architectures import STEM_CHOICE_MODELS
 from resnet_demo.data.decode_process import decode_in_process, is_cheap
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.data.store import Datasets
@@ -242,6 +243,25 @@ class Services:
             (self.run_label(run), run.id)
             for run in [*runs, *(self.pretrained_runs() if pretrained else [])]
             if experiments or run.id == keep or not is_experiment(run)
+        ]
+
+    def runs_of_network(
+        self, model: str | None, stem: str | None, batch_norm: bool | None
+    ) -> list[tuple[str, str]]:
+        """Return (label, run id) of each finished run whose weights fit that network."""
+
+        def fits(run: Run) -> bool:
+            try:
+                config = run.config()
+            except DamagedError:
+                return False
+            is_stem = config.stem == stem or model not in STEM_CHOICE_MODELS
+            return (config.model, config.batch_norm) == (model, batch_norm) and is_stem
+
+        return [
+            (self.run_label(run), run.id)
+            for run in self.trained_runs()
+            if not is_experiment(run) and self.run_state(run) == "finished" and fits(run)
         ]
 
     def pretrained_runs(self) -> list[Run]:

@@ -106,13 +106,15 @@ def test_missing_weights_are_offered_below_the_form_and_their_download_is_cancel
     page.get_by_role("option", name="resnet18", exact=True).click()
     for fold in ("advanced", "group-transfer"):
         page.locator(f"#{fold} > button").click()
-    page.locator("#weights textarea, #weights input").first.fill("imagenet")
+    page.locator("#weights input").click()
+    page.get_by_role("option", name="imagenet: learned on photographs").click()
     expect(row).to_contain_text("One-time download, 47 MB, from your copy.")
     row.get_by_role("button", name="Get the weights").click()
     expect(row).to_contain_text(re.compile(r"[1-9]\S* .B of 47 MB"))  # some bytes are here
     row.get_by_role("button", name="Cancel").click()
     expect(row).to_contain_text("Download cancelled; it will continue from")
-    page.locator("#weights textarea, #weights input").first.fill("random")
+    page.locator("#weights input").click()
+    page.get_by_role("option", name="random", exact=True).click()
     expect(row).to_be_hidden()
 
 

@@ -158,9 +158,6 @@ def test_the_settings_of_a_range_test_are_copied_to_the_train_form(page):
     open_chapter(page, 7)
     page.locator("#range-guess").get_by_label("about 0.1").check()
     expect(page.locator("#range-text")).to_contain_text("You guessed about 0.1. Correct.")
-    expect(page.locator(".block.learn-final")).to_contain_text(
-        "Your guesses: 1 of 2 right (1 shown without a guess"
-    )
     page.locator("#range-use").click()
     expect(page.locator("button#train")).to_be_visible()
     expect(page.locator("#peak_lr input")).to_have_value("0.0089")
@@ -170,6 +167,17 @@ def test_the_settings_of_a_range_test_are_copied_to_the_train_form(page):
     for name, value in {"momentum": "0.9", "label_smoothing": "0"}.items():
         expect(page.locator(f"#{name} input").first).to_have_value(value)
     page.get_by_role("tab", name="Learn", exact=True).click()
+
+
+def test_the_last_chapter_compares_borrowed_features_and_counts_the_guesses(page):
+    page.get_by_role("tab", name="Learn", exact=True).click()
+    open_chapter(page, 8)
+    page.locator("#transfer-guess").get_by_label("about 75 %").check()
+    expect(page.locator("#transfer-text")).to_contain_text("You guessed about 75 %. Correct.")
+    assert [*lines(page, "#transfer-chart")] == ["from scratch", "transfer"]
+    expect(page.locator(".block.learn-final")).to_contain_text(
+        "Your guesses: 2 of 3 right (1 shown without a guess"
+    )
 
 
 def test_every_chapter_fits_a_phone_and_the_result_follows_the_guess(page):

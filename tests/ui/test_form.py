@@ -14,6 +14,7 @@ from resnet_demo.config import (
     make_config,
 )
 from resnet_demo.ui.form import OWN_COMPONENTS, Form
+from tests.ui.fake_evaluations import untrained_runs
 
 FIELDS = {field.name: field for field in fields(TrainConfig)}
 
@@ -56,8 +57,10 @@ def test_the_component_fits_the_type_of_the_field(form):
         if kind is bool:
             assert isinstance(part, gr.Checkbox), name
         elif kind is str:
+            assert isinstance(part, gr.Dropdown | gr.Radio), name
             has_choices = "choices" in rule or name in OWN_COMPONENTS
-            assert isinstance(part, gr.Dropdown | gr.Radio if has_choices else gr.Textbox), name
+            if not has_choices:  # the initial weights may be any run
+                assert part.allow_custom_value, name
             if "choices" in rule:
                 assert [value for _, value in part.choices] == list(rule["choices"])
         else:
@@ -93,3 +96,16 @@ def test_the_form_s_values_are_keyed_by_field_name(form):
     values = [part.value for part in form.components()]
     assert form.to_dict(values) == {**defaults(), "dataset": "shapes10"}
     assert make_config(form.to_dict(values)).to_dict() == form.to_dict(values)
+
+
+def test_finished_runs_of_the_same_network_are_offered_as_initial_weights(services):
+    untrained_runs(services.paths.runs, "mine", "other")
+    config = services.runs.get("mine").config()
+    offered = [name for _, name in services.runs_of_network(config.model, "small", True)]
+    assert sorted(offered) == ["mine", "other"]
+    # Only some networks have a choice of the stem.
+    assert len(services.runs_of_network(config.model, "imagenet", True)) == 2
+    assert services.runs_of_network("vgg16", "small", True) == []
+    assert services.runs_of_network(config.model, "small", False) == []
+    (services.paths.runs / "other" / "config.json").write_text("{")
+    assert [name for _, name in services.runs_of_network(config.model, "small", True)] == ["mine"]

@@ -75,6 +75,7 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     marks = connect_estimate(services, form, estimated, start, seconds, panel["status"])
     form.connect_marks(marks, advanced)
     connect_details(services, form, panel)
+    form.offer_runs(services)
     follow_weights(services, weights, form.parts, version)
     saved = form.remember(services)
     return {

@@ -362,6 +362,17 @@ def test_a_head_with_the_settings_of_another_recipe_gets_those_of_a_head(few):
         assert getattr(config, name) == getattr(transfer, name)
 
 
+def test_a_resnet_with_weights_of_imagenet_gets_their_stem(few):
+    chosen = {"dataset": "few", "model": "resnet18", "weights": "imagenet"}
+    config, adapted = fit_recipe(chosen, few(30))
+    assert config.stem == "imagenet"
+    assert "stem imagenet instead of small (ImageNet's weights have it)" in adapted
+    assert fit_recipe({"recipe": "transfer", **chosen}, few(30))[0].stem == "imagenet"
+    assert fit_recipe({**chosen, "weights": "random"}, few(30))[0].stem == "small"
+    with pytest.raises(ConfigError, match="stem must be imagenet for resnet18"):
+        fit_recipe({**chosen, "stem": "small"}, few(30))
+
+
 def test_transfer_is_proposed_for_few_pictures_of_ones_own(few):
     datasets = few(20)
     recipe, reason = proposed_recipe(datasets.get("few"))
