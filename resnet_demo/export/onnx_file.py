@@ -35,7 +35,7 @@ from resnet_demo.models.layers import Network, Padding
 PACKAGES = ("onnx", "onnxruntime")
 INPUT, PROBABILITIES, ENERGY = "image", "probabilities", "energy"
 PRECISION_BITS = 22  # of PIL's weights
-BLOCK = 32  # new pixels whose weights are computed together
+BLOCK = 16  # new pixels whose weights are computed together
 OPSET, IR_VERSION = 20, 9  # the oldest that have all operators, so that older programs open it
 ABOUT = (
     "Input: pictures as RGB, uint8 (N, H, W, 3), upright, of any size. Outputs: probabilities "
