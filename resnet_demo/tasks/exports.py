@@ -227,7 +227,7 @@ def write_zip(folder: Path, target: Path, name: str) -> None:
     """Write a folder's files into an archive, below a folder of that name."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(folder.rglob("*")):
-            if not path.is_file():
+            if not path.is_file() or "__pycache__" in path.parts:  # of a script that was compared
                 continue
             inside = zipfile.ZipInfo(f"{name}/{path.relative_to(folder)}", ZIP_TIME)
             is_stored = path.suffix in STORED_SUFFIXES

@@ -286,7 +286,9 @@ def status_text(status: Status | None) -> str:
 def result_text(exported: Export) -> str:
     """Return what was checked, and notes, as sentences (Markdown)."""
     sentences = [parity_text(exported.parity)] if exported.parity else []
-    return "\n\n".join(["**Ready.**", *map(escape_markdown, [*sentences, *exported.notes])])
+    # Commands in notes stand between backticks, which are harmless.
+    texts = [escape_markdown(text).replace("\\`", "`") for text in [*sentences, *exported.notes]]
+    return "\n\n".join(["**Ready.**", *texts])
 
 
 def parity_text(parity: dict[str, Any]) -> str:
@@ -341,18 +343,20 @@ def publish(
     from resnet_demo.hosting.space import push
 
     services.caller().require_owner("publish")
-    check_repository(repository.strip())
+    # A raw request may send null.
+    repository, token = (repository or "").strip(), (token or "").strip()
+    check_repository(repository)
     folder = finished_folder(services, run_id, format)
     options = {
-        "token": token.strip() or services.access.hub_token(current_request()),
+        "token": token or services.access.hub_token(current_request()),
         "private": bool(private),
     }
     if format == HUB:
-        address = push_model(folder / FILES, repository.strip(), **options)
+        address = push_model(folder / FILES, repository, **options)
     elif format == WEB:
-        address = push(folder / FILES, repository.strip(), **options)
+        address = push(folder / FILES, repository, **options)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             space = build_space(folder, Path(temporary) / "space")
-            address = push(space, repository.strip(), **options)
+            address = push(space, repository, **options)
     return f"Published: [{escape_markdown(address)}]({address})"
