@@ -6,14 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from resnet_demo.data.store import Datasets
+from resnet_demo.export.pack import pack_for_space
 from resnet_demo.hosting.space import build
+from tests.tiny import finished_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak]
 
@@ -40,29 +43,37 @@ def python(tmp_path_factory):
     return str(made)
 
 
-@pytest.fixture
-def space(tmp_path, python):
+@contextmanager
+def started(root, python, runs=()):
     """Start a built Space; yield its address, the time of its start, and its log."""
-    folder = tmp_path / "space"
+    folder = root / "space"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    build(folder)
+    build(folder, runs=runs)
     kept = {name: value for name, value in os.environ.items() if name not in SKIPPED}
     variables = {
         "SPACE_ID": "anybody/demo",
         "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
+        "GRADIO_TEMP_DIR": str(root / "uploads"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     began = time.monotonic()
-    with open(tmp_path / "app.log", "wb") as log:
+    with open(root / "app.log", "wb") as log:
         app = subprocess.Popen(
             [python, "app.py"], cwd=folder, env={**kept, **variables}, stdout=log, stderr=log
         )
-    yield f"http://127.0.0.1:{port}/", began, tmp_path / "app.log"
-    app.terminate()
-    app.wait()
+    try:
+        yield f"http://127.0.0.1:{port}/", began, root / "app.log"
+    finally:
+        app.terminate()
+        app.wait()
+
+
+@pytest.fixture
+def space(tmp_path, python):
+    with started(tmp_path, python) as space:
+        yield space
 
 
 def wait_for(url: str, log: Path) -> None:
@@ -96,3 +107,22 @@ def test_a_space_classifies_a_picture_soon_after_a_cold_start_in_a_frame_on_a_ph
     context.close()
     assert wide <= 0, "it is wider than the phone"
     assert answered < FIRST_ANSWER_S
+
+
+def test_a_space_opens_with_the_run_that_it_brings_along(tmp_path, python, colours, browser):
+    run = finished_run(tmp_path / "mine", colours, epochs=1)
+    packed = pack_for_space(run, Datasets(colours), tmp_path / "packed")
+    with started(tmp_path, python, [Path(packed["folder"])]) as (url, _, log):
+        wait_for(url, log)
+        page = browser.new_page()
+        page.set_default_timeout(180_000)
+        page.goto(url)
+        expect(page.locator("#run input")).to_have_value("mine · finished")
+        page.get_by_role("tab", name="Classify").click()
+        expect(page.locator("#classify-run input")).to_have_value("mine · finished")
+        page.locator("#shipped button").first.click()
+        expect(page.locator("#labels")).to_contain_text(re.compile(r"(blue|green|red)"))
+        # The images stayed behind; the stored answers are scored.
+        page.get_by_role("tab", name="Evaluate").click()
+        expect(page.locator("#evaluate-summary")).to_contain_text("mine on the 30 test images")
+        page.close()
