@@ -29,7 +29,7 @@ from resnet_demo.fingerprint import Fingerprint
 
 # Where a recipe is adapted to few images:
 MIN_STEPS_PER_EPOCH = 4
-MIN_STEPS, MAX_EPOCHS = 200, 100  # of a run from random weights; `quick` has 180 on CIFAR-10
+MIN_STEPS, MAX_EPOCHS = 180, 100  # of a run from random weights; as `quick` on CIFAR-10
 EMA_STEPS = 1000  # fewer are too few for a moving average of the weights
 ENOUGH_VALIDATION = 100  # images; among epochs that hardly differ, fewer choose by chance
 MAX_FOLDS = 5

@@ -294,7 +294,12 @@ def test_every_recipe_fits_few_images_of_each_class(few, recipe: str, images: in
     assert (config.val_share == 0) == (images == 1 or is_head)
     assert config.folds == (min(5, images) if is_head and images > 1 else 0)
     steps = config.epochs * steps_per_epoch(train, config.batch_size)
-    assert config.weights == "imagenet" or steps >= 200 or config.epochs == 100
+    assert config.weights == "imagenet" or steps >= 180 or config.epochs == 100
+
+
+def test_quick_is_one_epoch_on_as_many_images_as_cifar10_has(few):
+    config, adapted = fit_recipe({"recipe": "quick", "dataset": "few"}, few(5000, 10))
+    assert (config.epochs, adapted) == (1, "")
 
 
 def test_without_held_out_images_validation_uses_those_trained_on(few):
