@@ -1,6 +1,6 @@
 // Runs in the head, before the page is drawn: shows the page when its parts have their sizes.
 (() => {
-  const SETTLED_MS = 200, PATIENCE_MS = 6000;
+  const SETTLED_MS = 200, PATIENCE_MS = 12000;
   const root = document.documentElement;
 
   // Gradio loads the parts of a page one by one, and each pushes down what is below it.

@@ -25,7 +25,12 @@ from resnet_demo.ui.classify.details import details_updates
 from resnet_demo.ui.classify.examples import example_updates
 from resnet_demo.ui.classify.picture import classify_picture
 from resnet_demo.ui.evaluate import tab
-from resnet_demo.ui.evaluate.evaluation_status import READY, Selection, StatusCache
+from resnet_demo.ui.evaluate.evaluation_status import (
+    READY,
+    WITHOUT_IMAGES_HINT,
+    Selection,
+    StatusCache,
+)
 from resnet_demo.ui.evaluate.result import figure_updates
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train.run_panel import run_parts
@@ -220,6 +225,7 @@ def test_the_shipped_run_is_evaluated_without_the_images(fresh, shipped):
     words = "on the 30 test images of colours · from the predictions stored with the run"
     assert words in now["headline"]
     assert now["matrix"].count("<button") > 0
+    assert now["matrix_hint"] == WITHOUT_IMAGES_HINT
     reliability, confidence, _, table = figure_updates([str(folder), False])
     assert reliability.axes
     assert confidence.axes

@@ -28,10 +28,8 @@ NO_RUN = "No trained run yet: train a network on the **Train** tab first."
 READY = "Press **Evaluate** to test the saved network on all images of the split."
 NOT_EVALUATED = "not evaluated in this mode yet, press **Evaluate**"
 COMPARING = "<p>Comparing…</p>"
-MATRIX_HINT = (
-    "Rows: true class. Columns: prediction. Right answers are on the diagonal. "
-    "**Click a number to see its images.**"
-)
+WITHOUT_IMAGES_HINT = "Rows: true class. Columns: prediction. Right answers are on the diagonal."
+MATRIX_HINT = f"{WITHOUT_IMAGES_HINT} **Click a number to see its images.**"
 MANY_CLASSES_HINT = "The most frequent mistakes. **Click one to see its images.** The whole matrix:"
 STATES = ("control", "result", "figures", "comparison", "robustness", "curve")
 
@@ -256,9 +254,10 @@ def result_updates(state: list[Any]) -> dict[str, Any]:
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
     source, is_list = f"{result['run']} {Path(folder).name}", len(labels) > MAX_CLASSES
+    hint = WITHOUT_IMAGES_HINT if is_stored(folder) else MATRIX_HINT
     return {
         "unit": gr.update(visible=not is_list),
-        "matrix_hint": MANY_CLASSES_HINT if is_list else MATRIX_HINT,
+        "matrix_hint": MANY_CLASSES_HINT if is_list else hint,
         "results": gr.update(visible=True),
         "headline": headline(result),
         "matrix": matrix_html(result["confusion"], labels, percent, source),

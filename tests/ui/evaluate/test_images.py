@@ -115,4 +115,5 @@ def test_images_stay_until_another_result_is_shown(statuses):
     gone = viewer_updates({**alone, "first": None}, View(first, None, "worst"))
     assert gone["images_message"] == HINT
     assert gone["which"]["value"] is None
-    assert viewer_updates({**alone, "stored": True}, None)["images_message"] == NO_IMAGES
+    without = viewer_updates({**alone, "stored": True}, None)
+    assert (without["images_message"], without["which"]["visible"]) == (NO_IMAGES, False)
