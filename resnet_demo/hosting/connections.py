@@ -7,6 +7,7 @@ and a descriptor each, for ever.
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from resnet_demo.hosting.access import visitor_address
+from resnet_demo.tasks.limits import Throttle
 
 HEAD_S = 30.0  # for a complete request head
 BODY_S = 30.0  # within which at least MIN_BYTES of an unfinished body must arrive
@@ -22,6 +24,7 @@ BODY_S = 30.0  # within which at least MIN_BYTES of an unfinished body must arri
 ANSWER_S = 60.0
 MIN_BYTES = 1024
 MAX_WAITING = 200  # connections of one address without a complete request head
+MAX_NEW, NEW_S = 500, 5.0  # connections that one address opens within so many seconds
 RESERVED_DESCRIPTORS = 100  # for files, workers and the event loop
 FEWEST_CONNECTIONS = 32
 
@@ -30,7 +33,8 @@ FEWEST_CONNECTIONS = 32
 class ConnectionGuard:
     """The connections of one server. For its event loop only.
 
-    max_connections: of all addresses together.
+    max_connections: of all addresses together. proxies: addresses that open connections for many
+    visitors, so that the number of new ones is not limited; "*" for all.
     """
 
     head_s: float = HEAD_S
@@ -39,6 +43,8 @@ class ConnectionGuard:
     min_bytes: int = MIN_BYTES
     max_waiting: int = MAX_WAITING
     max_connections: int = field(default_factory=lambda: connection_limit())  # defined below
+    proxies: frozenset[str] = frozenset({"*"})
+    new: Throttle = field(default_factory=lambda: Throttle(MAX_NEW, NEW_S))
     count: int = 0
     # In order of arrival: the oldest is closed first.
     waiting: dict["GuardedProtocol", None] = field(default_factory=dict)
@@ -47,6 +53,15 @@ class ConnectionGuard:
     def protocol(self, *args: Any, **options: Any) -> "GuardedProtocol":
         """Return the protocol of a new connection, as uvicorn makes it."""
         return GuardedProtocol(self, *args, **options)
+
+    def is_flood(self, address: str) -> bool:
+        """Count a new connection; return whether its address opens too many."""
+        if not self.proxies.isdisjoint((address, "*")):
+            return False
+        if self.new.wait_s(address) > 0:
+            return True
+        self.new.record(address)
+        return False
 
     def set_waiting(self, connection: "GuardedProtocol", waits: bool) -> None:
         """Record whether a connection waits for a request head; close the oldest of too many."""
@@ -91,6 +106,9 @@ class GuardedProtocol(H11Protocol):
         super().connection_made(transport)
         self.address = visitor_address(self.client[0]) if self.client else "unknown"
         self.guard.count += 1
+        if self.guard.is_flood(self.address):
+            self.abort()  # before anything is read: that costs least
+            return
         self.follow()
         if self.guard.count > self.guard.max_connections:
             self.guard.close_oldest()
@@ -185,6 +203,14 @@ class GuardedProtocol(H11Protocol):
         """Close the connection at once: nothing that it should still send is worth waiting for."""
         self.enter("lost")
         self.transport.abort()
+
+
+def known_proxies(environment: Mapping[str, str]) -> frozenset[str]:
+    """Return the addresses of proxies that uvicorn trusts; all on a Space, which is behind some."""
+    if "SPACE_ID" in environment:
+        return frozenset({"*"})
+    listed = environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1").split(",")
+    return frozenset(visitor_address(address.strip()) for address in [*listed, "::1"])
 
 
 def connection_limit() -> int:

@@ -31,6 +31,8 @@ LARGE_BODY_BYTES = 2**16  # larger ones are handled one after the other
 # An upload of a visitor must arrive within the time over which its megabytes are counted.
 UPLOAD_S = PERIOD_S
 MAX_OPEN_REQUESTS = 128  # of one visitor; an open page has two
+# Of one address: thirty people behind it who open the page together send 2,300.
+MAX_REQUESTS, REQUESTS_S = 3000, 10.0
 
 
 class RequestLimits:
@@ -44,12 +46,14 @@ class RequestLimits:
         folder: Path,
         max_open: int = MAX_OPEN_REQUESTS,
         upload_s: float = UPLOAD_S,
+        max_requests: int = MAX_REQUESTS,
     ) -> None:
         self.app, self.access, self.limits, self.folder = app, access, limits, folder
         self.megabytes = Throttle(limits.uploads if limits else 1, PERIOD_S)
         self.max_open, self.open = max_open, Counter[str]()
         self.upload_s = upload_s
         self.large_bodies = asyncio.Semaphore()
+        self.requests = Throttle(max_requests, REQUESTS_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it with one sentence."""
@@ -64,6 +68,12 @@ class RequestLimits:
             rule = f"at most {self.max_open} requests of one address may be open"
             await PlainTextResponse(f"{rule}: try again in a moment\n", 429)(scope, receive, send)
             return
+        if self.requests.wait_s(address) > 0:
+            rule = f"at most {self.requests.limit} requests of one address in {REQUESTS_S:g} s"
+            answer = PlainTextResponse(f"{rule}\n", 429, {"connection": "close"})
+            await answer(scope, receive, send)
+            return
+        self.requests.record(address)
         self.open[address] += 1
         try:
             await self.limit_body(scope, receive, send)

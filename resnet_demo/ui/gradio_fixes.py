@@ -5,6 +5,7 @@ unnecessary.
 """
 
 import asyncio
+import os
 from asyncio import iscoroutinefunction
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 
-from resnet_demo.hosting.connections import ConnectionGuard
+from resnet_demo.hosting.connections import ConnectionGuard, known_proxies
 
 # JavaScript that each page runs once. Gradio has no setting for the markup that it corrects.
 MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
@@ -121,7 +122,8 @@ class GuardedServer(http_server.Server):
     """
 
     def __init__(self, config: Config, *args: Any, **options: Any) -> None:
-        config.http = ConnectionGuard().protocol  # type: ignore[assignment] - any factory will do
+        guard = ConnectionGuard(proxies=known_proxies(os.environ))
+        config.http = guard.protocol  # type: ignore[assignment] - any factory will do
         config.ws = "none"  # the app has no web sockets, and an open one has no deadline
         super().__init__(config, *args, **options)
 

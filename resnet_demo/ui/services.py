@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 import numpy as np
@@ -51,7 +52,7 @@ TICK_EVENT = {**QUIET_EVENT, "concurrency_limit": None, "trigger_mode": "once"}
 # Of a change: never two at once, and the last one is never dropped.
 LATEST_EVENT = {**TICK_EVENT, "trigger_mode": "always_last"}
 MAX_CLASSIFIER_BYTES = 256_000_000  # of parameters and buffers in memory, of all cached networks
-MAX_DECODED_AT_ONCE = 1  # large pictures of all visitors, each in a separate process
+MAX_DECODED_AT_ONCE = 2  # large pictures of all visitors, one of each, in separate processes
 _END = object()  # instead of StopIteration, which cannot be raised into a future
 
 
@@ -118,6 +119,7 @@ class Services:
     fair_queue: FairQueue = field(default_factory=FairQueue)
     # Large pictures wait for each other only, and not in the slots where small ones are computed.
     large_pictures: FairQueue = field(default_factory=lambda: FairQueue(MAX_DECODED_AT_ONCE))
+    decoding: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     page_uploads: PageUploads = field(default_factory=PageUploads)
 
     def __post_init__(self) -> None:
@@ -172,8 +174,11 @@ class Services:
 
     async def _decode_large(self, picture: LargePicture) -> np.ndarray | DemoError:
         """Return the pixels of a large picture, decoded in the visitor's turn, or the error."""
+        name = self.caller().name
+        # One of each visitor: a slow picture of a stranger leaves a slot for others.
+        own = self.decoding.setdefault(name, asyncio.Lock())
         try:
-            async with self.large_pictures.slot(self.caller().name):
+            async with own, self.large_pictures.slot(name):
                 return await asyncio.to_thread(decode_in_process, picture.path, picture.name)
         except DemoError as error:
             return error

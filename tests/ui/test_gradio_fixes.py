@@ -91,7 +91,7 @@ def test_gradio_makes_sessions_from_the_name_that_is_replaced():
 
 @pytest.mark.parametrize("name", ["sleep_when_free", "progress_update_sleep_when_free"])
 def test_gradios_queue_still_sleeps_by_the_attributes_that_are_set(name):
-    source = inspect.getsource(queueing.Queue)
+    source = inspect.getsource(queueing)
     assert f"asyncio.sleep(self.{name})" in source
 
 

@@ -1,7 +1,10 @@
 import asyncio
 import base64
+import contextvars
 import io
 import re
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from resnet_demo.inference.class_maps import ClassMap
 from resnet_demo.inference.heatmaps import overlay
 from resnet_demo.inference.ood import MISS_TEST, energy, other_images
 from resnet_demo.inference.predict import predict
-from resnet_demo.tasks.limits import Allowance, Limits
+from resnet_demo.tasks.limits import Allowance, Caller, Limits
 from resnet_demo.ui import services as ui_services
 from resnet_demo.ui.classify.details import CLOSED, details_updates
 from resnet_demo.ui.classify.picture import (
@@ -28,6 +31,7 @@ from resnet_demo.ui.classify.picture import (
     map_figure,
 )
 from resnet_demo.ui.fair_queue import FairQueue
+from resnet_demo.ui.services import Services
 
 HOSTILE = "<img src=x onerror=alert(1)> *x* ${1}"
 
@@ -198,6 +202,38 @@ def test_a_large_picture_is_decoded_while_its_visitors_slot_is_free(services, up
     large = merged(streamed(services, classify_picture(services, upload(), "mine", "crop", "")))
     assert free == [FairQueue().free]
     assert large["labels"] == small["labels"]
+
+
+def test_slow_pictures_of_one_visitor_leave_a_slot_for_another(services, monkeypatch):
+    at_work, most, release = [], [], threading.Event()
+    visitor = contextvars.ContextVar("visitor")
+
+    def decode(path, name):
+        at_work.append(path.name)
+        most.append(at_work.count("flood"))
+        if path.name == "flood":
+            release.wait(30)
+        at_work.remove(path.name)
+
+    async def send(name):
+        visitor.set(name)
+        await services._decode_large(ui_services.LargePicture(Path(name)))
+
+    async def all_at_once():
+        floods = [asyncio.create_task(send("flood")) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        try:
+            await asyncio.wait_for(send("other"), 20)
+            assert at_work == ["flood"]
+        finally:
+            release.set()
+        await asyncio.gather(*floods)
+
+    monkeypatch.setattr(ui_services, "decode_in_process", decode)
+    monkeypatch.setattr(Services, "caller", lambda self: Caller(visitor.get()))
+    asyncio.run(all_at_once())
+    assert max(most) == 1
+    assert not services.decoding
 
 
 def test_the_error_of_a_large_picture_is_shown_like_any_other(services, upload, monkeypatch):

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 import pytest
 import uvicorn
 
-from resnet_demo.hosting.connections import ConnectionGuard, connection_limit
+from resnet_demo.hosting.connections import ConnectionGuard, connection_limit, known_proxies
+from resnet_demo.tasks.limits import Throttle
 
 HEAD = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n"
 GET = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -179,3 +180,29 @@ def test_of_too_many_connections_the_silent_ones_are_closed_and_the_answers_go_o
 def test_connections_leave_descriptors_for_files(monkeypatch, soft, limit):
     monkeypatch.setattr("resource.getrlimit", lambda which: (soft, soft))
     assert connection_limit() == limit
+
+
+def test_an_address_that_opens_too_many_connections_is_refused_for_a_while():
+    async def talk(connect):
+        answers = [await read_some(await connect(GET)) for _ in range(4)]
+        now[0] = 6.0
+        return [*answers, await read_some(await connect(GET))]
+
+    async def read_some(reader):
+        with suppress(ConnectionError):
+            return await reader.read(12)
+        return b""
+
+    now, answered = [0.0], b"HTTP/1.1 200"
+    new = Throttle(2, 5.0, lambda: now[0])
+    guard = ConnectionGuard(proxies=frozenset(), new=new)
+    assert converse(guard, talk) == [answered] * 2 + [b""] * 2 + [answered]
+    assert guard.count == 0
+    proxied = ConnectionGuard(proxies=known_proxies({}), new=Throttle(1, 5.0))
+    assert converse(proxied, talk) == [answered] * 5
+
+
+def test_proxies_are_those_that_the_server_trusts():
+    assert known_proxies({}) == {"127.0.0.1", "::/64"}
+    assert known_proxies({"FORWARDED_ALLOW_IPS": "10.0.0.1, *"}) == {"10.0.0.1", "*", "::/64"}
+    assert known_proxies({"SPACE_ID": "a/b"}) == {"*"}

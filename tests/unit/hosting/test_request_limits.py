@@ -94,7 +94,7 @@ def test_an_upload_is_larger_than_other_bodies():
     assert respond(bytes(2 * MAX_BODY_BYTES), "/gradio_api/upload").text == str(2 * MAX_BODY_BYTES)
 
 
-def gather(requests, max_open=100, limits=None):
+def gather(requests, limits=None, **options):
     """Send (address, body) pairs at once; return the statuses and the most that ran together."""
     running, most = 0, 0
 
@@ -112,7 +112,7 @@ def gather(requests, max_open=100, limits=None):
             return (await client.post(JSON, content=body)).status_code
 
     async def ask_all():
-        app = RequestLimits(slow, Access("closed"), limits, "/", max_open=max_open)
+        app = RequestLimits(slow, Access("closed"), limits, "/", **options)
         answers = await asyncio.gather(*(ask(app, *each) for each in requests))
         return answers, app.open
 
@@ -126,6 +126,13 @@ def test_open_requests_of_one_address_are_limited_in_public_and_others_are_serve
     answers, _ = gather(requests, max_open=4, limits=Limits())
     assert answers == [200] * 4 + [429] * 6 + [200]
     assert gather(requests, max_open=4)[0] == [200] * 11  # locally
+
+
+def test_requests_of_one_address_are_limited_in_public_and_others_are_served():
+    requests = [("flood", b"")] * 10 + [("other", b"")]
+    answers, _ = gather(requests, max_requests=4, limits=Limits())
+    assert answers == [200] * 4 + [429] * 6 + [200]
+    assert gather(requests, max_requests=4)[0] == [200] * 11  # locally
 
 
 def test_large_bodies_are_handled_one_after_the_other():
