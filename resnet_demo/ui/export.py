@@ -140,17 +140,19 @@ def publish_group(parts: Parts, prefix: str) -> None:
         parts["published"] = gr.Markdown(elem_id=f"{prefix}-publish-text")
 
 
-def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
-    """Connect the panel to the choice of a run."""
-    inputs = [parts["opened"], run, parts["what"]]
+def connect_export(
+    services: Services, parts: Parts, run: gr.Dropdown, visitor: gr.State | gr.BrowserState
+) -> None:
+    """Connect the panel to the choice of a run. visitor: holds their name on ZeroGPU, else ""."""
+    inputs = [parts["opened"], run, parts["what"], visitor]
     shown = ("hint", "start", "cancel", "download", "message", "progress")
     shown += ("publish_box", "publish", "token")
     outputs = [parts[name] for name in (*shown, "published", "timer")]
 
-    def update(opened: bool, run_id: str | None, format: str) -> list[Any]:
+    def update(opened: bool, run_id: str | None, format: str, name: str) -> list[Any]:
         if not opened:
             return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=False)]
-        changed = panel_updates(services, run_id, format)
+        changed = panel_updates(services, run_id, format, name)
         return [changed.get(name, gr.skip()) for name in (*shown, "published", "timer")]
 
     # In a thread: it reads files, and all pages share the loop.
@@ -162,9 +164,10 @@ def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
         return await asyncio.to_thread(update, *values)
 
     @show_errors()
-    def on_start(opened: bool, run_id: str | None, format: str) -> list[Any]:
-        services.exports.start(check_run(run_id), format, services.caller())
-        return update(opened, run_id, format)
+    def on_start(opened: bool, run_id: str | None, format: str, name: str) -> list[Any]:
+        is_theirs = owns(services, check_run(run_id), name)
+        services.exports.start(run_id, format, services.caller(), is_theirs)
+        return update(opened, run_id, format, name)
 
     @show_errors()
     def on_cancel(run_id: str | None, format: str) -> None:
@@ -173,8 +176,8 @@ def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
         services.launcher.stop_task(folder)
 
     @show_errors()
-    def on_download(run_id: str | None, format: str) -> str:
-        return download(services, parts["file"], check_run(run_id), format)
+    def on_download(run_id: str | None, format: str, name: str) -> str:
+        return download(services, parts["file"], check_run(run_id), format, name)
 
     async def on_publish(run_id: str | None, format: str, *values: Any) -> AsyncIterator[Any]:
         yield UPLOADING, gr.skip(), OFF
@@ -187,11 +190,11 @@ def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
 
     for event, is_open in ((parts["box"].expand, True), (parts["box"].collapse, False)):
         event(lambda is_open=is_open: is_open, None, parts["opened"], **QUIET_EVENT)
-    triggers = [part.change for part in inputs]
+    triggers = [part.change for part in inputs[:3]]
     gr.on(triggers, on_change, inputs, outputs, **LATEST_EVENT)
     parts["timer"].tick(on_tick, inputs, outputs, **TICK_EVENT)
     parts["start"].click(on_start, inputs, outputs, **QUIET_EVENT)
-    parts["cancel"].click(on_cancel, inputs[1:], None, **QUIET_EVENT)
+    parts["cancel"].click(on_cancel, inputs[1:3], None, **QUIET_EVENT)
     progress = {"show_progress": "minimal", "api_visibility": "private"}
     made = parts["download"].click(on_download, inputs[1:], parts["file"], **progress)
     # `success`, not `then`: after an error there is no file.
@@ -199,7 +202,7 @@ def connect_export(services: Services, parts: Parts, run: gr.Dropdown) -> None:
     fields = [parts[name] for name in ("repository", "token", "private")]
     parts["publish"].click(
         on_publish,
-        [*inputs[1:], *fields],
+        [*inputs[1:3], *fields],
         [parts[name] for name in ("published", "token", "publish")],
         **QUIET_EVENT,
     )
@@ -212,16 +215,23 @@ def check_run(run_id: Any) -> str:
     return run_id
 
 
-def panel_updates(services: Services, run_id: str | None, format: str) -> dict[str, Any]:
+def owns(services: Services, run_id: str, visitor: str) -> bool:
+    """Return whether the run is one that this visitor trained on ZeroGPU."""
+    return services.slices is not None and services.slices.owns(run_id, visitor)
+
+
+def panel_updates(
+    services: Services, run_id: str | None, format: str, visitor: str = ""
+) -> dict[str, Any]:
     """Return component name -> update: what the panel shows of a run and a format."""
     hint = WHAT[format][1] if format in WHAT else ""
     if not run_id:
         return {"hint": hint, **state_updates(NO_RUN)}
     try:
         run = services.runs.get(run_id)
+        check_may_export(run, services.caller(), owns(services, run_id, visitor))
         folder = services.exports.folder(run, format)
         status = services.exports.status(folder)
-        check_may_export(run, services.caller())
         exported = read_export(folder) if status and status.state == "finished" else None
     except DemoError as error:
         return {"hint": hint, **state_updates(error_text(error))}
@@ -302,10 +312,16 @@ def parity_text(parity: dict[str, Any]) -> str:
     )
 
 
-def download(services: Services, component: gr.DownloadButton, run_id: str, format: str) -> str:
+def download(
+    services: Services,
+    component: gr.DownloadButton,
+    run_id: str,
+    format: str,
+    visitor: str = "",
+) -> str:
     """Return the file to save, where Gradio serves it and later removes it. Raises DemoError."""
     run, caller = services.runs.get(run_id), services.caller()
-    check_may_export(run, caller)
+    check_may_export(run, caller, owns(services, run_id, visitor))
     services.allowance.count_pictures(caller, DOWNLOAD_COST, capped=True)
     folder = finished_folder(services, run_id, format)
     if format != SPACE:

@@ -175,6 +175,13 @@ class VisitorRuns:
             if active.under_way or (active.due_clock > recent and self._continues(active.run_id))
         }
 
+    def owns(self, run_id: str, visitor: Any) -> bool:
+        """Return whether a run is the visitor's."""
+        try:
+            return bool(self._owned_run(run_id, visitor, "export"))
+        except DemoError:
+            return False
+
     def _continues(self, run_id: str) -> bool:
         """Return whether a run is still there and was not stopped."""
         try:

@@ -89,7 +89,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     )
     connect_picture(services, inputs, answer)
     connect_several(services, inputs, results, {"one": one_side, "many": many_side})
-    connect_export(services, export, run)
+    connect_export(services, export, run, gr.State(""))
     return {"run": run, "picture": inputs["picture"]}
 
 

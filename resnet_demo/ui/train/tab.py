@@ -24,7 +24,7 @@ from resnet_demo.ui.train.run_details import (
     next_steps,
 )
 from resnet_demo.ui.train.run_panel import NO_RUN, retry_settings, run_parts
-from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel
+from resnet_demo.ui.train.zerogpu_panel import seconds_field, slices_panel, visitor_name
 
 DOUBLE_CLICK_S = 1.0  # within it, a second press on Train for the same run is ignored
 # Scripts in the browser.
@@ -172,7 +172,8 @@ def run_panel(services: Services) -> dict[str, Any]:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(lines=12, max_lines=12, show_label=False, elem_id="log", interactive=False)
     details = details_panel()
-    connect_export(services, export, run)
+    visitor = gr.State("") if services.slices is None else visitor_name()
+    connect_export(services, export, run, visitor)
     run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
     if services.slices is None:
         connect_controls(services, run, stop, resume, retry)
@@ -190,6 +191,7 @@ def run_panel(services: Services) -> dict[str, Any]:
         "log": log,
         **steps,
         "export": export["box"],
+        "visitor": visitor,
         **details,
     }
 

@@ -86,6 +86,14 @@ def seconds_field() -> gr.Number:
     )
 
 
+def visitor_name() -> gr.BrowserState:
+    """Return the visitor's random name, "" at first.
+
+    The browser keeps it: after a reload, the visitor can still resume and export their runs.
+    """
+    return gr.BrowserState("", storage_key="resnet-demo-visitor")
+
+
 def slices_panel(
     services: Services,
     form: Form,
@@ -98,9 +106,8 @@ def slices_panel(
 
     text: shows the progress of a slice. panel: the components of `run_panel`.
     """
-    # A random name, kept by the browser: after a reload, the visitor can still resume their runs.
-    visitor = gr.BrowserState("", storage_key="resnet-demo-visitor")
     next_slice, slices, run = gr.State(None), services.slices, panel["run"]
+    visitor = panel["visitor"]
 
     @show_errors()
     def on_start(name: str, *values: Any) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from resnet_demo.hosting.zerogpu.slice import SliceError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import LimitError, Limits, is_zerogpu
 from resnet_demo.ui.app import build_app
+from resnet_demo.ui.export import panel_updates
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train import duration_estimate, zerogpu_panel
 from resnet_demo.ui.train.duration_estimate import cost_text, update_estimate
@@ -139,6 +140,14 @@ def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
     with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
         begin_run(services, {**SETTINGS, "epochs": 2}, "another-else")
     assert len(services.runs.list()) == 1
+
+
+def test_a_visitor_may_export_the_run_that_they_trained(at):
+    services = Services(at, Access("closed"), Limits(), refused)
+    run = begin_run(services, SETTINGS, "first")[2].run_id
+    theirs, others = (panel_updates(services, run, "hub", name) for name in ("first", "second"))
+    assert "has no weights yet" in theirs["message"]
+    assert f"only the owner of this app may export {run}" in others["message"]
 
 
 def test_runs_that_wait_for_a_slice_count_as_queued(at):
