@@ -22,7 +22,7 @@ SIZES = [(1280, 900), (390, 844)]
 IS_SETTLED = """() => ![...document.querySelectorAll('.pending')].some(e => e.checkVisibility())
   && document.getAnimations().every(a => a.effect.getTiming().iterations == Infinity
     || a.playState != 'running')"""
-CHAPTERS = ["Contents", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 "]
+CHAPTERS = ["Contents", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 "]
 # The focused element and how it is marked; null on the document itself.
 FOCUSED = """() => {
   const element = document.activeElement;
