@@ -137,7 +137,7 @@ def test_a_visitor_s_runs_have_the_limits_of_any_public_app(at):
     with pytest.raises(LimitError, match="epochs must be at most 2 here, got 3"):
         begin_run(services, {**SETTINGS, "epochs": 3}, "")
     begin_run(services, {**SETTINGS, "epochs": 2}, "")
-    with pytest.raises(LimitError, match="at most 1 runs may be started by one person"):
+    with pytest.raises(LimitError, match="at most 1 run may be started by one person"):
         begin_run(services, {**SETTINGS, "epochs": 2}, "another-else")
     assert len(services.runs.list()) == 1
 

@@ -37,7 +37,7 @@ SPACE = {
     "OAUTH_SCOPES": "openid",
     "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
 }
-CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range")
+CHAPTERS = ("duel", "gradient", "vgg", "bugs", "range", "transfer")
 ONLY = "only the owner of this app may"
 SECRETS = {
     "HF_TOKEN": "hf_" + "zY9" * 11,
