@@ -216,6 +216,17 @@ def keep(job: Job, source: "ExportSource", parity: "Parity") -> None:
     (job.folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", "utf-8")
 
 
+def parity_text(parity: dict[str, Any]) -> str:
+    """Return how closely the files repeat the app's answers, in one sentence."""
+    agreement, largest = parity["agreement"], parity["largest"]
+    same = "all" if agreement == 1 else f"{agreement:.2%}"
+    at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"
+    return (
+        f"Compared with the app on {parity['pictures']:,} pictures ({parity['origin']}): the same "
+        f"class for {same}; probabilities differ by {at_most}."
+    )
+
+
 def check_format(format: str) -> None:
     """Raise ConfigError for a format that is not in FORMATS."""
     if format not in FORMATS:

@@ -17,6 +17,7 @@ from string import Template
 from typing import Any
 
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.export.formats import parity_text
 from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.parity import Parity
 from resnet_demo.export.source import ExportSource
@@ -75,7 +76,7 @@ It needs a web server and nothing else: any static hosting, a static Space, or
 `python -m http.server` in this folder. {runtime}
 After the first visit it works without a connection. Cameras need https or localhost.
 
-The answers are those of the app that made it: {proof}
+{proof}
 The browser decodes the pictures: JPEG, PNG, WebP, GIF, BMP, and what else it reads.
 
 In the page's console, `decode(file).then(classify)` returns the probabilities of a picture file.
@@ -107,13 +108,12 @@ def write_page(
         kind: {"url": (place or f"{RUNTIME_FOLDER}/") + name, "integrity": digest}
         for kind, (name, digest) in RUNTIME.items()
     }
-    proof = f"{parity.agreement:.1%} of {parity.pictures:,} pictures got the same label, and no "
-    proof += f"probability differed by more than {parity.largest:.1g}."
+    proof = parity_text(parity.to_dict())
     texts = {
         "title": html.escape(source.title),
         "classes": html.escape(classes_text(source.labels)),
         "about": html.escape(about_text(source)),
-        "proof": html.escape(f"Compared with the app: {proof}"),
+        "proof": html.escape(proof),
         # A Space may redirect large files to its own host of files.
         "connect": f"{CDN} {SPACE_FILES}" if place else SPACE_FILES,
         "runtime": json.dumps(runtime),

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import ConfigError, DemoError
+from resnet_demo.export.formats import parity_text
 from resnet_demo.export.hub import check_repository, push_model
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.exports import (
@@ -299,17 +300,6 @@ def result_text(exported: Export) -> str:
     # Commands in notes stand between backticks, which are harmless.
     texts = [escape_markdown(text).replace("\\`", "`") for text in [*sentences, *exported.notes]]
     return "\n\n".join(["**Ready.**", *texts])
-
-
-def parity_text(parity: dict[str, Any]) -> str:
-    """Return how closely the files repeat the app's answers, in one sentence."""
-    agreement, largest = parity["agreement"], parity["largest"]
-    same = "all" if agreement == 1 else f"{agreement:.2%}"
-    at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"
-    return (
-        f"Compared with the app on {parity['pictures']:,} pictures ({parity['origin']}): the same "
-        f"class for {same}; probabilities differ by {at_most}."
-    )
 
 
 def download(

@@ -22,15 +22,12 @@ from resnet_demo.ui.export import (
     WHAT,
     download,
     panel_updates,
-    parity_text,
     publish,
     state_updates,
     status_text,
 )
 from resnet_demo.ui.services import Services
 from tests.tiny import finished_run
-
-PARITY = {"pictures": 1030, "origin": "1,000 test pictures", "agreement": 1.0, "largest": 0.00412}
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +84,6 @@ def test_a_live_export_shows_its_progress_and_can_be_cancelled():
     assert (updates["start"]["visible"], updates["timer"].active) == (False, True)
     failed = Status(state="failed", message="no <b>room</b>")
     assert status_text(failed) == "⚠ no \\<b\\>room\\</b\\>."
-
-
-def test_the_comparison_is_one_sentence():
-    assert parity_text(PARITY) == (
-        "Compared with the app on 1,030 pictures (1,000 test pictures): the same class for all; "
-        "probabilities differ by at most 0.0041."
-    )
-    close = {**PARITY, "agreement": 0.9991, "largest": 1e-6}
-    assert parity_text(close).endswith(
-        "the same class for 99.91%; probabilities differ by less than 0.0001."
-    )
 
 
 def test_a_visitor_downloads_only_what_came_with_the_app_and_publishes_nothing(trained, exported):

@@ -149,10 +149,15 @@ def connect_result(
 
 
 def connect_states(services: Services, parts: Parts) -> None:
-    """Update a part of the page when its state changes: text at once, figures separately."""
+    """Update a part of the page when its state changes: text at once, figures separately.
+
+    A state is None where the page has been left in the meantime: Gradio has forgotten its states.
+    """
 
     def drawn(draw: Callable[[Any], Any]) -> Callable[..., Any]:
         async def on_change(state: Any) -> Any:
+            if state is None:
+                return gr.skip()
             # Nothing is drawn for a panel that is hidden, so that waits for nobody.
             is_hidden = (state["second"] if isinstance(state, dict) else state[0]) is None
             return draw(state) if is_hidden else await services.compute(draw, state)
@@ -160,7 +165,12 @@ def connect_states(services: Services, parts: Parts) -> None:
         return on_change
 
     def by_component(update: Callable[..., dict[str, Any]]) -> Callable[..., dict[Any, Any]]:
-        return lambda *values: {parts[name]: value for name, value in update(*values).items()}
+        def on_change(state: Any, *values: Any) -> Any:
+            if state is None:
+                return gr.skip()
+            return {parts[name]: value for name, value in update(state, *values).items()}
+
+        return on_change
 
     changed = {}
     for name, (update, names) in UPDATES.items():

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError, StoppedError
 from resnet_demo.export import formats
-from resnet_demo.export.formats import export_run
+from resnet_demo.export.formats import export_run, parity_text
 from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.parity import (
     ODD_KINDS,
@@ -151,3 +151,20 @@ def test_mistakes_are_found_before_anything_is_written(finished, paths, tmp_path
         export_run(Run(tmp_path / "empty"), tmp_path / "out", "onnx", paths)
     assert not (tmp_path / "out").exists()
     assert set(formats.FORMATS) == set(formats.WRITTEN) == set(formats.EXPORTERS)
+
+
+def test_the_comparison_is_one_sentence():
+    compared = {
+        "pictures": 1030,
+        "origin": "1,000 test pictures",
+        "agreement": 1.0,
+        "largest": 0.00412,
+    }
+    assert parity_text(compared) == (
+        "Compared with the app on 1,030 pictures (1,000 test pictures): the same class for all; "
+        "probabilities differ by at most 0.0041."
+    )
+    close = {**compared, "agreement": 0.9991, "largest": 1e-6}
+    assert parity_text(close).endswith(
+        "the same class for 99.91%; probabilities differ by less than 0.0001."
+    )
