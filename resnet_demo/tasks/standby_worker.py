@@ -238,9 +238,9 @@ def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:
         os._exit(0)
     verb, folder = json.loads(message)
     _, log = files
-    for output in (1, 2):
-        os.dup2(log, output)
-    os.close(log)
+    with os.fdopen(log, "wb") as file:
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
     channel.sendall(TAKEN)
     channel.close()
     return verb, Path(folder)

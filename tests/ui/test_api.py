@@ -545,7 +545,7 @@ def test_an_invalid_picture_gets_a_sentence_and_the_app_keeps_running(
             b"not a picture\n",
             "is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image",
         ),
-        "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, WebP"),
+        "drawn.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG image"),
         "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", HEIC_RULE),
         "bomb.png": (bomb(13_000), "is too large: 13000x13000 pixels, the most is 50,000,000"),
     }

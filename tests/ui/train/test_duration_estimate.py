@@ -230,10 +230,11 @@ def test_changing_the_form_neither_blocks_the_server_nor_reads_every_log_again(
         (run.path / "status.json").write_bytes(status_json(Status(state="stopped")))
         run.log().append(events()[0])
     app = build_app(services.paths)
+    ticks = [
+        number for number, fn in app.fns.items() if any(kind == "tick" for _, kind in fn.targets)
+    ]
     [event] = [
-        fn
-        for fn in app.fns.values()
-        if fn.name == "on_change" and any(kind == "tick" for _, kind in fn.targets)
+        fn for fn in app.fns.values() if fn.name == "on_change" and fn.trigger_after in ticks
     ]
     read, refresh = [], RunView.refresh
 
