@@ -12,7 +12,7 @@ run: .venv/installed  ## open the app on port 7860, or GRADIO_SERVER_PORT
 	@$(PYTHON) app.py
 
 test: system .venv/tools browser axe lint  ## check style, then run all tests; ARGS="-k words" for some
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 
 soak: system .venv/tools  ## the long tests: kills by the dozen, for some minutes
 	$(PYTHON) -m pytest -m soak $(ARGS)

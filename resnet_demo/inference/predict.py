@@ -64,13 +64,15 @@ class Embedder(nn.Module):
 
 @contextmanager
 def model_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
-    """Set evaluation mode (or training mode), and restore the model's mode on exit."""
-    was_training = model.training
+    """Set evaluation mode (or training mode), and restore the mode of every layer on exit."""
+    # Of every layer: the mode of a new wrapper around a network is not that of the network.
+    before = {module: module.training for module in model.modules()}
     model.train(training)
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, was_training in before.items():
+            module.training = was_training
 
 
 def batches(images: "Tensor | MappedImages", batch_size: int) -> Iterator[Tensor]:

@@ -139,6 +139,7 @@ def test_the_gauge_shows_what_it_missed_in_a_test(services, upload, last, descri
     assert text in explained["gauge"]
     again, *_ = classify_picture(services, path, "mine", "crop", "")
     assert text in again["gauge"]  # counted once
+    assert again["labels"] == first["labels"]
 
 
 def predict_others(classifier):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from resnet_demo.errors import StoppedError
-from resnet_demo.inference.predict import model_mode, predict
+from resnet_demo.inference.predict import Embedder, model_mode, predict
+from resnet_demo.models.zoo import build_model
 
 IMAGES = torch.randint(
     0, 256, (13, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -84,3 +85,11 @@ def test_the_models_mode_is_restored_also_after_an_error(model, training, before
     with pytest.raises(RuntimeError), model_mode(model, training):
         model(torch.zeros(1, 5, 8, 8))  # five channels instead of three
     assert model.training == before
+
+
+def test_a_wrapper_around_a_network_leaves_every_layer_in_its_mode():
+    network = build_model("resnet8").eval()
+    expected = network.embed(prepare(IMAGES)).detach()
+    network.head.train()
+    torch.testing.assert_close(predict(Embedder(network), prepare, IMAGES), expected)
+    assert [name for name, layer in network.named_modules() if layer.training] == ["head"]
