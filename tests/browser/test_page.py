@@ -265,7 +265,7 @@ def test_the_duration_is_measured_without_a_click(page, visit, app, trained):
     expect(facts).to_have_text(re.compile("(Estimating time…|measured just now.*) · 36 steps"))
     expect(facts).to_have_text(re.compile(r"≈ \d.* \(measured just now\)"))
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("1000")
-    expect(facts).to_have_text(re.compile(r"≈ \d+ h.* · 36,000 steps"))
+    expect(facts).to_have_text(re.compile(r"≈ \d+ (min|h).* · 36,000 steps"))
     other = visit(app.url)
     expect(other.locator("#facts")).to_contain_text("measured just now", timeout=5_000)
 
@@ -372,7 +372,8 @@ def test_names_on_a_model_card_are_text(browser):
     figures = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 9}
     names = (*HOSTILE, "a | b", "one\n\n# two")
     rows = [{"label": name, **figures} for name in names]
-    card = "\n\n".join([join_labels(names), class_table(SimpleNamespace(per_class=rows))])
+    scores = SimpleNamespace(per_class=rows, confusion=[[1] * len(rows)] * len(rows))
+    card = "\n\n".join([join_labels(names), class_table(scores)])
     with gr.Blocks() as shown:
         gr.Markdown(card, elem_id="card")
     _, url, _ = shown.launch(

@@ -52,6 +52,7 @@ def test_the_archive_is_cifar10(command, imported):
     assert {**command("data", "status")[0], "notes": []} == imported
 
 
+@pytest.mark.soak
 def test_an_epoch_on_a_fifth_of_cifar10_at_half_its_size_learns(command, imported):
     events = command(
         *("train", "--run-id", "real", "--dataset", imported["name"], "--model", "resnet9"),
