@@ -1,8 +1,11 @@
+import asyncio
+import inspect
 from dataclasses import replace
 
 import gradio as gr
 
-from resnet_demo.ui.evaluate import tab
+from resnet_demo.ui.app import build_app
+from resnet_demo.ui.evaluate import result, tab
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 
 
@@ -43,3 +46,17 @@ def test_a_dataset_without_test_images_is_evaluated_on_its_validation_images(sta
     monkeypatch.setattr(services.datasets, "get", lambda name: replace(info, test=0))
     assert split_after("mine", "test", False) == ("val", True)
     assert split_after("mine", "val", False) == (gr.skip(), False)
+
+
+def test_a_page_that_was_left_changes_nothing(statuses):
+    """Gradio has forgotten its states by then, and gives None for each."""
+    events = [
+        event
+        for event in build_app(statuses.services.paths).fns.values()
+        if event.name == "on_change" and event.fn.__module__ == result.__name__
+    ]
+    assert len(events) >= 8
+    for event in events:
+        answer = event.fn(*[None for _ in event.inputs])
+        answer = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+        assert answer == gr.skip()
