@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -51,7 +52,9 @@ NASTY = [
 def site(tmp_path_factory, colours):
     """Return an app over new folders with a run, a link that looks like one, and a secret."""
     root = tmp_path_factory.mktemp("site")
-    paths = Paths(root / "runs", colours, root / "shipped")
+    # A copy: the apps of other test files, whose background work may still run, share `colours`.
+    data = shutil.copytree(colours, tmp_path_factory.mktemp("fuzz") / "data")
+    paths = Paths(root / "runs", data, root / "shipped")
     secret = root / "elsewhere" / "secret-1"
     for folder in (paths.runs / "good-1", secret):
         folder.mkdir(parents=True)
@@ -66,7 +69,7 @@ def site(tmp_path_factory, colours):
         with gr.Blocks() as app:
             add_endpoints(Services(paths))
         named = {fn.api_name: fn.fn for fn in app.fns.values() if fn.api_visibility == "public"}
-        yield SimpleNamespace(root=root, named=named, colours=colours, paths=paths)
+        yield SimpleNamespace(root=root, named=named, colours=data, paths=paths)
 
 
 def tree(root, without):
