@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_demo.data.cifar10.get import get_cifar10
-from resnet_demo.data.cifar10.sources import cifar10_sources
+from resnet_demo.data.cifar10.get import cifar10_sources, get_cifar10
 from resnet_demo.data.download import DownloadProgress
 from resnet_demo.data.importer.import_images import check_import, import_images
 from resnet_demo.data.importer.scan import scan_source

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_demo.data.cifar10 import original_batches as cifar
-from resnet_demo.data.cifar10.unpickle import load_untrusted_pickle
+from resnet_demo.data.cifar10.original_batches import load_untrusted_pickle
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.splits import split_indices
 from resnet_demo.data.store import Datasets
