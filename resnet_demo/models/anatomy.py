@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.models.blocks import BasicBlock, Block, Bottleneck
 from resnet_demo.models.layers import LayerOptions, Padding
 from resnet_demo.models.measure import count_parameters
+from resnet_demo.models.resnet import BasicBlock, Block, Bottleneck
 from resnet_demo.models.zoo import build_model
 
 BLOCKS: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": Bottleneck}

@@ -13,9 +13,8 @@ from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.predict import predict
 from resnet_demo.learn.surgery import SurgeryEvaluator, apply_surgery, block_names, removable_blocks
-from resnet_demo.models.blocks import BasicBlock
 from resnet_demo.models.layers import LayerOptions
-from resnet_demo.models.resnet import ResNet
+from resnet_demo.models.resnet import BasicBlock, ResNet
 from resnet_demo.models.zoo import build_model
 from resnet_demo.paths import Paths
 
