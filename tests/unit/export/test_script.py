@@ -21,9 +21,14 @@ from resnet_demo.data.shapes import make_shapes10
 from resnet_demo.export import formats, script
 from resnet_demo.export.formats import export_run
 from resnet_demo.export.parity import ODD_KINDS, Parity, ParityPictures, app_answers
-from resnet_demo.export.script import CLASSIFY, WEIGHTS, write_script, write_weights
+from resnet_demo.export.script import (
+    CLASSIFY,
+    WEIGHTS,
+    why_not_offered,
+    write_script,
+    write_weights,
+)
 from resnet_demo.export.source import ExportSource, load_source
-from resnet_demo.export.train_script import why_not_offered
 from resnet_demo.models.saved import SavedModel
 from resnet_demo.models.zoo import build_model
 from resnet_demo.paths import Paths
