@@ -1,5 +1,6 @@
 """Chapter 5: the tutorial's faults and choices as switches, each compared with runs without it."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -11,21 +12,16 @@ from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.evaluate.text import signed
 from resnet_demo.ui.learn.arm_plots import last_epoch, table_text
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    connect_chapter,
     dataset_field,
-    experiment,
     number_field,
     seeds_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import NOTHING_CLEAR, guess_panel
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
+from resnet_demo.ui.learn.guess import NOTHING_CLEAR
 from resnet_demo.ui.services import Services
 
 KIND = "bugs"
@@ -38,23 +34,9 @@ Pairs = list[tuple[RunSnapshot, RunSnapshot]]  # with the switch, without it
 
 def bugs_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
     """Build the chapter: text, guess and switches on the left, effects on the right."""
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("5-bugs")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("5-bugs")
-            with experiment():
-                form = bugs_form(reader.services)
-        with gr.Column(**RIGHT):
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                table = gr.Markdown(elem_id="bugs-table", elem_classes="learn-table")
-
-    def draw(snapshot: GroupSnapshot) -> list[Any]:
-        return [f"{NOTE}\n\n{table_text(COLUMNS, table_rows(snapshot))}"]
-
-    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, guesses, panel, [table], draw, conclusion, answer)
+    with chapter_layout(KIND, "5-bugs", partial(bugs_form, reader.services)) as chapter:
+        table = gr.Markdown(elem_id="bugs-table", elem_classes="learn-table")
+    connect_chapter(reader, tab, guesses, chapter, arms, [table], draw, conclusion, answer)
 
 
 def bugs_form(services: Services) -> ChapterForm:
@@ -80,6 +62,11 @@ def bugs_form(services: Services) -> ChapterForm:
 def arms(chosen: list[str], dataset: str, epochs: Any, seeds: Any) -> lessons.Arms:
     """Return the arms for the values of the form. Raises ConfigError."""
     return lessons.bug_arms(chosen, as_int(seeds), {"dataset": dataset, "epochs": as_int(epochs)})
+
+
+def draw(snapshot: GroupSnapshot) -> list[Any]:
+    """Return the value of the table."""
+    return [f"{NOTE}\n\n{table_text(COLUMNS, table_rows(snapshot))}"]
 
 
 def table_rows(snapshot: GroupSnapshot) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The layout of a chapter, its text, and its form: fields, expected cost, start button."""
+"""The common parts of the chapters: layout, text, form with its expected cost, and events."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +15,16 @@ from resnet_demo.runs.text import duration_text, escape_markdown
 from resnet_demo.tasks.estimate import estimate
 from resnet_demo.ui.evaluate.tab import keep_choice
 from resnet_demo.ui.form import dataset_choices
-from resnet_demo.ui.learn.group_panel import GroupReader, group_label
-from resnet_demo.ui.learn.guess import SHOWN, known_guesses
+from resnet_demo.ui.learn.arm_plots import no_chart
+from resnet_demo.ui.learn.group_panel import (
+    GroupReader,
+    GroupSnapshot,
+    group_label,
+    group_panel,
+    watch_group,
+)
+from resnet_demo.ui.learn.guess import SHOWN, guess_panel, known_guesses
+from resnet_demo.ui.plots import line_chart
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 TEXTS = Path(__file__).with_name("texts")
@@ -92,11 +100,70 @@ def dataset_field(services: Services, kind: str) -> gr.Dropdown:
     )
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter with an experiment. panel: of `group_panel`, and guess, show and answer."""
+
+    kind: str
+    form: ChapterForm
+    panel: dict[str, Any]
+
+
 @contextmanager
-def experiment() -> Iterator[None]:
-    """Build the folded box of a chapter's form."""
-    with gr.Accordion("Run it yourself", open=False, elem_classes="learn-form"):
-        yield
+def chapter_layout(
+    kind: str,
+    text: str,
+    form: Callable[[], ChapterForm],
+    above: Callable[[], Any] | None = None,
+) -> Iterator[Chapter]:
+    """Build a chapter; what is built inside the `with` block goes among its results.
+
+    On the left: text, guess, form. On the right: what `above` builds, then the group's panel.
+    text: start of the names of its two files.
+    """
+    with gr.Row(**LAYOUT):
+        with gr.Column(**LEFT):
+            panel = text_and_guess(kind, text)
+            with gr.Accordion("Run it yourself", open=False, elem_classes="learn-form"):
+                parts = form()
+        with gr.Column(**RIGHT):
+            if above is not None:
+                above()
+            panel |= group_panel(kind)
+            with panel["results"]:
+                yield Chapter(kind, parts, panel)
+
+
+def text_and_guess(kind: str, text: str) -> dict[str, Any]:
+    """Build text, guess, and the text that waits for it; return guess, show and answer."""
+    chapter_text(text)
+    return {**guess_panel(kind), "answer": answer_text(text)}
+
+
+def chart_and_table(kind: str) -> list[Any]:
+    """Build an empty chart, and the text below it for a table."""
+    return [
+        line_chart(f"{kind}-chart", no_chart()),
+        gr.Markdown(elem_id=f"{kind}-table", elem_classes="learn-table"),
+    ]
+
+
+def connect_chapter(
+    reader: GroupReader,
+    tab: gr.Tab,
+    guesses: gr.BrowserState,
+    chapter: Chapter,
+    arms: Callable[..., Arms],
+    results: Sequence[Any],
+    draw: Callable[..., Sequence[Any]],
+    conclusion: Callable[[GroupSnapshot], str],
+    answer: Callable[[GroupSnapshot], str | None],
+    controls: Sequence[Any] = (),
+) -> None:
+    """Connect the form, and keep the results up to date, as `connect_form` and `watch_group`."""
+    kind, panel = chapter.kind, chapter.panel
+    connect_form(reader, kind, tab, guesses, chapter.form, arms, panel["choice"])
+    watch_group(reader, kind, tab, guesses, panel, results, draw, conclusion, answer, controls)
 
 
 def connect_form(

@@ -1,5 +1,6 @@
 """Chapter 2: a plain and a residual network of the same depth, trained on the same batches."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,23 +11,17 @@ from resnet_demo.learn import lessons
 from resnet_demo.runs.text import duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    chart_and_table,
+    connect_chapter,
     dataset_field,
-    experiment,
     images_field,
     number_field,
     seeds_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import guess_panel
-from resnet_demo.ui.plots import line_chart
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
 from resnet_demo.ui.services import Services
 
 KIND = "duel"
@@ -37,22 +32,9 @@ NOTE = "After the last epoch: training loss, accuracy on training and validation
 
 def duel_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
     """Build the chapter: text, guess and form on the left, curves on the right."""
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("2-duel")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("2-duel")
-            with experiment():
-                form = duel_form(reader.services)
-        with gr.Column(**RIGHT):
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                results = [
-                    line_chart("duel-chart", arm_plots.no_chart()),
-                    gr.Markdown(elem_id="duel-table", elem_classes="learn-table"),
-                ]
-    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclusion, answer)
+    with chapter_layout(KIND, "2-duel", partial(duel_form, reader.services)) as chapter:
+        results = chart_and_table(KIND)
+    connect_chapter(reader, tab, guesses, chapter, arms, results, draw, conclusion, answer)
 
 
 def duel_form(services: Services) -> ChapterForm:

@@ -1,5 +1,6 @@
 """Chapter 3: the size of gradients and signals in each layer, over training."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -15,20 +16,14 @@ from resnet_demo.lru import LRU
 from resnet_demo.tasks.snapshot import RunSnapshot, run_key
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    connect_chapter,
     dataset_field,
-    experiment,
     number_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import guess_panel
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
 from resnet_demo.ui.plots import chart, line_chart, plot
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
@@ -73,17 +68,8 @@ def gradient_chapter(
 
     dark: on if the page is dark.
     """
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("3-gradient")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("3-gradient")
-            with experiment():
-                form = gradient_form(reader.services)
-        with gr.Column(**RIGHT):
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                quantity, moment, *results = gradient_results()
+    with chapter_layout(KIND, "3-gradient", partial(gradient_form, reader.services)) as chapter:
+        quantity, moment, *results = gradient_results()
     logs = ProbeLogs()
 
     def draw(snapshot: GroupSnapshot, quantity: str, moment: float, dark: bool) -> list[Any]:
@@ -107,10 +93,11 @@ def gradient_chapter(
 
     # `watch_group` redraws only after a change of the runs, so both controls redraw on their own.
     controls = [quantity, moment, dark]
-    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclude, find_answer, controls)
+    connect_chapter(
+        reader, tab, guesses, chapter, arms, results, draw, conclude, find_answer, controls
+    )
     latest = QUIET_EVENT | {"trigger_mode": "always_last"}
-    inputs = [panel["choice"], *controls]
+    inputs = [chapter.panel["choice"], *controls]
     gr.on([quantity.change, moment.change], on_change, inputs, results, **latest)
 
 

@@ -1,6 +1,7 @@
 """Chapter 7: a learning rate range test, whose result can fill the Train form."""
 
 import math
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,20 +15,15 @@ from resnet_demo.learn.lessons import RangeTest, analyze_range_test, guessing_lo
 from resnet_demo.ui import plots
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    connect_chapter,
     dataset_field,
-    experiment,
     number_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import RATES, guess_panel
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
+from resnet_demo.ui.learn.guess import RATES
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 KIND = "range"
@@ -50,34 +46,21 @@ def range_chapter(
 
     form: the components of the Train form by field. tabs: of the page, to go to the Train tab.
     """
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("7-range")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("7-range")
-            with experiment():
-                chapter_form = range_form(reader.services)
-        with gr.Column(**RIGHT):
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                chart = plots.line_chart("range-chart", arm_plots.no_chart())
-                use = gr.Button(visible=False, elem_id="range-use", size="sm")
+    with chapter_layout(KIND, "7-range", partial(range_form, reader.services)) as chapter:
+        chart = plots.line_chart("range-chart", arm_plots.no_chart())
+        use = gr.Button(visible=False, elem_id="range-use", size="sm")
     found = gr.State(None)
     copied = [name for name in form if name not in OF_THE_TEST]
 
     def read(snapshot: GroupSnapshot) -> RangeTest:
         return range_result(snapshot, reader.services.datasets)
 
-    def arms_here(*values: Any) -> lessons.Arms:
-        return arms(reader.services.datasets, *values)
-
-    connect_form(reader, KIND, tab, guesses, chapter_form, arms_here, panel["choice"])
-    watch_group(
+    connect_chapter(
         reader,
-        KIND,
         tab,
         guesses,
-        panel,
+        chapter,
+        partial(arms, reader.services.datasets),
         [chart, use, found],
         lambda snapshot: draw(snapshot, read(snapshot)),
         lambda snapshot: conclusion(snapshot, read(snapshot)),

@@ -15,12 +15,11 @@ from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import run_choices
 from resnet_demo.ui.learn.arm_plots import arm_lines, no_chart
 from resnet_demo.ui.learn.block import part_label
-from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, answer_text, chapter_text
+from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, text_and_guess
 from resnet_demo.ui.learn.group_panel import EMPTY, GUESS_FIRST, guess_first
 from resnet_demo.ui.learn.guess import (
     QUESTIONS,
     connect_guess,
-    guess_panel,
     guess_updates,
     known_guesses,
     verdict,
@@ -59,9 +58,7 @@ def surgery_chapter(services: Services, tab: gr.Tab, guesses: gr.BrowserState) -
     """Build the chapter: text and guess on the left, controls and charts on the right."""
     with gr.Row(**LAYOUT):
         with gr.Column(**LEFT):
-            chapter_text("6-surgery")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("6-surgery")
+            panel = text_and_guess(KIND, "6-surgery")
         with gr.Column(**RIGHT):
             said = gr.Markdown(GUESS_FIRST, elem_id="surgery-said", elem_classes=EMPTY)
             with gr.Column(visible=False) as box:

@@ -1,6 +1,7 @@
 """Chapter 8: few images a class, learned from scratch and with features from ImageNet."""
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -12,20 +13,16 @@ from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui import plots
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    chart_and_table,
+    connect_chapter,
     dataset_field,
-    experiment,
     seeds_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import SHARES, guess_panel
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
+from resnet_demo.ui.learn.guess import SHARES
 from resnet_demo.ui.services import Services
 
 KIND = "transfer"
@@ -39,28 +36,15 @@ Results = dict[str, dict[int, list[float]]]
 
 def transfer_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
     """Build the chapter: text, guess and form on the left, accuracy by images on the right."""
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("8-transfer")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("8-transfer")
-            with experiment():
-                form = transfer_form(reader.services)
-        with gr.Column(**RIGHT):
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                results = [
-                    plots.line_chart("transfer-chart", arm_plots.no_chart()),
-                    gr.Markdown(elem_id="transfer-table", elem_classes="learn-table"),
-                ]
+    with chapter_layout(KIND, "8-transfer", partial(transfer_form, reader.services)) as chapter:
+        results = chart_and_table(KIND)
 
     def arms_here(per_class: list[str], dataset: str, seeds: Any) -> lessons.Arms:
         info = reader.services.datasets.get(dataset)
         counts = [int(count) for count in per_class]
         return lessons.transfer_arms(counts, as_int(seeds), {"dataset": dataset}, info)
 
-    connect_form(reader, KIND, tab, guesses, form, arms_here, panel["choice"])
-    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclusion, answer)
+    connect_chapter(reader, tab, guesses, chapter, arms_here, results, draw, conclusion, answer)
 
 
 def transfer_form(services: Services) -> ChapterForm:

@@ -1,5 +1,6 @@
 """Chapter 4: VGG and ResNet by the same recipe: cost, and accuracy by minutes."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -9,22 +10,16 @@ from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
-    LAYOUT,
-    LEFT,
-    RIGHT,
     ChapterForm,
-    answer_text,
     as_int,
-    chapter_text,
-    connect_form,
+    chapter_layout,
+    chart_and_table,
+    connect_chapter,
     dataset_field,
-    experiment,
     images_field,
     number_field,
 )
-from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot, group_panel, watch_group
-from resnet_demo.ui.learn.guess import guess_panel
-from resnet_demo.ui.plots import line_chart
+from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
 from resnet_demo.ui.services import Services
 
 KIND = "vgg"
@@ -42,24 +37,10 @@ COPIES = 3  # of each weight: the weight, its gradient, its momentum
 
 def vgg_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> None:
     """Build the chapter: text, costs, guess and form on the left, curves on the right."""
-    with gr.Row(**LAYOUT):
-        with gr.Column(**LEFT):
-            chapter_text("4-vgg")
-            panel = guess_panel(KIND)
-            panel["answer"] = answer_text("4-vgg")
-            with experiment():
-                form = vgg_form(reader.services)
-        with gr.Column(**RIGHT):
-            costs = arm_plots.table_text(COST_COLUMNS, cost_rows())
-            gr.Markdown(f"{costs}\n\n{COST_NOTE}", elem_id="vgg-costs", elem_classes="learn-table")
-            panel |= group_panel(KIND)
-            with panel["results"]:
-                results = [
-                    line_chart("vgg-chart", arm_plots.no_chart()),
-                    gr.Markdown(elem_id="vgg-table", elem_classes="learn-table"),
-                ]
-    connect_form(reader, KIND, tab, guesses, form, arms, panel["choice"])
-    watch_group(reader, KIND, tab, guesses, panel, results, draw, conclusion, answer)
+    form = partial(vgg_form, reader.services)
+    with chapter_layout(KIND, "4-vgg", form, above=cost_table) as chapter:
+        results = chart_and_table(KIND)
+    connect_chapter(reader, tab, guesses, chapter, arms, results, draw, conclusion, answer)
 
 
 def vgg_form(services: Services) -> ChapterForm:
@@ -72,6 +53,12 @@ def vgg_form(services: Services) -> ChapterForm:
         dataset=dataset,
         start=gr.Button("Train both", variant="primary", elem_id="vgg-start"),
     )
+
+
+def cost_table() -> None:
+    """Build the table of costs. It is shown before the guess: it does not give the answer away."""
+    table = arm_plots.table_text(COST_COLUMNS, cost_rows())
+    gr.Markdown(f"{table}\n\n{COST_NOTE}", elem_id="vgg-costs", elem_classes="learn-table")
 
 
 def cost_rows() -> list[list[str]]:
