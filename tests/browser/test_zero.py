@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from resnet_demo.events import Finished, Resumed, Started
-from resnet_demo.hosting.zerogpu.quota import recorded_slices
+from resnet_demo.hosting.zerogpu.slice import recorded_slices
 from resnet_demo.runs.store import Run
 from tests.conftest import REPOSITORY
 

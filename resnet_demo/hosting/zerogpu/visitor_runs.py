@@ -19,11 +19,12 @@ from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event
 from resnet_demo.file_locks import release_lock
 from resnet_demo.files import file_version
-from resnet_demo.hosting.zerogpu.quota import SliceUse, record_slice
 from resnet_demo.hosting.zerogpu.slice import (
     RunOwner,
     SliceError,
+    SliceUse,
     read_owner,
+    record_slice,
     visitor_digest,
     write_owner,
 )

@@ -15,7 +15,7 @@ from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import check_data, fit_recipe
 from resnet_demo.errors import DemoError
-from resnet_demo.hosting.zerogpu.quota import Cost, estimate_cost
+from resnet_demo.hosting.zerogpu.slice import Cost, estimate_cost
 from resnet_demo.hosting.zerogpu.visitor_runs import DEFAULT_SLICE_S, check_seconds
 from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.text import count_text, duration_text, escape_markdown

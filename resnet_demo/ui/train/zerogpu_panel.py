@@ -18,8 +18,7 @@ from resnet_demo.config import chosen_values, make_config
 from resnet_demo.data.store import fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
-from resnet_demo.hosting.zerogpu.quota import recorded_slices
-from resnet_demo.hosting.zerogpu.slice import SliceError, train_slice
+from resnet_demo.hosting.zerogpu.slice import SliceError, recorded_slices, train_slice
 from resnet_demo.hosting.zerogpu.visitor_runs import (
     DEFAULT_SLICE_S,
     MAX_SLICE_S,

@@ -7,8 +7,7 @@ import gradio as gr
 import pytest
 
 from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.zerogpu.quota import Cost
-from resnet_demo.hosting.zerogpu.slice import SliceError
+from resnet_demo.hosting.zerogpu.slice import Cost, SliceError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import LimitError, Limits, is_zerogpu
 from resnet_demo.ui.app import build_app

@@ -10,8 +10,13 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.events import Epoch, Failed, Step
 from resnet_demo.file_locks import release_lock
 from resnet_demo.hosting.zerogpu import visitor_runs as slices_module
-from resnet_demo.hosting.zerogpu.quota import recorded_slices
-from resnet_demo.hosting.zerogpu.slice import OWNER, SliceError, read_owner, train_slice
+from resnet_demo.hosting.zerogpu.slice import (
+    OWNER,
+    SliceError,
+    read_owner,
+    recorded_slices,
+    train_slice,
+)
 from resnet_demo.hosting.zerogpu.visitor_runs import VisitorRuns
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller, ForbiddenError
