@@ -13,8 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 
 from resnet_demo.errors import DemoError
-from resnet_demo.hosting.access import Access
-from resnet_demo.hosting.owner_login import LOGIN_PATH, OwnerLogin
+from resnet_demo.hosting.access import LOGIN_PATH, Access, OwnerLogin
 from resnet_demo.hosting.request_limits import MAX_UPLOAD_BYTES, RequestLimits
 from resnet_demo.hosting.security_headers import (
     SPACES,
@@ -32,7 +31,6 @@ from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.classify.tab import classify_tab
 from resnet_demo.ui.data.tab import data_tab, follow_data
 from resnet_demo.ui.evaluate.tab import IS_DARK, evaluate_tab
-from resnet_demo.ui.event_queue import share_queue, use_shared_queue
 from resnet_demo.ui.first_steps import connect_steps, first_steps, steps_updates
 from resnet_demo.ui.form import READ
 from resnet_demo.ui.front_end import FrontEnd, LightPage
@@ -42,9 +40,11 @@ from resnet_demo.ui.gradio_fixes import (
     NamedCalls,
     mute_progress,
     separate_latest_events,
+    share_queue,
     slow_down_queue,
     use_guarded_server,
     use_page_state,
+    use_shared_queue,
     use_upload_parser,
 )
 from resnet_demo.ui.learn import tab as learn

@@ -18,7 +18,7 @@ from resnet_demo.hosting.access import Access
 from resnet_demo.models.description import Description, encode_description, model_description
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.limits import Limits
-from resnet_demo.ui import event_queue
+from resnet_demo.ui import gradio_fixes
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.learn.guess import SHOWN
@@ -324,7 +324,7 @@ def test_previews_and_surgery_wait_in_the_queue_that_serves_visitors_in_turn(app
 def test_a_flood_of_pages_costs_only_the_flood_its_own(app, visitor, monkeypatch):
     holder, queue = app.page.state_holder, app.page._queue
     monkeypatch.setattr(holder, "capacity", len(holder.session_data) + 8)
-    monkeypatch.setattr(event_queue, "MAX_UNREAD", 5)
+    monkeypatch.setattr(gradio_fixes, "MAX_UNREAD", 5)
     page, flood = Page(visitor(40)), Page(visitor(41))
     event = flood.event("select", updates="classify-run")
     others = set(holder.session_data) - {flood.session}
@@ -348,8 +348,8 @@ def surgery_of(page):
 
 
 def test_a_flood_of_events_is_refused_and_delays_nobody_else(app, visitor, monkeypatch):
-    monkeypatch.setattr(event_queue, "MAX_EVENTS", 8)
-    monkeypatch.setattr(event_queue, "MAX_ACTIVE", 4)
+    monkeypatch.setattr(gradio_fixes, "MAX_EVENTS", 8)
+    monkeypatch.setattr(gradio_fixes, "MAX_ACTIVE", 4)
     page, flood, line = Page(visitor(42)), Page(visitor(43)), app.page.polling.services.fair_queue
     event = surgery_of(flood)
     free, line.free = line.free, 0  # what computes waits
@@ -358,10 +358,10 @@ def test_a_flood_of_events_is_refused_and_delays_nobody_else(app, visitor, monke
             flood.start_event(*event)
         with pytest.raises(httpx.HTTPStatusError, match="503"):
             flood.start_event(*event)
-        until(lambda: line.waiting == event_queue.MAX_ACTIVE)
+        until(lambda: line.waiting == gradio_fixes.MAX_ACTIVE)
         # The other places are left for others.
         assert page.run_event(page.event("select", updates="classify-run"), False, None, "")[0]
-        assert line.waiting == event_queue.MAX_ACTIVE
+        assert line.waiting == gradio_fixes.MAX_ACTIVE
     finally:
         for _ in range(free):
             line._release()
@@ -369,7 +369,7 @@ def test_a_flood_of_events_is_refused_and_delays_nobody_else(app, visitor, monke
 
 
 def test_large_events_that_wait_are_limited_by_their_bytes(app, visitor, monkeypatch):
-    monkeypatch.setattr(event_queue, "MAX_EVENT_BYTES", 1_000_000)
+    monkeypatch.setattr(gradio_fixes, "MAX_EVENT_BYTES", 1_000_000)
     flood, line = Page(visitor(44)), app.page.polling.services.fair_queue
     event, run, shown = surgery_of(flood)
     free, line.free = line.free, 0
