@@ -1,43 +1,26 @@
 """Labels from a table beside the pictures: labels.csv, metadata.csv, train.csv, metadata.jsonl.
 
-A row names a file and its class, in two columns whose usual names are known here, or in one column
-a class (one-hot, as Roboflow's `_classes.csv`). Paths are below the table's folder; a bare name, or
-a name without its ending, is found where only one picture has it.
+`table_rows` reads the rows, each the name of a file and its class. Paths are below the table's
+folder, or else the source's; a bare name, or one without its ending, is found where only one
+picture has it.
 """
 
-import csv
-import io
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import PurePosixPath
 
 from resnet_demo.data.importer.layout import PictureLocation
 from resnet_demo.data.importer.locate import count_pictures
-from resnet_demo.data.importer.members import Parts
+from resnet_demo.data.importer.members import Parts, has_picture_suffix
 from resnet_demo.data.importer.split_names import strict_split
+from resnet_demo.data.importer.table_rows import read_rows
 from resnet_demo.errors import shortened
-from resnet_demo.json_files import parse_json
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 # What is kept in memory until all pictures are read.
-MAX_TABLES, MAX_TABLE_BYTES, MAX_ROWS, MAX_COLUMNS = 20, 16 * 2**20, 250_000, 10_000
+MAX_TABLES, MAX_TABLE_BYTES = 20, 16 * 2**20
 MIN_LABELLED = 0.5  # share of the pictures that tables must name, else the folders are the classes
-# Usual names of columns, in small letters without spaces and underlines; the first found counts.
-FILE_COLUMNS = (
-    *("filename", "file", "filepath", "imagepath", "path", "image", "imagename", "imagefile"),
-    *("imagefilename", "filenames", "fname", "imgpath", "imgname", "imgid", "relativepath"),
-    *("imageid", "img", "picture", "photo", "name", "id"),
-)
-LABEL_COLUMNS = (
-    *("label", "labelname", "class", "classname", "classlabel", "category", "categoryname"),
-    *("target", "species", "breed", "diagnosis", "dx", "labels", "classid", "labelid"),
-    *("type", "tag", "tags", "finding", "kind", "classification", "groundtruth", "annotation"),
-)
-SPLIT_COLUMNS = ("split", "subset", "partition", "dataset", "set", "usage")
-Row = tuple[str, str, str]  # file, label, split or ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +31,7 @@ class LabelledFiles:
     left_out: frozenset[Parts]  # pictures without a label or outside the splits
     used: frozenset[Parts]  # the tables
     notes: tuple[str, ...]
+    guessed: bool = False  # the column of labels has no usual name: class folders go before it
 
     def locate(self, path: Parts) -> PictureLocation | None:
         """Return the location of a file; None without a label."""
@@ -69,19 +53,25 @@ def is_table(name: str, data: bytes) -> bool:
 def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> LabelledFiles | None:
     """Return the labels in the tables, None if they name less than half of the pictures.
 
-    A name that fits no picture, or several, is passed over.
+    A row whose name fits no picture, or several, is passed over, and so is a picture to which one
+    table gives two labels. With fewer than two labels, or one for each picture, there are none.
     """
     labels: dict[Parts, tuple[str, str]] = {}  # picture -> label, split
-    used = set()
+    used, lost, contradicting, guessed = set(), [], [], True
     finders: dict[Parts, _Finder] = {}
     for table, data in sorted(tables.items()):
-        folder, own_split = table[:-1], strict_split(PurePosixPath(table[-1]).stem)
-        for file, label, split in _read_rows(table[-1], data):
-            if folder not in finders:
-                finders[folder] = _Finder(folder, pictures)
-            if picture := finders[folder].find(file, split or own_split):
-                labels.setdefault(picture, (label, split or own_split))
-                used.add(table)
+        own_split = strict_split(PurePosixPath(table[-1]).stem)
+        named, missing, known = _read_table(table, data, own_split, pictures, finders)
+        new = {picture: rows for picture, rows in named.items() if picture not in labels}
+        if new:
+            used.add(table)
+            lost += missing
+            guessed = guessed and not known
+        for picture, rows in new.items():
+            if len({label for label, _ in rows}) > 1:
+                contradicting.append((picture, [label for label, _ in rows]))
+            else:
+                labels[picture] = rows[0]
     # A folder of pictures to predict may be larger than that of the pictures with labels.
     found_in = {_folder_split(picture) for picture in labels}
     in_question = [
@@ -89,7 +79,8 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
         for picture in pictures
         if (split := _folder_split(picture)) not in ("test", "unlabelled") or split in found_in
     ]
-    if not labels or len(labels) < MIN_LABELLED * len(in_question):
+    kinds = len({label for label, _ in labels.values()})
+    if not 2 <= kinds < max(3, len(labels)) or len(labels) < MIN_LABELLED * len(in_question):
         return None
     names = _folder_names(labels)
     locations = {
@@ -100,7 +91,60 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
     }
     locations = _with_splits(locations)
     left_out = frozenset(picture for picture in pictures if picture not in locations)
-    return LabelledFiles(locations, left_out, frozenset(used), _notes(used, sorted(left_out)))
+    without = sorted(left_out.difference(picture for picture, _ in contradicting))
+    notes = (
+        *_notes(used, without),
+        *_contradiction_note(contradicting),
+        *_missing_note(lost),
+        *_folder_note(locations),
+    )
+    return LabelledFiles(locations, left_out, frozenset(used), notes, guessed)
+
+
+def named_by_tables(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> str:
+    """Return a sentence on how many pictures the tables name, "" where there are no tables."""
+    if not tables:
+        return ""
+    finders: dict[Parts, _Finder] = {}
+    named: set[Parts] = set()
+    for table, data in tables.items():
+        named.update(_read_table(table, data, "", pictures, finders)[0])
+    names = ", ".join(shortened("/".join(table)) for table in sorted(tables)[:3])
+    return (
+        f"in {names} {len(named):,} of {len(pictures):,} pictures have a class: at least half need "
+        "one, and a class needs several; docs/own-images.md lists columns and file names"
+    )
+
+
+def _read_table(
+    table: Parts,
+    data: bytes,
+    own_split: str,
+    pictures: Sequence[Parts],
+    finders: dict[Parts, "_Finder"],
+) -> tuple[dict[Parts, list[tuple[str, str]]], list[str], bool]:
+    """Return what a table says.
+
+    Picture -> the labels and splits of its rows; the names without a picture; and whether the
+    column of labels has a usual name.
+    finders: folder -> finder, filled here.
+    """
+    named: dict[Parts, list[tuple[str, str]]] = defaultdict(list)
+    missing: list[str] = []
+    is_known = False
+    for folder in dict.fromkeys([table[:-1], ()]):  # the table's own folder, else the source
+        if folder not in finders:
+            finders[folder] = _Finder(folder, pictures)
+        finder, missing = finders[folder], []
+        rows, is_known = read_rows(table[-1], data, finder.has)
+        for file, label, split in rows:
+            if picture := finder.find(file, split or own_split):
+                named[picture].append((label, split or own_split))
+            else:
+                missing.append(file)
+        if named:
+            break
+    return named, missing, is_known
 
 
 class _Finder:
@@ -121,8 +165,7 @@ class _Finder:
         Of several, the only one in a folder of that split counts; without a split, in one for
         training: train/1.png and test/1.png, as competitions have them.
         """
-        path = PurePosixPath(name.replace("\\", "/"))
-        for known in (str(path), path.name, str(path).lower(), path.name.lower()):
+        for known in _spellings(name):
             found = self._found.get(known, set())
             if len(found) > 1:
                 found = {each for each in found if _folder_split(each) == (split or "train")}
@@ -130,77 +173,21 @@ class _Finder:
                 return next(iter(found))
         return None
 
-
-def _read_rows(name: str, data: bytes) -> Iterator[Row]:
-    """Yield the labelled rows of a table; none of a file that is no such table."""
-    try:
-        # UTF-16, as spreadsheets write "Unicode text", begins with a mark.
-        is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeError:
-        text = data.decode("latin-1")
-    try:
-        cells = _read_jsonl(text) if name.lower().endswith(".jsonl") else _read_csv(text)
-        rows = list(islice(cells, MAX_ROWS))
-    except (csv.Error, ValueError):
-        return  # another kind of file: the folders are the classes
-    yield from _labelled_rows(rows)
+    def has(self, name: str) -> bool:
+        """Return True for a name that fits a picture, or several."""
+        return any(known in self._found for known in _spellings(name))
 
 
-def _read_csv(text: str) -> Iterator[list[str]]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-
-
-def _read_jsonl(text: str) -> Iterator[list[str]]:
-    """Yield the objects of a file as rows, the names of the first one's fields before them."""
-    columns: list[str] = []
-    for line in filter(str.strip, text.splitlines()):
-        entry = parse_json(line)
-        if not isinstance(entry, dict):
-            raise ValueError("not an object")
-        if not columns:
-            columns = list(entry)
-            yield columns
-        yield [str(entry.get(column, "")) for column in columns]
-
-
-def _labelled_rows(rows: list[list[str]]) -> Iterator[Row]:
-    if not rows or len(rows[0]) > MAX_COLUMNS:
-        return
-    header = [re.sub("[^a-z0-9]", "", cell.lower()) for cell in rows[0]]
-    file, label, split = (
-        next((header.index(name) for name in names if name in header), None)
-        for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
-    )
-    one_hot = {} if file is None or len(header) < 3 else _one_hot(rows, file)
-    if one_hot:
-        label = None
-    if label is None and not one_hot and len(header) == 2:
-        file, label = 0, 1  # two columns without names, or with others
-    for number, row in enumerate(rows):
-        if len(row) < len(header) or file is None or (label is None and not one_hot):
-            continue
-        value = row[label].strip() if label is not None else one_hot.get(number, "")
-        if row[file].strip() and value:
-            yield row[file].strip(), value, strict_split(row[split]) if split is not None else ""
-
-
-def _one_hot(rows: list[list[str]], file: int) -> dict[int, str]:
-    """Return row number -> class of a table with a column of 0 and 1 for each class.
-
-    Empty for any other table, and for one with several classes in a row.
-    """
-    labels = {}
-    for number, row in enumerate(rows[1:], 1):
-        cells = [cell.strip() for cell in row]
-        marked = [i for i, cell in enumerate(cells) if i != file and cell in ("1", "1.0")]
-        others = [cell for i, cell in enumerate(cells) if i != file and i not in marked]
-        if len(row) != len(rows[0]) or len(marked) != 1 or not set(others) <= {"0", "0.0"}:
-            return {}
-        labels[number] = rows[0][marked[0]].strip()
-    return labels
+def _spellings(name: str) -> Iterator[str]:
+    """Yield the names under which a picture may be known: ../img/1.JPG, 1.JPG, 1, img/1.jpg …"""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    while path.parts[:1] == ("..",):
+        path = PurePosixPath(*path.parts[1:])
+    paths = [path, PurePosixPath(path.name)]
+    if has_picture_suffix(path.name):  # saved in another format
+        paths += [each.with_suffix("") for each in paths]
+    yield from map(str, paths)
+    yield from (str(each).lower() for each in paths)
 
 
 def _folder_names(labels: dict[Parts, tuple[str, str]]) -> dict[str, str]:
@@ -245,3 +232,38 @@ def _notes(used: set[Parts], left_out: list[Parts]) -> tuple[str, ...]:
         count, first = count_pictures(len(left_out)), shortened("/".join(left_out[0]))
         notes.append(f"{count} left out, having no class in a table or no split, such as {first}")
     return tuple(notes)
+
+
+def _contradiction_note(found: list[tuple[Parts, list[str]]]) -> Iterator[str]:
+    """Yield a note on pictures to which a table gives several labels."""
+    if found:
+        picture, labels = min(found)
+        several = " and ".join(shortened(label) for label in sorted(set(labels))[:3])
+        yield (
+            f"{count_pictures(len(found))} left out, having labels in a table that contradict each "
+            f"other, such as {shortened('/'.join(picture))} ({several})"
+        )
+
+
+def _missing_note(names: list[str]) -> Iterator[str]:
+    """Yield a note on rows whose picture is not there."""
+    if names:
+        subject = "one row of a table names" if len(names) == 1 else f"{len(names):,} rows name"
+        yield f"{subject} no picture that is here, or several, such as {shortened(names[0])}"
+
+
+def _folder_note(locations: dict[Parts, PictureLocation]) -> Iterator[str]:
+    """Yield a note on pictures in the folder of another class than that of their row."""
+    labels = {location.label for location in locations.values()}
+    other = [
+        (picture, location.label)
+        for picture, location in sorted(locations.items())
+        if location.label not in picture[:-1] and labels.intersection(picture[:-1])
+    ]
+    if other:
+        subject = "one picture is" if len(other) == 1 else f"{len(other):,} pictures are"
+        picture, label = other[0]
+        yield (
+            f"{subject} in the folder of another class than the table names, such as "
+            f"{shortened('/'.join(picture))} ({shortened(label)}): the table counts"
+        )

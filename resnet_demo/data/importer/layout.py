@@ -93,7 +93,11 @@ def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
             )
     if unknown := sorted(held_out.keys() - set(train)):
         label, split = unknown[0], held_out[unknown[0]]
-        raise DemoError(f"the class {shortened(label)} is in {split} but not in train")
+        alike = [other for other in train if other.casefold().strip() == label.casefold().strip()]
+        raise DemoError(
+            f"the class {shortened(label)} is in {split} but not in train"
+            + (f", where it is {shortened(alike[0])}: give both one name" if alike else "")
+        )
 
 
 def _merge_encodings(

@@ -18,6 +18,8 @@ from resnet_demo.data.importer.split_names import (
 )
 from resnet_demo.errors import DemoError, shortened
 
+# Folders side by side that are taken for splits if the same folders are in each.
+FEW_TWINS = 10
 ADVICE = "name the folders train, val and test, with the same class folders in each"
 
 
@@ -133,6 +135,8 @@ def _split_layout(folder: Folder, above: Parts) -> FolderLayout | None:
     _check_beside(folder, candidates, labelled)
     left_out = [name for name in folder.folders if name not in labelled]
     splits = {name: (candidate.split, candidate.inner) for name, candidate in labelled.items()}
+    for candidate in labelled.values():
+        _check_twins(candidate.folder)
     nested = {
         label
         for candidate in labelled.values()
@@ -205,6 +209,7 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
                 f"the folder {shortened(name)} holds folders for training and testing, "
                 f"beside {_listed(others)}: import it alone, or move the others away"
             )
+    _check_twins(folder)
     left_out = [
         name
         for name, child in folder.folders.items()
@@ -218,6 +223,35 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
     nested = {name for name, child in folder.folders.items() if child.folders}
     notes = (*_left_out_notes(folder, left_out), *_nested_notes(nested))
     return FolderLayout(above, left_out=frozenset(left_out), notes=notes)
+
+
+def _check_twins(folder: Folder) -> None:
+    """Raise DemoError for folders with the same folders in them, as splits by unknown names have.
+
+    Many folders with a few equal ones in each, such as front and back, are classes.
+    """
+    inner = {name: _names_below(child) for name, child in folder.folders.items()}
+    for labels in inner.values():
+        twins = [
+            other
+            for other in inner
+            if 2 * len(labels & inner[other]) >= len(labels | inner[other]) > 0
+        ]
+        common = set.intersection(*(inner[other] for other in twins)) if len(twins) > 1 else set()
+        if len(common) > 1 and (len(twins) <= FEW_TWINS or len(twins) <= len(common)):
+            raise DemoError(
+                f"{_listed(twins)} hold folders of the same names, {_examples(common)}: if these "
+                "inner folders are the classes, name the outer ones train, val and test (or import "
+                "one of them alone); if the outer ones are the classes, put their pictures "
+                "directly into them"
+            )
+
+
+def _names_below(folder: Folder) -> set[str]:
+    """Return the names of the folders in a folder, after folders that hold one folder only."""
+    while len(folder.folders) == 1:
+        ((_, folder),) = folder.folders.items()
+    return set(folder.folders)
 
 
 def _nested_notes(nested: set[str]) -> tuple[str, ...]:
@@ -289,12 +323,16 @@ def count_pictures(count: int) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     """Return "the folder 'a'", or "the folders 'a' and 'b'"; the first four of them."""
+    some = sorted(names)
+    return f"the folder{'s' * (len(some) > 1)} {_examples(some)}"
+
+
+def _examples(names: Iterable[str]) -> str:
+    """Return "'a'", "'a' and 'b'", or "'a', 'b', 'c' and 7 more"."""
     some = [shortened(name) for name in sorted(names)]
-    if len(some) == 1:
-        return f"the folder {some[0]}"
     if len(some) > 4:
         some = [*some[:3], f"{len(some) - 3} more"]
-    return f"the folders {', '.join(some[:-1])} and {some[-1]}"
+    return " and ".join(filter(None, [", ".join(some[:-1]), some[-1]]))
 
 
 def _hold(names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from resnet_demo.data.importer.label_tables import (
     MAX_TABLES,
     LabelledFiles,
     is_table,
+    named_by_tables,
     read_labels,
 )
 from resnet_demo.data.importer.layout import SplitAssignment, assign_splits
@@ -133,10 +134,12 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
     skipped = sorted("/".join(parts) for parts in damaged if layout.locate(parts))
     try:
         assignment = assign_splits(locations)
-    except DemoError:
+    except DemoError as error:
         # Unreadable pictures are the likely reason.
         pictures = len(locations) - locations.count(None) + len(skipped)
         check_readable(skipped, pictures, _first_reason(files, skipped))
+        if isinstance(layout, FolderLayout) and (fact := named_by_tables(files.tables, readable)):
+            raise DemoError(f"{error}; {fact}") from error
         raise
     imported = [parts for parts, location in zip(readable, locations, strict=True) if location]
     others = {*files.paths, *files.tables}.difference(imported)
@@ -168,7 +171,10 @@ def _choose_layout(files: SourceFiles, pictures: Sequence[Parts]) -> FolderLayou
     except DemoError:
         return labels
     # Without splits any folders could be taken for classes, those of a flat data set too.
-    located = sum(1 for path in pictures if folders.locate(path)) if folders.has_test_split else 0
+    found = [location for path in pictures if (location := folders.locate(path))]
+    if labels.guessed and len({location.label for location in found}) > 1:
+        return folders
+    located = len(found) if folders.has_test_split else 0
     return folders if located >= len(labels.locations) else labels
 
 

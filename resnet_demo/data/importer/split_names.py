@@ -2,43 +2,45 @@
 
 import re
 from collections.abc import Iterable
+from unicodedata import normalize
 
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-    "eval": "val",
-    "evaluation": "val",
-    "pred": "unlabelled",
-    "predict": "unlabelled",
-    "prediction": "unlabelled",
-    "predictions": "unlabelled",
-    "unlabelled": "unlabelled",
-    "unlabeled": "unlabelled",
+WORDS = {  # English, then other languages, without accents: see `words_of`
+    "train": (
+        *("train", "training", "trn", "trainings", "entrenamiento", "entrainement"),
+        *("apprentissage", "treinamento", "treino", "addestramento", "allenamento", "trening"),
+        *("egitim", "latih", "pelatihan", "обучение", "обучающая", "тренировка"),
+        *("тренировочная", "训练", "訓練", "学習", "훈련", "학습"),
+    ),
+    "val": (
+        *("val", "valid", "validate", "validation", "dev", "eval", "evaluation", "evaluacion"),
+        *("validacion", "validacao", "avaliacao", "validazione", "convalida", "validierung"),
+        *("validatie", "walidacja", "dogrulama", "validasi", "валидация", "валидационная"),
+        *("проверка", "验证", "驗證", "検証", "검증"),
+    ),
+    "test": (
+        *(
+            "test",
+            "testing",
+            "tst",
+            "prueba",
+            "pruebas",
+            "teste",
+            "testes",
+            "essai",
+            "essais",
+            "prova",
+        ),
+        *("testowy", "uji", "pengujian", "тест", "тестовая", "тестирование", "测试", "測試"),
+        *("テスト", "테스트"),
+    ),
+    "unlabelled": (*("pred", "predict", "prediction", "predictions", "unlabelled", "unlabeled"),),
 }
+SPLIT_WORDS = {word: split for split, words in WORDS.items() for word in words}
 # Words beside the split's own that say nothing. The longest first: they are cut off glued ends.
 FILLERS = (
-    "dataset",
-    "pictures",
-    "picture",
-    "images",
-    "photos",
-    "photo",
-    "image",
-    "split",
-    "data",
-    "imgs",
-    "img",
-    "set",
-    "seg",
+    *("dataset", "pictures", "データセット", "picture", "images", "photos", "bilder"),
+    *("photo", "image", "split", "datos", "dados", "daten", "data", "imgs", "データ"),
+    *("img", "set", "seg", "数据", "集"),
 )
 NO_LABEL = {*FILLERS, "unknown", "all", "none", "classes", "class", "unclassified", "folder"}
 
@@ -85,13 +87,18 @@ def says_nothing(name: str) -> bool:
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name in small letters, without digits."""
-    return re.findall("[^\\W\\d_]+", name.lower())
+    """Return the words of a name in small letters, without digits and accents: MyTrain is two."""
+    parted = re.sub("([a-z])([A-Z])", "\\1 \\2", name)
+    plain = re.sub("[\u0300-\u036f]", "", normalize("NFKD", parted.lower()))
+    return re.findall("[^\\W\\d_]+", normalize("NFC", plain))
 
 
 def _unglue(word: str) -> str:
-    """Return a word without a filler that is glued to it: `train` of `trainset`."""
-    for filler in FILLERS:
-        if word.endswith(filler) and word.removesuffix(filler) in SPLIT_WORDS:
-            return word.removesuffix(filler)
-    return word
+    """Return a word without the fillers that are glued to it: `train` of `trainset`."""
+    short = word
+    while short not in SPLIT_WORDS:
+        filler = next((filler for filler in FILLERS if short.endswith(filler)), "")
+        if not filler:
+            return word
+        short = short.removesuffix(filler)
+    return short

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from resnet_demo.data.importer.label_tables import LabelledFiles, is_table, read_labels
+from resnet_demo.data.importer.read_pictures import SourceFiles, plan_dataset
+from resnet_demo.errors import DemoError
 
 FLAT = ["img/1.png", "img/2.png", "img/3.png", "img/4.png"]
 LABELS = {"img/1.png": "oak", "img/2.png": "elm", "img/3.png": "oak", "img/4.png": "elm"}
@@ -48,6 +50,14 @@ def rows(names: list[str], separator: str = ",") -> str:
         ("labels.csv", "path,label\n" + rows([f"/home/me/set/{name}" for name in FLAT])),
         ("labels.csv", "path,label\n" + rows([f"C:\\set\\{name}" for name in FLAT])),
         ("labels.csv", "path,label\n" + rows([f"./{name.upper()}" for name in FLAT])),
+        ("tables/a.csv", "path,label\n" + rows([f"../{name}" for name in FLAT])),
+        ("tables/a.csv", "path,label\n" + rows(["1", "2", "3", "4"])),
+        ("labels.csv", "path,label\n" + rows([name.replace("png", "JPG") for name in FLAT])),
+        ("a.csv", "# trees\n\npath|label\n" + rows(FLAT, "|")),
+        ("a.csv", "sep=;\npath;label\n" + rows(FLAT, ";")),
+        ("a.csv", 'path, label\n"' + rows(FLAT, '", "').replace("\n", '"\n"').removesuffix('"')),
+        ("a.csv", "what,tree\n" + "".join(f"{c},{f}\n" for f, c in LABELS.items())),
+        ("a.csv", "label,labelName,x\n" + "".join(f"7,{c},{f}\n" for f, c in LABELS.items())),
         (
             "metadata.jsonl",
             "\n".join(json.dumps({"file_name": f, "label": c}) for f, c in LABELS.items()),
@@ -127,6 +137,48 @@ def test_numbers_are_replaced_by_the_names_of_their_folders():
 )
 def test_a_table_that_names_no_classes_is_passed_over(table: str, text: str | bytes):
     assert read({table: text}, FLAT) is None
+
+
+def test_what_a_table_lacks_and_contradicts_is_named():
+    table = "file,label\n" + rows(FLAT) + "img/1.png,elm\nimg/9.png,oak\n"
+    found = read({"labels.csv": table}, FLAT)
+    assert classes(found) == {name: LABELS[name] for name in FLAT[1:]}
+    assert found.notes[1:] == (
+        "one picture is left out, having labels in a table that contradict each other, such as "
+        "'img/1.png' ('elm' and 'oak')",
+        "one row of a table names no picture that is here, or several, such as 'img/9.png'",
+    )
+    found = read({"t.csv": "id,label\n1,oak\n2,elm\n3,nan\n"}, FLAT)
+    assert {path[-1] for path in found.left_out} == {"3.png", "4.png"}
+
+
+def test_a_table_counts_before_folders_of_other_classes_and_says_so():
+    pictures = ["oak/1.png", "elm/2.png", "elm/3.png"]
+    found = read({"labels.csv": "id,label\n1,oak\n2,oak\n3,elm\n"}, pictures)
+    assert classes(found)["elm/2.png"] == "oak"
+    assert found.notes[1:] == (
+        "one picture is in the folder of another class than the table names, such as 'elm/2.png' "
+        "('oak'): the table counts",
+    )
+
+
+def test_a_column_that_is_no_label_leaves_the_classes_to_the_folders():
+    pictures = [tuple(f"{c}/{n}.png".split("/")) for c in ("oak", "elm") for n in range(4)]
+    names = ["/".join(parts) for parts in pictures]
+    for header, value in (("file,width", lambda n: n % 3), ("file,label", str), ("a,kind", "no")):
+        values = [value if isinstance(value, str) else value(n) for n in range(8)]
+        table = f"{header}\n" + "".join(f"{f},{v}\n" for f, v in zip(names, values, strict=True))
+        files = SourceFiles(pictures, [True] * 8, {("t.csv",): table.encode()})
+        assert plan_dataset(files).assignment.classes == ("elm", "oak")
+
+
+def test_a_table_that_names_too_few_pictures_is_named_where_there_are_no_classes():
+    pictures = [("img", f"{n}.png") for n in range(1, 5)]
+    files = SourceFiles(pictures, [True] * 4, {("few.csv",): b"file,label\n1.png,oak\n"})
+    with pytest.raises(
+        DemoError, match=r"in 'few.csv' 1 of 4 pictures have a class: at least half"
+    ):
+        plan_dataset(files)
 
 
 def test_a_name_that_fits_two_pictures_names_neither():

@@ -45,6 +45,13 @@ BOTH = {"train/oak": 3, "train/elm": 3, "test/oak": 3, "test/elm": 3}
         ("training data", "val"),
         ("Train", "Valid"),
         ("a/b/training_set", "a/b/validation_set"),
+        ("TreesTrain", "TreesTest"),
+        ("Train 70", "TEST 30"),
+        ("Entrai\u0302nement", "essais"),
+        ("data_latih", "data_uji"),
+        ("Trainingsbilder", "Testbilder"),
+        ("训练数据集", "测试集"),
+        ("обучение", "тест"),
     ],
 )
 def test_split_folders_are_known_by_many_names(train: str, test: str):
@@ -109,6 +116,11 @@ def test_subfolders_of_a_class_belong_to_it_and_a_note_says_so():
     )
 
 
+def test_many_classes_may_have_folders_of_the_same_names():
+    folders = [f"{tree}/{side}" for tree in "abcdefghijk" for side in ("leaf", "bark")]
+    assert len(read(*folders)[0]) == 11
+
+
 @pytest.mark.parametrize(
     ("folders", "reason"),
     [
@@ -121,7 +133,11 @@ def test_subfolders_of_a_class_belong_to_it_and_a_note_says_so():
         (("train", "test/a", "test/b"), "no folder for training"),
         (("v1/train/a", "v1/train/b", "v2/train/a"), "'v1' holds folders for training"),
         (("x/y/train/a", "x/y/test/a", "z"), "the folder 'x' holds folders for training"),
-        (("train/a", "train/b", "test/c"), "the class 'c' is in test but not in train"),
+        (("train/a", "train/b", "test/c"), "the class 'c' is in test but not in train$"),
+        (("train/Elm", "train/b", "test/elm"), "not in train, where it is 'Elm': give both one"),
+        (("p/a", "p/b", "q/a", "q/b"), "'p' and 'q' hold folders of the same names, 'a' and 'b'"),
+        (("1/x/a", "1/x/b", "1/x/c", "2/x/a", "2/x/b", "d"), "'1' and '2' hold folders of the"),
+        (("train/p/a", "train/p/b", "train/q/a", "train/q/b"), "'p' and 'q' hold folders of the"),
         (("train/a", "train/b", "val/c", "test/a"), "the class 'c' is in val but not in train"),
     ],
 )
