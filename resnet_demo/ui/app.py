@@ -53,7 +53,7 @@ from resnet_demo.ui.polling import Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
 from resnet_demo.ui.train import zerogpu_panel
-from resnet_demo.ui.train.dataset_choice import connect_train_on
+from resnet_demo.ui.train.form_notes import connect_train_on
 from resnet_demo.ui.train.run_details import connect_next_steps
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from resnet_demo.ui.train.tab import train_tab

@@ -1,13 +1,13 @@
-"""Components that several tabs use: grids of small images, progress bars, choices of runs."""
+"""Components that several tabs use: grids of images, progress bars, downloads, choices of runs."""
 
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from resnet_demo.runs.text import transfer_text
+from resnet_demo.runs.text import bytes_text, escape_markdown, transfer_text
 from resnet_demo.tasks.status import Status
-from resnet_demo.ui.services import Services
+from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 THUMBNAIL_PX = 128  # images are enlarged up to this side
 NO_COMPARISON = ("no other run", "")
@@ -71,6 +71,76 @@ def progress_text(status: Status) -> str:
     return transfer_text(
         status.message, status.done, status.total or None, status.unit, status.rate
     )
+
+
+def download_row(name: str, label: str, variant: str = "primary") -> dict[str, Any]:
+    """Build a hidden row; return its components.
+
+    name: start of their ids. label, variant: of the button.
+    """
+    with gr.Row(visible=False, elem_id=f"{name}-banner", elem_classes="download") as box:
+        with gr.Column(scale=8, min_width=260):
+            text = gr.Markdown(elem_id=f"{name}-text")
+            progress = gr.HTML(padding=False, elem_id=f"{name}-progress", visible=False)
+        start = gr.Button(label, variant=variant, elem_id=name, scale=0, min_width=150)
+        cancel = gr.Button(
+            "Cancel", elem_id=f"{name}-cancel", scale=0, min_width=150, visible=False
+        )
+    return {"box": box, "text": text, "progress": progress, "start": start, "cancel": cancel}
+
+
+def connect_download_row(
+    services: Services, parts: dict[str, Any], name_of: Any, inputs: list[Any]
+) -> None:
+    """Connect the buttons of a row. name_of: returns the download's name for these inputs."""
+
+    @show_errors()
+    def on_start(*values: Any) -> None:
+        services.data.get(name_of(*values), services.caller())
+
+    @show_errors()
+    def on_cancel() -> None:
+        services.data.cancel("get", services.caller())
+
+    parts["start"].click(on_start, inputs, None, **QUIET_EVENT)
+    parts["cancel"].click(on_cancel, None, None, **QUIET_EVENT)
+
+
+def is_download_of(services: Services, name: str) -> bool:
+    """Return whether the latest download is the one of that name."""
+    return services.data.request("get").get("name") == name
+
+
+def download_row_updates(
+    parts: dict[str, Any], visible: bool, text: str, status: Status | None
+) -> dict[Any, Any]:
+    """Return the updates of a row. status: of its download, None if there was none."""
+    # The buttons take turns: Cancel exists only during a download, and Get only outside of one.
+    live = status is not None and status.is_live
+    return {
+        parts["box"]: gr.update(visible=visible),
+        parts["text"]: text,
+        parts["progress"]: gr.update(
+            value=progress_bar(progress_share(status)) if live else "", visible=live
+        ),
+        parts["start"]: gr.update(visible=not live),
+        parts["cancel"]: gr.update(visible=live, interactive=live and status.state != "stopping"),
+    }
+
+
+def download_text(what: str, missing: str, status: Status | None) -> str:
+    """Return the state of a download (Markdown). missing: the text while there is none."""
+    if status is None or status.state == "finished":
+        return missing
+    if status.state == "stopping":
+        return f"**{what}:** stopping…"
+    if status.state == "stopped":
+        partial = status.unit == "bytes" and status.done
+        more = f"; it will continue from {bytes_text(status.done)}" if partial else ""
+        return f"{missing} Download cancelled{more}."
+    if status.state == "failed":
+        return f"⚠ {escape_markdown(status.message)}"
+    return f"**{what}:** " + escape_markdown(progress_text(status))
 
 
 class RunDropdown(gr.Dropdown):

@@ -12,12 +12,12 @@ from resnet_demo.config import make_config
 from resnet_demo.learn.lessons import is_experiment
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.classify.examples import shipped_picture
-from resnet_demo.ui.data.download_banner import (
-    connect_row,
+from resnet_demo.ui.components import (
+    connect_download_row,
     download_row,
+    download_row_updates,
     download_text,
     is_download_of,
-    row_updates,
 )
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
@@ -51,7 +51,7 @@ def first_steps(services: Services) -> Parts:
             fold = gr.Button("Hide", size="sm", elem_id="fold-steps", scale=0, min_width=60)
         unfold = gr.Button("First steps", size="sm", elem_id="unfold-steps", scale=0)
     row = download_row("get", "Get CIFAR-10", variant="secondary")
-    connect_row(services, row, lambda: "cifar10", [])
+    connect_download_row(services, row, lambda: "cifar10", [])
     fold.click(None, None, None, js=FOLD, **QUIET_EVENT)
     unfold.click(None, None, None, js=UNFOLD, **QUIET_EVENT)
     return {"steps": box, **buttons, **row}
@@ -125,4 +125,4 @@ def step_update(is_done: bool, is_running: bool) -> dict[str, Any]:
 def download_updates(parts: Parts, is_here: bool, status: Status | None) -> dict[Any, Any]:
     """Return the updates of the row of CIFAR-10's download. status: None if there was none."""
     is_open = status is not None and status.state != "finished" and not is_here
-    return row_updates(parts, is_open, download_text("CIFAR-10", MISSING, status), status)
+    return download_row_updates(parts, is_open, download_text("CIFAR-10", MISSING, status), status)

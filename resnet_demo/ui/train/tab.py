@@ -10,12 +10,17 @@ from resnet_demo.config import chosen_values, make_config
 from resnet_demo.data.store import fit_recipe
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
-from resnet_demo.ui.data.download_banner import follow_weights, weights_row
 from resnet_demo.ui.export import connect_export, export_panel
 from resnet_demo.ui.form import Form, dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
-from resnet_demo.ui.train.dataset_choice import connect_dataset, dataset_note, note_updates
 from resnet_demo.ui.train.duration_estimate import EstimateState, estimate_line, update_estimate
+from resnet_demo.ui.train.form_notes import (
+    connect_dataset,
+    dataset_note,
+    follow_weights,
+    note_updates,
+    weights_row,
+)
 from resnet_demo.ui.train.preview import preview_panel
 from resnet_demo.ui.train.run_details import (
     connect_details,

@@ -13,8 +13,9 @@ from resnet_demo.data.importer.survey import Survey, write_survey
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.pretrained import WEIGHTS
 from resnet_demo.tasks.status import Status, create_task, status_json
-from resnet_demo.ui import first_steps
-from resnet_demo.ui.data import download_banner, import_panel, tab
+from resnet_demo.ui import components, first_steps
+from resnet_demo.ui.data import import_panel, tab
+from resnet_demo.ui.train import form_notes
 
 NAMES = (
     *("box", "text", "progress", "start", "cancel", "name", "form", "seen", "import_text"),
@@ -127,7 +128,7 @@ DOWNLOAD = {"done": 43_000_000, "total": 171_000_000, "unit": "bytes", "rate": 2
     ],
 )
 def test_the_banner_shows_the_state_of_the_download(status, text):
-    assert text in download_banner.download_text("CIFAR-10", first_steps.MISSING, status)
+    assert text in components.download_text("CIFAR-10", first_steps.MISSING, status)
 
 
 def test_the_buttons_follow_the_download():
@@ -142,7 +143,7 @@ def test_the_buttons_follow_the_download():
 
 
 def weights_updates(services, model="resnet18", weights="imagenet"):
-    return download_banner.weights_updates(services, PARTS, model, weights)
+    return form_notes.weights_updates(services, PARTS, model, weights)
 
 
 def test_missing_weights_are_offered_with_size_and_source(own, tmp_path):

@@ -1,4 +1,4 @@
-"""The choice of a dataset on the Train tab: its note, the recipe that suits it, Train on it."""
+"""Below the form of the Train tab: the recipe that suits a dataset, and weights to download."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +8,28 @@ import gradio as gr
 from resnet_demo.config import chosen_values, make_config
 from resnet_demo.data.store import Datasets, proposed_recipe
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.models.pretrained import (
+    DOWNLOAD_SUFFIX,
+    WEIGHTS,
+    download_source,
+    missing_weights_error,
+    weights_available,
+)
+from resnet_demo.runs.text import bytes_text, escape_markdown
+from resnet_demo.ui.components import (
+    connect_download_row,
+    download_row,
+    download_row_updates,
+    download_text,
+    is_download_of,
+)
 from resnet_demo.ui.form import SCROLL_TO_FORM, Form
-from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
+from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
 # Recipes that start from learned features. Only between them and the others is there a proposal.
 LEARNED = ("transfer", "finetune")
+BUSY = "Another download is running."
 
 
 def dataset_note() -> dict[str, Any]:
@@ -110,3 +125,54 @@ def connect_train_on(
     button.click(on_click, shown, [tabs, *form.components()], **QUIET_EVENT).success(
         None, None, None, js=SCROLL_TO_FORM, **QUIET_EVENT
     )
+
+
+def weights_row() -> dict[str, Any]:
+    """Build the row that offers missing weights of the form's network; return its components."""
+    return download_row("get-weights", "Get the weights")
+
+
+def follow_weights(
+    services: Services, parts: dict[str, Any], form: dict[str, Any], version: gr.Textbox
+) -> None:
+    """Connect the row of weights and keep it current.
+
+    form: the components of the settings. version: changes with the state of a download.
+    """
+    chosen = [form["model"], form["weights"]]
+    connect_download_row(services, parts, lambda model, _: f"{model}{DOWNLOAD_SUFFIX}", chosen)
+
+    # Async, because a tick must not wait for one of Gradio's threads.
+    async def on_change(model: str, weights: str) -> dict[Any, Any]:
+        return weights_updates(services, parts, model, weights)
+
+    triggers = [version.change, *(component.change for component in chosen)]
+    gr.on(triggers, on_change, chosen, [*parts.values()], **LATEST_EVENT)
+
+
+def weights_updates(
+    services: Services, parts: dict[str, Any], model: str, weights: str
+) -> dict[Any, Any]:
+    """Return the updates of the row of weights, visible if the form's network needs them."""
+    paths = services.paths
+    is_missing = (
+        weights == "imagenet" and model in WEIGHTS and not weights_available(model, paths.weights)
+    )
+    if not is_missing:
+        return {parts["box"]: gr.update(visible=False)}
+    known, status = WEIGHTS[model], services.data.status("get")
+    if known.package:
+        text = f"⚠ {missing_weights_error(model)}"
+        return download_row_updates(parts, True, text, None) | {
+            parts["start"]: gr.update(visible=False)
+        }
+    size, source = bytes_text(known.size), download_source(paths.weights_mirror)
+    missing = (
+        f"**The ImageNet weights of {model} are not on this machine yet.** One-time download, "
+        f"{size}, from {source}."
+    )
+    if not is_download_of(services, f"{model}{DOWNLOAD_SUFFIX}"):
+        other = status is not None and status.is_live
+        return download_row_updates(parts, True, f"{missing} {BUSY}" if other else missing, None)
+    text = download_text(f"ImageNet weights of {model}", missing, status)
+    return download_row_updates(parts, True, text, status)

@@ -1,11 +1,11 @@
-"""The choice of a dataset: its note, and the recipe that suits it."""
+"""The notes below the form: the recipe that suits a dataset."""
 
 import gradio as gr
 import pytest
 
 from resnet_demo.config import make_config
 from resnet_demo.ui.form import Form, adapted_fields
-from resnet_demo.ui.train.dataset_choice import (
+from resnet_demo.ui.train.form_notes import (
     SYNTHETIC,
     note_text,
     note_updates,
