@@ -1,18 +1,20 @@
 """Decoding a picture of a stranger: in this process if that is cheap, else in a separate one.
 
-The other process has a time limit, and its memory ends with it. It imports numpy and PIL only, and
-gets no secret in its environment.
+The other process has limits on time and memory. It imports numpy and PIL only, and gets no secret
+in its environment.
 """
 
 import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from resnet_demo.data.picture_formats import DECODING_BYTES, SCANS, open_picture
+from resnet_demo.data.picture_structure import jpeg_header_bytes
 from resnet_demo.data.pictures import MUTED_WARNINGS, decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
 from resnet_demo.paths import REPOSITORY
@@ -21,8 +23,13 @@ TIME_LIMIT_S = 20.0
 # What is decoded in this process. PNG and JPEG are those whose parts have been counted.
 CHEAP_BYTES = 80_000_000  # of memory: 20 million pixels of a PNG or of a usual JPEG
 CHEAP_SCAN_PIXELS = 50_000_000  # pixels of a JPEG times its scans
+CHEAP_HEADER_BYTES = 262_144  # of a JPEG before its pixels, which PIL reads in Python
 CHEAP_FILE_BYTES = 65_536  # of the other formats
-COUNTED_FORMATS = (b"\x89PNG", b"\xff\xd8\xff")
+PNG, JPEG = b"\x89PNG", b"\xff\xd8\xff"
+# TIFF, AVIF and HEIF: their readers take memory for what stands in the file, before its size.
+COSTLY_FORMATS = (b"II*\0", b"MM\0*")
+COSTLY_BOX = b"ftyp"
+MEMORY_BYTES = 10**9  # of the other process, its libraries included; the most is about 700 MB
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT")
 NICENESS = 5  # a large picture must not slow down the page
 
@@ -35,8 +42,13 @@ def is_cheap(path: Path, name: str | None = None) -> bool:
     label = shortened(name or path.name)
     try:
         with open(path, "rb") as file, MUTED_WARNINGS:
-            is_counted = file.read(4).startswith(COUNTED_FORMATS)
-            if not is_counted and os.fstat(file.fileno()).st_size > CHEAP_FILE_BYTES:
+            start, size = file.read(8), os.fstat(file.fileno()).st_size
+            if start.startswith(COSTLY_FORMATS) or start[4:] == COSTLY_BOX:
+                return False
+            if not start.startswith((PNG, JPEG)) and size > CHEAP_FILE_BYTES:
+                return False
+            may_be_long = start.startswith(JPEG) and size > CHEAP_HEADER_BYTES
+            if may_be_long and jpeg_header_bytes(file, label) > CHEAP_HEADER_BYTES:
                 return False
             file.seek(0)
             image = open_picture(file, label)
@@ -60,7 +72,7 @@ def decode_in_process(
     command = [sys.executable, "-m", "resnet_demo.data.decode_process"]
     environment = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
     environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread would reserve memory
-    request = json.dumps([str(path), name]).encode()
+    request = json.dumps([str(path), name, MEMORY_BYTES]).encode()
     try:
         done = subprocess.run(
             command,
@@ -87,11 +99,19 @@ def decode_in_process(
 def main() -> None:
     """Decode the picture named on standard input; write a line of JSON, then the pixels."""
     os.nice(NICENESS)
-    path, name = json.load(sys.stdin)
+    path, name, memory = json.load(sys.stdin)
+    with suppress(ImportError, ValueError, OSError):  # not a Unix system, or a lower limit is set
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
         rgb = decode_picture(Path(path), name=name)
     except DemoError as error:
-        answer, pixels = {"error": str(error)}, b""
+        text = str(error)
+        if isinstance(error.__cause__, MemoryError):
+            text = f"{shortened(name or Path(path).name)} takes too much memory to decode: save it "
+            text += "as a smaller picture, or as a usual JPEG or PNG"
+        answer, pixels = {"error": text}, b""
     else:
         answer, pixels = {"shape": rgb.shape}, memoryview(rgb).cast("B")
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")

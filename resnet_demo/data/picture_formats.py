@@ -19,7 +19,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from resnet_demo.data.picture_structure import check_jpeg, check_png
+from resnet_demo.data.picture_structure import check_jpeg, check_png, check_tags
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import free_memory
 
@@ -77,6 +77,8 @@ def open_picture(file: BinaryIO, name: str) -> ImageFile:
     reader = _reader_for(file, name)
     if reader is PngImageFile:
         check_png(file, name)
+    if reader is TiffImageFile:
+        check_tags(file, name)
     scans = check_jpeg(file, name) if reader is JpegImageFile else 1
     image = _open_heif(reader, file, name) if reader.format == "HEIF" else reader(file)
     image.info[SCANS] = scans

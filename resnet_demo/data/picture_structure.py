@@ -1,10 +1,13 @@
 """Counting the parts of a JPEG or PNG file, before anything decodes it. No torch here.
 
 A few bytes can cost a decoder much: each scan of a JPEG visits every pixel again, and PIL handles
-every segment and chunk in Python. Files with absurd counts are refused.
+every segment and chunk in Python. Files with absurd counts are refused, and so is metadata whose
+tags share their bytes: PIL makes a copy for each tag.
 """
 
+import io
 import re
+import struct
 from typing import BinaryIO
 
 from resnet_demo.errors import DamagedError
@@ -15,7 +18,14 @@ MAX_SEGMENTS = 1000  # before the first scan; a long colour profile takes 255
 MAX_JUNK_BYTES = 65_536  # between segments, which PIL skips byte by byte
 MAX_DATA_CHUNKS = 20_000  # of pixels; 160 MB where each has libpng's usual 8 kB
 MAX_OTHER_CHUNKS = 500  # of texts, colour profiles and such, which PIL unpacks one by one
+MAX_SHARED_BYTES = 10**6  # of metadata, by which its tags may exceed the file that they are in
 CHUNK_BYTES = 12  # of a chunk without content
+TAG_BYTES = 12  # of an entry in the table of tags of a TIFF file, or of EXIF metadata
+# Of one value, by the number of its type.
+VALUE_BYTES = dict(
+    zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), strict=True)
+)
+EXIF_SEGMENT, EXIF = b"\xff\xe1", b"Exif\0\0"
 DATA_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")  # the last two: of an animation
 START_OF_SCAN = b"\xff\xda"
 # A marker that begins a segment or ends the file. In pixel data, FF is followed by 00 or D0 to D7;
@@ -26,18 +36,48 @@ MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 def check_jpeg(file: BinaryIO, name: str) -> int:
     """Return the number of scans of a JPEG.
 
-    name: of the file, in messages. Raises DamagedError for too many scans or segments.
+    name: of the file, in messages. Raises DamagedError for too many scans or segments, or damaged
+    tags.
     """
-    file.seek(0)
-    data = file.read()
-    file.seek(0)
-    first = _check_segments(data, name)
+    data = _read_all(file)
+    first, tags = _check_segments(data, name)
+    check_tags(io.BytesIO(tags), name)
     # Fast for the many small pictures of an import: each scan has these bytes, and so may metadata.
     scans = data.count(START_OF_SCAN, first)
     if scans > MAX_SCANS:
         scans = _count_scans(data, first)
         _check_count(name, "scans", scans, MAX_SCANS)
     return scans
+
+
+def jpeg_header_bytes(file: BinaryIO, name: str) -> int:
+    """Return the bytes of a JPEG before its pixels. Raises DamagedError for too many segments."""
+    return _check_segments(_read_all(file), name)[0]
+
+
+def check_tags(file: BinaryIO, name: str) -> None:
+    """Raise DamagedError for a TIFF file, or EXIF metadata, whose tags are far larger than itself.
+
+    name: of the file, in messages.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(8)
+    order = "<" if head.startswith(b"II") else ">"
+    if len(head) == 8:
+        file.seek(struct.unpack(f"{order}I", head[4:])[0])
+        count = file.read(2)
+        table = (
+            file.read(TAG_BYTES * struct.unpack(f"{order}H", count)[0]) if len(count) == 2 else b""
+        )
+        entries = struct.iter_unpack(f"{order}HHI4x", table[: len(table) // TAG_BYTES * TAG_BYTES])
+        sizes = (VALUE_BYTES.get(kind, 0) * values for _, kind, values in entries)
+        # PIL reads no tag that is larger than the file.
+        if sum(each for each in sizes if each <= size) > size + MAX_SHARED_BYTES:
+            raise DamagedError(
+                f"the metadata of {name} is damaged: save the picture again in an image editor"
+            )
+    file.seek(0)
 
 
 def check_png(file: BinaryIO, name: str) -> None:
@@ -49,18 +89,30 @@ def check_png(file: BinaryIO, name: str) -> None:
     file.seek(0)
 
 
-def _check_segments(data: bytes, name: str) -> int:
-    """Return where the first scan begins. Raises DamagedError for too many segments before it."""
-    position, segments, junk = 2, 0, 0
+def _read_all(file: BinaryIO) -> bytes:
+    file.seek(0)
+    data = file.read()
+    file.seek(0)
+    return data
+
+
+def _check_segments(data: bytes, name: str) -> tuple[int, bytes]:
+    """Return where the first scan begins, and the EXIF metadata before it.
+
+    Raises DamagedError for too many segments.
+    """
+    position, segments, junk, tags = 2, 0, 0, []
     while (found := MARKER.search(data, position)) and found[0] != START_OF_SCAN:
         segments, junk = segments + 1, junk + found.start() - position
         if segments > MAX_SEGMENTS:
             _check_count(name, "segments", segments, MAX_SEGMENTS)
-        position = _segment_end(data, found.end())
+        content, position = found.end() + 2, _segment_end(data, found.end())
+        if found[0] == EXIF_SEGMENT and data.startswith(EXIF, content):
+            tags.append(data[content + len(EXIF) : position])
     end = found.start() if found else len(data)
     if junk + end - position > MAX_JUNK_BYTES:
         raise DamagedError(f"{name} is cut short or damaged")
-    return end
+    return end, b"".join(tags)  # PIL joins them too
 
 
 def _count_scans(data: bytes, position: int) -> int:

@@ -3,6 +3,7 @@
 No torch here. Any fault of a file is raised as DamagedError with one sentence.
 """
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from resnet_demo.data.picture_formats import open_picture, white_level
+from resnet_demo.data.picture_structure import EXIF, check_tags
 from resnet_demo.errors import (
     ConfigError,
     DamagedError,
@@ -26,6 +28,7 @@ from resnet_demo.errors import (
 
 MAX_RETURNED_PIXELS = 12_500_000  # larger pictures are returned at a half or a third of their size
 STRIPE_PIXELS = 1_000_000  # pixels converted at a time
+PNG_METADATA = "Raw profile type exif"  # in a text of a PNG, as ImageMagick writes it
 FITS = ("crop", "squash", "pad")  # ways to make a picture square
 Region = tuple[slice, slice]  # rows, columns
 ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF tag's value
@@ -221,5 +224,14 @@ def _turn_upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     """Return the pixels turned as the EXIF tag of the image says; a view."""
     orientation = 1
     with suppress(Exception):  # a broken tag: the pixels are still good
+        check_tags(io.BytesIO(_metadata(image)), "")
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return ORIENTATIONS.get(orientation, ORIENTATIONS[1])(rgb)
+
+
+def _metadata(image: Image.Image) -> bytes:
+    """Return the EXIF metadata of an image, as `getexif` takes it, without its beginning."""
+    metadata = image.info.get("exif")
+    if metadata is None and (text := image.info.get(PNG_METADATA)):
+        metadata = bytes.fromhex("".join(text.split("\n")[3:]))
+    return (metadata or b"").removeprefix(EXIF)

@@ -77,6 +77,27 @@ def test_usual_pictures_are_cheap_and_costly_ones_are_not(stored, monkeypatch):
     assert not is_cheap(usual)
 
 
+def test_formats_whose_headers_may_take_much_memory_are_decoded_in_the_other_process(
+    tmp_path: Path,
+):
+    for name in ("a.tif", "a.avif"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+        assert not is_cheap(tmp_path / name)
+        assert decode_in_process(tmp_path / name).shape == (4, 4, 3)
+    file = tmp_path / "a.jpg"
+    Image.new("RGB", (4, 4)).save(file)
+    data, comment = file.read_bytes(), b"\xff\xfe\xff\xff" + bytes(65_533)
+    for segments, cheap in ((3, True), (5, False)):
+        file.write_bytes(data[:2] + segments * comment + data[2:] + bytes(10**6))
+        assert is_cheap(file) is cheap
+
+
+def test_a_picture_that_takes_too_much_memory_is_given_up(stored, monkeypatch):
+    monkeypatch.setattr(decode_process, "MEMORY_BYTES", 10**7)  # less than the libraries take
+    with pytest.raises(DamagedError, match=r"^'a.png' takes too much memory to decode: save it"):
+        decode_in_process(stored("a.png"))
+
+
 def test_larger_files_of_uncounted_formats_are_not_cheap(stored):
     assert not any(map(is_cheap, (stored("a.tif"), stored("a.bmp"), stored("a.gif"))))
     assert is_cheap(stored("a.webp", quality=1))

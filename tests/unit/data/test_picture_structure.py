@@ -101,3 +101,51 @@ def test_a_png_of_too_many_chunks_is_refused(parts: dict, rule: str | None, monk
         return
     with pytest.raises(DamagedError, match=re.escape(rule)):
         decode(png(**parts))
+
+
+def tags(count: int, size: int, kind: int = 7) -> bytes:
+    """Return metadata of `size` bytes, all of which each of its tags has as its value."""
+    entries = (struct.pack("<HHII", 256 + n, kind, size - 8, 8) for n in range(count))
+    table = b"II*\0" + struct.pack("<IH", 8, count) + b"".join(entries) + bytes(4)
+    return table + bytes(size - len(table))
+
+
+def with_metadata(metadata: bytes) -> bytes:
+    """Return a JPEG with this EXIF metadata, in as many segments as it takes."""
+    pieces = (b"Exif\0\0" + metadata[at : at + 65_000] for at in range(0, len(metadata), 65_000))
+    segments = (b"\xff\xe1" + struct.pack(">H", len(piece) + 2) + piece for piece in pieces)
+    data = jpeg()
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [with_metadata(tags(40, 60_000)), with_metadata(tags(6, 300_000)), tags(40, 60_000)],
+    ids=["JPEG", "JPEG of several segments", "TIFF"],
+)
+def test_metadata_whose_tags_share_their_bytes_is_refused(data: bytes):
+    rule = "the metadata of 'a' is damaged: save the picture again in an image editor"
+    with pytest.raises(DamagedError, match=rule):
+        decode(data)
+
+
+def test_usual_and_broken_metadata_is_no_reason_to_refuse_a_picture():
+    pixels = decode(jpeg())
+    turned = tags(0, 30)[:8] + struct.pack("<HHHII", 1, 0x112, 3, 1, 6) + bytes(4)
+    np.testing.assert_array_equal(decode(with_metadata(turned)), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(decode(with_metadata(tags(40, 60_000, kind=5))), pixels)
+    for broken in (b"", b"II", b"II*\0\xff\xff\xff\xff", tags(3, 60)[:20]):
+        np.testing.assert_array_equal(decode(with_metadata(broken)), pixels)
+
+
+@pytest.mark.parametrize("kind", [b"eXIf", b"zTXt"])
+def test_metadata_of_a_png_whose_tags_share_their_bytes_is_not_read(kind: bytes, monkeypatch):
+    def part(metadata: bytes) -> bytes:
+        text = f"\nexif\n{len(metadata)}\n{metadata.hex()}".encode()
+        stored = b"Raw profile type exif\0\0" + compress(text)
+        return chunk(kind, metadata if kind == b"eXIf" else stored)
+
+    turned = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x112, 3, 1, 3) + bytes(4)
+    assert decode(png(before=part(turned))).tolist() == [[[4, 5, 6], [1, 2, 3]]]
+    monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("read"))
+    assert decode(png(before=part(tags(40, 60_000)))).tolist() == [[[1, 2, 3], [4, 5, 6]]]
