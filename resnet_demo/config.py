@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet_demo.architectures import MODELS, STEMS, check_pretrained, smallest_image
 from resnet_demo.errors import ConfigError, one_of, shortened
+from resnet_demo.recipes import RECIPES
 
 KEEP = {"best": "by validation", "last": "for few validation images"}
 # Groups of settings, in the order in which a form shows them. `main` is always in sight.
@@ -372,120 +373,6 @@ def checked_value(config_field: Field, value: Any) -> Any:
         raise ConfigError.rule(name, limits, value)
     return config_field.type(value)
 
-
-ARTICLE: dict[str, Any] = {
-    "model": "resnet34-article",
-    "epochs": 10,
-    "batch_size": 64,
-    "image_size": 224,
-    "stem": "imagenet",
-    "grow_from": 1.0,
-    "optimizer": "sgd",
-    "peak_lr": 0.01,
-    "schedule": "constant",
-    "momentum": 0.9,
-    "nesterov": False,
-    "weight_decay": 0.001,
-    "decay_all": True,
-    "label_smoothing": 0.0,
-    "flip": False,
-    "crop": 0,
-    "precision": "auto",
-    "validate_in_training_mode": True,
-    "per_image_std": True,
-    "val_share": 0.1,
-    "stratify": False,
-    "seed": 42,
-}
-
-PRETRAINED_NETWORK: dict[str, Any] = {
-    "model": "efficientnet-lite0",
-    "weights": "imagenet",
-    "image_size": 224,
-    "grow_from": 1.0,
-    "label_smoothing": 0.0,
-    "keep": "last",
-    "crop": 0,
-    "flip": False,
-}
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "quick": {},  # the defaults
-    "good": {
-        "epochs": 18,
-        "batch_size": 500,  # 1,000 and 2,000 are less accurate (docs/experiments.md)
-        "peak_lr": 0.1,  # 0.05, 0.15 and 0.2 are less accurate (docs/experiments.md)
-        "ema_decay": 0.99,  # +0.09 points over 25 runs (docs/performance.md)
-        "keep": "last",  # few validation images would choose an early epoch by chance
-        "val_share": 0.02,
-    },
-    "standard": {
-        "model": "resnet18",
-        "epochs": 30,
-        "batch_size": 128,
-        "optimizer": "sgd",
-        "peak_lr": 0.1,
-        "schedule": "one-cycle",
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "label_smoothing": 0.0,
-        "crop": 4,
-        "flip": True,
-        "grow_from": 1.0,
-    },
-    "paper": {
-        "model": "resnet20",
-        "epochs": 20,
-        "batch_size": 128,
-        "optimizer": "sgd",
-        "peak_lr": 0.1,
-        "schedule": "cosine",
-        "momentum": 0.9,
-        "nesterov": False,
-        "weight_decay": 1e-4,
-        "label_smoothing": 0.0,
-        "crop": 4,
-        "flip": True,
-        "grow_from": 1.0,
-    },
-    "transfer": {**PRETRAINED_NETWORK, "train_layers": "head", "epochs": 30, "weight_decay": 0.0},
-    "finetune": {
-        **PRETRAINED_NETWORK,
-        "train_layers": "head-then-all",
-        "epochs": 6,
-        "batch_size": 32,
-        "optimizer": "adamw",
-        "peak_lr": 3e-4,
-        "momentum": 0.9,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-        "weight_decay": 0.01,
-        "backbone_lr": 0.3,
-        "freeze_batch_norm": True,
-        "flip": True,
-        "crop_area": 0.6,
-    },
-    "article": ARTICLE,
-    "article-fixed": {
-        **ARTICLE,
-        "decay_all": False,
-        "validate_in_training_mode": False,
-        "per_image_std": False,
-    },
-}
-
-EXACT_RECIPES = ("article",)  # reproduce numbers, so their values never adapt to a dataset
-
-RECIPE_HELP = {
-    "quick": "a small network, one epoch: minutes on a CPU",
-    "good": "the same network, 18 epochs, 2 % held out: ten minutes to two hours on a CPU",
-    "standard": "ResNet-18 with flip and crop: 93 % and more, for a GPU",
-    "paper": "He et al. 2015, section 4.2, with 20 epochs instead of 164 and a cosine schedule",
-    "transfer": "ImageNet's features, only the last layer trained: seconds for your own pictures",
-    "finetune": "transfer, then all layers at a low rate: minutes on a CPU",
-    "article": "the tutorial exactly, with its faults: hours on a CPU",
-    "article-fixed": "the tutorial without the faults that change its result",
-}
 
 # Fields that config.json of older versions does not have, with what those versions did.
 OLD_DEFAULTS = {"grow_from": 1.0, "stratify": False}

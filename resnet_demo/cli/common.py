@@ -10,8 +10,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from resnet_demo.config import RECIPES, TrainConfig, help_text
+from resnet_demo.config import TrainConfig, help_text
 from resnet_demo.errors import ConfigError, one_of
+from resnet_demo.recipes import RECIPES
 
 FIELD_OPTIONS = "configuration fields"  # title of the group of options made from TrainConfig
 RECIPE_NOTE = "Defaults are those of the recipe quick. Another recipe has its own."

@@ -9,14 +9,8 @@ from dataclasses import Field, dataclass, fields
 
 from resnet_demo.cli import make_parser
 from resnet_demo.cli.common import FIELD_OPTIONS
-from resnet_demo.config import (
-    GROUPS,
-    RECIPE_HELP,
-    RECIPES,
-    TrainConfig,
-    help_text,
-    make_config,
-)
+from resnet_demo.config import GROUPS, TrainConfig, help_text, make_config
+from resnet_demo.recipes import RECIPE_HELP, RECIPES
 from resnet_demo.tasks.limits import Limits, limit_variable
 
 COMMAND = "python -m resnet_demo.cli.reference > docs/reference.md"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnet_demo.architectures import STEM_CHOICE_MODELS
-from resnet_demo.config import EXACT_RECIPES, RECIPES, TrainConfig, defaults, make_config
+from resnet_demo.config import TrainConfig, defaults, make_config
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
 from resnet_demo.data.digests import fingerprint_of, picture_digests, split_digests
@@ -26,6 +26,7 @@ from resnet_demo.data.info import NAME_PATTERN, DatasetInfo, check_name
 from resnet_demo.data.splits import config_split, split_sizes, steps_per_epoch
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError, one_of, shortened
 from resnet_demo.fingerprint import Fingerprint
+from resnet_demo.recipes import EXACT_RECIPES, RECIPES
 
 # Where a recipe is adapted to few images:
 MIN_STEPS_PER_EPOCH = 4

@@ -5,10 +5,11 @@ On the Hugging Face Hub, metadata comes before it.
 
 from typing import Any
 
-from resnet_demo.config import RECIPES, TrainConfig, defaults
+from resnet_demo.config import TrainConfig, defaults
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.metrics import Scores
+from resnet_demo.recipes import RECIPES
 from resnet_demo.runs.text import (
     accuracy_text,
     class_shares,

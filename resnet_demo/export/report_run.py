@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_demo import __version__
-from resnet_demo.config import RECIPES, TrainConfig, defaults, help_text
+from resnet_demo.config import TrainConfig, defaults, help_text
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.figures import BLUE, VERMILLION, ink_colour, new_figure, style_axes
 from resnet_demo.export.model_card import CHOSEN_EPOCH, DATA_LICENCES
+from resnet_demo.recipes import RECIPES
 from resnet_demo.runs.text import accuracy_text, count_text, duration_text, learning_curve_text
 from resnet_demo.runs.view import RunView, thin_points
 

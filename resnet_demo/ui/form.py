@@ -9,19 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import (
-    GROUPS,
-    RECIPE_HELP,
-    RECIPES,
-    TrainConfig,
-    checked_value,
-    chosen_values,
-    make_config,
-)
+from resnet_demo.config import GROUPS, TrainConfig, checked_value, chosen_values, make_config
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.store import Datasets, check_data, fit_recipe
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.json_files import parse_json
+from resnet_demo.recipes import RECIPE_HELP, RECIPES
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.runs.weights import IMAGENET, RANDOM
 from resnet_demo.ui.services import QUIET_EVENT, Services

@@ -5,14 +5,8 @@ from dataclasses import fields
 import gradio as gr
 import pytest
 
-from resnet_demo.config import (
-    GROUPS,
-    RECIPE_HELP,
-    RECIPES,
-    TrainConfig,
-    defaults,
-    make_config,
-)
+from resnet_demo.config import GROUPS, TrainConfig, defaults, make_config
+from resnet_demo.recipes import RECIPE_HELP, RECIPES
 from resnet_demo.ui.form import OWN_COMPONENTS, Form
 from tests.ui.fake_evaluations import untrained_runs
 

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet_demo.architectures import MODELS
-from resnet_demo.config import RECIPES, TrainConfig, make_config, to_json
+from resnet_demo.config import TrainConfig, make_config, to_json
 from resnet_demo.paths import Paths
+from resnet_demo.recipes import RECIPES
 from resnet_demo.runs.store import RUN_ID
 from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, status_json

@@ -9,8 +9,6 @@ import pytest
 from resnet_demo.architectures import MODELS, RESNET9_MODELS
 from resnet_demo.config import (
     GROUPS,
-    RECIPE_HELP,
-    RECIPES,
     TrainConfig,
     chosen_values,
     defaults,
@@ -21,6 +19,7 @@ from resnet_demo.config import (
     to_json,
 )
 from resnet_demo.errors import ConfigError, shortened
+from resnet_demo.recipes import RECIPE_HELP, RECIPES
 
 SETTINGS = {setting.name: setting for setting in fields(TrainConfig)}
 NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]

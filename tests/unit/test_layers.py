@@ -26,7 +26,8 @@ SUBJECTS = {
     "data": "datasets, splits, augmentation, preprocessing",
 }
 FOUNDATION = {
-    "config": "TrainConfig and the recipes",
+    "config": "TrainConfig: the settings of a run",
+    "recipes": "named values for them",
     "architectures": "names and limits of the networks",
     "events": "what a run logs",
     "fingerprint": "what a dataset holds, as runs keep it",

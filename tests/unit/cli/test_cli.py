@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from resnet_demo import __version__
-from resnet_demo.config import RECIPES, TrainConfig
+from resnet_demo.config import TrainConfig
+from resnet_demo.recipes import RECIPES
 from tests.unit.cli.conftest import TINY, Answer, modification_times
 
 VERBS = ("train", "evaluate", "classify", "runs", "data", "learn", "bench", "space")

@@ -5,9 +5,10 @@ import re
 from dataclasses import fields
 
 from resnet_demo.cli.reference import COMMAND, ENDPOINTS, ENVIRONMENT, NO_DEFAULT, reference
-from resnet_demo.config import GROUPS, RECIPES, TrainConfig, help_text
+from resnet_demo.config import GROUPS, TrainConfig, help_text
 from resnet_demo.errors import one_of
 from resnet_demo.paths import REPOSITORY
+from resnet_demo.recipes import RECIPES
 
 PAGE = REPOSITORY / "docs" / "reference.md"
 SET_BY_HOSTS = ("RESNET_DEMO_MAX_",)  # a prefix, not a variable

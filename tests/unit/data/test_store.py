@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_demo.config import EXACT_RECIPES, RECIPES, make_config
+from resnet_demo.config import make_config
 from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.data.importer.import_images import import_images
 from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets, check_data, fit_recipe, proposed_recipe
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
+from resnet_demo.recipes import EXACT_RECIPES, RECIPES
 from tests.unit.data.conftest import png
 
 

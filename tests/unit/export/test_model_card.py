@@ -5,12 +5,13 @@ import re
 import pytest
 
 from resnet_demo.cli import make_parser
-from resnet_demo.config import KEEP, RECIPES, defaults, make_config, parse_field
+from resnet_demo.config import KEEP, defaults, make_config, parse_field
 from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.events import Started
 from resnet_demo.export.model_card import CHOSEN_EPOCH, train_command
+from resnet_demo.recipes import RECIPES
 
 
 def test_the_card_explains_every_choice_of_epoch(packed):
