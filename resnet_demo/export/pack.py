@@ -5,8 +5,11 @@ that trained it, it names only the kind and the speed.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
@@ -40,9 +43,8 @@ def pack(run: Run, datasets: Datasets, folder: Path, for_repository: bool = True
     """Write the run's kept weights into a new or empty folder, atomically; return what was written.
 
     The weights are evaluated on the test images before and after rounding them to float16, on the
-    validation images where the dataset has no test images. The
-    out-of-distribution threshold is set again, on the validation images; that of a run with folds,
-    which has none, is kept.
+    validation images where the dataset has no test images. The out-of-distribution threshold is
+    set again, on the validation images; that of a run with folds, which has none, is kept.
 
     for_repository: the weights must be small and in float16. Otherwise weights of any size are
     packed, and in float32 where rounding costs too much accuracy.
@@ -86,6 +88,22 @@ def read_finished_log(run: Run) -> RunView:
     return view
 
 
+@dataclass(frozen=True)
+class PackedWeights:
+    """The weights of a pack, and their predictions on the split that it is scored on.
+
+    classifier: with the weights as they are packed, rounded to float16 if `half`. size: of the file
+    in bytes. logits (N, C), labels (N,): its predictions. before: the scores in float32.
+    """
+
+    classifier: Classifier
+    half: bool
+    size: int
+    logits: Tensor
+    labels: Tensor
+    before: Scores
+
+
 def write_packed(
     folder: Path,
     run: Run,
@@ -105,53 +123,33 @@ def write_packed(
     metrics = {
         key: value for key, value in original.saved.metrics.items() if key not in METRICS_OF_WEIGHTS
     }
-    # Loaded again, because rounding changes the model in place and `original` is evaluated below.
-    size = save_rounded(folder, load_model(run.path), metrics)
-    if for_repository:
-        # Before the evaluations, which take much longer than this save.
-        check_size(run, size)
-    logits, labels = predict_split(original, datasets, split, dataset)
-    before = score(logits, labels, classes)
-    packed = Classifier(run, load_model(folder))  # the run's config defines the splits
-    rounded_logits, _ = predict_split(packed, datasets, split, dataset)
-    half = is_rounding_cheap(before, score(rounded_logits, labels, classes))
-    if half:
-        logits = rounded_logits
-    elif for_repository:
-        raise rounding_error(run, before, score(rounded_logits, labels, classes))
-    else:
-        size = save_rounded(folder, load_model(run.path), metrics, half)
-        packed = Classifier(run, load_model(folder))
-    logits = compact_logits(logits, labels)
-    after = score(logits.float(), labels, classes)
+    packed = pack_weights(folder, original, datasets, split, metrics, for_repository)
+    before, half = packed.before, packed.half
+    logits, labels = compact_logits(packed.logits, packed.labels), packed.labels
     trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
     held_out = read_cross_validation(run.path, metrics) if split == "val" else None
     if held_out is not None:
-        # The scores above are of images that were trained on; they only show what rounding costs.
+        # The scores so far are of images that were trained on; they only show what rounding costs.
         logits, labels = compact_logits(*held_out), held_out[1]
-        before = after = score(logits.float(), labels, classes)
-        trained_on = 0
+        before, trained_on = score(logits.float(), labels, classes), 0
+    # Of the logits as they are stored: whoever reads the pack computes these very scores.
+    after = score(logits.float(), labels, classes)
     loss = after.to_dict()["loss"]
     if split == "test":
         metrics |= {"test_top1": after.top1, "test_loss": loss}
+    weights = packed.classifier.saved.sha256
     metrics["predictions"] = write_predictions(
-        folder, logits, labels, split=split, dataset=dataset, weights=packed.saved.sha256
+        folder, logits, labels, split=split, dataset=dataset, weights=weights
     )
     metrics["predictions"]["trained_on_pictures"] = trained_on
-    if config.folds:
-        # Cross-validation leaves no validation images. Those of training would set the threshold
-        # too low: the run's own is from heads that had not seen them.
-        outside = original.saved.metrics.get("outside")
-    else:
-        outside = ood_metric(predict_split(packed, datasets, "val", dataset)[0])
-    if outside:
+    if outside := packed_threshold(original, packed.classifier, datasets):
         metrics["outside"] = outside
     # The same weights once more, now with what was measured on them.
     save_rounded(folder, load_model(run.path), metrics, half)
     copy_finished(run, view, folder)
-    for name_of_file in (TRAINED_ON, CROSS_VALIDATION, KNOWN):
-        if (run.path / name_of_file).exists():
-            write_atomically(folder / name_of_file, (run.path / name_of_file).read_bytes())
+    for file in (TRAINED_ON, CROSS_VALIDATION, KNOWN):
+        if (run.path / file).exists():
+            write_atomically(folder / file, (run.path / file).read_bytes())
     split_name, precision = SPLIT_NAMES[split], "float16" if half else "float32"
     text = model_card(
         name,
@@ -167,7 +165,7 @@ def write_packed(
     )
     write_atomically(folder / "README.md", text.encode())
     return {
-        "weights_bytes": size,
+        "weights_bytes": packed.size,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
         "split": split,
         "n": after.n,
@@ -180,6 +178,50 @@ def write_packed(
     }
 
 
+def pack_weights(
+    folder: Path,
+    original: Classifier,
+    datasets: Datasets,
+    split: str,
+    metrics: Mapping[str, Any],
+    for_repository: bool,
+) -> PackedWeights:
+    """Save the weights in float16, or in float32 if rounding costs too much accuracy on the split.
+
+    Raises ConfigError and DemoError where a repository would get too large or too inaccurate ones.
+    """
+    run, classes = original.run, original.saved.classes
+    name = run.config().dataset
+    # Loaded again, because rounding changes the model in place and `original` is evaluated below.
+    size = save_rounded(folder, load_model(run.path), metrics)
+    if for_repository:
+        # Before the evaluations, which take much longer than this save.
+        check_size(run, size)
+    logits, labels = predict_split(original, datasets, split, name)
+    before = score(logits, labels, classes)
+    packed = Classifier(run, load_model(folder))  # the run's config defines the splits
+    rounded, _ = predict_split(packed, datasets, split, name)
+    after = score(rounded, labels, classes)
+    if before.top1 - after.top1 <= MAX_LOST_TOP1:
+        return PackedWeights(packed, True, size, rounded, labels, before)
+    if for_repository:
+        raise rounding_error(run, before, after)
+    size = save_rounded(folder, load_model(run.path), metrics, half=False)
+    return PackedWeights(Classifier(run, load_model(folder)), False, size, logits, labels, before)
+
+
+def packed_threshold(
+    original: Classifier, packed: Classifier, datasets: Datasets
+) -> dict[str, Any] | None:
+    """Return the out-of-distribution threshold of the packed weights; None if it has none."""
+    config = original.run.config()
+    if config.folds:
+        # Cross-validation leaves no validation images. Those of training would set the threshold
+        # too low: the run's own is from heads that had not seen them.
+        return original.saved.metrics.get("outside")
+    return ood_metric(predict_split(packed, datasets, "val", config.dataset)[0])
+
+
 def check_size(run: Run, size: int) -> None:
     """Raise ConfigError if the float16 weights have too many bytes."""
     if size > MAX_WEIGHTS:
@@ -188,11 +230,6 @@ def check_size(run: Run, size: int) -> None:
             f"{run.id} have {bytes_text(size)} even in float16",
             "run",
         )
-
-
-def is_rounding_cheap(before: Scores, after: Scores) -> bool:
-    """Return whether rounding the weights to float16 costs next to no accuracy."""
-    return before.top1 - after.top1 <= MAX_LOST_TOP1
 
 
 def rounding_error(run: Run, before: Scores, after: Scores) -> DemoError:
