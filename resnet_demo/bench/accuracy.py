@@ -25,8 +25,9 @@ from resnet_demo.bench.loops import (
 )
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig, make_config, to_json
+from resnet_demo.data.recipe_fit import check_data
 from resnet_demo.data.splits import steps_per_epoch
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.events import Epoch
 from resnet_demo.models.layers import LayerOptions, Network, he_init

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from resnet_demo.bench.loops import Clock, ProductLoop, begin_training, measure_interleaved
 from resnet_demo.bench.throughput import conditions
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.recipe_fit import check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.models.counts import model_counts
 from resnet_demo.models.device import device_name, pick_device, pick_precision
 from resnet_demo.training.fit import train_step

@@ -65,7 +65,7 @@ def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | 
         return resume(launcher, args.run_id, args.json)
     given = {name: getattr(args, name) for name in field_names()}
     values = {name: parse_field(name, text) for name, text in given.items() if text is not None}
-    from resnet_demo.data.store import fit_recipe
+    from resnet_demo.data.recipe_fit import fit_recipe
 
     config, adapted = fit_recipe(values, launcher.datasets)
     run, lock = launcher.make(config, args.run_id)

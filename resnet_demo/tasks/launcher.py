@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig, to_json
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.recipe_fit import check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.file_locks import hand_over, release_lock
 from resnet_demo.files import open_file, reporting_read_only

@@ -10,7 +10,8 @@ from typing import Any
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.recipe_fit import check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, StoppedError
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.base import (

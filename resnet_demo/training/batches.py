@@ -10,8 +10,9 @@ from resnet_demo.config import TrainConfig
 from resnet_demo.data.augment import augment, mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
+from resnet_demo.data.recipe_fit import check_data
 from resnet_demo.data.splits import steps_per_epoch
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError
 from resnet_demo.inference.predict import MappedImages, evaluation_batch_size
 from resnet_demo.runs.weights import InitialWeights

@@ -15,8 +15,9 @@ from resnet_demo.data.augment import mirror_mask, permutation
 from resnet_demo.data.image_sizes import image_size_at, image_sizes
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.preprocess import Preprocessing, preprocessing_for
+from resnet_demo.data.recipe_fit import check_data
 from resnet_demo.data.splits import steps_per_epoch
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.training.batches import augment_batch, batch_positions
 
 PAGE_SIZE = 8  # images

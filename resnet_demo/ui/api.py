@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from resnet_demo.data.store import fit_recipe
+from resnet_demo.data.recipe_fit import fit_recipe
 from resnet_demo.errors import ConfigError
 from resnet_demo.evaluation.modes import require_images
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result

@@ -11,7 +11,8 @@ import gradio as gr
 
 from resnet_demo.config import GROUPS, TrainConfig, checked_value, chosen_values, make_config
 from resnet_demo.data.info import DatasetInfo
-from resnet_demo.data.store import Datasets, check_data, fit_recipe
+from resnet_demo.data.recipe_fit import check_data, fit_recipe
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.json_files import parse_json
 from resnet_demo.recipes import RECIPE_HELP, RECIPES

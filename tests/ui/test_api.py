@@ -27,7 +27,8 @@ from PIL import Image
 from resnet_demo.cli import main
 from resnet_demo.config import make_config
 from resnet_demo.data.pictures import FITS, decode_picture
-from resnet_demo.data.store import Datasets, check_data
+from resnet_demo.data.recipe_fit import check_data
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.paths import Paths

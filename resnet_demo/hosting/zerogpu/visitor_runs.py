@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_demo.config import TrainConfig
-from resnet_demo.data.store import check_data
+from resnet_demo.data.recipe_fit import check_data
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event
 from resnet_demo.file_locks import release_lock

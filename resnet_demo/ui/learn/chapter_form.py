@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.data.store import check_data
+from resnet_demo.data.recipe_fit import check_data
 from resnet_demo.errors import DemoError
 from resnet_demo.learn.lessons import Arms
 from resnet_demo.runs.text import duration_text, escape_markdown

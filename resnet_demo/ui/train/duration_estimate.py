@@ -12,8 +12,8 @@ import gradio as gr
 
 from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.info import DatasetInfo
+from resnet_demo.data.recipe_fit import check_data, fit_recipe
 from resnet_demo.data.splits import steps_per_epoch
-from resnet_demo.data.store import check_data, fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.hosting.zerogpu.slice import Cost, estimate_cost
 from resnet_demo.hosting.zerogpu.visitor_runs import DEFAULT_SLICE_S, check_seconds

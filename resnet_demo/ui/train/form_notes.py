@@ -6,7 +6,8 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import chosen_values, make_config
-from resnet_demo.data.store import Datasets, proposed_recipe
+from resnet_demo.data.recipe_fit import proposed_recipe
+from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.models.pretrained import (
     DOWNLOAD_SUFFIX,

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
-from resnet_demo.data.store import fit_recipe
+from resnet_demo.data.recipe_fit import fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.components import enlarge, gallery, grid_classes

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import chosen_values, make_config
-from resnet_demo.data.store import fit_recipe
+from resnet_demo.data.recipe_fit import fit_recipe
 from resnet_demo.ui import plots
 from resnet_demo.ui.components import RunDropdown, experiments_box
 from resnet_demo.ui.export import connect_export, export_panel

@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import chosen_values, make_config
-from resnet_demo.data.store import fit_recipe
+from resnet_demo.data.recipe_fit import fit_recipe
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Event
 from resnet_demo.hosting.zerogpu.slice import SliceError, recorded_slices, train_slice
