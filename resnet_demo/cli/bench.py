@@ -1,7 +1,6 @@
 """The verb `bench`: measure speed, accuracy over seeds, and the limits of this machine."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from resnet_demo.cli.common import (
     print_result,
 )
 from resnet_demo.config import TrainConfig, make_config, parse_field
+from resnet_demo.file_locks import release_lock, try_lock
 from resnet_demo.paths import Paths
 from resnet_demo.tasks.locks import DEVICE_LOCK
 from resnet_demo.tasks.process_setup import configure_process
@@ -304,8 +304,6 @@ def device_reserved(paths: Paths) -> Iterator[None]:
 @contextmanager
 def runs_waiting(paths: Paths) -> Iterator[None]:
     """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
-    from resnet_demo.file_locks import try_lock
-
     paths.runs.mkdir(parents=True, exist_ok=True)
     lock = try_lock(paths.runs / DEVICE_LOCK)
     if lock is None:
@@ -315,4 +313,4 @@ def runs_waiting(paths: Paths) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            os.close(lock)
+            release_lock(lock)

@@ -1,7 +1,6 @@
 """The verb `data`: list, fetch, import and delete datasets."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from resnet_demo.cli.common import (
     signals_stop,
 )
 from resnet_demo.errors import ConfigError
+from resnet_demo.file_locks import release_lock
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import dataset_lines, dataset_text, transfer_text
 
@@ -99,7 +99,7 @@ def download_dataset(args: argparse.Namespace, paths: Paths) -> None:
         with signals_stop(folder):
             run_download(folder, paths, show_transfer)
     finally:
-        os.close(lock)
+        release_lock(lock)
         end_progress()
     if model := downloads().get(args.name):
         print_weights(args.name, weights_path(model, paths.weights), args)

@@ -1,7 +1,6 @@
 """The verb `learn`: train the runs of a lesson of the Learn tab, resume them, record them."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from resnet_demo.cli.common import (
 from resnet_demo.cli.train import train_here
 from resnet_demo.config import make_config, parse_field
 from resnet_demo.errors import ConfigError
+from resnet_demo.file_locks import release_lock
 from resnet_demo.learn.lessons import (
     BUGS,
     KINDS,
@@ -104,7 +104,7 @@ def train_all(launcher: Any, made: list[tuple[Any, int]], as_json: bool) -> int:
             else:
                 launcher.stop_task(run.path)  # it can be resumed, as a stopped run
         finally:
-            os.close(lock)
+            release_lock(lock)
     return code
 
 

@@ -1,7 +1,6 @@
 """The verb `train`: train a new run or resume one in this process, or in all ranks of torchrun."""
 
 import argparse
-import os
 import sys
 from typing import Any
 
@@ -15,6 +14,7 @@ from resnet_demo.cli.common import (
 from resnet_demo.config import parse_field
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.events import Event, to_dict
+from resnet_demo.file_locks import release_lock
 from resnet_demo.paths import Paths
 from resnet_demo.runs.text import event_text
 from resnet_demo.training import torchrun
@@ -47,7 +47,7 @@ def run_train(args: argparse.Namespace, paths: Paths) -> int:
     try:
         return train_here(run, paths, args.json)
     finally:
-        os.close(lock)  # held until here: a run without its lock counts as dead
+        release_lock(lock)  # held until here: a run without its lock counts as dead
 
 
 def make_or_resume(launcher: Any, args: argparse.Namespace) -> tuple[Any, int | None]:

@@ -18,6 +18,7 @@ from resnet_demo.file_locks import (
     try_lock,
     wait_for_lock,
 )
+from tests.conftest import REPOSITORY
 
 # How a child process becomes one on such a disk; the first argument is the kind of disk.
 POOR_DISK = """
@@ -165,6 +166,17 @@ def test_what_is_weaker_on_macos_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(sys, "platform", "darwin")
     file_locks.warn_of_system()
     assert [record.getMessage() for record in caplog.records] == [file_locks.MACOS_NOTE]
+
+
+def test_only_the_launcher_closes_a_lock_without_releasing_it():
+    # It hands the lock to the worker that inherited it. Anywhere else a forked child, or a record
+    # on a disk without kernel locks, would keep what `os.close` alone leaves locked.
+    closed = {
+        path.name
+        for path in (REPOSITORY / "resnet_demo").rglob("*.py")
+        if "os.close(lock)" in path.read_text("utf-8") and path.name != "file_locks.py"
+    }
+    assert closed == {"launcher.py"}
 
 
 def fail(*_):
