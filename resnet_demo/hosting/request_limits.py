@@ -7,7 +7,7 @@ serves everybody. The other limits apply in public mode only.
 import asyncio
 import shutil
 from collections import Counter
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
@@ -33,6 +33,10 @@ UPLOAD_S = PERIOD_S
 MAX_OPEN_REQUESTS = 128  # of one visitor; an open page has two
 # Of one address: thirty people behind it who open the page together send 2,300.
 MAX_REQUESTS, REQUESTS_S = 3000, 10.0
+# Of one address, until their answers begin: Gradio computes the page in forty threads that all
+# visitors share, in order of arrival, and a page takes 30 ms.
+MAX_AT_WORK = 4
+MAX_TARGET_BYTES = 8192  # of path and query; Gradio remembers names that stand in them
 
 
 class RequestLimits:
@@ -47,10 +51,12 @@ class RequestLimits:
         max_open: int = MAX_OPEN_REQUESTS,
         upload_s: float = UPLOAD_S,
         max_requests: int = MAX_REQUESTS,
+        max_at_work: int = MAX_AT_WORK,
     ) -> None:
         self.app, self.access, self.limits, self.folder = app, access, limits, folder
         self.megabytes = Throttle(limits.uploads if limits else 1, PERIOD_S)
         self.max_open, self.open = max_open, Counter[str]()
+        self.max_at_work, self.places = max_at_work, dict[str, asyncio.Semaphore]()
         self.upload_s = upload_s
         self.large_bodies = asyncio.Semaphore()
         self.requests = Throttle(max_requests, REQUESTS_S)
@@ -59,6 +65,10 @@ class RequestLimits:
         """Pass the request on, or refuse it with one sentence."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET_BYTES:
+            rule = f"an address may have at most {MAX_TARGET_BYTES:,} bytes"
+            await PlainTextResponse(f"{rule}\n", 414)(scope, receive, send)
             return
         if self.limits is None:
             await self.limit_body(scope, receive, send)
@@ -81,6 +91,7 @@ class RequestLimits:
             self.open[address] -= 1
             if not self.open[address]:
                 del self.open[address]
+                self.places.pop(address, None)
 
     async def limit_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request whose body is within the limits of its route."""
@@ -94,7 +105,7 @@ class RequestLimits:
                 await (refusal or self.limit_time(request))(scope, receive, send)
             return
         if not size and "transfer-encoding" not in request.headers:
-            await self.app(scope, receive, send)
+            await self.take_turn(scope, b"", receive, send)
             return
         try:
             body = b"" if size > MAX_BODY_BYTES else await read_body(request)
@@ -109,8 +120,31 @@ class RequestLimits:
             rule = f"a body may have at most {MAX_BODY_PARTS:,} lists, objects and values"
             await PlainTextResponse(f"{rule}, got {parts:,}\n", 413)(scope, receive, send)
             return
-        async with self.large_bodies if size > LARGE_BODY_BYTES else nullcontext():
-            await self.app(scope, replay(body, receive), send)
+        await self.take_turn(scope, body, receive, send)
+
+    async def take_turn(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass on a request when few others of its address are at work; none whose sender left."""
+        one_large = self.large_bodies if len(body) > LARGE_BODY_BYTES else nullcontext()
+        if self.limits is None:
+            async with one_large:
+                await self.app(scope, replay(body, receive), send)
+            return
+        address = self.access.address(Request(scope))
+        place = self.places.setdefault(address, asyncio.Semaphore(self.max_at_work))
+        must_wait = place.locked()
+        await place.acquire()
+        free = ExitStack()
+        free.callback(place.release)
+
+        async def send_and_free(message: Message) -> None:
+            free.close()  # what is left is to send, at the speed of the client
+            await send(message)
+
+        with free:
+            if must_wait and await Request(scope, receive).is_disconnected():
+                return
+            async with one_large:
+                await self.app(scope, replay(body, receive), send_and_free)
 
     def limit_time(self, request: Request) -> ASGIApp:
         """Return the app, for a visitor's upload with a limit on its time."""

@@ -6,6 +6,7 @@ unnecessary.
 
 import asyncio
 import os
+import tempfile
 from asyncio import iscoroutinefunction
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from gradio.blocks import Block
 from gradio.components.api_component import Api
 from gradio.context import Context, LocalContext
 from gradio.utils import LRUCache
-from starlette.datastructures import QueryParams
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, QueryParams
 from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -44,6 +46,9 @@ MAX_EVENT_BYTES = 10_000_000  # their bodies
 UNKNOWN_BYTES = 2**20  # a body without a declared size; RequestLimits refuses larger ones
 MAX_UNREAD = 200  # pages of one visitor whose answers are kept until they are fetched
 KEPT_PAGES = 2000  # pages with answers, of all visitors; as Gradio has it
+MAX_NAME = 64  # characters in the name of a page, which its browser makes
+MAX_UPLOAD_FILES = 200  # as many as the page classifies at once
+MAX_UPLOADS_SHOWN = 1000
 
 
 class PageState(state_holder.SessionState):
@@ -139,6 +144,8 @@ class SharedQueue(queueing.Queue):
         """Add an event to the queue, or return a refusal, which is answered 503."""
         if self.visitor is None:
             return await super().push(body, request, username)
+        if len(body.session_hash or "") > MAX_NAME:
+            return False, f"session_hash may have at most {MAX_NAME} characters", "error"
         name = self.visitor(request)
         events = [each for each in self.event_ids_to_events.values() if sender(each) == name]
         size = body_bytes(request) + sum(body_bytes(event.request) for event in events)
@@ -250,22 +257,99 @@ def use_guarded_server() -> None:
     http_server.Server = GuardedServer
 
 
+class PartFile:
+    """A file of an upload, open only while bytes are written to it.
+
+    Gradio 6.31 keeps each file of an upload open until all have arrived. A few uploads of a
+    thousand files, held open, would take all descriptors of the app.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder, self.name = folder, ""
+
+    def write(self, content: bytes) -> None:
+        """Append bytes; called in a thread. The file is made at first."""
+        if not self.name:
+            handle, self.name = tempfile.mkstemp(dir=self.folder)
+            os.close(handle)
+        with open(self.name, "ab") as file:
+            file.write(content)
+
+    def seek(self, offset: int) -> None:
+        """Note that the file is complete; called in a thread, and for a file without bytes too."""
+        self.write(b"")
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+    def remove(self) -> None:
+        """Remove the file of an upload that is not completed."""
+        if self.name:
+            Path(self.name).unlink(missing_ok=True)
+
+
 class UploadParser(route_utils.GradioMultiPartParser):
-    """The parser of uploads, which takes files only.
+    """The parser of uploads, which takes files only, and removes those of a broken-off upload.
 
     Gradio 6.31 collects every other part in memory, however large it is.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"max_files": MAX_UPLOAD_FILES})
+        self.parts: list[PartFile] = []
+
     def on_headers_finished(self) -> None:
         """Begin a part. Raises MultiPartException, which is answered 400."""
-        super().on_headers_finished()
-        if self._current_part.file is None or self._current_part.field_name != "files":
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition or b"")
+        if options.get(b"name", b"").decode("latin-1") != "files" or b"filename" not in options:
             raise MultiPartException("an upload may have files only, in parts named files")
+        if len(self.parts) >= self.max_files:
+            raise MultiPartException(f"an upload may have at most {self.max_files} files")
+        self.parts.append(PartFile(self.upload_dir or tempfile.gettempdir()))
+        part.field_name = "files"
+        part.file = route_utils.GradioUploadFile(
+            file=self.parts[-1],  # type: ignore[arg-type] - it has the methods that are used
+            size=0,
+            filename=options[b"filename"].decode("utf-8", "replace"),
+            headers=Headers(raw=part.item_headers),
+        )
+
+    async def parse(self) -> FormData:
+        """Return the files of an upload."""
+        try:
+            return await super().parse()
+        except BaseException:  # cancelled, too: the time is over, or the client has left
+            for part in self.parts:
+                part.remove()
+            raise
+
+
+class UploadProgress(route_utils.FileUploadProgress):
+    """The progress of the latest uploads.
+
+    Gradio 6.31 keeps every name that a request has asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._statuses = LRUCache(MAX_UPLOADS_SHOWN)
+        self._signals = LRUCache(MAX_UPLOADS_SHOWN)
+
+    def track(self, upload_id: str) -> None:
+        """Start to follow an upload."""
+        self._signals.setdefault(upload_id, asyncio.Event())
+        super().track(upload_id)
+
+    async def is_tracked(self, upload_id: str) -> bool:
+        """Wait until the upload has begun."""
+        return await self._signals.setdefault(upload_id, asyncio.Event()).wait()
 
 
 def use_upload_parser() -> None:
-    """Replace the class of which Gradio makes a parser for each upload."""
+    """Replace the parser of uploads, and what knows their progress."""
     route_utils.GradioMultiPartParser = UploadParser
+    routes.file_upload_statuses = UploadProgress()
 
 
 class NamedCalls:

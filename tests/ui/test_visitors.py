@@ -1,9 +1,11 @@
 """Several visitors of one public app, by raw HTTP: they do not see each other's data."""
 
+import asyncio
 import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+from gradio import routes
 from PIL import Image
 
 from resnet_demo.hosting.access import Access
@@ -21,6 +24,7 @@ from resnet_demo.tasks.limits import Limits
 from resnet_demo.ui import gradio_fixes
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
+from resnet_demo.ui.gradio_fixes import MAX_UPLOAD_FILES, MAX_UPLOADS_SHOWN
 from resnet_demo.ui.learn.guess import SHOWN
 from tests.conftest import REPOSITORY, AppProcess, free_port
 from tests.pages import Page
@@ -222,6 +226,45 @@ def test_an_upload_may_have_files_only(visitor, parts):
     answer = httpx.post(url, files=parts, headers=client.headers, timeout=60)
     assert answer.status_code == 400
     assert answer.text == "an upload may have files only, in parts named files"
+
+
+def test_an_upload_that_is_broken_off_or_refused_leaves_no_file_and_holds_none_open(app, visitor):
+    folder, client = app.uploads, visitor(34)
+    head = "POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 900000\r\n"
+    head += "x-forwarded-for: 203.0.113.34\r\ncontent-type: multipart/form-data; boundary=b\r\n\r\n"
+    part = '--b\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\nx\r\n'
+    before = set(folder.iterdir()), len(os.listdir("/proc/self/fd"))
+    with socket.create_connection(("127.0.0.1", app.port)) as talk:
+        talk.sendall((head + part * 150).encode())
+        until(lambda: len(set(folder.iterdir()) - before[0]) == 150)
+        assert len(os.listdir("/proc/self/fd")) < before[1] + 20
+    until(lambda: set(folder.iterdir()) == before[0])
+    many = [("files", ("a.png", b"")) for _ in range(MAX_UPLOAD_FILES + 1)]
+    url = f"{client.url}gradio_api/upload"
+    answers = [
+        httpx.post(url, files=files, headers=client.headers, timeout=60)
+        for files in (many[:-1], many)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400]
+    assert len(answers[0].json()) == MAX_UPLOAD_FILES
+    assert answers[1].text == "an upload may have at most 200 files"
+    assert all(len(path.name) == 64 for path in set(folder.iterdir()) - before[0])
+
+
+def test_long_or_many_names_of_pages_and_uploads_are_not_remembered(app, visitor):
+    client, progress = visitor(35), routes.file_upload_statuses
+    body = {"data": [False, None, ""], "fn_index": 0, "session_hash": "x" * 65}
+    answer = httpx.post(f"{client.url}gradio_api/queue/join", json=body, headers=client.headers)
+    assert answer.status_code == 400
+    assert "session_hash may have at most 64 characters" in answer.text
+    for number in range(MAX_UPLOADS_SHOWN + 10):
+        progress.append(str(number), "a.png", b"xy")
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(progress.is_tracked(f"other {number}"), 0))
+    assert len(progress._statuses) == len(progress._signals) == MAX_UPLOADS_SHOWN
+    shown = f"{client.url}gradio_api/upload_progress?upload_id={number}"
+    with httpx.stream("GET", shown, headers=client.headers, timeout=60) as stream:
+        assert '"chunk_size": 2' in next(stream.iter_lines())
 
 
 @pytest.fixture

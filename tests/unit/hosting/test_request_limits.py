@@ -12,6 +12,7 @@ from resnet_demo.hosting.request_limits import (
     LARGE_BODY_BYTES,
     MAX_BODY_BYTES,
     MAX_BODY_PARTS,
+    MAX_TARGET_BYTES,
     MAX_UPLOAD_BYTES,
     RequestLimits,
 )
@@ -73,6 +74,7 @@ def test_a_declared_size_is_refused_without_reading():
 
         headers = [(b"content-length", str(size).encode())]
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+        scope["query_string"] = b""
         await RequestLimits(length, Access(), None, "/")(scope, receive, send)
         return sent[0]["status"]
 
@@ -135,6 +137,65 @@ def test_requests_of_one_address_are_limited_in_public_and_others_are_served():
     assert gather(requests, max_requests=4)[0] == [200] * 11  # locally
 
 
+def test_few_requests_of_one_address_are_at_work_and_others_do_not_wait_for_them():
+    requests = [("flood", b"")] * 10 + [("other", b"")]
+    assert gather(requests, limits=Limits(), max_at_work=2)[1] == 3
+    assert gather(requests, max_at_work=2)[1] == 11  # locally
+    large = [("flood", bytes(LARGE_BODY_BYTES + 1))] * 4
+    assert gather(large, limits=Limits(), max_at_work=2)[0] == [200] * 4
+
+
+def test_an_answer_that_has_begun_keeps_no_other_request_waiting():
+    async def stream(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await ended.wait()
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async def ask_all():
+        app = RequestLimits(stream, Access("closed"), Limits(), "/", max_at_work=1)
+        started = asyncio.Queue()
+        requests = [app(SCOPE, idle, started.put) for _ in range(3)]
+        tasks = [asyncio.ensure_future(each) for each in requests]
+        for _ in tasks:
+            assert (await asyncio.wait_for(started.get(), 10))["status"] == 200
+        ended.set()
+        await asyncio.gather(*tasks)
+
+    async def idle():
+        await asyncio.Event().wait()
+
+    ended = asyncio.Event()
+    asyncio.run(ask_all())
+
+
+SCOPE = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+
+def test_a_request_that_waits_is_dropped_when_its_sender_has_left():
+    async def slow(scope, receive, send):
+        handled.append(scope["query_string"])
+        await asyncio.sleep(0.02)
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def ask_all():
+        app = RequestLimits(slow, Access("closed"), Limits(), "/", max_at_work=1)
+        sent = [SCOPE | {"query_string": name} for name in (b"first", b"second")]
+        await asyncio.gather(*(app(scope, gone, None) for scope in sent))
+
+    handled = []
+    asyncio.run(ask_all())
+    assert handled == [b"first"]
+
+
+@pytest.mark.parametrize("limits", [None, Limits()])
+def test_a_long_address_is_refused(limits):
+    assert respond(b"", f"/a?b={'x' * (MAX_TARGET_BYTES - 6)}", limits).status_code == 200
+    for path in (f"/a?b={'x' * MAX_TARGET_BYTES}", f"/{'x' * MAX_TARGET_BYTES}"):
+        assert respond(b"", path, limits).status_code == 414
+
+
 def test_large_bodies_are_handled_one_after_the_other():
     assert gather([("a", bytes(LARGE_BODY_BYTES + 1))] * 4)[1] == 1
     assert gather([("a", bytes(LARGE_BODY_BYTES))] * 4)[1] == 4
@@ -147,7 +208,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_causes_no_error(path):
     async def receive():
         return messages.pop()
 
-    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
+    scope = SCOPE | {"method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
     asyncio.run(RequestLimits(length, Access(), None, "/")(scope, receive, None))
     assert not messages
 
