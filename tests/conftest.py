@@ -4,6 +4,7 @@ import atexit
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -186,14 +187,16 @@ class AppProcess:
     def call(self, name: str, *values: Any) -> tuple[str, Any]:
         """Call an endpoint by raw HTTP and return (event, data).
 
-        A client library would refuse some of the values that tests send.
+        A client library would refuse some of the values that tests send. A busy app sends
+        heartbeats before the answer.
         """
         url = f"{self.url}gradio_api/call/{name}"
         body = json.dumps({"data": values})  # ASCII: lone surrogates travel escaped
         headers = {"Content-Type": "application/json", **self.headers}
         event_id = httpx.post(url, content=body, headers=headers, timeout=60).json()["event_id"]
         text = httpx.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
-        event, data = (line.split(": ", 1)[1] for line in text.strip().splitlines()[:2])
+        messages = re.findall(r"^event: (.+)\ndata: (.*)$", text, re.MULTILINE)
+        [(event, data), *_] = [each for each in messages if each[0] != "heartbeat"]
         return event, json.loads(data)
 
     def end(self) -> None:

@@ -22,6 +22,7 @@ from resnet_demo.ui.gradio_fixes import (
     SharedQueue,
     body_bytes,
 )
+from tests.conftest import free_port
 
 MOMENTS = itertools.count()
 
@@ -172,11 +173,10 @@ def test_a_served_file_is_a_copy_in_gradios_cache(tmp_path):
     assert str(served) in button.temp_files  # Gradio removes it later
 
 
-@pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket fd=\d+, family=2:ResourceWarning")
 def test_the_web_server_has_limits_on_its_connections(services):
     app = build_app(services.paths)
     try:
-        launch(app, prevent_thread_lock=True, quiet=True)
+        launch(app, server_port=free_port(), prevent_thread_lock=True, quiet=True)
         protocol = app.server.config.http_protocol_class
         assert isinstance(protocol.__self__, ConnectionGuard)
         assert app.server.config.ws_protocol_class is None
