@@ -18,9 +18,11 @@ SEE_TOASTS = """() => new MutationObserver(() => {
 }).observe(document.body, {subtree: true, childList: true})"""
 
 
-@pytest.fixture
-def page(visit, untrained):
-    return visit(untrained.url)
+@pytest.fixture(scope="module")
+def page(visiting, untrained):
+    """Yield one page for all tests; each leaves a form without errors."""
+    with visiting() as visit:
+        yield visit(untrained.url)
 
 
 def number(page, label):
@@ -57,6 +59,7 @@ def test_few_controls_are_in_sight_and_the_rest_is_in_groups(page):
     expect(number(page, "Batch size (images)")).to_be_visible()
     expect(help_of(page, "schedule")).to_have_text("how the learning rate changes")
     expect(page.get_by_label("Schedule", exact=True)).to_have_value("linear: falls to 0")
+    press(page, "group-optimizer", "advanced")
 
 
 def test_a_help_in_sight_is_a_tooltip(page):
@@ -101,6 +104,9 @@ def test_an_error_in_a_folded_group_opens_it(page):
     number(page, "Epochs").fill("1")
     expect(help_of(page, "warmup_epochs")).to_have_text("Enter at most epochs (1)")
     expect(help_of(page, "warmup_epochs")).to_be_visible()
+    number(page, "Epochs").fill("2")
+    expect(page.locator("button#train")).to_be_enabled()
+    press(page, "group-optimizer", "advanced")
 
 
 def test_an_error_message_goes_with_the_next_input(page):
@@ -110,6 +116,7 @@ def test_an_error_message_goes_with_the_next_input(page):
     expect(toast).to_contain_text("folder must be the whole path")
     page.get_by_label("or a folder on this machine").fill("/")
     expect(toast).to_have_count(0, timeout=3_000)
+    page.get_by_role("tab", name="Train", exact=True).click()
 
 
 def test_the_form_survives_a_reload(page, visit, untrained):
