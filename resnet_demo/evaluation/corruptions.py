@@ -40,9 +40,10 @@ def blur(images: Tensor, percent: float) -> Tensor:
     """Blur with a Gaussian of standard deviation `percent` of the shorter side; mirrored edges."""
     shorter = min(images.shape[1:3])
     sigma = percent / 100 * shorter
+    # Mirrored padding must be narrower than the side.
     radius = min(math.ceil(3 * sigma), shorter - 1)  # 0.3 % of the kernel lies beyond 3 sigma
     steps = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = (-0.5 * (steps / sigma) ** 2).softmax(0)
+    kernel = (-0.5 * (steps / sigma) ** 2).softmax(0)  # a Gaussian that sums to 1
     x = images.permute(0, 3, 1, 2).float().flatten(0, 1)[:, None]  # (B * 3, 1, H, W)
     x = F.pad(x, (radius,) * 4, mode="reflect")
     # A Gaussian is separable: two passes of one dimension cost less than one of two.
@@ -89,6 +90,7 @@ class Corruption:
     is_random: bool = False
 
 
+# Blur and shift are in percent of the side, so that pictures of any size are damaged alike.
 CORRUPTIONS = {
     "brightness": Corruption(brightness, (1.2, 1.4, 1.7, 2.1, 2.6), "times as bright"),
     "contrast": Corruption(contrast, (0.75, 0.5, 0.35, 0.25, 0.15), "of the contrast is left"),
@@ -108,7 +110,7 @@ def corrupt(images: Tensor, name: str, strength: int, seed: int = 0) -> Tensor:
     Raises:
         ConfigError: an unknown name or strength.
     """
-    if name not in list(CORRUPTIONS):
+    if name not in list(CORRUPTIONS):  # a list: the name may be unhashable
         raise ConfigError.rule("corruption", f"one of {', '.join(CORRUPTIONS)}", name)
     if strength not in STRENGTHS:
         raise ConfigError.rule("strength", "a whole number from 1 to 5", strength)
@@ -148,6 +150,7 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def _sources(size: int, by: Tensor) -> Tensor:
     """Return the source index of each pixel, (B, size), mirrored without repeating the edge."""
+    # abs mirrors at the first pixel, the next line at the last.
     index = (torch.arange(size, device=by.device) - by[:, None]).abs()
     return size - 1 - (size - 1 - index).abs()
 
@@ -156,7 +159,7 @@ def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     """Encode one image (H, W, 3) uint8 as JPEG and decode it."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file, formats=["JPEG"]))
+    return np.array(Image.open(file, formats=["JPEG"]))  # as RGB, as it was saved
 
 
 def _levels(x: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class RunEvaluation:
 
     def save(self, folder: Path) -> None:
         """Write answers.safetensors, then result.json. Raises OSError."""
+        # Contiguous: safetensors refuses a slice of another tensor.
         content = safetensors.torch.save(
             {"logits": self.logits.contiguous(), "labels": self.labels.contiguous()}
         )
@@ -101,6 +102,7 @@ def evaluate_run(
         NotFoundError: no weights, or neither images nor stored predictions.
         DamagedError: the weights or the stored predictions are damaged.
     """
+    # Before the weights are loaded, so that a mistake in the request is answered at once.
     check_split(split)
     check_mode(mode)
     classifier, name = Classifier.load(run), dataset or run.config().dataset
@@ -111,6 +113,7 @@ def evaluate_run(
     stored = name not in datasets.names() and predictions_sha256(saved.metrics, split, name)
     if stored:
         logits, labels = read_predictions(run.path, saved, split, name)
+        # Without the images, nothing can be compared with what the run was trained on.
         plain, images = None, dict.fromkeys(IMAGE_KEYS)
         count = saved.metrics["predictions"].get("trained_on_pictures")
         images["trained_on_pictures"] = count  # counted when the run was packed
@@ -170,6 +173,7 @@ def cross_validation(classifier: Classifier, datasets: Datasets, mode: str) -> R
 def result_metrics(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     """Compute all metrics of logits (N, C) for the true labels (N,), N ≥ 1, ready for JSON."""
     scores = score(logits, labels, classes).to_dict()
+    # Counted, not top1 times n: the interval needs a whole number.
     correct = sum(scores["confusion"][number][number] for number in range(len(classes)))
     return {
         "n": scores["n"],
@@ -214,6 +218,7 @@ def predict_mode(
     """Return logits (N, C) float32 in a mode, the plain logits unless it is plain, and labels."""
     classifier.check_classes(datasets.get(name))
     images, labels = load_split(classifier.run, datasets, split, name)
+    # Two for the article's mode: the plain score is computed too, to compare with.
     passes = 2 if mode == "article" else len(VIEWS[mode])
     predictor = SplitPredictor.of(classifier, images, passes, on_batch)
     if mode == "article":
@@ -222,6 +227,7 @@ def predict_mode(
     logits = [
         predictor.predict_view(number, steps) for number, (_, steps) in enumerate(VIEWS[mode])
     ]
+    # The first view of every mode is the plain image.
     return mean_logits(logits, mode), logits[0] if mode != "plain" else None, labels
 
 
@@ -248,6 +254,7 @@ class SplitPredictor:
         device = pick_device()
         model = classifier.saved.model.to(device, memory_format=torch.channels_last)
         folded = folded_network(model, classifier.preprocessing.image_size, device)
+        # Mapped images are moved batch by batch: all of them may be more than the memory holds.
         images = images.to(device) if isinstance(images, Tensor) else images
         return cls(model, folded, classifier.preprocessing, images, passes, on_batch)
 
@@ -279,7 +286,7 @@ class SplitPredictor:
             batch_size=ARTICLE_BATCH,
             training_mode=True,
         )
-        return logits[order.argsort()]
+        return logits[order.argsort()]  # argsort inverts the permutation
 
     def _predict(self, model: nn.Module, number: int, prepare: Any, **options: Any) -> Tensor:
         """Return logits (N, C), with the progress over all passes. number: of this pass, from 0."""

@@ -58,7 +58,7 @@ def load_example_images(
     truths, classes = evaluation.labels[chosen].tolist(), classifier.saved.classes
     pixels = load_pixels(classifier, datasets, evaluation, chosen.numpy())
     # A whole multiple of the stored size, so that each stored pixel is a square.
-    scale = -(-MIN_SIDE // pixels.shape[1])
+    scale = -(-MIN_SIDE // pixels.shape[1])  # rounded up
     heats = predicted_heatmaps(classifier, pixels, predictions.predicted, scale * pixels.shape[1])
     large = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     covered = overlay(large, heats, OPACITY)

@@ -73,7 +73,7 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
     gap = {
         "facecolor": "none",
         "edgecolor": VERMILLION,
-        "hatch": "////",
+        "hatch": "////",  # recognizable without colour too
         "label": "gap",
     }
     upper.bar(left, confidence - accuracy, bottom=accuracy, **gap, **bars)
@@ -83,7 +83,7 @@ def reliability_figure(calibration: Mapping[str, Any], dark: bool = False) -> Fi
     write_counts(lower, left + width / 2, count[filled], ink)
     style_axes(upper, ink, "accuracy", percent="y")
     style_axes(lower, ink, "images")
-    lower.set_yticks([])
+    lower.set_yticks([])  # the numbers above the bars replace them
     lower.set_xlabel("confidence", color=ink)
     lower.xaxis.set_major_formatter(PERCENT)
     lower.set_xlim(0, 1)
@@ -123,6 +123,7 @@ def confidence_figure(histogram: Mapping[str, Any], dark: bool = False) -> Figur
         # Shares of each group's total: a good network has too few wrong answers to be visible.
         share = count / max(count.sum(), 1)
         axes.stairs(share, edges, color=colour, fill=hatch is None, alpha=0.55, hatch=hatch)
+        # The outline separately: `alpha` would fade it with the filling.
         axes.stairs(share, edges, color=colour, linewidth=1.8, label=label)
     axes.set_xlim(0, 1)
     style_axes(axes, ink, "share of each group", percent="xy")
@@ -142,6 +143,7 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
     low, high = wilson_interval(round(clean * n), n)
     axes.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0, label="95% interval")
     strengths = [0, *result["strengths"]]
+    # Colour, dash and marker together: any one of them suffices to tell the lines apart.
     styles = zip(COLOURS, DASHES, MARKERS, strict=True)
     for (kind, top1), (colour, dash, marker) in zip(result["kinds"].items(), styles, strict=False):
         axes.plot(
@@ -175,6 +177,7 @@ def blue_colour(dark: bool) -> str:
 
 def new_figure(height: float) -> Figure:
     """Return an empty transparent figure as wide as a phone. height: inches."""
+    # Only the constrained layout makes room for legends outside of the axes.
     return Figure(figsize=(PHONE_WIDTH, height), layout="constrained", facecolor="none")
 
 
@@ -186,13 +189,14 @@ def style_axes(axes: Axes, ink: str, label: str, percent: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(ink)
     axes.grid(color=GREY, alpha=0.35, linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.set_axisbelow(True)  # bars hide the grid, not the other way round
     for axis in percent:
         getattr(axes, f"{axis}axis").set_major_formatter(PERCENT)
 
 
 def add_legend(figure: Figure, ink: str, where: str) -> None:
     """Add a legend outside the axes, in the text colour."""
+    # Below or above the axes: inside, a legend hides data on a narrow screen.
     figure.legend(
         loc=where,
         ncols=3,
@@ -206,7 +210,7 @@ def add_legend(figure: Figure, ink: str, where: str) -> None:
 
 def label_axes(axes: Axes, classes: Sequence[str], ink: str) -> None:
     """Write the class names along both axes; with many classes, smaller and then only some."""
-    every = -(-len(classes) // MAX_NUMBERED)
+    every = -(-len(classes) // MAX_NUMBERED)  # rounded up: at most MAX_NUMBERED names are written
     ticks = range(0, len(classes), every)
     names = [drawable_name(classes[tick]) for tick in ticks]
     size = font_size(len(names), largest=10)
@@ -254,4 +258,4 @@ def drawable_name(name: str) -> str:
     short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
     # matplotlib warns of a missing glyph and draws a box; drawing the box avoids the warning.
     drawn = "".join(sign if font.get_char_index(ord(sign)) else "□" for sign in short)
-    return drawn.replace("$", r"\$")
+    return drawn.replace("$", r"\$")  # matplotlib takes text between two $ for a formula

@@ -46,6 +46,7 @@ def score(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
     return Scores(
         top1=correct[:, 0].double().mean().item(),
         top5=correct.any(1).double().mean().item(),
+        # float64: in float32 a sum over ten thousand images loses the digits that are shown.
         loss=F.cross_entropy(logits.double(), labels).item(),
         n=len(labels),
         confusion=confusion.tolist(),
@@ -86,6 +87,7 @@ def per_class(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]
 def macro_f1(confusion: Tensor | Sequence[Sequence[int]]) -> float:
     """Return the unweighted mean f1 over the classes with images of a confusion matrix (C, C)."""
     counts = torch.as_tensor(confusion).cpu()
+    # A class without images has no f1: it must not count as 0 in the mean.
     rows = [row for row in per_class(counts, [""] * len(counts)) if row["support"]]
     return sum(row["f1"] for row in rows) / len(rows)
 
@@ -129,7 +131,7 @@ def calibration(logits: Tensor, labels: Tensor) -> Calibration:
     confidence, correct = _confidence_and_correct(logits, labels)
     bins, edges = _in_bins(confidence, BINS)
     count = bins.bincount(minlength=BINS)
-    confidence_sum = bins.bincount(confidence, minlength=BINS)
+    confidence_sum = bins.bincount(confidence, minlength=BINS)  # with weights, bincount sums
     correct_sum = bins.bincount(correct.double(), minlength=BINS)
     # In a bin, count · |accuracy - confidence| is the difference of the two sums.
     gap = (correct_sum - confidence_sum).abs().sum()
@@ -169,6 +171,7 @@ def _in_bins(confidence: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Return the bin of each confidence, from 0, and the n + 1 edges."""
     edges = torch.linspace(0, 1, n + 1, dtype=torch.float64)
     # By default bucketize closes each bin at its upper edge, as Guo et al. do.
+    # Without the outer edges: a confidence of exactly 0 or 1 belongs to the first or last bin.
     return torch.bucketize(confidence, edges[1:-1]), edges
 
 
@@ -193,6 +196,7 @@ class Predictions:
         # matrix and the lists of images would disagree.
         predicted = logits.topk(min(5, logits.shape[1])).indices[:, 0]
         probabilities = logits.double().softmax(1).nan_to_num(0)
+        # A network may have one class only.
         best = probabilities.topk(min(2, logits.shape[1])).values
         margin = best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0]
         return cls(predicted, best[:, 0], margin)
@@ -229,4 +233,4 @@ def least_certain(logits: Tensor, limit: int | None = None) -> Tensor:
 def _ranked(score: Tensor, chosen: Tensor) -> Tensor:
     """Return the indices where `chosen` is true, lowest score first."""
     indices = chosen.nonzero().flatten()
-    return indices[score[indices].argsort(stable=True)]
+    return indices[score[indices].argsort(stable=True)]  # stable: ties keep the split's order

@@ -49,6 +49,7 @@ def measure_robustness(
     """
     check_split(split)
     classifier, name = Classifier.load(run), dataset or run.config().dataset
+    # Stored predictions are no help here: corruption needs pixels.
     require_images(name, datasets)
     if is_cross_validation(run, datasets, split, name):
         raise no_validation_images(run, "a head that has not seen an image is not kept")
@@ -100,6 +101,7 @@ class RobustnessScorer:
         size = self.preprocessing.image_size
         self.model = folded_network(classifier.saved.model, size, self.device)
         self.images, self.labels, self.on_batch = images, labels, on_batch
+        # 1: the clean images are predicted too.
         self.done, self.total = 0, len(images) * (1 + len(CORRUPTIONS) * len(STRENGTHS))
 
     def top1(self, kind: str | None = None, strength: int = 0) -> float:

@@ -48,9 +48,10 @@ def map_classes(
     fit = fit or Preprocessing.from_dict(saved.preprocessing).fit
     seen, x = network_input(saved, rgb, fit)
     maps = class_maps(saved.model, x, classes)[0].cpu()  # (K, h, w)
+    # The heat is a float per pixel: of a photograph of 50 megapixels it would take 200 MB.
     picture = shrink_to_side(rgb, MAX_SIDE)
     heats = place_on_picture(heatmap(maps, len(seen)), *picture.shape[:2], fit)  # (K, H, W)
-    coarse = heatmap(maps, maps.shape[-1]).tolist()
+    coarse = heatmap(maps, maps.shape[-1]).tolist()  # at the map's own side: nothing is enlarged
     return [ClassMap(picture, heat, numbers) for heat, numbers in zip(heats, coarse, strict=True)]
 
 
@@ -103,6 +104,7 @@ def grad_cam(model: Network, x: Tensor, classes: Tensor, stage: str | None = Non
         with record_outputs(model, names) as outputs:
             # Autograd refuses tensors made in inference_mode, so it gets clones.
             logits = model(x.clone().requires_grad_())
+        # The sizes of the maps are known only after a forward pass.
         activation = outputs[stage or last_large_stage(outputs)]
         # (B, K, C)
         weights = _mean_gradients(logits, activation, classes.clone().to(logits.device))
@@ -127,6 +129,7 @@ def _mean_gradients(logits: Tensor, activation: Tensor, classes: Tensor) -> Tens
     for wanted in classes.unbind(1):
         # The images' logits may be summed: in evaluation mode none depends on another image.
         total = logits.gather(1, wanted[:, None]).sum()
+        # Not backward(): it would leave gradients on the parameters of a shared network.
         (gradient,) = torch.autograd.grad(total, activation, retain_graph=True)
         gradients.append(gradient.mean((2, 3)))
     return torch.stack(gradients, dim=1)

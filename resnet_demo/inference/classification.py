@@ -75,8 +75,10 @@ def classify(
     """
     check_top(top, len(saved.classes))
     seen, x = network_input(saved, rgb, fit)
+    # In two parts: the verdict may need the embedding, which is then computed already.
     embedding = saved.model.embed(x)
     logits = saved.model.head(embedding).float().cpu()  # (1, C)
+    # float64: of a sure network, float32 rounds the highest confidence to exactly 1.
     confidences = logits[0].double().softmax(0)
     if not confidences.isfinite().all():
         raise DamagedError("the network computes NaN instead of an answer: its training diverged")
@@ -106,6 +108,7 @@ def ood_verdict(saved: SavedModel, embedding: Tensor, logits: Tensor) -> OodVerd
         return None
     try:
         threshold, share, n = (stored[name] for name in ("threshold", "false_alarms", "n"))
+        # A threshold of NaN would never flag anything, without a word.
         is_valid = math.isfinite(threshold) and 0 <= share <= 1 and n > 0
     except (KeyError, TypeError) as error:
         raise DamagedError("the out-of-distribution threshold is incomplete") from error
@@ -135,5 +138,5 @@ def check_top(top: object, classes: int) -> None:
     TOP is allowed for fewer classes too, and then returns all of them.
     """
     limit = max(classes, TOP)
-    if type(top) is not int or not 1 <= top <= limit:
+    if type(top) is not int or not 1 <= top <= limit:  # True is an int too
         raise ConfigError.rule("top", f"a whole number from 1 to {limit}", top)

@@ -77,6 +77,8 @@ class Classifier:
             # On a small picture threads wait for each other longer than they compute: where they
             # sleep while waiting, ResNet-20 takes 3 ms on one thread and 11 ms on two. And one
             # thread leaves the other cores to a run that trains.
+            # Counted in pixels of the network's input, not of the picture: that is what is computed
+            # on.
             is_small = self.preprocessing.image_size <= SINGLE_THREAD_SIZE
             torch.set_num_threads(1 if is_small else threads)
             try:
@@ -107,6 +109,7 @@ class Classifier:
         None without a threshold. Counted once, because it takes as long as that many pictures.
         Raises DamagedError.
         """
+        # A list and no cached property: the dataclass is frozen.
         if self.measured:
             return self.measured[0]
         if ood_measure(self.saved)[0] is None:
@@ -130,6 +133,7 @@ class Classifier:
         known: answers for this picture that need not be computed again, with any number of labels.
         """
         known = known or {}
+        # The fit that the page shows is known already: two forward passes instead of three.
         return {fit: known.get(fit) or self.classify(rgb, 1, fit) for fit in FITS}
 
     def class_map(self, rgb: np.ndarray, label: str, fit: str | None = None) -> ClassMap:
@@ -165,6 +169,7 @@ class Classifier:
         with self.exclusive():
             _, x = network_input(self.saved, rgb, fit)
             query = embed(self.saved.model, x)
+        # Outside of the lock: comparing runs no network, and takes longer.
         cosines, rows = nearest(query, index.features, limit)
         return [
             (int(index.places[row]), cosine, self.saved.classes[index.labels[row]])

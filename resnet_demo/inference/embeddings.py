@@ -40,6 +40,7 @@ class Backbone:
         frozen = copy.deepcopy(model).eval()
         with torch.no_grad():
             fold_batch_norm(frozen, torch.zeros(1, 3, image_size, image_size, device=device))
+        # No autocast: it would convert every weight again at each call.
         self.kind = torch.bfloat16 if precision == "bf16" else torch.float32
         self.model = frozen.to(self.kind).to(memory_format=torch.channels_last)
         self.device = device
@@ -93,6 +94,7 @@ def fold_batch_norm(model: Network, x: Tensor) -> None:
             hooks.append(module.register_forward_pre_hook(before_norm))
     model.features(x)
     for hook in hooks:
+        # Removed before the weights change: the copy of the network stays in use.
         hook.remove()
     for layer, norm in pairs:
         layer.weight, layer.bias = fuse_conv_bn_weights(
@@ -104,6 +106,7 @@ def fold_batch_norm(model: Network, x: Tensor) -> None:
             norm.weight,
             norm.bias,
         )
+    # Replaced, not only emptied: a BatchNorm that does nothing still reads and writes the map.
     folded = {norm for _, norm in pairs}
     for parent in model.modules():
         for name, child in parent.named_children():
@@ -116,6 +119,7 @@ def backbone_digest(model: Network) -> str:
     whole = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if not name.startswith("head."):
+            # The name too: two layers of the same shape may be swapped.
             whole.update(name.encode())
             whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return whole.hexdigest()
@@ -134,6 +138,8 @@ class EmbeddingCache:
         self.record = np.dtype([("checksum", "<u4"), ("known", "u1"), ("row", "<f2", (width,))])
         self.size = images * self.record.itemsize
         text = json.dumps({**facts, "images": images, "width": width, "format": FORMAT})
+        # The facts are in the name: embeddings by other weights or another preprocessing are
+        # another file.
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.path = None if root is None else root / FOLDER / f"{name}.bin"
 
@@ -142,6 +148,7 @@ class EmbeddingCache:
         rows = np.zeros((len(positions), *self.record["row"].shape), np.float16)
         known = np.zeros(len(positions), bool)
         try:
+            # Or another program's file.
             if self.path is None or self.path.stat().st_size != self.size:
                 return rows, known
             records = np.memmap(self.path, self.record, "r")[positions]
@@ -166,6 +173,7 @@ class EmbeddingCache:
             # Plain writes instead of a memory map: a full disk then raises OSError and is no
             # SIGBUS.
             with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+                # A sparse file: records that are not computed yet take no space.
                 file.truncate(self.size)
                 for position, record in zip(positions.tolist(), records, strict=True):
                     file.seek(position * self.record.itemsize)
@@ -182,6 +190,7 @@ class EmbeddingCache:
             files = [(file, file.stat()) for file in self.path.parent.glob("*.bin")]
             files.sort(key=lambda entry: entry[1].st_mtime)
             # Not the size: of a file with few records, most is a hole.
+            # st_blocks counts in units of 512 bytes, whatever the disk's block size.
             total = sum(512 * found.st_blocks for _, found in files)
             for file, found in files:
                 if total > MAX_BYTES and file != self.path:

@@ -43,6 +43,7 @@ def record_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str,
     modules, handles = [(name, model.get_submodule(name)) for name in names], []
     try:
         for name, module in modules:
+            # In a function of its own: a closure made in this loop would see the last name only.
             handles.append(module.register_forward_hook(_hook(outputs, name)))
         yield outputs
     finally:
@@ -78,7 +79,8 @@ def draw_grid(maps: Tensor) -> np.ndarray:
     Each map is scaled by its own maximum. Each pixel of a map becomes a square.
     """
     side = maps.shape[-1]
-    zoom = max(1, TILE // side)
+    zoom = max(1, TILE // side)  # whole, so that each pixel of a map stays a square
+    # heatmap drops negative values: a channel is shown where it is active.
     levels = heatmap(maps, side).mul(255).round().byte().cpu().numpy()
     step = side * zoom + GAP
     grid = np.full((ROWS * step - GAP, COLUMNS * step - GAP, 3), GREY, np.uint8)

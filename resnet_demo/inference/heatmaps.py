@@ -29,6 +29,7 @@ def heatmap(maps: Tensor, side: int) -> Tensor:
     Enlarge, set negative values (evidence against the class) to 0, and divide each map by its
     maximum. A map without a positive value becomes 0 everywhere. NaN and infinity count as 0.
     """
+    # Enlarged before it is cut at 0, so that the border of an area lies between the pixels.
     positive = enlarge(maps.float().nan_to_num(0, 0, 0), side, side).clamp(min=0)
     largest = positive.amax((-2, -1), keepdim=True)
     # The smallest float instead of 0: a map without a positive value is then 0 / tiny = 0, not NaN.

@@ -46,6 +46,7 @@ def energy_threshold(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> floa
 def highest_allowed(scores: Tensor, false_alarms: float) -> float:
     """Return the smallest of the scores (N,) that at most this share of them exceeds."""
     scores = scores.sort().values
+    # Rounded down: the promise is a share at most, also on few images.
     allowed = math.floor(false_alarms * len(scores))
     return scores[max(len(scores) - allowed, 1) - 1].item()
 
@@ -75,7 +76,7 @@ def neighbour_metric(
         return None
     if held_out is None:
         rows = F.normalize(known.float(), dim=1)
-        distances = 1 - (rows @ rows.T).fill_diagonal_(-1.0).amax(1)
+        distances = 1 - (rows @ rows.T).fill_diagonal_(-1.0).amax(1)  # without itself
     else:
         distances = neighbour_distance(held_out, known)
     threshold = highest_allowed(distances, false_alarms)
@@ -157,7 +158,7 @@ def _page(random: np.random.Generator) -> np.ndarray:
     dark, light = random.integers(0, 60, 3), random.integers(200, 256, 3)
     paper, ink = (dark, light) if random.random() < 0.5 else (light, dark)
     image = Image.new("RGB", (PAGE, PAGE), tuple(paper.tolist()))
-    size = int(random.integers(12, 25))
+    size = int(random.integers(12, 25))  # points
     text = "\n".join(_line(random) for _ in range(PAGE // size))
     font = ImageFont.load_default(size)
     ImageDraw.Draw(image).text((size, size), text, tuple(ink.tolist()), font)

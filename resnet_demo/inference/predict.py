@@ -47,6 +47,7 @@ def predict(
             done += len(batch)
             if on_batch is not None:
                 on_batch(done, len(images))
+    # Moved once at the end: each move would wait for the device.
     return torch.cat(logits).cpu()
 
 
@@ -129,6 +130,7 @@ def load_split(
     Many large images stay mapped: they may be more than the memory holds.
     """
     images, labels, chosen = datasets.load_split(run.config(), split, name)
+    # Small sets are read whole: random access through a map costs a page fault per image.
     is_large = len(chosen) * images[0].nbytes > MAX_LOADED_BYTES
     loaded = MappedImages(images, chosen) if is_large else torch.from_numpy(images[chosen])
     return loaded, torch.from_numpy(labels[chosen])
