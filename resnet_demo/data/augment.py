@@ -71,6 +71,8 @@ def augment(
         return images
     height, width = images.shape[1:3]
     generator = _generator(AUGMENT, generator_seed)
+    # Drawn for the whole batch, also by a rank that has a part of it: the ranks together see what a
+    # single process would.
     shape = (batch_size or len(images), 1)
     ranges = (2 * crop + 1, 2 * crop + 1, height, width)
     draws = torch.stack([torch.randint(n, shape, generator=generator) for n in ranges])
@@ -85,6 +87,7 @@ def augment(
         in_columns = _within(columns, middle_x - cutout // 2, cutout)
         hole = in_rows[:, :, None] & in_columns[:, None]
     if mirror is not None:
+        # Mirrored indices instead of pixels: the one gather below does all three changes.
         columns = torch.where(mirror[:, None], width - 1 - columns, columns)
     rows, columns = _reflect(rows + down - crop, height), _reflect(columns + right - crop, width)
     return _gather(images, rows, columns, hole, fill)
@@ -205,7 +208,7 @@ def _generator(purpose: int, numbers: tuple[int, ...]) -> torch.Generator:
     # The length is part of the entropy: SeedSequence treats (1, 2) and (1, 2, 0) alike.
     entropy = [purpose, len(numbers), *numbers]
     seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(seed) >> 1)
+    return torch.Generator().manual_seed(int(seed) >> 1)  # below 2**63
 
 
 def _within(position: Tensor, start: Tensor, length: int) -> Tensor:

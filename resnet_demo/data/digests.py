@@ -15,7 +15,7 @@ import numpy as np
 from resnet_demo.files import open_file, write_atomically
 from resnet_demo.fingerprint import Fingerprint
 
-DIGEST_BYTES = 16
+DIGEST_BYTES = 16  # so many that two pictures never have the same one by accident
 CHUNK = 2048  # images in memory at a time
 
 
@@ -77,10 +77,11 @@ def fingerprint_of(
     classes: tuple[str, ...], splits: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> Fingerprint:
     """Return a dataset's fingerprint. splits: name -> digests (N, 16) uint8 and labels (N,)."""
+    # JSON, because joined names could be read in two ways.
     whole = blake2b(json.dumps(classes).encode(), digest_size=DIGEST_BYTES)
     for split, (digests, labels) in splits.items():
         whole.update(f"{split} {len(labels)}".encode())
-        whole.update(labels.astype("<i8").tobytes())
+        whole.update(labels.astype("<i8").tobytes())  # the same bytes on every machine
         whole.update(digests.tobytes())
     images = {split: len(labels) for split, (_, labels) in splits.items()}
     return Fingerprint(classes, images, whole.hexdigest())
@@ -93,5 +94,5 @@ def merge_digests(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def count_known(digests: np.ndarray, known: np.ndarray) -> int:
     """Return how many of the digests (N, 16) are among the known ones (M, 16)."""
-    known_digests = {row.tobytes() for row in known}
+    known_digests = {row.tobytes() for row in known}  # bytes: rows of an array cannot be hashed
     return sum(row.tobytes() in known_digests for row in digests)

@@ -51,6 +51,7 @@ class RemoteFile:
         return f"{self.sha256}.part"
 
 
+# Not a DemoError: a person sees it only as part of the message about all sources.
 class SourceError(Exception):
     """A source failed. The text says how, as a clause to follow the source's name."""
 
@@ -74,6 +75,7 @@ class Throttle:
         self.report, self.reported_at = report, 0.0
 
     def __call__(self, progress: DownloadProgress) -> None:
+        # Never held back: the last report decides what stays on the page.
         at_an_end = progress.done in (0, progress.total)
         if at_an_end or monotonic() - self.reported_at >= REPORT_EVERY_S:
             self.reported_at = monotonic()
@@ -157,8 +159,9 @@ async def _watch(
             await asyncio.wait({transfer}, timeout=WATCH_EVERY_S)
     finally:
         transfer.cancel()
+        # Waited for: a cancelled task still closes its connection and its file.
         await asyncio.gather(transfer, return_exceptions=True)
-    transfer.result()
+    transfer.result()  # raises what the transfer raised
     report(download.received(), download.total, download.rate.bytes_per_s())
 
 
@@ -215,6 +218,8 @@ class _Download:
                     return await self._request(client)
                 except http_client.FAILURES as error:
                     brought_some = self.rate.received > before
+                    # Without a single byte the server is down, not the connection: the next source
+                    # is tried at once.
                     retry = brought_some and http_client.is_broken_connection(error)
                     if not retry or not retries_left:
                         raise SourceError(http_client.describe_failure(error, *waits)) from error
@@ -234,7 +239,7 @@ class _Download:
     async def _write(self, response: "httpx.Response", start: int, total: int) -> None:
         self.total, self.resumed = total, start > 0
         self.rate.start()
-        body = response.aiter_raw()
+        body = response.aiter_raw()  # raw: the checksum is of the bytes as they are on the server
         # The first bytes come before the file is opened: a connection that breaks at once must not
         # truncate what was received earlier.
         data = await anext(body, b"")
@@ -245,6 +250,7 @@ class _Download:
                 data = await anext(body, b"")
             self.rate.pause()  # syncing is the disk's time, not the source's
             file.flush()
+            # So that bytes that count as received are still there after a power cut.
             os.fsync(file.fileno())
 
 

@@ -41,6 +41,8 @@ def new_dataset(root: Path, name: str) -> Iterator[Path]:
     that name, DemoError for a full or read-only disk.
     """
     target = root / check_name(name, "name")
+    # On the same disk as the target: only then is the rename atomic. The process number says who
+    # owns it.
     partial = root / f".{name}.partial-{os.getpid()}"
     _check_free(target)
     try:
@@ -56,6 +58,7 @@ def new_dataset(root: Path, name: str) -> Iterator[Path]:
         reason = error.strerror or error
         raise DemoError(f"the dataset could not be written to {root}: {reason}") from error
     finally:
+        # Where all went well it has been renamed, and there is nothing left to remove.
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -73,6 +76,7 @@ def _remove_abandoned(root: Path, name: str) -> None:
     """Remove the hidden folders of dead processes, and of earlier attempts of this one."""
     for folder in root.glob(f".{name}.partial-*"):
         pid = folder.name.rpartition("-")[2]
+        # A live process of another number is at work on the same name; it is left alone.
         if not pid.isdigit() or int(pid) == os.getpid() or not _is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,6 +100,7 @@ def write_split(
     # Plain writes instead of a memory map: a full disk then raises OSError and is no SIGBUS.
     with _open_durable(folder / f"{split}-images.npy") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        # The header first: np.save would need the whole array in memory.
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk).data)
@@ -114,6 +119,7 @@ def _open_durable(path: Path) -> Iterator[BinaryIO]:
     with open(path, "wb") as file:
         yield file
         file.flush()
+        # Before the rename: a dataset that has its name must survive a power cut.
         os.fsync(file.fileno())
 
 
@@ -162,9 +168,11 @@ def read_info(folder: Path) -> DatasetInfo:
         info = DatasetInfo.from_dict(read_json(folder / INFO))
     except DamagedError as error:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO}") from error
+    # A folder that was renamed by hand: runs refer to a dataset by its name.
     if info.name != folder.name:
         raise DamagedError(f"the dataset {folder.name!r} is damaged: {INFO} is of {info.name!r}")
     for split in info.splits:
+        # Only the headers are read here: the arrays are mapped.
         open_split(folder, info, split)
     return info
 
@@ -184,6 +192,7 @@ def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     try:
         if not path.is_file():  # opening a pipe would wait for a writer
             raise OSError("not a file")
+        # "c", copy on write: a caller that changes its images cannot damage the dataset.
         array = np.load(path, mmap_mode="c", allow_pickle=False)  # a pickle could run code
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(f"the dataset {path.parent.name!r} is damaged: {path.name}") from error
@@ -195,7 +204,7 @@ def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 def check_labels(info: DatasetInfo, labels: np.ndarray) -> np.ndarray:
     """Return the labels, copied to memory. Raises DamagedError for a label without a class."""
-    labels = np.array(labels)
+    labels = np.array(labels)  # labels are small and all of them are needed: not mapped
     if labels.min() < 0 or labels.max() >= len(info.classes):
         message = f"the dataset {info.name!r} is damaged: its labels name a class that is not there"
         raise DamagedError(message)

@@ -50,6 +50,7 @@ async def open_response(
     headers = {"Range": f"bytes={start}-"} if start else {}
     address = httpx.URL(url)
     for _ in range(MAX_REDIRECTS + 1):
+        # Redirects by hand: httpx would follow one to plain http too.
         async with client.stream("GET", address, headers=headers) as response:
             if response.status_code not in REDIRECTS:
                 yield response
@@ -83,6 +84,7 @@ def accepted_range(
     if response.status_code != 200:
         reason = httpx.codes.get_reason_phrase(response.status_code)
         raise SourceError(f"it answered {response.status_code} {reason}".strip())
+    # A captive portal or an error page, with status 200.
     if length != size and response.headers.get("content-type", "").startswith("text/html"):
         raise SourceError("it sent a web page instead of the file")
     if length is None:
@@ -97,6 +99,7 @@ def _content_length(response: httpx.Response) -> int | None:
     header = response.headers.get("content-length", "")
     if "transfer-encoding" in response.headers:  # then the length is not valid (RFC 9112, 6.3)
         return None
+    # int() would accept a sign, spaces and underscores, and any number of digits.
     return int(header) if re.fullmatch("[0-9]{1,18}", header) else None
 
 
@@ -116,6 +119,7 @@ def is_broken_connection(error: Exception) -> bool:
 
 def describe_failure(error: Exception, connect_s: float, read_s: float) -> str:
     """Return how a source failed, for a person."""
+    # httpx wraps the errors of the network; the reason is in the chain of causes.
     causes = set(map(type, _causes(error)))
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {connect_s:g} s"

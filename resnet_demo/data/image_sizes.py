@@ -21,6 +21,7 @@ def image_sizes(config: TrainConfig) -> list[int]:
     """
     last, minimum = config.image_size, smallest_image(config.model, config.stem)
     first = max(round(config.grow_from * last), minimum)
+    # A set: sizes that round to the same number count once.
     return sorted({round(first + (last - first) * i / (SIZES - 1)) for i in range(SIZES)})
 
 
@@ -30,6 +31,7 @@ def image_size_at(sizes: Sequence[int], done: float, total: float = 1.0) -> int:
     The sizes before the last take equal shares of the first 60 % of the run, the last one the rest.
     """
     index = int(done / total / GROWTH_SHARE * (len(sizes) - 1))
+    # From the end of the growth on, `index` is beyond the last size.
     return sizes[min(max(index, 0), len(sizes) - 1)]
 
 
@@ -38,6 +40,7 @@ def relative_cost(sizes: Sequence[int], done: float = 1.0, total: float = 1.0) -
 
     Counts pixels: the cost of convolutions is proportional to them, and the rest nearly so.
     """
+    # max: with one size nothing grows.
     starts = [GROWTH_SHARE * i / max(len(sizes) - 1, 1) * total for i in range(len(sizes))]
     phases = zip(sizes, pairwise([*starts, total]), strict=True)
     return sum(

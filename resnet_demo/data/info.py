@@ -58,6 +58,8 @@ class DatasetInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return field name -> value, ready for JSON, with `val` only for a stored split."""
         values = asdict(self)
+        # Left out where it is 0: that is how datasets without a validation split have always been
+        # written.
         if not self.val:
             del values["val"]
         return values
@@ -102,6 +104,7 @@ class PixelStatistics:
         """Add images: (N, H, W, 3) uint8."""
         flat = images.reshape(len(images), -1, 3)
         total = flat.sum(axis=1, dtype=np.int64)  # (N, 3)
+        # uint32 holds 255 squared, and takes half the memory of int64 for a value of each pixel.
         squares = np.square(flat, dtype=np.uint32).sum(axis=1, dtype=np.int64)
         pixels = flat.shape[1]
         self.images += len(flat)
@@ -129,9 +132,10 @@ class PixelStatistics:
 
 def _deviation(total: np.ndarray, squares: np.ndarray, count: int) -> np.ndarray:
     mean = total / count
-    return np.sqrt(np.maximum(squares / count - mean * mean, 0))
+    return np.sqrt(np.maximum(squares / count - mean * mean, 0))  # rounding can make it negative
 
 
 def _triple(values: np.ndarray, minimum: float = 0.0) -> Triple:
+    # Rounded, so that another order of float additions does not change what is stored.
     red, green, blue = (round(max(float(value), minimum), 6) for value in values)
     return red, green, blue

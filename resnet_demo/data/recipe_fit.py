@@ -18,7 +18,7 @@ MIN_STEPS_PER_EPOCH = 4
 MIN_STEPS, MAX_EPOCHS = 180, 100  # of a run from random weights; as `quick` on CIFAR-10
 EMA_STEPS = 1000  # fewer are too few for a moving average of the weights
 ENOUGH_VALIDATION = 100  # images; among epochs that hardly differ, fewer choose by chance
-MAX_FOLDS = 5
+MAX_FOLDS = 5  # each fold is fitted anew: more take longer and say little more
 FEW_PER_CLASS = 5  # fewer get a warning
 MAX_IMBALANCE = 2  # images of the largest class over those of the smallest
 ENOUGH_PER_CLASS = 1000  # training images to learn from scratch
@@ -53,6 +53,7 @@ class Adaptation:
         changes = {
             name: value
             for name, value in changes.items()
+            # A chosen value stays, and a change to what the recipe has anyway is no change.
             if name not in self.values and value != getattr(self.config, name)
         }
         if changes:
@@ -88,6 +89,7 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
     if config.crop > info.size // 4:
         adaptation.adapt(f"the images have {info.size} pixels", crop=info.size // 4)
     fit_validation(adaptation, info)
+    # Without empty classes, which a dataset may have: no weight could balance them.
     counts = [count for count in datasets.train_counts(config.dataset) if count]
     if max(counts) > MAX_IMBALANCE * min(counts):
         reason = f"classes of {min(counts):,} to {max(counts):,} images"
@@ -116,6 +118,7 @@ def needed_stem(values: Mapping[str, Any]) -> dict[str, str]:
     recipe = values.get("recipe", "quick") if isinstance(values, Mapping) else None
     if not isinstance(recipe, str) or recipe not in RECIPES:
         return {}
+    # Not `make_config`, which would refuse the very combination that is to be mended.
     full = defaults() | RECIPES[recipe] | dict(values)
     is_needed = full["weights"] == "imagenet" and full["model"] in STEM_CHOICE_MODELS
     has_stem = "stem" in values or full["stem"] == "imagenet"
@@ -146,6 +149,7 @@ def fit_steps(adaptation: Adaptation, images: int) -> None:
     least = 1 if "train_images" in values else MIN_STEPS_PER_EPOCH
     batch_size, epochs = config.batch_size, config.epochs
     if batch_size * least > images and "batch_size" not in values:
+        # A power of two, as is usual; at least 2, because BatchNorm cannot normalize one image.
         batch_size = max(2, 2 ** int(math.log2(max(1, images / MIN_STEPS_PER_EPOCH))))
     steps = max(1, steps_per_epoch(images, batch_size))
     if config.weights == "random" and "train_images" not in values and "epochs" not in values:

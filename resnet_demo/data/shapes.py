@@ -82,7 +82,7 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     angle = np.abs((np.arctan2(x, y) + tenth) % (2 * tenth) - tenth)
     along, across = np.hypot(x, y) * np.cos(angle), np.hypot(x, y) * np.sin(angle)
     edge = np.array([1 - inner * np.cos(tenth), inner * np.sin(tenth)])  # from valley to tip
-    edge /= np.hypot(*edge)
+    edge /= np.hypot(*edge)  # of length 1, so that the result is a distance
     return (along - 1) * np.float32(edge[1]) + across * np.float32(edge[0])
 
 
@@ -125,6 +125,8 @@ def make_shapes10(seed: int = 0) -> dict[str, Arrays]:
     """
     return {
         split: _draw_split(np.random.RandomState([seed, number]), count // len(OUTLINES))
+        # A stream of its own for each split: another number of training images leaves the test as
+        # it is.
         for number, (split, count) in enumerate(COUNTS.items())
     }
 
@@ -136,7 +138,7 @@ def _draw_split(random: np.random.RandomState, each: int) -> Arrays:
         for start in range(0, each, CHUNK)
     ]
     labels = np.repeat(np.arange(len(OUTLINES)), each)
-    order = random.permutation(len(labels))
+    order = random.permutation(len(labels))  # stored shuffled, as CIFAR-10 is
     return np.concatenate(chunks)[order], labels[order]
 
 
@@ -151,13 +153,14 @@ def _draw(outline: Outline, n: int, random: np.random.RandomState) -> np.ndarray
     choice = np.stack([_colours(random, n) for _ in range(6)])
     contrast = np.square(choice - image.mean(axis=2)).sum(axis=-1)
     colour = choice[contrast.argmax(axis=0), np.arange(n)]
+    # Shaded, so that a shape is no area of a single colour.
     shade = _gradient(colour, colour * _uniform(random, n, 0.55, 1.0), random)
     radius = _uniform(random, n, 7.5, 13.5)
     x, y = _plane(random, n, 16 - radius * 0.8)
     x, y = _rotate(x / radius, y / radius, random)
     image = _paint(image, outline(x, y) * radius, shade)
     image += _noise(random, n)
-    pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+    pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)  # out: no copy of the floats
     return pixels.reshape(n, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
 
 
@@ -206,6 +209,7 @@ def _paint(image: np.ndarray, distance: np.ndarray, colour: np.ndarray) -> np.nd
 
 def _noise(random: np.random.RandomState, n: int) -> np.ndarray:
     """Return uniform noise (n, 3, 1024), of a random strength per image."""
+    # Bytes are cheaper to draw than floating-point numbers.
     raw = np.frombuffer(random.bytes(n * SIZE * SIZE * 3), np.uint8).reshape(n, 3, -1)
     strength = random.uniform(0, 0.25, (n, 1, 1)).astype(np.float32)
     return (raw - np.float32(127.5)) * strength

@@ -43,11 +43,13 @@ def stratified_split(
     Each class gives `held_out_counts` of its images to validation. Where no class can give one, the
     split is `split_indices`.
     """
+    # Counted before the shuffle: the sizes of a split do not depend on its seed.
     held_out = np.array(held_out_counts(np.bincount(labels).tolist(), val_share), np.int64)
     if not held_out.any():
         return split_indices(len(labels), val_share, seed)
     order, _ = split_indices(len(labels), 0.0, seed)
     ranks = class_ranks(labels[order])
+    # The first images of each class in the shuffled order: within a class, the choice is random.
     is_held_out = ranks < held_out[labels[order]]
     return order[~is_held_out], order[is_held_out]
 
@@ -67,7 +69,7 @@ def held_out_counts(counts: Sequence[int], val_share: float) -> list[int]:
     """
     if not val_share:
         return [0] * len(counts)
-    return [min(max(int(n * val_share + 0.5), 1), max(n - 1, 0)) for n in counts]
+    return [min(max(int(n * val_share + 0.5), 1), max(n - 1, 0)) for n in counts]  # halves go up
 
 
 def take_of_each_class(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -85,6 +87,7 @@ def fold_numbers(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     order, _ = split_indices(len(labels), 0.0, seed)
     order = order[labels[order].argsort(kind="stable")]
     numbers = np.empty(len(labels), np.int64)
+    # Dealt like cards, class after class: the folds of each class differ by one image at most.
     numbers[order] = np.arange(len(labels)) % folds
     return numbers
 
@@ -105,9 +108,12 @@ def config_split(
     else:
         train, val = split_indices(n, share, config.seed)
     if config.stratify and config.train_images and labels is not None:
+        # By rank within the class: first one image of each class, then a second one of each, and so
+        # on.
         first = np.argsort(class_ranks(labels[train]), kind="stable")[: config.train_images]
         train = train[np.sort(first)]  # in the shuffled order
     train = train[: config.train_images or None]
+    # Without held-out images the training images serve: their accuracy is better than none.
     return train, val if config.val_share or stored_val else train
 
 
@@ -123,6 +129,7 @@ def split_sizes(
         train = min(images, config.train_images or images)
         return train, stored_val or train
     val = sum(held_out_counts(counts, config.val_share)) if config.stratify and counts else 0
+    # As `split_indices` does where no class can give an image.
     val = val or max(1, int(images * config.val_share))
     train = images - val
     return min(train, config.train_images or train), val
@@ -135,4 +142,4 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     normalize over one value.
     """
     full, rest = divmod(images, batch_size)
-    return full + (rest > 1)
+    return full + (rest > 1)  # a rest of one image is dropped

@@ -42,8 +42,10 @@ class Datasets:
         names = {
             path.name for path in folders if NAME_PATTERN.fullmatch(path.name) and is_complete(path)
         }
+        # Listed before it is converted: it is converted when it is first used.
         if original_batches.find_original(self.root):
             names.add("cifar10")
+        # The dataset of the tutorial first: a form takes the first one where nothing was chosen.
         first = ["cifar10"] if "cifar10" in names else []
         return [*first, "shapes10", *sorted(names - {"cifar10", "shapes10"})]
 
@@ -163,6 +165,7 @@ class Datasets:
             fingerprint = self.fingerprint(name)
         except (NotFoundError, DamagedError):
             return ""
+        # Twelve digits: short enough for a name.
         return fingerprint.digest[:12] if fingerprint else ""
 
     def class_counts(self, name: str) -> dict[str, dict[str, int]]:

@@ -81,6 +81,8 @@ def cifar10_sources(copy: str | None) -> list[Source]:
         RemoteFile(HUGGING_FACE + name, name, size, sha256) for name, size, sha256 in PARQUET
     )
     return [
+        # A copy that a person named comes first. Zenodo comes before the home server,
+        # which has been slow or down for months.
         *([_parse_copy(copy)] if copy else []),
         Source("Hugging Face", parquet, "parquet"),
         Source("Zenodo", (_original_archive(ZENODO),)),
@@ -94,6 +96,7 @@ def _original_archive(url: str) -> RemoteFile:
 
 def _parse_copy(text: str) -> Source:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        # Absolute: the worker that downloads may have another working directory.
         path = Path(text).expanduser().absolute()
         return Source(f"your copy {path.name}", path=path)
     address, _, fragment = text.partition("#")
@@ -140,11 +143,13 @@ def get_cifar10(
     source failed and what else the person can do.
     """
     if dropped := original_batches.find_original(root):
+        # What is on the disk already needs no network.
         sources = [Source("the archive in the data folder", path=dropped), *sources]
     with lock_downloads(root, "CIFAR-10") as downloads:
         with new_dataset(root, NAME) as folder:
             attempt = _Attempt(folder, downloads, timeouts, Throttle(report), should_stop)
             info = attempt.try_sources(sources)
+        # Of other sources too: their parts are of no use any more.
         shutil.rmtree(downloads, ignore_errors=True)
     return info
 
@@ -194,7 +199,7 @@ class _Attempt:
         sizes, before = [remote.size or 0 for remote in source.files], 0
         start = DownloadProgress(source=source.name, message=f"downloading from {source.name}")
         for remote, part in zip(source.files, parts, strict=True):
-
+            # `before` as a default value: the closure would see its last value only.
             def report(done: int, total: int, rate: float, before: int = before) -> None:
                 total = sum(sizes) or total
                 self.report(replace(start, done=before + done, total=total, rate=rate))
@@ -204,6 +209,7 @@ class _Attempt:
 
     def _unpack(self, source: Source, parts: Sequence[Path]) -> DatasetInfo:
         """Convert the files, check that they are CIFAR-10, and move the result into the folder."""
+        # In the dataset's own folder: on the same disk, and removed with it after an error.
         with TemporaryDirectory(dir=self.folder) as staging:
             try:
                 info = self._convert(source, parts, Path(staging))
@@ -220,6 +226,7 @@ class _Attempt:
                 raise SourceError("it holds other classes than CIFAR-10")
             for file in Path(staging, NAME).iterdir():
                 if file.name != INFO:
+                    # dataset.json is left out: it is written last, with the text about the source.
                     file.rename(self.folder / file.name)
         text = self._with_real_names(info.source, source)
         if source.files:
@@ -231,6 +238,8 @@ class _Attempt:
             progress = self._unpack_progress(source, "pictures")
             return parquet.convert_parquet(staging, *parts, progress)
         path = source.path or parts[0]
+        # For an archive of pictures the count is of bytes, which says little: only the share is
+        # shown.
         unit = "batches" if original_batches.original_format(path) else ""
         progress = self._unpack_progress(source, unit)
         return import_images(staging, NAME, path, progress=progress)

@@ -125,7 +125,7 @@ def original_format(source: Path) -> OriginalFormat | None:
     """
     if source.is_dir():
         return next((f for f in FORMATS if _is_folder_of(source, f)), None)
-    first = next(read_members(source), None)
+    first = next(read_members(source), None)  # one member is enough; the rest stays unread
     return next((f for f in FORMATS if first is not None and first.parts[0] == f.folder), None)
 
 
@@ -209,6 +209,7 @@ def _split_records(data: bytes, form: OriginalFormat) -> tuple[np.ndarray | None
     if len(data) % length:
         return None, []
     records = np.frombuffer(data, np.uint8).reshape(-1, length)
+    # The last of the label bytes: for CIFAR-100 the fine class.
     return records[:, form.label_bytes :], records[:, form.label_bytes - 1].tolist()
 
 
@@ -237,6 +238,7 @@ def load_untrusted_pickle(data: bytes, name: str) -> dict[str, Any]:
     name: the file's name in messages. Raises DamagedError.
     """
     try:
+        # encoding: the original is a pickle of Python 2, whose text is bytes.
         values = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         return {_to_text(key): _to_array(value) for key, value in values.items()}
     except DamagedError as error:
