@@ -1,7 +1,7 @@
 """Names and limits of the networks, without torch: forms, flags and checks need them at once.
 
 This is in the foundation and not in `models`: TrainConfig checks `model`, `stem` and `image_size`
-against it, and `data.growth` needs the smallest image; both are below `models`.
+against it, and `data.image_sizes` needs the smallest image; both are below `models`.
 """
 
 from resnet_demo.errors import ConfigError, one_of

@@ -143,7 +143,7 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
     low, high = wilson_interval(round(clean * n), n)
     axes.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0, label="95% interval")
     strengths = [0, *result["strengths"]]
-    # Colour, dash and marker together: any one of them suffices to tell the lines apart.
+    # Colour, dash and marker together: any one of them distinguishes the lines.
     styles = zip(COLOURS, DASHES, MARKERS, strict=True)
     for (kind, top1), (colour, dash, marker) in zip(result["kinds"].items(), styles, strict=False):
         axes.plot(

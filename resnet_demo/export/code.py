@@ -22,7 +22,7 @@ def template_environment(is_html: bool) -> Environment:
     # Not in code: there, what other people wrote passes `python_text` or `plain_word`.
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name fails here, not in the exported script
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -67,6 +67,7 @@ def network_values(network: dict[str, Any], image_size: int) -> dict[str, Any]:
         residuals = DEEP if name == "resnet11" else RESIDUALS
         return {**values, "family": "resnet9", "stages": stages(widths, residuals)}
     if name in ("vgg16", "efficientnet-lite0"):
+        # The names of the templates: vgg and efficientnet.
         return {**values, "family": name.rstrip("16").removesuffix("-lite0")}
     is_article, is_large = name == "resnet34-article", name in STEM_CHOICE_MODELS
     depth = int(re.search(r"\d+", name)[0])
@@ -82,6 +83,7 @@ def network_values(network: dict[str, Any], image_size: int) -> dict[str, Any]:
         "widths": widths,
         "bottleneck": name == "resnet50",
         "shortcut": "projection" if is_article or is_large else shortcut,
+        # BatchNorm has a bias of its own; the tutorial's convolutions have one nevertheless.
         "biased": is_article or not batch_norm,
         "large_stem": is_article or (is_large and network["stem"] == "imagenet"),
     }

@@ -13,6 +13,7 @@ from resnet_demo.files import sync_folder, write_atomically
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.view import RunView
 
+# Without worker.log, which may name folders and people of this machine.
 COPIED_FILES = ("config.json", "events.jsonl")
 
 

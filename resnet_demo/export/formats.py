@@ -105,10 +105,11 @@ def export_run(
     from resnet_demo.export.finished_run import new_folder
 
     check_format(format)
-    folder = folder.resolve()
+    folder = folder.resolve()  # a link is followed now: the temporary folder lies beside the target
     check_folder(folder, format)
     with new_folder(folder) as temporary:
         exported = EXPORTERS[format](Job(run, temporary, paths, on_progress, offline, licence))
+        # At the end, so that an export that fails leaves the earlier one.
         remove_earlier(folder, format)
     return exported
 
@@ -145,6 +146,7 @@ def export_script(job: Job) -> Exported:
 
     source = load_source(job.run)
     files, notes = write_script(source, job.folder)
+    # float16 halves the file; where it changes answers, float32 is written instead.
     for half in (True, False):
         write_weights(source, job.folder, half)
         with script_answers(job.folder) as predict:
@@ -220,7 +222,7 @@ def parity_text(parity: dict[str, Any]) -> str:
     """Return how closely the files repeat the app's answers, in one sentence."""
     agreement, largest = parity["agreement"], parity["largest"]
     same = "all" if agreement == 1 else f"{agreement:.2%}"
-    at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"
+    at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"  # not 0.0000
     return (
         f"Compared with the app on {parity['pictures']:,} pictures ({parity['origin']}): the same "
         f"class for {same}; probabilities differ by {at_most}."
@@ -251,6 +253,7 @@ def remove_earlier(folder: Path, format: str) -> None:
     """Empty a folder of an earlier export. Raises ConfigError if it got other files meanwhile."""
     check_folder(folder, format)
     for path in folder.iterdir() if folder.is_dir() else ():
+        # A link is removed itself: what it points to is not ours.
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

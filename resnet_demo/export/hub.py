@@ -37,16 +37,22 @@ def upload(
     repository that are not in the folder. repo: options of `create_repo`.
     Raises ConfigError, DemoError.
     """
+    # Imported here: the page and the command line start without it.
     from huggingface_hub import HfApi, errors
 
     check_repository(repository)
     if token is not None:
         check_token(token)
-    hub, signed = HfApi(endpoint), token or True
+    hub, signed = HfApi(endpoint), token or True  # True: the client looks for a stored token itself
     kind = repo.get("repo_type", "model")
     try:
         address = hub.create_repo(
-            repository, exist_ok=True, private=private or None, token=signed, **repo
+            # None, not False: an existing private repository must not be refused for being private.
+            repository,
+            exist_ok=True,
+            private=private or None,
+            token=signed,
+            **repo,
         )
         # Files above 10 MB need no preparation: the client stores them as the hub requires.
         hub.upload_folder(

@@ -69,6 +69,7 @@ def write_model(
     """
     run, config = source.run, source.config
     check_trained_here(run, "put on the Hub")
+    # Before the images are scored, which takes minutes.
     licence = check_licence(licence or default_licence(config))
     view = RunView(run.log())
     view.refresh()
@@ -77,9 +78,12 @@ def write_model(
     for name in COPIED_FILES:
         write_atomically(folder / name, (run.path / name).read_bytes())
     copy_weights(source, folder)
+    # A live run is "stopped" in the copy: no worker will ever continue it there.
     state = "finished" if isinstance(view.ended, Finished) else "stopped"
+    # Without process number and queue, which say something about this machine only.
     write_atomically(folder / "status.json", (json.dumps({"state": state}) + "\n").encode())
     evaluated, notes = evaluate(source, datasets, on_batch)
+    # The card describes the dataset only where it is here: another one may have its name elsewhere.
     known = config.dataset in datasets.names() and datasets.get(config.dataset)
     split = SPLIT_NAMES[evaluated.result["split"]] if evaluated else "test"
     text = model_card(
@@ -119,6 +123,7 @@ def evaluate(
     if name in datasets.names():
         split = "test" if datasets.get(name).test else "val"
     else:
+        # Stored predictions stand in for the images, and a pack has them for one split only.
         splits = (s for s in ("test", "val") if predictions_sha256(source.saved.metrics, s, name))
         split = next(splits, None)
     if split is None:
@@ -171,6 +176,7 @@ def eval_results(source: ExportSource, result: dict[str, Any]) -> list[Any]:
             dataset_split=split,
             metric_type=metric,
             metric_name=label,
+            # More digits say nothing: ten thousand images have steps of 0.0001.
             metric_value=round(value, 5),
             metric_args=options,
         )
@@ -182,6 +188,7 @@ def default_licence(config: TrainConfig) -> str:
     """Return the licence of the weights that training started from, else that of the code."""
     if config.weights != "imagenet":
         return LICENCE
+    # By the beginning of the name: all of torchvision's resnets have one licence.
     starts = (name for name in WEIGHTS_LICENCES if config.model.startswith(name))
     return WEIGHTS_LICENCES[next(starts, "resnet")]
 

@@ -35,6 +35,7 @@ class Graph:
         """Add an operator and return its output."""
         from onnx import helper
 
+        # Names need only be unique; the operator in them helps a reader of the file.
         out = out or f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [out], **attributes))
         return out
@@ -46,6 +47,7 @@ class Graph:
         if isinstance(values, Tensor):
             values = values.detach().numpy()
         name = f"constant_{len(self.constants)}"
+        # Order: ONNX stores plain bytes, and a channels-last tensor has others.
         self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
@@ -120,6 +122,7 @@ class Graph:
     def cropped(self, image: str) -> str:
         """Add `crop_region`: (N, H, W, 3) -> the centre square."""
         height, width = self.size(image)
+        # Sizes are computed in the graph: they differ from picture to picture.
         shortest = self.add("Min", height, width)
         lengths = self.add("Concat", height, width, axis=0)
         start = self.add("Div", self.add("Sub", lengths, shortest), self.whole(2))
@@ -149,6 +152,8 @@ class Graph:
             end = min(start + BLOCK, side)
             first = self.add("Sub", self.add("Mul", self.real(start + 0.5), scale), support)
             last = self.add("Add", self.add("Mul", self.real(end - 0.5), scale), support)
+            # One pixel more on either side: its weight is zero, and rounding cannot cut one off
+            # that counts.
             low = self.add("Max", self.add("Sub", self.add("Floor", first), self.real(1)), zero)
             high = self.add("Min", self.add("Add", self.add("Ceil", last), self.real(1)), old)
             weights = self.weights(self.real(start), self.real(end), low, high, scale)
@@ -172,6 +177,7 @@ class Graph:
         total = self.number(1 << (PRECISION_BITS - 1))  # a half, to round
         for number, part in enumerate(self.split(sums, axis, 3)):
             total = self.add("Add", total, self.add("Mul", part, self.number(256**number)))
+        # Whole numbers: it cuts off.
         pixels = self.add("Div", total, self.number(1 << PRECISION_BITS))
         return self.add("Cast", self.add("Min", pixels, self.number(255)), to=TensorProto.UINT8)
 
@@ -191,6 +197,7 @@ class Graph:
         heights = self.add("Sub", one, self.add("Abs", self.add("Mul", offsets, steepness)))
         triangle = self.add("Max", heights, zero)
         total = self.add("ReduceSum", triangle, self.whole(1), keepdims=1)
+        # In float64 up to here, as in PIL: the rounding to whole weights must be the same.
         weights = self.add("Mul", self.add("Div", triangle, total), self.real(1 << PRECISION_BITS))
         return self.add("Cast", self.add("Add", weights, half), to=TensorProto.INT32)  # cut off
 
@@ -215,7 +222,7 @@ class Graph:
         mean = self.add("Round", self.add("Div", total, count))
         # The difference from the mean colour is padded with zeros: Pad takes one value only.
         missing = self.add("Sub", side, size)
-        before = self.add("Div", missing, self.whole(2))
+        before = self.add("Div", missing, self.whole(2))  # as `_middle` of `data.pictures` rounds
         pads = self.add("Concat", before, self.add("Sub", missing, before), axis=0)
         square = self.add("Pad", self.add("Sub", content, mean), pads, "", axes)
         return self.add("Cast", self.add("Add", square, mean), to=TensorProto.UINT8)
@@ -227,6 +234,7 @@ class Graph:
         std = np.array(preprocessing.std, np.float32).reshape(3, 1, 1)
         mean = np.array(preprocessing.mean, np.float32).reshape(3, 1, 1)
         x = self.add("Cast", pixels, to=TensorProto.FLOAT)
+        # In the order of `Preprocessing.prepare`, so that roundings are the same.
         x = self.add("Mul", x, self.constant(1 / (255 * std)))
         x = self.add("Sub", x, self.constant(mean / std))
         side = preprocessing.image_size

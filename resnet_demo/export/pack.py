@@ -117,6 +117,7 @@ def write_packed(
     Raises as `pack`.
     """
     config, original = run.config(), Classifier.load(run)
+    # On other images the scores in the pack would be wrong for ever.
     check_dataset(run, datasets, "packed")
     dataset, classes = config.dataset, original.saved.classes
     split = "test" if datasets.get(dataset).test else "val"
@@ -147,6 +148,7 @@ def write_packed(
     # The same weights once more, now with what was measured on them.
     save_rounded(folder, load_model(run.path), metrics, half)
     copy_finished(run, view, folder)
+    # What evaluation and classification read beside the weights, where the run has it.
     for file in (TRAINED_ON, CROSS_VALIDATION, KNOWN):
         if (run.path / file).exists():
             write_atomically(folder / file, (run.path / file).read_bytes())

@@ -29,6 +29,7 @@ SIZES = (  # width, height; all of them occur
 )
 MAX_PICTURES = 1000  # of the test split
 GENERATED = 200  # pictures in its place
+# Not 1 and 0: other kernels round otherwise, and two classes that are nearly equal may swap.
 MIN_AGREEMENT, MAX_DIFFERENCE = 0.999, 0.01
 CHUNK = 50  # pictures that a prediction gets at once; at most 120 MB of the largest size
 ORIENTATION = 0x0112  # the EXIF tag
@@ -48,6 +49,7 @@ class ParityPicture:
     @property
     def data(self) -> bytes:
         """Return the bytes of the picture's file."""
+        # PNG loses nothing; level 1 is the fastest.
         return self.encoded or encode(Image.fromarray(self.rgb), "PNG", compress_level=1)
 
 
@@ -147,6 +149,7 @@ def parity_pictures(source: ExportSource, paths: Paths) -> ParityPictures:
         origin = (
             f"{count:,} {kind} pictures of {name} at twenty sizes, and {len(ODD_KINDS)} odd ones"
         )
+    # Spread over the whole split, which may be sorted by class.
     chosen = positions[np.linspace(0, len(positions) - 1, count).round().astype(int)]
     return ParityPictures(origin, np.asarray(images[chosen]))
 
@@ -184,7 +187,7 @@ def app_answers(source: ExportSource, pictures: Sequence[ParityPicture]) -> np.n
     seen = np.stack([preprocessing.fit_picture(picture.rgb) for picture in pictures])
     size = evaluation_batch_size(preprocessing)
     logits = predict(source.saved.model, preprocessing.prepare, torch.from_numpy(seen), size)
-    answers = logits.double().softmax(1)
+    answers = logits.double().softmax(1)  # as `classify` computes them
     if not answers.isfinite().all():
         raise DamagedError("the network computes NaN instead of an answer: its training diverged")
     return answers.numpy()
@@ -239,7 +242,7 @@ def transparent_palette(photo: np.ndarray) -> bytes:
 def deep_grey(photo: np.ndarray) -> bytes:
     """Make a PNG of 16 bits a pixel."""
     grey = np.array(Image.fromarray(resized(photo, 70, 50)).convert("L"))
-    return encode(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")
+    return encode(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")  # 257: 255 becomes 65,535
 
 
 def drawn(make: Callable[[np.random.Generator], np.ndarray]) -> Callable[[np.ndarray], bytes]:

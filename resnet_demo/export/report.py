@@ -121,6 +121,8 @@ def evaluate(
 ) -> RunEvaluation | None:
     """Return the evaluation of the kept weights; None where there are no images to score."""
     try:
+        # Without the images it is the stored predictions that decide, which are usually of the test
+        # split.
         has_test = config.dataset not in datasets.names() or datasets.get(config.dataset).test
         return evaluate_run(
             run,
@@ -128,6 +130,7 @@ def evaluate(
             "test" if has_test else "val",
             on_batch=lambda done, total: on_progress("evaluating", done, total),
         )
+    # Not an error to be noted in the report: the person ended the export.
     except StoppedError:
         raise
     except DemoError as error:
@@ -179,6 +182,7 @@ def class_row(row: dict[str, Any], correct: int) -> dict[str, str]:
         "label": row["label"],
         "precision": share_text(row["precision"]),
         "recall": share_text(row["recall"]),
+        # Without decimals: of one class there are few images.
         "interval": share_range(*wilson_interval(correct, n), 0) if n else "–",
         "f1": share_text(row["f1"]),
         "images": count_of(correct, n),
@@ -188,7 +192,8 @@ def class_row(row: dict[str, Any], correct: int) -> dict[str, str]:
 def most_confused(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> list[dict]:
     """Return the pairs of classes that are mistaken most often."""
     counts = np.array(confusion)
-    np.fill_diagonal(counts, 0)
+    np.fill_diagonal(counts, 0)  # right answers are no confusion
+    # Stable: a report written twice lists equal counts in the same order.
     order = counts.ravel().argsort(kind="stable")[::-1][:MAX_CONFUSIONS]
     cells = (np.unravel_index(cell, counts.shape) for cell in order)
     return [

@@ -53,6 +53,7 @@ def summary_rows(config: TrainConfig, view: RunView, classes: int) -> dict[str, 
             f"epoch {best.epoch} of {config.epochs}, {CHOSEN_EPOCH[config.keep]}; validation "
             f"accuracy {accuracy_text(best.val_top1, best.val_images)}"
         )
+    # Only the head was fitted: there are no epochs.
     elif view.head:
         curve = view.head.curve
         n = curve[-1][2] if curve else 0
@@ -74,7 +75,7 @@ def training_part(config: TrainConfig, view: RunView) -> dict[str, Any]:
         texts.append(
             f"The training loss includes label smoothing {share}, the validation's does not"
         )
-    every = -(-len(view.epochs) // MAX_EPOCHS)
+    every = -(-len(view.epochs) // MAX_EPOCHS)  # rounded up: at most MAX_EPOCHS rows
     epochs = [
         {
             "epoch": epoch.epoch,
@@ -85,6 +86,7 @@ def training_part(config: TrainConfig, view: RunView) -> dict[str, Any]:
             "time": duration_text(epoch.seconds),
             "kept": epoch is view.best,
         }
+        # From the end, so that the last epoch is always a row.
         for number, epoch in enumerate(reversed(view.epochs))
         if number % every == 0 or epoch is view.best
     ]
@@ -106,6 +108,7 @@ def curve_figure(view: RunView) -> Figure:
     figure = new_figure(3.4 if view.steps else 2.4)
     axes_by_name = figure.subplot_mosaic(places, height_ratios=(5, 2)[: len(places)])
     loss, accuracy = axes_by_name["loss"], axes_by_name["accuracy"]
+    # More dots than this would run into each other.
     marks = {"marker": "o", "markersize": 3} if len(view.epochs) <= 60 else {}
     for axes, name in ((loss, "loss"), (accuracy, "top1")):
         train = [(step.step / per_epoch, getattr(step, name)) for step in view.steps]
@@ -113,6 +116,7 @@ def curve_figure(view: RunView) -> Figure:
         lines = ((train, BLUE, "training batches", {}), (val, VERMILLION, "validation", marks))
         for points, colour, label, style in lines:
             if points:
+                # Thinned: as SVG, each point takes some bytes of the file.
                 x, y = zip(*thin_points(points, MAX_POINTS), strict=True)
                 axes.plot(x, y, color=colour, label=label, linewidth=1.2, **style)
     accuracy.set_ylim(0, 1)
@@ -218,6 +222,7 @@ def environment_rows(view: RunView) -> dict[str, str]:
             "CPU threads": f"{started.threads}",
             "resnet_demo, in training": started.version,
         }
+    # Of this report: a run does not record the versions of its packages.
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return {
         **rows,
@@ -241,13 +246,14 @@ def shell_lines(command: str) -> str:
 def svg_uri(figure: Figure) -> str:
     """Return a figure as an address that holds it as SVG."""
     file = io.BytesIO()
-    figure.savefig(file, format="svg", facecolor="white")
+    figure.savefig(file, format="svg", facecolor="white")  # white: a report is printed
     return data_uri("image/svg+xml", file.getvalue())
 
 
 def jpeg_uri(rgb: np.ndarray) -> str:
     """Return a picture (H, W, 3) uint8 as an address that holds it as JPEG."""
     file = io.BytesIO()
+    # Full colour: pictures of 32 pixels are enlarged, and half of the colours would be visible.
     Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY, subsampling=0)
     return data_uri("image/jpeg", file.getvalue())
 

@@ -114,6 +114,7 @@ def write_weights(source: ExportSource, folder: Path, half: bool) -> None:
 
     half: in float16, which the script reads into float32. Raises OSError.
     """
+    # The script's own network: what is written must load in it.
     network = runpy.run_path(str(folder / CLASSIFY))["build_network"]()
     weights = script_weights(source, network.state_dict(), half)
     write_atomically(folder / WEIGHTS, lambda file: torch.save(weights, file))
@@ -123,6 +124,7 @@ def classify_code(source: ExportSource) -> str:
     """Return the text of classify.py."""
     network, preprocessing = source.saved.network, source.preprocessing
     labels = "({})".format(", ".join(map(python_text, source.labels)))
+    # A long list is read from description.json, and a tuple of one would need a comma.
     fits = len(f"LABELS = {labels}") <= MAX_COLUMNS and len(source.labels) > 1
     return render_code(
         "classify.py.jinja",
@@ -164,9 +166,11 @@ def script_answers(folder: Path) -> Iterator[Predict]:
     The script runs in a process of its own, which ends with the block.
     """
     labels = json.loads((folder / DESCRIPTION).read_text("utf-8"))["labels"]
+    # One process for all pictures: starting torch for each would take an hour.
     command = [sys.executable, "-c", SERVER, str(folder / CLASSIFY)]
     with (
         tempfile.TemporaryDirectory() as scratch,
+        # A file and no pipe: a pipe that nobody reads fills up and blocks the script.
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -185,7 +189,7 @@ def script_answers(folder: Path) -> Iterator[Predict]:
                 last = errors.read().strip().splitlines()[-1:]
                 raise DemoError(f"{CLASSIFY} failed on {picture.name}: {''.join(last)}")
             shares = {row["label"]: row["confidence"] for row in json.loads(line)["labels"]}
-            return [shares[label] for label in labels]
+            return [shares[label] for label in labels]  # the script sorts them by confidence
 
         yield lambda pictures: np.array([answer(picture) for picture in pictures])
 
@@ -237,6 +241,7 @@ def train_values(source: ExportSource) -> dict[str, Any]:
         "sizes": sizes,
         # The very operation of the app's networks: another one would round otherwise.
         "pool": f"nn.AvgPool2d({-(-config.image_size // 4)})" if len(sizes) == 1 else "Mean()",
+        # Another number of threads adds floating-point numbers in another order.
         "threads": view.started.threads if view.started else 1,
         "augment_text": augment_text(config),
         "side": preprocessing.source_size,

@@ -54,6 +54,7 @@ class ExportSource:
         }
 
     def _ood(self, name: str) -> Any:
+        # Not the distance to known embeddings: an export holds the network, and no training images.
         stored = self.saved.metrics.get("outside")
         return stored.get(name) if isinstance(stored, dict) else None
 

@@ -89,6 +89,7 @@ def write_web(source: ExportSource, folder: Path, offline: Path | bool | None) -
     offline: see `copy_runtime`; None: the page takes the runtime from the CDN.
     Raises ConfigError if a package is missing, and as `copy_runtime`.
     """
+    # A fixed name, which the page and its service worker know.
     (folder / write_onnx(source, folder)).rename(folder / MODEL)
     text = json.dumps(source.description(), indent=2, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
@@ -103,6 +104,7 @@ def write_page(
     source: ExportSource, folder: Path, parity: Parity, offline: Path | bool | None
 ) -> list[str]:
     """Write the page for a folder that has the network; return the file names."""
+    # A fixed version with a digest: a CDN that serves other bytes is refused by the browser.
     place = "" if offline is not None else f"{CDN}/npm/onnxruntime-web@{VERSION}/dist/"
     runtime = {
         kind: {"url": (place or f"{RUNTIME_FOLDER}/") + name, "integrity": digest}
@@ -119,10 +121,13 @@ def write_page(
         "runtime": json.dumps(runtime),
     }
     for name in ("index.html", "page.js", "page.css", "icon.svg"):
+        # String.Template and no Jinja: the page is JavaScript, full of braces. `safe`: its own ${…}
+        # stay.
         text = Template((PAGE / name).read_text("utf-8")).safe_substitute(texts)
         (folder / name).write_text(text, "utf-8")
     write_offline_script(source, folder, list(runtime.values()))
     readme = README.format(
+        # JSON is YAML: quotes and colons are safe.
         title=json.dumps(source.title, ensure_ascii=False),
         heading=escape_markdown(source.title),
         classes=escape_markdown(classes_text(source.labels)),
@@ -143,8 +148,10 @@ def write_offline_script(source: ExportSource, folder: Path, runtime: list[dict[
     content = hashlib.sha256()
     for name in names:
         content.update((folder / name).read_bytes())
+    # "./" too: a visitor opens the folder, and the browser asks for it by that name.
     files = [["./", ""], *([name, ""] for name in names)]
     files += [[file["url"], file["integrity"]] for file in runtime]
+    # The name of the cache follows from the content: a new export replaces what browsers keep.
     values = {"cache": json.dumps(content.hexdigest()[:16]), "files": json.dumps(files)}
     text = Template((PAGE / "offline.js").read_text("utf-8")).safe_substitute(values)
     (folder / "offline.js").write_text(text, "utf-8")
@@ -160,8 +167,10 @@ def copy_runtime(folder: Path, given: Path | bool) -> None:
         root = fetch_runtime(Path(temporary)) if given is True else Path(given)
         folder.mkdir()
         for name, digest in RUNTIME.values():
+            # The folder may be dist, the package, or node_modules.
             places = (root / name, root / "dist" / name, root / "onnxruntime-web" / "dist" / name)
             found = next((path for path in places if path.is_file()), None)
+            # Another version would be refused by the browser later, by its digest.
             if found is None or integrity(found) != digest:
                 rule = f"a folder with the files of onnxruntime-web {VERSION} (dist/{name})"
                 raise ConfigError.rule("offline", rule, str(root))
@@ -175,11 +184,13 @@ def fetch_runtime(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise DemoError(f"npm, which fetches onnxruntime-web, is not installed: {advice}")
+    # Pack, not install: nothing of the package runs, and nothing but its archive arrives.
     command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent", "--ignore-scripts"]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=NPM_PATIENCE_S)
         with tarfile.open(next(folder.glob("*.tgz"))) as archive:
             for name, _ in RUNTIME.values():
+                # No links, no paths outside.
                 archive.extract(f"package/dist/{name}", folder, filter="data")
     except (subprocess.SubprocessError, StopIteration, KeyError, tarfile.TarError) as error:
         raise DemoError(f"npm could not fetch onnxruntime-web {VERSION}: {advice}") from error

@@ -73,6 +73,7 @@ def duel_arms(depths: Sequence[int], seeds: int, fields: Mapping[str, Any]) -> A
     for depth in depths:
         if depth not in CIFAR_DEPTHS:
             raise ConfigError.rule("depths", one_of(map(str, CIFAR_DEPTHS)), depth)
+    # By depth, so that the first pair can be compared while deeper ones still train.
     names = [f"{kind}{depth}" for depth in sorted(depths) for kind in ("plain", "resnet")]
     return make_arms({name: {"model": name} for name in names}, seeds, fields)
 
@@ -84,6 +85,7 @@ def gradient_arms(depth: int, seeds: int, fields: Mapping[str, Any]) -> Arms:
     """
     if depth not in CIFAR_DEPTHS:
         raise ConfigError.rule("depth", one_of(map(str, CIFAR_DEPTHS)), depth)
+    # Small: what happens to gradients shows in the first steps.
     common = {**SMALL_TRAINING, "epochs": 2, "probe_every": PROBE_EVERY, **fields}
     networks = {
         "plain without BatchNorm": {"model": f"plain{depth}", "batch_norm": False},
@@ -109,7 +111,7 @@ def bug_arms(chosen: Sequence[str], seeds: int, fields: Mapping[str, Any]) -> Ar
     for name in chosen:
         if name not in BUGS:
             raise ConfigError.rule("bugs", one_of(BUGS), name)
-    faults = {name: BUGS[name][1] for name in BUGS if name in chosen}
+    faults = {name: BUGS[name][1] for name in BUGS if name in chosen}  # in the order of the page
     # The smallest network: more pairs in the same time give a narrower interval.
     common = {**SMALL_TRAINING, "model": "resnet8", "epochs": 4, **fields}
     return make_arms({BASELINE_ARM: {}, **faults}, seeds, common)
@@ -128,6 +130,7 @@ def transfer_arms(
     """
     if not per_class:
         raise ConfigError("choose at least one number of images, got none", "per_class")
+    # Without the dataset: CIFAR-10's numbers, which the lesson is about.
     classes, most = (len(info.classes), info.train // len(info.classes)) if info else (10, 5000)
     for count in per_class:
         if type(count) is not int or not 2 <= count <= most:
@@ -138,6 +141,7 @@ def transfer_arms(
             **settings,
             **(scratch_steps(count) if learner == SCRATCH else {}),
             **fields,
+            # Last: the number of images is what the arms differ in.
             "train_images": count * classes,
         }
         for count in sorted(per_class)
@@ -177,11 +181,13 @@ def range_arms(steps: int, fields: Mapping[str, Any], info: "DatasetInfo | None"
     Raises:
         ConfigError: an invalid field or number of steps.
     """
+    # numpy, which the command line does not load for its help.
     from resnet_demo.data.splits import split_sizes
 
     if type(steps) is not int or not MIN_STEPS <= steps <= MAX_STEPS:
         rule = f"a whole number from {MIN_STEPS} to {MAX_STEPS}"
         raise ConfigError.rule("steps", rule, steps)
+    # Nearly all images are trained on: the test looks at the training loss only.
     config = make_config({"recipe": "paper", "epochs": 1, "val_share": 0.01, **fields})
     wanted = steps * config.batch_size
     images = split_sizes(config, info.train, info.val)[0] if info else wanted
@@ -189,7 +195,7 @@ def range_arms(steps: int, fields: Mapping[str, Any], info: "DatasetInfo | None"
     rising = replace(
         config,
         schedule="range-test",
-        peak_lr=10.0,
+        peak_lr=10.0,  # the rate of the last step: five decades above the first
         warmup_epochs=0.0,
         epochs=max(config.epochs, passes),
         train_images=min(images, math.ceil(steps / passes) * config.batch_size),

@@ -84,6 +84,7 @@ def depth_figure(
     rows = figure.subplots(max(1, len(maps)), sharex=True, squeeze=False)[:, 0]
     logs = {name: (steps, log10_or_nan(values)) for name, (steps, values) in maps.items()}
     finite = [grid[np.isfinite(grid)] for _, grid in logs.values()]
+    # One scale for all networks: they are compared by colour.
     high = max((float(grid.max()) for grid in finite if grid.size), default=0.0)
     low = min((float(grid.min()) for grid in finite if grid.size), default=-1.0)
     mesh = None
@@ -91,12 +92,13 @@ def depth_figure(
         mesh = axes.pcolormesh(
             # pcolormesh needs the edges of the cells: each column ends at its step.
             np.concatenate([[0], np.asarray(steps, float)]),
-            np.arange(len(grid) + 1) + 0.5,
+            np.arange(len(grid) + 1) + 0.5,  # layers are counted from 1
             grid,
             cmap=COLOUR_MAP,
+            # Gradients that underflowed would widen the scale until nothing else is visible.
             vmin=max(low, high - DECADES),
             vmax=high,
-            rasterized=True,
+            rasterized=True,  # thousands of cells would make a large SVG
         )
         axes.invert_yaxis()
         axes.set_title(name, color=ink, fontsize=9, loc="left")

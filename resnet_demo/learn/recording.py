@@ -37,6 +37,8 @@ def write_recordings(group: Group, folder: Path, datasets: Datasets) -> list[Pat
             raise ConfigError.rule("folder", f"a folder without {name}", str(folder))
     recordings = []
     for arm, runs in group.arms.items():
+        # All recordings of a lesson are one group, whatever the group was called where it was
+        # trained.
         membership = Membership(group=f"{RECORDING}{group.kind}", kind=group.kind, arm=arm)
         for run in runs:
             target = folder / names[run.id]
@@ -75,6 +77,7 @@ def read_surgery_chart(run: Run) -> dict[str, Any] | None:
     try:
         chart = read_json(run.path / CHART)
         rows = [*chart["strengths"], *chart["blocks"]]
+        # Checked once here: the page draws what it gets.
         is_valid = all(is_number(row[1]) and 0 <= row[1] <= 1 for row in rows)
         return chart if is_valid and chart["n"] > 0 else None
     except (DamagedError, TypeError, KeyError, IndexError):

@@ -70,6 +70,7 @@ def apply_surgery(model: Network, strength: float = 1.0, dropped: Collection[str
     Raises:
         ConfigError: a dropped block does not exist or cannot be removed.
     """
+    # A copy: the network is shared with the other tabs.
     allowed, copy = removable_blocks(model), deepcopy(model)
     for name in dropped:
         if name not in allowed:
@@ -136,6 +137,7 @@ class SurgeryEvaluator:
         # Measuring copies the network, with the hooks of another thread that holds the lock.
         with classifier.lock:
             macs = count_model(model, classifier.preprocessing.image_size).macs
+        # A slider moves while a person watches: a score has to come within about a second.
         limit = max(BATCH_SIZE, min(MAX_IMAGES, int(MAX_MACS / macs)))
         split = "test" if datasets.get(dataset).test else "val"
         return cls(classifier, *sample_split(run, datasets, split, dataset, limit))

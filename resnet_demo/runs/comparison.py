@@ -34,6 +34,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
             for name in configs[0]
             if any(config[name] != configs[0][name] for config in configs)
         },
+        # Of the kept weights, not of the last epoch: those are what a person classifies with.
         "metrics": {
             "epoch": [view.best and view.best.epoch for view in views],
             "epochs": [len(view.epochs) for view in views],
@@ -76,9 +77,12 @@ def comparison_table(compared: dict[str, Any]) -> str:
     if epochs > 1:
         rows.append(("validation top-1 by epoch", *("" for _ in curves)))
         for epoch in shown_epochs(epochs):
+            # Runs of different lengths are compared epoch by epoch; a shorter one has dashes at its
+            # end.
             values = (curve[epoch - 1] if epoch <= len(curve) else None for curve in curves)
             rows.append((f"  epoch {epoch}", *map(percent, values)))
     if not compared["differs"]:
+        # Said explicitly: an empty list of differences would look like a fault.
         rows.insert(1, ("same settings", *("" for _ in curves)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
@@ -104,7 +108,7 @@ def setting_text(value: Any) -> str:
     """Return a setting's value as a flag would have it."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)  # 0.1, not 0.1000
 
 
 def percent(share: float | None) -> str:

@@ -28,6 +28,7 @@ def record_dataset(
     Raises DiskFullError, and as `Datasets.load`.
     """
     digests = datasets.load_digests(config, "train", config.dataset)
+    # The weights have learned from those images too: a score on them would be too good.
     earlier = None if source is None else read_trained_on(source)
     if earlier is not None:
         digests = merge_digests(digests, earlier)
@@ -45,10 +46,12 @@ def check_dataset(run: Run, datasets: Datasets, action: str = "resumed") -> None
     """
     recorded, name = run.fingerprint(), run.config().dataset
     now = datasets.fingerprint(name)
+    # None: an archive that was not converted yet, so that nothing can have been trained on another.
     if now is None or recorded == now:
         return
     if recorded is not None:
         difference = recorded.difference(now)
+    # Runs of older versions have no fingerprint; their weights know the classes at least.
     elif (classes := saved_classes(run)) and classes != now.classes:
         difference = f"its classes were {class_names(classes)} and are {class_names(now.classes)}"
     else:

@@ -65,10 +65,11 @@ def list_groups(runs: Iterable[Run], kind: str | None = None) -> list[Group]:
         member = read_membership(run)
         if member and kind in (None, member.kind):
             group = found.setdefault(member.group, Group(member.group, member.kind, member.guess))
-            group.shipped |= run.shipped
+            group.shipped |= run.shipped  # one recording makes the group a recording
             group.arms.setdefault(member.arm, []).append(run)
     for group in found.values():
         if not group.shipped:  # `runs` has own runs newest first, shipped ones by name
+            # Back into the order in which they were made, which is that of the lesson.
             arms = reversed(group.arms.items())
             group.arms = {arm: runs[::-1] for arm, runs in arms}
     return list(found.values())

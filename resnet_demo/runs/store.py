@@ -119,6 +119,7 @@ class Run:
 
         Raises ConfigError, OSError.
         """
+        # Shipped runs lie in the repository, or in a folder that is not writable.
         check_not_shipped(self, "renamed")
         try:
             now = self.about()
@@ -126,6 +127,7 @@ class Run:
             now = About()
         now = About(
             now.title if title is None else title.strip(),
+            # A form sends \r\n.
             now.notes if notes is None else notes.replace("\r\n", "\n").strip(),
         )
         with reporting_read_only(self.path):
@@ -158,6 +160,7 @@ class Runs:
 
     def list(self) -> Sequence[Run]:
         """Return every run, newest first, the shipped ones last."""
+        # By default the shipped ones lie in the same folder.
         own = [run for run in self.runs_in(self.root) if not run.shipped]
         own.sort(key=lambda run: created_at(run.path), reverse=True)
         return [*own, *self.shipped]
@@ -182,6 +185,7 @@ class Runs:
     def get(self, name: str) -> Run:
         """Return the run of that id. Raises ConfigError for a malformed id, NotFoundError."""
         check_run_id(name)
+        # Own runs first: by default they are in the same folder, and a name is taken only once.
         shipped = [folder / name for folder in self.shipped_folders if SHIPPED.fullmatch(name)]
         for folder in (self.root / name, *shipped):
             if (folder / CONFIG).is_file() and not folder.is_symlink():
@@ -206,6 +210,7 @@ class Runs:
         # 57 of RUN_ID's 64 characters, so that a dash and six digits fit.
         stem = f"{config.model}-{config.dataset}"[:57]
         taken = [run.name for run in self.root.iterdir()] if self.root.is_dir() else []
+        # One more than the highest: the gap that a deleted run leaves is not filled.
         numbers = [int(name[len(stem) + 1 :]) for name in taken if is_numbered(name, stem)]
         return f"{stem}-{max(numbers, default=0) + 1}"
 

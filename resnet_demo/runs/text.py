@@ -17,6 +17,7 @@ MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>!&~|$@]|:(?=//)|(?<=www)\.)", re.IGNO
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 DATASET_CHANGED = "the dataset has changed since training"
 FEW_IMAGES = 100  # a share of fewer is shown as a count
+# In Excel, LibreOffice and Google Sheets; tab and return are skipped before them.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -83,7 +84,7 @@ def learning_curve_text(curve: Sequence[Sequence[int]]) -> str:
     # Both answer the same images. How many only one of them has right is not known: at most the
     # errors of both, whose root is then the standard error of the gain.
     error = max(1.0, (n - right + n - half_right) ** 0.5)
-    if gain > 2 * error:
+    if gain > 2 * error:  # outside of what chance explains, 95 times in 100
         return f"{points}twice as many brought {gain / n:.1%}, so more would help"
     if n < FEW_IMAGES:
         return f"{points}these are too few to say what more would bring"
@@ -103,6 +104,7 @@ def duration_text(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
+    # Seconds matter below ten minutes only.
     if whole < 600:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(whole / 60)
@@ -127,6 +129,7 @@ def evaluation_text(result: dict[str, Any]) -> str:
         f"F1 {share_text(row['f1']):>6}  images {row['support']}"
         for row, precision, recall in class_shares(result["per_class"], result["confusion"])
     ]
+    # A small test split may lack a class: the mean is then over fewer than all.
     untested = any(not row["support"] for row in result["per_class"])
     over = "the classes with images" if untested else "all classes"
     macro = f"mean F1 over {over} {result['macro_f1']:.2%}"
@@ -152,6 +155,7 @@ def image_notes(result: dict[str, Any]) -> str:
         )
     if result["dataset_changed"]:
         notes.append(DATASET_CHANGED)
+    # The training split was trained on by definition, which needs no warning.
     if count and result["split"] != "train":
         images = counted(result["n"], f"{SPLIT_NAMES[result['split']]} image")
         were = "was" if count == 1 else "were"
@@ -228,6 +232,7 @@ def calibration_text(calibration: dict[str, Any]) -> str:
         sum(count * mean for count, mean in zip(calibration["count"], means, strict=True)) / n
         for means in (calibration["confidence"], calibration["accuracy"])
     )
+    # The accuracy is printed here only to be compared with the confidence.
     digits, beside = (2, f", accuracy {accuracy:.2%}") if n >= FEW_IMAGES else (0, "")
     return (
         f"mean confidence {confidence:.{digits}%}{beside}, "
@@ -277,7 +282,7 @@ def comparison_text(against: dict[str, Any]) -> str:
 
 def chance_text(p: float) -> str:
     """Return the meaning of a p-value of McNemar's exact test."""
-    share = "fewer than 0.01%" if p < 1e-4 else f"{p:.2%}"
+    share = "fewer than 0.01%" if p < 1e-4 else f"{p:.2%}"  # not 0.00%
     return f"two equally good networks would differ as much or more in {share} of such tests"
 
 

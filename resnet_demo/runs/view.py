@@ -56,6 +56,8 @@ class RunView:
         elif isinstance(event, Step):
             self.steps.append(event)
             if len(self.steps) > MAX_STEPS:
+                # Halved when it is full, so that a step costs the same on average, however long the
+                # run.
                 self.steps = compact_steps(self.steps)
         elif isinstance(event, Epoch):
             # A kill after the event and before the save: the epoch is validated again on resume.
@@ -73,6 +75,7 @@ class RunView:
     @property
     def step(self) -> int:
         """Return the number of updates done, as logged."""
+        # The last event may be one without a step of its own.
         return max((e.step for e in (self.last, *self.steps[-1:]) if e), default=0)
 
     @property
@@ -99,6 +102,7 @@ class RunView:
 
     def images_per_s(self) -> float | None:
         """Return the median rate of recent steps, or of the embedding pass; None before them."""
+        # The median of nine: one slow step, as while a checkpoint is saved, does not show.
         rates = [step.images_per_s for step in self.steps[-9:]]
         if not rates and self.embedding:
             return self.embedding.images_per_s
@@ -141,6 +145,7 @@ class RunView:
             cost = self.relative_cost(last.step - self.started.steps_per_epoch, last.step)
             seconds = last.seconds
         else:
+            # Only of this session: the time between a stop and a resume is no work.
             recent = self.recent_steps()
             if len(recent) < 2 or recent[-1].step == recent[0].step:
                 return None
@@ -148,10 +153,12 @@ class RunView:
             seconds = seconds_between(recent[0], recent[-1])
         if cost <= 0:  # the log contradicts itself
             return None
+        # By cost, not by steps: later steps on larger images take longer.
         return max(0.0, seconds * self.relative_cost(self.step, self.total_steps) / cost)
 
     def relative_cost(self, since: int, until: int) -> float:
         """Return the cost of the steps between these two, in steps on full-sized images."""
+        # Logs of older versions have no sides.
         sides, total = self.started.sides or [1], self.total_steps
         return relative_cost(sides, until, total) - relative_cost(sides, since, total)
 

@@ -61,6 +61,7 @@ def find_weights(config: TrainConfig, paths: Paths) -> InitialWeights | None:
     if run is None:
         if config.weights == RANDOM:
             return None
+        # Before a run exists: without the file it would fail in its worker.
         check_available(config.model, paths.weights)
         weights = imagenet_weights(config.model)
         return InitialWeights(IMAGENET, weights.sha256, weights.mean, weights.std)
@@ -76,6 +77,7 @@ def find_weights(config: TrainConfig, paths: Paths) -> InitialWeights | None:
 def check_network(config: TrainConfig, run_id: str, network: dict[str, Any]) -> None:
     """Raise ConfigError unless the network of a run's weights is that of the config."""
     needed = {"model": network["name"], "batch_norm": network["batch_norm"]}
+    # Other networks have one stem only, whatever the config says.
     if config.model in STEM_CHOICE_MODELS:
         needed["stem"] = network["stem"]
     for name, value in needed.items():
@@ -95,6 +97,7 @@ def with_resolved_weights(config: TrainConfig, paths: Paths) -> TrainConfig:
     if run is None:
         return config
     try:
+        # Another run here may have the name of one elsewhere.
         is_listed = Runs(paths).get(run.id).path == run.path
     except (ConfigError, NotFoundError):
         is_listed = False
@@ -103,6 +106,7 @@ def with_resolved_weights(config: TrainConfig, paths: Paths) -> TrainConfig:
 
 def check_is_id(config: TrainConfig) -> None:
     """Raise ConfigError for weights named by a path, which only the command line may do."""
+    # A visitor of the page must not name folders of the server.
     if "/" in config.weights:
         rule = "random, imagenet, or the id of a run on this machine"
         raise ConfigError.rule("weights", rule, config.weights)
