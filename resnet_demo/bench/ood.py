@@ -1,6 +1,6 @@
 """Out-of-distribution detection of a run, measured on several kinds of other images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import DamagedError
+from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.evaluation.evaluate_run import predict_split
 from resnet_demo.inference.classification import ood_measure, ood_scores
 from resnet_demo.inference.classifier import Classifier
@@ -20,18 +20,21 @@ from resnet_demo.models.device import pick_device
 from resnet_demo.runs.store import Run, check_trained_here
 
 
-def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0) -> dict[str, Any]:
+def measure_ood(
+    run: Run, datasets: Datasets, images: int = 2000, seed: int = 0, others: str = ""
+) -> dict[str, Any]:
     """Measure how well the score separates images of each kind from the run's test images.
 
     The score is the one that Classify uses, `measure`: energy, or distance to the nearest known
-    embedding. images: of each kind, and of the test images. kinds: name -> auroc, the probability
+    embedding. images: of each kind, and of the test images. others: a dataset, whose classes that
+    the run does not know are kinds, too. kinds: name -> auroc, the probability
     that an image of that kind has a higher score than a test image, and flagged, the share over the
     threshold. The threshold is the run's own; without one, it is set on the validation split, and
     `measured_now` is true.
 
     Raises:
         NotFoundError: the run has no weights, or its dataset is not on this machine.
-        ConfigError: the dataset has other classes.
+        ConfigError: the dataset has other classes, or `others` none.
         DamagedError: damaged weights or images, or a network that computes NaN.
     """
     check_trained_here(run, "measured")
@@ -48,7 +51,7 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
 
     kinds = {
         kind: scores(classifier, pixels)
-        for kind, pixels in ood_images(classifier, datasets, name, images, seed)
+        for kind, pixels in ood_images(classifier, datasets, name, images, seed, others)
     }
     return {
         "run": run.id,
@@ -68,19 +71,37 @@ def measure_ood(run: Run, datasets: Datasets, images: int = 2000, seed: int = 0)
 
 
 def ood_images(
-    classifier: Classifier, datasets: Datasets, name: str, images: int, seed: int
+    classifier: Classifier,
+    datasets: Datasets,
+    name: str,
+    images: int,
+    seed: int,
+    others: str = "",
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield each kind and its images (N, size, size, 3) uint8.
 
-    shapes10 is one of the kinds, except for a run that was trained on it.
+    shapes10 is one of the kinds, except for a run that was trained on it. others: see
+    `measure_ood`. Raises ConfigError if the run knows all of its classes.
     """
     size = classifier.preprocessing.source_size
+
+    def resized(pictures: Iterable[np.ndarray]) -> Tensor:
+        # As an uploaded picture is, since their size may differ from the network's.
+        return torch.from_numpy(np.stack([crop_to_square(rgb, size) for rgb in pictures]))
+
     for kind, make in OOD_IMAGES.items():
         yield kind, make(images, size, seed)
     if name != "shapes10":
-        # Resized as an uploaded picture is, since its size may differ from the network's.
-        shapes = sample_test_images(datasets, "shapes10", images, seed).numpy()
-        yield "shapes10", torch.from_numpy(np.stack([crop_to_square(rgb, size) for rgb in shapes]))
+        yield "shapes10", resized(sample_test_images(datasets, "shapes10", images, seed).numpy())
+    if others:
+        known, stored = set(classifier.saved.classes), datasets.load(others, "test")
+        new = [label for label in datasets.get(others).classes if label not in known]
+        if not new:
+            rule = f"a dataset with classes that {classifier.run.id} does not know"
+            raise ConfigError.rule("others", rule, others)
+        for label in new:
+            chosen = np.flatnonzero(stored[1] == datasets.get(others).classes.index(label))
+            yield f"{others}: {label}", resized(stored[0][chosen[:images]])
 
 
 def sample_test_images(datasets: Datasets, name: str, images: int, seed: int) -> Tensor:

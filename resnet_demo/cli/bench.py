@@ -146,6 +146,12 @@ def add_ood(kinds: Any) -> None:
         metavar="N",
         help="images of each kind (2 to 100000; default 2000)",
     )
+    parser.add_argument(
+        "--others",
+        default="",
+        metavar="NAME",
+        help="a dataset, of which the classes that the run does not know are tried, too",
+    )
 
 
 def add_waits(kinds: Any) -> None:
@@ -270,7 +276,7 @@ def run_ood(args: argparse.Namespace, paths: Paths) -> None:
     with device_reserved(paths):
         from resnet_demo.bench.ood import measure_ood as measure
 
-        result = measure(run, Datasets(paths.data), args.images)
+        result = measure(run, Datasets(paths.data), args.images, others=args.others)
     print_result(result, "\n".join(bench_text.ood_lines(result)), args.json)
 
 

@@ -131,6 +131,10 @@ class Datasets:
         stored, positions = self.split_positions(config, split, name)
         return *self.load(name, stored), positions
 
+    def holds_out(self, config: TrainConfig) -> bool:
+        """Return whether a run's validation images are others than those it is trained on."""
+        return config.val_share > 0 or self.get(config.dataset).val > 0
+
     def load_digests(self, config: TrainConfig, split: str, name: str) -> np.ndarray:
         """Return the digest of each picture of a run's split, (N, 16) uint8. Raises as `load`."""
         stored, positions = self.split_positions(config, split, name)

@@ -46,6 +46,19 @@ class OodVerdict:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """How many of how many pictures of other things a run does not flag.
+
+    is_left_out: they are of the run's own classes, each of which was left out in turn; otherwise
+    plain colours and text.
+    """
+
+    count: int
+    total: int
+    is_left_out: bool = False
+
+
+@dataclass(frozen=True)
 class Classification:
     """The answer for one picture.
 

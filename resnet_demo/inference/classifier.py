@@ -18,6 +18,7 @@ from resnet_demo.inference.class_maps import ClassMap, map_classes
 from resnet_demo.inference.classification import (
     TOP,
     Classification,
+    Missed,
     classify,
     network_input,
     ood_measure,
@@ -46,7 +47,7 @@ class Classifier:
     run: Run
     saved: SavedModel
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-    measured: list[tuple[int, int]] = field(default_factory=list, repr=False, compare=False)
+    measured: list[Missed] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def load(cls, run: Run) -> "Classifier":
@@ -103,17 +104,21 @@ class Classifier:
         with self.exclusive():
             return classify(self.saved, rgb, top, fit)
 
-    def count_missed(self) -> tuple[int, int] | None:
-        """Return how many of `ood.other_images` are not flagged, and of how many.
+    def count_missed(self) -> Missed | None:
+        """Return how many pictures of other things are not flagged.
 
-        None without a threshold. Counted once, because it takes as long as that many pictures.
-        Raises DamagedError.
+        None without a threshold. Of `ood.other_images`, counted once, because it takes as long as
+        that many pictures; or what training has counted. Raises DamagedError.
         """
         # A list and no cached property: the dataclass is frozen.
         if self.measured:
             return self.measured[0]
-        if ood_measure(self.saved)[0] is None:
+        stored, _ = ood_measure(self.saved)
+        if stored is None:
             return None
+        if left_out := stored.get("left_out"):
+            self.measured.append(Missed(left_out["missed"], left_out["n"], is_left_out=True))
+            return self.measured[0]
         preprocessing = self.preprocessing
         images = other_images(preprocessing.source_size)
         with self.exclusive(), torch.inference_mode():
@@ -122,7 +127,7 @@ class Classifier:
             rows = predict(Embedder(self.saved.model), preprocessing.prepare, images, size)
             logits = self.saved.model.head(rows)
         verdicts = map(ood_verdict, repeat(self.saved), rows.split(1), logits.split(1))
-        self.measured.append((sum(not verdict.is_ood for verdict in verdicts), len(rows)))
+        self.measured.append(Missed(sum(not verdict.is_ood for verdict in verdicts), len(rows)))
         return self.measured[0]
 
     def classify_each_fit(

@@ -61,29 +61,59 @@ def neighbour_distance(x: Tensor, known: Tensor) -> Tensor:
     return 1 - similarity.amax(1).nan_to_num(-1.0)
 
 
+def sample_known(images: int, seed: int) -> Tensor:
+    """Return the positions of at most MAX_KNOWN of so many images, in ascending order."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(images, generator=generator)[:MAX_KNOWN].sort().values
+
+
 def neighbour_metric(
-    train: Tensor, held_out: Tensor | None, seed: int, false_alarms: float = FALSE_ALARMS
+    known: Tensor, labels: Tensor, held_out: Tensor | None, false_alarms: float = FALSE_ALARMS
 ) -> tuple[dict[str, Any], Tensor] | None:
     """Return what model.json stores about the distance, and the known embeddings, float16.
 
-    train: embeddings (N, C) of the training images, of which at most MAX_KNOWN are taken. held_out:
-    those of validation images, on which the threshold is set. Without them, each known image is
-    compared with the others. None with fewer than two images.
+    known: embeddings (M, C) of training images, see `sample_known`; labels: (M,), their classes.
+    held_out: embeddings of validation images, on which the threshold is set. Without them, each
+    known image is compared with the others. None with fewer than two images.
     """
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:MAX_KNOWN]
-    known = train[chosen.sort().values].half()
+    known = known.half()
     if len(known) < 2:
         return None
-    if held_out is None:
-        rows = F.normalize(known.float(), dim=1)
-        distances = 1 - (rows @ rows.T).fill_diagonal_(-1.0).amax(1)  # without itself
-    else:
+    rows = F.normalize(known.float(), dim=1)
+    similarity = (rows @ rows.T).fill_diagonal_(-1.0)  # none is compared with itself
+    distances = 1 - similarity.amax(1)
+    if held_out is not None:
         distances = neighbour_distance(held_out, known)
     threshold = highest_allowed(distances, false_alarms)
     if not math.isfinite(threshold):
         return None
     metric = {"threshold": threshold, "false_alarms": false_alarms, "n": len(distances)}
+    missed, images = missed_of_left_out(similarity, labels, false_alarms)
+    if images:
+        metric["left_out"] = {"missed": missed, "n": images}
     return metric, known
+
+
+def missed_of_left_out(
+    similarity: Tensor, labels: Tensor, false_alarms: float = FALSE_ALARMS
+) -> tuple[int, int]:
+    """Return how many images of a class are not flagged if it is left out, and of how many.
+
+    Each class is left out in turn, and the threshold is set on the images of the others, each
+    compared with the others of these. similarity: (M, M) cosines of known images, below all others
+    on the diagonal. labels: (M,).
+    """
+    missed, images = 0, 0
+    for label in labels.unique():
+        is_left_out = labels == label
+        rest = similarity[~is_left_out]
+        if len(rest) < 2:
+            continue
+        limit = highest_allowed(1 - rest[:, ~is_left_out].amax(1), false_alarms)
+        distances = 1 - similarity[is_left_out][:, ~is_left_out].amax(1)
+        missed += int((distances <= limit).sum())
+        images += len(distances)
+    return missed, images
 
 
 def ood_metric(logits: Tensor, false_alarms: float = FALSE_ALARMS) -> dict[str, Any] | None:

@@ -120,11 +120,27 @@ def load_model(folder: Path) -> SavedModel:
     return saved_model(description, model, read_known(folder, description.metrics))
 
 
-def write_known(folder: Path, embeddings: Tensor) -> str:
-    """Write embeddings of training images, (N, C) float16; return the sha256 of the file."""
+def write_known(folder: Path, metric: Mapping[str, Any], embeddings: Tensor) -> dict[str, Any]:
+    """Write embeddings of training images, (N, C) float16; return the metrics that name the file.
+
+    metric: about the distance to them, as `ood.neighbour_metric` returns it.
+    """
     content = safetensors.torch.save({"embeddings": embeddings.contiguous()})
     write_atomically(folder / KNOWN, content)
-    return hashlib.sha256(content).hexdigest()
+    return {"neighbour": {**metric, "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def add_known(folder: Path, saved: SavedModel, metric: Mapping[str, Any], known: Tensor) -> None:
+    """Add embeddings of training images to a saved network, see `write_known`."""
+    save_model(
+        folder,
+        saved.model,
+        network=saved.network,
+        classes=saved.classes,
+        preprocessing=saved.preprocessing,
+        metrics={**saved.metrics, **write_known(folder, metric, known)},
+        fingerprint=saved.fingerprint,
+    )
 
 
 def read_known(folder: Path, metrics: Mapping[str, Any]) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The embedding pass: the frozen layers run once over the images of a run."""
+"""The embedding pass: the layers below the head run once over the images of a run."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +15,9 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import StoppedError
 from resnet_demo.events import Embedding, Event
 from resnet_demo.inference.embeddings import Backbone, EmbeddingCache, backbone_digest
+from resnet_demo.inference.ood import neighbour_metric, sample_known
+from resnet_demo.inference.predict import MappedImages
+from resnet_demo.models.saved import add_known, load_model
 from resnet_demo.training.batches import augment_batch
 from resnet_demo.training.state import Training
 
@@ -136,6 +139,31 @@ def embed_images(
     if len(missing):
         cache.tidy()
     return torch.from_numpy(rows).float()
+
+
+def keep_known_images(training: Training, datasets: Datasets) -> None:
+    """Keep embeddings of training images beside the kept weights, to compare pictures with.
+
+    They serve to notice pictures of other things, see `inference.ood`.
+    """
+    config, batches = training.config, training.batches
+    saved, began = load_model(training.folder), time.monotonic()  # perhaps those of another epoch
+    backbone = Backbone(saved.model.to(training.device), training.precision, config.image_size)
+
+    def embed(images: Tensor | MappedImages, chosen: Tensor) -> Tensor:
+        parts = (batches.preprocessing.prepare(images[part]) for part in chosen.split(EMBED_BATCH))
+        return torch.cat([backbone.embed(part) for part in parts])
+
+    chosen = sample_known(len(batches.train_labels), config.seed)
+    held_out = None
+    if datasets.holds_out(config):
+        held_out = embed(batches.val_images, sample_known(len(batches.val_labels), config.seed))
+    known = neighbour_metric(
+        embed(batches.train_images, chosen), batches.train_labels.cpu()[chosen], held_out
+    )
+    if known:
+        add_known(training.folder, saved, *known)
+    training.seconds += time.monotonic() - began
 
 
 def augmented_view(

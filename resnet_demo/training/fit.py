@@ -26,6 +26,7 @@ from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.events import Epoch, Event, Finished, Probe, Probing, Step, Stopped
 from resnet_demo.paths import Paths
 from resnet_demo.training.distributed import World
+from resnet_demo.training.embed import keep_known_images
 from resnet_demo.training.head import fit_head
 from resnet_demo.training.optimizers import learning_rate, set_learning_rate
 from resnet_demo.training.probes import StepProbe, is_probed, probed_layers
@@ -98,6 +99,9 @@ def fit(
             yield summary
             training.keep_weights(summary, ood_threshold)
             save(training)
+        if training.initial is not None and training.folder:
+            # Not from scratch: there, the energy flags more photographs (docs/experiments.md).
+            keep_known_images(training, datasets)
         yield Finished(**training.position(), **training.end_fields(end_message(training)))
 
 

@@ -19,7 +19,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import StoppedError
 from resnet_demo.evaluation.stored_predictions import write_cross_validation
 from resnet_demo.events import Epoch, Event, Head
-from resnet_demo.inference.ood import neighbour_metric, ood_metric
+from resnet_demo.inference.ood import neighbour_metric, ood_metric, sample_known
 from resnet_demo.models.saved import write_known
 from resnet_demo.training.embed import Part, embed_splits
 from resnet_demo.training.state import Training
@@ -173,11 +173,9 @@ def fit_head(
     """
     config, began = training.config, time.monotonic() - training.seconds
     train, val = yield from embed_splits(training, datasets, should_stop)
+    chosen = config.views * sample_known(len(train) // config.views, config.seed)
     known = neighbour_metric(
-        train.x[:: config.views],
-        # Images that serve for validation and training are compared without themselves.
-        val.x if config.val_share or datasets.get(config.dataset).val else None,
-        config.seed,
+        train.x[chosen], train.y[chosen], val.x if datasets.holds_out(config) else None
     )
     mean, scale = standardization(train.x)
     train, val = (Part((part.x - mean) / scale, part.y) for part in (train, val))
@@ -225,8 +223,7 @@ def fit_head(
             facts["cross_validation"] = write_cross_validation(training.folder, logits, labels)
         metrics: dict[str, Any] = {"head": facts}
         if known and training.folder:
-            metric, embeddings = known
-            metrics["neighbour"] = {**metric, "sha256": write_known(training.folder, embeddings)}
+            metrics |= write_known(training.folder, *known)
         training.keep_weights(summary, ood_metric(logits), metrics)
 
 

@@ -9,7 +9,7 @@ from resnet_demo.ui.components import enlarge
 if TYPE_CHECKING:  # torch: the page starts without it
     import numpy as np
 
-    from resnet_demo.inference.classification import Classification, OodVerdict
+    from resnet_demo.inference.classification import Classification, Missed, OodVerdict
 
 FIT_NAMES = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 NO_GAUGE = (
@@ -34,7 +34,7 @@ def class_list(classes: tuple[str, ...]) -> str:
     return f"{len(classes):,} classes{such_as}: {names}"
 
 
-def gauge(ood: "OodVerdict | None", num_classes: int, missed: tuple[int, int] | None = None) -> str:
+def gauge(ood: "OodVerdict | None", num_classes: int, missed: "Missed | None" = None) -> str:
     """Return the out-of-distribution verdict as HTML, made of numbers only.
 
     missed: as `Classifier.count_missed` returns; None if not counted yet.
@@ -58,17 +58,22 @@ def gauge(ood: "OodVerdict | None", num_classes: int, missed: tuple[int, int] | 
     )
 
 
-def error_rate(ood: "OodVerdict", missed: tuple[int, int] | None) -> str:
+def error_rate(ood: "OodVerdict", missed: "Missed | None") -> str:
     """Return how often the verdict is wrong: the false alarms, or the measured misses."""
     if ood.is_ood:
         images = "validation images" if ood.measure == "energy" else "images of the classes"
         return f"{ood.false_alarms:.0%} of the {images} are flagged, too."
     if missed is None:
         return "&nbsp;"  # the line is kept free, so that nothing moves when the number comes
-    count, total = missed
+    number = f"{missed.count:,} of {missed.total:,} pictures"
+    if missed.is_left_out:
+        return (
+            f"In a test that left out each class in turn, <strong>{number} of the class left out"
+            "</strong> were not flagged either."
+        )
     return (
-        f"In a test, <strong>{count} of {total} pictures of other things</strong> (plain colours, "
-        "text) were not flagged either."
+        f"In a test, <strong>{number} of other things</strong> (plain colours, text) were not "
+        "flagged either."
     )
 
 

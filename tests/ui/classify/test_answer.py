@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from resnet_demo.inference.classification import OodVerdict
+from resnet_demo.inference.classification import Missed, OodVerdict
 from resnet_demo.ui.classify.answer import class_list, fit_text, gauge, needle_position
 
 HOSTILE = "<img src=x onerror=alert(1)> *x* ${1}"
@@ -35,10 +35,15 @@ def test_the_needle_of_a_distance_passes_the_limit_when_the_picture_is_flagged()
     flagged = gauge(distance(0.7), 2)
     assert "5% of the images of the classes are flagged, too." in flagged
     assert "Here it is 0.70, above the limit of 0.50" in flagged
+    assert (
+        "In a test that left out each class in turn, <strong>26 of 90 pictures of the class left "
+        "out</strong> were not flagged either."
+    ) in gauge(distance(0.2), 2, Missed(26, 90, is_left_out=True))
 
 
 def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
-    flagged, not_flagged = gauge(verdict(-2.5), 10, (38, 100)), gauge(verdict(-5), 10, (38, 100))
+    missed = Missed(38, 100)
+    flagged, not_flagged = gauge(verdict(-2.5), 10, missed), gauge(verdict(-5), 10, missed)
     assert "This may be none of the classes" in flagged
     assert "5% of the validation images are flagged, too." in flagged
     assert "38 of 100" not in flagged

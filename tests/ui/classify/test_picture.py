@@ -16,6 +16,7 @@ from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError
 from resnet_demo.hosting.access import Access
 from resnet_demo.inference.class_maps import ClassMap
+from resnet_demo.inference.classification import Missed
 from resnet_demo.inference.heatmaps import overlay
 from resnet_demo.inference.ood import MISS_TEST, energy, other_images
 from resnet_demo.inference.predict import predict
@@ -131,7 +132,7 @@ def test_the_gauge_shows_what_it_missed_in_a_test(services, upload, last, descri
         stored = {"outside": {**limits, "threshold": limit}}
         describe_again(services.paths.runs / run, metrics=stored)
     missed = int((energies <= threshold).sum())
-    assert services.classifier("yours").count_missed() == (missed, MISS_TEST)
+    assert services.classifier("yours").count_missed() == Missed(missed, MISS_TEST)
     first, explained = classify_picture(services, path, "mine", "crop", "")
     assert "Not flagged" in first["gauge"]
     text = f"{MISS_TEST} of {MISS_TEST} pictures of other things"

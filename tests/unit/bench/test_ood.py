@@ -10,7 +10,7 @@ from resnet_demo.bench.ood import measure_ood
 from resnet_demo.bench.text import ood_lines
 from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import NotFoundError
+from resnet_demo.errors import ConfigError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.ood import OOD_IMAGES, energy
@@ -53,6 +53,20 @@ def test_a_run_without_a_threshold_gets_it_from_its_validation_images(run, datas
     own = measure_ood(run, datasets, images=5)["threshold"]
     assert result["threshold"] == {**own, "threshold": pytest.approx(own["threshold"], abs=1e-4)}
     assert "set now on 15" in next(ood_lines(result))
+
+
+def test_the_classes_of_another_dataset_are_kinds_too(run, datasets):
+    classes = datasets.get("shapes10").classes
+    kinds = measure_ood(run, datasets, images=4, others="shapes10")["kinds"]
+    assert list(kinds)[4:] == [f"shapes10: {label}" for label in classes]
+    images, labels = datasets.load("shapes10", "test")
+    classifier = Classifier.load(run)
+    for number, label in enumerate(classes[:2]):
+        answers = [classifier.classify(rgb) for rgb in images[labels == number][:4]]
+        row = kinds[f"shapes10: {label}"]
+        assert (row["n"], row["flagged"]) == (4, np.mean([a.ood.is_ood for a in answers]))
+    with pytest.raises(ConfigError, match="others must be a dataset with classes that mine does"):
+        measure_ood(run, datasets, images=4, others="colours")
 
 
 def test_a_run_without_its_dataset_is_refused(run, tmp_path):

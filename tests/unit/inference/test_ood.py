@@ -16,6 +16,7 @@ from resnet_demo.inference.ood import (
     neighbour_distance,
     neighbour_metric,
     ood_metric,
+    sample_known,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -35,18 +36,43 @@ def test_the_distance_is_the_cosine_distance_to_the_nearest():
 
 
 def test_the_limit_of_the_distance_is_set_without_comparing_an_image_with_itself():
-    metric, known = neighbour_metric(LOGITS, None, seed=0)
+    labels = torch.arange(200) % 4
+    metric, known = neighbour_metric(LOGITS, labels, None)
     assert torch.equal(known, LOGITS.half())
     distances = cosine_distances(known.float().numpy())
     np.fill_diagonal(distances, 2)
     limit = np.quantile(distances.min(1), 0.95, method="inverted_cdf")
     assert metric["threshold"] == pytest.approx(limit, abs=1e-6)
     held_out = torch.randn(50, 7, generator=torch.Generator().manual_seed(1))
-    metric, known = neighbour_metric(LOGITS, held_out, seed=0)
+    metric, known = neighbour_metric(LOGITS, labels, held_out)
     flagged = neighbour_distance(held_out, known) > metric["threshold"]
     assert (metric["n"], int(flagged.sum())) == (50, 2)
-    assert neighbour_metric(LOGITS[:1], None, seed=0) is None
-    assert len(neighbour_metric(LOGITS.repeat(6, 1), None, seed=0)[1]) == 1000
+    assert neighbour_metric(LOGITS[:1], labels[:1], None) is None
+    assert "left_out" not in neighbour_metric(LOGITS[:2], labels[:2], None)[0]
+
+
+def test_each_class_is_left_out_to_count_what_the_distance_misses():
+    labels = torch.arange(200) % 4
+    metric, known = neighbour_metric(LOGITS, labels, None)
+    missed = 0
+    for label in range(4):
+        rest, new = known[labels != label].float(), known[labels == label].float()
+        within = cosine_distances(rest.numpy())
+        np.fill_diagonal(within, 2)
+        limit = np.quantile(within.min(1), 0.95, method="inverted_cdf")
+        missed += int((cosine_distances(new.numpy(), rest.numpy()).min(1) <= limit).sum())
+    assert metric["left_out"] == {"missed": missed, "n": 200}
+    assert 150 < missed < 200  # these classes have no meaning
+    apart = LOGITS + 100 * torch.eye(7)[labels]
+    assert neighbour_metric(apart, labels, None)[0]["left_out"] == {"missed": 0, "n": 200}
+
+
+def test_the_known_images_are_a_sample_of_a_fixed_seed():
+    chosen = sample_known(1200, seed=3)
+    assert torch.equal(chosen, sample_known(1200, seed=3))
+    assert len(set(chosen.tolist())) == 1000
+    assert torch.equal(chosen, chosen.sort().values)
+    assert sample_known(7, seed=3).tolist() == [*range(7)]
 
 
 def test_nan_has_the_highest_energy():

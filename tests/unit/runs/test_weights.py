@@ -10,6 +10,7 @@ from resnet_demo.config import make_config
 from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError
+from resnet_demo.inference.classification import classify
 from resnet_demo.models.description import model_description
 from resnet_demo.models.pretrained import pretrained_preprocessing
 from resnet_demo.models.saved import load_model
@@ -103,6 +104,14 @@ def test_a_run_records_what_it_started_from(source, paths):
     both = {row.tobytes() for row in read_trained_on(run)}
     assert len(both) == 36 + 135
     assert {row.tobytes() for row in read_trained_on(source)} <= both
+    # Pictures are compared with those it was trained on, by the embeddings of the kept weights.
+    saved = load_model(run.path)
+    assert (len(saved.known), saved.metrics["neighbour"]["n"]) == (36, 4)
+    assert saved.metrics["neighbour"]["left_out"]["n"] == 36
+    images, _, positions = Datasets(paths.data).load_split(run.config(), "train")
+    verdict = classify(saved, images[positions[7]]).ood
+    assert (verdict.measure, verdict.is_ood) == ("distance", False)
+    assert verdict.score == pytest.approx(0, abs=1e-3)
     # A run that has begun needs its initial weights no more.
     elsewhere = Paths(paths.data / "no-runs", paths.data, paths.shipped)
     events = list(fit(run.config(), Datasets(paths.data), run.path, paths=elsewhere))

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.events import Embedding, Epoch, Finished, Head, Resumed, Started, Step, Stopped
-from resnet_demo.inference.classification import classify
+from resnet_demo.inference.classification import Missed, classify
+from resnet_demo.inference.classifier import Classifier
 from resnet_demo.inference.embeddings import FOLDER
 from resnet_demo.inference.predict import predict
 from resnet_demo.models.saved import load_model
 from resnet_demo.paths import Paths
+from resnet_demo.runs.store import Run
 from resnet_demo.training import embed
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
@@ -93,6 +95,9 @@ def test_a_picture_is_compared_with_the_training_images_of_a_head(own, head, tmp
     verdict = classify(saved, images[positions[0]]).ood
     assert (verdict.measure, verdict.is_ood) == ("distance", False)
     assert verdict.score == pytest.approx(0, abs=1e-3)  # it is one of them
+    missed = Classifier.load(Run(tmp_path)).count_missed()
+    left_out = saved.metrics["neighbour"]["left_out"]
+    assert missed == Missed(left_out["missed"], 135, is_left_out=True)
 
     known = tmp_path / "known.safetensors"
     content = known.read_bytes()
