@@ -10,7 +10,7 @@ from resnet_demo.config import TrainConfig, defaults, make_config
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import ConfigError
+from resnet_demo.errors import ConfigError, counted
 from resnet_demo.recipes import EXACT_RECIPES, RECIPES
 
 # Where a recipe is adapted to few images:
@@ -22,6 +22,8 @@ MAX_FOLDS = 5  # each fold is a fit of its own: more take longer and say little 
 FEW_PER_CLASS = 5  # fewer get a warning
 MAX_IMBALANCE = 2  # images of the largest class over those of the smallest
 ENOUGH_PER_CLASS = 1000  # training images to learn from scratch
+FINE_TUNING_PER_CLASS = 200  # training images from which fine-tuning may pay, if they are small:
+FINE_TUNING_SIZE = 96  # at most so many pixels a side
 
 
 def proposed_recipe(info: DatasetInfo) -> tuple[str, str]:
@@ -30,9 +32,19 @@ def proposed_recipe(info: DatasetInfo) -> tuple[str, str]:
     if info.synthetic or info.name == "cifar10" or per_class >= ENOUGH_PER_CLASS:
         return "quick", f"{info.train:,} training images are enough to learn from scratch"
     return "transfer", (
-        f"about {max(1, round(per_class)):,} pictures a class: features learned on ImageNet need "
-        "the fewest"
+        f"about {counted(max(1, round(per_class)), 'picture')} a class: features learned on "
+        "ImageNet need the fewest"
     )
+
+
+def fine_tuning_pays(info: DatasetInfo) -> bool:
+    """Return whether fine-tuning is likely to be better than training the head alone.
+
+    Measured where it was and where it was not (docs/experiments.md): hundreds of small pictures a
+    class, which look less like ImageNet's than photographs do.
+    """
+    per_class = info.train / len(info.classes)
+    return per_class >= FINE_TUNING_PER_CLASS and info.size <= FINE_TUNING_SIZE
 
 
 @dataclass
@@ -95,7 +107,7 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
         reason = f"classes of {min(counts):,} to {max(counts):,} images"
         adaptation.adapt(reason, class_weights="balanced")
     images, held_out = datasets.split_sizes(adaptation.fitted)
-    if held_out < ENOUGH_VALIDATION or not (adaptation.fitted.val_share or info.val):
+    if held_out < ENOUGH_VALIDATION or not datasets.holds_out(adaptation.fitted):
         adaptation.adapt("validation images are too few to choose an epoch", keep="last")
     # The generated practice images are for a quick look, so their epochs stay few.
     if config.train_layers != "head" and not info.synthetic:

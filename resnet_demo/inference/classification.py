@@ -47,7 +47,7 @@ class OodVerdict:
 
 @dataclass(frozen=True)
 class Missed:
-    """How many of how many pictures of other things a run does not flag.
+    """A count of pictures of other things that a run does not flag, and their total.
 
     is_left_out: they are of the run's own classes, each of which was left out in turn; otherwise
     plain colours and text.

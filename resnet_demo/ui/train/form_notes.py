@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.config import chosen_values, make_config
-from resnet_demo.data.recipe_fit import proposed_recipe
+from resnet_demo.data.recipe_fit import fine_tuning_pays, proposed_recipe
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError
 from resnet_demo.models.pretrained import (
@@ -30,6 +30,12 @@ from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_er
 SYNTHETIC = "**shapes10 is synthetic**: generated practice images, ready now."
 # Recipes that start from learned features. Only between them and the others is there a proposal.
 LEARNED = ("transfer", "finetune")
+# As measured (docs/experiments.md).
+PAYS = (
+    "Fine-tuning (recipe **finetune**) may gain more, in minutes: 86.0 instead of 78.8 % with 300 "
+    "pictures a class of CIFAR-10, at 96 pixels."
+)
+GAINS_NOTHING = "Fine-tuning gained nothing on 122 photographs a class of ants and bees."
 BUSY = "Another download is running."
 
 
@@ -52,14 +58,19 @@ def note_text(datasets: Datasets, dataset: str | None, recipe: str | None) -> tu
     if dataset == "shapes10":
         return SYNTHETIC, False
     try:
-        proposed, reason = proposed_recipe(datasets.get(dataset))
+        info = datasets.get(dataset)
     except DemoError:  # no dataset, or it was deleted meanwhile
         return "", False
+    proposed, reason = proposed_recipe(info)
     if proposed not in LEARNED:
         return "", False
-    is_other = recipe not in LEARNED
+    pays = fine_tuning_pays(info)
+    advice = PAYS if pays else GAINS_NOTHING
+    if recipe == "finetune" and pays:
+        return advice, False
+    is_other = recipe != proposed
     head = f"Suggested recipe: **{proposed}**" if is_other else f"Recipe **{proposed}**"
-    return f"{head}. {escape_markdown(reason[0].upper() + reason[1:])}.", is_other
+    return f"{head}. {escape_markdown(reason[0].upper() + reason[1:])}. {advice}", is_other
 
 
 def proposed_values(datasets: Datasets, dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from resnet_demo.files import file_version
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import bytes_text, escape_markdown
-from resnet_demo.tasks.snapshot import RunSnapshot, about_or_empty
+from resnet_demo.tasks.snapshot import RunSnapshot, about_or_empty, config_or_none
 from resnet_demo.tasks.trash import KEEP_DAYS, TRASH, trash_size
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.tab import comparison_choices, start_evaluations
@@ -43,6 +43,7 @@ def next_steps() -> dict[str, Any]:
                 ("evaluate", "Evaluate"),
                 ("classify", "Classify"),
                 ("longer", "Train longer"),
+                ("finetune", "Fine-tune"),
                 ("compare", "Compare"),
             )
         }
@@ -89,9 +90,13 @@ def details_parts(services: Services, seen: RunSnapshot) -> dict[str, Any]:
     """Return the parts of polling that `next_steps` and `details_panel` show of a run."""
     run, is_live = seen.run, seen.status.is_live
     is_trained = not is_live and (run.path / WEIGHTS).exists()
-    about = about_or_empty(run)
+    about, config = about_or_empty(run), config_or_none(run)
+    is_head = bool(config) and config["train_layers"] == "head"
     return {
         "next": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
+        # A fitted head has converged: more iterations change nothing, and more layers may.
+        "longer": ([run.id, is_head], lambda: gr.update(visible=not is_head)),
+        "finetune": ([run.id, is_head], lambda: gr.update(visible=is_head)),
         "export": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
         "details": (run.id, lambda: gr.update(visible=True)),
         "settings": (run.id, lambda: settings_text(run)),
@@ -161,7 +166,12 @@ def connect_details(services: Services, form: Form, panel: dict[str, Any]) -> No
     def on_longer(run_id: str) -> dict[Any, Any]:
         return fill_from_run(services, form, run_id, longer=True)
 
-    for button, fill in ((panel["copy"], on_copy), (panel["longer"], on_longer)):
+    @show_errors()
+    def on_finetune(run_id: str) -> dict[Any, Any]:
+        return fill_to_finetune(services, form, run_id)
+
+    buttons = {"copy": on_copy, "longer": on_longer, "finetune": on_finetune}
+    for button, fill in ((panel[name], fill) for name, fill in buttons.items()):
         button.click(fill, run, form.components(), **QUIET_EVENT).success(
             None, None, None, js=SCROLL_TO_FORM, **QUIET_EVENT
         )
@@ -181,6 +191,21 @@ def fill_from_run(
         )
     else:
         gr.Info(f"The settings of {run_id} are in the form.")
+    if values["dataset"] not in services.datasets.names():
+        gr.Warning(f"Its dataset {values.pop('dataset')} is not on this machine.")
+    return form.fill(values)
+
+
+def fill_to_finetune(services: Services, form: Form, run_id: str) -> dict[Any, Any]:
+    """Return the updates that fill the form to train all layers of a run whose head was trained.
+
+    The head is fitted again, without the validation images, which are then new to it.
+    """
+    config = services.runs.get(run_id).config()
+    kept = ("dataset", "model", "weights", "stem", "batch_norm", "image_size", "seed", "views")
+    values = make_config({"recipe": "finetune"}).to_dict()
+    values |= {name: getattr(config, name) for name in kept}
+    gr.Info(f"The form is filled to fine-tune {run_id}: press Train.")
     if values["dataset"] not in services.datasets.names():
         gr.Warning(f"Its dataset {values.pop('dataset')} is not on this machine.")
     return form.fill(values)

@@ -6,6 +6,8 @@ import pytest
 from resnet_demo.config import make_config
 from resnet_demo.ui.form import Form, adapted_fields
 from resnet_demo.ui.train.form_notes import (
+    GAINS_NOTHING,
+    PAYS,
     SYNTHETIC,
     note_text,
     note_updates,
@@ -55,6 +57,21 @@ def test_the_note_advises_where_another_recipe_was_chosen(services):
     assert note_text(services.datasets, "shapes10", "paper") == (SYNTHETIC, False)
     assert note_text(services.datasets, "gone", "quick") == ("", False)
     assert note_updates(services.datasets, "gone", "quick")[0] == gr.update(visible=False)
+
+
+def test_fine_tuning_is_proposed_only_where_it_has_paid(services, monkeypatch):
+    text, advises = note_text(services.datasets, "colours", "transfer")
+    assert text.endswith(f"need the fewest. {GAINS_NOTHING}")
+    text, advises = note_text(services.datasets, "colours", "finetune")
+    assert text.startswith("Suggested recipe: **transfer**.")
+    assert advises
+    # 50 pictures of 12 pixels a class are too few, but for a lower limit.
+    monkeypatch.setattr("resnet_demo.data.recipe_fit.FINE_TUNING_PER_CLASS", 50)
+    assert note_text(services.datasets, "colours", "finetune") == (PAYS, False)
+    text, advises = note_text(services.datasets, "colours", "transfer")
+    assert (text.endswith(f"need the fewest. {PAYS}"), advises) == (True, False)
+    monkeypatch.setattr("resnet_demo.data.recipe_fit.FINE_TUNING_SIZE", 11)
+    assert GAINS_NOTHING in note_text(services.datasets, "colours", "transfer")[0]
 
 
 def test_values_that_the_dataset_changes_are_named(services):

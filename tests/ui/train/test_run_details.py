@@ -11,7 +11,7 @@ from resnet_demo.events import Finished
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.form import Form
-from resnet_demo.ui.train.run_details import fill_from_run, settings_text
+from resnet_demo.ui.train.run_details import fill_from_run, fill_to_finetune, settings_text
 from resnet_demo.ui.train.run_panel import run_parts
 from tests.ui.conftest import END
 
@@ -99,6 +99,27 @@ def test_settings_are_copied_to_the_form(services, form, make_run, monkeypatch):
     longer = fill_from_run(services, form, "some-run-1", longer=True)
     assert filled(form, longer) == replace(config, epochs=4).to_dict()
     assert messages[-1] == "The settings of some-run-1 are in the form, with 4 epochs."
+
+
+def test_a_trained_head_can_be_fine_tuned_and_other_runs_trained_longer(
+    services, form, make_run, monkeypatch
+):
+    messages = []
+    monkeypatch.setattr(gr, "Info", messages.append)
+    make_run("head", recipe="transfer", image_size=96, seed=3)
+    make_run("all", recipe="paper")
+    visible = {
+        run: {name: shown(services, run)[name]["visible"] for name in ("longer", "finetune")}
+        for run in ("head", "all")
+    }
+    assert visible == {
+        "head": {"longer": False, "finetune": True},
+        "all": {"longer": True, "finetune": False},
+    }
+    values = filled(form, fill_to_finetune(services, form, "head"))
+    expected = {"recipe": "finetune", "dataset": "colours", "image_size": 96, "seed": 3}
+    assert values == make_config(expected).to_dict()
+    assert messages == ["The form is filled to fine-tune head: press Train."]
 
 
 def test_a_dataset_that_is_gone_is_not_copied(services, form, make_run, monkeypatch):
