@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.data.picture_formats import DECODING_BYTES, SCANS, open_picture
+from resnet_demo.data.picture_formats import DECODING_BYTES, SCANS, damage_text, open_picture
 from resnet_demo.data.picture_structure import jpeg_header_bytes
 from resnet_demo.data.pictures import MUTED_WARNINGS, decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
@@ -51,11 +51,14 @@ def is_cheap(path: Path, name: str | None = None) -> bool:
             if may_be_long and jpeg_header_bytes(file, label) > CHEAP_HEADER_BYTES:
                 return False
             file.seek(0)
-            image = open_picture(file, label)
-    except DemoError:
-        raise
-    except Exception as error:  # PIL's readers raise many types on foreign bytes
-        raise DamagedError(f"{label} is cut short or damaged") from error
+            try:
+                image = open_picture(file, label)
+            except DemoError:
+                raise
+            except Exception as error:  # PIL's readers raise many types on foreign bytes
+                raise DamagedError(damage_text(file, label)) from error
+    except OSError as error:
+        raise DamagedError(f"{label} cannot be read: {error.strerror}") from error
     width, height = image.size
     scans = image.info[SCANS]
     is_quick = scans == 1 or width * height * scans <= CHEAP_SCAN_PIXELS

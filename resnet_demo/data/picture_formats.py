@@ -19,6 +19,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from resnet_demo.data import tiff_pictures
 from resnet_demo.data.picture_structure import check_jpeg, check_png, check_tags
 from resnet_demo.errors import DamagedError
 from resnet_demo.files import free_memory
@@ -31,8 +32,7 @@ READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"GIF87a", GifImageFile),
     (b"GIF89a", GifImageFile),
     (b"BM", BmpImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
+    *((magic, TiffImageFile) for magic in tiff_pictures.MAGICS),
     *((b"P%d%c" % (kind, space), PpmImageFile) for kind in range(1, 7) for space in b" \t\r\n"),
 )
 FORMATS = "PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
@@ -48,6 +48,8 @@ OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (b"8BPS", "a Photoshop file"),
+    (b"II+\0", "a BigTIFF image"),
+    (b"MM\0+", "a BigTIFF image"),
     (b"\0\0\1\0", "an icon"),
     (b"%PDF", "a PDF document"),
     (b"version https://git-lfs", "a pointer of Git LFS and not the picture: run git lfs pull"),
@@ -61,7 +63,6 @@ MAX_BYTES = 240_000_000  # of memory while a file is decoded
 MAX_PROGRESSIVE_BYTES, FREE_SHARE = 360_000_000, 1 / 4
 MAX_SLOW_PIXELS = 1_000_000  # of a PPM or PGM that PIL decodes in Python: about 2 s
 GREY_BITS = (8, 10, 12, 14, 16)  # depths of cameras and scanners
-MAX_SAMPLE_VALUE = 281  # a tag of TIFF
 SIGNIFICANT_BITS = "significant_bits"  # in the info of a PNG
 MAX_PNG_CHUNKS = 100  # looked at before the pixels
 # In the info of an opened picture: passes over its pixels, and the memory that decoding takes.
@@ -80,12 +81,24 @@ def open_picture(file: BinaryIO, name: str) -> ImageFile:
     if reader is TiffImageFile:
         check_tags(file, name)
     scans = check_jpeg(file, name) if reader is JpegImageFile else 1
-    image = _open_heif(reader, file, name) if reader.format == "HEIF" else reader(file)
+    if reader.format == "HEIF":
+        image = _open_heif(reader, file, name)
+    else:
+        image = tiff_pictures.open_tiff(file, name) if reader is TiffImageFile else reader(file)
     image.info[SCANS] = scans
     image.info[DECODING_BYTES] = _check_size(image, name)
     if isinstance(image, PngImageFile) and image.mode.startswith("I"):
         image.info[SIGNIFICANT_BITS] = _read_significant_bits(file)
     return image
+
+
+def damage_text(file: BinaryIO, name: str) -> str:
+    """Return the sentence for a picture whose reader has failed."""
+    file.seek(0)
+    text = f"{name} is cut short or damaged"
+    if file.read(4) in tiff_pictures.MAGICS:  # a format of many kinds: PIL reads most
+        text += f", or {tiff_pictures.UNREAD.removeprefix('is ')}: {tiff_pictures.SAVE}"
+    return text
 
 
 def _reader_for(file: BinaryIO, name: str) -> type[ImageFile]:
@@ -203,27 +216,57 @@ def white_level(image: Image.Image, name: str) -> float:
 
     For whole numbers it is that of the depth which the file declares or, where it declares none,
     the smallest depth in GREY_BITS that holds the largest value. It is never the largest value
-    itself, because a dark picture has to stay dark. For fractions it is 1.
+    itself, because a dark picture has to stay dark. For fractions it is 1, unless declared.
     Raises DamagedError for an unknown range.
     """
     low, high = _extremes(image)
-    top = 1.0 if image.mode == "F" else 2.0 ** max(GREY_BITS) - 1
+    is_tiff, has_fractions = isinstance(image, TiffImageFile), image.mode == "F"
+    top = 2.0 ** max(GREY_BITS) - 1
+    if has_fractions:
+        top = tiff_pictures.declared_white(image) if is_tiff else 1.0
     if not (low >= 0 and high <= top):  # written so that NaN is refused too
-        raise DamagedError(f"{name} has pixel values that are neither 8-bit, 16-bit nor 0 to 1")
-    if image.mode == "F":
-        return 1.0
-    return 2.0 ** max(_declared_bits(image), _bits_holding(high)) - 1
+        kind = "fractions" if has_fractions else "whole numbers"
+        raise DamagedError(
+            f"{name} has {kind} as pixel values that are not all from 0 to {top:g}: its white is "
+            "unknown"
+        )
+    if has_fractions:
+        return top
+    bits = max(_declared_bits(image), _bits_holding(high))
+    if is_tiff:
+        bits = min(bits, tiff_pictures.most_bits(image))
+    elif bits < max(GREY_BITS) and _is_scaled_up(image, bits):
+        bits = max(GREY_BITS)
+    return 2.0**bits - 1
+
+
+def _stripes(image: Image.Image) -> Iterator[np.ndarray]:
+    """Yield the values of a grey picture, some rows at a time: a copy of all takes memory."""
+    rows = max(1, MAX_SLOW_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def _extremes(image: Image.Image) -> tuple[float, float]:
     """Return the least and the largest value; NaN where there is one."""
-    rows = max(1, MAX_SLOW_PIXELS // image.width)
-    stripes = (
-        np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
-        for top in range(0, image.height, rows)
-    )
-    extremes = np.array([(stripe.min(), stripe.max()) for stripe in stripes], np.float64)
+    extremes = np.array([(part.min(), part.max()) for part in _stripes(image)], np.float64)
     return extremes[:, 0].min(), extremes[:, 1].max()
+
+
+def _is_scaled_up(image: Image.Image, bits: int) -> bool:
+    """Return True for a PNG whose values of fewer bits were scaled to 16, as its standard asks.
+
+    The lower bits then repeat the upper ones, or are 0. Others store the values as they are.
+    """
+    declared = image.info.get(SIGNIFICANT_BITS, 0)
+    if not declared:
+        return False
+    shift = max(GREY_BITS) - declared
+    return all(
+        np.array_equal(low, np.zeros_like(low)) or np.array_equal(low, part >> declared)
+        for part in _stripes(image)
+        for low in [part & ((1 << shift) - 1)]
+    )
 
 
 def _bits_holding(value: float) -> int:
@@ -231,23 +274,12 @@ def _bits_holding(value: float) -> int:
 
 
 def _declared_bits(image: Image.Image) -> int:
-    """Return the depth that a file declares for its grey values; 0 where it declares none.
-
-    Sixteen bits per sample declare nothing: cameras store 10, 12 or 14 bits in them.
-    """
+    """Return the depth that a file declares for its grey values; 0 where it declares none."""
     if isinstance(image, PpmImageFile):
         return 16  # PIL has scaled the values from the range in the header
     if isinstance(image, PngImageFile):
         return image.info[SIGNIFICANT_BITS]
-    if not isinstance(image, TiffImageFile):
-        return 0
-    bits = image.tag_v2.get(258, (0,))[0]
-    largest = image.tag_v2.get(MAX_SAMPLE_VALUE, 0)
-    largest = largest[0] if isinstance(largest, tuple) else largest
-    # Some programs write the largest value of this picture there, so its depth counts.
-    if 255 < largest < 2 ** max(GREY_BITS):
-        return _bits_holding(largest)
-    return bits if 8 < bits < 16 else 0
+    return tiff_pictures.declared_bits(image) if isinstance(image, TiffImageFile) else 0
 
 
 def _read_significant_bits(file: BinaryIO) -> int:

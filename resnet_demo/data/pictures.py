@@ -15,8 +15,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
-from resnet_demo.data.picture_formats import open_picture, white_level
+from resnet_demo.data.picture_formats import damage_text, open_picture, white_level
 from resnet_demo.data.picture_structure import EXIF, check_tags
+from resnet_demo.data.tiff_pictures import INVERTED
 from resnet_demo.errors import (
     ConfigError,
     DamagedError,
@@ -95,7 +96,7 @@ def decode_picture(
         except DemoError:
             raise
         except Exception as error:  # PIL's readers raise many types on foreign bytes
-            raise DamagedError(f"{name} is cut short or damaged") from error
+            raise DamagedError(damage_text(source, name)) from error
 
 
 def fit_to_square(rgb: np.ndarray, side: int, fit: str) -> np.ndarray:
@@ -212,6 +213,8 @@ def _flatten(image: Image.Image, white: float) -> Image.Image:
     """Convert to mode RGB, with transparency on white. white: its value in a deep grey image."""
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.rint(np.asarray(image) * (255.0 / white)).astype(np.uint8)
+        if image.info.get(INVERTED):
+            levels = 255 - levels
         return Image.fromarray(levels).convert("RGB")
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
