@@ -15,6 +15,7 @@ from resnet_demo.ui.plots import Point, step_positions
 
 MAX_POINTS = 800  # in all lines of a plot
 OTHER = "#808080"  # an arm of a name that this program does not give
+SEED_BANDS = "The bands span the seeds."
 
 
 def shades(light: tuple[int, int, int], dark: tuple[int, int, int], count: int) -> list[str]:
@@ -50,7 +51,8 @@ def no_chart() -> dict[str, Any]:
 
 def arm_lines(lines: dict[str, Sequence[Point]], **options: Any) -> list[dict[str, Any]]:
     """Return a line for each arm, thinned. options: of `plots.line`."""
-    # With fewer than 8 points a curve loses its shape.
+    # The whole chart is sent at each change, so its lines share one number of points. With fewer
+    # than 8 points a curve loses its shape.
     limit = max(8, MAX_POINTS // max(1, len(lines)))
     return [
         plots.line(arm, thin_points(points, limit), COLOURS.get(arm, OTHER), **options)
@@ -69,7 +71,7 @@ def epoch_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
     if has_seeds:
         steps = epoch_lines(snapshot, lambda epoch: epoch.train_loss)
     accuracy = epoch_lines(snapshot, lambda epoch: 100 * epoch.val_top1)
-    note = "The bands span the seeds." if has_seeds else ""
+    note = SEED_BANDS if has_seeds else ""
     return plots.chart(
         "epoch",
         [
@@ -88,6 +90,7 @@ def epoch_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
                 note=note,
             ),
         ],
+        # The axis of the whole run: curves grow from left to right, and nothing is rescaled.
         x_max=last_epoch_number(snapshot),
     )
 
@@ -101,6 +104,7 @@ def step_losses(runs: Sequence[RunSnapshot]) -> list[Point]:
     """Return the loss of each logged step of an arm's first run."""
     if not runs:
         return []
+    # The first run only: for several seeds, `epoch_chart` shows means by epoch instead.
     view = runs[0].view
     return [(x, step.loss) for x, step in zip(step_positions(view), view.steps, strict=True)]
 
@@ -154,6 +158,7 @@ def bold_arm(arm: str) -> str:
 
 def table_text(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table (Markdown); "" without rows. Cells are escaped."""
+    # Some cells are names of arms, which come from files of runs.
     lines = [[escape_markdown(str(cell)) for cell in row] for row in rows]
     if not lines:
         return ""

@@ -32,6 +32,7 @@ BOX_WIDTH, BOX_HEIGHT = 190, 40
 ROW_HEIGHT = 62
 ARROW_HEAD = (
     '<marker id="head" markerWidth="8" markerHeight="8" refX="6" refY="3" orient="auto">'
+    # The colour of the text, which is another one on a dark page.
     '<path d="M0,0 L6,3 L0,6 z" fill="currentColor"/></marker>'
 )
 LOADING_TEXT = "Loading, a few seconds…"
@@ -57,6 +58,7 @@ def block_chapter(tab: gr.Tab) -> None:
     gr.Markdown("### The whole network")
     with gr.Row():
         name = dropdown("network-name", "Network", list(MODELS), "resnet20")
+        # Without limits: the server does not enforce those of a component, `on_network` does.
         size = gr.Number(
             32,
             label="Image size (pixels)",
@@ -120,6 +122,7 @@ def on_network(name: str, size: Any) -> tuple[str, str]:
     from resnet_demo.models.anatomy import network_anatomy
 
     low, image_size = smallest_image(name, "small"), as_int(size)
+    # `type`, not isinstance: True is an int too.
     if type(image_size) is not int or not low <= image_size <= 256:
         raise ConfigError.rule("image_size", f"a whole number from {low} to 256 for {name}", size)
     parts = network_anatomy(name, image_size)
@@ -167,6 +170,7 @@ def block_drawing(block: "BlockAnatomy") -> str:
         svg_arrow_down(BRANCH_X, bottom + 24, bottom + 46),
         svg_box(BRANCH_X, bottom + 46, "ReLU", shape_text(block.output)),
     ]
+    # An image with one label: a screen reader would else read the texts of the boxes in a row.
     label = "A residual block" if has_shortcut else "A plain block"
     return (
         f'<svg class="block" viewBox="0 0 {WIDTH} {bottom + 96}" role="img" '

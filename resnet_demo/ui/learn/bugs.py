@@ -51,6 +51,7 @@ def bugs_form(services: Services) -> ChapterForm:
     with gr.Group(), gr.Row():
         dataset = dataset_field(services, KIND)
         epochs = number_field(KIND, "epochs", 4, "Epochs", "of 5,000 images")
+        # Of one pair there is no interval, and "clear" means that the interval excludes zero.
         seeds = seeds_field(KIND, 3)
     return ChapterForm(
         inputs=[chosen, dataset, epochs, seeds],
@@ -118,6 +119,7 @@ def answer(snapshot: GroupSnapshot) -> str | None:
         return None
     effects = {arm: paired_effect(differences(found, "val_top1")) for arm, found in pairs.items()}
     costs = {arm: found.mean for arm, found in effects.items() if found.is_clear and found.mean < 0}
+    # The largest loss is the smallest number: costs are negative.
     return min(costs, key=costs.get) if costs else NOTHING_CLEAR
 
 
@@ -127,6 +129,7 @@ def conclusion(snapshot: GroupSnapshot) -> str:
     if not base:
         return ""
     top1 = sum(last_epoch(run, "val_top1") for run in base) / len(base)
+    # The same test as for the answer, but shown while further pairs are still training.
     clear = [
         BUGS[arm][0]
         for arm in snapshot.arms

@@ -28,6 +28,7 @@ from resnet_demo.ui.plots import line_chart
 from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 TEXTS = Path(__file__).with_name("texts")
+# Gradio's default knows `$$` only, and most formulas stand within a line.
 FORMULAS = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
@@ -124,6 +125,7 @@ def chapter_layout(
     with gr.Row(**LAYOUT):
         with gr.Column(**LEFT):
             panel = text_and_guess(kind, text)
+            # Folded: the recording answers the question at once, a training takes minutes.
             with gr.Accordion("Run it yourself", open=False, elem_classes="learn-form"):
                 parts = form()
         with gr.Column(**RIGHT):
@@ -185,8 +187,10 @@ def connect_form(
     @show_errors()
     def on_start(stored: Any, *values: Any) -> list[Any]:
         known = {kind: SHOWN, **known_guesses(stored)}
+        # Stored with the group: its result is compared with the guess that came before it.
         group = services.run_groups.start(kind, arms(*values), services.caller(), known[kind])
         labels = [(group_label(group), group.id) for group in reader.groups(kind)]
+        # The change of the choice draws the new group and starts the panel's timer.
         return [gr.update(choices=labels, value=group, visible=True), known]
 
     def on_change(*values: Any) -> str:
@@ -201,6 +205,7 @@ def connect_form(
     # Other pages may have added datasets since this page was loaded.
     tab.select(on_select, form.dataset, form.dataset, **QUIET_EVENT)
     events = [tab.select, *(component.change for component in form.inputs)]
+    # Of quick changes the last one counts: an estimate reads the logs of earlier runs.
     latest = QUIET_EVENT | {"trigger_mode": "always_last"}
     gr.on(events, on_change, list(form.inputs), form.cost, **latest)
 
@@ -211,6 +216,7 @@ def cost_text(services: Services, arms: Callable[[], Arms]) -> str:
         configs = [config for _, config in arms()]
         infos = [check_data(config, services.datasets) for config in configs]
     except DemoError as error:
+        # A text, not a toast: while a number is being typed, the form is wrong for a moment.
         return f"⚠ {escape_markdown(str(error))}"
     estimates = [
         estimate(config, info, services.runs, services.run_speeds)

@@ -25,7 +25,7 @@ from resnet_demo.ui.learn.group_panel import GroupReader, GroupSnapshot
 from resnet_demo.ui.services import Services
 
 KIND = "duel"
-TIE = 0.02  # nats of training loss
+TIE = 0.02  # nats of training loss; the question names this number
 COLUMNS = ["network", "loss", "train", "validation", "time"]
 NOTE = "After the last epoch: training loss, accuracy on training and validation images, time."
 
@@ -90,6 +90,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
 
 def finished_depths(snapshot: GroupSnapshot) -> list[int]:
     """Return the depths whose pair has finished: a partial run would look like a worse network."""
+    # The arms are named after the networks: plain20, resnet20.
     depths = sorted({int(arm[5:]) for arm in snapshot.arms if arm.startswith("plain")})
     return [
         depth
@@ -114,6 +115,7 @@ def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
     if not found:
         return ""
     direction = "higher" if found.mean > 0 else "lower"
+    # Of one pair no interval can be computed, and the reader must not take it for certain.
     spread = "one seed: another may differ"
     if found.low is not None:
         spread = f"{found.n} seeds, 95% interval {found.low:+.3f} to {found.high:+.3f}"
@@ -128,6 +130,8 @@ def depth_sentence(snapshot: GroupSnapshot, kind: str, shallow: int, deep: int) 
     found = loss_difference(snapshot, f"{kind}{deep}", f"{kind}{shallow}")
     if not found:
         return ""
+    # On the training images: what grows there with the depth is degradation (He et al. 2015,
+    # section 1) and not overfitting.
     effect_word = "worse" if found.mean > 0 else "better"
     name = "residual" if kind == "resnet" else kind
     return (
@@ -154,5 +158,6 @@ def loss_difference(snapshot: GroupSnapshot, arm: str, other: str) -> Effect | N
     pairs = snapshot.pairs(arm, other)
     if not pairs:
         return None
+    # By pairs, because runs of one seed saw the same batches: what they share cancels out.
     losses = [[arm_plots.last_epoch(run, "train_loss") for run in pair] for pair in pairs]
     return paired_effect([first - second for first, second in losses])

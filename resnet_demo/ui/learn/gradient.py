@@ -30,7 +30,7 @@ from resnet_demo.ui.services import QUIET_EVENT, Services
 KIND = "gradient"
 QUANTITIES = [("gradients", "gradients"), ("signals", "activations")]
 UNITS = {"gradients": "length of the gradient", "activations": "size of the signal"}
-VANISHED = 100  # times smaller than the largest gradient of a layer
+VANISHED = 100  # times smaller than the largest gradient of a layer; the question says so
 # The arms in which the gradient vanishes -> the option of the question
 ANSWERS = {
     (): "none",
@@ -179,6 +179,7 @@ def profile_chart(probed: dict[str, ProbeHistory], quantity: str, moment: float)
     lines, step = {}, 0
     for arm, log in probed.items():
         if log.probes:
+            # In percent, because the networks of a group are at different steps while they train.
             probe = log.probes[round((len(log.probes) - 1) * moment / 100)]
             step = max(step, probe.step)
             lines[arm] = [
@@ -188,6 +189,7 @@ def profile_chart(probed: dict[str, ProbeHistory], quantity: str, moment: float)
             ]
     title = f"{UNITS[quantity].capitalize()} by layer, at step {step}"
     lines = arm_plots.arm_lines(lines)
+    # Logarithmic at first: what vanishes differs by powers of ten.
     return chart("layer", [plot(f"learn-{quantity}", title, lines, log="first")])
 
 
@@ -212,6 +214,7 @@ def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
 
 def answer(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str | None:
     """Return in which networks the gradient has vanished at the last step."""
+    # A gradient may vanish late, so it is judged when all three have ended.
     if any(not snapshot.finished(arm) or not log.probes for arm, log in probed.items()):
         return None
     return ANSWERS.get(tuple(sorted(arm for arm, log in probed.items() if has_vanished(log))))
@@ -219,7 +222,9 @@ def answer(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str | No
 
 def has_vanished(log: ProbeHistory) -> bool:
     """Return whether the last gradients of two convolutions differ by more than VANISHED times."""
+    # Of the convolutions only: the last layer is the linear head.
     sizes = [size for size in log.probes[-1].gradients[:-1] if size is not None]
+    # No finite gradient left counts too: nothing can be learned from it.
     return not sizes or max(sizes) > VANISHED * min(sizes)
 
 

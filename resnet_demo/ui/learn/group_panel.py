@@ -33,6 +33,7 @@ NO_RESULTS = "No results yet: they appear here once a training has started."
 GUESS_FIRST = "**Guess first**: the results appear here afterwards."
 EMPTY = ["learn-empty"]  # CSS class
 MAX_NAMED_ARMS = 4  # in the choice of groups
+PANEL_PARTS = 9  # choice, stop, text, results, guess, show, answer, timer, `before`
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def group_panel(kind: str) -> dict[str, Any]:
             min_width=90,
         )
     text = gr.Markdown(GUESS_FIRST, elem_id=f"{kind}-text", elem_classes=EMPTY)
+    # Hidden until the guess, and while there is no group.
     results = gr.Column(visible=False)
     return {"choice": choice, "stop": stop, "text": text, "results": results}
 
@@ -154,7 +156,9 @@ def watch_group(
 
     async def on_tick(chosen: str | None, stored: Any, shown_before: Any, *values: Any) -> Any:
         def results(snapshot: GroupSnapshot) -> tuple[str, Sequence[Any]]:
+            # A group keeps the guess that was made before its start; a recording has none.
             guess = snapshot.group.guess or known_guesses(stored).get(kind, SHOWN)
+            # Nothing turns out right before the last run has ended.
             found = None if snapshot.is_live else answer(snapshot)
             parts = (verdict(kind, guess, found), conclusion(snapshot))
             return "\n\n".join(filter(None, parts)), draw(snapshot, *values)
@@ -171,10 +175,15 @@ def watch_group(
     shown = [*(panel[name] for name in names), timer, before, *outputs]
     gr.on([tab.select, panel["choice"].change, timer.tick], on_tick, inputs, shown, **TICK_EVENT)
     connect_guess(kind, panel, guesses, show)
+    connect_stop(reader.services, panel)
+
+
+def connect_stop(services: Services, panel: dict[str, Any]) -> None:
+    """Connect the button that stops the runs of the chosen group."""
 
     @show_errors()
     def on_stop(group: str) -> None:
-        reader.services.run_groups.stop(group, reader.services.caller())
+        services.run_groups.stop(group, services.caller())
         gr.Info("Stopping. Each run can be resumed on the Train tab.")
 
     panel["stop"].click(on_stop, panel["choice"], None, **QUIET_EVENT)
@@ -194,12 +203,11 @@ def panel_update(
     stored: the guesses that the browser keeps. before: what was shown; if it is the same now, every
     update is a skip. results: returns the text and the outputs' values for a group.
     """
-    skip, guesses, found = gr.skip(), known_guesses(stored), reader.groups(kind)
+    guesses, found = known_guesses(stored), reader.groups(kind)
+    is_shown = kind in guesses
     guess = guess_updates(kind, guesses, before[-1] if before else None)
     if not found:
-        hidden = gr.update(visible=False)
-        text = gr.update(value=NO_RESULTS, elem_classes=EMPTY) if kind in guesses else guess_first()
-        return (hidden, hidden, text, hidden, *guess, skip, [guesses.get(kind)], *[skip] * count)
+        return no_group_update(is_shown, guess, guesses.get(kind), count)
     labels = [(group_label(group), group.id) for group in found]
     # The chosen group may have been deleted meanwhile.
     group = next((group for group in found if group.id == chosen), found[0])
@@ -208,15 +216,16 @@ def panel_update(
     states = [[run.status.state, run.view.offset] for run in snapshot.runs]
     now = [group.id, labels, states, guesses.get(kind)]
     if now == before:
-        return (*[skip] * 9, *[skip] * count)
+        return (gr.skip(),) * (PANEL_PARTS + count)
     can_stop = not group.shipped and snapshot.is_live
-    is_shown = kind in guesses
     status = status_text(snapshot)
+    # Results are computed and sent only after the guess: the page cannot show them early, not even
+    # for a moment.
     if is_shown:
         said, values = results(snapshot)
         text = gr.update(value="\n\n".join(filter(None, (status, said))), elem_classes=[])
     else:
-        text, values = guess_first(status if can_stop else ""), [skip] * count
+        text, values = guess_first(status if can_stop else ""), [gr.skip()] * count
     # The timer ticks only while a run is live; a start or another selection wakes it again.
     return (
         gr.update(choices=labels, value=group.id, visible=is_shown),
@@ -228,6 +237,18 @@ def panel_update(
         now,
         *values,
     )
+
+
+def no_group_update(
+    is_shown: bool, guess: list[Any], guessed: str | None, count: int
+) -> tuple[Any, ...]:
+    """Return the updates of a panel without any group. guess: the updates of the question.
+
+    is_shown: whether results may be seen. guessed: of this chapter. count: of the outputs.
+    """
+    hidden, skip = gr.update(visible=False), gr.skip()
+    text = gr.update(value=NO_RESULTS, elem_classes=EMPTY) if is_shown else guess_first()
+    return (hidden, hidden, text, hidden, *guess, skip, [guessed], *[skip] * count)
 
 
 def guess_first(status: str = "") -> dict[str, Any]:

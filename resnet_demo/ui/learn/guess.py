@@ -99,6 +99,7 @@ QUESTIONS = {
 def known_guesses(stored: Any) -> dict[str, str]:
     """Return the guesses among what the browser sent, which may be anything."""
     given = stored if isinstance(stored, dict) else {}
+    # An option may be gone in a later version: then the question is open again.
     return {
         kind: given[kind]
         for kind, question in QUESTIONS.items()
@@ -114,6 +115,7 @@ def verdict(kind: str, guess: str, found: str | None) -> str:
     options = QUESTIONS[kind].options
     if guess not in options or found not in options:
         return ""
+    # The name of an option stands before its explanation: `too close to call: less than …`.
     said, right = (options[value].partition(":")[0] for value in (guess, found))
     outcome = "Correct." if guess == found else f"The result: **{right}**."
     return f"You guessed **{said}**. {outcome}"
@@ -124,6 +126,7 @@ def score_text(guesses: dict[str, str]) -> str:
     made = {kind: guess for kind, guess in guesses.items() if guess != SHOWN}
     if not made:
         return ""
+    # By the recordings, which are the same for everybody; a run of one's own may end differently.
     right = sum(guess == QUESTIONS[kind].answer for kind, guess in made.items())
     shown = len(guesses) - len(made)
     notes = [
@@ -190,5 +193,6 @@ def connect_guess(kind: str, panel: dict[str, Any], guesses: gr.BrowserState, sh
     def on_show(stored: Any) -> dict[str, str]:
         return on_guess(stored, None)
 
+    # `input`, not `change`: `guess_updates` sets the choice too, which is no guess.
     show(panel["guess"].input(on_guess, [guesses, panel["guess"]], guesses, **QUIET_EVENT))
     show(panel["show"].click(on_show, guesses, guesses, **QUIET_EVENT))

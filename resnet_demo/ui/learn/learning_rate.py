@@ -117,6 +117,7 @@ def arms(
         "optimizer": optimizer,
         "batch_size": as_int(batch_size),
         "dataset": dataset,
+        # As the help of the setting `optimizer` advises.
         "momentum": 0.6 if optimizer == "muon" else 0.9,
     }
     return lessons.range_arms(as_int(steps), values, datasets.get(dataset))
@@ -141,8 +142,10 @@ def draw(snapshot: GroupSnapshot, result: RangeTest) -> list[Any]:
     if result.suggested:
         rate, loss = result.lowest
         highest = max(loss for _, loss in result.points)
+        # A vertical line: the chart has lines only.
         lines.append(plots.line("lowest", [(rate, highest), (rate, loss)], LOWEST))
     losses = [loss for _, loss in result.points] or [0.0]
+    # Without 0, unlike other charts: the reader looks for the lowest point of a curve.
     room = 0.1 * (max(losses) - min(losses)) or 0.1
     ends = (max(0.0, min(losses) - room), max(losses) + room)
     plot = plots.plot("learn-range", "Smoothed loss by learning rate", lines, y=ends)
@@ -158,6 +161,7 @@ def answer(snapshot: GroupSnapshot, result: RangeTest) -> str | None:
     """Return the option that is nearest to the rate of the lowest loss."""
     if result.suggested is None or not is_complete(snapshot, result):
         return None
+    # Nearest by ratio: the options are powers of ten.
     return min(RATES, key=lambda rate: abs(math.log(float(rate) / result.lowest[0])))
 
 

@@ -39,6 +39,11 @@ NO_RUN = "No trained network yet. Train `resnet20` and `plain20` on the Train ta
 WORKING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
 WORKING |= {"concurrency_limit": None}  # the fair queue of Services limits it
 
+# Names of components, in the order in which the handlers return their updates.
+MEASURED = ("tried", "by_strength", "by_block")
+OPENED = ("dropped", "text", "strength", *MEASURED)
+VERDICT = ("guess", "show", "answer", "box", "said", "before", "by_strength", "by_block")
+
 Points = list[tuple[float, float]]
 
 
@@ -56,33 +61,79 @@ class Tried:
 
 def surgery_chapter(services: Services, tab: gr.Tab, guesses: gr.BrowserState) -> None:
     """Build the chapter: text and guess on the left, controls and charts on the right."""
+    parts, handlers = surgery_layout(), SurgeryHandlers(services)
+    run, edits = parts["run"], [parts["strength"], parts["dropped"]]
+    verdict_parts, opened, measured = (
+        [parts[name] for name in names] for names in (VERDICT, OPENED, MEASURED)
+    )
+
+    def show(event: Any) -> None:
+        event.then(handlers.on_guess, [guesses, parts["before"]], verdict_parts, **QUIET_EVENT)
+        event.then(handlers.on_run, [run, guesses], opened, **WORKING)
+
+    tab.select(handlers.on_select, run, run, **QUIET_EVENT)
+    tab.select(handlers.on_guess, [guesses, parts["before"]], verdict_parts, **QUIET_EVENT)
+    gr.on([tab.select, run.change], handlers.on_run, [run, guesses], opened, **WORKING)
+    connect_guess(KIND, parts, guesses, show)
+    # No `change`: `on_run` sets these values too, which must not start an evaluation.
+    gr.on(
+        [parts["strength"].release, parts["strength"].input, parts["dropped"].input],
+        handlers.on_change,
+        [run, *edits, parts["tried"]],
+        [parts["text"], *measured],
+        **WORKING,
+    )
+    parts["each"].click(handlers.on_each, [run, parts["tried"]], measured, **WORKING)
+
+
+def surgery_layout() -> dict[str, Any]:
+    """Build the components of the chapter and return them by name."""
     with gr.Row(**LAYOUT):
         with gr.Column(**LEFT):
-            panel = text_and_guess(KIND, "6-surgery")
+            parts = text_and_guess(KIND, "6-surgery")
         with gr.Column(**RIGHT):
-            said = gr.Markdown(GUESS_FIRST, elem_id="surgery-said", elem_classes=EMPTY)
-            with gr.Column(visible=False) as box:
-                run, strength, dropped = surgery_form()
-                text = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
+            parts["said"] = gr.Markdown(GUESS_FIRST, elem_id="surgery-said", elem_classes=EMPTY)
+            with gr.Column(visible=False) as parts["box"]:
+                parts |= surgery_form()
+                parts["text"] = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
                 with gr.Row():
                     with gr.Column(min_width=290):
-                        by_strength = line_chart("surgery-strengths", no_chart())
+                        parts["by_strength"] = line_chart("surgery-strengths", no_chart())
                     with gr.Column(min_width=290):
-                        by_block = line_chart("surgery-blocks", no_chart())
-                each = gr.Button("Remove each block in turn", elem_id="surgery-each", size="sm")
-    tried = gr.State(None)
-    evaluators = lru_cache(CACHED)(lambda run_id, weights: load_evaluator(services, run_id))
+                        parts["by_block"] = line_chart("surgery-blocks", no_chart())
+                parts["each"] = gr.Button(
+                    "Remove each block in turn", elem_id="surgery-each", size="sm"
+                )
+    # Of each page: what it has measured, and the guess that it shows.
+    return {**parts, "tried": gr.State(None), "before": gr.State(None)}
 
-    def evaluator_of(run_id: str) -> "SurgeryEvaluator":
+
+class SurgeryHandlers:
+    """The handlers of the chapter's events, and the networks that they share."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.evaluators = lru_cache(CACHED)(lambda run_id, sha256: load_evaluator(services, run_id))
+
+    def evaluator(self, run_id: str) -> "SurgeryEvaluator":
+        """Return the run's network with its test images; a use counts as a picture."""
         # Each use scores a network once, in about a second.
-        services.allowance.count_pictures(services.caller())
+        self.services.allowance.count_pictures(self.services.caller())
         # The checksum is part of the key, because a run that trains changes its weights.
-        return evaluators(run_id, model_description(services.runs.get(run_id).path)["sha256"])
+        weights = model_description(self.services.runs.get(run_id).path)["sha256"]
+        return self.evaluators(run_id, weights)
 
-    def charts(tried: Tried | None) -> list[dict[str, Any]]:
-        return surgery_charts(recorded_charts(services), tried or Tried())
+    def charts(self, tried: Tried | None) -> list[dict[str, Any]]:
+        """Return the values of both charts."""
+        return surgery_charts(recorded_charts(self.services), tried or Tried())
 
-    def on_guess(stored: Any, before: str | None) -> list[Any]:
+    def on_select(self, chosen: str | None) -> dict[str, Any]:
+        """Return the update of the choice of a run, when the chapter is opened."""
+        # With experiments: the networks of a duel of one's own are what to compare.
+        return run_choices(self.services, chosen, experiments=True)
+
+    def on_guess(self, stored: Any, before: str | None) -> list[Any]:
+        """Return the updates of VERDICT: after the guess, the result of the recording."""
         known = known_guesses(stored)
         guess = known.get(KIND)
         text = guess_first()
@@ -91,50 +142,33 @@ def surgery_chapter(services: Services, tab: gr.Tab, guesses: gr.BrowserState) -
             text = gr.update(value=said, elem_classes=[])
         box = gr.update(visible=guess is not None)
         # Before the network is loaded, or without its images, the recorded ones are shown.
-        recorded = [gr.skip()] * 2 if guess is None else charts(None)
+        recorded = [gr.skip()] * 2 if guess is None else self.charts(None)
         return [*guess_updates(KIND, known, before), box, text, guess, *recorded]
 
-    async def on_run(run_id: str | None, stored: Any) -> list[Any]:
+    async def on_run(self, run_id: str | None, stored: Any) -> list[Any]:
+        """Return the updates of OPENED for another run; none before the guess."""
+        # Without a guess nothing of it is visible, so no network is loaded.
         if KIND not in known_guesses(stored):
-            return [gr.skip()] * len(opened)
+            return [gr.skip()] * len(OPENED)
         with show_errors():
-            blocks, text, tried = await services.run_in_turn(open_run, evaluator_of, run_id)
-        return [blocks, text, 1.0, tried, *charts(tried)]
+            blocks, text, tried = await self.services.run_in_turn(open_run, self.evaluator, run_id)
+        # At strength 1 and with all blocks: changes of another network do not carry over.
+        return [blocks, text, 1.0, tried, *self.charts(tried)]
 
-    async def on_change(*values: Any) -> list[Any]:
+    async def on_change(self, *values: Any) -> list[Any]:
+        """Return the text and MEASURED after a change of strength or blocks."""
         with show_errors():
-            text, tried = await services.run_in_turn(apply_edit, evaluator_of, *values)
-        return [text, tried, *charts(tried)]
+            text, tried = await self.services.run_in_turn(apply_edit, self.evaluator, *values)
+        return [text, tried, *self.charts(tried)]
 
-    async def on_each(run_id: str | None, tried: Tried | None) -> AsyncIterator[list[Any]]:
-        async for measured in services.stream_in_turn(drop_each(evaluator_of, run_id, tried)):
-            yield [measured, *charts(measured)]
-
-    def on_select(chosen: str | None) -> dict[str, Any]:
-        # With experiments: the networks of a duel of one's own are what to compare.
-        return run_choices(services, chosen, experiments=True)
-
-    def show(event: Any) -> None:
-        event.then(on_guess, [guesses, before], shown, **QUIET_EVENT)
-        event.then(on_run, [run, guesses], opened, **WORKING)
-
-    before = gr.State(None)
-    shown = [panel["guess"], panel["show"], panel["answer"], box, said, before]
-    shown += [by_strength, by_block]
-    opened = [dropped, text, strength, tried, by_strength, by_block]
-    tab.select(on_select, run, run, **QUIET_EVENT)
-    tab.select(on_guess, [guesses, before], shown, **QUIET_EVENT)
-    gr.on([tab.select, run.change], on_run, [run, guesses], opened, **WORKING)
-    connect_guess(KIND, panel, guesses, show)
-    # No `change`: `on_run` sets these values too, which must not start an evaluation.
-    edits = [strength.release, strength.input, dropped.input]
-    measured = [tried, by_strength, by_block]
-    gr.on(edits, on_change, [run, strength, dropped, tried], [text, *measured], **WORKING)
-    each.click(on_each, [run, tried], measured, **WORKING)
+    async def on_each(self, run_id: str | None, tried: Tried | None) -> AsyncIterator[list[Any]]:
+        """Yield MEASURED after each single block that is removed."""
+        async for now in self.services.stream_in_turn(drop_each(self.evaluator, run_id, tried)):
+            yield [now, *self.charts(now)]
 
 
-def surgery_form() -> list[Any]:
-    """Build the choices of run, strength and removed blocks."""
+def surgery_form() -> dict[str, Any]:
+    """Build the choices of run, strength and removed blocks; return them by name."""
     run = gr.Dropdown([], label="Network", interactive=True, elem_id="surgery-run")
     strength = gr.Slider(
         0,
@@ -149,7 +183,7 @@ def surgery_form() -> list[Any]:
     dropped = gr.CheckboxGroup(
         [], label="Remove whole blocks", interactive=True, elem_id="surgery-dropped"
     )
-    return [run, strength, dropped]
+    return {"run": run, "strength": strength, "dropped": dropped}
 
 
 def recorded_charts(services: Services) -> dict[str, dict[str, Any]]:
@@ -217,6 +251,7 @@ def open_run(evaluator_of: Any, run_id: str | None) -> tuple[dict[str, Any], str
         evaluator = evaluator_of(run_id)
         outcome = evaluator.score()
     except DemoError as error:
+        # As a text: without the test images, the recorded networks are still shown.
         return no_blocks, f"⚠ {escape_markdown(str(error))}", Tried()
     blocks = [(block_label(name), name) for name in evaluator.blocks]
     tried = Tried([(1.0, 100 * outcome.top1)], chance=100 / len(evaluator.classifier.saved.classes))
@@ -252,6 +287,7 @@ def drop_each(
     for number, name in enumerate(evaluator_of(run_id).blocks, start=1):
         outcome = evaluator_of(run_id).score(dropped=[name])
         points.append((float(number), 100 * outcome.top1))
+        # A copy: `points` grows, and what was yielded must not.
         yield replace(tried, blocks=[*points])
 
 
@@ -275,5 +311,6 @@ def outcome_text(
 def block_label(name: str) -> str:
     """Return the label of a block: `stages.1.0` and `stage2.1` are stage 2, block 1."""
     stage, _, block = name.rpartition(".")
+    # `stages.1.0` counts from 0, `stage2.1` from 1: the two kinds of networks name them so.
     number = int(block) + (1 if stage.startswith("stages.") else 0)
     return f"{part_label(stage)}, block {number}"

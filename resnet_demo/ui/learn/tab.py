@@ -98,11 +98,13 @@ def contents(reader: GroupReader, guesses: gr.BrowserState, tab: gr.Tab) -> None
 
     async def on_tick() -> list[Any]:
         text = await reader.run(running_text, reader)
+        # Without a running experiment nothing changes by itself, so nothing has to be asked.
         return [gr.update(value=text, visible=bool(text)), gr.Timer(active=bool(text))]
 
     # The tab is also selected when the page is loaded with it.
     gr.on([tab.select, guesses.change], on_guesses, guesses, [listing, text, again], **QUIET_EVENT)
     gr.on([tab.select, timer.tick], on_tick, None, [running, timer], **TICK_EVENT)
+    # An empty dict; its change event empties the marks and the score, too.
     again.click(dict, None, guesses, **QUIET_EVENT)
 
 
@@ -146,6 +148,7 @@ def running_text(reader: GroupReader) -> str:
     lines = []
     for kind, question in QUESTIONS.items():
         for group in reader.groups(kind):
+            # Recordings are over: their logs are not read for this.
             if not group.shipped and (snapshot := reader.snapshot(group)).is_live:
                 link = f"[{chapter_title(question.chapter)}](#learn-{question.chapter})"
                 lines.append(f"- {link}, {escape_markdown(group.id)}: {status_text(snapshot)}")

@@ -27,7 +27,7 @@ from resnet_demo.ui.services import Services
 
 KIND = "transfer"
 NAMES = {SCRATCH: "from scratch", TRANSFER: "transfer"}
-COLOURS = {SCRATCH: "#ce5f0a", TRANSFER: "#2b7fd0"}
+COLOURS = {SCRATCH: "#ce5f0a", TRANSFER: "#2b7fd0"}  # as plain and residual in the other chapters
 COLUMNS = ["images a class", *NAMES.values(), "seeds"]
 NOTE = "Validation accuracy after the last epoch; several seeds: mean, lowest and highest."
 
@@ -40,6 +40,7 @@ def transfer_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState)
         results = chart_and_table(KIND)
 
     def arms_here(per_class: list[str], dataset: str, seeds: Any) -> lessons.Arms:
+        # The dataset is read here: images a class times its classes is the number to train on.
         info = reader.services.datasets.get(dataset)
         counts = [int(count) for count in per_class]
         return lessons.transfer_arms(counts, as_int(seeds), {"dataset": dataset}, info)
@@ -78,9 +79,10 @@ def draw(snapshot: GroupSnapshot) -> list[Any]:
         )
         for learner, by_count in results.items()
     ]
-    note = "The bands span the seeds." if has_seeds(results) else ""
+    note = arm_plots.SEED_BANDS if has_seeds(results) else ""
     title = "Validation accuracy by training images"
     plot = plots.plot("learn-transfer", title, lines, y=(0, 100), unit=" %", note=note)
+    # From 10 to 300 images each step about triples: on a linear axis the first ones would touch.
     chart = plots.chart("training images a class", [plot], log_x=True)
     table = arm_plots.table_text(COLUMNS, table_rows(results))
     return [chart, f"{NOTE}\n\n{table}" if table else ""]
@@ -89,6 +91,7 @@ def draw(snapshot: GroupSnapshot) -> list[Any]:
 def accuracies(snapshot: GroupSnapshot) -> Results:
     """Return learner -> images a class -> accuracies in percent of the finished runs."""
     results: Results = {learner: {} for learner in LEARNERS}
+    # Sorted by the number: as text, 100 would come before 30.
     known = {arm: parsed for arm in snapshot.arms if (parsed := parse_arm(arm))}
     for arm, (learner, count) in sorted(known.items(), key=lambda item: item[1]):
         values = [last_accuracy(run) for run in snapshot.finished(arm) if run.view.epochs]
@@ -129,6 +132,7 @@ def conclusion(snapshot: GroupSnapshot) -> str:
     """Return what transfer gains with the fewest images, and how far scratch comes (Markdown)."""
     results = accuracies(snapshot)
     scratch, transfer = results[SCRATCH], results[TRANSFER]
+    # Only numbers of images that both have finished can be compared.
     both = sorted(scratch.keys() & transfer.keys())
     if not both:
         return ""
@@ -147,5 +151,6 @@ def answer(snapshot: GroupSnapshot) -> str | None:
     transfer = accuracies(snapshot)[TRANSFER]
     if not transfer:
         return None
+    # With the fewest images, which is what the question asks about.
     reached = mean(transfer[min(transfer)])
     return min(SHARES, key=lambda share: abs(float(share) - reached))

@@ -30,7 +30,7 @@ COST_NOTE = (
     "for each image of a batch."
 )
 COLUMNS = ["network", "validation accuracy", "training time", "points per minute", "images/s"]
-TIE = 0.01  # difference of validation accuracy
+TIE = 0.01  # difference of validation accuracy: the point that the question names
 FLOAT_BYTES = 4
 COPIES = 3  # of each weight: the weight, its gradient, its momentum
 
@@ -109,8 +109,10 @@ def accuracy_when_faster_ends(snapshot: GroupSnapshot) -> dict[str, float]:
     curves = {arm: arm_plots.points_by_minutes(view) for arm, view in arms.items()}
     if len(curves) < 2 or not all(curves.values()):
         return {}
+    # Both get the same minutes: the slower one is judged by its last epoch before that moment.
     end = min(points[-1][0] for points in curves.values())
     return {
+        # (0, 0): before its first epoch a network has learned nothing.
         arm: max((x, y) for x, y in [(0.0, 0.0), *points] if x <= end)[1] / 100
         for arm, points in curves.items()
     }
