@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from resnet_demo.runs.text import share_text
+
 LOOP_NAMES = {
     "article": "the tutorial's loop",
     "loader": "DataLoader, {workers} workers",
@@ -49,6 +51,12 @@ def with_range(value: float, spread: list[float], form: str, unit: str = "") -> 
     return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
 
 
+def share_with_range(values: dict[str, float]) -> str:
+    """Return the median of shares and their range, in percent."""
+    median, low, high = (share_text(values[name], 2) for name in ("median", "min", "max"))
+    return f"{median} ({low} to {high})"
+
+
 def describe_conditions(row: dict[str, Any]) -> str:
     """Return model, dataset, image size, batch size, precision and device as text."""
     return (
@@ -68,9 +76,10 @@ def accuracy_lines(row: dict[str, Any]) -> Iterator[str]:
 def seed_line(row: dict[str, Any]) -> str:
     """Return the result of one seed in one line."""
     return (
-        f"seed {row['seed']}: test top-1 {row['test_top1']:.2%}, with six views "
-        f"{row['test_top1_of_six']:.2%}, with ten views {row['test_top1_of_ten']:.2%}, "
-        f"val top-1 {row['val_top1']:.2%} (epoch {row['best_epoch']}); "
+        f"seed {row['seed']}: test top-1 {share_text(row['test_top1'], 2)}, with six views "
+        f"{share_text(row['test_top1_of_six'], 2)}, with ten views "
+        f"{share_text(row['test_top1_of_ten'], 2)}, "
+        f"val top-1 {share_text(row['val_top1'], 2)} (epoch {row['best_epoch']}); "
         f"training {row['train_seconds']:.1f} s, with validation {row['seconds']:.1f} s"
     )
 
@@ -89,8 +98,8 @@ def summary_lines(row: dict[str, Any]) -> Iterator[str]:
         ("scaled_seconds", f"scaled × {row['scale']:.3f}"),
     ):
         values = row[name]
-        form = ".2%" if "top1" in name else ".1f"
-        yield f"{label:<26} {with_range(values['median'], [values['min'], values['max']], form)}"
+        text = with_range(values["median"], [values["min"], values["max"]], ".1f")
+        yield f"{label:<26} {share_with_range(values) if 'top1' in name else text}"
     yield (
         f"reference ResNet-9: {row['reference_images_per_s']:,.0f} images/s here; times stated for "
         f"a machine with {row['scaled_to']:,.0f} images/s are × {row['allowance']:.2f} here"
@@ -113,11 +122,14 @@ def machine_line(row: dict[str, Any]) -> str:
 def share_line(row: dict[str, Any]) -> str:
     """Return a network's share of the best rates, and the parts of a step, in one line."""
     step = sum(row["parts"].values())
-    parts = ", ".join(f"{name} {seconds / step:.0%}" for name, seconds in row["parts"].items())
+    parts = ", ".join(
+        f"{name} {share_text(seconds / step, 0)}" for name, seconds in row["parts"].items()
+    )
     return (
         f"{describe_conditions(row)}: {row['images_per_s']:,.1f} images/s, "
-        f"{row['flop_per_s'] / 1e9:,.0f} GFLOP/s = {row['share_of_gemm']:.0%} of the matrix "
-        f"product, {row['share_of_convolution']:.0%} of the convolution; of a step: {parts}"
+        f"{row['flop_per_s'] / 1e9:,.0f} GFLOP/s = {share_text(row['share_of_gemm'], 0)} of the "
+        f"matrix product, {share_text(row['share_of_convolution'], 0)} of the convolution; of a "
+        f"step: {parts}"
     )
 
 
@@ -148,13 +160,13 @@ def ood_lines(result: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{result['run']}, {result['model']} on {result['dataset']}: {score} over "
         f"{threshold['threshold']:.3f}, set {when} on {threshold['n']:,} {images} for "
-        f"{threshold['false_alarms']:.0%} false alarms"
+        f"{share_text(threshold['false_alarms'], 0)} false alarms"
     )
     yield f"{'images':<24} {'number':>7} {'flagged':>8} {'AUROC':>7}"
     own = result["own"]
-    yield f"{'its own test images':<24} {own['n']:>7,} {own['flagged']:>8.2%}"
+    yield f"{'its own test images':<24} {own['n']:>7,} {share_text(own['flagged'], 2):>8}"
     for kind, row in result["kinds"].items():
-        yield f"{kind:<24} {row['n']:>7,} {row['flagged']:>8.2%} {row['auroc']:>7.4f}"
+        yield f"{kind:<24} {row['n']:>7,} {share_text(row['flagged'], 2):>8} {row['auroc']:>7.4f}"
 
 
 def waits_lines(result: dict[str, Any]) -> Iterator[str]:

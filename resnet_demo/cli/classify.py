@@ -14,7 +14,7 @@ from resnet_demo.cli.common import (
 )
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import DATASET_CHANGED
+from resnet_demo.runs.text import DATASET_CHANGED, share_text
 
 
 def add(verbs: Any) -> None:
@@ -234,5 +234,5 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 def label_list(labels: list[dict[str, Any]]) -> str:
-    """Return labels with their confidence: `cat 91.2%, dog 5.0%`."""
-    return ", ".join(f"{row['label']} {row['confidence']:.1%}" for row in labels)
+    """Return labels with their confidence: `cat 91.2 %, dog 5.0 %`."""
+    return ", ".join(f"{row['label']} {share_text(row['confidence'])}" for row in labels)

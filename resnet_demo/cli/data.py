@@ -15,7 +15,7 @@ from resnet_demo.cli.common import (
 from resnet_demo.errors import ConfigError
 from resnet_demo.file_locks import release_lock
 from resnet_demo.paths import Paths
-from resnet_demo.runs.text import dataset_lines, dataset_text, transfer_text
+from resnet_demo.runs.text import dataset_lines, dataset_text, share_text, transfer_text
 
 
 def add(verbs: Any) -> None:
@@ -122,7 +122,7 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.data.importer.survey import Survey, space_text
 
     def progress(done: int, total: int | None, message: str) -> None:
-        share = f"{done / total:4.0%}  " if total else ""
+        share = f"{share_text(done / total, 0):>5}  " if total else ""
         show_progress(f"{share}{message}")
 
     surveys: list[Survey] = []

@@ -45,6 +45,7 @@ from resnet_demo.models.description import predictions_sha256
 from resnet_demo.models.device import pick_device
 from resnet_demo.runs.dataset import describe_images
 from resnet_demo.runs.store import Run
+from resnet_demo.runs.text import share_text
 
 ARTICLE_BATCH = 64  # images; in training mode, the images of a batch affect each other
 SHUFFLE_SEED = 42  # the tutorial's; another order gives another score
@@ -145,7 +146,9 @@ def cross_validation(classifier: Classifier, datasets: Datasets, mode: str) -> R
     predictions = read_cross_validation(run.path, saved.metrics)
     if predictions is None:
         top1 = saved.metrics["val_top1"]
-        raise no_validation_images(run, f"its top-1 is {top1:.2%} in {config.folds} parts")
+        raise no_validation_images(
+            run, f"its top-1 is {share_text(top1, 2)} in {config.folds} parts"
+        )
     if mode != "plain":
         rule = "plain on the validation split of a cross-validated run"
         raise ConfigError.rule("mode", rule, mode)

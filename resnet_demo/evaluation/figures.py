@@ -26,7 +26,7 @@ COLOURS = ("#E69F00", SKY, "#009E73", BLUE, VERMILLION, "#CC79A7", None)  # None
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMES = {"jpeg": "JPEG"}
-PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")  # 2.5%, but 20%
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g} %")  # 2.5 %, but 20 %
 MAX_NAME = 14  # characters; the name of an imported class may be a sentence
 
 
@@ -141,7 +141,7 @@ def robustness_figure(result: Mapping[str, Any], dark: bool = False) -> Figure:
     axes = figure.add_subplot()
     clean, n = result["top1"], result["n"]
     low, high = wilson_interval(round(clean * n), n)
-    axes.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0, label="95% interval")
+    axes.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % interval")
     strengths = [0, *result["strengths"]]
     # Colour, dash and marker together: any one of them distinguishes the lines.
     styles = zip(COLOURS, DASHES, MARKERS, strict=True)

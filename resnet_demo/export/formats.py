@@ -16,6 +16,7 @@ from resnet_demo.files import is_new_or_empty
 from resnet_demo.models.description import DESCRIPTION, WEIGHTS
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
+from resnet_demo.runs.text import share_text
 
 if TYPE_CHECKING:
     from resnet_demo.export.parity import OnProgress, Parity
@@ -212,8 +213,8 @@ def keep(job: Job, source: "ExportSource", parity: "Parity") -> None:
     if not parity.passed:
         raise DemoError(
             f"the export of {source.run.id} answers differently from the app and is not kept: the "
-            f"same label for {parity.agreement:.2%} of {parity.pictures:,} pictures, probabilities "
-            f"up to {parity.largest:.4f} apart"
+            f"same label for {share_text(parity.agreement, 2)} of {parity.pictures:,} pictures, "
+            f"probabilities up to {parity.largest:.4f} apart"
         )
     (job.folder / PARITY).write_text(json.dumps(parity.to_dict(), indent=2) + "\n", "utf-8")
 
@@ -221,7 +222,7 @@ def keep(job: Job, source: "ExportSource", parity: "Parity") -> None:
 def parity_text(parity: dict[str, Any]) -> str:
     """Return how closely the files repeat the app's answers, in one sentence."""
     agreement, largest = parity["agreement"], parity["largest"]
-    same = "all" if agreement == 1 else f"{agreement:.2%}"
+    same = "all" if agreement == 1 else share_text(agreement, 2)
     at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"  # not 0.0000
     return (
         f"Compared with the app on {parity['pictures']:,} pictures ({parity['origin']}): the same "

@@ -174,7 +174,7 @@ def data_text(config: TrainConfig, info: DatasetInfo) -> str:
         if config.folds
         else f"{info.val:,} validation images"
         if info.val
-        else f"of which {config.val_share:.0%} are kept for validation"
+        else f"of which {share_text(config.val_share, 0)} are kept for validation"
         if config.val_share
         else "which serve for validation too"
     )

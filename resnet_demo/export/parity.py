@@ -21,6 +21,7 @@ from resnet_demo.errors import DamagedError, DemoError
 from resnet_demo.export.source import ExportSource
 from resnet_demo.inference.predict import evaluation_batch_size, predict
 from resnet_demo.paths import Paths
+from resnet_demo.runs.text import share_text
 
 SIZES = (  # width, height; all of them occur
     *((16, 16), (20, 28), (32, 32), (33, 47), (48, 48), (64, 64), (75, 100), (96, 96), (128, 128)),
@@ -118,7 +119,7 @@ class Parity:
         """Return the numbers as a table for a terminal."""
         rows = {
             "pictures": f"{self.pictures:,} ({self.origin})",
-            "same label": f"{self.agreement:.2%} (at least {MIN_AGREEMENT:.1%})",
+            "same label": f"{share_text(self.agreement, 2)} (at least {share_text(MIN_AGREEMENT)})",
             "largest difference": f"{self.largest:.6f} (at most {MAX_DIFFERENCE})",
             "median difference": f"{self.median:.6f}",
             "result": "equal to the app" if self.passed else "NOT equal to the app",

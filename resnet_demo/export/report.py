@@ -169,9 +169,9 @@ def result_rows(result: dict[str, Any]) -> dict[str, str]:
         "Images": f"{result['n']:,}{folds}{stored}",
         "Accuracy": accuracy_text(result["top1"], result["n"]),
         "95 % interval": share_range(*result["interval"], result["n"]),
-        **({"Top-5 accuracy": f"{result['top5']:.2%}"} if many else {}),
+        **({"Top-5 accuracy": share_text(result["top5"], 2)} if many else {}),
         "Loss": loss_text(result),
-        "Mean F1 over the classes": f"{result['macro_f1']:.2%}",
+        "Mean F1 over the classes": share_text(result["macro_f1"], 2),
     }
 
 
@@ -241,5 +241,5 @@ def example_row(example: ExampleImage) -> dict[str, str]:
         "overlay": jpeg_uri(example.overlay),
         "truth": example.truth,
         "predicted": example.predicted,
-        "confidence": f"{example.confidence:.1%}",
+        "confidence": share_text(example.confidence),
     }

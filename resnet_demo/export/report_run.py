@@ -20,7 +20,13 @@ from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.figures import BLUE, VERMILLION, ink_colour, new_figure, style_axes
 from resnet_demo.export.model_card import CHOSEN_EPOCH, DATA_LICENCES
 from resnet_demo.recipes import RECIPES
-from resnet_demo.runs.text import accuracy_text, count_text, duration_text, learning_curve_text
+from resnet_demo.runs.text import (
+    accuracy_text,
+    count_text,
+    duration_text,
+    learning_curve_text,
+    share_text,
+)
 from resnet_demo.runs.view import RunView, thin_points
 
 MAX_EPOCHS = 20  # rows of the table of epochs
@@ -81,7 +87,7 @@ def training_part(config: TrainConfig, view: RunView) -> dict[str, Any]:
             "epoch": epoch.epoch,
             "train_loss": f"{epoch.train_loss:.4f}",
             "val_loss": f"{epoch.val_loss:.4f}",
-            "train_top1": f"{epoch.train_top1:.2%}",
+            "train_top1": share_text(epoch.train_top1, 2),
             "val_top1": accuracy_text(epoch.val_top1, epoch.val_images),
             "time": duration_text(epoch.seconds),
             "kept": epoch is view.best,
@@ -145,7 +151,9 @@ def curve_text(view: RunView) -> str:
     if view.epochs:
         first, last = view.epochs[0], view.epochs[-1]
         parts.append(f"validation loss from {first.val_loss:.3f} to {last.val_loss:.3f}")
-        parts.append(f"validation accuracy from {first.val_top1:.1%} to {last.val_top1:.1%}")
+        parts.append(
+            f"validation accuracy from {share_text(first.val_top1)} to {share_text(last.val_top1)}"
+        )
     return f"Curves by epoch: {', '.join(parts)}."
 
 

@@ -21,7 +21,7 @@ from resnet_demo.export.formats import parity_text
 from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.parity import Parity
 from resnet_demo.export.source import ExportSource
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import escape_markdown, share_text
 
 PAGE = Path(__file__).with_name("page")
 MODEL, DESCRIPTION, RUNTIME_FOLDER = "model.onnx", "description.json", "ort"
@@ -216,6 +216,6 @@ def about_text(source: ExportSource) -> str:
     text = f"Network {source.saved.network['name']}, trained on {source.config.dataset}"
     for name, kind in (("test_top1", "test"), ("val_top1", "validation")):
         if isinstance(metrics.get(name), float):
-            text += f": {metrics[name]:.1%} of its {kind} pictures are right"
+            text += f": {share_text(metrics[name])} of its {kind} pictures are right"
             break
     return f"{text}. Made with ResNet Demo."

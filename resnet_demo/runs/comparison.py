@@ -5,7 +5,7 @@ from typing import Any
 
 from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.text import duration_text
+from resnet_demo.runs.text import duration_text, share_text
 from resnet_demo.runs.view import RunView
 
 CURVES = ("train_loss", "train_top1", "val_loss", "val_top1")
@@ -113,7 +113,7 @@ def setting_text(value: Any) -> str:
 
 def percent(share: float | None) -> str:
     """Return a share in percent."""
-    return NO_VALUE if share is None else f"{share:.2%}"
+    return share_text(share, 2)
 
 
 def loss(value: float | None) -> str:

@@ -56,7 +56,7 @@ def event_text(event: Event) -> str:
     if isinstance(event, Epoch):
         return (
             f"epoch {event.epoch}: train loss {event.train_loss:.4f}, top-1 "
-            f"{event.train_top1:.2%}; val loss {event.val_loss:.4f}, top-1 "
+            f"{share_text(event.train_top1, 2)}; val loss {event.val_loss:.4f}, top-1 "
             f"{accuracy_text(event.val_top1, event.val_images)}; {duration_text(event.seconds)}"
         )
     if isinstance(event, Ended):
@@ -85,7 +85,7 @@ def learning_curve_text(curve: Sequence[Sequence[int]]) -> str:
     # errors of both, whose root is then the standard error of the gain.
     error = max(1.0, (n - right + n - half_right) ** 0.5)
     if gain > 2 * error:  # outside of what chance explains, 95 times in 100
-        return f"{points}twice as many brought {gain / n:.1%}, so more would help"
+        return f"{points}twice as many brought {share_text(gain / n)}, so more would help"
     if n < FEW_IMAGES:
         return f"{points}these are too few to say what more would bring"
     return f"{points}twice as many changed little, so more of the same kind may not help"
@@ -125,14 +125,14 @@ def evaluation_text(result: dict[str, Any]) -> str:
     accuracy = accuracy_text(result["top1"], result["n"])
     head += f"top-1 {accuracy}, {interval_text(result)}; loss {loss_text(result)}"
     lines = [
-        f"  {row['label']:<16} precision {precision:>6}  recall {recall:>6}  "
-        f"F1 {share_text(row['f1']):>6}  images {row['support']}"
+        f"  {row['label']:<16} precision {precision:>7}  recall {recall:>7}  "
+        f"F1 {share_text(row['f1']):>7}  images {row['support']}"
         for row, precision, recall in class_shares(result["per_class"], result["confusion"])
     ]
     # A small test split may lack a class: the mean is then over fewer than all.
     untested = any(not row["support"] for row in result["per_class"])
     over = "the classes with images" if untested else "all classes"
-    macro = f"mean F1 over {over} {result['macro_f1']:.2%}"
+    macro = f"mean F1 over {over} {share_text(result['macro_f1'], 2)}"
     notes = [
         image_notes(result),
         macro,
@@ -164,13 +164,13 @@ def image_notes(result: dict[str, Any]) -> str:
 
 
 def accuracy_text(top1: float, n: int) -> str:
-    """Return an accuracy over n images: `93.80%`, or `11 of 12` for few images.
+    """Return an accuracy over n images: `93.80 %`, or `11 of 12` for few images.
 
     n: 0 if it is not known, as in the log of an older run. One image of twelve is 8 %: a percentage
     would look more exact than it is.
     """
     is_few = 0 < n < FEW_IMAGES
-    return count_of(round(top1 * n), n) if is_few else f"{top1:.2%}"
+    return count_of(round(top1 * n), n) if is_few else share_text(top1, 2)
 
 
 def count_of(count: int, n: int) -> str:
@@ -208,19 +208,22 @@ def space_run_text(packed: dict[str, Any]) -> str:
 
 
 def share_text(share: float | None, digits: int = 1) -> str:
-    """Return a share in percent, and a dash for None: a class without images has no recall."""
-    return "–" if share is None else f"{share:.{digits}%}"
+    """Return a share in percent: `94.3 %`; for None, as the recall without images, a dash.
+
+    The one style of percentages, in the terminal, on the page and in exports.
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def interval_text(result: dict[str, Any]) -> str:
-    """Return the 95% confidence interval of the accuracy."""
-    return f"95% interval {share_range(*result['interval'], result['n'])}"
+    """Return the 95 % confidence interval of the accuracy."""
+    return f"95 % interval {share_range(*result['interval'], result['n'])}"
 
 
 def share_range(low: float, high: float, n: int) -> str:
     """Return an interval of a share of n images, in percent: of few images without decimals."""
     digits = 2 if n >= FEW_IMAGES else 0
-    return f"{low:.{digits}%} to {high:.{digits}%}"
+    return f"{share_text(low, digits)} to {share_text(high, digits)}"
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
@@ -233,10 +236,10 @@ def calibration_text(calibration: dict[str, Any]) -> str:
         for means in (calibration["confidence"], calibration["accuracy"])
     )
     # The accuracy is printed here only to be compared with the confidence.
-    digits, beside = (2, f", accuracy {accuracy:.2%}") if n >= FEW_IMAGES else (0, "")
+    digits, beside = (2, f", accuracy {share_text(accuracy, 2)}") if n >= FEW_IMAGES else (0, "")
     return (
-        f"mean confidence {confidence:.{digits}%}{beside}, "
-        f"calibration error {calibration['error']:.{digits}%}"
+        f"mean confidence {share_text(confidence, digits)}{beside}, "
+        f"calibration error {share_text(calibration['error'], digits)}"
     )
 
 
@@ -282,7 +285,7 @@ def comparison_text(against: dict[str, Any]) -> str:
 
 def chance_text(p: float) -> str:
     """Return the meaning of a p-value of McNemar's exact test."""
-    share = "fewer than 0.01%" if p < 1e-4 else f"{p:.2%}"  # not 0.00%
+    share = "fewer than 0.01 %" if p < 1e-4 else share_text(p, 2)  # not 0.00 %
     return f"two equally good networks would differ as much or more in {share} of such tests"
 
 
@@ -294,12 +297,12 @@ def robustness_text(result: dict[str, Any], interval: tuple[float, float]) -> st
     n = result["n"]
     head = (
         f"{result['run']} on damaged images, strengths 1 to 5 ({counted(n, 'image')}; undamaged "
-        f"{accuracy_text(result['top1'], n)}, 95% interval {share_range(*interval, n)}):"
+        f"{accuracy_text(result['top1'], n)}, 95 % interval {share_range(*interval, n)}):"
     )
     few = n < FEW_IMAGES
     lines = [
         f"  {kind:<16}"
-        + "".join(f"{count_of(round(top1 * n), n) if few else f'{top1:.1%}':>9}" for top1 in row)
+        + "".join(f"{count_of(round(top1 * n), n) if few else share_text(top1):>9}" for top1 in row)
         for kind, row in result["kinds"].items()
     ]
     notes = image_notes(result)
@@ -311,7 +314,7 @@ def epoch_lines(snapshot: dict[str, Any]) -> Iterator[str]:
     for row in snapshot["history"]:
         yield (
             f"  epoch {row['epoch']}: train loss {row['train_loss']:.4f} top-1 "
-            f"{row['train_top1']:.2%}, val loss {row['val_loss']:.4f} top-1 "
+            f"{share_text(row['train_top1'], 2)}, val loss {row['val_loss']:.4f} top-1 "
             f"{accuracy_text(row['val_top1'], row['val_images'])}"
         )
 
@@ -352,7 +355,7 @@ def transfer_text(what: str, done: int, total: int | None, unit: str, rate: floa
     rate: in units per second, 0 if unknown.
     """
     if not unit:
-        return f"{what} ({done / total:.0%})" if total else what
+        return f"{what} ({share_text(done / total, 0)})" if total else what
     if unit != "bytes":
         return f"{what}: {done:,} of {total:,} {unit}" if total else what
     amount = f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.lru import LRU
-from resnet_demo.runs.text import accuracy_text, duration_text
+from resnet_demo.runs.text import accuracy_text, duration_text, share_text
 from resnet_demo.runs.view import RunView, thin_points
 
 SCRIPT = Path(__file__).with_name("charts.js")  # in the head of the page
@@ -210,7 +210,7 @@ def epoch_table(view: RunView | None) -> dict[str, Any]:
             epoch.epoch,
             f"{epoch.train_loss:.4f}",
             f"{epoch.val_loss:.4f}",
-            f"{epoch.train_top1:.2%}",
+            share_text(epoch.train_top1, 2),
             accuracy_text(epoch.val_top1, epoch.val_images),
             duration_text(epoch.seconds),
         ]

@@ -90,12 +90,12 @@ def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures)
     expect(page.locator("#answer-run")).to_be_hidden()  # the choice of the run names it
     expect(page.locator("#classify-text")).to_be_hidden()
     expect(page.locator("#gauge")).to_contain_text("This may be none of the classes")
-    expect(page.locator("#gauge")).to_contain_text("5% of the 15 validation images")
+    expect(page.locator("#gauge")).to_contain_text("5 % of the 15 validation images")
     expect(page.locator("#gauge").get_by_role("meter")).to_have_attribute("aria-valuenow", "99")
     expect(page.locator("#fits .caption-label")).to_have_text(
-        [re.compile(rf"{way}: \w+ \d+\.\d%") for way in ("✓ centre crop", "squash", "pad")]
+        [re.compile(rf"{way}: \w+ \d+\.\d %") for way in ("✓ centre crop", "squash", "pad")]
     )
-    expect(page.locator("#fits-text")).to_contain_text("cuts off 25%, the sides")
+    expect(page.locator("#fits-text")).to_contain_text("cuts off 25 %, the sides")
 
     assert [opacity > 0 for opacity in map_opacities(page)] == [True, False, False]
     page.locator("#map-class").get_by_role("radio").nth(2).click()
@@ -189,7 +189,7 @@ def test_the_accordions_hold_feature_maps_and_nearest_training_images(page, untr
 
 def test_a_photo_that_fools_the_network_is_answered_beside_it_with_the_measured_misses(page):
     choose(page, "Run", "cifar10-shipped")
-    expect(page.locator("#photos-hint")).to_contain_text("it takes the coffee for a cat (66%)")
+    expect(page.locator("#photos-hint")).to_contain_text("it takes the coffee for a cat (66 %)")
     page.evaluate("window.scrollTo(0, 0)")
     photo = page.locator("#shipped button").nth(4)
     photo.click()
@@ -251,7 +251,7 @@ def test_several_pictures_get_labels_and_a_csv_with_the_same_labels(page, pictur
     expect(page.locator("#classify-text")).to_be_hidden()
     upload(page, [*files[:1], bad, *files[1:]], "#pictures")
     captions = page.locator("#several .caption-label")
-    expect(captions).to_have_text([re.compile(r"(blue|green|red) \d+\.\d% · may be none")] * 3)
+    expect(captions).to_have_text([re.compile(r"(blue|green|red) \d+\.\d % · may be none")] * 3)
     expect(page.locator("#several-text")).to_contain_text("3 pictures by mine (centre crop)")
     expect(page.locator("#several-text")).to_contain_text(f"'{bad.name}' is not a PNG, JPEG")
     assert page.title() == "ResNet Demo"
@@ -264,7 +264,7 @@ def test_several_pictures_get_labels_and_a_csv_with_the_same_labels(page, pictur
     good = [row for row in rows if not row["problem"]]
     assert len(good) == 3
     for row, caption in zip(good, captions.all_inner_texts(), strict=True):
-        assert caption.startswith(f"{row['label']} {float(row['confidence']):.1%}"[:-4])
+        assert caption.startswith(f"{row['label']} {100 * float(row['confidence']):.1f} %"[:-4])
         assert row["may be none of the classes"] == "yes"
     page.get_by_role("tab", name="One picture").click()
     expect(page.locator("#several-text")).to_be_hidden()

@@ -81,7 +81,7 @@ def captions(evaluated, positions):
         names = f"{CLASSES[truth]} → {CLASSES[predicted]}"
         if truth == predicted:
             names = f"{CLASSES[truth]} ✓"
-        texts.append(f"{names} · {confidences[position].max():.1%}")
+        texts.append(f"{names} · {100 * confidences[position].max():.1f} %")
     return texts
 
 
@@ -111,7 +111,7 @@ def largest_confusion(evaluated):
 def test_a_fresh_page_with_a_result_has_no_button_but_the_named_ones_and_the_whole_table(page):
     expect(page.locator("#save-zip")).to_be_visible()
     expect(page.get_by_role("button", name="Download", exact=True)).to_have_count(0)
-    expect(page.locator("#per-class")).to_contain_text("95% interval")
+    expect(page.locator("#per-class")).to_contain_text("95 % interval")
     page.wait_for_timeout(500)  # the table takes its final height
     assert page.locator("#per-class").evaluate(HIDDEN_PIXELS) <= 2
 

@@ -40,8 +40,8 @@ def test_the_title_follows_a_live_run_and_a_notification_needs_a_click_before(br
     assert page.evaluate("window.asked") == 1
     assert title("Training", 99, live=True) == "99 % · ResNet Demo"
     for _ in range(2):  # notified once
-        words = ", validation accuracy 94.3%"
+        words = ", validation accuracy 94.3 %"
         assert title("Finished", 100, result=words) == "Finished · ResNet Demo"
-    assert page.evaluate("window.sent") == ["my-run: Finished, validation accuracy 94.3%"]
+    assert page.evaluate("window.sent") == ["my-run: Finished, validation accuracy 94.3 %"]
     assert title("Finished", 100, run="other") == "ResNet Demo"
     page.close()

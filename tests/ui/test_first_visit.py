@@ -221,7 +221,7 @@ def test_the_shipped_run_is_evaluated_without_the_images(fresh, shipped):
     run_evaluation(folder, fresh.paths)
     now = evaluation(fresh)
     top1 = json.loads((folder / "result.json").read_text())["top1"]
-    assert f"<b>{top1:.2%}</b>" in now["headline"]
+    assert f"<b>{100 * top1:.2f} %</b>" in now["headline"]
     words = "on the 30 test images of colours · from the predictions stored with the run"
     assert words in now["headline"]
     assert now["matrix"].count("<button") > 0

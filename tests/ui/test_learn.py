@@ -117,7 +117,7 @@ def test_several_seeds_give_an_interval_over_pairs_of_one_seed(make_group):
     snapshot = make_duel(make_group, seeds=3)
     difference = duel.loss_difference(snapshot, "plain20", "resnet20")
     assert (difference.n, difference.mean) == (3, pytest.approx(0.5))
-    assert "(3 seeds, 95% interval +0.500 to +0.500)" in duel.conclusion(snapshot)
+    assert "(3 seeds, 95 % interval +0.500 to +0.500)" in duel.conclusion(snapshot)
 
 
 def test_the_answer_of_a_duel_is_that_of_the_deepest_pair(make_group):
@@ -412,7 +412,7 @@ def test_the_effects_of_bugs_are_those_of_a_paired_t_test(make_group):
     low, high = (f"{100 * end:+.2f}".replace("-", "−") for end in interval)
     assert row[0] == f"{lessons.BUGS['decay'][0]} (3 pairs)"
     assert row[1] == f"−3.67 points ({low} to {high})"
-    assert "validation accuracy 61.00%, the mean of 3 runs." in bugs.conclusion(snapshot)
+    assert "validation accuracy 61.00 %, the mean of 3 runs." in bugs.conclusion(snapshot)
     assert bugs.answer(snapshot) == guess.NOTHING_CLEAR  # the interval contains zero
 
 
@@ -625,8 +625,8 @@ def test_vgg_and_resnet_are_compared_by_minutes(make_group):
 
     snapshot = make_group("vgg", arms, last)
     assert [row[:4] for row in vgg.table_rows(snapshot)] == [
-        ["vgg16", "60.00%", "1 min 00 s", "60.0"],
-        ["resnet18", "90.00%", "2 min 00 s", "45.0"],
+        ["vgg16", "60.00 %", "1 min 00 s", "60.0"],
+        ["resnet18", "90.00 %", "2 min 00 s", "45.0"],
     ]
     lines = drawn_lines(arm_plots.minutes_chart(snapshot))
     assert [[x for x, _ in lines[arm]] for arm in lines] == [

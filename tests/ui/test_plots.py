@@ -137,7 +137,7 @@ def test_a_running_mean_of_one_is_the_curve_itself():
 
 def test_the_table_has_a_row_per_epoch(seen, events):
     rows = plots.epoch_table(seen("running", events()).view)["data"]
-    assert rows == [[1, "2.0000", "1.5000", "25.00%", "50.00%", "40 s"]]
+    assert rows == [[1, "2.0000", "1.5000", "25.00 %", "50.00 %", "40 s"]]
     assert len(rows[0]) == len(plots.EPOCH_COLUMNS)
 
 

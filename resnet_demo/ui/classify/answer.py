@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import escape_markdown, share_text
 from resnet_demo.ui.components import enlarge
 
 if TYPE_CHECKING:  # torch: the page starts without it
@@ -62,7 +62,7 @@ def error_rate(ood: "OodVerdict", missed: "Missed | None") -> str:
     """Return how often the verdict is wrong: the false alarms, or the measured misses."""
     if ood.is_ood:
         images = "validation images" if ood.measure == "energy" else "images of the classes"
-        return f"{ood.false_alarms:.0%} of the {images} are flagged, too."
+        return f"{share_text(ood.false_alarms, 0)} of the {images} are flagged, too."
     if missed is None:
         return "&nbsp;"  # the line is kept free, so that nothing moves when the number comes
     number = f"{missed.count:,} of {missed.total:,} pictures"
@@ -91,7 +91,7 @@ def gauge_text(ood: "OodVerdict") -> str:
         images = "images that it was set on, each compared with others only,"
     text = (
         f"{score} Here it is {ood.score:.2f}, {side} the limit of {ood.threshold:.2f}. The limit "
-        f"is set so that {ood.false_alarms:.0%} of the {ood.n:,} {images} exceed it."
+        f"is set so that {share_text(ood.false_alarms, 0)} of the {ood.n:,} {images} exceed it."
     )
     return text.replace("-", "−")  # the only hyphens here are signs of numbers
 
@@ -118,7 +118,7 @@ def fit_images(answers: "dict[str, Classification]", fit: str) -> "list[tuple[np
     for name, answer in answers.items():
         top = answer.labels[0]
         mark = "✓ " if name == fit else ""
-        caption = f"{mark}{FIT_NAMES[name]}: {top['label']} {top['confidence']:.1%}"
+        caption = f"{mark}{FIT_NAMES[name]}: {top['label']} {share_text(top['confidence'])}"
         images.append((enlarge(answer.seen), caption))
     return images
 
@@ -137,7 +137,8 @@ def fit_text(height: int, width: int, side: int) -> str:
         return f"{text}. The picture is square, so all three ways are the same."
     cut = "sides" if width > height else "top and bottom"
     return (
-        f"{text}. **Centre crop** cuts off {1 - short / long:.0%}, the {cut}. **Squash** keeps "
-        f"everything, distorted {long / short:.1f} times. **Pad** keeps everything, smaller, and "
-        "fills the rest with the picture's mean colour. Click one to use it."
+        f"{text}. **Centre crop** cuts off {share_text(1 - short / long, 0)}, the {cut}. "
+        f"**Squash** keeps everything, distorted {long / short:.1f} times. **Pad** keeps "
+        "everything, smaller, and fills the rest with the picture's mean colour. Click one to use "
+        "it."
     )

@@ -33,7 +33,7 @@ PHOTOS_HINT = "Or try a photo:"
 PHOTOS_OF_OTHERS = "Or try a photo. Coffee and rocket are none of the classes:"
 FOOLED = (
     "Or try a photo. Two of them fool this network, and the warning too: it takes the coffee for a "
-    "cat (66%) and the rocket for a ship (91%)."
+    "cat (66 %) and the rocket for a ship (91 %)."
 )
 Item = TypeVar("Item")
 

@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 
 from resnet_demo.data.pictures import crop_to_square
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, counted, shortened
-from resnet_demo.runs.text import csv_safe, escape_markdown
+from resnet_demo.runs.text import csv_safe, escape_markdown, share_text
 from resnet_demo.ui.classify.answer import FIT_NAMES
 from resnet_demo.ui.components import THUMBNAIL_PX, gallery, progress_bar
 from resnet_demo.ui.services import Services
@@ -149,7 +149,7 @@ def progress_updates(done: int, total: int) -> dict[str, Any]:
 def caption(result: LabelledFile) -> str:
     """Return a picture's caption as text, which a gallery does not interpret."""
     doubt = " · may be none" if result.is_ood else ""
-    return f"{result.label} {result.confidence:.1%}{doubt}"
+    return f"{result.label} {share_text(result.confidence)}{doubt}"
 
 
 def summary(results: Sequence[LabelledFile], run_id: str, fit: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
-from resnet_demo.runs.text import error_note, escape_markdown
+from resnet_demo.runs.text import error_note, escape_markdown, share_text
 from resnet_demo.ui.components import gallery
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
@@ -265,4 +265,4 @@ def caption(shown: "ExampleImage") -> str:
     """Return true class, prediction and confidence."""
     is_right = shown.truth == shown.predicted
     labels = f"{shown.truth} ✓" if is_right else f"{shown.truth} → {shown.predicted}"
-    return f"{labels} · {shown.confidence:.1%}"
+    return f"{labels} · {share_text(shown.confidence)}"

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from resnet_demo.errors import ConfigError
+from resnet_demo.runs.text import share_text
 
 MAX_CLASSES = 25  # with more, cells are too small to click: the top confusions are listed instead
 MAX_CONFUSIONS = 30
@@ -110,10 +111,10 @@ def cell(
     share = count / total
     # The square root, because a few percent would otherwise look like none.
     shades = cell_colours(round(STEPS * math.sqrt(share)))
-    number = percent_text(share) if percent else str(count)
+    number = cell_percent(share) if percent else str(count)
     kind = ' class="right"' if truth == predicted else ""
     text = cell_text(count, classes[truth], classes[predicted])
-    label = escape_html(f"{text}, {share:.1%} of the row")
+    label = escape_html(f"{text}, {share_text(share)} of the row")
     return (
         f'<button type="button"{kind} data-cell="{truth} {predicted}" '
         f'tabindex="{0 if in_tab_order else -1}" '
@@ -160,8 +161,8 @@ def cell_text(count: int, truth: str, predicted: str) -> str:
     return f"{images} recognized" if truth == predicted else f"{images} classified as {predicted}"
 
 
-def percent_text(share: float) -> str:
-    """Return a percentage short enough for a cell: 100, 85.3, 0.1."""
+def cell_percent(share: float) -> str:
+    """Return a percentage without its sign, short enough for a cell: 100, 85.3, 0.1."""
     return "100" if share == 1 else f"{100 * share:.1f}"
 
 

@@ -28,7 +28,7 @@ from resnet_demo.ui.gradio_fixes import serve_file
 from resnet_demo.ui.services import FAIR_EVENT, QUIET_EVENT, Services, show_errors
 
 Parts = dict[str, Any]  # components by name
-COLUMNS = ["class", "images", "recall %", "95% interval", "precision %", "F1 %"]
+COLUMNS = ["class", "images", "recall %", "95 % interval", "precision %", "F1 %"]
 TABLE_HEIGHT = 1200  # pixels: some 30 classes; more are scrolled
 UNITS = [("percent of the row", "percent"), ("images", "images")]
 RELIABILITY = (

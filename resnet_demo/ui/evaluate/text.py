@@ -11,6 +11,7 @@ from resnet_demo.runs.text import (
     image_notes,
     loss_text,
     share_range,
+    share_text,
 )
 from resnet_demo.ui.evaluate.matrix import escape_html
 
@@ -37,7 +38,13 @@ def headline(result: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, the other measures, and what was evaluated."""
     # With five classes or fewer it is 100 % for every network.
     top5 = (
-        [("top-5 accuracy", f"{result['top5']:.2%}", "true class among the five most likely")]
+        [
+            (
+                "top-5 accuracy",
+                share_text(result["top5"], 2),
+                "true class among the five most likely",
+            )
+        ]
         if has_top5(result)
         else []
     )
@@ -48,7 +55,7 @@ def headline(result: Mapping[str, Any]) -> str:
             ("loss", loss_text(result), "cross-entropy in nats; 0 is perfect"),
             (
                 "macro F1",
-                f"{result['macro_f1']:.2%}",
+                share_text(result["macro_f1"], 2),
                 macro_text(result),
             ),
             ("calibration error", error_text(result), calibration_text(result["calibration"])),
@@ -57,7 +64,7 @@ def headline(result: Mapping[str, Any]) -> str:
     return (
         f'<div class="score"><div class="score-main"><span>accuracy (top-1)</span>'
         f"<b>{accuracy_text(result['top1'], result['n'])}</b>"
-        f"<small>95% interval <strong>{range_text(result)}</strong>: likely range on new "
+        f"<small>95 % interval <strong>{range_text(result)}</strong>: likely range on new "
         f"images</small></div>{tiles}</div>"
         f'<p class="score-of">{source_text(result)}</p>{notes_html(result)}'
         f"{mode_difference(result)}"
@@ -148,7 +155,12 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
 
     def share_row(name: str, key: str) -> tuple[str, ...]:
         left, right = first[key], second[key]
-        return name, f"{left:.2%}", f"{right:.2%}", f"{signed(100 * (left - right))} points"
+        return (
+            name,
+            share_text(left, 2),
+            share_text(right, 2),
+            f"{signed(100 * (left - right))} points",
+        )
 
     accuracies = [accuracy_text(result["top1"], result["n"]) for result in (first, second)]
     difference = gap_text(first["top1"] - second["top1"], first["n"])
@@ -158,7 +170,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     error_gap = difference_text(*errors, factor=100, unit=" points")
     return [
         ("accuracy (top-1)", *accuracies, difference),
-        ("95% interval", *intervals, ""),
+        ("95 % interval", *intervals, ""),
         *([share_row("top-5 accuracy", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
         share_row("macro F1", "macro_f1"),
@@ -205,7 +217,7 @@ def interval_text(low: float, high: float, digits: int) -> str:
 def error_text(result: Mapping[str, Any]) -> str:
     """Return the expected calibration error in percent; None for a network that diverged."""
     error = result["calibration"]["error"]
-    return "not a number" if error is None else f"{error:.2%}"
+    return "not a number" if error is None else share_text(error, 2)
 
 
 def difference_text(
@@ -237,10 +249,10 @@ def robustness_text(result: Mapping[str, Any]) -> str:
     interval = share_range(*wilson_interval(round(top1 * n), n), n)
 
     def mean_text(share: float) -> str:
-        return f"{share * n:.1f} of {n}" if n < FEW_IMAGES else f"{share:.1%}"
+        return f"{share * n:.1f} of {n}" if n < FEW_IMAGES else share_text(share)
 
     return (
-        f"Sample of {counted(n, 'image')}: accuracy {accuracy_text(top1, n)} (95% interval "
+        f"Sample of {counted(n, 'image')}: accuracy {accuracy_text(top1, n)} (95 % interval "
         f"{interval}) undamaged. Mean over the five strengths: best with **{best}**, "
         f"{mean_text(means[best])}; worst with **{worst}**, {mean_text(means[worst])}."
         + (f" ⚠ {notes}." if notes else "")

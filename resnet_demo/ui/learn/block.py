@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from resnet_demo.architectures import MODELS, smallest_image
-from resnet_demo.runs.text import count_text
+from resnet_demo.runs.text import count_text, share_text
 from resnet_demo.ui.learn.arm_plots import table_text
 from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, as_int, chapter_text
 from resnet_demo.ui.services import QUIET_EVENT, show_errors
@@ -249,11 +249,11 @@ def network_shares(parts: "Sequence[Part]") -> str:
     # At least 0.4 % wide, so that each part is visible; a label needs 7 %.
     cells = "".join(
         f'<div style="flex-grow:{max(part.share, 0.004):.4f}" class="part-{number % 4}" '
-        f'title="{part_label(part.name)}: {part.share:.1%}">'
+        f'title="{part_label(part.name)}: {share_text(part.share)}">'
         f"<span>{part_label(part.name) if part.share > 0.07 else ''}</span></div>"
         for number, part in enumerate(parts)
     )
-    label = ", ".join(f"{part_label(part.name)} {part.share:.0%}" for part in parts)
+    label = ", ".join(f"{part_label(part.name)} {share_text(part.share, 0)}" for part in parts)
     return (
         '<p class="learn-small">Share of the multiply-adds</p>'
         f'<div class="shares" role="img" aria-label="{label}">{cells}</div>'
@@ -268,7 +268,7 @@ def part_row(part: "Part") -> list[str]:
         shape_text(part.shape),
         count_text(part.parameters),
         count_text(part.macs),
-        f"{part.share:.1%}",
+        share_text(part.share),
     ]
 
 

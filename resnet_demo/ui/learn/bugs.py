@@ -8,6 +8,7 @@ import gradio as gr
 from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
 from resnet_demo.learn.lessons import BASELINE_ARM, BUGS
+from resnet_demo.runs.text import share_text
 from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.ui.evaluate.text import signed
 from resnet_demo.ui.learn.arm_plots import last_epoch, table_text
@@ -26,7 +27,7 @@ from resnet_demo.ui.services import Services
 
 KIND = "bugs"
 COLUMNS = ["switch", "accuracy", "time", "reported loss"]
-NOTE = "Difference with the switch, over pairs of runs: mean, and 95% interval in brackets."
+NOTE = "Difference with the switch, over pairs of runs: mean, and 95 % interval in brackets."
 SWITCHES = [(BUGS[name][0], name) for name in BUGS]  # label, value
 
 Pairs = list[tuple[RunSnapshot, RunSnapshot]]  # with the switch, without it
@@ -138,7 +139,7 @@ def conclusion(snapshot: GroupSnapshot) -> str:
         and paired_effect(differences(pairs, "val_top1")).is_clear
     ]
     runs = "1 run" if len(base) == 1 else f"the mean of {len(base)} runs"
-    text = f"Without a switch: validation accuracy {top1:.2%}, {runs}. "
+    text = f"Without a switch: validation accuracy {share_text(top1, 2)}, {runs}. "
     if not clear:
         return text + "No switch has a clear effect on it so far."
     return text + f"Clear effect: {'; '.join(clear)}."

@@ -8,7 +8,7 @@ import gradio as gr
 from resnet_demo.architectures import CIFAR_DEPTHS
 from resnet_demo.evaluation.intervals import Effect, paired_effect
 from resnet_demo.learn import lessons
-from resnet_demo.runs.text import duration_text
+from resnet_demo.runs.text import duration_text, share_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -83,7 +83,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
             for name in ("train_loss", "train_top1", "val_top1")
         )
         seconds = sum(run.view.total_seconds() for run in runs) / len(runs)
-        row = [arm, f"{loss:.4f}", f"{train_top1:.2%}", f"{val_top1:.2%}"]
+        row = [arm, f"{loss:.4f}", share_text(train_top1, 2), share_text(val_top1, 2)]
         rows.append([*row, duration_text(seconds)])
     return rows
 
@@ -118,7 +118,7 @@ def difference_sentence(snapshot: GroupSnapshot, depth: int) -> str:
     # Of one pair no interval can be computed, and the reader must not take it for certain.
     spread = "one seed: another may differ"
     if found.low is not None:
-        spread = f"{found.n} seeds, 95% interval {found.low:+.3f} to {found.high:+.3f}"
+        spread = f"{found.n} seeds, 95 % interval {found.low:+.3f} to {found.high:+.3f}"
     return (
         f"{depth} layers: the plain network's training loss is **{abs(found.mean):.3f} "
         f"{direction}** ({spread})."

@@ -13,6 +13,7 @@ from resnet_demo.events import Probe
 from resnet_demo.learn import lessons
 from resnet_demo.learn.probe_history import ProbeHistory, depth_figure
 from resnet_demo.lru import LRU
+from resnet_demo.runs.text import share_text
 from resnet_demo.tasks.snapshot import RunSnapshot, run_key
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
@@ -203,7 +204,7 @@ def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
             f"{ratio_text(probe)} at step {probe.step}" for probe in (log.probes[0], log.probes[-1])
         )
         best = snapshot.arms[arm][0].view.best
-        accuracy = f" Best validation accuracy: {best.val_top1:.1%}." if best else ""
+        accuracy = f" Best validation accuracy: {share_text(best.val_top1)}." if best else ""
         sentences.append(f"- {arm_plots.bold_arm(arm)}: {moments}.{accuracy}")
     if not sentences:
         return ""

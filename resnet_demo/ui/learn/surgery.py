@@ -11,7 +11,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import model_description
 from resnet_demo.runs.groups import list_groups
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import escape_markdown, share_text
 from resnet_demo.ui.components import run_choices
 from resnet_demo.ui.learn.arm_plots import arm_lines, no_chart
 from resnet_demo.ui.learn.block import part_label
@@ -303,8 +303,9 @@ def outcome_text(
     name = escape_markdown(evaluator.classifier.saved.network["name"])
     chance = 1 / len(evaluator.classifier.saved.classes)
     return (
-        f"{change}, {name} classifies **{outcome.top1:.1%}** of {outcome.n} test images correctly "
-        f"(95% interval {low:.1%} to {high:.1%}). Chance: {chance:.0%}."
+        f"{change}, {name} classifies **{share_text(outcome.top1)}** of {outcome.n} test images "
+        f"correctly (95 % interval {share_text(low)} to {share_text(high)}). Chance: "
+        f"{share_text(chance, 0)}."
     )
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from resnet_demo.learn import lessons
 from resnet_demo.models.counts import model_counts
-from resnet_demo.runs.text import count_text, duration_text
+from resnet_demo.runs.text import count_text, duration_text, share_text
 from resnet_demo.ui.learn import arm_plots
 from resnet_demo.ui.learn.chapter_form import (
     ChapterForm,
@@ -121,7 +121,7 @@ def accuracy_when_faster_ends(snapshot: GroupSnapshot) -> dict[str, float]:
 def conclusion(snapshot: GroupSnapshot) -> str:
     """Return both accuracies when the faster network has finished (Markdown)."""
     best = accuracy_when_faster_ends(snapshot)
-    parts = [f"{arm_plots.bold_arm(arm)} {top1:.1%}" for arm, top1 in best.items()]
+    parts = [f"{arm_plots.bold_arm(arm)} {share_text(top1)}" for arm, top1 in best.items()]
     return f"When the faster one has finished: {', '.join(parts)}." if parts else ""
 
 
@@ -135,6 +135,6 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
             last = view.epochs[-1]
             # Accuracy by time, not by epoch: an epoch of one network costs many of the other's.
             points_per_minute = 100 * last.val_top1 / (seconds / 60)
-            row = [arm, f"{last.val_top1:.2%}", duration_text(seconds)]
+            row = [arm, share_text(last.val_top1, 2), duration_text(seconds)]
             rows.append([*row, f"{points_per_minute:.1f}", f"{last.images_per_s:.0f}"])
     return rows

@@ -13,7 +13,7 @@ from resnet_demo.config import TrainConfig, chosen_values
 from resnet_demo.data.image_sizes import GROWTH_SHARE, image_sizes
 from resnet_demo.data.recipe_fit import fit_recipe
 from resnet_demo.errors import DemoError
-from resnet_demo.runs.text import escape_markdown
+from resnet_demo.runs.text import escape_markdown, share_text
 from resnet_demo.ui.components import enlarge, gallery, grid_classes
 from resnet_demo.ui.form import Form, wrong_fields, wrong_text
 from resnet_demo.ui.services import QUIET_EVENT, Services
@@ -179,11 +179,12 @@ def describe_augmentation(config: TrainConfig) -> str:
 def describe_photographic(config: TrainConfig) -> Iterator[str]:
     """Yield the augmentations for photographs that are on, in words."""
     if config.crop_area < 1:
-        yield f"cropped to between {config.crop_area:.0%} and 100% of the area"
+        yield f"cropped to between {share_text(config.crop_area, 0)} and 100 % of the area"
     if config.rotation:
         yield f"rotated by up to {config.rotation:g}° either way"
     if config.colour_jitter:
-        yield f"brightness, contrast and saturation changed by up to {config.colour_jitter:.0%}"
+        most = share_text(config.colour_jitter, 0)
+        yield f"brightness, contrast and saturation changed by up to {most}"
 
 
 def describe_size(config: TrainConfig, size: int) -> str:
@@ -192,7 +193,7 @@ def describe_size(config: TrainConfig, size: int) -> str:
     if later:
         return (
             f"resized to {square(first)}, growing to {square(config.image_size)} for the last "
-            f"{1 - GROWTH_SHARE:.0%} of the run"
+            f"{share_text(1 - GROWTH_SHARE, 0)} of the run"
         )
     if first == size:
         return f"shown at {square(first)}, as stored"

@@ -16,6 +16,7 @@ from resnet_demo.runs.text import (
     escape_markdown,
     event_text,
     learning_curve_text,
+    share_text,
 )
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
@@ -276,7 +277,8 @@ def head_sentence(seen: RunSnapshot) -> str:
     how = "cross-validation" if head.folds else "validation"
     return (
         f"{right:,} of {counted(n, 'image')} right in {how} "
-        f"(95% interval {low:.0%} to {high:.0%}). {learning_curve_text(head.curve)}."
+        f"(95 % interval {share_text(low, 0)} to {share_text(high, 0)}). "
+        f"{learning_curve_text(head.curve)}."
     )
 
 

@@ -33,7 +33,7 @@ def test_the_needle_of_a_distance_passes_the_limit_when_the_picture_is_flagged()
     assert [position > 200 / 3 for position in positions] == [distance(s).is_ood for s in scores]
     assert (positions[0], positions[-1]) == (1, 99)
     flagged = gauge(distance(0.7), 2)
-    assert "5% of the images of the classes are flagged, too." in flagged
+    assert "5 % of the images of the classes are flagged, too." in flagged
     assert "Here it is 0.70, above the limit of 0.50" in flagged
     assert (
         "In a test that left out each class in turn, <strong>26 of 90 pictures of the class left "
@@ -45,7 +45,7 @@ def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
     missed = Missed(38, 100)
     flagged, not_flagged = gauge(verdict(-2.5), 10, missed), gauge(verdict(-5), 10, missed)
     assert "This may be none of the classes" in flagged
-    assert "5% of the validation images are flagged, too." in flagged
+    assert "5 % of the validation images are flagged, too." in flagged
     assert "38 of 100" not in flagged
     assert "−2.50, above the limit of −3.00" in flagged
     assert "none of the classes" not in not_flagged
@@ -53,7 +53,7 @@ def test_the_gauge_says_what_it_means_and_how_often_it_is_wrong():
     assert "38 of 100 pictures of other things</strong> (plain colours, text) were" in not_flagged
     assert "−5.00, not above the limit" in not_flagged
     for html in (flagged, not_flagged):
-        assert "5% of the 5,000 validation images exceed it" in html
+        assert "5 % of the 5,000 validation images exceed it" in html
     assert "No warning possible" in gauge(None, 10)
 
 
@@ -72,9 +72,9 @@ def test_the_text_on_the_fits_is_right_for_the_picture():
     wide = fit_text(300, 450, 30)
     assert "450 × 300 pixels, reduced to 30 × 30" in wide
     assert "each covers 10 × 10" in wide
-    assert "cuts off 33%, the sides" in wide
+    assert "cuts off 33 %, the sides" in wide
     assert "distorted 1.5 times" in wide
     tall = fit_text(60, 30, 30)
-    assert "cuts off 50%, the top and bottom" in tall
+    assert "cuts off 50 %, the top and bottom" in tall
     assert "each covers" not in tall
     assert "all three ways are the same" in fit_text(32, 32, 32)

@@ -78,8 +78,9 @@ def test_coffee_and_rocket_fool_the_shipped_network_and_its_warning_as_the_page_
     for photo, label in (("coffee", "cat"), ("rocket", "ship")):
         answer = classifier.classify(shipped_picture(photo), 1)
         assert answer.labels[0]["label"] == label
-        assert f"the {photo} for a {label} ({answer.labels[0]['confidence']:.0%})" in " ".join(
-            text.replace("it takes ", "").split()
+        assert (
+            f"the {photo} for a {label} ({100 * answer.labels[0]['confidence']:.0f} %)"
+            in " ".join(text.replace("it takes ", "").split())
         )
         assert not answer.ood.is_ood
 

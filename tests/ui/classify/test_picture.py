@@ -120,7 +120,7 @@ def test_the_gauge_needs_a_threshold_in_the_run(services, upload, last, describe
     describe_again(services.paths.runs / "yours", metrics={"outside": threshold})
     html = last(classify_picture(services, path, "yours", "crop", ""))["gauge"]
     assert "This may be none of the classes" in html
-    assert "5% of the 15 validation images" in html
+    assert "5 % of the 15 validation images" in html
 
 
 def test_the_gauge_shows_what_it_missed_in_a_test(services, upload, last, describe_again):

@@ -28,7 +28,7 @@ def test_each_picture_gets_the_label_that_it_gets_alone(services, upload, last):
         answer = services.classifier("mine").classify(decode_picture(path), 1, "pad")
         top = answer.labels[0]
         assert (row["label"], row["confidence"]) == (top["label"], f"{top['confidence']:.4f}")
-        assert caption == f"{top['label']} {top['confidence']:.1%}"
+        assert caption == f"{top['label']} {100 * top['confidence']:.1f} %"
         assert picture.shape == (128, 128, 3)
     assert shown["several_message"].startswith("3 pictures by **mine** (pad): ")
 

@@ -73,9 +73,9 @@ def test_a_result_is_shown_with_its_interval(statuses):
     assert updates["results"]["visible"]
     for number in (
         f"<b>{round(result['top1'] * 30)} of 30</b>",
-        f"{low:.0%} to {high:.0%}",
-        f"{result['macro_f1']:.2%}",
-        f"{result['calibration']['error']:.2%}",
+        f"{100 * low:.0f} % to {100 * high:.0f} %",
+        f"{100 * result['macro_f1']:.2f} %",
+        f"{100 * result['calibration']['error']:.2f} %",
         f"{result['loss']:.4f}",
         "the 30 test images of colours",
     ):

@@ -90,7 +90,7 @@ def test_a_caption_has_label_prediction_and_confidence(statuses):
     save_evaluation(statuses, MINE)
     view = View(str(statuses.folder(MINE)), None, "worst")
     _, [image, *_], _ = load_page(statuses.services, view)
-    assert caption(image) == f"{image.truth} → {image.predicted} · {image.confidence:.1%}"
+    assert caption(image) == f"{image.truth} → {image.predicted} · {100 * image.confidence:.1f} %"
 
 
 def test_without_the_images_the_message_says_how_to_get_them(statuses, without_images):

@@ -44,10 +44,10 @@ def parse_matrix(percent=False, counts=COUNTS, classes=CLASSES):
 def test_a_nonzero_cell_is_a_button_labelled_with_its_count():
     buttons = parse_matrix().all("button")
     assert [(button["data-cell"], button["aria-label"]) for button in buttons] == [
-        ("0 0", "850 images of cat recognized, 98.6% of the row"),
-        ("0 1", "12 images of cat classified as dog, 1.4% of the row"),
-        ("1 0", "1 image of dog classified as cat, 25.0% of the row"),
-        ("1 2", "3 images of dog classified as ship, 75.0% of the row"),
+        ("0 0", "850 images of cat recognized, 98.6 % of the row"),
+        ("0 1", "12 images of cat classified as dog, 1.4 % of the row"),
+        ("1 0", "1 image of dog classified as cat, 25.0 % of the row"),
+        ("1 2", "3 images of dog classified as ship, 75.0 % of the row"),
     ]
 
 

@@ -28,7 +28,7 @@ def test_another_mode_shows_its_difference_to_the_plain_one(statuses):
     assert f"accuracy {round(beside['top1'] * N)} of {N}, loss 0.5000" in html
     many = headline({**flipped, "n": 1000})
     assert "<strong>+10.00 points</strong>" in many
-    assert f"accuracy {beside['top1']:.2%}, loss 0.5000" in many
+    assert f"accuracy {100 * beside['top1']:.2f} %, loss 0.5000" in many
 
 
 def test_a_dataset_that_has_changed_is_noted_beside_each_score(statuses):
@@ -48,7 +48,7 @@ def test_few_images_are_counted_in_the_headline_and_in_the_comparison(statuses):
     first, second = (save_evaluation(statuses, Selection(run)).result for run in ("mine", "yours"))
     low, high = wilson_interval(round(N * first["top1"]), N)
     counted = f"{round(N * first['top1'])} of {N}"
-    interval = f"{low:.0%} to {high:.0%}"
+    interval = f"{100 * low:.0f} % to {100 * high:.0f} %"
     assert f"<span>accuracy (top-1)</span><b>{counted}</b>" in headline(first)
     assert f"<strong>{interval}</strong>: likely range on new images" in headline(first)
     compared = {"first": "mine", "second": "yours", "only_first": [], "only_second": []}
@@ -134,9 +134,9 @@ def test_robustness_names_the_best_and_the_worst_corruption():
     result = {"split": "test", "dataset_changed": None, "trained_on_pictures": None}
     result |= {"n": 30, "top1": 0.9, "kinds": kinds}
     text = robustness_text(result)
-    assert "accuracy 27 of 30 (95% interval 74% to 97%) undamaged" in text
+    assert "accuracy 27 of 30 (95 % interval 74 % to 97 %) undamaged" in text
     assert "best with **jpeg**, 24.6 of 30" in text
     assert "worst with **noise**, 15.0 of 30" in text
     text = robustness_text({**result, "n": 2000})
-    assert "accuracy 90.00% (95% interval 88.61% to 91.24%) undamaged" in text
-    assert "best with **jpeg**, 82.0%" in text
+    assert "accuracy 90.00 % (95 % interval 88.61 % to 91.24 %) undamaged" in text
+    assert "best with **jpeg**, 82.0 %" in text

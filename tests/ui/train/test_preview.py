@@ -95,14 +95,14 @@ def test_without_augmentation_and_resizing_both_rows_are_the_same(ask):
         (
             {**PLAIN, "grow_from": 0.625},
             "not mirrored, not moved, no cutout",
-            "resized to 20 × 20, growing to 32 × 32 for the last 40% of the run",
+            "resized to 20 × 20, growing to 32 × 32 for the last 40 % of the run",
         ),
         ({**PLAIN, "image_size": 9}, "not mirrored, not moved, no cutout", "shrunk to 9 × 9"),
         (
             {**PLAIN, "crop_area": 0.35, "rotation": 12.5, "colour_jitter": 0.2, "image_size": 12},
-            "not mirrored, not moved, no cutout, cropped to between 35% and 100% of the area, "
+            "not mirrored, not moved, no cutout, cropped to between 35 % and 100 % of the area, "
             "rotated by up to 12.5° either way, brightness, contrast and saturation changed by up "
-            "to 20%",
+            "to 20 %",
             "shown at 12 × 12, as stored",
         ),
     ],

@@ -26,7 +26,7 @@ def test_the_tiles_show_the_progress_of_a_run(seen, events):
         "state": "Training",
         "epoch": "2 / 3",
         "step": "5 / 12",
-        "best validation": "50.00%",
+        "best validation": "50.00 %",
         "elapsed": text["elapsed"],
         "time left": "≈ 1 min 10 s",  # 7 steps, 40 s an epoch of 4
         "images/s": "1,234",
@@ -37,7 +37,7 @@ def test_the_tiles_show_the_progress_of_a_run(seen, events):
 
 def test_a_run_that_keeps_the_last_epoch_shows_the_last_validation(seen, events):
     text = figures(run_panel.figures_html(seen("running", events(keep="last"))))
-    assert text["last validation"] == "50.00%"
+    assert text["last validation"] == "50.00 %"
     assert "best validation" not in text
 
 
@@ -191,8 +191,8 @@ def test_a_run_that_fits_a_head_shows_its_pass_over_the_images_and_what_it_is_wo
         to_json(make_config({"recipe": "transfer", "val_share": 0.0, "folds": 2}), "0")
     )
     assert run_panel.state_text(look).startswith(
-        "Finished: 30 epochs done. 3 of 4 images right in cross-validation (95% interval 30% "
-        "to 95%). 2 of 4 right with 1, "
+        "Finished: 30 epochs done. 3 of 4 images right in cross-validation (95 % interval 30 % "
+        "to 95 %). 2 of 4 right with 1, "
     )
     assert "too few to say what more would bring." in run_panel.state_text(look)
     assert "head: weight decay 1" in run_panel.log_tail(look)

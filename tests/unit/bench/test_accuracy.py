@@ -32,7 +32,7 @@ def test_accuracy_has_a_row_per_seed_and_a_summary(datasets, small_reference):
     assert text.startswith("seed 0: test top-1 ")
     for name in ("six", "ten"):
         views = last[f"test_top1_of_{name}"]["median"]
-        assert f"test top-1, {name} views      {views:.2%} (" in text
+        assert f"test top-1, {name} views      {100 * views:.2f} % (" in text
     assert "recipe quick, 2 epochs, resnet20 on colours" in text
 
 

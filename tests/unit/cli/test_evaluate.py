@@ -60,7 +60,10 @@ def test_the_validation_score_of_a_cross_validated_run_is_not_that_of_training(t
     rewrite_metrics(demo.runs / "parts", lambda metrics: metrics.pop("head"))
     answer = demo("evaluate", "parts", "--split", "val")
     assert (answer.code, answer.out) == (2, "")
-    assert f"as it was cross-validated: its top-1 is {fitted['val_top1']:.2%} in 3" in answer.err
+    assert (
+        f"as it was cross-validated: its top-1 is {100 * fitted['val_top1']:.2f} % in 3"
+        in answer.err
+    )
 
 
 def rewrite_metrics(folder, change):
@@ -77,10 +80,10 @@ def test_an_evaluation_as_text_has_a_line_for_each_class(trained):
     low, high = result["interval"]
     assert out[0].startswith(
         f"mine on colours test (30 images): top-1 {round(30 * result['top1'])} of 30, "
-        f"95% interval {low:.0%} to {high:.0%}; loss "
+        f"95 % interval {100 * low:.0f} % to {100 * high:.0f} %; loss "
     )
-    assert out[1] == f"mean F1 over all classes {result['macro_f1']:.2%}"
-    assert out[2].endswith(f"calibration error {result['calibration']['error']:.0%}")
+    assert out[1] == f"mean F1 over all classes {100 * result['macro_f1']:.2f} %"
+    assert out[2].endswith(f"calibration error {100 * result['calibration']['error']:.0f} %")
     assert [line.split()[0] for line in out[3:]] == ["blue", "green", "red"]
 
 
@@ -93,7 +96,7 @@ def test_a_mode_is_compared_with_plain(trained):
     assert result["mode"] == "article"
     assert result["beside"] == {"mode": "plain", "top1": plain["top1"], "loss": plain["loss"]}
     text = demo("evaluate", "mine", "--split", "train", "--mode", "article").out
-    assert f"plain ({plain['top1']:.2%}, loss {plain['loss']:.4f})" in text
+    assert f"plain ({100 * plain['top1']:.2f} %, loss {plain['loss']:.4f})" in text
 
 
 @pytest.fixture(scope="module")

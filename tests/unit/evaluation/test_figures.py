@@ -158,7 +158,9 @@ def test_tick_labels_are_the_percentages_of_their_ticks():
     figure.savefig(BytesIO())
     ticks = figure.axes[0].get_yticks()
     assert ticks[1] == 0.025
-    labels = [float(text.get_text().removesuffix("%")) for text in figure.axes[0].get_yticklabels()]
+    labels = [
+        float(text.get_text().removesuffix(" %")) for text in figure.axes[0].get_yticklabels()
+    ]
     assert labels == pytest.approx(100 * ticks)
 
 
@@ -185,7 +187,7 @@ def test_each_corruption_has_its_own_colour_dash_and_marker():
         assert line.get_label().lower() == kind
         assert line.get_xydata().tolist() == [*map(list, enumerate([0.95, *top1]))]
     shown = {text.get_text().lower() for text in figure.legends[0].get_texts()}
-    assert shown == {*CORRUPTIONS, "95% interval"}
+    assert shown == {*CORRUPTIONS, "95 % interval"}
 
 
 def test_figures_import_neither_pyplot_nor_torch():

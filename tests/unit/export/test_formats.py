@@ -166,5 +166,5 @@ def test_the_comparison_is_one_sentence():
     )
     close = {**compared, "agreement": 0.9991, "largest": 1e-6}
     assert parity_text(close).endswith(
-        "the same class for 99.91%; probabilities differ by less than 0.0001."
+        "the same class for 99.91 %; probabilities differ by less than 0.0001."
     )

@@ -27,7 +27,7 @@ def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
     low, high = wilson_interval(round(result["top1"] * 30), 30)
     assert text.startswith("# cifar10-shipped\n")
     for part in (
-        f"| top-1 | **30 of 30** (95 % Wilson interval {low:.0%} to {high:.0%}) |",
+        f"| top-1 | **30 of 30** (95 % Wilson interval {100 * low:.0f} % to {100 * high:.0f} %) |",
         "| top-1 before the weights were rounded to float16 | 30 of 30 |",
         f"| loss | {result['loss']:.4f} nats |",
         f"| machine | {started.device}, arithmetic in float32 |",

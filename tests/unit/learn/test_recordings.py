@@ -177,7 +177,7 @@ def test_the_text_on_vgg_has_the_numbers_of_the_log():
 def test_the_text_on_bugs_has_the_numbers_of_the_log():
     text, snapshot = recording_part("5-bugs"), snapshot_of("bugs")
     assert bugs.conclusion(snapshot) == (
-        "Without a switch: validation accuracy 42.60%, the mean of 3 runs. "
+        "Without a switch: validation accuracy 42.60 %, the mean of 3 runs. "
         f"Clear effect: {BUGS['upsampling'][0]}."
     )
     assert "the accuracy is 42.6 %" in text

@@ -72,10 +72,10 @@ def test_an_event_is_one_line_with_percent_and_units():
         seconds=185,
         images_per_s=9.0,
     )
-    assert "top-1 82.87%; 3 min 05 s" in event_text(epoch)
+    assert "top-1 82.87 %; 3 min 05 s" in event_text(epoch)
     end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
     assert event_text(Finished(**at, **end)) == (
-        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87%"
+        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87 %"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_resume_names_its_step_and_what_was_damaged():
         ((43e6, 171e6, "bytes", 2e6), "reading: 43 MB of 171 MB, 2.0 MB/s, 1 min 04 s left"),
         ((812_000, None, "bytes", 0.0), "reading: 812 kB"),
         ((3, 6, "batches", 0.0), "reading: 3 of 6 batches"),
-        ((8_781_824, 133_924_236, "", 0.0), "reading (7%)"),
+        ((8_781_824, 133_924_236, "", 0.0), "reading (7 %)"),
         ((0, None, "", 0.0), "reading"),
         ((0, None, "batches", 0.0), "reading"),
     ],
@@ -117,10 +117,10 @@ def test_progress_is_shown_in_its_unit(values, text):
 def test_calibration_compares_confidence_with_accuracy():
     bins = {"confidence": [0.2, 0, 0.8], "accuracy": [0, 0, 1], "error": 0.2}
     assert calibration_text({"count": [100, 0, 300], **bins}) == (
-        "mean confidence 65.00%, accuracy 75.00%, calibration error 20.00%"
+        "mean confidence 65.00 %, accuracy 75.00 %, calibration error 20.00 %"
     )
     few = calibration_text({"count": [1, 0, 3], **bins})
-    assert few == "mean confidence 65%, calibration error 20%"
+    assert few == "mean confidence 65 %, calibration error 20 %"
     none = {"count": [0], "confidence": [0], "accuracy": [0], "error": None}
     assert calibration_text(none) == "calibration unknown: no prediction is a number"
 
@@ -143,7 +143,7 @@ def test_a_difference_is_in_points_and_of_few_images_in_images(difference, n, te
 def test_another_mode_is_compared_with_plain():
     beside = {"mode": "plain", "top1": 0.92, "loss": None}
     result = {"mode": "flip", "top1": 0.93, "n": 1000, "beside": beside}
-    assert mode_text(result) == ("mode flip: 1.00 points above plain (92.00%, loss not a number)")
+    assert mode_text(result) == ("mode flip: 1.00 points above plain (92.00 %, loss not a number)")
     assert mode_text({"mode": "plain", "top1": 0.93, "beside": None}) == ""
 
 
@@ -162,12 +162,12 @@ def test_a_comparison_of_two_runs_has_the_p_value():
         "trained_on_pictures": 0,
     }
     assert comparison_text(against) == (
-        "mine is 2.00 points below yours (90.00%): only mine is right on 1,200 "
+        "mine is 2.00 points below yours (90.00 %): only mine is right on 1,200 "
         "images, only yours on 1 image\ntwo equally good networks would differ as much or more in "
-        "3.12% of such tests (McNemar's exact test)"
+        "3.12 % of such tests (McNemar's exact test)"
     )
-    assert "in fewer than 0.01% of" in chance_text(1e-9)
-    assert "in 100.00% of" in chance_text(1)
+    assert "in fewer than 0.01 % of" in chance_text(1e-9)
+    assert "in 100.00 % of" in chance_text(1)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def test_each_corruption_has_a_line():
         "kinds": {"blur": [0.9, 0.8, 0.7, 0.65, 0.5], "noise": [1, 0.9, 0.8, 0.7, 0]},
     }
     head, *lines = robustness_text(result, (0.886, 0.9124)).splitlines()
-    assert "(2,000 images; undamaged 90.00%, 95% interval 88.60% to 91.24%)" in head
-    assert [line.split() for line in lines] == [
-        ["blur", "90.0%", "80.0%", "70.0%", "65.0%", "50.0%"],
-        ["noise", "100.0%", "90.0%", "80.0%", "70.0%", "0.0%"],
+    assert "(2,000 images; undamaged 90.00 %, 95 % interval 88.60 % to 91.24 %)" in head
+    assert [line.replace(" %", "").split() for line in lines] == [
+        ["blur", "90.0", "80.0", "70.0", "65.0", "50.0"],
+        ["noise", "100.0", "90.0", "80.0", "70.0", "0.0"],
     ]
 
 
@@ -251,8 +251,8 @@ def test_other_csv_values_stay_as_they_are():
 
 def test_an_accuracy_over_few_images_is_a_count():
     assert accuracy_text(11 / 12, 12) == "11 of 12"
-    assert accuracy_text(0.938, 1000) == "93.80%"
-    assert accuracy_text(0.938, 0) == "93.80%"  # an older log does not say of how many
+    assert accuracy_text(0.938, 1000) == "93.80 %"
+    assert accuracy_text(0.938, 0) == "93.80 %"  # an older log does not say of how many
 
 
 def test_of_few_images_no_line_of_an_evaluation_has_a_percentage_of_them():
@@ -265,17 +265,17 @@ def test_of_few_images_no_line_of_an_evaluation_has_a_percentage_of_them():
     cat = {"label": "cat", "precision": 6 / 7, "recall": 1.0, "f1": 12 / 13, "support": 6}
     dog = {"label": "dog", "precision": 1.0, "recall": 5 / 6, "f1": 10 / 11, "support": 6}
     assert evaluation_text({**result, "per_class": [cat, dog]}).splitlines() == [
-        "mine on pets test (12 images): top-1 11 of 12, 95% interval 65% to 99%; loss 0.5000",
+        "mine on pets test (12 images): top-1 11 of 12, 95 % interval 65 % to 99 %; loss 0.5000",
         "note: the dataset has changed since training; 1 of the 12 test images was trained on, so "
         "the score may be too good",
-        "mean F1 over all classes 90.00%",
-        "mean confidence 80%, calibration error 12%",
-        "  cat              precision 6 of 7  recall 6 of 6  F1  92.3%  images 6",
-        "  dog              precision 5 of 5  recall 5 of 6  F1  90.9%  images 6",
+        "mean F1 over all classes 90.00 %",
+        "mean confidence 80 %, calibration error 12 %",
+        "  cat              precision  6 of 7  recall  6 of 6  F1  92.3 %  images 6",
+        "  dog              precision  5 of 5  recall  5 of 6  F1  90.9 %  images 6",
     ]
     one = {**result, "n": 1, "top1": 1.0, "interval": (0.2065, 1.0), "dataset_changed": False}
     one |= {"trained_on_pictures": 0, "per_class": [cat, dog], "confusion": [[1, 0], [0, 0]]}
-    assert evaluation_text(one).startswith("mine on pets test (1 image): top-1 1 of 1, 95% ")
+    assert evaluation_text(one).startswith("mine on pets test (1 image): top-1 1 of 1, 95 % ")
 
 
 def test_of_few_images_comparison_and_robustness_count():
@@ -288,19 +288,19 @@ def test_of_few_images_comparison_and_robustness_count():
     )
     robust = {"run": "mine", "top1": 11 / 12, "kinds": {"blur": [n / 12 for n in (11, 9, 4, 1, 0)]}}
     head, line = robustness_text({**robust, **about}, (0.6461, 0.9851)).splitlines()
-    assert head.endswith("(12 images; undamaged 11 of 12, 95% interval 65% to 99%):")
+    assert head.endswith("(12 images; undamaged 11 of 12, 95 % interval 65 % to 99 %):")
     words = "blur 11 of 12 9 of 12 4 of 12 1 of 12 0 of 12"
     assert line.split() == words.split()
 
 
 def test_a_missing_share_is_a_dash():
-    assert (share_text(None), share_text(0.0)) == ("–", "0.0%")
+    assert (share_text(None), share_text(0.0)) == ("–", "0.0 %")
 
 
 @pytest.mark.parametrize(
     ("curve", "end"),
     [
-        ([[50, 180, 244], [100, 205, 244], [200, 230, 244]], "brought 10.2%, so more would help"),
+        ([[50, 180, 244], [100, 205, 244], [200, 230, 244]], "brought 10.2 %, so more would help"),
         (
             [[50, 225, 244], [100, 230, 244], [200, 232, 244]],
             "so more of the same kind may not help",
@@ -321,5 +321,5 @@ def test_the_embedding_pass_and_the_head_have_a_line_each():
     assert line == "embedded 64 of 1,244 images, 24 images/s"
     facts = {"weight_decay": 0.3, "val_loss": 0.1, "val_top1": 0.95, "curve": [], "seconds": 2.0}
     line = event_text(Head(**at, folds=5, **facts))
-    assert line == "head: weight decay 0.3, cross-validation in 5 parts loss 0.1000, top-1 95.00%"
+    assert line == "head: weight decay 0.3, cross-validation in 5 parts loss 0.1000, top-1 95.00 %"
     assert "validation loss" in event_text(Head(**at, folds=0, **facts))

@@ -235,7 +235,7 @@ def test_a_summary_is_one_line(make):
     events = [started(1000.0), epoch(1, 1020.0), epoch(2, 1040.0, val_top1=0.75), end]
     row = run_summary(make("mine", "finished", *events, model="resnet20", epochs=3))
     assert run_summary_text(row) == (
-        "mine: finished, resnet20 on cifar10, 2 of 3 epochs in 1 min 05 s, validation top-1 75.00%"
+        "mine: finished, resnet20 on cifar10, 2 of 3 epochs in 1 min 05 s, validation top-1 75.00 %"
     )
 
 
