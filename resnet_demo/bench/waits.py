@@ -1,6 +1,6 @@
 """The waits of a person: for the first page, the first step of a run, the first answer, an import.
 
-Measured from outside, through HTTP and the command line, on an app with a runs folder of its own.
+Measured from outside, through HTTP, the command line and the runs' logs, on an app of its own.
 No torch here: it would compete with the app for the memory.
 """
 
@@ -21,8 +21,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from resnet_demo.errors import DemoError
+from resnet_demo.events import Failed, Step, Stopped
 from resnet_demo.file_locks import process_fields
 from resnet_demo.paths import REPOSITORY, Paths
+from resnet_demo.runs.store import Run
 
 SHIPPED = "cifar10-shipped"
 # A network that trains in milliseconds, on images that need no download, for longer than a
@@ -146,8 +148,8 @@ def run_command(variables: Mapping[str, str], *arguments: str) -> tuple[float, f
 class MeasuredApp:
     """A started app, seen through HTTP. started_s: seconds until its first answer."""
 
-    def __init__(self, process: subprocess.Popen, url: str, started_s: float) -> None:
-        self.process, self.url, self.started_s = process, url, started_s
+    def __init__(self, process: subprocess.Popen, url: str, runs: Path, started_s: float) -> None:
+        self.process, self.url, self.runs, self.started_s = process, url, runs, started_s
 
     def memory_mb(self) -> float:
         """Return the resident memory of the app's process in MB; 0 without /proc."""
@@ -191,12 +193,17 @@ class MeasuredApp:
         return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
     def train(self) -> tuple[float, float]:
-        """Start a run and stop it after its first step; return seconds and CPU seconds until it."""
+        """Start a run and stop it after its first step; return seconds and CPU seconds until it.
+
+        The step is read from the run's log: many requests would take the processor from the run.
+        """
         start, cpu_s = time.perf_counter(), self.cpu_s()
         run = self.call("train", CONFIG)
-        deadline = start + PATIENCE_S
-        while not (seen := self.call("run", run))["progress"].get("step"):
-            if seen["state"] in ("failed", "stopped", "finished") or time.perf_counter() > deadline:
+        log, deadline, kinds = Run(self.runs / run).log(), start + PATIENCE_S, set()
+        while Step not in kinds:
+            kinds = {type(event) for event in log}
+            if kinds & {Failed, Stopped} or time.perf_counter() > deadline:
+                seen = self.call("run", run)
                 raise DemoError(f"run {run} is {seen['state']} without a step: {seen['message']}")
             time.sleep(STEP_POLL_S)
         seconds, cpu_s = time.perf_counter() - start, self.cpu_s() - cpu_s
@@ -247,7 +254,7 @@ def started(folder: str, paths: Paths) -> Iterator[MeasuredApp]:
         )
     try:
         wait_until(lambda: answers(url), lambda: process.poll() is None, log_file)
-        yield MeasuredApp(process, url, time.perf_counter() - start)
+        yield MeasuredApp(process, url, runs, time.perf_counter() - start)
     finally:
         process.terminate()
         process.wait()

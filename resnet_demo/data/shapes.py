@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from resnet_demo.data.digests import picture_digests
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.fingerprint import Fingerprint
 
@@ -121,14 +122,23 @@ def make_shapes10(seed: int = 0) -> dict[str, Arrays]:
     """Return images (N, 32, 32, 3) uint8 and labels (N,) int64 of `train` and `test`.
 
     Classes have equal counts. Size, position, rotation, colours, background and noise vary; the
-    same seed gives the same images. The result is cached: copy it before writing to it.
+    same seed gives the same images. The result is cached, and nothing can be written to it.
     """
-    return {
+    drawn = {
         split: _draw_split(np.random.RandomState([seed, number]), count // len(OUTLINES))
         # A stream of its own for each split: another number of training images leaves the test as
         # it is.
         for number, (split, count) in enumerate(COUNTS.items())
     }
+    for array in (array for arrays in drawn.values() for array in arrays):
+        array.setflags(write=False)
+    return drawn
+
+
+@lru_cache(maxsize=len(COUNTS))
+def shapes10_digests(split: str) -> np.ndarray:
+    """Return the digest of each picture of a split, (N, 16) uint8."""
+    return picture_digests(make_shapes10()[split][0])
 
 
 def _draw_split(random: np.random.RandomState, each: int) -> Arrays:

@@ -10,7 +10,7 @@ import numpy as np
 from resnet_demo.config import TrainConfig
 from resnet_demo.data import shapes
 from resnet_demo.data.cifar10 import original_batches
-from resnet_demo.data.digests import fingerprint_of, picture_digests, split_digests
+from resnet_demo.data.digests import fingerprint_of, split_digests
 from resnet_demo.data.folder import (
     ProgressCallback,
     check_labels,
@@ -96,13 +96,19 @@ class Datasets:
         Images are mapped from disk; writing to them changes the caller's copy only. shapes10 is
         drawn on first use, which takes about a second. Raises as `prepare`.
         """
+        images, labels = self._open(name, split)
+        if name == "shapes10":
+            return images.copy(), labels.copy()  # the cached arrays stay unchanged
+        return images, labels
+
+    def _open(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `load` does, for reading only: shapes10's arrays are not copied."""
         info = self.prepare(name)
         check_test_split(info, split)
         if split not in info.splits:
             raise ConfigError.rule("split", one_of(info.splits), split)
         if name == "shapes10":
-            images, labels = shapes.make_shapes10()[split]
-            return images.copy(), labels.copy()  # the cached arrays stay unchanged
+            return shapes.make_shapes10()[split]
         images, labels = open_split(self.path(name), info, split)
         return images, check_labels(info, labels)
 
@@ -116,7 +122,7 @@ class Datasets:
         check_test_split(info, split)
         if split == "test" or (split == "val" and info.val):
             return split, np.arange(getattr(info, split))
-        labels = self.load(name, "train")[1] if config.stratify else None
+        labels = self._open(name, "train")[1] if config.stratify else None
         train, val = config_split(info.train, config, info.val, labels)
         return "train", train if split == "train" else val
 
@@ -125,11 +131,11 @@ class Datasets:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the stored images and labels that hold a run's split, and its positions in them.
 
-        name: another dataset than the config's. Raises as `load`.
+        For reading only. name: another dataset than the config's. Raises as `load`.
         """
         name = name or config.dataset
         stored, positions = self.split_positions(config, split, name)
-        return *self.load(name, stored), positions
+        return *self._open(name, stored), positions
 
     def holds_out(self, config: TrainConfig) -> bool:
         """Return whether a run's validation images are others than those it is trained on."""
@@ -142,9 +148,9 @@ class Datasets:
 
     def digests(self, name: str, split: str) -> np.ndarray:
         """Return the digest of each picture that `load` returns, (N, 16) uint8. Raises as it."""
-        images, _ = self.load(name, split)
+        images, _ = self._open(name, split)
         if name == "shapes10":
-            return picture_digests(images)
+            return shapes.shapes10_digests(split)
         return split_digests(self.path(name), split, images)
 
     def fingerprint(self, name: str) -> Fingerprint | None:
@@ -159,7 +165,7 @@ class Datasets:
             return None
         splits = {}
         for split in info.splits:
-            _, labels = self.load(name, split)
+            _, labels = self._open(name, split)
             splits[split] = self.digests(name, split), labels
         return fingerprint_of(info.classes, splits)
 
@@ -177,7 +183,7 @@ class Datasets:
         info = self.get(name)
         classes, counts = info.classes, {}
         for split in info.splits:
-            _, labels = self.load(name, split)
+            _, labels = self._open(name, split)
             per_class = np.bincount(labels, minlength=len(classes)).tolist()
             counts[split] = dict(zip(classes, per_class, strict=True))
         return counts

@@ -200,16 +200,9 @@ def prepare() -> None:
         # Of this thread only: without the right to do so, no process gets back from a low priority.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
     import_quickly(*NEEDED)
-    import torch
+    from resnet_demo.data.shapes import shapes10_digests
 
-    from resnet_demo.data.shapes import make_shapes10
-    from resnet_demo.models.measure import count_model
-    from resnet_demo.models.zoo import build_model
-
-    make_shapes10()  # drawn once in a process
-    # Prepares torch's operations for the first run. Without data: no random number is drawn.
-    with torch.device("meta"):
-        count_model(build_model("resnet8"), 32)
+    shapes10_digests("train")  # drawn and hashed once in a process
 
 
 def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:

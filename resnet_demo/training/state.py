@@ -19,9 +19,9 @@ from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Resumed, Started
 from resnet_demo.files import reporting_disk_full
 from resnet_demo.fingerprint import Fingerprint
+from resnet_demo.models.counts import model_counts
 from resnet_demo.models.device import autocast, device_name, pick_precision
 from resnet_demo.models.layers import Network
-from resnet_demo.models.measure import count_model
 from resnet_demo.models.pretrained import fill, load_pretrained
 from resnet_demo.models.saved import load_model, save_model
 from resnet_demo.models.zoo import build_model
@@ -194,7 +194,8 @@ class Training:
 
     def start_event(self) -> Started | Resumed:
         """Return the event that opens a session."""
-        counts = count_model(self.model, self.config.image_size)
+        network = model_arguments(self.config, len(self.batches.classes))
+        counts = model_counts(image_size=self.config.image_size, **network)
         ranks = f"{self.world.size} × " if self.world.size > 1 else ""
         facts = {
             **self.position(),

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from resnet_demo.config import make_config
 from resnet_demo.data import shapes
+from resnet_demo.data.digests import picture_digests
 from resnet_demo.data.info import PixelStatistics
 from resnet_demo.data.store import Datasets
 
@@ -52,6 +54,18 @@ def test_a_caller_may_write_to_what_it_loads(made, tmp_path):
     again, labels_again = datasets.load("shapes10", "test")
     assert again.any()
     assert labels_again.any()
+
+
+def test_a_split_to_read_is_not_copied(made, tmp_path):
+    config = make_config({"dataset": "shapes10", "stratify": True})
+    (images, *_), (same, *_) = (
+        Datasets(tmp_path).load_split(config, split) for split in ("train", "val")
+    )
+    assert images is same is made["train"][0]
+    with pytest.raises(ValueError, match="read-only"):
+        images[0] = 0
+    digests = Datasets(tmp_path).digests("shapes10", "test")
+    assert (digests[:9] == picture_digests(made["test"][0][:9])).all()
 
 
 def test_every_outline_is_about_as_large_as_the_unit_circle():

@@ -16,6 +16,8 @@ from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import standby_worker as module
 from resnet_demo.tasks.evaluations import Evaluations
+from resnet_demo.tasks.exports import Exports
+from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.locks import has_worker, is_worker
 from resnet_demo.tasks.standby_worker import StandbyWorkers
 from resnet_demo.tasks.status import read_status
@@ -94,6 +96,23 @@ def test_an_evaluation_by_a_standby_worker_has_the_same_result(
     assert ended(folder).state == "finished"
     expected = evaluate_run(run, launcher.datasets, "test").result
     assert {name: read_result(folder)[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("verb", ["index", "export"])
+def test_a_standby_worker_indexes_and_exports_too(
+    verb, launcher, owner, colours, standby, ended, until
+):
+    run = finished_run(launcher.paths.runs.parent, colours, epochs=1)
+    starts = {
+        "index": lambda: ImageIndexes(launcher).start(run.id, owner),
+        "export": lambda: Exports(launcher).start(run.id, "script", owner),
+    }
+    pid = standby(launcher)
+    folder = starts[verb]()
+    assert launcher.started[-1].process.pid == pid
+    assert ended(folder).state == "finished"
+    assert not (folder / "worker.log").read_text()
+    until(lambda: not has_worker(folder))
 
 
 def test_a_run_that_waits_in_the_queue_leaves_the_standby_worker_alone(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from resnet_demo.events import Epoch, Finished, Resumed, Started, Step, Stopped, to_dict
 from resnet_demo.inference.predict import predict
 from resnet_demo.learn.lessons import duel_arms
+from resnet_demo.models.measure import count_model
 from resnet_demo.models.saved import load_model
 from resnet_demo.training import fit as fit_module
 from resnet_demo.training.batches import Batches
@@ -36,6 +37,8 @@ def test_events_are_the_start_every_step_every_epoch_and_the_end(datasets, tiny)
     assert [e.step for e in events if isinstance(e, Epoch)] == [7, 14, 21]
     assert [e.epoch for e in events if isinstance(e, Epoch)] == [1, 2, 3]
     assert events[0].steps_per_epoch == 7
+    counts = count_model(initial_model(tiny(), 3), tiny().image_size)
+    assert (events[0].parameters, events[0].macs) == (counts.parameters, counts.macs)
 
 
 def test_a_run_learns(datasets, tiny):
