@@ -35,7 +35,7 @@ MAX_OPEN_REQUESTS = 128  # of one visitor; an open page has two
 MAX_REQUESTS, REQUESTS_S = 3000, 10.0
 # Of one address, until their answers begin: Gradio computes the page in forty threads that all
 # visitors share, in order of arrival, and a page takes 30 ms.
-MAX_AT_WORK = 4
+MAX_AT_WORK = 2
 MAX_TARGET_BYTES = 8192  # of path and query; Gradio remembers names that stand in them
 
 

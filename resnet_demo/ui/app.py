@@ -1,6 +1,7 @@
 """The page: header, tabs and polling, and the server that serves it."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
@@ -63,6 +64,9 @@ CSS, SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"
 # The memory of a page each of whose components has been updated. A new one takes some 30 KB.
 MAX_PAGE_BYTES = 1_600_000
 MAX_SESSIONS = 400_000_000 // MAX_PAGE_BYTES  # pages that Gradio remembers, open or closed
+# Seconds for which a thread that computes keeps others waiting; Python's own are ten times as many.
+# One of them sends all answers, and would wait that long before each step of each.
+SWITCH_S = 0.0005
 MAX_QUEUED = 1000  # waiting events of all visitors together; further ones are refused
 TITLE = """# ResNet Demo
 Train a residual network, watch it learn, measure it, and show it your own pictures."""
@@ -281,6 +285,7 @@ def launch(
     access, limits: as for `build_app`. options: further options of Gradio's launch, for tests.
     """
     access = access or Access()
+    sys.setswitchinterval(SWITCH_S)
     use_page_state()  # before the first page opens
     use_guarded_server()
     use_upload_parser()

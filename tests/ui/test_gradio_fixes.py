@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import itertools
+import sys
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,7 +87,10 @@ def test_all_remembered_pages_fit_into_400_mb(services):
     assert not page.config_values
 
 
-def test_a_launched_app_uses_page_state_and_a_slow_queue(services, monkeypatch):
+def test_a_launched_app_uses_page_state_a_slow_queue_and_short_turns_of_threads(
+    services, monkeypatch
+):
+    before = sys.getswitchinterval()
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: None)
     monkeypatch.setattr(state_holder, "SessionState", PageState.__base__)
     app = build_app(services.paths)
@@ -94,6 +98,8 @@ def test_a_launched_app_uses_page_state_and_a_slow_queue(services, monkeypatch):
     assert state_holder.SessionState is PageState
     assert app._queue.sleep_when_free == gradio_fixes.QUEUE_SLEEP_S
     assert app._queue.progress_update_sleep_when_free == gradio_fixes.PROGRESS_SLEEP_S
+    assert sys.getswitchinterval() <= 0.001
+    sys.setswitchinterval(before)
 
 
 def test_gradio_makes_sessions_from_the_name_that_is_replaced():
