@@ -65,7 +65,7 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
             rows[location.split, location.label].append(row)
     held_out = {label: split for split, label in rows if split in ("test", "val")}
     classes = tuple(sorted({label for split, label in rows if split in ("train", "")}))
-    _check_classes(classes, held_out)
+    _check_classes(classes, held_out, bool(merged))
     ordered = {key: _sort_by_name(locations, members) for key, members in rows.items()}
     if any(split == "" for split, _ in rows):
         ordered = _hold_out_test(ordered)
@@ -73,12 +73,16 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
     return SplitAssignment(classes, train, test, val if len(val[0]) else None, merged)
 
 
-def _check_classes(train: tuple[str, ...], held_out: dict[str, str]) -> None:
-    """Raise DemoError for classes that cannot make a dataset. held_out: class -> its split."""
+def _check_classes(train: tuple[str, ...], held_out: dict[str, str], merged: bool) -> None:
+    """Raise DemoError for classes that cannot make a dataset.
+
+    held_out: class -> its split. merged: some folders are one class.
+    """
     if len(train) < 2:
         raise DemoError(
-            f"a dataset needs at least two class folders with pictures, found {len(train)}: put "
-            "the pictures of each class into one folder, or add labels.csv with the columns "
+            f"a dataset needs at least two class folders with pictures, found {len(train)}"
+            f"{' (folders whose names differ in encoding only are one)' if merged else ''}: put the"
+            " pictures of each class into one folder, or add labels.csv with the columns "
             "file_name and label"
         )
     for label in sorted({*train, *held_out}):

@@ -167,14 +167,14 @@ def _check_no_train(
     strict = {name for name in labelled if strict_split(name)}
     if strict:
         raise DemoError(
-            f"{_listed(strict)} {_hold(strict)} class folders, and no folder for training is "
+            f"{list_folders(strict)} {_hold(strict)} class folders, and no folder for training is "
             f"beside {'it' if len(strict) == 1 else 'them'}: {ADVICE}"
         )
     splits = {candidate.split for candidate in candidates.values()}
     if len(candidates) == len(folder.folders) and "train" in splits and len(splits) > 1:
         raise DemoError(
-            f"{_listed(candidates)} hold pictures but no class folders: put the pictures of each "
-            "class into one folder, or add labels.csv with the columns file_name and label"
+            f"{list_folders(candidates)} hold pictures but no class folders: put the pictures of "
+            "each class into one folder, or add labels.csv with the columns file_name and label"
         )
 
 
@@ -187,13 +187,13 @@ def _check_beside(
         other = seen.setdefault(candidate.split, name)
         if other != name:
             raise DemoError(
-                f"{_listed([other, name])} both look like the {candidate.split} split: merge them, "
-                "or move one away"
+                f"{list_folders([other, name])} both look like the {candidate.split} split: merge "
+                "them, or move one away"
             )
     for name, other in folder.folders.items():
         if name not in candidates and other.folders:
             raise DemoError(
-                f"beside {_listed(labelled)} there is another folder with folders in it, "
+                f"beside {list_folders(labelled)} there is another folder with folders in it, "
                 f"{shortened(name)}: {ADVICE}, and move other folders away"
             )
 
@@ -207,7 +207,7 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
         if others and _holds_splits(child):
             raise DemoError(
                 f"the folder {shortened(name)} holds folders for training and testing, "
-                f"beside {_listed(others)}: import it alone, or move the others away"
+                f"beside {list_folders(others)}: import it alone, or move the others away"
             )
     _check_twins(folder)
     left_out = [
@@ -217,8 +217,8 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
     ]
     if left_out and len(folder.folders) == 2:
         raise DemoError(
-            f"{_listed(folder.folders)} may be two classes, or one class and pictures to test: "
-            f"rename {shortened(left_out[0])} if it is a class, else {ADVICE}"
+            f"{list_folders(folder.folders)} may be two classes, or one class and pictures to "
+            f"test: rename {shortened(left_out[0])} if it is a class, else {ADVICE}"
         )
     nested = {name for name, child in folder.folders.items() if child.folders}
     notes = (*_left_out_notes(folder, left_out), *_nested_notes(nested))
@@ -240,9 +240,9 @@ def _check_twins(folder: Folder) -> None:
         common = set.intersection(*(inner[other] for other in twins)) if len(twins) > 1 else set()
         if len(common) > 1 and (len(twins) <= FEW_TWINS or len(twins) <= len(common)):
             raise DemoError(
-                f"{_listed(twins)} hold folders of the same names, {_examples(common)}: if these "
-                "inner folders are the classes, name the outer ones train, val and test (or import "
-                "one of them alone); if the outer ones are the classes, put their pictures "
+                f"{list_folders(twins)} hold folders of the same names, {_examples(common)}: if "
+                "these inner folders are the classes, name the outer ones train, val and test (or "
+                "import one of them alone); if the outer ones are the classes, put their pictures "
                 "directly into them"
             )
 
@@ -260,7 +260,7 @@ def _nested_notes(nested: set[str]) -> tuple[str, ...]:
         return ()
     plural = len(nested) > 1
     return (
-        f"{_listed(nested)} {'are classes' if plural else 'is a class'}, and the folders in "
+        f"{list_folders(nested)} {'are classes' if plural else 'is a class'}, and the folders in "
         f"{'them' if plural else 'it'} are not",
     )
 
@@ -299,10 +299,10 @@ def _with_test_split(layout: FolderLayout) -> FolderLayout:
         return replace(layout, splits=changed)
     if "test" not in splits:
         changed = layout.splits | {name: ("test", layout.splits[name][1]) for name in names}
-        note = f"{_listed(names)} {_is(names)} the test split, since there is no other"
+        note = f"{list_folders(names)} {_is(names)} the test split, since there is no other"
         return replace(layout, splits=changed, notes=(note, *layout.notes))
     if names:
-        note = f"{_listed(names)} {_is(names)} the validation split"
+        note = f"{list_folders(names)} {_is(names)} the validation split"
         return replace(layout, notes=(note, *layout.notes))
     return layout
 
@@ -321,7 +321,7 @@ def count_pictures(count: int) -> str:
     return "one picture is" if count == 1 else f"{count:,} pictures are"
 
 
-def _listed(names: Iterable[str]) -> str:
+def list_folders(names: Iterable[str]) -> str:
     """Return "the folder 'a'", or "the folders 'a' and 'b'"; the first four of them."""
     some = sorted(names)
     return f"the folder{'s' * (len(some) > 1)} {_examples(some)}"

@@ -36,6 +36,14 @@ CLUTTER = {
 # Recovered by Windows' check of a disk; a backup of an editor; a lock of an office program; streams
 # of Windows files, which WSL and network disks show as files.
 CLUTTER_FORMS = re.compile(r"found\.\d{3}|.*~|~\$.*|.*:zone\.identifier|thumbs\.db:.*")
+# Names with a dot first that are no person's work. Pictures in others are left out with a note.
+DOT_CLUTTER = re.compile(
+    r"\._.*|\.(ds_store|git|svn|hg|dvc|cache|venv|tox|idea|vscode|config|local|ipynb_checkpoints|"
+    r"appledouble|appledb|appledesktop|spotlight-v\d+|fseventsd|documentrevisions-v\d+|trashes|"
+    r"trash(-\d+)?|temporaryitems|thumbnails|thumb|thumbs|@__thumb|snapshots?|synology.*|"
+    r"picasaoriginals|xvpics|tmb|stfolder|stversions|dropbox.*|sync.*|nfs.*|fuse_hidden.*|~lock.*)"
+)
+EMPTY_FOLDER = "an empty folder"  # the problem of a folder without files
 # Ends of the names of pictures, readable here or not. A file without any may be a picture too.
 PICTURE_SUFFIXES = {
     *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff"),
@@ -63,7 +71,7 @@ class ArchiveLimits:
 class Member:
     """One file: its path in the source, its bytes, and the progress of the reading.
 
-    problem: why it could not be read; then it has no bytes, and is left out.
+    problem: why it is not read; then it has no bytes, and is left out. EMPTY_FOLDER: it is none.
     """
 
     parts: Parts
@@ -154,6 +162,15 @@ def is_hidden(parts: Parts) -> bool:
     They are passed over. Names are compared without regard to case, as Windows and macOS do.
     """
     return not parts or any(map(_is_clutter, parts))
+
+
+def hidden_picture_problem(parts: Parts) -> str:
+    """Return why a picture is passed over that a person may have meant, "" for any other file."""
+    hidden = [name.lower() for name in parts if _is_clutter(name)]
+    is_meant = all(name.startswith(".") and not DOT_CLUTTER.fullmatch(name) for name in hidden)
+    if not hidden or not is_meant or not has_picture_suffix(parts[-1]):
+        return ""
+    return "hidden, as a name begins with a dot"
 
 
 def _is_clutter(name: str) -> bool:

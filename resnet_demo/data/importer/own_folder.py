@@ -7,14 +7,17 @@ opened is left out with the reason.
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_demo.data.importer.members import (
+    EMPTY_FOLDER,
     LimitChecker,
     Member,
     Parts,
     has_picture_suffix,
+    hidden_picture_problem,
     is_hidden,
 )
 from resnet_demo.data.importer.parquet_pictures import is_parquet_name, pictures_in_parquet
@@ -77,9 +80,13 @@ def _walk(
     folder: Path, above: Parts, checker: LimitChecker, ancestors: tuple[Identity, ...]
 ) -> Iterator[_Entry]:
     """Yield what a folder holds, sorted by name. ancestors: the folder itself and those above."""
-    for name in sorted(_list_names(folder, above, checker)):
+    names = sorted(_list_names(folder, above, checker))
+    if all(is_hidden((name,)) for name in names) and above:
+        yield _Entry(above, problem=EMPTY_FOLDER)
+    for name in names:
         parts, path = (*above, name), folder / name
         if is_hidden(parts):
+            yield from _hidden_pictures(path, parts)
             continue
         try:
             found = path.stat()
@@ -101,6 +108,18 @@ def _list_names(folder: Path, above: Parts, checker: LimitChecker) -> Iterator[s
             size = entry.stat(follow_symlinks=False).st_size
             checker.add_member("/".join((*above, entry.name)), size)
             yield entry.name
+
+
+def _hidden_pictures(path: Path, parts: Parts) -> Iterator[_Entry]:
+    """Yield a hidden picture, or a hidden folder with pictures, that a person may have meant."""
+    with suppress(OSError):
+        name = (
+            next((n for n in os.listdir(path) if has_picture_suffix(n)), "")
+            if path.is_dir()
+            else ""
+        )
+        if problem := hidden_picture_problem((*parts, name) if name else parts):
+            yield _Entry(parts, problem=problem)
 
 
 def _describe(parts: Parts, found: os.stat_result) -> _Entry:

@@ -6,7 +6,7 @@ Both use these functions, so that the scan finds what the import will do, and re
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,8 @@ from resnet_demo.data.importer.label_tables import (
     read_labels,
 )
 from resnet_demo.data.importer.layout import SplitAssignment, assign_splits
-from resnet_demo.data.importer.locate import FolderLayout, read_layout
-from resnet_demo.data.importer.members import Member, Parts, is_picture_name
+from resnet_demo.data.importer.locate import FolderLayout, list_folders, read_layout
+from resnet_demo.data.importer.members import EMPTY_FOLDER, Member, Parts, is_picture_name
 from resnet_demo.data.pictures import decode_picture
 from resnet_demo.errors import DamagedError, DemoError, shortened
 
@@ -42,6 +42,7 @@ class SourceFiles:
     readable: list[bool] = field(default_factory=list)
     tables: dict[Parts, bytes] = field(default_factory=dict)  # that may hold labels
     unopened: dict[Parts, str] = field(default_factory=dict)  # -> why
+    empty_folders: list[Parts] = field(default_factory=list)
     total_bytes: int = 0  # of all files, unpacked
     deep_grey: Counter[int] = field(default_factory=Counter)  # bits -> pictures of such a grey
     reasons: dict[str, str] = field(default_factory=dict)  # the first unreadable pictures -> why
@@ -74,6 +75,9 @@ def read_pictures(
     with closing(read_members(source)) as members:
         for member in members:
             files.total_bytes += len(member.data)
+            if member.problem == EMPTY_FOLDER:
+                files.empty_folders.append(member.parts)
+                continue
             if member.problem:
                 files.unopened[member.parts] = member.problem
                 continue
@@ -151,9 +155,25 @@ def _plan_readable(files: SourceFiles, unopened: Sequence[tuple[str, str]]) -> D
         skipped=skipped,
         unopened=unopened,
         passed_over=sorted(others.difference(skipped)),
-        notes=layout.notes,
+        notes=(*layout.notes, *_lost_classes(files, damaged, layout, assignment.classes)),
         reason=_first_reason(files, skipped),
     )
+
+
+def _lost_classes(
+    files: SourceFiles,
+    damaged: Sequence[Parts],
+    layout: FolderLayout | LabelledFiles,
+    classes: Sequence[str],
+) -> Iterator[str]:
+    """Yield a note on class folders without a readable picture, which are no classes."""
+    inside = [*damaged, *((*folder, "") for folder in files.empty_folders)]
+    lost = {location.label for parts in inside if (location := layout.locate(parts))}
+    if lost := lost.difference(classes):
+        yield (
+            f"{list_folders(lost)} {'has' if len(lost) == 1 else 'have'} no picture that can be "
+            f"read, and {'is no class' if len(lost) == 1 else 'are no classes'}"
+        )
 
 
 def _first_reason(files: SourceFiles, skipped: Sequence[str]) -> str:
@@ -181,13 +201,9 @@ def _choose_layout(files: SourceFiles, pictures: Sequence[Parts]) -> FolderLayou
 def unopened_text(files: Sequence[tuple[str, str]], count: int | None = None) -> str:
     """Return the sentence about files that could not be opened. files: at least the first three."""
     count = len(files) if count is None else count
-    verb = "is" if count == 1 else "are"
-    subject = "one file" if count == 1 else f"{count:,} files"
+    subject = "one file is" if count == 1 else f"{count:,} files are"
     first = ", ".join(f"{shortened(name)} ({why})" for name, why in files[:3])
-    return (
-        f"{subject} cannot be opened and {verb} left out"
-        f"{': ' if count <= 3 else ', such as '}{first}"
-    )
+    return f"{subject} left out{': ' if count <= 3 else ', such as '}{first}"
 
 
 def check_readable(skipped: Sequence[str], pictures: int, reason: str = "") -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from resnet_demo.data.importer.members import (
+    EMPTY_FOLDER,
     LimitChecker,
     Parts,
     has_picture_suffix,
+    hidden_picture_problem,
     is_hidden,
     not_a_file_error,
     safe_parts,
@@ -58,6 +60,8 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
     except tarfile.ReadError as error:
         raise NoTarError from error
     with archive:
+        folders: set[Parts] = set()
+        filled: set[Parts] = set()  # with files in them, or below
         while (info := archive.next()) is not None:
             archive.members.clear()  # tarfile keeps every member it has seen
             if len(archive.pax_headers) > MAX_GLOBAL_HEADERS:
@@ -65,6 +69,8 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             parts = safe_parts(info.name)
             checker.add_member(info.name, info.size)
             if info.isdir():
+                if not is_hidden(parts):
+                    folders.add(parts)
                 continue
             if info.islnk() and _is_inside(info.linkname):
                 if not is_hidden(parts):
@@ -74,7 +80,10 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             if not info.isreg() or info.issparse():
                 raise not_a_file_error(info.name)
             if is_hidden(parts):
+                if problem := hidden_picture_problem(parts):
+                    yield parts, b"", problem
                 continue
+            filled.update(parts[:depth] for depth in range(1, len(parts)))
             has_pictures = has_pictures or has_picture_suffix(parts[-1])
             if is_parquet_name(parts[-1]) and not has_pictures:
                 member = archive.extractfile(info)
@@ -83,6 +92,8 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
                 continue
             problem = checker.size_problem(info.name, info.size)
             yield parts, b"" if problem else archive.extractfile(info).read(), problem
+        for parts in sorted(folders - filled):
+            yield parts, b"", EMPTY_FOLDER
     while counted.read(2**20):  # to the end: only there does a torn compressed file show
         pass
 

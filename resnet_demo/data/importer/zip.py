@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from resnet_demo.data.importer.members import (
+    EMPTY_FOLDER,
     ArchiveLimits,
     LimitChecker,
     Member,
+    Parts,
     has_picture_suffix,
+    hidden_picture_problem,
     is_hidden,
     not_a_file_error,
     safe_parts,
@@ -37,13 +40,21 @@ def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
         table.read = file.read  # the table is parsed; from here on each member is bounded
         infos = archive.infolist()
         has_pictures = any(has_picture_suffix(info.filename) for info in infos)
+        folders: set[Parts] = set()
+        filled: set[Parts] = set()  # with files in them, or below
         for done, info in enumerate(infos, 1):
             name = _decode_name(info)
             parts = safe_parts(name)
             checker.add_member(name, info.file_size)
             _check_member(info, name, checker.limits)
-            if is_hidden(parts) or info.is_dir():
+            if is_hidden(parts):
+                if problem := hidden_picture_problem(parts):
+                    yield Member(parts, b"", done, len(infos), problem)
                 continue
+            if info.is_dir():
+                folders.add(parts)
+                continue
+            filled.update(parts[:depth] for depth in range(1, len(parts)))
             if is_parquet_name(parts[-1]) and not has_pictures:
                 with archive.open(info) as member:
                     table = (info.file_size, parts, checker, done, len(infos))
@@ -56,6 +67,8 @@ def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
             # zipfile never returns more than the declared size, so a wrong one is no danger.
             with archive.open(info) as member:
                 yield Member(parts, member.read(info.file_size), done, len(infos))
+        for parts in sorted(folders - filled):
+            yield Member(parts, b"", len(infos), len(infos), EMPTY_FOLDER)
 
 
 class _BoundedTable:

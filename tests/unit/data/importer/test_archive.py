@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from resnet_demo.data.importer.archive import read_members
-from resnet_demo.data.importer.members import ArchiveLimits, LimitChecker, safe_parts
+from resnet_demo.data.importer.members import EMPTY_FOLDER, ArchiveLimits, LimitChecker, safe_parts
 from resnet_demo.errors import ConfigError, DamagedError, NotFoundError
 
 KINDS = ["folder", "zip", "tar", "gz", "xz", "bz2"]
@@ -23,7 +23,8 @@ FILES = {"train/a/1.png": b"one", "train/a/2.png": b"two" * 1000, "test/a/3.png"
 
 
 def read(source: Path, **limits) -> dict[str, bytes]:
-    return {"/".join(m.parts): m.data for m in read_members(source, ArchiveLimits(**limits))}
+    members = read_members(source, ArchiveLimits(**limits))
+    return {"/".join(m.parts): m.data for m in members if m.problem != EMPTY_FOLDER}
 
 
 def tar_with(tmp_path: Path, *infos: tarfile.TarInfo) -> Path:
@@ -53,6 +54,24 @@ def test_hidden_files_are_passed_over(kind: str, source_of):
     clutter += ["a/.ipynb_checkpoints/1.png", "System Volume Information/x", "LOST+FOUND/1"]
     files = {**FILES, **dict.fromkeys(clutter, b"junk")}
     assert read(source_of(kind, files)) == FILES
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_hidden_pictures_and_empty_folders_of_an_archive_are_named(kind: str, source_of, tmp_path):
+    source = source_of(kind, {**FILES, ".oak/1.png": b"x", "a/.git/1.png": b"x", ".oak/x": b"x"})
+    if kind == "zip":
+        with zipfile.ZipFile(source, "a") as archive:
+            for name in ("elm/", "elm/young/", "train/a/"):
+                archive.writestr(name, b"")
+    else:
+        with tarfile.open(source, "a:") as archive:
+            for name in ("elm", "elm/young", "train/a"):
+                info = tarfile.TarInfo(name)
+                info.type = tarfile.DIRTYPE
+                archive.addfile(info)
+    problems = {"/".join(m.parts): m.problem for m in read_members(source) if m.problem}
+    hidden = {".oak/1.png": "hidden, as a name begins with a dot"}
+    assert problems == {**hidden, "elm": EMPTY_FOLDER, "elm/young": EMPTY_FOLDER}
 
 
 def test_a_leading_dot_in_a_path_is_not_a_hidden_folder(tar_of):

@@ -153,6 +153,21 @@ def test_many_unreadable_pictures_are_refused_with_some_names(root, zip_of, file
     assert entries(root) == []
 
 
+def test_class_folders_without_a_readable_picture_are_named(root, folder_of, files):
+    more = {f"train/cat/more{n}.png": files["train/cat/0.png"] for n in range(5)}
+    source, surveys = folder_of(files | more), []
+    for split in ("train", "test"):
+        (source / split / "empty").mkdir()
+        (source / split / "broken").mkdir()
+    (source / "train/broken/1.png").write_bytes(b"<html>")
+    info = import_images(root, "pets", source, size=8, on_survey=surveys.append)
+    assert "empty" not in info.classes
+    expected = (
+        "the folders 'broken' and 'empty' have no picture that can be read, and are no classes"
+    )
+    assert expected in surveys[0].notes
+
+
 def test_a_readme_beside_the_class_folders_is_ignored(root, zip_of, files):
     files = {f"pets/{name}": data for name, data in files.items()}
     info = import_images(root, "pets", zip_of({**files, "pets/README": b"hi", "x": b"y"}), size=8)

@@ -118,6 +118,10 @@ def test_one_name_in_two_encodings_is_one_class():
     assert [part.tolist() for part in result.train] == [[2, 1, 0], [0, 1, 1]]
     assert [part.tolist() for part in result.test] == [[3], [1]]
     assert result.merged == ((two, one),)
+    with pytest.raises(
+        DemoError, match=r"found 1 .folders whose names differ in encoding only are"
+    ):
+        assign(f"{one}/1", f"{two}/1")
     alone = assign(*(f"{label}/{n}" for label in (two, "b") for n in range(2)))
     assert (alone.classes, alone.merged) == (("b", two), ())
 

@@ -9,7 +9,7 @@ import pytest
 from resnet_demo.data.importer import own_folder
 from resnet_demo.data.importer.archive import read_members
 from resnet_demo.data.importer.import_images import import_images
-from resnet_demo.data.importer.members import ArchiveLimits
+from resnet_demo.data.importer.members import EMPTY_FOLDER, ArchiveLimits
 
 
 def read(folder: Path, **limits: int) -> dict[str, bytes | str]:
@@ -73,6 +73,25 @@ def test_files_and_folders_without_permission_are_left_out(folder: Path, monkeyp
     assert read(folder) == {"a/1.png": "Permission denied", "b": "Permission denied"}
 
 
+def test_a_hidden_picture_a_person_may_have_meant_is_left_out_with_the_reason(folder: Path):
+    for name in ("a/.mine.png", ".oak/1.png", ".git/1.png", "b/.trash-7/1.png", ".notes/x.txt"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    reason = "hidden, as a name begins with a dot"
+    assert read(folder) == {
+        "a/1.png": b"one",
+        "b/2.png": b"two",
+        "a/.mine.png": reason,
+        ".oak": reason,
+    }
+
+
+def test_an_empty_folder_is_named_as_one(folder: Path):
+    (folder / "elm/.ds_store").mkdir(parents=True)
+    assert read(folder)["elm"] == EMPTY_FOLDER
+
+
 def test_what_cannot_be_opened_is_counted_and_named_and_ends_no_import(
     tmp_path: Path, folder_of, files
 ):
@@ -83,6 +102,6 @@ def test_what_cannot_be_opened_is_counted_and_named_and_ends_no_import(
     assert (info.train, info.test, info.skipped_count) == (6, 2, 4)
     assert info.skipped[0] == "train/cat/gone0.png"
     assert any(
-        note.startswith("4 files cannot be opened and are left out, such as 'train/cat/gone0.png'")
+        note.startswith("4 files are left out, such as 'train/cat/gone0.png'")
         for note in surveys[0].warnings(8)
     )

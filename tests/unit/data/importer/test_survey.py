@@ -73,7 +73,7 @@ def changed(**values) -> Survey:
         (
             {"unopened": 4, "unopened_files": (("a/x", "a link to nothing"),) * 4},
             [
-                "4 files cannot be opened and are left out, such as 'a/x' (a link to nothing), "
+                "4 files are left out, such as 'a/x' (a link to nothing), "
                 "'a/x' (a link to nothing), 'a/x' (a link to nothing)"
             ],
         ),
