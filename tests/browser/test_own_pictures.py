@@ -87,6 +87,13 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
     page.locator("#picture input[type=file]").set_input_files(tmp_path / "new.png")
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text("green")
     assert len(clicks) <= MAX_CLICKS
+    # Fine-tuning is a click away too; on so few pictures the note advises against it.
+    page.get_by_role("tab", name="Train", exact=True).click()
+    expect(page.locator("#next-longer")).to_be_hidden()
+    page.locator("#next-finetune").click()
+    expect(page.get_by_role("radio", name="finetune", exact=True)).to_be_checked()
+    expect(page.locator("#dataset-note")).to_contain_text("Suggested recipe: transfer.")
+    expect(page.locator("#dataset-note")).to_contain_text("Fine-tuning gained nothing")
 
 
 def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_form(

@@ -25,6 +25,8 @@ FOCUS_UNDO = "() => document.getElementById('undo').focus()"
 HIDDEN = gr.update(visible=False)
 EMPTY_DETAILS = {
     "next": HIDDEN,
+    "longer": gr.update(visible=True),
+    "finetune": HIDDEN,
     "export": HIDDEN,
     "details": HIDDEN,
     "settings": "",

@@ -12,7 +12,7 @@ from resnet_demo.runs.store import Run
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.form import Form
 from resnet_demo.ui.train.run_details import fill_from_run, fill_to_finetune, settings_text
-from resnet_demo.ui.train.run_panel import run_parts
+from resnet_demo.ui.train.run_panel import EMPTY_PANEL, run_parts
 from tests.ui.conftest import END
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2}
@@ -116,6 +116,7 @@ def test_a_trained_head_can_be_fine_tuned_and_other_runs_trained_longer(
         "head": {"longer": False, "finetune": True},
         "all": {"longer": True, "finetune": False},
     }
+    assert {"longer", "finetune"} <= EMPTY_PANEL.keys()  # which are sent to the page
     values = filled(form, fill_to_finetune(services, form, "head"))
     expected = {"recipe": "finetune", "dataset": "colours", "image_size": 96, "seed": 3}
     assert values == make_config(expected).to_dict()
