@@ -42,8 +42,9 @@ def check_pretrained(model: str, stem: str, batch_norm: bool) -> None:
 
 def smallest_image(model: str, stem: str) -> int:
     """Return the smallest image side, in pixels, that leaves the last stage at least one pixel."""
-    if model in ("resnet34-article", "vgg16", "efficientnet-lite0"):
+    if model in ("resnet34-article", "vgg16", "efficientnet-lite0"):  # they halve five times
         return 32
     if model in STEM_CHOICE_MODELS and stem == "imagenet":
         return 32
+    # resnet9's stem removes a pixel, and three stages halve.
     return 9 if model in RESNET9_MODELS else 8

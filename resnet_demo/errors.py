@@ -14,7 +14,8 @@ DIRECTION_MARKS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"
 
 def shortened(value: object, limit: int = 80) -> str:
     """Return the value's repr, cut to `limit` characters; "nothing" for None."""
-    text = "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value)  # repr: control characters are written out
+    # A value may be a whole file: an error stays one line.
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

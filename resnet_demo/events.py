@@ -27,6 +27,7 @@ class Event:
     step: int
     epoch: int
     time: float = field(default_factory=time.time)
+    # Not compared: it depends on when the machine was started.
     clock: float = field(default_factory=monotonic, compare=False)
 
 

@@ -144,7 +144,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         if error.errno in UNSUPPORTED:
             warn_once(NO_LINKS)
     with open(source, "rb") as content, open(target, "wb") as copy:
-        shutil.copyfileobj(content, copy, 2**20)
+        shutil.copyfileobj(content, copy, 2**20)  # in megabytes: checkpoints are large
         copy.flush()
         os.fsync(copy.fileno())
 
@@ -199,6 +199,6 @@ def sha256_of(path: Path) -> str:
 def bytes_text(count: float) -> str:
     """Return an amount of bytes: 812 kB, 4.2 MB, 171 MB, 1.5 GB."""
     for size, unit in ((1e9, "GB"), (1e6, "MB")):
-        if count >= 0.9995 * size:
+        if count >= 0.9995 * size:  # 999,600 bytes are 1.0 MB, not 1000 kB
             return f"{count / size:.{1 if count < 9.95 * size else 0}f} {unit}"
     return f"{count / 1e3:.0f} kB"

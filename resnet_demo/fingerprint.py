@@ -33,6 +33,7 @@ class Fingerprint:
 
     def difference(self, now: "Fingerprint") -> str:
         """Return what has changed between this fingerprint and another one, as half a sentence."""
+        # From the coarsest difference to the finest: only the first one is named.
         if self.classes != now.classes:
             before, after = class_names(self.classes), class_names(now.classes)
             return f"its classes were {before} and are {after}"

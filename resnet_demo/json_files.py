@@ -88,6 +88,7 @@ def build(kind: type[T], values: Any, *, complete: bool = False, exact: bool = F
         raise ValueError(f"without {', '.join(sorted(types.keys() - values.keys()))}")
     if exact and values.keys() - types.keys():
         raise ValueError(f"with unknown {', '.join(sorted(values.keys() - types.keys()))}")
+    # Only known names: a later version may have written more.
     known = {name: convert(values[name], types[name]) for name in types if name in values}
     try:
         return kind(**known)

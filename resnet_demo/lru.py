@@ -36,10 +36,11 @@ class LRU(Generic[Key, Value]):
             return self._items[key][0]
 
     def __setitem__(self, key: Key, value: Value) -> None:
-        size = self.size(value)
+        size = self.size(value)  # before the lock: it may take long
         with self._lock:
             self._total += size - self._items.pop(key, (None, 0))[1]
             self._items[key] = value, size
+            # The newest stays, also if it alone exceeds the limit: the caller is about to use it.
             while self._total > self.limit and len(self._items) > 1:
                 self._total -= self._items.popitem(last=False)[1][1]
 

@@ -66,6 +66,7 @@ def folder_from_environment(variable: str, default: Path | None) -> Path | None:
     try:
         # No shell has expanded `~` in a unit of systemd or a file of variables.
         folder = Path(name).expanduser().absolute()
+        # The folder may be made later, but only if the nearest one that exists is a folder.
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         is_possible = existing.is_dir()
     except (OSError, RuntimeError):  # not allowed to look, too long, no such home

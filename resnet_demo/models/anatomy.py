@@ -124,6 +124,7 @@ def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[P
     outputs, _ = trace_shapes(model, model.features, (3, image_size, image_size))
     modules = {part: model.get_submodule(part) for part in model.stage_names}
     macs = {part: count_macs(part, module, outputs) for part, module in modules.items()}
+    # The bias costs no multiplication.
     head_macs = model.head.weight.numel()
     total = sum(macs.values()) + head_macs
     parts = [
@@ -197,6 +198,7 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
 
 def count_blocks(module: nn.Module) -> int:
     """Return the number of blocks, residual or plain, in a part of a network."""
+    # All kinds of blocks have one.
     return sum(hasattr(inner, "branch") for inner in module.modules())
 
 

@@ -39,6 +39,7 @@ def model_counts(
     Raises ConfigError for an unknown name or stem.
     """
     check_architecture(name, stem)
+    # Computed from a row, so that the page can count for any image size and number of classes.
     row = load_table()[row_key(name, stem, batch_norm)]
     return Counts(
         # The last layer has a weight per feature and a bias, for each class.
@@ -63,6 +64,7 @@ def sum_over_pixels(row: dict[str, Any], name: str, image_size: int) -> int:
 
 def row_key(name: str, stem: str, batch_norm: bool) -> str:
     """Return the name of a row in counts.json."""
+    # Other networks have one stem whatever the setting: one row serves both.
     network = f"{name}, {stem} stem" if name in STEM_CHOICE_MODELS else name
     return network if batch_norm else f"{network}, no BatchNorm"
 

@@ -108,9 +108,10 @@ def read_description(path: Path) -> Description:
 def encode_description(description: Description) -> bytes:
     """Return the content of model.json with a checksum. Raises ValueError for NaN."""
     values = asdict(description)
+    # Left out, so that the checksum of usual files does not depend on this field.
     if not description.pretrained:
         del values["pretrained"]
-    values["checksum"] = checksum(values)
+    values["checksum"] = checksum(values)  # last: it covers all fields before it
     return (json.dumps(values, indent=2) + "\n").encode()
 
 

@@ -34,6 +34,7 @@ class SameConv2d(nn.Conv2d):
     def __init__(
         self, c_in: int, c_out: int, size: int, stride: int, groups: int, bias: bool
     ) -> None:
+        # At stride 1 SAME is symmetric: the convolution does it itself, without a copy of the map.
         padding = size // 2 if stride == 1 else 0
         super().__init__(c_in, c_out, size, stride, padding, groups=groups, bias=bias)
 

@@ -42,6 +42,7 @@ class LayerOptions:
         if self.shortcut == "padding":
             return Padding(c_out, stride)
         projection = nn.Sequential()
+        # 1x1 at a stride: it skips pixels.
         projection.add_module("conv", self.conv(c_in, c_out, 1, stride))
         projection.add_module("bn", self.norm(c_out))
         return projection

@@ -27,6 +27,7 @@ def count_model(model: nn.Module, image_size: int) -> Counts:
     convolutions = trace_convolutions(model, image_size)
     return Counts(
         parameters=count_parameters(model),
+        # A convolution uses each of its weights once for every pixel that it outputs.
         macs=sum(c.weights * c.side**2 for c in convolutions) + model.head.weight.numel(),
         outputs=sum(c.channels * c.side**2 for c in convolutions),
     )
@@ -58,6 +59,7 @@ def trace_convolutions(model: nn.Module, image_size: int) -> list[Convolution]:
                     Convolution(module.weight.numel(), y.shape[1], y.shape[-1])
                 )
             )
+    # One image: counts are per image.
     copy.features(torch.empty(1, 3, image_size, image_size, device="meta"))
     return seen
 

@@ -41,6 +41,7 @@ TORCHVISION = "https://download.pytorch.org/models/"
 DOWNLOAD_SUFFIX = "-weights"  # the name of a download is the network's with this
 TIMEOUTS = DownloadTimeouts()
 IMAGENET_CLASSES = 1000
+# As torchvision's weights were trained; those of EfficientNet-Lite have their own.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Patterns that turn our name of a tensor into the name in the file, applied in order.
 TORCHVISION_NAMES = (
@@ -144,6 +145,7 @@ def weights_path(model: str, weights_folder: Path | None = None) -> Path | None:
     Raises ConfigError for a network without weights.
     """
     weights = imagenet_weights(model)
+    # Downloaded or copied by a person first: that folder is named on purpose.
     folders = [weights_folder] if weights_folder else []
     if weights.package and (found := importlib.util.find_spec(weights.package)):
         folders += [Path(place, "models") for place in found.submodule_search_locations or ()]
@@ -173,6 +175,7 @@ def read_weights(model: str, weights_folder: Path | None = None) -> "dict[str, T
         content = path.read_bytes()
     except OSError as error:
         raise DamagedError(f"{path.name} cannot be read: {error.strerror}") from error
+    # Before it is parsed, and of exactly the bytes that are parsed below.
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise DamagedError(
             f"{path.name} is damaged and is not used: its sha256 is not the published one"
@@ -250,6 +253,7 @@ def download_weights(
                 f"{what} could not be downloaded from {source}: {error}. What you can do: try "
                 f"again, or put {weights.file} into a folder that RESNET_DEMO_WEIGHTS names"
             ) from error
+        # Only now does the file have its name: what has it is complete and checked.
         os.replace(part, target)
         sync_folder(weights_folder)
     return target
@@ -272,6 +276,7 @@ def own_names(
     model: what `build_model` returns for that name.
     """
     names = imagenet_weights(model_name).names
+    # None for what the file lacks: batch counters, which older files do not have.
     named = {name: values.get(file_name(name, names)) for name in model.state_dict()}
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -288,12 +293,15 @@ def fill(model: "nn.Module", values: "dict[str, Tensor]") -> None:
             given = values.get(name)
             if given is not None and given.shape == tensor.shape:
                 tensor.copy_(given)
+            # Counters of batches matter in training with a cumulative mean only, which nothing here
+            # uses.
             elif not name.startswith("head.") and not name.endswith("num_batches_tracked"):
                 raise ConfigError(f"the weights do not fit the network: {name} differs", "weights")
 
 
 def file_name(name: str, names: tuple[tuple[str, str], ...]) -> str:
     """Return the name that a file of weights gives to our tensor of that name."""
+    # In order: a later pattern sees what an earlier one has replaced.
     for ours, theirs in names:
         name = re.sub(ours, theirs, name)
     return name

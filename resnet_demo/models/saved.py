@@ -149,6 +149,7 @@ def read_known(folder: Path, metrics: Mapping[str, Any]) -> Tensor | None:
     Raises DamagedError for another file than the one that they name.
     """
     digest = metrics.get("neighbour", {}).get("sha256")
+    # A folder that was copied without this file still classifies, with the energy as its warning.
     if digest is None or not (folder / KNOWN).exists():
         return None
     content = read_required(folder / KNOWN)

@@ -75,6 +75,7 @@ class Batches:
             return torch.from_numpy(array[positions]).to(device)
 
         preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
+        # Weights expect the normalization that they were learned with: other numbers cost points.
         if initial is not None:
             preprocessing = replace(preprocessing, mean=initial.mean, std=initial.std)
         return cls(
@@ -157,7 +158,7 @@ def batch_positions(index: int, images: int, batch_size: int) -> range:
 
 def rank_share(n: int, rank: int, ranks: int) -> slice:
     """Return a rank's part of n items: contiguous; the parts differ by one item at most."""
-    return slice(n * rank // ranks, n * (rank + 1) // ranks)
+    return slice(n * rank // ranks, n * (rank + 1) // ranks)  # whole numbers: the parts cover all n
 
 
 def check_rank_batches(images: int, batch_size: int, ranks: int) -> None:
@@ -198,6 +199,7 @@ def augment_batch(
         rotation=config.rotation,
         colour_jitter=config.colour_jitter,
         generator_seed=(config.seed, epoch, index),
+        # The mean colour: after normalization it is 0, which adds nothing to a convolution.
         fill=tuple(round(255 * channel) for channel in preprocessing.mean),
         batch_size=batch_size,
         positions=positions,

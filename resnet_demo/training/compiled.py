@@ -32,10 +32,11 @@ def warm_up(training: Training) -> Compiled:
                 logits = training.step_model(x)
             logits.float().sum().backward()
     except (BackendCompilerFailed, InductorError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]  # the rest is a page of the compiler's output
         raise ConfigError(
             f"compile must be false where the network cannot be compiled: {reason}", "compile"
         ) from error
+    # The first real step must not add to the gradients of this one.
     training.optimizer.zero_grad(set_to_none=True)
     for buffer, old in zip(training.model.buffers(), before, strict=True):
         buffer.copy_(old)

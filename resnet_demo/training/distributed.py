@@ -99,6 +99,7 @@ class World:
         """Return (n, …) on the CPU, of which each rank passes its `share`."""
         if self.size == 1:
             return part
+        # As a sum, since gathering needs parts of equal length.
         whole = part.new_zeros(n, *part.shape[1:])
         whole[self.share(n)] = part
         dist.all_reduce(whole)  # exact: every value is added to zeros
@@ -148,6 +149,7 @@ def join_world() -> Iterator[World]:
         yield single_process()
         return
     device = pick_device(torchrun.local_rank(), torchrun.local_size())
+    # For what goes from CPU to CPU; tensors on a device use its own backend.
     backend = "gloo"
     if device.type != "cpu":
         torch.accelerator.set_device_index(device.index)

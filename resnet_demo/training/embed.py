@@ -56,14 +56,17 @@ def embed_splits(
         "dataset": datasets.content_key(config.dataset),
         "preprocessing": batches.preprocessing.to_dict(),
         "precision": training.precision,
-        "device": training.device.type,
+        "device": training.device.type,  # another kind of device rounds otherwise
     }
     rows = []
     for split, views in (("train", range(config.views)), ("val", range(1))):
         stored, positions = datasets.split_positions(config, split, config.dataset)
         images, _ = datasets.load(config.dataset, stored)
         for view in views:
+            # By stored split and position, so that another val_share or seed finds them again.
             of_view = {**facts, "split": stored, **view_facts(config, view)}
+            # Without a fingerprint, other images could have the same name and position. Only rank 0
+            # writes.
             is_known = facts["dataset"] and training.world.rank == 0
             cache = EmbeddingCache(
                 datasets.root if is_known else None,
@@ -108,6 +111,7 @@ def embed_images(
     Ranks share every batch. Raises StoppedError between two batches, on all ranks.
     """
     world, prepare = training.world, training.batches.preprocessing.prepare
+    # From rank 0: all ranks must leave out the same images.
     rows, known = world.broadcast(lambda: cache.read(positions))
     missing = np.flatnonzero(~known)
     began = shown = time.monotonic()
@@ -123,10 +127,13 @@ def embed_images(
             pixels = torch.from_numpy(images[mine]).to(training.device)
             pixels = augmented_view(training, pixels, mine, len(images), view)
             part = backbone.embed(prepare(pixels))
+      .
         part = world.concatenate(part.float(), len(chosen)).half().numpy()
         rows[chosen] = part
+        # After each batch: a run that is killed has lost one batch at most.
         cache.write(positions[chosen], part)
         now, done = time.monotonic(), start + len(chosen)
+        # The first and the last are always shown: the page waits for them.
         if now - shown >= EVENT_EVERY_S or done == len(missing) or start == 0:
             shown = now
             yield Embedding(
@@ -137,7 +144,7 @@ def embed_images(
                 images_per_s=done / max(now - began, 1e-9),
             )
     if len(missing):
-        cache.tidy()
+        cache.tidy()  # after a pass that wrote something
     return torch.from_numpy(rows).float()
 
 

@@ -261,6 +261,7 @@ def finite_loss(loss: Tensor | float, step: int, config: TrainConfig) -> float:
 
 def is_logged(step: int, steps_per_epoch: int) -> bool:
     """Return whether a step has an event: at fixed numbers, so that a resumed run has the same."""
+    # At most 50 steps apart: on a long epoch the curve must still move.
     every = max(1, min(steps_per_epoch // POINTS_PER_EPOCH, 50))
     return step <= FIRST_STEPS or step % every == 0
 

@@ -53,6 +53,7 @@ class LinearHead:
 
     def restart(self) -> None:
         """Forget the curvature, for a new weight decay."""
+        # One iteration a call, so that a stop and a progress event can come in between.
         self.optimizer = optim.LBFGS(
             [self.weight, self.bias], max_iter=1, history_size=10, line_search_fn="strong_wolfe"
         )
@@ -136,6 +137,7 @@ class HeldOut:
                 head.weight_decay = weight_decay
                 head.restart()
                 head.iterate(TRIAL_ITERATIONS)
+            # One loss per image: the standard error of a difference needs pairs.
             losses.append(F.cross_entropy(self.predict(heads), self.labels, reduction="none"))
         best = losses[int(torch.stack(losses).mean(1).argmin())]
         for weight_decay, loss in zip(WEIGHT_DECAYS, losses, strict=True):
@@ -189,6 +191,8 @@ def fit_head(
     for epoch in range(1, 1 + (config.epochs if is_all else HEAD_ITERATIONS)):
         if training.world.any(should_stop()):
             raise StoppedError("stopped while the head was fitted")
+        # With folds, the kept head is another one than those that are scored: it is fitted to all
+        # images.
         for each in (head, *heads) if config.folds else heads:
             each.iterate()
         logits = held_out.predict(heads)
@@ -239,7 +243,7 @@ def choose_weight_decay(held_out: HeldOut, train: Part, val: Part) -> float:
     if config.folds or (config.val_share > 0 and len(val) >= MIN_HELD_OUT):
         return held_out.choose_weight_decay()
     images = len(train) // config.views
-    if images < 2 * CHOICE_FOLDS:
+    if images < 2 * CHOICE_FOLDS:  # parts of a single image would choose by chance
         return WEIGHT_DECAYS[0]
     return HeldOut(train, val, CHOICE_FOLDS, held_out.training).choose_weight_decay()
 
@@ -273,7 +277,7 @@ def standardization(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     deviation = x.std(0, correction=0)
     scale = (deviation.square() + deviation.mean().square()).sqrt()
-    return x.mean(0), scale.clamp(min=1e-6)
+    return x.mean(0), scale.clamp(min=1e-6)  # a constant column would be divided by 0
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> "Optimizer | Combin
         return gradient_optimizer(trained, config, of_head)
     convolutions = [p for p in trained if p.ndim == 4]
     others = [p for p in trained if p.ndim != 4]
-    share = config.backbone_lr
+    share = config.backbone_lr  # all convolutions belong to the backbone
     muon = Muon([{"params": convolutions, "share": share}], config.peak_lr, config.momentum)
     settings = replace(config, momentum=SGD_MOMENTUM, nesterov=True)
     return CombinedOptimizer(muon, gradient_optimizer(others, settings, of_head, SGD_SHARE))
@@ -64,6 +64,7 @@ def gradient_optimizer(
             {"params": decayed, "share": rate},
             {"params": others, "share": rate, "weight_decay": 0.0},
         ]
+    # PyTorch refuses an empty group.
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         betas = (config.momentum, 0.999)
@@ -72,7 +73,7 @@ def gradient_optimizer(
         groups,
         config.peak_lr,
         momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,  # SGD refuses Nesterov without momentum
         weight_decay=config.weight_decay,
     )
 

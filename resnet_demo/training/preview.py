@@ -58,7 +58,7 @@ def preview(config: TrainConfig, datasets: Datasets, epoch: int = 1, page: int =
     # the inverse permutation: position of each image in this epoch's order
     positions = permutation(n, config.seed, epoch).argsort().numpy()[chosen]
     mirror = mirror_mask(n, config.seed, epoch)[chosen]
-    stored = np.array(images[train[chosen]])
+    stored = np.array(images[train[chosen]])  # a copy: the images are mapped
     preprocessing = preprocessing_for(info, config.image_size, config.per_image_std)
     augmented = augment_at_positions(config, preprocessing, stored, mirror, epoch, positions, n)
 

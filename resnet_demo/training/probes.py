@@ -26,13 +26,14 @@ def probed_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
-        and module.weight.requires_grad
+        and module.weight.requires_grad  # not the fixed stem of resnet9, which has no gradient
         and "shortcut" not in name.split(".")
     }
 
 
 def is_probed(step: int, every: int) -> bool:
     """Return whether update number `step` (from 1) is probed; every: 0 for never."""
+    # The first step always: it shows the network as it was initialized.
     return every > 0 and (step == 1 or step % every == 0)
 
 

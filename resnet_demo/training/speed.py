@@ -109,13 +109,14 @@ def measure_speed(
     # As many images as a step of STEP_S holds, going by the second step on a few images.
     affordable = int(STEP_S * images / max(watch.seconds(repeat_first_batch(trial)), 1e-9))
     images = min(max(images, affordable), config.batch_size)
+    # A validation batch then takes as long as a training step.
     val = min(STEP_IN_FORWARDS * images, trial.batches.val_batch_size)
     training = begin_on_noise(config, info, images, val)
     step = watch.lower_quartile(repeat_first_batch(training), seconds, MIN_STEPS)
     update = 0.0
     if images < config.batch_size:
         update = watch.lower_quartile(training.optimizer.step, seconds / 8, MIN_STEPS)
-        update = min(step, update)
+        update = min(step, update)  # by noise alone it could seem longer than the whole step
     validation = watch.lower_quartile(lambda: validate(training, should_stop), seconds / 4, 1)
     return Speed(
         train=(step - update) / images + update / config.batch_size,
@@ -129,7 +130,7 @@ def begin_on_noise(config: TrainConfig, info: DatasetInfo, images: int, val: int
 
     The images are full-sized from the first step.
     """
-    dataset = NoiseDataset(info, 2 * max(images, val))
+    dataset = NoiseDataset(info, 2 * max(images, val))  # half of them are for validation
     # Initial weights take time to load and change no speed.
     noisy = replace(
         config,

@@ -48,6 +48,7 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
             raise StoppedError("stopped during validation")
 
     buffers = list(training.kept_model.buffers()) if in_training_mode else []
+    # A stop half-way must not leave moved statistics.
     before = [buffer.clone() for buffer in buffers]
     try:
         logits = predict_kept(training, mine, on_batch)
