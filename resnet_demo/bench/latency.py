@@ -28,7 +28,7 @@ from resnet_demo.models.device import device_name
 from resnet_demo.models.saved import save_model
 from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
-from resnet_demo.training.state import initial_model, model_arguments
+from resnet_demo.training.initial import initial_model, model_arguments
 
 SHAPE = (480, 640)  # height and width of the picture in pixels
 WARM_UP = 3  # calls before the measured ones

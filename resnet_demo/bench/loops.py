@@ -28,7 +28,8 @@ from resnet_demo.data.splits import steps_per_epoch
 from resnet_demo.data.store import Datasets
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.fit import train_epoch
-from resnet_demo.training.state import Training, initial_model
+from resnet_demo.training.initial import initial_model
+from resnet_demo.training.state import Training
 
 EPOCHS = 1000  # never reached, so that no schedule ends or reaches a rate that diverges
 

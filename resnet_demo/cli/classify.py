@@ -192,12 +192,12 @@ def classify_picture(
     return result
 
 
-def write_map(path: Path, looked: Any, args: argparse.Namespace) -> None:
+def write_map(path: Path, class_map: Any, args: argparse.Namespace) -> None:
     """Write the picture with its class activation map as a PNG. Raises OSError."""
     from resnet_demo.files import write_atomically
     from resnet_demo.inference.heatmaps import encode_png, overlay
 
-    write_atomically(path, encode_png(overlay(looked.picture, looked.heat, args.opacity)))
+    write_atomically(path, encode_png(overlay(class_map.picture, class_map.heat, args.opacity)))
 
 
 def write_stages(folder: Path, stages: list[tuple[str, Any]]) -> list[dict[str, str]]:

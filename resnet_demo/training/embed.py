@@ -127,7 +127,6 @@ def embed_images(
             pixels = torch.from_numpy(images[mine]).to(training.device)
             pixels = augmented_view(training, pixels, mine, len(images), view)
             part = backbone.embed(prepare(pixels))
-      .
         part = world.concatenate(part.float(), len(chosen)).half().numpy()
         rows[chosen] = part
         # After each batch: a run that is killed has lost one batch at most.

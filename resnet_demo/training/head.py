@@ -8,6 +8,7 @@ layer at the end, so the saved network is an ordinary one.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -184,9 +185,50 @@ def fit_head(
     held_out = HeldOut(train, val, config.folds, training)
     weight_decay = choose_weight_decay(held_out, train, val)
     head = LinearHead(train, training, weight_decay)
+    fitted = yield from iterate_head(training, head, held_out, should_stop, began)
+    set_head(training.model.head, fitted.weight, fitted.bias, mean, scale)
+    curve = [held_out.curve_point(share, weight_decay) for share in CURVE_SHARES]
+    training.seconds = time.monotonic() - began
+    yield Head(
+        **training.position(),
+        weight_decay=weight_decay,
+        folds=config.folds,
+        val_loss=fitted.summary.val_loss,
+        val_top1=fitted.summary.val_top1,
+        curve=curve,
+        seconds=training.seconds,
+    )
+    if config.train_layers == "head":
+        facts = {"weight_decay": weight_decay, "folds": config.folds, "curve": curve}
+        keep_head(training, datasets, held_out, fitted, facts, known)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """The iteration of a head that is kept: its event, its weights, and its held-out logits."""
+
+    summary: Epoch
+    weight: Tensor  # (classes, D)
+    bias: Tensor  # (classes,)
+    logits: Tensor  # (N, classes), of the images that are held out
+
+
+def iterate_head(
+    training: Training,
+    head: LinearHead,
+    held_out: HeldOut,
+    should_stop: Callable[[], bool],
+    began: float,
+) -> Iterator[Epoch]:
+    """Fit a head; yield the epochs where it is all that is trained; return the FittedHead.
+
+    began: on the steady clock, when the run began, less its earlier sessions. Raises StoppedError
+    between two iterations.
+    """
+    config = training.config
     # Without folds, the head itself predicts the validation images.
-    heads = held_out.heads(weight_decay) if config.folds else [head]
-    best: tuple[Epoch, Tensor, Tensor, Tensor] | None = None
+    heads = held_out.heads(head.weight_decay) if config.folds else [head]
+    best: FittedHead | None = None
     is_all = config.train_layers == "head"
     for epoch in range(1, 1 + (config.epochs if is_all else HEAD_ITERATIONS)):
         if training.world.any(should_stop()):
@@ -198,37 +240,39 @@ def fit_head(
         logits = held_out.predict(heads)
         training.seconds = time.monotonic() - began
         summary = epoch_event(training, head, logits, held_out.labels, epoch)
-        if best is None or config.keep == "last" or summary.val_top1 > best[0].val_top1:
-            best = summary, head.weight.detach().clone(), head.bias.detach().clone(), logits
+        if best is None or config.keep == "last" or summary.val_top1 > best.summary.val_top1:
+            weight, bias = (each.detach().clone() for each in (head.weight, head.bias))
+            best = FittedHead(summary, weight, bias, logits)
         if is_all:
             yield summary
             training.step = epoch
             training.close_epoch(summary)
             if training.is_out_of_patience():
                 break
-    summary, weight, bias, logits = best
-    set_head(training.model.head, weight, bias, mean, scale)
-    curve = [held_out.curve_point(share, weight_decay) for share in CURVE_SHARES]
-    training.seconds = time.monotonic() - began
-    yield Head(
-        **training.position(),
-        weight_decay=weight_decay,
-        folds=config.folds,
-        val_loss=summary.val_loss,
-        val_top1=summary.val_top1,
-        curve=curve,
-        seconds=training.seconds,
-    )
-    if is_all:
-        facts = {"weight_decay": weight_decay, "folds": config.folds, "curve": curve}
-        # Where the dataset has a validation split of its own, that one can be evaluated.
-        if config.folds and training.folder and not datasets.get(config.dataset).val:
-            labels = held_out.labels
-            facts["cross_validation"] = write_cross_validation(training.folder, logits, labels)
-        metrics: dict[str, Any] = {"head": facts}
-        if known and training.folder:
-            metrics |= write_known(training.folder, *known)
-        training.keep_weights(summary, ood_metric(logits), metrics)
+    return best
+
+
+def keep_head(
+    training: Training,
+    datasets: Datasets,
+    held_out: HeldOut,
+    fitted: FittedHead,
+    facts: dict[str, Any],
+    known: tuple[dict[str, Any], Tensor] | None,
+) -> None:
+    """Save the weights of a network of which only the head was trained.
+
+    facts: about the head, for model.json. known: of `neighbour_metric`. Raises DiskFullError.
+    """
+    config, folder = training.config, training.folder
+    # Where the dataset has a validation split of its own, that one can be evaluated.
+    if config.folds and folder and not datasets.get(config.dataset).val:
+        digest = write_cross_validation(folder, fitted.logits, held_out.labels)
+        facts = {**facts, "cross_validation": digest}
+    metrics: dict[str, Any] = {"head": facts}
+    if known and folder:
+        metrics |= write_known(folder, *known)
+    training.keep_weights(fitted.summary, ood_metric(fitted.logits), metrics)
 
 
 def choose_weight_decay(held_out: HeldOut, train: Part, val: Part) -> float:

@@ -34,7 +34,7 @@ from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.distributed import AGREE_EVERY, single_process
 from resnet_demo.training.fit import fit
-from resnet_demo.training.state import initial_model
+from resnet_demo.training.initial import initial_model
 from tests.unit.training.two_ranks import BASE, RUNS
 
 REPOSITORY = Path(__file__).parents[3]

@@ -21,7 +21,8 @@ from resnet_demo.training import fit as fit_module
 from resnet_demo.training.batches import Batches
 from resnet_demo.training.checkpoint import load_last
 from resnet_demo.training.fit import TrainingError, classification_loss, fit
-from resnet_demo.training.state import INIT_IMAGES, Training, class_weights, initial_model
+from resnet_demo.training.initial import class_weights, initial_model
+from resnet_demo.training.state import INIT_IMAGES, Training
 from resnet_demo.training.validate import Validation
 
 

@@ -10,7 +10,8 @@ from resnet_demo.events import Epoch, Resumed
 from resnet_demo.models.saved import load_model
 from resnet_demo.training.checkpoint import save_last
 from resnet_demo.training.fit import fit
-from resnet_demo.training.state import Training, initial_model
+from resnet_demo.training.initial import initial_model
+from resnet_demo.training.state import Training
 
 
 def test_the_kept_weights_are_those_of_the_best_validation(datasets, tiny, tmp_path):
