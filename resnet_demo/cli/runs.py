@@ -47,40 +47,25 @@ def add(verbs: Any) -> None:
 
 def run_runs(args: argparse.Namespace, paths: Paths) -> None:
     """List, show, compare, name, delete or pack runs, or show the trash."""
-    from resnet_demo.learn.lessons import is_experiment
-    from resnet_demo.runs.comparison import compare_runs, comparison_table
     from resnet_demo.runs.store import Runs
     from resnet_demo.tasks.launcher import move_to_trash
     from resnet_demo.tasks.snapshot import run_summary, run_summary_text, snapshot_dict
 
-    # argparse accepts every positional argument for every action.
-    if args.text is not None and args.action not in ("title", "notes", "pack", "compare"):
-        raise ConfigError(f"runs {args.action} takes no text, got {shortened(args.text)}")
-    if args.more and args.action != "compare":
-        raise ConfigError(f"runs {args.action} takes one run, got {shortened(args.more[0])}", "run")
-    if args.empty and args.action != "trash":
-        raise ConfigError(f"runs {args.action} takes no --empty", "empty")
-    if args.all and args.action != "list":
-        raise ConfigError(f"runs {args.action} takes no --all", "all")
+    check_arguments(args)
+    runs = Runs(paths)
     if args.action == "trash":
         show_trash(args, paths)
         return
-    runs = Runs(paths)
     if args.action == "list":
-        for run in [*runs.list(), *(runs.pretrained if args.all else ())]:
-            if args.all or not is_experiment(run):
-                row = run_summary(run)
-                print_result(row, run_summary_text(row), args.json)
+        list_runs(args, runs)
         return
     if args.run is None:
         raise ConfigError.rule("run", "the id of a run", args.run)
     run = runs.find(args.run)
     if args.action == "compare":
         others = [args.text, *args.more] if args.text is not None else []
-        compared = compare_runs([run, *map(runs.find, others)])
-        print_result(compared, comparison_table(compared), args.json)
-        return
-    if args.action == "pack":
+        compare([run, *map(runs.find, others)], args)
+    elif args.action == "pack":
         pack_run(run, args, paths)
     elif args.action in ("title", "notes"):
         about = run.describe(**{args.action: args.text}) if args.text is not None else run.about()
@@ -93,6 +78,38 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         snapshot = snapshot_dict(run)
         text = "\n".join([run_summary_text(run_summary(run)), *epoch_lines(snapshot)])
         print_result(snapshot, text, args.json)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise ConfigError for an argument that the action does not take."""
+    # argparse accepts every positional argument for every action.
+    if args.text is not None and args.action not in ("title", "notes", "pack", "compare"):
+        raise ConfigError(f"runs {args.action} takes no text, got {shortened(args.text)}")
+    if args.more and args.action != "compare":
+        raise ConfigError(f"runs {args.action} takes one run, got {shortened(args.more[0])}", "run")
+    if args.empty and args.action != "trash":
+        raise ConfigError(f"runs {args.action} takes no --empty", "empty")
+    if args.all and args.action != "list":
+        raise ConfigError(f"runs {args.action} takes no --all", "all")
+
+
+def list_runs(args: argparse.Namespace, runs: Any) -> None:
+    """Print a line for each run; without --all, not for the experiments of lessons."""
+    from resnet_demo.learn.lessons import is_experiment
+    from resnet_demo.tasks.snapshot import run_summary, run_summary_text
+
+    for run in [*runs.list(), *(runs.pretrained if args.all else ())]:
+        if args.all or not is_experiment(run):
+            row = run_summary(run)
+            print_result(row, run_summary_text(row), args.json)
+
+
+def compare(runs: list[Any], args: argparse.Namespace) -> None:
+    """Print how two or more runs differ."""
+    from resnet_demo.runs.comparison import compare_runs, comparison_table
+
+    compared = compare_runs(runs)
+    print_result(compared, comparison_table(compared), args.json)
 
 
 def show_trash(args: argparse.Namespace, paths: Paths) -> None:

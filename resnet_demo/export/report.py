@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.store import Datasets
-from resnet_demo.errors import DamagedError, DemoError, StoppedError
+from resnet_demo.errors import DemoError, StoppedError
 from resnet_demo.evaluation.evaluate_run import RunEvaluation, evaluate_run
 from resnet_demo.evaluation.example_images import ExampleImage, load_example_images
 from resnet_demo.evaluation.figures import confusion_figure, reliability_figure
@@ -36,7 +36,7 @@ from resnet_demo.export.report_run import (
 from resnet_demo.files import write_atomically
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.paths import Paths
-from resnet_demo.runs.store import About, Run, check_trained_here, created_at
+from resnet_demo.runs.store import Run, check_trained_here, created_at
 from resnet_demo.runs.text import (
     accuracy_text,
     calibration_text,
@@ -73,7 +73,7 @@ def write_report(
     evaluation = evaluate(run, config, datasets, on_progress, left_out)
     values = {
         "run": run.id,
-        "about": about_or_empty(run),
+        "about": run.about_or_empty(),
         # The time of a file would be that of its copy.
         "trained": date_text(view.last.time if view.last else created_at(run.path)),
         "written": date_text(time.time()),
@@ -102,14 +102,6 @@ def write_report(
 def date_text(seconds: float) -> str:
     """Return a Unix time as a date: 2026-11-30."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-def about_or_empty(run: Run) -> About:
-    """Return the run's title and notes; empty ones where they are damaged."""
-    try:
-        return run.about()
-    except DamagedError:
-        return About()
 
 
 def evaluate(

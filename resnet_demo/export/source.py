@@ -6,7 +6,6 @@ from typing import Any
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.preprocess import Preprocessing
-from resnet_demo.errors import DamagedError
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.models.saved import SavedModel
 from resnet_demo.runs.store import Run
@@ -65,10 +64,6 @@ def load_source(run: Run) -> ExportSource:
     Raises NotFoundError before the first weights are saved, ConfigError, DamagedError.
     """
     saved = Classifier.load(run).saved
-    try:
-        title = run.about().title
-    except DamagedError:  # a title is no reason to refuse the export
-        title = ""
-    source = ExportSource(run, run.config(), saved, title or run.id)
+    source = ExportSource(run, run.config(), saved, run.about_or_empty().title or run.id)
     source.description()  # damaged preprocessing is refused here
     return source

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_demo.errors import ConfigError, DamagedError
+from resnet_demo.errors import ConfigError
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import duration_text, share_text
 from resnet_demo.runs.view import RunView
@@ -28,7 +28,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         view.refresh()
     return {
         "runs": [run.id for run in runs],
-        "titles": [title_of(run) for run in runs],
+        "titles": [run.about_or_empty().title for run in runs],
         "differs": {
             name: [config[name] for config in configs]
             for name in configs[0]
@@ -47,14 +47,6 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
             for name in CURVES
         },
     }
-
-
-def title_of(run: Run) -> str:
-    """Return the run's title; empty if it has none or its file is damaged."""
-    try:
-        return run.about().title
-    except DamagedError:
-        return ""
 
 
 def comparison_table(compared: dict[str, Any]) -> str:

@@ -114,6 +114,14 @@ class Run:
         except ConfigError as error:
             raise DamagedError(f"{ABOUT} of run {self.id} is damaged") from error
 
+    def about_or_empty(self) -> About:
+        """Return the run's title and notes; empty ones if their file is damaged."""
+        # Neither is a reason to refuse a list, a page or an export.
+        try:
+            return self.about()
+        except DamagedError:
+            return About()
+
     def describe(self, title: str | None = None, notes: str | None = None) -> About:
         """Store a new title, new notes or both; None leaves the old one. Return what is stored.
 
@@ -121,10 +129,7 @@ class Run:
         """
         # Shipped runs lie in the repository, or in a folder that is not writable.
         check_not_shipped(self, "renamed")
-        try:
-            now = self.about()
-        except DamagedError:  # only what a person typed before is lost
-            now = About()
+        now = self.about_or_empty()  # a damaged file loses only what a person typed before
         now = About(
             now.title if title is None else title.strip(),
             # A form sends \r\n.

@@ -12,7 +12,7 @@ from resnet_demo.files import FileVersion, file_version
 from resnet_demo.learn import lessons
 from resnet_demo.lru import LRU
 from resnet_demo.runs.log import CHUNK
-from resnet_demo.runs.store import ABOUT, About, Run, created_at
+from resnet_demo.runs.store import ABOUT, Run, created_at
 from resnet_demo.runs.text import accuracy_text, duration_text
 from resnet_demo.runs.view import RunView, seconds_between
 from resnet_demo.tasks.locks import is_suspended
@@ -50,7 +50,7 @@ class RunSnapshot:
             "best": {"epoch": best.epoch, "val_top1": best.val_top1} if best else None,
             "history": self.view.history(),
             "head": self.view.head and to_dict(self.view.head),
-            **asdict(about_or_empty(self.run)),
+            **asdict(self.run.about_or_empty()),
             "config": config_or_none(self.run),
             "fingerprint": fingerprint_or_none(self.run),
         }
@@ -92,6 +92,7 @@ class RunSnapshot:
         """Return the seconds since a training run's last event; None for any other run."""
         if self.status.state not in ("running", "stopping") or not self.view.last:
             return None
+        # A resumed run has been silent since its resume only.
         return min(seconds_between(self.view.last), self.state_age_s())
 
     def state_age_s(self) -> float:
@@ -121,6 +122,7 @@ class Snapshots:
         key = run_key(run)
         view = self.views.get(key)
         unread = run.log().size() - (view.offset if view else 0)
+        # One chunk is read within a tick; more would hold up every page that polls.
         if key not in self.loading and unread <= CHUNK:
             return self.get(run)
         if key not in self.loading:
@@ -176,7 +178,7 @@ class RunTitles:
         if now is None:
             return ""
         if run.path not in self.read or self.read[run.path][0] != now:
-            self.read[run.path] = now, about_or_empty(run).title
+            self.read[run.path] = now, run.about_or_empty().title
         return self.read[run.path][1]
 
 
@@ -193,14 +195,6 @@ def run_status(run: Run) -> Status:
 def queue_place(run: Run, status: Status) -> int | None:
     """Return a queued run's place in the queue; None for any other."""
     return len(runs_ahead(run.path)) if status.state == "queued" else None
-
-
-def about_or_empty(run: Run) -> About:
-    """Return the run's title and notes; empty ones if their file is damaged."""
-    try:
-        return run.about()
-    except DamagedError:
-        return About()
 
 
 def config_or_none(run: Run) -> dict[str, Any] | None:
@@ -234,7 +228,7 @@ def run_summary(run: Run) -> dict[str, Any]:
     best = snapshot.view.best
     return {
         "run": run.id,
-        "title": about_or_empty(run).title,
+        "title": run.about_or_empty().title,
         "state": snapshot.status.state,
         "model": config.model,
         "dataset": config.dataset,

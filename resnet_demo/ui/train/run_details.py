@@ -12,7 +12,7 @@ from resnet_demo.files import file_version
 from resnet_demo.models.description import WEIGHTS
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import bytes_text, escape_markdown
-from resnet_demo.tasks.snapshot import RunSnapshot, about_or_empty, config_or_none
+from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.tasks.trash import KEEP_DAYS, TRASH, trash_size
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.tab import comparison_choices, start_evaluations
@@ -92,7 +92,7 @@ def details_parts(services: Services, seen: RunSnapshot) -> dict[str, Any]:
     """Return the parts of polling that `next_steps` and `details_panel` show of a run."""
     run, is_live = seen.run, seen.status.is_live
     is_trained = not is_live and (run.path / WEIGHTS).exists()
-    about, config = about_or_empty(run), config_or_none(run)
+    about, config = run.about_or_empty(), config_or_none(run)
     is_head = bool(config) and config["train_layers"] == "head"
     return {
         "next": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
@@ -152,7 +152,7 @@ def connect_details(services: Services, form: Form, panel: dict[str, Any]) -> No
     def on_text(run_id: str | None, title: str, notes: str) -> None:
         if run_id is None:
             return
-        about = about_or_empty(services.runs.get(run_id))
+        about = services.runs.get(run_id).about_or_empty()
         if (about.title, about.notes) != (title.strip(), notes.strip()):
             services.launcher.describe(run_id, services.caller(), title, notes)
 
