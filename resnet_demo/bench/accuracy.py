@@ -102,8 +102,10 @@ def measure_seed(config: TrainConfig, datasets: Datasets) -> dict[str, Any]:
         "seed": config.seed,
         "best_epoch": finished.best_epoch,
         "val_top1": finished.best_val_top1,
+        # The plain score comes with every other mode: it need not be computed a third time.
         "test_top1": scores["test_top1_of_six"]["beside"]["top1"],
         **{name: result["top1"] for name, result in scores.items()},
+        # From the rates, whose clock stops while the network is validated or saved.
         "train_seconds": sum(images / epoch.images_per_s for epoch in epochs),
         "seconds": finished.seconds,
     }
@@ -123,7 +125,7 @@ def reference_training(config: TrainConfig, datasets: Datasets) -> Training:
         "model": "resnet9",
         "dataset": config.dataset,
         "precision": config.precision,
-        "batch_size": min(REFERENCE_BATCH, n // 2),
+        "batch_size": min(REFERENCE_BATCH, n // 2),  # for tests, whose datasets are tiny
         "image_size": 32,
         "optimizer": "sgd",
         "peak_lr": 0.01,

@@ -58,6 +58,7 @@ def measure_latency(
         "threads": torch.get_num_threads(),
         "picture": time_calls(lambda: classify_picture(classifier, jpeg), rounds, clock),
         "batch": time_calls(batch_prediction(classifier, images), rounds, clock),
+        # Without warm-up: a first call is just what is measured.
         "fresh": time_calls(lambda: run_process(run, jpeg), fresh, clock, warm_up=0),
         "shape": list(SHAPE),
         "images": images,

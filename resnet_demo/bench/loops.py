@@ -205,6 +205,7 @@ class DataLoaderLoop:
             shuffle=True,
             drop_last=drop_last(self.images, size),
             num_workers=self.workers,
+            # Else each epoch would start new ones, which takes a second.
             persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
         )

@@ -42,6 +42,7 @@ def measure_ood(
     classifier.check_classes(datasets.get(name))
     own = scores(classifier, sample_test_images(datasets, name, images, seed))
     stored, measure = ood_measure(classifier.saved)
+    # Runs of older versions have no threshold.
     threshold = stored or ood_metric(predict_split(classifier, datasets, "val", name)[0])
     if threshold is None:
         raise DamagedError("the network's outputs are not numbers: its training diverged")

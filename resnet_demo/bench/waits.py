@@ -76,6 +76,7 @@ def median_range(values: Any) -> dict[str, float]:
 
 def measure_app(paths: Paths) -> dict[str, float]:
     """Start an app, and return what is waited for on its page, in seconds; see `measure_waits`."""
+    # A new app for each round: the first wait is a different one from all later.
     with TemporaryDirectory(prefix="resnet-demo-bench-") as folder, started(folder, paths) as app:
         row = {"page": app.started_s, "page_cpu": app.cpu_s(), "memory": app.memory_mb()}
         row["train_cold"], row["train_cold_cpu"] = app.train()
@@ -164,8 +165,9 @@ class MeasuredApp:
         ticks = 0
         for folder in Path("/proc").glob("[0-9]*"):
             fields = process_fields(int(folder.name))
+            # [1]: the parent.
             if int(folder.name) == self.process.pid or fields[1:2] == [str(self.process.pid)]:
-                ticks += int(fields[11]) + int(fields[12])
+                ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def call(self, name: str, *values: Any) -> Any:
@@ -235,7 +237,7 @@ class MeasuredApp:
 def started(folder: str, paths: Paths) -> Iterator[MeasuredApp]:
     """Start the app on a free port, its runs in this folder, and end it. Raises DemoError."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", 0))  # 0: the system picks a free port
         port = probe.getsockname()[1]
     runs = Path(folder) / "runs"
     variables = {

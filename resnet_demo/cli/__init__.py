@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def option_prefix(args: argparse.Namespace, error: DemoError) -> str:
     """Return the option that the error is about, as `--epochs: `; "" if it is about none."""
+    # An error names a field of the config, which is an option only on the command line.
     field = getattr(error, "field", None)
     # Errors about the run of `--resume` name the field `run` or `run_id`.
     if field in ("run", "run_id") and getattr(args, "resume", None) is not None:
@@ -52,6 +53,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     # parser_class: sub-parsers report mistakes in one line too.
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    # As --help lists them.
     for module in (train, evaluate, classify, export, runs, data, learn, bench, space):
         module.add(verbs)
     return parser

@@ -211,6 +211,7 @@ def write_stages(folder: Path, stages: list[tuple[str, Any]]) -> list[dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, grid in stages:
+        # Titles of stages have spaces, which are a nuisance in a shell.
         path = folder / f"{name.replace(' ', '-')}.png"
         write_atomically(path, encode_png(grid))
         written.append({"stage": name, "file": str(path)})

@@ -78,6 +78,7 @@ def field_names() -> list[str]:
 
 def count_argument(text: str) -> int:
     """Parse a whole number from 1 to 1000, for options that are no configuration field."""
+    # int() alone takes signs and underscores.
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1000, got {text!r}")
     return int(text)

@@ -138,6 +138,7 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
         )
     finally:
         end_progress()
+    # The same notes as on the page, where they are shown before the import.
     notes = [note for survey in surveys for note in survey.warnings(info.size)]
     space = space_text(info.train + info.val + info.test, info.size)
     text = "\n".join([dataset_text(info), f"  {space}", *(f"  note: {note}" for note in notes)])

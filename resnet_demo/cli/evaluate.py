@@ -80,6 +80,7 @@ def evaluate_all(args: argparse.Namespace, datasets: Any, run: Any, other: Any) 
     from resnet_demo.evaluation.evaluate_run import evaluate_run
 
     first = evaluate_run(run, datasets, args.split, args.dataset, args.mode, progress_of(run))
+    # On what the first one was scored on, whatever the other run's own dataset is.
     second = other and evaluate_other(other, datasets, first.result)
     result = with_comparison(first, second)
     if args.robustness:

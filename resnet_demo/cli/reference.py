@@ -148,6 +148,7 @@ def leaf_parsers(
     parser: argparse.ArgumentParser, names: list[str]
 ) -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
     """Yield each parser without sub-parsers, with the names of its verb; aliases follow "/"."""
+    # Argparse has no public way to list what was added to a parser.
     nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     if not nested:
         yield names, parser
@@ -255,6 +256,7 @@ def recipes() -> Iterator[str]:
     for field in fields(TrainConfig):
         values = [getattr(config, field.name) for config in configs.values()]
         if field.name != "recipe" and any(value != field.default for value in values):
+            # [1:]: quick is the default.
             cells = ["" if value == field.default else shown(value) for value in values[1:]]
             rows.append([code(field.name), shown(field.default), *cells])
     yield table(["field", *RECIPES], rows)
@@ -300,7 +302,7 @@ def table(headers: list[str], rows: Iterable[list[str]]) -> str:
 
 def code(text: str) -> str:
     """Return text as Markdown code for a cell of a table."""
-    return "`" + text.replace("|", r"\|") + "`"
+    return "`" + text.replace("|", r"\|") + "`"  # a bar would end the cell
 
 
 def shown(value: object) -> str:

@@ -72,6 +72,7 @@ def build_space(args: argparse.Namespace, paths: Paths) -> None:
     """Write the folder and print its size and the variables that may be set on the Space."""
     from resnet_demo.hosting.space import PLATFORM_SECRETS, VARIABLES, build
 
+    # Packed beside the Space and copied: a run that cannot be packed leaves no half of a folder.
     with tempfile.TemporaryDirectory() as temporary:
         packed = pack_runs(args.run, paths, Path(temporary))
         runs = [Path(result["folder"]) for result in packed]
@@ -111,7 +112,7 @@ def build_page(args: argparse.Namespace, paths: Paths) -> None:
         raise ConfigError.rule("run", rule, " ".join(args.run) or None)
     if args.zero_gpu:
         raise ConfigError("space build --classify-only takes no --zero-gpu", "zero_gpu")
-    check_folder(args.folder, "web")
+    check_folder(args.folder, "web")  # before the parity, which takes a minute
     exported = export_run(Runs(paths).find(args.run[0]), args.folder, "web", paths)
     if args.title:
         set_front_matter(args.folder / "README.md", {"title": args.title})

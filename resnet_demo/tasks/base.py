@@ -70,6 +70,7 @@ def requeue_task(folder: Path) -> int:
     """Queue a stopped or failed task again; return the lock for its worker. Raises ConfigError."""
     # The file still says `running` if the worker died and nothing has read the status since.
     reconcile_status(folder)
+    # The lock first: of two processes that resume a task, one is refused here.
     lock = acquire_worker_lock(folder)
     try:
         message = "Starting…"
@@ -119,6 +120,7 @@ def check_finished(status: Status, name: str) -> None:
 
 def reap_worker(process: subprocess.Popen, folder: Path) -> None:
     """Wait for a worker that this process started; if it died, write how into the status."""
+    # In a thread of the launcher's process: only a parent learns how a process ended.
     code = process.wait()
     if not folder.exists() or has_worker(folder):  # deleted, or resumed meanwhile
         return
@@ -138,6 +140,7 @@ class Progress:
     """Writes a task's progress to its status, and raises StoppedError when a stop is requested."""
 
     def __init__(self, folder: Path) -> None:
+        # 0: the first report is written.
         self.folder, self.should_stop, self.last = folder, StopSignal(folder), 0.0
 
     def __call__(self, done: int, total: int | None, **values: Any) -> None:
@@ -146,6 +149,7 @@ class Progress:
         Raises: StoppedError.
         """
         self.check()
+        # The end is always written: the page would else stop short of 100 %.
         if done == total or time.monotonic() - self.last > REPORT_EVERY_S:
             self.last = time.monotonic()
             update_status(self.folder, done=done, total=total or 0, **values)
@@ -164,6 +168,7 @@ def run_task(folder: Path, preparing: str, work: Callable[[Progress], str]) -> N
     update_status(folder, pid=os.getpid())
     progress = Progress(folder)
     try:
+        # A stop that came while the process started must end it before the work begins.
         enter_state(folder, "preparing", preparing)
         progress.check()
         message = work(progress)

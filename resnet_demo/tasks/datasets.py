@@ -49,6 +49,7 @@ class DataTasks:
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher, self.datasets = launcher, launcher.datasets
+        # Hidden: other folders of the data root are datasets.
         self.root = launcher.paths.data / ".tasks"
 
     def folder(self, kind: str) -> Path:
@@ -132,6 +133,7 @@ class DataTasks:
         surveyed: bool = False,
     ) -> tuple[Path, int]:
         """Queue an import; return its folder and the lock for its worker. Raises ConfigError."""
+        # A mistake is answered at once, not by a failed task.
         check_import(name, size, fit)
         if name in self.datasets.names():
             raise ConfigError(f"there is already a dataset named {name!r}", "name")
@@ -155,6 +157,7 @@ class DataTasks:
         if model := pretrained.downloads().get(name):
             self._delete_weights(name, model)
             return
+        # Ended runs keep their results, and say that their dataset is missing.
         users = [run.id for run in self.runs_using(name) if not run.shipped and is_live(run.path)]
         if users:
             raise ConfigError(f"{name} is used by {users[0]}: stop that run first", "name")
@@ -169,6 +172,7 @@ class DataTasks:
         path = pretrained.weights_path(model, paths.weights)
         if path is None:
             raise NotFoundError(f"{name} must be on this machine to be deleted", "name")
+        # A folder that somebody else manages: the program reads it, and deletes nothing there.
         if paths.weights_copy:
             raise ConfigError(
                 f"{name} is in the folder that RESNET_DEMO_WEIGHTS names: remove {path} there",
@@ -249,6 +253,7 @@ def run_survey(folder: Path, paths: Paths) -> None:
         run_task(folder, "opening the images", work)
     finally:
         if read_status(folder).state != "finished":
+            # Gigabytes that nothing can use any more.
             shutil.rmtree(folder / "source", ignore_errors=True)
 
 
@@ -282,6 +287,7 @@ def store_upload(source: Path, target: Path, folder: Path, lock: int) -> None:
     """Put an upload into the task's folder, or remove the task. Raises DemoError."""
     try:
         target.parent.mkdir()
+        # A link first: an upload may have gigabytes, and its other name is removed elsewhere.
         link_or_copy(source, target)
     except OSError as error:
         remove_locked(folder, lock)

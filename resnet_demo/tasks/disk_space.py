@@ -24,6 +24,7 @@ def needed_bytes(config: TrainConfig, num_classes: int) -> int:
     parameters = model_counts(config.model, num_classes, config.image_size, config.stem).parameters
     averages = 1 if config.ema_decay else 0  # a checkpoint holds the moving average too
     copies = 1 + averages + OPTIMIZER_SLOTS[config.optimizer]
+    # At the moment when both a checkpoint and the kept weights are being replaced.
     numbers = parameters * (CHECKPOINTS * copies + WEIGHTS)
     return FLOAT_BYTES * numbers + OTHER_BYTES
 

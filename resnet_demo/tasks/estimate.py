@@ -134,7 +134,7 @@ def estimate_from_runs(
     """Return the duration according to the newest accepted run of the same work, or None."""
     train, _ = split_sizes(config, info.train, info.val)
     full_sized = config.epochs * train * relative_cost(image_sizes(config))  # images
-    for run in runs.list():
+    for run in runs.list():  # newest first: the machine and the program may have changed since
         try:
             # A shipped run was trained on another machine.
             if run.shipped or not accept(run) or not is_same_work(run.config(), config):
@@ -175,12 +175,14 @@ def seconds_per_image(view: RunView, config: TrainConfig) -> float | None:
         epochs = [
             (e.seconds, images * view.relative_cost(e.step - steps, e.step)) for e in view.epochs
         ]
+        # Per cost, so that epochs on smaller images count for what they are.
         costs = sorted(seconds / images for seconds, images in epochs if images > 0)
         # The median: the first epoch compiles, and others may have run beside something else.
         return costs[len(costs) // 2] if costs else None
-    rate = view.images_per_s() if len(view.steps) > 5 else None
+    rate = view.images_per_s() if len(view.steps) > 5 else None  # the first steps are slow
     if not rate:
         return None
+    # Scaled to full-sized images, as the cost of convolutions grows with the pixels.
     return (config.image_size / (view.image_size or config.image_size)) ** 2 / rate
 
 
@@ -197,6 +199,7 @@ def machine_name() -> str:
     """Return a name of this machine with what changes its speed, found without torch."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    # Without torch: forms ask for an estimate before it is loaded.
     gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     variables = [f"{name}={os.environ[name]}" for name in SPEED_VARIABLES if name in os.environ]
     return " ".join([platform.node(), platform.machine(), f"{cores} cores", *gpus, *variables])
@@ -214,7 +217,7 @@ def store_speed(root: Path, work: dict[str, Any], speed: "Speed") -> None:
     """Store a speed, replacing the older one of that workload. For the speed test's worker only."""
     others = [row for row in read_speeds(root) if row["work"] != work]
     row = {"work": work, "time": time.time(), **vars(speed)}
-    rows = sorted([*others, row], key=lambda row: row["time"])[-MAX_STORED:]
+    rows = sorted([*others, row], key=lambda row: row["time"])[-MAX_STORED:]  # the newest stay
     speeds_file(root).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(speeds_file(root), (json.dumps(rows, indent=1) + "\n").encode())
 

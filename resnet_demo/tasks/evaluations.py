@@ -73,11 +73,13 @@ class Evaluations:
             self.folder(first, split, config.dataset, mode)
             self.folder(second, split, config.dataset, mode)
             classes = [model_description(run.path)["classes"] for run in (first, second)]
+            # Other classes: an answer of one cannot be compared with an answer of the other.
             if classes[0] != classes[1]:
                 return False
             if split == "test":
                 return True
             datasets, name = self.launcher.datasets, config.dataset
+            # A validation split depends on val_share and seed: the images must be the same ones.
             parts = [datasets.split_positions(each, split, name)[1] for each in (config, other)]
         except DemoError:
             return False
@@ -149,6 +151,8 @@ class Evaluations:
     def _folder(self, run: Run, request: Mapping[str, Any]) -> Path:
         """Return where the result of a request is stored."""
         parts = [request[key] for key in ("split", "dataset", "weights", "fingerprint")]
+        # All that a result depends on is in the name, so that a result is never one of other
+        # weights.
         name = "-".join(filter(None, parts))
         if "mode" not in request:
             name = PREFIX + name
@@ -175,6 +179,7 @@ def is_unusable(folder: Path) -> bool:
         return False
     try:
         read_result(folder, keys_of(folder))
+        # A robustness result has no answers of single images.
         if keys_of(folder) is EVALUATION_KEYS:
             read_answers(folder)
     except DamagedError:

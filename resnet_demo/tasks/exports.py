@@ -69,7 +69,7 @@ class Exports:
         run = self.launcher.runs.get(run_id)
         check_may_export(run, caller, is_theirs)
         folder = self.folder(run, format)
-        self._remove_others(folder)
+        self._remove_others(folder)  # before the new one is made: the disk may be nearly full
         request = {"run": run.id, "format": format, "key": folder.name}
         return self.launcher.start_once("export", folder, request, caller, is_unusable)
 
@@ -94,7 +94,7 @@ class Exports:
         for number, (result, size) in enumerate(results(self.root)):
             total += size
             is_older = (found := NAME.fullmatch(result.name)) and found[1] == same
-            too_many = number >= MAX_RESULTS - 1 or total > MAX_BYTES
+            too_many = number >= MAX_RESULTS - 1 or total > MAX_BYTES  # - 1: there will be one more
             if result != folder and (is_older or too_many or self._run_is_gone(result)):
                 remove_task(result)
 
@@ -134,6 +134,7 @@ def export_key(run: Run, format: str, datasets: Datasets) -> str:
         state_of(run.path),
         __version__,
     ]
+    # Six bytes: it need not resist an attack, only distinguish results of a run.
     digest = blake2b(json.dumps(content).encode(), digest_size=6).hexdigest()
     return f"{run.id}-{format}-{digest}"
 
@@ -163,6 +164,7 @@ def read_export(folder: Path) -> Export:
 
 def download_path(folder: Path) -> Path:
     """Return the file to download. Raises DamagedError."""
+    # .name: never outside of the folder.
     return folder / DOWNLOAD / Path(read_export(folder).file).name
 
 
@@ -181,6 +183,8 @@ def run_export(folder: Path, paths: Paths) -> None:
             progress(done, total, message=what)
 
         made = make_files(run, folder / FILES, format, paths, report)
+        # A live run may have replaced its weights: the files would not be what the folder's name
+        # says.
         if export_key(run, format, Datasets(paths.data)) != request["key"]:
             raise DemoError(f"the run {run.id} has changed meanwhile: export it again")
         progress.check()
@@ -232,6 +236,7 @@ def write_zip(folder: Path, target: Path, name: str) -> None:
             inside = zipfile.ZipInfo(f"{name}/{path.relative_to(folder)}", ZIP_TIME)
             is_stored = path.suffix in STORED_SUFFIXES
             inside.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
+            # Without permissions, unzip makes unreadable files on Unix.
             inside.external_attr = 0o644 << 16
             with open(path, "rb") as source, archive.open(inside, "w") as copy:
                 shutil.copyfileobj(source, copy, 2**20)

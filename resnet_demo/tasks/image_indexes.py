@@ -62,6 +62,7 @@ class ImageIndexes:
         """
         weights = model_description(run.path)["sha256"][:12]
         content = self.launcher.datasets.content_key(run.config().dataset)
+        # By weights and content: another network, or other images, need another index.
         name = "-".join(filter(None, ("index", weights, content)))
         return self.launcher.results_folder(run) / name
 

@@ -84,6 +84,7 @@ class Launcher:
 
         Raises: ConfigError, DiskFullError.
         """
+        # All refusals come before the folder exists: a run that cannot train leaves nothing.
         classes = len(check_data(config, self.datasets).classes)
         config = with_resolved_weights(config, self.paths)
         check_disk_space(config, classes, self.paths.runs)
@@ -157,6 +158,7 @@ class Launcher:
         # The pid alone proves nothing: it may belong to another process by now.
         if pid is None or not is_worker(pid, folder):
             raise ConfigError(f"run {run_id} has no process here that could be killed", "run")
+        # Not SIGTERM: it only asks for a stop, which this worker ignores already.
         os.kill(pid, signal.SIGKILL)
         return f"{run_id} was killed; Resume continues from its last checkpoint"
 
@@ -179,6 +181,7 @@ class Launcher:
         DiskFullError.
         """
         check_not_shipped(run, "resumed")
+        # Again: dataset and disk may have changed since the run was made.
         info = check_data(run.config(), self.datasets)
         check_dataset(run, self.datasets)
         check_disk_space(run.config(), len(info.classes), run.path)
@@ -202,6 +205,7 @@ class Launcher:
     def undelete(self, run_id: str, name: str, caller: Caller) -> None:
         """Move a run back from the trash. name: as `delete` returned it. Raises ConfigError."""
         caller.require_owner("bring back a run")
+        # The id may have been given to a new run since the deletion.
         if self.runs.is_taken(run_id):
             raise ConfigError(f"there is a new run {run_id}: delete or move it first", "run")
         with reporting_read_only(self.paths.runs):
@@ -304,7 +308,7 @@ class Launcher:
 
     def _is_busy(self) -> bool:
         """Return whether a worker is still starting, or measures the speed of this machine."""
-        for worker in [*self.started]:
+        for worker in [*self.started]:  # a copy: ended workers are removed below
             if worker.process.returncode is not None:
                 self.started.remove(worker)
         return any(worker.verb == "measure" or worker.is_starting for worker in self.started)

@@ -67,6 +67,7 @@ class Throttle:
         """Return the seconds until the name may do it that many times more; 0 if it may now."""
         with self.lock:
             past = self._recent(name)
+            # min: for more than the limit the wait would have no end.
             excess = len(past) + min(times, self.limit) - self.limit
             return past[excess - 1] + self.seconds - self.clock() if excess > 0 else 0.0
 
@@ -79,6 +80,7 @@ class Throttle:
 
     def _recent(self, name: str) -> deque[float]:
         """Return the times of a name that still count, oldest first; the lock is held."""
+        # Only the last `limit` times matter, so more are not kept.
         past = self.times.get(name) or deque(maxlen=self.limit)
         while past and past[0] <= self.clock() - self.seconds:
             past.popleft()
@@ -121,6 +123,7 @@ class Limits:
 def is_public(environment: Mapping[str, str]) -> bool:
     """Return whether strangers may reach the app: on a Space, or if its owner declares it."""
     declared = environment.get("RESNET_DEMO_PUBLIC") == "1"
+    # A token or a Space implies visitors: forgetting the variable must not open the app.
     implied = any(name in environment for name in ("SPACE_ID", "RESNET_DEMO_ADMIN_TOKEN"))
     return declared or implied or is_zerogpu(environment)
 
@@ -150,7 +153,7 @@ class Allowance:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits, self.lock = limits, threading.Lock()
         self.tasks: list[Path] = []  # evaluations of visitors
-        values = limits or Limits()
+        values = limits or Limits()  # without limits the throttles exist, and nothing asks them
         self.runs = Throttle(values.runs, DAY_S)
         self.evaluations = Throttle(values.evaluations, DAY_S)
         self.pictures = Throttle(values.pictures, MINUTE_S)

@@ -66,7 +66,7 @@ def train_in_ranks(run: Run, count: int) -> Ended:
             if read_status(run.path).is_live:  # else it was lost while exiting, after the end
                 rank, failure = error.get_first_failure()
                 raise RankLostError(lost_rank_text(rank, count, failure.exitcode)) from error
-    *_, last = run.log()
+    *_, last = run.log()  # rank 0 has logged the end in its own process
     return last
 
 
@@ -89,6 +89,8 @@ def join_as_rank(paths: Paths, stop_on_signals: bool = False) -> Event | None:
     with join_world() as world:
         if stop_on_signals:
             for number in (signal.SIGINT, signal.SIGTERM):
+                # Only noted: an exception in the middle of an exchange would leave the other ranks
+                # waiting.
                 signal.signal(number, lambda number, _: signals.append(number))
         config = world.broadcast(lambda: None)  # the first rank's
         if config is not None:

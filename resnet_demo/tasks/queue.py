@@ -27,19 +27,21 @@ def live_runs(root: Path) -> list[Path]:
 def live_runs_with_keys(root: Path) -> Iterator[tuple[tuple[float, str], Path]]:
     """Yield the live runs under a root, each with its sort key in the queue."""
     for folder in root.iterdir() if root.is_dir() else ():
+        # Hidden: tasks, trash.
         if folder.name.startswith(".") or not (folder / "status.json").is_file():
             continue
         try:
             status = read_status(folder)
         except DamagedError:
             continue
+        # A live state alone may be that of a worker that was killed.
         if status.is_live and has_worker(folder):
             yield queue_key(folder, status), folder
 
 
 def queue_key(folder: Path, status: Status) -> tuple[float, str]:
     """Return the sort key in the queue; a wall clock that is set does not change it."""
-    return status.queued_clock, folder.name
+    return status.queued_clock, folder.name  # the name: two runs may be queued within one tick
 
 
 def wait_for_device(

@@ -31,6 +31,7 @@ class RunGroups:
         try:
             for number, (arm, config) in enumerate(arms, start=1):
                 name = f"{group}-{number}-{re.sub('[^a-z0-9]+', '-', arm.lower())}"[:60].strip("-")
+                # All are made before any starts: a refused config leaves no half of a comparison.
                 made.append(self.launcher.make(config, name))
                 membership = Membership(group=group, kind=kind, arm=arm, guess=guess)
                 write_membership(made[-1][0].path, membership)

@@ -78,6 +78,7 @@ class SpeedTests:
             return status.message
         if same and status.state == "finished" and find_speed(self.root, work):
             return None  # it ended since the caller last read the speed
+        # Measured, and gone from the file: trying again and again would not help.
         if same and status.state == "finished" and status.changed_at >= wanted_at:
             return "the result was lost"
         try:

@@ -80,6 +80,7 @@ class StandbyWorkers:
         killed.
         """
         with self.lock:
+            # Taken out under the lock: two tasks must not get the same process.
             worker, self.waiting = self.waiting, None
         if worker is None:
             return None
@@ -122,6 +123,7 @@ class StandbyWorker:
     """A process that waits for its task, and the launcher's end of its socket."""
 
     def __init__(self, environment: Mapping[str, str], command: Sequence[str] = COMMAND) -> None:
+        # What it was started with, to notice later that a new process would be another.
         self.environment, self.version = dict(environment), code_version()
         self.executable = sys.executable
         self.channel, child = socket.socketpair()
@@ -226,7 +228,7 @@ def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:
         # A process that the app forked may hold a copy of its end of the socket.
         if os.getppid() != app:
             os._exit(0)
-    message, files, _, _ = socket.recv_fds(channel, 65536, 2)
+    message, files, _, _ = socket.recv_fds(channel, 65536, 2)  # a verb and a path: far less
     if not message:
         os._exit(0)
     verb, folder = json.loads(message)

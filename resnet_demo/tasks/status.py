@@ -202,6 +202,8 @@ def status_lock(folder: Path) -> Iterator[None]:
     Raises ReadOnlyError where the folder cannot be written to.
     """
     with reporting_read_only(folder):
+        # A file of its own: status.json is replaced at each write, and a lock on it would be lost
+        # with it.
         lock = wait_for_lock(folder / "status.lock")
     try:
         yield
@@ -223,7 +225,7 @@ def acquire_worker_lock(folder: Path, patience_s: float = 5.0) -> int:
     until = time.monotonic() + patience_s
     while (lock := try_worker_lock(folder)) is None:
         state = state_of(folder)
-        if state in LIVE or time.monotonic() > until:
+        if state in LIVE or time.monotonic() > until:  # a live task's worker will not go away soon
             raise ConfigError(f"{folder.name} is {state}: it has a worker", "run")
         time.sleep(0.005)
     return lock

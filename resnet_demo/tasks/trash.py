@@ -20,6 +20,7 @@ def put_in_trash(folder: Path) -> Path:
     """
     trash = folder.parent / TRASH
     trash.mkdir(exist_ok=True)
+    # A new run may get the id of a deleted one, and be deleted too.
     target = unused_path(trash / folder.name)
     os.rename(folder, target)
     os.utime(target)  # its time is now that of its deletion
@@ -30,6 +31,7 @@ def put_in_trash(folder: Path) -> Path:
 def take_from_trash(root: Path, name: str, run_id: str) -> None:
     """Move a folder of the trash back among the runs, as that run. Raises ConfigError."""
     folder = root / TRASH / name
+    # Compared with the list, so that a name such as `..` leads nowhere.
     if folder not in trashed(root):
         raise ConfigError(f"{name} is no longer in the trash", "run")
     os.rename(folder, root / run_id)  # fails where a folder with files has that name

@@ -139,7 +139,7 @@ def time_limit(folder: Path, seconds: float | None) -> Iterator[None]:
         request_stop(folder, message)
 
     timer = threading.Timer(seconds, stop)
-    timer.daemon = True
+    timer.daemon = True  # it must not keep a worker alive that has ended early
     timer.start()
     try:
         yield
