@@ -58,6 +58,7 @@ def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[
             with open(source, "rb") as file:
                 yield from _read_archive(file, checker)
     except NoTarError:
+        # tar has no mark at its start: what is nothing else fails as a tar.
         raise ConfigError(f"{name} is not a folder, a zip or a tar of images") from None
     except ARCHIVE_ERRORS as error:
         raise DamagedError(f"{name} is cut short or damaged") from error
@@ -67,8 +68,10 @@ def read_members(source: Path, limits: ArchiveLimits | None = None) -> Iterator[
 
 
 def _read_archive(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
+    # By its first bytes: endings are often missing or wrong.
     start = file.read(4)
     file.seek(0)
+    # A single parquet file is a source too: the Hub offers datasets as such.
     if start == MAGIC:
         yield from pictures_in_parquet([(Path(file.name), (Path(file.name).name,))], checker)
         return

@@ -32,6 +32,7 @@ def content_notes(
 
     digests: of the pixels of each row. name_of: a row's name. deep_grey: bits -> pictures.
     """
+    # By the pixels of the decoded picture: a copy may be saved in another format.
     labels = _labels_by_digest(assignment, digests)
     return (
         *_contradictions(assignment.classes, labels, name_of),
@@ -77,6 +78,7 @@ def _contradictions(
         for label in labels:
             others[label].update(labels.keys() - {label})
     for label, count in sorted(copied.items()):
+        # Copies of a single class may be a mistake in labels; of several, it is a second dataset.
         if len(others[label]) > 1 and count >= NESTED_SHARE * pictures[label]:
             yield (
                 f"the class {shortened(classes[label])} holds copies of {len(others[label])} other "
@@ -109,6 +111,7 @@ def _similar_names(classes: Sequence[str]) -> Iterator[str]:
 
 def name_skeleton(label: str) -> str:
     """Return a class name without what a person hardly sees: equal for names that look alike."""
+    # Twice: folding case can bring up characters that NFKC changes once more.
     folded = normalize("NFKC", normalize("NFKC", label).casefold())
     visible = (
         char

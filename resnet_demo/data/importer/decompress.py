@@ -95,6 +95,7 @@ class ReadAhead:
     """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
+        # Errors travel in the queue: raised in the thread, nobody would see them.
         self._ready: SimpleQueue[bytes | BaseException] = SimpleQueue()
         self._free = Semaphore(MAX_WAITING_BLOCKS)
         self._stopped = False
@@ -120,15 +121,16 @@ class ReadAhead:
         """End the thread; it finishes its current block first."""
         self._stopped = True
         self._free.release()
-        self._thread.join()
+        self._thread.join()  # the file under it is closed next
 
     def _produce(self, blocks: Iterable[bytes]) -> None:
         try:
             for block in blocks:
                 self._ready.put(block)
                 self._free.acquire()
+                # After the wait for a place: `stop` frees one to wake this thread.
                 if self._stopped:
                     return
-            self._ready.put(b"")
+            self._ready.put(b"")  # the end
         except BaseException as error:  # noqa: BLE001 - `read` raises it in the reader's thread
             self._ready.put(error)

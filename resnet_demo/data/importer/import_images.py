@@ -61,12 +61,15 @@ def import_images(
             rule = f"{original_size} for the original batches of {form.title}"
             raise ConfigError.rule("size", rule, size)
 
+        # The original batches need no survey before they are read: their layout is known.
         def on_batches(*read: Any) -> None:
             on_survey(survey_batches(form, *read))
 
         return original_batches.convert_batches(root, source, progress, name, fit, on_batches)
     with new_dataset(root, name) as folder:
         scratch = folder / "scratch"
+        # Read once where the first picture has the usual size, as in most sources; a second time
+        # only otherwise.
         squares = _Squares(scratch, size, fit)
         plan, survey = squares.read(source, progress)
         if size is None and squares.size != survey.default_size:
@@ -77,6 +80,7 @@ def import_images(
         size = squares.size
         on_survey(survey)
         statistics = _write_splits(folder, plan, scratch, size, progress)
+        # Before the description: what is in the folder then is the dataset.
         scratch.unlink()
         text, classes = f"imported from {source.name}", plan.assignment.classes
         skipped = sorted([*plan.skipped, *(name for name, _ in plan.unopened)])
@@ -109,7 +113,7 @@ class _Squares:
         """Write the file. Raises as `import_images`."""
         with open(self.scratch, "wb") as self.file:
             files = read_pictures(source, self._write, progress)
-        plan = plan_dataset(files)
+        plan = plan_dataset(files)  # only now: a folder's role depends on all others
         check_readable(plan.skipped, plan.pictures, plan.reason)
         return plan, survey_images(files, plan, self.pictures)
 
@@ -141,7 +145,7 @@ def _chunks(
     scratch: Path, rows: np.ndarray, size: int, on_chunk: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
     """Yield the pixels of those rows in order. on_chunk: called with the rows yielded before."""
-    step = max(1, CHUNK_BYTES // (size * size * 3))
+    step = max(1, CHUNK_BYTES // (size * size * 3))  # rows, at least one
     for start in range(0, len(rows), step):
         on_chunk(start)
         # Mapped for each chunk: pages of one mapping stay in the process's memory.

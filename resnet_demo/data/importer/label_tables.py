@@ -62,10 +62,12 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
     for table, data in sorted(tables.items()):
         own_split = strict_split(PurePosixPath(table[-1]).stem)
         named, missing, known = _read_table(table, data, own_split, pictures, finders)
+        # The first table that names a picture counts: a copy of a table changes nothing.
         new = {picture: rows for picture, rows in named.items() if picture not in labels}
         if new:
             used.add(table)
             lost += missing
+            # One usual name in any table is enough to trust them.
             guessed = guessed and not known
         for picture, rows in new.items():
             if len({label for label, _ in rows}) > 1:
@@ -80,8 +82,10 @@ def read_labels(tables: dict[Parts, bytes], pictures: Sequence[Parts]) -> Labell
         if (split := _folder_split(picture)) not in ("test", "unlabelled") or split in found_in
     ]
     kinds = len({label for label, _ in labels.values()})
+    # As many labels as pictures are no classes: names, or sizes of a regression.
     if not 2 <= kinds < max(3, len(labels)) or len(labels) < MIN_LABELLED * len(in_question):
         return None
+    # A table of numbers beside folders with names: the names say more.
     names = _folder_names(labels)
     locations = {
         picture: PictureLocation(
@@ -155,6 +159,7 @@ class _Finder:
         for picture in pictures:
             if picture[: len(folder)] == folder:
                 path = PurePosixPath(*picture[len(folder) :])
+                # Tables name files with their folders or without, with their endings or without.
                 for name in (path, path.with_suffix(""), path.name, path.stem):
                     self._found[str(name)].add(picture)
                     self._found[str(name).lower()].add(picture)
@@ -165,6 +170,7 @@ class _Finder:
         Of several, the only one in a folder of that split counts; without a split, in one for
         training: train/1.png and test/1.png, as competitions have them.
         """
+        # From the most exact spelling to the loosest: an exact name must not lose to a like one.
         for known in _spellings(name):
             found = self._found.get(known, set())
             if len(found) > 1:
@@ -197,6 +203,7 @@ def _folder_names(labels: dict[Parts, tuple[str, str]]) -> dict[str, str]:
         if len(picture) > 1 and not strict_split(picture[-2]):
             folders[label].add(picture[-2])
     names = {label: next(iter(found)) for label, found in folders.items() if len(found) == 1}
+    # one name each, all different.
     whole = len(names) == len(folders) == len(set(names.values())) > 1
     return names if whole and all(label.isdecimal() for label in folders) else {}
 
@@ -237,7 +244,7 @@ def _notes(used: set[Parts], left_out: list[Parts]) -> tuple[str, ...]:
 def _contradiction_note(found: list[tuple[Parts, list[str]]]) -> Iterator[str]:
     """Yield a note on pictures to which a table gives several labels."""
     if found:
-        picture, labels = min(found)
+        picture, labels = min(found)  # the first by name: the note is the same each time
         several = " and ".join(shortened(label) for label in sorted(set(labels))[:3])
         yield (
             f"{count_pictures(len(found))} left out, having labels in a table that contradict each "

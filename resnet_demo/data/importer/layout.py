@@ -64,6 +64,7 @@ def assign_splits(locations: Sequence[PictureLocation | None]) -> SplitAssignmen
         if location:
             rows[location.split, location.label].append(row)
     held_out = {label: split for split, label in rows if split in ("test", "val")}
+    # Of the training pictures only: a class that cannot be learned is a mistake.
     classes = tuple(sorted({label for split, label in rows if split in ("train", "")}))
     _check_classes(classes, held_out, bool(merged))
     ordered = {key: _sort_by_name(locations, members) for key, members in rows.items()}
@@ -130,6 +131,7 @@ def _merge_encodings(
 
 def _sort_by_name(locations: Sequence[PictureLocation | None], rows: list[int]) -> np.ndarray:
     """Return the rows of one class by picture name. Raises DemoError for a name that repeats."""
+    # By name, not by the order of reading, which differs between a folder and its archive.
     rows = sorted(rows, key=lambda row: locations[row].name)
     for row, next_row in pairwise(rows):
         if locations[row].name == locations[next_row].name:
@@ -144,7 +146,9 @@ def _hold_out_test(ordered: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str
         return {("train", label): rows for (_, label), rows in ordered.items()}
     split_rows = {}
     for (_, label), rows in ordered.items():
+        # Class by class, so that another class's pictures do not change this one's split.
         train, test = split_indices(len(rows), TEST_SHARE, TEST_SEED)
+        # Sorted again: within a split, pictures are ordered by name.
         split_rows["train", label] = rows[np.sort(train)]
         split_rows["test", label] = rows[np.sort(test)]
     return split_rows

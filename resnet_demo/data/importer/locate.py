@@ -82,6 +82,7 @@ def read_layout(pictures: Sequence[Parts]) -> FolderLayout:
     Folders that hold nothing but one other folder are passed over.
     Raises DemoError, with the folders' names and what to do, for folders with two readings.
     """
+    # From the outside in, until a folder decides: archives often hold one folder around everything.
     folder, above = _tree(pictures), ()
     while True:
         if layout := _split_layout(folder, above):
@@ -132,6 +133,7 @@ def _split_layout(folder: Folder, above: Parts) -> FolderLayout | None:
     if not any(candidate.split == "train" for candidate in labelled.values()):
         _check_no_train(folder, candidates, labelled)
         return None
+    # Refused, not guessed: a wrong reading would only show in a bad accuracy.
     _check_beside(folder, candidates, labelled)
     left_out = [name for name in folder.folders if name not in labelled]
     splits = {name: (candidate.split, candidate.inner) for name, candidate in labelled.items()}
@@ -152,6 +154,7 @@ def _open_split(folder: Folder, split: str) -> _Candidate:
     inner: Parts = ()
     while len(folder.folders) == 1:
         ((name, child),) = folder.folders.items()
+        # A folder of another name is a class, even the only one.
         if not says_nothing(name) and (split_of(name) or ("", ""))[0] != split:
             break
         folder, inner = child, (*inner, name)
@@ -235,6 +238,7 @@ def _check_twins(folder: Folder) -> None:
         twins = [
             other
             for other in inner
+            # At least half in common: a class without pictures may be missing in one split.
             if 2 * len(labels & inner[other]) >= len(labels | inner[other]) > 0
         ]
         common = set.intersection(*(inner[other] for other in twins)) if len(twins) > 1 else set()
@@ -297,6 +301,7 @@ def _with_test_split(layout: FolderLayout) -> FolderLayout:
     if splits == {"train"}:
         changed = {name: ("", inner) for name, (_, inner) in layout.splits.items()}
         return replace(layout, splits=changed)
+    # Scores need pictures that no choice was made by, so they go before validation.
     if "test" not in splits:
         changed = layout.splits | {name: ("test", layout.splits[name][1]) for name in names}
         note = f"{list_folders(names)} {_is(names)} the test split, since there is no other"
@@ -330,7 +335,7 @@ def list_folders(names: Iterable[str]) -> str:
 def _examples(names: Iterable[str]) -> str:
     """Return "'a'", "'a' and 'b'", or "'a', 'b', 'c' and 7 more"."""
     some = [shortened(name) for name in sorted(names)]
-    if len(some) > 4:
+    if len(some) > 4:  # not "1 more" for the fourth
         some = [*some[:3], f"{len(some) - 3} more"]
     return " and ".join(filter(None, [", ".join(some[:-1]), some[-1]]))
 

@@ -115,12 +115,14 @@ def _read_rows(
     with ParquetFile(source) as file:
         picture, label, classes = _find_columns(file, "/".join(parts))
         row = 0
+        # Only these columns: others may be large, and are not needed.
         for batch in file.iter_batches(ROWS, columns=[f"{picture}.bytes", label]):
             encoded = batch.column(picture).field("bytes").to_pylist()
             for data, value in zip(encoded, batch.column(label).to_pylist(), strict=True):
+                # Numbered: the path in a row may be missing, or the same in several.
                 name, data = f"{stem}-{row:06}", data or b""
                 checker.add_member(name, len(data))
-                checker.size_problem(name, len(data))
+                checker.size_problem(name, len(data))  # raises for a picture that is too large
                 checker.add_bytes(len(data))
                 found = _class_of(value, classes)
                 above = (split, found) if found else (split or "unlabelled",)
@@ -130,7 +132,7 @@ def _read_rows(
 
 def _split_in(parts: Parts) -> str:
     """Return the split that a file's name or a folder above it means, "" without one."""
-    for part in reversed(parts):
+    for part in reversed(parts):  # the file's own name goes before its folders
         for word in words_of(part):
             if word in SPLIT_WORDS:
                 return SPLIT_WORDS[word]
@@ -168,7 +170,7 @@ def _find_columns(file: "ParquetFile", name: str) -> tuple[str, str, list[str]]:
 
 def _class_of(value: Any, classes: list[str]) -> str:
     """Return the name of a row's class, "" for a row without a label."""
-    if value is None or value == -1:
+    if value is None or value == -1:  # -1: the Hub's mark of a test set without labels
         return ""
     if classes and isinstance(value, int):
         return classes[value] if 0 <= value < len(classes) else ""

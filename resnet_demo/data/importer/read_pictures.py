@@ -72,6 +72,7 @@ def read_pictures(
     Raises as `read_members`.
     """
     files, reported = SourceFiles(), time.monotonic()
+    # Closed at once after an error: a tar is unpacked in a thread.
     with closing(read_members(source)) as members:
         for member in members:
             files.total_bytes += len(member.data)
@@ -81,6 +82,7 @@ def read_pictures(
             if member.problem:
                 files.unopened[member.parts] = member.problem
                 continue
+            # Kept until the end: which pictures a table names is known only then.
             if len(files.tables) < MAX_TABLES and is_table(member.parts[-1], member.data):
                 files.tables[member.parts] = member.data
                 continue
@@ -106,6 +108,7 @@ def _decode(member: Member, files: SourceFiles) -> np.ndarray | None:
     try:
         return decode_picture(io.BytesIO(member.data), name=name, on_deep_grey=count_depth)
     except DamagedError as error:
+        # The first reasons are enough for a message; all of them could be a quarter of a million.
         if len(files.reasons) < MAX_REASONS and is_picture_name(member.parts[-1]):
             files.reasons[name] = str(error)
         return None

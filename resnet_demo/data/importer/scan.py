@@ -35,7 +35,7 @@ def scan_source(source: Path, *, progress: ProgressCallback | None = None) -> Su
     ends the scan. Raises what an import of the same source would raise, except for too many
     unreadable pictures, which the survey reports.
     """
-    source = source.resolve()
+    source = source.resolve()  # gives "." a name too
     progress = progress or (lambda done, total, message: None)
     if form := original_batches.original_format(source):
         return survey_batches(form, *original_batches.read_batches(source, form, progress))
@@ -79,6 +79,7 @@ class SurveyedPictures:
             self._sampled[folder] += 1
             self.squares[len(self.digests)] = crop_to_square(pixels, SAMPLE_SIDE)
         # Of the pixels, not of the file: a copy may be saved in another format.
+        # With the shape: a picture and its transpose may have the same bytes.
         digest = blake2b(str(pixels.shape).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(pixels).data)
         self.digests.append(digest.digest())
@@ -98,6 +99,7 @@ def _make_survey(
     splits = {split: rows.tolist() for split, (rows, _) in assignment.splits.items()}
     counts = _count_classes(assignment)
     every = [row for rows in splits.values() for row in rows]
+    # By the shorter side, which an import cuts its squares from.
     sizes = sorted((pictures.sizes[row] for row in every), key=lambda size: sorted(size))
     pairs = _duplicate_pairs(pictures.digests, splits["train"], splits.get("test"))
     distinct = sum(len({pictures.digests[row] for row in rows}) for rows in splits.values())
@@ -156,7 +158,7 @@ def _choose_samples(
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
             if row in squares and len(samples[label]) < SAMPLES_PER_CLASS:
                 samples[label].append(squares[row])
-    chosen = sorted(samples)[:SAMPLED_CLASSES]
+    chosen = sorted(samples)[:SAMPLED_CLASSES]  # more would not fit on a page
     return {assignment.classes[label]: np.stack(samples[label]) for label in chosen}
 
 

@@ -123,6 +123,7 @@ def write_survey(folder: Path, survey: Survey) -> None:
     Raises OSError.
     """
     (folder / SURVEY).unlink(missing_ok=True)
+    # By number: class names are no safe names for the arrays of a file.
     names = [name for name, _, _ in survey.classes]
     labels = [names.index(name) for name, images in survey.samples.items() for _ in images]
     empty = np.empty((0, SAMPLE_SIDE, SAMPLE_SIDE, 3), np.uint8)

@@ -43,6 +43,7 @@ def read_rows(name: str, data: bytes, is_file: Callable[[str], bool]) -> tuple[l
         is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeError:
+        # Never fails: a table of another encoding has its labels, if perhaps with odd letters.
         text = data.decode("latin-1")
     try:
         cells = _read_jsonl(text) if name.lower().endswith(".jsonl") else _read_csv(text)
@@ -55,8 +56,9 @@ def read_rows(name: str, data: bytes, is_file: Callable[[str], bool]) -> tuple[l
 
 
 def _read_csv(text: str) -> Iterator[list[str]]:
+    # The header decides; a megabyte surely holds it.
     lines = (line for line in text[: 2**20].splitlines() if line.strip() and line[0] != "#")
-    delimiter = max(",;\t|", key=next(lines, "").count)
+    delimiter = max(",;\t|", key=next(lines, "").count)  # the one that the header has most of
     file = io.StringIO(text, newline="")
     return csv.reader(file, delimiter=delimiter, skipinitialspace=True)
 
@@ -95,6 +97,7 @@ def _labelled_rows(rows: list[list[str]], is_file: Callable[[str], bool]) -> tup
         return [], False
     labelled = []
     for number, row in enumerate(rows):
+        # A torn last line, or a note below the table.
         if len(row) < len(header):
             continue
         if number == 0 and not is_file(row[file]):

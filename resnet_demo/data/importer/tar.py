@@ -54,6 +54,7 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
     """
     counted, has_pictures = _CountedStream(stream, checker), False
     try:
+        # "r|", a stream: what is being unpacked cannot be read twice.
         archive = tarfile.open(  # noqa: SIM115
             fileobj=counted, mode="r|", tarinfo=_StrictTarInfo, encoding="utf-8"
         )
@@ -67,6 +68,7 @@ def files_in_tar(stream: Stream, checker: LimitChecker) -> Iterator[tuple[Parts,
             if len(archive.pax_headers) > MAX_GLOBAL_HEADERS:
                 raise tarfile.ReadError("more global attributes than any program writes")
             parts = safe_parts(info.name)
+            # Counted before it is looked at: hidden members and folders take time too.
             checker.add_member(info.name, info.size)
             if info.isdir():
                 if not is_hidden(parts):

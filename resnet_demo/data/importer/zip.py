@@ -39,6 +39,7 @@ def files_in_zip(file: BinaryIO, checker: LimitChecker) -> Iterator[Member]:
     with zipfile.ZipFile(table) as archive:
         table.read = file.read  # the table is parsed; from here on each member is bounded
         infos = archive.infolist()
+        # Known in advance, unlike in a tar, whose table of contents is the whole file.
         has_pictures = any(has_picture_suffix(info.filename) for info in infos)
         folders: set[Parts] = set()
         filled: set[Parts] = set()  # with files in them, or below
@@ -123,6 +124,7 @@ def _unicode_name(extra: bytes, raw: bytes) -> str:
 
 
 def _check_member(info: zipfile.ZipInfo, path: str, limits: ArchiveLimits) -> None:
+    # Unix's mode, in the upper half.
     name, kind = shortened(path), stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise not_a_file_error(path)
