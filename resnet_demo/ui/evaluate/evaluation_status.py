@@ -87,6 +87,7 @@ class StatusCache:
         other: that of the run to compare with, on the first run's dataset.
         """
         runs, evaluations = self.services.runs, self.services.evaluations
+        # Both on one dataset, because they are compared image by image.
         run = runs.get(selection.other if other else selection.run)
         base = runs.get(selection.run) if other else run
         split, mode = selection.split, selection.mode
@@ -132,6 +133,7 @@ class StatusCache:
         try:
             folder = find()
             now = file_version(folder / "status.json")
+            # A result that is written again has another version of its file.
             if folder in self.finished and self.finished[folder][0] == now:
                 return self.finished[folder][1]
             task = self.services.evaluations.status(folder) if now else None
@@ -150,8 +152,9 @@ def page_status(folder: Path, task: Status) -> EvaluationStatus:
     """Return a task's status for the page."""
     if task.state == "finished":
         return EvaluationStatus("finished", share=1.0, folder=str(folder))
+    # Messages of tasks may hold names of datasets and files.
     detail, share = escape_markdown(task.message), 0.0
-    if task.state == "running" and not task.total:
+    if task.state == "running" and not task.total:  # it has not counted its images yet
         detail = "loading the network and the images"
     if task.is_live and task.total:
         left = f", about {duration_text(task.seconds_left)} left" if task.seconds_left else ""
@@ -201,6 +204,7 @@ def changed_states(
             "stored": is_stored(first),
         },
         "robustness": list(astuple(robustness)),
+        # Figures are images, so they are drawn again for a page that turns dark.
         "curve": [robustness.result_folder, dark],
     }
     # Mostly nothing has changed, and then no component is updated and no further event triggered.
@@ -219,7 +223,9 @@ def control_updates(state: list[Any]) -> dict[str, Any]:
     live = [status for status in statuses if status.is_live]
     # Both evaluations are on the same images, so each is half of the work.
     share = sum(status.share for status in statuses) / max(len(statuses), 1)
+    # A finished evaluation is not repeated: its weights and images are part of its folder's name.
     is_done = bool(statuses) and all(status.result_folder for status in statuses)
+    # While one of two still runs, Cancel has something to stop.
     is_stopping = all(status.state == "stopping" for status in live)
     return {
         "progress": gr.update(value=progress_bar(share) if live else "", visible=bool(live)),
@@ -253,6 +259,7 @@ def result_updates(state: list[Any]) -> dict[str, Any]:
     with show_errors():
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
+    # Names the evaluation: the marked cell stays marked while only the unit changes.
     source, is_list = f"{result['run']} {Path(folder).name}", len(labels) > MAX_CLASSES
     hint = WITHOUT_IMAGES_HINT if is_stored(folder) else MATRIX_HINT
     return {
@@ -276,6 +283,7 @@ def comparison_updates(state: dict[str, Any]) -> dict[str, Any]:
 def robustness_updates(state: list[Any]) -> dict[str, Any]:
     """Return component name -> update: progress, message and buttons of the measurement."""
     status = EvaluationStatus(*state)
+    # `wrong`: its message says why, as where the images are not on this machine.
     can_start = status.state not in (*LIVE, "wrong")
     can_cancel = status.is_live and status.state != "stopping"
     return {

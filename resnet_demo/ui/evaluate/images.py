@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,64 +83,79 @@ def image_viewer(parts: dict[str, Any]) -> None:
         parts["more"] = gr.Button("More →", size="sm", elem_id="shown-more")
 
 
+class ImageViewer:
+    """The handlers of the viewer's events. Each yields component -> update."""
+
+    def __init__(self, services: Services, statuses: StatusCache, parts: dict[str, Any]) -> None:
+        self.services, self.statuses, self.parts = services, statuses, parts
+
+    def show(self, view: View, **more: Any) -> Generator[dict[Any, Any], None, None]:
+        """Yield the images of a view. more: further updates, by the components' names."""
+        # The first view imports torch, which takes seconds.
+        if "torch" not in sys.modules:
+            yield {self.parts["images_message"]: LOADING}
+        updates = {**view_updates(self.services, view), "view": view, **more}
+        yield {self.parts[name]: update for name, update in updates.items()}
+
+    def show_cell(self, event: gr.EventData, *values: Any) -> Generator[dict[Any, Any], None, None]:
+        """Yield the images of the clicked cell. values: of a Selection."""
+        folder = self.statuses.folder(Selection.from_page(*values))
+        truth, predicted = clicked_cell(event, len(read_result(folder)["per_class"]))
+        view = View(str(folder), None, "cell", truth, predicted)
+        yield from self.show(view, which=gr.update(value=None))
+
+    def show_kind(self, kind: str, *values: Any) -> Generator[dict[Any, Any], None, None]:
+        """Yield the images of a kind, as the worst mistakes. values: of a Selection."""
+        selection = Selection.from_page(*values)
+        folder = self.statuses.folder(selection)
+        is_pair = kind in PAIR_KINDS and selection.other
+        other = str(self.statuses.folder(selection, other=True)) if is_pair else None
+        yield from self.show(View(str(folder), other, kind))
+
+    def turn_page(self, pages: int, view: View | None) -> Generator[dict[Any, Any], None, None]:
+        """Yield the images so many pages later; nothing before images are shown."""
+        if view is not None:
+            yield from self.show(view.turned(pages))
+
+    async def on_cell(self, event: gr.EventData, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+        """Yield as `show_cell`, in the visitor's turn."""
+        # Gradio passes the event to a handler whose parameter has this annotation.
+        async for updates in self.services.stream_in_turn(self.show_cell(event, *values)):
+            yield updates
+
+    def in_turn(
+        self, show: Callable[..., Generator[dict[Any, Any], None, None]]
+    ) -> Callable[..., AsyncIterator[dict[Any, Any]]]:
+        """Return a handler that yields as `show`, in the visitor's turn."""
+
+        async def handler(*values: Any) -> AsyncIterator[dict[Any, Any]]:
+            async for updates in self.services.stream_in_turn(show(*values)):
+                yield updates
+
+        return handler
+
+
 def connect_images(
     services: Services, statuses: StatusCache, parts: dict[str, Any], selectors: list[Any]
 ) -> None:
     """Connect the matrix, the choice of images and the page buttons to the viewer."""
-    viewer = [parts[name] for name in (*VIEWER, "view")]
-
-    def show(view: View, **more: Any) -> Generator[dict[Any, Any], None, None]:
-        # The first view imports torch, which takes seconds.
-        if "torch" not in sys.modules:
-            yield {parts["images_message"]: LOADING}
-        updates = {**view_updates(services, view), "view": view, **more}
-        yield {parts[name]: update for name, update in updates.items()}
-
-    def show_cell(event: gr.EventData, *values: Any) -> Generator[dict[Any, Any], None, None]:
-        folder = statuses.folder(Selection.from_page(*values))
-        truth, predicted = clicked_cell(event, len(read_result(folder)["per_class"]))
-        view = View(str(folder), None, "cell", truth, predicted)
-        yield from show(view, which=gr.update(value=None))
-
-    def show_kind(kind: str, *values: Any) -> Generator[dict[Any, Any], None, None]:
-        selection = Selection.from_page(*values)
-        folder = statuses.folder(selection)
-        is_pair = kind in PAIR_KINDS and selection.other
-        other = str(statuses.folder(selection, other=True)) if is_pair else None
-        yield from show(View(str(folder), other, kind))
-
-    def turn_page(pages: int, view: View | None) -> Generator[dict[Any, Any], None, None]:
-        if view is not None:
-            yield from show(view.turned(pages))
-
-    async def on_cell(event: gr.EventData, *values: Any) -> AsyncIterator[dict[Any, Any]]:
-        async for updates in services.stream_in_turn(show_cell(event, *values)):
-            yield updates
-
-    async def on_which(*values: Any) -> AsyncIterator[dict[Any, Any]]:
-        async for updates in services.stream_in_turn(show_kind(*values)):
-            yield updates
-
-    def on_page(pages: int) -> Callable[[View | None], AsyncIterator[dict[Any, Any]]]:
-        async def turn(view: View | None) -> AsyncIterator[dict[Any, Any]]:
-            async for updates in services.stream_in_turn(turn_page(pages, view)):
-                yield updates
-
-        return turn
-
+    viewer = ImageViewer(services, statuses, parts)
+    outputs = [parts[name] for name in (*VIEWER, "view")]
     shows = {
         "show_progress": "minimal",
         "show_progress_on": parts["images_message"],
         "api_visibility": "private",
         "concurrency_limit": None,  # the fair queue of Services limits it
     }
-    shown = parts["matrix"].click(on_cell, selectors, viewer, **shows)
+    shown = parts["matrix"].click(viewer.on_cell, selectors, outputs, **shows)
     shown.then(None, None, None, js=SCROLL_TO_IMAGES)
+    which, on_which = parts["which"], viewer.in_turn(viewer.show_kind)
     # `input`, not `change`: a click on a cell clears this choice, which must not show other images.
-    parts["which"].input(on_which, [parts["which"], *selectors], viewer, **shows)
-    parts["which"].input(None, None, None, js=UNMARK, **QUIET_EVENT)
-    parts["back"].click(on_page(-1), parts["view"], viewer, **shows)
-    parts["more"].click(on_page(1), parts["view"], viewer, **shows)
+    which.input(on_which, [which, *selectors], outputs, **shows)
+    which.input(None, None, None, js=UNMARK, **QUIET_EVENT)
+    for name, pages in (("back", -1), ("more", 1)):
+        on_page = viewer.in_turn(partial(viewer.turn_page, pages))
+        parts[name].click(on_page, parts["view"], outputs, **shows)
 
 
 def viewer_updates(comparison: dict[str, Any], view: View | None) -> dict[str, Any]:
@@ -194,12 +210,13 @@ def load_page(services: Services, view: View) -> "tuple[str, list[ExampleImage],
     positions = view_positions(view, evaluated, other)
     # Images that only the first run gets right are shown with the second run's wrong answers.
     source = other if view.kind == "first" else evaluated
+    # Only the images of this page are loaded, and only they get a class map.
     start = PAGE * view.page
     on_page = positions[start : start + PAGE]
     classifier = services.classifier(source.result["run"])
     shown = []
     if on_page:
-        # a class map for each
+        # A class map for each. Capped: a limit below the size of a page must not refuse every page.
         services.allowance.count_pictures(services.caller(), len(on_page), capped=True)
         shown = load_example_images(classifier, services.datasets, source, on_page, limit=PAGE)
     text = f"**{escape_markdown(title(view, len(positions), evaluated, other))}**"
@@ -226,6 +243,7 @@ def view_positions(
         raise ConfigError("the second run has no result to compare with yet: evaluate it first")
     only = set(compare_evaluations(evaluated, other)[f"only_{view.kind}"])
     wrong = other if view.kind == "first" else evaluated
+    # In the order of the mistakes of the run that is wrong, whose predictions are shown.
     mistakes = worst_mistakes(wrong.logits, labels).tolist()
     return [position for position in mistakes if position in only]
 

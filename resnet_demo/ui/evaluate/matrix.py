@@ -76,6 +76,7 @@ def matrix_html(
     """
     if len(classes) > MAX_CLASSES:
         return confusions_html(confusion, classes, source)
+    # Buttons in a table: a screen reader names row and column, and keys reach every cell.
     heads = "".join(f'<th scope="col"><span>{heading(name)}</span></th>' for name in classes)
     letters = min(MAX_LETTERS, max(map(len, classes)))
     # The Tab key stops at the first cell only; arrow keys move between cells.
@@ -107,16 +108,15 @@ def cell(
     """Return a cell's button as HTML; "" for a count of 0. counts: of the whole row."""
     count, total = counts[predicted], sum(counts)
     if not count:
-        return ""
+        return ""  # nothing to click
     share = count / total
     # The square root, because a few percent would otherwise look like none.
     shades = cell_colours(round(STEPS * math.sqrt(share)))
     number = cell_percent(share) if percent else str(count)
-    kind = ' class="right"' if truth == predicted else ""
     text = cell_text(count, classes[truth], classes[predicted])
     label = escape_html(f"{text}, {share_text(share)} of the row")
     return (
-        f'<button type="button"{kind} data-cell="{truth} {predicted}" '
+        f'<button type="button" data-cell="{truth} {predicted}" '
         f'tabindex="{0 if in_tab_order else -1}" '
         f'style="{shades}" aria-label="{label}" title="{label}">{number}</button>'
     )

@@ -49,6 +49,7 @@ WriteFile = Callable[[Path, Path | None, Path], Path]  # folder, robustness, dir
 
 def result_panel(parts: Parts) -> None:
     """Build the panel, hidden until there is a result."""
+    # One state for each part of the page: a change of one updates no other.
     for name in (*STATES, "view"):
         parts[name] = gr.State(None)
     with gr.Column(visible=False, elem_id="evaluate-results") as parts["results"]:
@@ -206,6 +207,7 @@ def figure_updates(state: tuple[str | None, bool]) -> tuple[Any, ...]:
     with show_errors():
         result = read_result(Path(folder))
     labels = [row["label"] for row in result["per_class"]]
+    # With many classes the cells are too small for buttons: the picture shows the pattern.
     is_large = len(labels) > MAX_CLASSES
     matrix = confusion_figure(result["confusion"], labels, dark=dark) if is_large else None
     return (
@@ -231,6 +233,7 @@ def class_table(
         interval = wilson_interval(right, support) if support else None
         recall, precision = Share(right, support), Share(right, answered[place])
         f1 = None if row["f1"] is None else 100 * row["f1"]
+        # The table sorts by numbers; an interval is sorted by its lower end.
         low = interval and 100 * interval[0]
         data.append([row["label"], support, recall.percent, low, precision.percent, f1])
         display.append(
@@ -306,6 +309,7 @@ def connect_files(
         async def make(*values: Any) -> str:
             selection = Selection.from_page(*values)
             with show_errors():
+                # On the event loop, to which `statuses` belongs; the file is written in a thread.
                 robustness = statuses.robustness(selection).result_folder
                 folder = statuses.folder(selection)
             return await services.compute(
@@ -340,6 +344,7 @@ def write_zip(folder: Path, robustness: Path | None, directory: Path) -> Path:
     evaluated = read_evaluation(folder)
     measured = read_result(robustness, ROBUSTNESS_KEYS) if robustness else None
     name = file_name(evaluated.result)
+    # All files in one folder, so that unpacking does not spread them.
     with zipfile.ZipFile(directory / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in write_report(evaluated, directory / name, measured):
             archive.write(file, f"{name}/{file.name}")

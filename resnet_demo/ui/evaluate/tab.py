@@ -28,6 +28,7 @@ from resnet_demo.ui.evaluate.text import MODE_LABELS
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 SPLITS = [("test", "test"), ("validation", "val")]
+# In the browser: the server draws the figures, and only the page knows its colours.
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
@@ -49,23 +50,6 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         updates = {parts[name]: value for name, value in changed.items()}
         return {parts["now"]: gr.skip()} | updates  # Gradio refuses an empty dict
 
-    @show_errors()
-    def on_start(*values: Any) -> None:
-        start_evaluations(services, Selection.from_page(*values))
-
-    # Async, because `statuses` belongs to the event loop.
-    async def on_select(*values: Any) -> None:
-        selection = Selection.from_page(*values)
-        if is_cheap(statuses, selection):
-            with suppress(DemoError):  # the button remains, and names the error
-                await asyncio.to_thread(start_evaluations, services, selection)
-
-    @show_errors()
-    def on_cancel(*values: Any) -> None:
-        cancel_evaluations(statuses, Selection.from_page(*values))
-
-    parts["start"].click(on_start, selectors, None, **QUIET_EVENT)
-    parts["cancel"].click(on_cancel, selectors, None, **QUIET_EVENT)
     triggers = [part.change for part in (mark, parts["unit"], parts["dark"], *selectors)]
     gr.on(
         triggers,
@@ -74,10 +58,35 @@ def evaluate_tab(services: Services, tab: gr.Tab, mark: gr.Textbox) -> dict[str,
         [parts[name] for name in (*STATES, "now")],
         **LATEST_EVENT,
     )
-    gr.on([part.change for part in selectors], on_select, selectors, None, **QUIET_EVENT)
+    connect_tasks(services, statuses, parts, selectors)
     connect_lists(services, tab, parts, selectors)
     connect_result(services, statuses, parts, selectors)
     return parts
+
+
+def connect_tasks(
+    services: Services, statuses: StatusCache, parts: Parts, selectors: list[Any]
+) -> None:
+    """Connect both buttons, and start an evaluation that costs nothing without a click."""
+
+    @show_errors()
+    def on_start(*values: Any) -> None:
+        start_evaluations(services, Selection.from_page(*values))
+
+    @show_errors()
+    def on_cancel(*values: Any) -> None:
+        cancel_evaluations(statuses, Selection.from_page(*values))
+
+    # Async, because `statuses` belongs to the event loop.
+    async def on_select(*values: Any) -> None:
+        selection = Selection.from_page(*values)
+        if is_cheap(statuses, selection):
+            with suppress(DemoError):  # the button remains, and names the error
+                await asyncio.to_thread(start_evaluations, services, selection)
+
+    parts["start"].click(on_start, selectors, None, **QUIET_EVENT)
+    parts["cancel"].click(on_cancel, selectors, None, **QUIET_EVENT)
+    gr.on([part.change for part in selectors], on_select, selectors, None, **QUIET_EVENT)
 
 
 def connect_lists(services: Services, tab: gr.Tab, parts: Parts, selectors: list[Any]) -> None:
@@ -154,7 +163,7 @@ def usable_split(
     try:
         dataset = services.datasets.get(services.runs.get(run_id).config().dataset)
     except DemoError:  # its images are not here, but its predictions may be stored
-        has_test = True
+        has_test = True  # so the split stays as the person chose it
     else:
         has_test = dataset.test > 0
     if not has_test and split == "test":
@@ -187,6 +196,7 @@ def comparison_choices(
 
     The selected one stays if it is one of them.
     """
+    # Other runs could be started, but not compared image by image.
     labels = [
         (label, name)
         for label, name in services.run_choices(trained=True, experiments=experiments)
@@ -222,6 +232,7 @@ def is_cheap(statuses: StatusCache, selection: Selection) -> bool:
 
 def cancel_evaluations(statuses: StatusCache, selection: Selection) -> None:
     """Stop the selected runs' evaluations. Raises DemoError."""
+    # Visitors share an evaluation of the same run: others may wait for it.
     statuses.services.caller().require_owner("cancel an evaluation")
     for status in statuses.evaluations(selection):
         if status.is_live:

@@ -31,12 +31,12 @@ MODE_DETAILS = {
     "each prediction depends on the other images of its batch",
 }
 SIGNIFICANT = 0.05  # the usual level: a smaller p is reported as unlikely to be chance
-SMALLEST_P = 0.0001
+SMALLEST_P = 0.0001  # smaller ones are shown as less than this
 
 
 def headline(result: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, the other measures, and what was evaluated."""
-    # With five classes or fewer it is 100 % for every network.
+    # With five classes or fewer, top-5 is 100 % for every network.
     top5 = (
         [
             (
@@ -110,6 +110,7 @@ def calibration_text(calibration: Mapping[str, Any]) -> str:
     bins = zip(
         calibration["count"], calibration["confidence"], calibration["accuracy"], strict=True
     )
+    # The error itself has no sign: it is a mean of absolute differences.
     gap = sum(count * (confidence - accuracy) for count, confidence, accuracy in bins)
     points = 100 * gap / max(sum(calibration["count"]), 1)
     if abs(points) < 0.05:  # shown as 0.0
@@ -181,6 +182,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
 def verdict(compared: Mapping[str, Any]) -> str:
     """Return the better run, its margin, and whether that may be chance, as HTML."""
     first, second = escape_html(compared["first"]), escape_html(compared["second"])
+    # McNemar's test looks only at images that one of both gets right: the others are no difference.
     only = len(compared["only_first"]), len(compared["only_second"])
     better = first if only[0] > only[1] else second
     gap = gap_text(abs(compared["difference"]), compared["n"]).removeprefix("+")
@@ -198,6 +200,7 @@ def verdict(compared: Mapping[str, Any]) -> str:
 
 def gap_text(difference: float, n: int) -> str:
     """Return a difference of two shares of n images: in points, or of few images in images."""
+    # One of twelve images is 8 points: a difference in points would look more exact than it is.
     if n >= FEW_IMAGES:
         return f"{signed(100 * difference)} points"
     count = round(difference * n)
@@ -216,7 +219,7 @@ def interval_text(low: float, high: float, digits: int) -> str:
 
 def error_text(result: Mapping[str, Any]) -> str:
     """Return the expected calibration error in percent; None for a network that diverged."""
-    error = result["calibration"]["error"]
+    error = result["calibration"]["error"]  # JSON has no NaN
     return "not a number" if error is None else share_text(error, 2)
 
 
