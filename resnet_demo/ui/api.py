@@ -54,6 +54,7 @@ class Endpoints:
         """Queue a run and return its run id. config: settings and values, `recipe` among them."""
         services = self.services
         if services.slices is not None:
+            # Each slice needs the page's proof of who the visitor is.
             raise ForbiddenError("on ZeroGPU a run needs an open page and cannot start over HTTP")
         fitted, _ = fit_recipe(config, services.datasets)
         return services.launcher.start(fitted, services.caller())
@@ -116,6 +117,7 @@ class Endpoints:
 
 def check_flag(name: str, value: Any) -> bool:
     """Return an option that is on or off. Raises ConfigError for anything but a bool."""
+    # A raw call may send any JSON: the text "false" would count as true.
     if not isinstance(value, bool):
         raise ConfigError.rule(name, "true or false", value)
     return value
@@ -145,6 +147,7 @@ async def classify_upload(
     pictures = 1 + (against not in ("", None)) + similar + inside
     services.allowance.count_pictures(services.caller(), pictures)
     # A turn for each part: the picture, the answer, the feature maps and the similar images.
+    # Gradio hands over FileData, or what a raw call has sent.
     path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
     rgb = await services.decode(uploaded_picture(path))
     answer = await services.run_in_turn(classify_picture, services, rgb, run_id, fit, top, against)

@@ -66,9 +66,14 @@ TOKEN_HINT = (
     "login of this machine."
 )
 UPLOADING = "Uploading…"
-DOWNLOAD_COST = 20  # pictures of a visitor's limit
+DOWNLOAD_COST = 20  # pictures of a visitor's limit: a file is packed and copied for each
 HIDDEN = gr.update(visible=False)
 OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
+# Components that each event updates, in this order.
+OUTPUTS = (
+    *("hint", "start", "cancel", "download", "message", "progress"),
+    *("publish_box", "publish", "token", "published", "timer"),
+)
 Parts = dict[str, Any]  # components by name
 
 
@@ -146,20 +151,18 @@ def connect_export(
 ) -> None:
     """Connect the panel to the choice of a run. visitor: holds their name on ZeroGPU, else ""."""
     inputs = [parts["opened"], run, parts["what"], visitor]
-    shown = ("hint", "start", "cancel", "download", "message", "progress")
-    shown += ("publish_box", "publish", "token")
-    outputs = [parts[name] for name in (*shown, "published", "timer")]
+    outputs = [parts[name] for name in OUTPUTS]
 
     def update(opened: bool, run_id: str | None, format: str, name: str) -> list[Any]:
-        if not opened:
-            return [gr.skip()] * (len(outputs) - 1) + [gr.Timer(active=False)]
+        if not opened:  # nothing is read for a folded panel
+            return [gr.skip()] * (len(OUTPUTS) - 1) + [gr.Timer(active=False)]
         changed = panel_updates(services, run_id, format, name)
-        return [changed.get(name, gr.skip()) for name in (*shown, "published", "timer")]
+        return [changed.get(name, gr.skip()) for name in OUTPUTS]
 
     # In a thread: it reads files, and all pages share the loop.
     async def on_change(*values: Any) -> list[Any]:
-        updates = await asyncio.to_thread(update, *values)
-        return [*updates[:-2], "", updates[-1]]
+        *updates, _, timer = await asyncio.to_thread(update, *values)
+        return [*updates, "", timer]  # the address of another export is gone
 
     async def on_tick(*values: Any) -> list[Any]:
         return await asyncio.to_thread(update, *values)
@@ -176,19 +179,6 @@ def connect_export(
         folder = services.exports.folder(services.runs.get(check_run(run_id)), format)
         services.launcher.stop_task(folder)
 
-    @show_errors()
-    def on_download(run_id: str | None, format: str, name: str) -> str:
-        return download(services, parts["file"], check_run(run_id), format, name)
-
-    async def on_publish(run_id: str | None, format: str, *values: Any) -> AsyncIterator[Any]:
-        yield UPLOADING, gr.skip(), OFF
-        try:
-            # In a thread: it lasts as long as the upload.
-            text = await asyncio.to_thread(publish, services, check_run(run_id), format, *values)
-            yield text, "", ON
-        except (DemoError, OSError) as error:
-            yield error_text(error), gr.skip(), ON
-
     for event, is_open in ((parts["box"].expand, True), (parts["box"].collapse, False)):
         event(lambda is_open=is_open: is_open, None, parts["opened"], **QUIET_EVENT)
     triggers = [part.change for part in inputs[:3]]
@@ -196,17 +186,42 @@ def connect_export(
     parts["timer"].tick(on_tick, inputs, outputs, **TICK_EVENT)
     parts["start"].click(on_start, inputs, outputs, **QUIET_EVENT)
     parts["cancel"].click(on_cancel, inputs[1:3], None, **QUIET_EVENT)
+    connect_download(services, parts, inputs[1:])
+    connect_publish(services, parts, inputs[1:3])
+
+
+def connect_download(services: Services, parts: Parts, inputs: list[Any]) -> None:
+    """Connect Download: make the file, then have the browser save it.
+
+    inputs: the run, the format and the visitor's name.
+    """
+
+    @show_errors()
+    def on_download(run_id: str | None, format: str, name: str) -> str:
+        return download(services, parts["file"], check_run(run_id), format, name)
+
     progress = {"show_progress": "minimal", "api_visibility": "private"}
-    made = parts["download"].click(on_download, inputs[1:], parts["file"], **progress)
+    made = parts["download"].click(on_download, inputs, parts["file"], **progress)
     # `success`, not `then`: after an error there is no file.
     made.success(None, parts["file"], None, js=SAVE_FILE, **QUIET_EVENT)
+
+
+def connect_publish(services: Services, parts: Parts, inputs: list[Any]) -> None:
+    """Connect Publish. inputs: the run and the format."""
+
+    async def on_publish(run_id: str | None, format: str, *values: Any) -> AsyncIterator[Any]:
+        yield UPLOADING, gr.skip(), OFF
+        try:
+            # In a thread: it lasts as long as the upload.
+            text = await asyncio.to_thread(publish, services, check_run(run_id), format, *values)
+            # The token leaves the page, too, once it has served.
+            yield text, "", ON
+        except (DemoError, OSError) as error:
+            yield error_text(error), gr.skip(), ON
+
     fields = [parts[name] for name in ("repository", "token", "private")]
-    parts["publish"].click(
-        on_publish,
-        [*inputs[1:3], *fields],
-        [parts[name] for name in ("published", "token", "publish")],
-        **QUIET_EVENT,
-    )
+    outputs = [parts[name] for name in ("published", "token", "publish")]
+    parts["publish"].click(on_publish, [*inputs, *fields], outputs, **QUIET_EVENT)
 
 
 def check_run(run_id: Any) -> str:
@@ -314,6 +329,7 @@ def download(
     check_may_export(run, caller, owns(services, run_id, visitor))
     services.allowance.count_pictures(caller, DOWNLOAD_COST, capped=True)
     folder = finished_folder(services, run_id, format)
+    # A Space is built around the run on request: stored, each would hold the whole app again.
     if format != SPACE:
         return serve_file(component, download_path(folder))
     with tempfile.TemporaryDirectory() as temporary:

@@ -64,6 +64,7 @@ def connect_steps(
 
     @show_errors()
     def on_photo() -> list[Any]:
+        # The shipped network, because a run of one's own may know other classes than a cat.
         shipped = [run.id for run in services.trained_runs() if run.id == SHIPPED_RUN]
         run_id = shipped[0] if shipped else services.default_trained_run()
         choices = services.run_choices(trained=True, keep=run_id, pretrained=True)
@@ -74,6 +75,7 @@ def connect_steps(
     def on_shapes() -> list[Any]:
         run_id = services.launcher.start(make_config(SHAPES_RUN), services.caller())
         chosen = gr.update(choices=services.run_choices(), value=run_id, visible=True)
+        # Off at once, because polling reports the run a moment later: one press, one run.
         return [gr.Tabs(selected="train"), chosen, gr.update(interactive=False)]
 
     @show_errors()
@@ -108,6 +110,7 @@ def steps_updates(services: Services, parts: Parts) -> dict[Any, Any]:
         "own": any(name not in NOT_OWN for name in names),
     }
     live = status is not None and status.is_live
+    # Strangers cannot train or import, and on ZeroGPU no worker can be started.
     is_offered = services.slices is None and services.caller().is_owner
     return {
         parts["steps"]: gr.update(visible=is_offered and not all(done.values())),

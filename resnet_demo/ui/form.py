@@ -34,6 +34,7 @@ READ = """() => {
 }""".replace("KEY", SAVED_FORM)
 IS_READ = "() => { window.formIsRead = true; }"
 SCROLL_TO_FORM = "() => document.getElementById('train').scrollIntoView({block: 'center'})"
+# For screen readers. Gradio has no property for it.
 MARK_INVALID = """() => document.querySelectorAll('.setting input').forEach((input) =>
   input.setAttribute('aria-invalid', Boolean(input.closest('.wrong'))))"""
 
@@ -169,6 +170,7 @@ class Form:
         def on_marks(marks: dict[str, dict[str, str]], before: list[str]) -> dict[Any, Any]:
             wrong, adapted = marks["wrong"], marks["adapted"]
             updates = {marked: [*wrong, *adapted]}
+            # Those marked before as well: a field that is right again loses its mark.
             for name in {*wrong, *adapted, *before} & self.parts.keys():
                 updates[self.parts[name]] = self.mark(name, wrong.get(name), adapted.get(name))
             groups = {self.fields[name].metadata["group"] for name in wrong if name in self.fields}

@@ -225,15 +225,6 @@ def step_positions(view: RunView) -> list[float]:
     return [step.step / per_epoch for step in view.steps]
 
 
-def running_mean(points: list[Point], over: int) -> list[Point]:
-    """Return the points with each y replaced by the mean of the last `over` values."""
-    means, total = [], 0.0
-    for i, (x, y) in enumerate(points):
-        total += y - (points[i - over][1] if i >= over else 0.0)
-        means.append((x, total / min(i + 1, over)))
-    return means
-
-
 def empty_curves() -> dict[str, Any]:
     """Return the chart of a run without any point."""
     return run_curves(RunView(log=None))

@@ -1,6 +1,5 @@
 """The charts of a run: values, thinning and the cache."""
 
-import math
 import random
 from dataclasses import replace
 
@@ -125,14 +124,6 @@ def test_a_name_reaches_the_page_as_data_and_not_as_html():
     component = plots.line_chart("some", plots.chart("x", [], name="${alert(1)}<b>"))
     assert "value" not in component.html_template
     assert component.value["name"] == "${alert(1)}<b>"
-
-
-def test_a_running_mean_of_one_is_the_curve_itself():
-    points = [(0.0, 3.0), (1.0, -1.0), (2.0, 5.0)]
-    assert plots.running_mean(points, over=1) == points
-    means = [y for _, y in plots.running_mean(points, over=2)]
-    assert means == [3.0, 1.0, 2.0]
-    assert all(map(math.isfinite, means))
 
 
 def test_the_table_has_a_row_per_epoch(seen, events):
