@@ -129,6 +129,7 @@ def connect_train_on(
 
     @show_errors()
     def on_click(name: str | None = None) -> dict[Any, Any]:
+        # The request of the import, because a person may have typed another name since.
         name = name if shown else services.data.request("import").get("name")
         recipe, _ = proposed_recipe(services.datasets.get(name))
         values = recipe_values(recipe) | {"dataset": name}
@@ -173,6 +174,7 @@ def weights_updates(
     if not is_missing:
         return {parts["box"]: gr.update(visible=False)}
     known, status = WEIGHTS[model], services.data.status("get")
+    # Weights of a package are installed with it, not downloaded: there is nothing to press.
     if known.package:
         text = f"⚠ {missing_weights_error(model)}"
         return download_row_updates(parts, True, text, None) | {
@@ -184,6 +186,7 @@ def weights_updates(
         f"{size}, from {source}."
     )
     if not is_download_of(services, f"{model}{DOWNLOAD_SUFFIX}"):
+        # One download at a time: the row that shows the other one has its Cancel.
         other = status is not None and status.is_live
         return download_row_updates(parts, True, f"{missing} {BUSY}" if other else missing, None)
     text = download_text(f"ImageNet weights of {model}", missing, status)

@@ -42,6 +42,7 @@ def preview_panel(services: Services, form: Form) -> None:
             others = gr.Button("Other images", size="sm", min_width=90)
             back = gr.Button("Back to the first", size="sm", min_width=90, interactive=False)
         gr.Markdown(NOTE, elem_classes="hint")
+    # The buttons change only the position, whose change is drawn like one of the form.
     outputs = [stored_text, stored, shown_text, shown, further, back, sent]
     loaded: set[str] = set()  # datasets that are in memory: showing them again takes no time
 
@@ -100,6 +101,7 @@ def draw(
 
         page = preview(config, services.datasets, position["epoch"], position["page"])
     except DemoError as error:
+        # As a wrong field: the old images stay, faded.
         yield skip, skip, f"⚠ {escape_markdown(str(error))}", STALE, skip, skip, skip
     else:
         loaded.add(config.dataset)

@@ -33,7 +33,6 @@ EMPTY_DETAILS = {
     "title": "",
     "notes": "",
 }
-Updates = dict[str, Any]  # by the names of `details_panel`
 
 
 def next_steps() -> dict[str, Any]:
@@ -101,6 +100,7 @@ def details_parts(services: Services, seen: RunSnapshot) -> dict[str, Any]:
         "finetune": ([run.id, is_head], lambda: gr.update(visible=is_head)),
         "export": ([run.id, is_trained], lambda: gr.update(visible=is_trained)),
         "details": (run.id, lambda: gr.update(visible=True)),
+        # By the run alone: its configuration never changes.
         "settings": (run.id, lambda: settings_text(run)),
         # Each by its own text: a title that was saved must not replace notes that are being typed.
         "title": ([run.id, about.title], lambda: text_update(run, about.title)),
@@ -153,6 +153,7 @@ def connect_details(services: Services, form: Form, panel: dict[str, Any]) -> No
         if run_id is None:
             return
         about = services.runs.get(run_id).about_or_empty()
+        # Leaving a field without a change is no edit: nothing is written, and nothing refused.
         if (about.title, about.notes) != (title.strip(), notes.strip()):
             services.launcher.describe(run_id, services.caller(), title, notes)
 
@@ -193,9 +194,7 @@ def fill_from_run(
         )
     else:
         gr.Info(f"The settings of {run_id} are in the form.")
-    if values["dataset"] not in services.datasets.names():
-        gr.Warning(f"Its dataset {values.pop('dataset')} is not on this machine.")
-    return form.fill(values)
+    return fill_known(services, form, values)
 
 
 def fill_to_finetune(services: Services, form: Form, run_id: str) -> dict[Any, Any]:
@@ -208,7 +207,13 @@ def fill_to_finetune(services: Services, form: Form, run_id: str) -> dict[Any, A
     values = make_config({"recipe": "finetune"}).to_dict()
     values |= {name: getattr(config, name) for name in kept}
     gr.Info(f"The form is filled to fine-tune {run_id}: press Train.")
+    return fill_known(services, form, values)
+
+
+def fill_known(services: Services, form: Form, values: dict[str, Any]) -> dict[Any, Any]:
+    """Return the updates that put a run's settings into the form; warn of a missing dataset."""
     if values["dataset"] not in services.datasets.names():
+        # The choice of the form keeps its own: it could not show a name that is not listed.
         gr.Warning(f"Its dataset {values.pop('dataset')} is not on this machine.")
     return form.fill(values)
 
@@ -219,6 +224,7 @@ def connect_trash(services: Services, panel: dict[str, Any]) -> None:
 
     @show_errors()
     def on_yes() -> Any:
+        # This one is asked before: what leaves the trash is gone.
         removed = services.launcher.empty_trash(services.caller())
         gr.Info(f"{removed} run{'s' * (removed != 1)} removed.")
         return HIDDEN
@@ -230,6 +236,7 @@ def connect_trash(services: Services, panel: dict[str, Any]) -> None:
 
 def deletion(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
     """Build the row that offers to undo a deletion, and connect it."""
+    # No question before a deletion: Undo brings the run back.
     with gr.Row(visible=False, elem_id="deleted", elem_classes="question") as row:
         text = gr.Markdown(elem_id="deleted-text")
         undo = gr.Button("Undo", elem_id="undo", size="sm", min_width=80)
@@ -254,6 +261,7 @@ def deletion(services: Services, run: gr.Dropdown, delete: gr.Button) -> None:
         None, None, None, js=FOCUS_UNDO, **QUIET_EVENT
     )
     undo.click(on_undo, deleted, [row, run], **QUIET_EVENT)
+    # `input`, not `change`: a deletion selects another run itself, and Undo must stay then.
     run.input(lambda: HIDDEN, None, row, **QUIET_EVENT)
 
 
@@ -275,6 +283,7 @@ def connect_next_steps(
 
     @show_errors()
     def on_evaluate(run_id: str, other: str = "") -> list[Any]:
+        # Before the tab changes: after an error the person stays at the button.
         start_evaluations(services, Selection(run_id, other=other or None))
         others = comparison_choices(services, False, run_id, "test", "plain", other)
         return [gr.Tabs(selected="evaluate"), chosen(run_id), {**others, "value": other}]
@@ -282,7 +291,7 @@ def connect_next_steps(
     @show_errors()
     def on_compare(run_id: str) -> list[Any]:
         others = comparison_choices(services, False, run_id, "test", "plain", "")["choices"]
-        if len(others) < 2:
+        if len(others) < 2:  # the first choice is "no other run"
             raise gr.Error(NOTHING_TO_COMPARE, print_exception=False)
         return on_evaluate(run_id, others[1][1])
 

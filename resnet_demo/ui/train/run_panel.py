@@ -85,6 +85,7 @@ def run_parts(services: Services, run_id: str | None, experiments: bool = False)
     try:
         seen = services.snapshots.get_nowait(services.runs.get(run_id))
     except DemoError as error:
+        # All that can be done with a run that cannot be read is to delete it.
         damaged = {"status": f"**{error}.**", **DAMAGED_BUTTONS}
         return {**listed, **parts_of([run_id, str(error)], damaged)}
     return {**listed, **snapshot_parts(services, seen)}
@@ -131,7 +132,7 @@ def ending_part(seen: RunSnapshot) -> dict[str, Any]:
         "run": seen.run.id,
         "live": seen.status.is_live,
         "word": STATE_WORDS[seen.status.state],
-        "percent": int(100 * share),
+        "percent": int(100 * share),  # rounded down: 100 is reached at the end only
         "result": accuracy if seen.status.state == "finished" else "",
     }
 
@@ -148,6 +149,7 @@ def button_updates(seen: RunSnapshot, continues: bool = False) -> dict[str, Any]
     continues: the run is stopped only until its next slice of GPU time.
     """
     state, own, must_kill = seen.status.state, not seen.run.shipped, seen.ignores_stop
+    # Shipped runs are never written to, so none of the buttons is for them.
     can_stop = must_kill or continues or state in ("queued", "preparing", "running")
     can_resume = state in ("stopped", "failed") and not continues
     retry = ", ".join(f"{name} {value}" for name, value in retry_settings(seen).items())
@@ -172,6 +174,7 @@ def figures_html(seen: RunSnapshot) -> str:
     at = seen.progress()
     total, step, left = at["total_steps"], at["step"], at["seconds_left"]
     best, started = seen.view.best, seen.view.started
+    # Named after the weights that are kept: those of the best epoch, or of the last.
     which = started.keep if started else "best"
     figures = {
         "state": STATE_WORDS[seen.status.state],
@@ -258,7 +261,7 @@ def run_ahead(services: Services, seen: RunSnapshot) -> RunSnapshot | None:
 def network_sentence(seen: RunSnapshot) -> str:
     """Return a sentence on the network's size and device; "" before the run has started."""
     at = seen.progress()
-    if not at["device"]:
+    if not at["device"]:  # its log has no event yet
         return ""
     return (
         f"{count_text(at['parameters'])} parameters, "
@@ -273,6 +276,7 @@ def head_sentence(seen: RunSnapshot) -> str:
     if head is None or config is None or config["train_layers"] != "head":
         return ""
     _, right, n = head.curve[-1]
+    # Without decimals: such a head is fitted where images are few.
     low, high = wilson_interval(right, n)
     how = "cross-validation" if head.folds else "validation"
     return (
@@ -298,6 +302,7 @@ def growth_sentence(seen: RunSnapshot) -> str:
 
 def silence_sentence(seen: RunSnapshot) -> str:
     """Return a sentence on a suspended run, or on an unusually long silence; else ""."""
+    # A suspended process still holds its lock, so its run would look alive for ever.
     silent_s = seen.progress()["silent_s"] or 0
     if seen.is_suspended:
         return f"**No update for {duration_text(silent_s or seen.state_age_s())}: {SUSPENDED}**"

@@ -56,6 +56,7 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
     in_slices = services.slices is not None
     with gr.Row(elem_classes="train"):
         with gr.Column(scale=5, min_width=330):
+            # Five controls are in sight; all others are under Advanced.
             with gr.Group(elem_classes="main-form"):
                 form = Form(services.datasets.list())
             note = dataset_note()
@@ -66,6 +67,7 @@ def train_tab(services: Services, version: gr.Textbox) -> dict[str, Any]:
             slice_text = gr.Markdown(elem_id="slice-text") if in_slices else None
             with gr.Accordion("Advanced", open=False, elem_id="advanced") as advanced:
                 form.place_folded()
+            # After the last component of the form, because it follows the changes of each.
             preview_panel(services, form)
         with gr.Column(scale=8, min_width=330):
             panel = run_panel(services)
@@ -157,12 +159,8 @@ def run_panel(services: Services) -> dict[str, Any]:
     experiments = experiments_box("run-experiments")
     figures = gr.HTML(elem_id="figures", padding=False, container=False)
     status = gr.Markdown(NO_RUN, elem_id="run-status")
-    with gr.Row(elem_id="controls"):
-        stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop")
-        resume = gr.Button("Resume", interactive=False, elem_id="resume", size="sm")
-        retry = gr.Button(visible=False, elem_id="retry", size="sm", variant="primary")
-        delete = gr.Button("Delete", interactive=False, elem_id="delete", size="sm")
-    deletion(services, run, delete)
+    controls = run_buttons()
+    deletion(services, run, controls["delete"])
     steps = next_steps()
     export = export_panel("train", visible=False)
     curves = plots.line_chart("curves", plots.empty_curves())
@@ -181,16 +179,13 @@ def run_panel(services: Services) -> dict[str, Any]:
     connect_export(services, export, run, visitor)
     run.change(None, run, None, js=PUT_RUN_INTO_URL, **QUIET_EVENT)
     if services.slices is None:
-        connect_controls(services, run, stop, resume, retry)
+        connect_controls(services, run, controls)
     return {
         "run": run,
         "experiments": experiments,
         "figures": figures,
         "status": status,
-        "stop": stop,
-        "resume": resume,
-        "retry": retry,
-        "delete": delete,
+        **controls,
         "curves": curves,
         "table": table,
         "log": log,
@@ -201,9 +196,18 @@ def run_panel(services: Services) -> dict[str, Any]:
     }
 
 
-def connect_controls(
-    services: Services, run: gr.Dropdown, stop: gr.Button, resume: gr.Button, retry: gr.Button
-) -> None:
+def run_buttons() -> dict[str, gr.Button]:
+    """Build Stop, Resume, Retry and Delete; return them by name."""
+    with gr.Row(elem_id="controls"):
+        return {
+            "stop": gr.Button("Stop", interactive=False, elem_id="stop", size="sm", variant="stop"),
+            "resume": gr.Button("Resume", interactive=False, elem_id="resume", size="sm"),
+            "retry": gr.Button(visible=False, elem_id="retry", size="sm", variant="primary"),
+            "delete": gr.Button("Delete", interactive=False, elem_id="delete", size="sm"),
+        }
+
+
+def connect_controls(services: Services, run: gr.Dropdown, buttons: dict[str, gr.Button]) -> None:
     """Connect Stop, Resume and Retry."""
 
     # Async, because `services.snapshots` may be used on the event loop only.
@@ -217,9 +221,9 @@ def connect_controls(
     def on_resume(run_id: str) -> None:
         services.launcher.resume(run_id, services.caller())
 
-    stop.click(on_stop, run, None, **QUIET_EVENT)
-    resume.click(on_resume, run, None, **QUIET_EVENT)
-    retry.click(on_retry, run, run, **QUIET_EVENT)
+    buttons["stop"].click(on_stop, run, None, **QUIET_EVENT)
+    buttons["resume"].click(on_resume, run, None, **QUIET_EVENT)
+    buttons["retry"].click(on_retry, run, run, **QUIET_EVENT)
 
 
 def is_double_click(last: LastStart | None, settings: dict[str, Any], now: float) -> bool:

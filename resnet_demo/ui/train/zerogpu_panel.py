@@ -61,6 +61,7 @@ def zerogpu_slice() -> Slice:
     """
     import spaces  # installed on ZeroGPU only
 
+    # Asked at each call, because the visitor chooses the length of a slice.
     @spaces.GPU(duration=lambda folder, paths, seconds: round(seconds))
     def on_gpu(folder: Path, paths: Paths, seconds: float) -> Iterator[Event | str]:
         yield from train_slice(folder, paths, seconds)
@@ -105,8 +106,7 @@ def slices_panel(
 
     text: shows the progress of a slice. panel: the components of `run_panel`.
     """
-    next_slice, slices, run = gr.State(None), services.slices, panel["run"]
-    visitor = panel["visitor"]
+    next_slice, run, visitor = gr.State(None), panel["run"], panel["visitor"]
 
     @show_errors()
     def on_start(name: str, *values: Any) -> tuple[Any, ...]:
@@ -121,15 +121,13 @@ def slices_panel(
 
     @show_errors()
     def on_resume(name: str, run_id: str) -> NextSlice:
-        config = services.runs.get(run_id).config()
-        paused = slices.paused_runs() - {run_id}
-        with services.launcher.within_limits(services.caller(), config, paused=paused):
-            return NextSlice(slices.resume(run_id, name).id, time.monotonic())
+        return resume_run(services, run_id, name)
 
     @show_errors()
     def on_stop(name: str, run_id: str) -> None:
-        gr.Info(slices.stop(run_id, name, services.caller()))
+        gr.Info(services.slices.stop(run_id, name, services.caller()))
 
+    # A plain generator, which Gradio runs in a thread: it waits for a GPU.
     def on_next(request: NextSlice | None, name: str, slice_s: float) -> Iterator[tuple[Any, Any]]:
         yield from run_slice(services, request, name, slice_s)
 
@@ -165,6 +163,15 @@ def begin_run(services: Services, settings: dict[str, Any], name: str) -> tuple[
     return choice, name, NextSlice(run.id, time.monotonic())
 
 
+def resume_run(services: Services, run_id: str, name: str) -> NextSlice:
+    """Make the visitor's run continue; return the request for its next slice. Raises DemoError."""
+    config = services.runs.get(run_id).config()
+    # The run itself does not count against the limit on runs that wait.
+    paused = services.slices.paused_runs() - {run_id}
+    with services.launcher.within_limits(services.caller(), config, paused=paused):
+        return NextSlice(services.slices.resume(run_id, name).id, time.monotonic())
+
+
 def run_slice(
     services: Services, request: NextSlice | None, name: str, slice_s: float
 ) -> Iterator[tuple[Any, Any]]:
@@ -189,6 +196,7 @@ def run_slice(
     except DemoError as error:
         message = escape_markdown(str(error))
         yield f"⚠ {message}. Resume continues from the last checkpoint.", gr.skip()
+        # No GPU is no mistake of the visitor's, so it is a text beside the button and no toast.
         if not isinstance(error, SliceError):
             raise gr.Error(str(error), print_exception=False) from error
         return
@@ -205,6 +213,7 @@ def run_slice(
 def slice_text(run: Run, snapshots: Snapshots, slice_s: float) -> str:
     """Return the progress of the slice and the training time left after it (Markdown)."""
     status, seen = read_status(run.path), snapshots.get(run)
+    # A slice queues its run when it has the GPU: the wait before that is not counted.
     elapsed = time.monotonic() - status.queued_clock
     text = f"Slice {len(recorded_slices(run)) + 1}: {elapsed:.0f} of {slice_s:.0f} s. {KEEP_OPEN}"
     left = seen.progress()["seconds_left"]
