@@ -58,6 +58,7 @@ def import_panel(services: Services) -> dict[str, Any]:
 def source_fields() -> dict[str, Any]:
     """Build the choice of a file or folder."""
     file = gr.File(label="A zip or tar of images", elem_id="import-file", height=130)
+    # For a person at this machine: a large folder needs no upload. Owners only, see `on_scan`.
     with gr.Row(elem_id="import-row"):
         folder = gr.Textbox(
             label="or a folder on this machine",
@@ -154,10 +155,12 @@ def connect_source(services: Services, source: dict[str, Any]) -> None:
 
     @show_errors()
     def on_cancel() -> None:
+        # One button for both, of which at most one runs.
         for kind in ("survey", "import"):
             services.data.cancel(kind, services.caller())
 
     file, folder = source["file"], source["folder"]
+    # `upload`, not `change`: Clear empties the field, too.
     file.upload(on_upload, file, None, **QUIET_EVENT)
     gr.on([source["scan"].click, folder.submit], on_scan, folder, None, **QUIET_EVENT)
     source["import_cancel"].click(on_cancel, None, None, **QUIET_EVENT)
@@ -174,7 +177,7 @@ def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any
         try:
             found = read_survey(services.data.folder("survey"))
             return f"{space_text(found.pictures, size)}."
-        except DamagedError:
+        except DamagedError:  # the survey was cleared meanwhile
             return ""
 
     @show_errors()
@@ -185,6 +188,7 @@ def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any
 
     values = [form[name] for name in ("name", "size", "fit")]
     form["start"].click(on_import, values, None, **QUIET_EVENT)
+    # While the slider moves, the last value counts.
     form["size"].change(on_size, form["size"], form["space"], **LATEST_EVENT)
     form["clear"].click(on_clear, None, [source["file"], source["folder"]], **QUIET_EVENT)
 
@@ -210,6 +214,7 @@ def panel_updates(
     live = next((status for status in (importing, survey) if status and status.is_live), None)
     # While a task runs, the form is hidden: an import reads what the survey found.
     can_import = live is None and survey is not None and survey.state == "finished"
+    # A survey after the import makes its button go: that is about the file before.
     is_done = latest_task(survey, importing) is importing and importing is not None
     return {
         parts["import_text"]: status_text(survey, importing),
@@ -260,6 +265,7 @@ def survey_updates(
         message = f"⚠ {escape_markdown(str(error))}"
         return hidden | {parts["found"]: gr.update(value=message, visible=True)}
     source = Path(services.data.request("survey")["source"])
+    # Names of classes come from the archive. A table of text shows them without interpreting.
     names, train, test = zip(*found.classes, strict=True)
     columns = {"train": train, "val": found.val_classes, "test": test}
     table = class_table(names, {split: counts for split, counts in columns.items() if sum(counts)})
@@ -278,7 +284,7 @@ def found_text(found: Survey, name: str) -> str:
     """Return the numbers and warnings of a survey (Markdown)."""
     train, test = (sum(row[i] for row in found.classes) for i in (1, 2))
     split = "has its own test split" if found.own_split else "20 % held out for testing"
-    if not test:
+    if not test:  # too few pictures
         split = "none held out for testing"
     lines = [
         f"#### Found in {escape_markdown(name)}",
@@ -307,6 +313,7 @@ def sizes_text(found: Survey) -> str:
 def suggested_name(source: Path, taken: Any) -> str:
     """Return a name made from the file's name that no dataset has yet."""
     stem = source.name.split(".")[0].lower()
+    # Cut, so that a number still fits below the limit of a dataset's name.
     base = re.sub("[^a-z0-9]+", "-", stem).strip("-")[:50] or "images"
     names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
     return next(name for name in names if name not in taken)

@@ -37,6 +37,7 @@ def data_tab(services: Services) -> dict[str, Any]:
             with gr.Row(elem_classes="buttons"):
                 train = gr.Button("Train on it", size="sm", elem_id="data-train")
                 delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")
+            # A question first: unlike a run, a dataset does not go to the trash.
             with gr.Group(visible=False) as deletion:
                 question = gr.Markdown(elem_id="data-delete-question", padding=True)
                 with gr.Row():
@@ -70,7 +71,8 @@ def data_tab(services: Services) -> dict[str, Any]:
 
 def show_dataset(services: Services, name: str | None, page: int) -> tuple[Any, ...]:
     """Return facts, classes and images of a dataset, or the error if it is damaged."""
-    # shapes10 is generated, so there is nothing to delete.
+    # Another dataset hides the question about the one before. shapes10 is generated, so there is
+    # nothing to delete.
     hidden, can_delete = gr.update(visible=False), gr.update(visible=name not in (None, "shapes10"))
     try:
         info, counts = services.datasets.get(name), services.datasets.class_counts(name)
@@ -111,6 +113,7 @@ def random_images(services: Services, info: DatasetInfo, page: int) -> list[tupl
 
 def deletion_question(services: Services, name: str) -> tuple[Any, str]:
     """Return the updates that show the question before a deletion."""
+    # A run needs the images again for a resume and for its evaluation.
     users = len(services.data.runs_using(name))
     runs = "1 run was" if users == 1 else f"{users} runs were"
     more = f" {runs} trained on it and can then not be evaluated or resumed." if users else ""
@@ -166,7 +169,7 @@ def data_updates(
     tasks = task_states(services)
     _, survey, importing = tasks.values()
     now = data_version(services, tasks)
-    before = before or {}
+    before = before or {}  # a page that has just been opened shows nothing of this yet
     changed = [key for key in now if key not in before or now[key] != before[key]]
     updates = {parts["seen"]: now if changed else gr.skip()}
     if "names" in changed:
