@@ -54,6 +54,7 @@ def details_panel() -> dict[str, Any]:
             )
         parts["nearest"] = gallery("nearest", 5)
     parts["timer"] = gr.Timer(1.0, active=False)  # ticks only while an index is built
+    # Gradio has no value for an open accordion, so its events keep one.
     state = parts["open"]
     for accordion, name in ((maps, "feature_maps"), (neighbours, "neighbours")):
         accordion.expand(set_open(name, True), state, state, **QUIET_EVENT)
@@ -71,6 +72,7 @@ def details_updates(
 ) -> Generator[Any, Any, None]:
     """Yield component name -> update for the open accordions; errors are shown in them."""
     updates: dict[str, Any] = {}
+    # Each accordion shows its own error: one may work where the other does not.
     if state["feature_maps"]:
         try:
             updates |= yield from feature_map_updates(services, path, run_id, fit)
@@ -160,6 +162,7 @@ def nearest_images(
     ]
     predicted = classifier.classify(rgb, 1, fit).labels[0]["label"]
     agree = sum(label == predicted for *_, label in found)
+    # The index holds positions: after a new import they would show other images.
     changed = dataset_changed(run, services.datasets)
     return gallery_images, (
         f"The {len(found)} nearest of the {len(index.places):,} training images. {agree} of them "
@@ -210,5 +213,6 @@ def start_index(services: Services, run_id: str | None) -> None:
 
 def stop_index(services: Services, run_id: str | None) -> None:
     """Stop indexing the run's training images. Raises DemoError."""
+    # Visitors share the index of a run: others may wait for it.
     services.caller().require_owner("cancel indexing the training images")
     services.launcher.stop_task(services.image_indexes.folder(services.runs.get(run_id)))

@@ -31,6 +31,7 @@ LICENCES = (
 PHOTOS_HINT = "Or try a photo:"
 # For a network with the classes of CIFAR-10, and for the one that comes with the app.
 PHOTOS_OF_OTHERS = "Or try a photo. Coffee and rocket are none of the classes:"
+# A test compares these two confidences with what the network answers.
 FOOLED = (
     "Or try a photo. Two of them fool this network, and the warning too: it takes the coffee for a "
     "cat (66 %) and the rocket for a ship (91 %)."

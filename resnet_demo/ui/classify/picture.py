@@ -170,6 +170,7 @@ def explanation_updates(
 
     answer: the first run's.
     """
+    # Maps of the classes that the first run thinks likely, for both runs.
     labels = [row["label"] for row in answer.labels]
     figures = []
     for classifier in classifiers:

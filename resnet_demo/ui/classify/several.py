@@ -134,6 +134,7 @@ def classify_file(
         return LabelledFile(name, problem=f"{shortened(name)}: {error}")
     answer = classifier.classify(rgb, 1, fit)
     top, is_ood = answer.labels[0], answer.ood and answer.ood.is_ood
+    # Only this is kept: the pixels of 200 photographs would take gigabytes.
     thumbnail = crop_to_square(rgb, THUMBNAIL_PX)
     return LabelledFile(name, thumbnail, top["label"], top["confidence"], is_ood)
 

@@ -89,6 +89,7 @@ def classify_tab(services: Services, tab: gr.Tab) -> Parts:
     )
     connect_picture(services, inputs, answer)
     connect_several(services, inputs, results, {"one": one_side, "many": many_side})
+    # No name of a visitor: runs of ZeroGPU's visitors are exported on the Train tab, which has it.
     connect_export(services, export, run, gr.State(""))
     return {"run": run, "picture": inputs["picture"]}
 
@@ -107,7 +108,7 @@ def input_panel(services: Services) -> Parts:
                 label="Picture",
                 elem_id="picture",
                 height=220,
-                format="png",
+                format="png",  # an example arrives as pixels, and stays exactly that picture
                 buttons=[],
                 interactive=True,
             )
@@ -154,6 +155,7 @@ def connect_picture(services: Services, inputs: Parts, parts: Parts) -> None:
         return pick(FITS, event.index)
 
     answer_inputs = [inputs[name] for name in ("picture", "run", "fit", "other")]
+    # `change`, because examples and the buttons of other tabs set pictures and runs, too.
     triggers = [part.change for part in answer_inputs]
     answered = gr.on(triggers, on_picture, answer_inputs, [*parts.values()], **WORK_EVENT)
     answered.then(None, inputs["picture"], None, js=SCROLL_TO_ANSWER, **QUIET_EVENT)
