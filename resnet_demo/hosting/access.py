@@ -179,6 +179,7 @@ class OwnerLogin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer requests for the login page; pass on others, unless they guess tokens."""
+        # Without a token there is nothing to sign in with: the page does not exist.
         if scope["type"] != "http" or self.access.token is None:
             await self.app(scope, receive, send)
             return
@@ -217,7 +218,9 @@ class OwnerLogin:
             wait = await token.slow_down(guess, self.access.address(request))
             message = PAGE.format(message=wrong_token_text(wait))
             return HTMLResponse(message, 429 if wait else 403, retry_after(wait))
+        # 303: reloading the app does not send the token again.
         response = RedirectResponse("./", 303)
+        # httponly: no script reads it. lax: a form of another site does not send it along.
         response.set_cookie(
             COOKIE,
             token.cookie(),

@@ -49,6 +49,7 @@ def check_number(environment: Mapping[str, str], name: str, low: int, high: int)
     if name not in environment:
         return
     text = environment[name].strip()
+    # `isdigit` alone is true of `²`, too, and int() takes long for very many digits.
     if not (text.isascii() and text.isdigit()) or not low <= int(text[:20]) <= high:
         raise ConfigError.rule(name, f"a whole number from {low} to {high}", environment[name])
 
@@ -59,6 +60,7 @@ def check_listening_address(name: str) -> None:
         return
     try:
         family, *_, address = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        # Port 0, any free one: only the address is tried.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind(address)
     except (OSError, UnicodeError) as error:

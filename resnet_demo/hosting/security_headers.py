@@ -27,12 +27,15 @@ CLOSED = (
 )
 REMOTE_FILE = re.compile(r"/file[=/]\s*https?:", re.IGNORECASE)  # Gradio would fetch it
 HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
+# The camera is for Classify; the app uses no other device.
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(), geolocation=(), payment=(), usb=()",
     "cross-origin-opener-policy": "same-origin-allow-popups",
 }
+# Gradio's page has inline scripts and styles, and makes functions of the `js` of events: hence
+# unsafe-inline and unsafe-eval. Nothing may be fetched from, or sent to, another site.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SOURCE = ("app.py", "requirements.txt", "LICENSE", "README.md")
 PACKAGE, RUNS = "resnet_demo", "checkpoints"
+# Gradio writes a .pyi beside each module that has a subclass of a component.
 LEFT_OUT = ("__pycache__", "*.pyc", "*.pyi", ".*")
 SHIPPED = ("cifar10-shipped", "imagenet-efficientnet-lite0", "lessons/learn-*")
 COMMIT_MESSAGE = "The Space as `space build` wrote it"

@@ -89,6 +89,7 @@ def train_slice(
         return
     try:
         with RunSession(run) as session:
+            # This process, and not the app's: a run is alive as long as it is.
             update_status(folder, pid=os.getpid())
             session.prepare("a GPU is ready: loading the images")
             from resnet_demo.training.fit import fit
@@ -174,6 +175,7 @@ class Cost:
 
 def record_slice(folder: Path, use: SliceUse) -> None:
     """Append what a slice used to a file beside its run."""
+    # The names in the file are those that recorded slices already have.
     row = {
         "asked": use.requested_s,
         "used": use.used_s,
@@ -221,6 +223,7 @@ def estimate_cost(
     if known is None:
         return None
     overhead = median_overhead(runs.get(known.run_id))
+    # At least a second, so that a slice that is too short does not divide by zero.
     training_s = max(1.0, slice_s - SPARE_S - (overhead or 0.0))  # in a slice
     slices = max(1, math.ceil(known.seconds / training_s))
     return Cost(
