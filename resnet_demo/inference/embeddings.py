@@ -151,8 +151,9 @@ class EmbeddingCache:
             # Or another program's file.
             if self.path is None or self.path.stat().st_size != self.size:
                 return rows, known
-            records = np.memmap(self.path, self.record, "r")[positions]
-            os.utime(self.path)  # used now: the oldest are removed
+            records = np.memmap(self.path, self.record, "c")[positions]
+            with suppress(OSError):  # a disk of another owner may refuse
+                os.utime(self.path)  # used now: the oldest are removed
         except (OSError, ValueError):
             return rows, known
         for number, record in enumerate(records):

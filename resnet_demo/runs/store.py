@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,8 +101,10 @@ class Run:
         def write(file: BinaryIO) -> None:
             file.write((json.dumps(values, indent=2) + "\n").encode())
             file.flush()
-            # The time of config.json is the time of the run's creation.
-            os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
+            # The time of config.json is the time of the run's creation. Disks of another owner
+            # (CIFS, exFAT) may refuse to set one.
+            with suppress(OSError):
+                os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
 
         write_atomically(path, write)
 

@@ -9,6 +9,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.runs.text import bytes_text
 
 TRASH = ".trash"
+MARK = ".deleted"
 KEEP_DAYS = 30
 DAY_S = 24 * 3600.0
 
@@ -23,7 +24,12 @@ def put_in_trash(folder: Path) -> Path:
     # A new run may get the id of a deleted one, and be deleted too.
     target = unused_path(trash / folder.name)
     os.rename(folder, target)
-    os.utime(target)  # its time is now that of its deletion
+    # Its time is now that of its deletion: a disk that refuses to set one does so for a new file.
+    try:
+        os.utime(target)
+    except OSError:
+        (target / MARK).touch()
+        (target / MARK).unlink()
     empty_trash(folder.parent, KEEP_DAYS)
     return target
 

@@ -149,5 +149,5 @@ def _chunks(
     for start in range(0, len(rows), step):
         on_chunk(start)
         # Mapped for each chunk: pages of one mapping stay in the process's memory.
-        pixels = np.memmap(scratch, np.uint8, "r").reshape(-1, size, size, 3)
+        pixels = np.memmap(scratch, np.uint8, "c").reshape(-1, size, size, 3)
         yield pixels[rows[start : start + step]]

@@ -29,6 +29,18 @@ def delete(tmp_path):
     return run
 
 
+def test_a_disk_that_refuses_to_set_times_still_dates_a_deletion(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(1, "Operation not permitted")
+
+    (tmp_path / "old").mkdir()
+    os.utime(tmp_path / "old", (1, 1))
+    monkeypatch.setattr(os, "utime", refuse)
+    moved = put_in_trash(tmp_path / "old")
+    assert (moved.exists(), os.listdir(moved)) == (True, [])
+    assert time.time() - moved.stat().st_mtime < DAY_S
+
+
 def test_a_deleted_run_is_removed_after_thirty_days(tmp_path, delete):
     old, young = delete("old", days=KEEP_DAYS + 1), delete("young", days=KEEP_DAYS - 1)
     assert not old.exists()  # by the next deletion
