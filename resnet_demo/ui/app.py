@@ -39,6 +39,7 @@ from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
     FreshBlocks,
     NamedCalls,
+    fetch_no_addresses,
     mute_progress,
     separate_latest_events,
     share_queue,
@@ -289,6 +290,7 @@ def launch(
     use_page_state()  # before the first page opens
     use_guarded_server()
     use_upload_parser()
+    fetch_no_addresses()
     use_shared_queue()
     keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.

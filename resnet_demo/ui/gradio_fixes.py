@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from gradio import http_server, queueing, route_utils, routes, state_holder
+from gradio import http_server, processing_utils, queueing, route_utils, routes, state_holder
 from gradio.blocks import Block
 from gradio.components.api_component import Api
 from gradio.context import Context, LocalContext
@@ -350,6 +350,16 @@ def use_upload_parser() -> None:
     """Replace the parser of uploads, and what knows their progress."""
     route_utils.GradioMultiPartParser = UploadParser
     routes.file_upload_statuses = UploadProgress()
+
+
+async def refuse_address(url: str) -> Any:
+    """Raise an error, where Gradio 6.31 would fetch the address that a request has for a file."""
+    raise gr.Error("a file must come through an upload, got an address", print_exception=False)
+
+
+def fetch_no_addresses() -> None:
+    """Replace the function by which Gradio fetches addresses in the values of events."""
+    processing_utils.async_ssrf_protected_get = refuse_address
 
 
 class NamedCalls:

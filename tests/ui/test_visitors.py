@@ -251,6 +251,24 @@ def test_an_upload_that_is_broken_off_or_refused_leaves_no_file_and_holds_none_o
     assert all(len(path.name) == 64 for path in set(folder.iterdir()) - before[0])
 
 
+def test_an_address_in_place_of_a_file_is_fetched_by_no_event(visitor, monkeypatch):
+    fetched = []
+
+    async def get(url, **options):
+        fetched.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr("safehttpx.get", get)
+    client, rule = visitor(36), "a file must come through an upload, got an address"
+    sent = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    page = open_page(client)
+    event, several = page.event("change", of="picture"), page.event("change", of="pictures")
+    assert page.run_event(event, sent, *CLASSIFIED)[1]["error"] == rule
+    assert page.run_event(several, None, [sent], "mine", "crop", None)[1]["error"] == rule
+    assert client.call("classify", sent, "mine")[0] == "error"
+    assert not fetched
+
+
 def test_long_or_many_names_of_pages_and_uploads_are_not_remembered(app, visitor):
     client, progress = visitor(35), routes.file_upload_statuses
     body = {"data": [False, None, ""], "fn_index": 0, "session_hash": "x" * 65}
