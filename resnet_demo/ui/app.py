@@ -46,6 +46,7 @@ from resnet_demo.ui.gradio_fixes import (
     slow_down_queue,
     use_guarded_server,
     use_page_state,
+    use_rare_tracebacks,
     use_shared_queue,
     use_upload_parser,
 )
@@ -291,6 +292,7 @@ def launch(
     use_guarded_server()
     use_upload_parser()
     fetch_no_addresses()
+    use_rare_tracebacks()
     use_shared_queue()
     keep_uploads_clean(Path(get_upload_folder()), app)
     # The first one sees a request first: a foreign host is refused before anything is read.

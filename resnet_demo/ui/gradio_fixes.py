@@ -5,8 +5,13 @@ unnecessary.
 """
 
 import asyncio
+import logging
+import math
 import os
+import sys
 import tempfile
+import time
+import traceback
 from asyncio import iscoroutinefunction
 from collections import Counter
 from collections.abc import Callable
@@ -31,6 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 
 from resnet_demo.hosting.connections import ConnectionGuard, known_proxies
+from resnet_demo.lru import LRU
 
 # JavaScript that each page runs once. Gradio has no setting for the markup that it corrects.
 MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
@@ -49,6 +55,7 @@ KEPT_PAGES = 2000  # pages with answers, of all visitors; as Gradio has it
 MAX_NAME = 64  # characters in the name of a page, which its browser makes
 MAX_UPLOAD_FILES = 200  # as many as the page classifies at once
 MAX_UPLOADS_SHOWN = 1000
+MAX_TRACEBACKS, TRACEBACK_S = 200, 3600.0
 
 
 class PageState(state_holder.SessionState):
@@ -360,6 +367,49 @@ async def refuse_address(url: str) -> Any:
 def fetch_no_addresses() -> None:
     """Replace the function by which Gradio fetches addresses in the values of events."""
     processing_utils.async_ssrf_protected_get = refuse_address
+
+
+class RareTracebacks(logging.Filter):
+    """Lets each traceback into the log once an hour.
+
+    Gradio 6.31 writes one for each event and request that makes no sense, 6 KB: a stranger could
+    fill the disk.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: LRU[tuple[object, ...], float] = LRU(MAX_TRACEBACKS)
+
+    def is_due(self, error: BaseException | None) -> bool:
+        """Return whether no error of that type, raised at that line, was written for an hour."""
+        place = error.__traceback__ if error else None
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        key = type(error), place and (place.tb_frame.f_code.co_filename, place.tb_lineno)
+        now = time.monotonic()
+        if now - self.written.get(key, -math.inf) < TRACEBACK_S:
+            return False
+        self.written[key] = now
+        return True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record of the log is written."""
+        return not record.exc_info or self.is_due(record.exc_info[1])
+
+    def print_exc(self) -> None:
+        """Print the traceback of the error that is handled, as the function of `traceback`."""
+        if self.is_due(sys.exception()):
+            traceback.print_exc()
+
+
+def use_rare_tracebacks() -> None:
+    """Replace what writes tracebacks to the log: of events, and of the web server's requests."""
+    rare = RareTracebacks()
+    queueing.traceback = SimpleNamespace(print_exc=rare.print_exc)
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.filters[:] = [f for f in logger.filters if not isinstance(f, RareTracebacks)]
+        logger.addFilter(rare)
 
 
 class NamedCalls:

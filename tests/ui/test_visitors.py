@@ -251,6 +251,19 @@ def test_an_upload_that_is_broken_off_or_refused_leaves_no_file_and_holds_none_o
     assert all(len(path.name) == 64 for path in set(folder.iterdir()) - before[0])
 
 
+def test_events_and_requests_that_make_no_sense_write_few_tracebacks(visitor, capfd, caplog):
+    client = visitor(37)
+    page = open_page(client)
+    event, url = page.event("change", of="picture"), f"{client.url}gradio_api/queue/join"
+    capfd.readouterr()
+    for number in range(20):
+        body = {"data": [], "fn_index": -number - 1, "session_hash": "any"}
+        assert httpx.post(url, json=body, headers=client.headers).status_code == 500
+        assert not page.run_event(event, 5, *CLASSIFIED)[0]
+    texts = "".join(capfd.readouterr()) + caplog.text
+    assert 1 <= texts.count("Traceback (most recent call last)") <= 10  # chained ones have several
+
+
 def test_an_address_in_place_of_a_file_is_fetched_by_no_event(visitor, monkeypatch):
     fetched = []
 
