@@ -393,16 +393,25 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**(RECIPES[recipe] | dict(values)))
 
 
+CHOSEN = "chosen"  # beside the values of a form: names of fields, separated by commas
+
+
 def chosen_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a whole form that are not those of its recipe: a person chose them."""
+    """Return the values of a whole form that a person chose: a dataset must not change them.
+
+    They are those that are not the recipe's, and those of the fields that CHOSEN names.
+    """
     recipe = make_config({"recipe": values.get("recipe", "quick")}).to_dict()
+    chosen = {"recipe", "dataset", *str(values.get(CHOSEN, "")).split(",")}
 
     def is_chosen(name: str, value: Any) -> bool:
         # 1 equals True, but is a mistake that TrainConfig has to see.
         is_other_kind = isinstance(value, bool) != isinstance(recipe.get(name), bool)
-        return name in ("recipe", "dataset") or is_other_kind or value != recipe.get(name)
+        return name in chosen or is_other_kind or value != recipe.get(name)
 
-    return {name: value for name, value in values.items() if is_chosen(name, value)}
+    return {
+        name: value for name, value in values.items() if name != CHOSEN and is_chosen(name, value)
+    }
 
 
 def defaults() -> dict[str, Any]:

@@ -249,8 +249,9 @@ def download_weights(
             with reporting_disk_full(folder, missing, what):
                 download(remote, part, timeouts, on_bytes, should_stop)
         except SourceError as error:
+            reason = str(error) if str(error).endswith("?") else f"{error}."
             raise DemoError(
-                f"{what} could not be downloaded from {source}: {error}. What you can do: try "
+                f"{what} could not be downloaded from {source}: {reason} What you can do: try "
                 f"again, or put {weights.file} into a folder that RESNET_DEMO_WEIGHTS names"
             ) from error
         # Only now does the file have its name: what has it is complete and checked.

@@ -9,7 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import GROUPS, TrainConfig, checked_value, chosen_values, make_config
+from resnet_demo.config import (
+    CHOSEN,
+    GROUPS,
+    TrainConfig,
+    checked_value,
+    chosen_values,
+    make_config,
+)
 from resnet_demo.data.info import DatasetInfo
 from resnet_demo.data.recipe_fit import check_data, fit_recipe
 from resnet_demo.data.store import Datasets
@@ -40,11 +47,16 @@ MARK_INVALID = """() => document.querySelectorAll('.setting input').forEach((inp
 
 
 class Form:
-    """The components of TrainConfig's fields, by field name."""
+    """The components of TrainConfig's fields, by field name.
+
+    chosen: hidden, the names of the fields that a person has set since the recipe was chosen. A
+    dataset never changes these, also where their value is that of the recipe.
+    """
 
     def __init__(self, datasets: Sequence[DatasetInfo]) -> None:
         self.fields = {config_field.name: config_field for config_field in fields(TrainConfig)}
         self.folds: dict[str, gr.Accordion] = {}  # by group
+        self.chosen = gr.Textbox("", visible="hidden")
         self.parts: dict[str, gr.components.Component] = {
             "recipe": recipe_radio(),
             "dataset": dataset_dropdown(datasets),
@@ -81,6 +93,7 @@ class Form:
                     self.place(group)
                 self.folds[group] = fold
         self._fill_from_recipe()
+        self._note_chosen()
 
     def names(self, group: str) -> list[str]:
         """Return the fields of a group, without those that have a component of their own."""
@@ -91,19 +104,20 @@ class Form:
         ]
 
     def components(self) -> list[gr.components.Component]:
-        """Return all components, in the order in which they were placed."""
-        return list(self.parts.values())
+        """Return all components, in the order in which they were placed, and `chosen`."""
+        return [*self.parts.values(), self.chosen]
 
     def to_dict(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return field name -> value, for the values of `components`."""
-        return dict(zip(self.parts, values, strict=True))
+        """Return field name -> value, and CHOSEN -> names, for the values of `components`."""
+        return dict(zip((*self.parts, CHOSEN), values, strict=True))
 
     def fill(self, values: Mapping[str, Any]) -> dict[Any, Any]:
         """Return the updates that put values into the form; other fields stay as they are."""
-        updates = {self.parts[name]: value for name, value in values.items()}
+        updates = {self.parts[name]: value for name, value in values.items() if name != CHOSEN}
         if "recipe" in values:
             recipe = values["recipe"]
             updates[self.parts["recipe"]] = gr.update(value=recipe, info=recipe_help(recipe))
+            updates[self.chosen] = values.get(CHOSEN, "")
         return updates
 
     def remember(self, services: Services) -> gr.Textbox:
@@ -133,12 +147,14 @@ class Form:
         """Return the values of a saved form that still fit a field; empty if it is damaged."""
         try:
             values = parse_json(text)
-            saved = dict(zip(self.parts, values, strict=True))  # of another version: other fields
+            saved = self.to_dict(values)  # of another version: other fields
         except (TypeError, ValueError):
             return {}
         return {name: value for name, value in saved.items() if self._takes(name, value, datasets)}
 
     def _takes(self, name: str, value: Any, datasets: Datasets) -> bool:
+        if name == CHOSEN:
+            return isinstance(value, str)
         if name == "dataset":
             return value in datasets.names()
         field = self.fields[name]
@@ -156,8 +172,26 @@ class Form:
             return self.fill(values)
 
         # `input`, not `change`: only a person's choice may replace the values of the form.
-        outputs = [part for name, part in self.parts.items() if name != "dataset"]
+        outputs = [part for part in self.components() if part is not self.parts["dataset"]]
         self.parts["recipe"].input(on_recipe, self.parts["recipe"], outputs, **QUIET_EVENT)
+
+    def _note_chosen(self) -> None:
+        settings = {name: part for name, part in self.parts.items() if name not in OWN_COMPONENTS}
+        names = {part._id: name for name, part in settings.items()}
+
+        def on_input(before: str, event: gr.EventData) -> Any:
+            name = names[event.target._id]
+            return gr.skip() if name in before.split(",") else f"{before},{name}".strip(",")
+
+        # `input`: by a person, not by a recipe or a run that fills the form.
+        gr.on(
+            [part.input for part in settings.values()],
+            on_input,
+            self.chosen,
+            self.chosen,
+            trigger_mode="multiple",
+            **QUIET_EVENT,
+        )
 
     def connect_marks(self, marks: gr.State, advanced: gr.Accordion) -> None:
         """Mark the fields in error, and those that a dataset changes, whenever `marks` changes.

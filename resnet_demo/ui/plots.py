@@ -164,14 +164,23 @@ def run_curves(view: RunView, name: str = "", smoothing: float = 0.0) -> dict[st
 
 
 def both_lines(view: RunView, quantity: str, scale: float) -> list[dict[str, Any]]:
-    """Return the lines of training batches and validations. quantity: loss or top1."""
-    val = [(float(each.epoch), scale * getattr(each, f"val_{quantity}")) for each in view.epochs]
+    """Return the lines of training batches and validations. quantity: loss or top1.
+
+    A run without batches, whose head was fitted to all images at once, has a point for each epoch.
+    """
+
+    def by_epoch(split: str) -> list[Point]:
+        values = (getattr(epoch, f"{split}_{quantity}") for epoch in view.epochs)
+        return [(float(each.epoch), scale * y) for each, y in zip(view.epochs, values, strict=True)]
+
+    val = by_epoch("val")
     train = [
         (x, scale * getattr(step, quantity))
         for x, step in zip(step_positions(view), view.steps, strict=True)
     ]
+    binned = bin_points(view, train) if train else thin_points(by_epoch("train"), 2 * MAX_POINTS)
     return [
-        line(TRAINING, bin_points(view, train), COLOURS[TRAINING], smooth=True),
+        line(TRAINING, binned, COLOURS[TRAINING], smooth=True),
         line(VALIDATION, thin_points(val, 2 * MAX_POINTS), COLOURS[VALIDATION], marks=True),
     ]
 

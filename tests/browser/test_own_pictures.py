@@ -113,6 +113,11 @@ def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_f
     page.locator("#advanced > button").click()
     page.locator("#group-optimizer > button").click()
     expect(page.locator("#batch_size .info-text")).to_have_text("32 for this dataset")
+    # One epoch is what the recipe has: only typing it says that it is wanted.
+    expect(page.locator("#facts")).to_contain_text("epochs 36 instead of 1")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("1")
+    expect(page.locator("#facts")).not_to_contain_text("instead of 1 ")
+    expect(page.locator("#facts")).to_contain_text("batch size 32 instead of 250")
     page.locator("#use-recipe").click()
     expect(transfer).to_be_checked()
     choose_dataset(page, "shapes10, synthetic")

@@ -25,8 +25,8 @@ def form(services):
 
 def test_every_field_has_one_component_with_label_and_help(form):
     assert sorted(form.parts) == sorted(FIELDS)
-    assert len({part.label for part in form.components()}) == len(FIELDS)
-    assert len({part.elem_id for part in form.components()}) == len(FIELDS)
+    assert len({part.label for part in form.parts.values()}) == len(FIELDS)
+    assert len({part.elem_id for part in form.parts.values()}) == len(FIELDS)
     for name, part in form.parts.items():
         assert part.label, name
         assert part.interactive, name
@@ -76,9 +76,10 @@ def test_a_synthetic_dataset_is_labelled_so(form):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_fills_every_field_but_the_dataset(recipe, form):
-    [wired] = form.page.fns.values()
+    wired = next(iter(form.page.fns.values()))
     updates = wired.fn(recipe)
     assert updates.keys() <= set(wired.outputs)
+    assert updates.pop(form.chosen) == ""
     assert updates.pop(form.parts["recipe"])["info"] == RECIPE_HELP[recipe]
     expected = make_config({"recipe": recipe}).to_dict()
     assert updates == {
@@ -88,8 +89,21 @@ def test_a_recipe_fills_every_field_but_the_dataset(recipe, form):
 
 def test_the_form_s_values_are_keyed_by_field_name(form):
     values = [part.value for part in form.components()]
-    assert form.to_dict(values) == {**defaults(), "dataset": "shapes10"}
-    assert make_config(form.to_dict(values)).to_dict() == form.to_dict(values)
+    named = form.to_dict(values)
+    assert named.pop("chosen") == ""
+    assert named == {**defaults(), "dataset": "shapes10"}
+    assert make_config(named).to_dict() == named
+
+
+def test_a_field_that_a_person_sets_is_noted_once(form):
+    _, wired = form.page.fns.values()
+    set_by = {name: gr.EventData(form.parts[name], None) for name in ("epochs", "flip")}
+    assert wired.fn("", set_by["epochs"]) == "epochs"
+    assert wired.fn("epochs", set_by["flip"]) == "epochs,flip"
+    assert wired.fn("epochs,flip", set_by["epochs"]) == gr.skip()
+    assert {component for component, _ in wired.targets} == {
+        part._id for name, part in form.parts.items() if name not in OWN_COMPONENTS
+    }
 
 
 def test_finished_runs_of_the_same_network_are_offered_as_initial_weights(services):

@@ -106,6 +106,11 @@ def test_few_steps_and_all_validations_are_drawn_as_they_are():
     assert points(seen, "lr", "learning rate") == [(0.001, 0.1), (0.002, 0.1), (0.003, 0.1)]
 
 
+def test_a_run_without_batches_has_a_point_of_training_for_each_epoch():
+    assert points(view([], [0.5, 0.25]), "loss", plots.TRAINING) == [(1, 1), (2, 1)]
+    assert points(view([], [0.5, 0.25]), "accuracy", plots.TRAINING) == [(1, 50), (2, 50)]
+
+
 def test_accuracy_is_in_percent():
     seen = view([1.0, 1.0], [1.0])
     assert points(seen, "accuracy", plots.TRAINING) == [(0.001, 100.0), (0.002, 0.0)]

@@ -43,7 +43,9 @@ def dataset_note() -> dict[str, Any]:
     """Build the note below the choice of a dataset, and the button that follows its advice."""
     with gr.Row(visible=False, elem_id="dataset-note") as box:
         note = gr.Markdown()
-        use = gr.Button("Use it", size="sm", elem_id="use-recipe", visible=False, min_width=80)
+        use = gr.Button(
+            "Use it", size="sm", elem_id="use-recipe", visible=False, scale=0, min_width=80
+        )
     return {"box": box, "note": note, "use": use}
 
 

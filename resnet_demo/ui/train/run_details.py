@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_demo.config import TrainConfig, make_config
+from resnet_demo.config import CHOSEN, TrainConfig, make_config
 from resnet_demo.errors import DamagedError, counted
 from resnet_demo.files import file_version
 from resnet_demo.models.description import WEIGHTS
@@ -194,7 +194,8 @@ def fill_from_run(
         )
     else:
         gr.Info(f"The settings of {run_id} are in the form.")
-    return fill_known(services, form, values)
+    # The run's own values, whatever its recipe would be for this dataset.
+    return fill_known(services, form, {**values, CHOSEN: ",".join(values)})
 
 
 def fill_to_finetune(services: Services, form: Form, run_id: str) -> dict[Any, Any]:

@@ -81,6 +81,11 @@ def test_values_that_the_dataset_changes_are_named(services):
         adapted.keys() - {"batch_size"}
     )
     assert adapted_fields(form_values("colours", epochs=0), services.datasets) == {}
+    # A value that a person has set stays, also where it is the recipe's.
+    set_by_hand = adapted_fields(form_values("colours", chosen="epochs,keep"), services.datasets)
+    assert set_by_hand.keys() == adapted.keys() - {"epochs", "keep"}
+    before = form_values("colours", chosen="epochs")
+    assert proposed_values(services.datasets, "colours", before) == {}
 
 
 def test_a_changed_value_is_shown_in_its_field(services):

@@ -95,7 +95,9 @@ def test_settings_are_copied_to_the_form(services, form, make_run, monkeypatch):
     messages = []
     monkeypatch.setattr(gr, "Info", messages.append)
     config = make_run(recipe="paper", flip=False).config()
-    assert filled(form, fill_from_run(services, form, "some-run-1")) == config.to_dict()
+    updates = fill_from_run(services, form, "some-run-1")
+    assert filled(form, updates) == config.to_dict()
+    assert updates[form.chosen].split(",") == [*config.to_dict()]  # a dataset changes none of them
     longer = fill_from_run(services, form, "some-run-1", longer=True)
     assert filled(form, longer) == replace(config, epochs=4).to_dict()
     assert messages[-1] == "The settings of some-run-1 are in the form, with 4 epochs."
@@ -160,7 +162,7 @@ def test_the_trash_is_shown_with_its_size_while_there_is_something_in_it(service
 
 
 def test_a_saved_form_is_read_without_what_no_longer_fits(form, services):
-    values = {name: part.value for name, part in form.parts.items()}
+    values = {name: part.value for name, part in form.parts.items()} | {"chosen": "epochs"}
     values |= {"dataset": "colours", "recipe": "good", "epochs": 0, "peak_lr": None, "flip": False}
     text = json.dumps([*values.values()])
     assert form.saved_values(text, services.datasets) == values
