@@ -46,7 +46,7 @@ class NoiseDataset(Datasets):
         """Return the dataset's description, whatever the name."""
         return self.info
 
-    def load(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def _open(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return images (N, size, size, 3) uint8 and labels (N,) int64."""
         shape = (self.info.train, self.info.size, self.info.size, 3)
         images = self.random.integers(0, 256, shape, np.uint8)
