@@ -201,6 +201,7 @@ class Failed(Ended):
 
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
+    # By hand, not by __subclasses__: a class of its own, such as Ended, is no line of the log.
     for kind in (
         Started,
         Resumed,

@@ -30,7 +30,9 @@ from resnet_demo.paths import REPOSITORY
 from resnet_demo.runs.store import Run
 from resnet_demo.training.initial import initial_model, model_arguments
 
+# Larger than any network's input, as photographs are.
 SHAPE = (480, 640)  # height and width of the picture in pixels
+# The first calls allocate memory and choose kernels.
 WARM_UP = 3  # calls before the measured ones
 OPACITY = 0.5
 
@@ -70,6 +72,7 @@ def measure_latency(
 @contextmanager
 def untrained_run(model: str = "resnet20") -> Iterator[Run]:
     """Yield a temporary run of that network with its initial weights."""
+    # shapes10, which needs no download.
     config = make_config({"model": model, "dataset": INFO.name})
     with TemporaryDirectory(prefix="resnet-demo-bench-") as name:
         folder = Path(name) / "untrained"
@@ -119,6 +122,7 @@ def run_process(run: Run, jpeg: bytes) -> None:
         file = Path(name) / "picture.jpg"
         file.write_bytes(jpeg)
         command = [sys.executable, "-m", "resnet_demo", "classify", str(run.path), str(file)]
+        # There `-m resnet_demo` finds this checkout, wherever the benchmark was started.
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode:
         message = (done.stderr or done.stdout).strip()

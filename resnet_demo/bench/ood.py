@@ -37,6 +37,7 @@ def measure_ood(
         ConfigError: the dataset has other classes, or `others` none.
         DamagedError: damaged weights or images, or a network that computes NaN.
     """
+    # The images that the pretrained network learned from are not here to compare with.
     check_trained_here(run, "measured")
     classifier, name = Classifier.load(run), run.config().dataset
     classifier.check_classes(datasets.get(name))
@@ -48,6 +49,7 @@ def measure_ood(
         raise DamagedError("the network's outputs are not numbers: its training diverged")
 
     def flagged(values: Tensor) -> float:
+        # In float64, which divides the count as Python would.
         return (values > threshold["threshold"]).double().mean().item()
 
     kinds = {
@@ -91,11 +93,14 @@ def ood_images(
         return torch.from_numpy(np.stack([crop_to_square(rgb, size) for rgb in pictures]))
 
     for kind, make in OOD_IMAGES.items():
+        # These are drawn at the network's size: nothing to resize.
         yield kind, make(images, size, seed)
+    # They are the other side of the comparison then.
     if name != "shapes10":
         yield "shapes10", resized(sample_test_images(datasets, "shapes10", images, seed).numpy())
     if others:
         known, stored = set(classifier.saved.classes), datasets.load(others, "test")
+        # By label: a class that the run has learned is not out of distribution.
         new = [label for label in datasets.get(others).classes if label not in known]
         if not new:
             rule = f"a dataset with classes that {classifier.run.id} does not know"
@@ -118,6 +123,7 @@ def scores(classifier: Classifier, images: Tensor) -> Tensor:
     preprocessing, device = classifier.preprocessing, pick_device()
     model = folded_network(classifier.saved.model, preprocessing.image_size, device)
     size = evaluation_batch_size(preprocessing)
+    # One pass gives both scores: the logits follow from the embeddings.
     rows = predict(Embedder(model), preprocessing.prepare, images.to(device), size)
     with torch.inference_mode():
         logits = model.head(rows.to(device)).cpu()

@@ -12,6 +12,8 @@ LOOP_NAMES = {
     "compiled": "compiled",
 }
 
+# In the order in which a visitor meets them. CPU seconds too: other programs on the machine change
+# them less.
 WAITS = (  # key, text, format, unit
     ("page", "`python app.py` to the first page", ".2f", " s"),
     ("page_cpu", "  CPU seconds", ".2f", " s"),
@@ -98,6 +100,7 @@ def summary_lines(row: dict[str, Any]) -> Iterator[str]:
         ("scaled_seconds", f"scaled × {row['scale']:.3f}"),
     ):
         values = row[name]
+        # Seconds; shares are percentages with two decimals.
         text = with_range(values["median"], [values["min"], values["max"]], ".1f")
         yield f"{label:<26} {share_with_range(values) if 'top1' in name else text}"
     yield (
@@ -156,6 +159,8 @@ def ood_lines(result: dict[str, Any]) -> Iterator[str]:
     score, images = {
         "energy": ("energy", "validation images"),
         "distance": ("distance to the nearest training image", "images that it was not fitted to"),
+        # The limit of the energy is set on images that the network did not learn from, that of the
+        # distance on images left out of the fit.
     }[result["measure"]]
     yield (
         f"{result['run']}, {result['model']} on {result['dataset']}: {score} over "
@@ -173,6 +178,7 @@ def waits_lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield a table of medians with minimum and maximum, and what was left out."""
     yield f"{result['rounds']} rounds; median (least to most)"
     for name, text, form, unit in WAITS:
+        # What could not be measured is None; `left_out` has the reason.
         if (row := result.get(name)) is not None:
             value = with_range(row["median"], [row["min"], row["max"]], form, unit)
             yield f"{text.format_map(result):<56} {value}"

@@ -262,6 +262,7 @@ def run_classify(args: argparse.Namespace, paths: Paths) -> None:
     with device_reserved(paths):
         from resnet_demo.bench.latency import measure_latency, untrained_run
 
+        # The time does not depend on the weights, so no training is needed to measure it.
         with untrained_run() if run is None else nullcontext(run) as measured:
             result = measure_latency(measured, args.rounds, args.fresh)
     print_result(result, "\n".join(bench_text.latency_lines(result)), args.json)
@@ -285,6 +286,7 @@ def run_waits(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.bench.waits import measure_waits
 
     with runs_waiting(paths):
+        # This process only starts others and looks at them: it is not set up for torch.
         result = measure_waits(paths, args.rounds, args.pictures)
     print_result(result, "\n".join(bench_text.waits_lines(result)), args.json)
 
@@ -295,6 +297,7 @@ def field_values(args: argparse.Namespace, datasets: Any) -> dict[str, Any]:
     values = {
         name: parse_field(name, text) for name, text in given.items() if isinstance(text, str)
     }
+    # shapes10 is drawn: a benchmark needs no download.
     dataset = "cifar10" if "cifar10" in datasets.names() else "shapes10"
     return {"dataset": dataset, **values}
 
@@ -310,6 +313,7 @@ def device_reserved(paths: Paths) -> Iterator[None]:
 @contextmanager
 def runs_waiting(paths: Paths) -> Iterator[None]:
     """Hold the device lock, so that queued runs wait; warn on standard error if a run trains."""
+    # A fresh checkout has no folder for the lock.
     paths.runs.mkdir(parents=True, exist_ok=True)
     lock = try_lock(paths.runs / DEVICE_LOCK)
     if lock is None:

@@ -176,6 +176,7 @@ def classify_picture(
 
     rgb = decode_picture(path)
     answer = classifier.classify(rgb, args.top, args.fit)
+    # The fit that was used, which the network's preprocessing names if no option does.
     result = {**answer.to_dict(), "fit": args.fit or classifier.preprocessing.fit}
     if args.map is not None:
         write_map(args.map, classifier.class_map(rgb, answer.labels[0]["label"], args.fit), args)

@@ -70,6 +70,7 @@ def list_datasets(args: argparse.Namespace, paths: Paths) -> None:
 
     for info in Datasets(paths.data).list():
         print_result(info.to_dict(), dataset_text(info), args.json)
+    # Weights have no info file as datasets have, so the files of all downloads are looked for.
     for name, model in downloads().items():
         if path := weights_path(model, paths.weights):
             print_weights(name, path, args)
@@ -122,9 +123,11 @@ def import_pictures(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.data.importer.survey import Survey, space_text
 
     def progress(done: int, total: int | None, message: str) -> None:
+        # The total is not known while duplicates are looked for.
         share = f"{share_text(done / total, 0):>5}  " if total else ""
         show_progress(f"{share}{message}")
 
+    # The survey comes through a callback, since the import returns the dataset.
     surveys: list[Survey] = []
     try:
         info = import_images(
@@ -151,6 +154,7 @@ def delete_dataset(args: argparse.Namespace, paths: Paths) -> None:
     from resnet_demo.tasks.launcher import Launcher
     from resnet_demo.tasks.limits import Caller
 
+    # Caller() is the owner: whoever has a shell here may do everything.
     DataTasks(Launcher(paths)).delete(args.name, Caller())
     print_result({"name": args.name, "deleted": True}, f"{args.name} is deleted", args.json)
 

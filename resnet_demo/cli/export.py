@@ -73,6 +73,7 @@ def run_export(args: argparse.Namespace, paths: Paths) -> None:
     if args.folder is not None:
         write_and_push(args, format, args.folder, paths)
         return
+    # With --push alone the files are only a step on the way to the Hub.
     with tempfile.TemporaryDirectory() as temporary:
         write_and_push(args, format, Path(temporary), paths)
 
@@ -85,11 +86,14 @@ def write_and_push(args: argparse.Namespace, format: str, folder: Path, paths: P
 
     check_folder(folder, format)
     run = Runs(paths).find(args.run)
+    # Before torch is imported, which reads the environment once.
     limit_spinning()
+    # True, from `--offline` without a folder, stays True: npm fetches the files.
     offline = Path(args.offline) if isinstance(args.offline, str) else args.offline
     options = {"on_progress": report, "licence": args.licence, "offline": offline}
     try:
         exported = export_run(run, folder, format, paths, **options)
+    # Also after an error, whose message must not be appended to the line of progress.
     finally:
         end_progress()
     kept = None if args.folder is None else str(args.folder)

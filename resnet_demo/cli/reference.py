@@ -15,6 +15,7 @@ from resnet_demo.tasks.limits import Limits, limit_variable
 
 COMMAND = "python -m resnet_demo.cli.reference > docs/reference.md"
 PROGRAM = "python -m resnet_demo"
+# "" and False are defaults of endpoints, and None could be one.
 NO_DEFAULT = object()
 
 
@@ -172,6 +173,7 @@ def verb_section(names: list[str], parser: argparse.ArgumentParser) -> Iterator[
         if action not in field_actions and not isinstance(action, argparse._HelpAction)
     ]
     # Usage and help are made here: what argparse prints depends on the width of the terminal.
+    # Undoes `leaf_parsers`: the first spelling is the verb's name.
     names = [name.split("/") for name in names]
     yield "### " + " ".join(spellings[0] for spellings in names)
     aliases = [f"`{alias}`" for spellings in names for alias in spellings[1:]]
@@ -190,6 +192,7 @@ def field_options(group: argparse._ArgumentGroup) -> str:
     """Return a paragraph on the options that are configuration fields."""
     names = {action.dest for action in group._group_actions}
     missing = [field.name for field in fields(TrainConfig) if field.name not in names]
+    # What is shorter: the options that there are, or those that there are not.
     if len(missing) <= 2:
         less = f" but {', '.join(map(code, missing))}" if missing else ""
         text = f"Every [configuration field](#configuration){less} is an option"
@@ -215,6 +218,7 @@ def argument_name(action: argparse.Action) -> str:
 
 def help_of(action: argparse.Action) -> str:
     """Return the help of an argument as `--help` shows it."""
+    # argparse formats the help with %, so that texts write it twice.
     return (action.help or "").replace("%%", "%")
 
 
@@ -239,9 +243,11 @@ def allowed(config_field: Field) -> tuple[str, str]:
     """Return the range or the choices of a field, and its unit."""
     rule = config_field.metadata
     if "low" in rule:
+        # :g alone writes a million as 1e+06.
         return f"{rule['low']:g} to {rule['high']:.10g}", rule.get("unit", "")
     if config_field.type is bool:
         return "true, false", ""
+    # Recipes are made of fields, so the field cannot have them as its choices.
     choices = rule.get("choices") or (RECIPES if config_field.name == "recipe" else ())
     return ", ".join(choices) or "a name", ""
 
@@ -255,6 +261,7 @@ def recipes() -> Iterator[str]:
     rows = []
     for field in fields(TrainConfig):
         values = [getattr(config, field.name) for config in configs.values()]
+        # A row for each field would hide the few that differ.
         if field.name != "recipe" and any(value != field.default for value in values):
             # [1:]: quick is the default.
             cells = ["" if value == field.default else shown(value) for value in values[1:]]
@@ -311,4 +318,5 @@ def shown(value: object) -> str:
 
 
 if __name__ == "__main__":
+    # The page ends with a line feed already, and tests compare it byte by byte.
     print(reference(), end="")

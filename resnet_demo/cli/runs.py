@@ -35,6 +35,7 @@ def add(verbs: Any) -> None:
     )
     runs.add_argument("more", nargs="*", metavar="RUN", help="for compare: further runs")
     runs.add_argument(
+        # Lessons train many short runs, which would bury a person's own in the list.
         "--all",
         action="store_true",
         help="for list: with the experiments of lessons, their recordings, and the pretrained "
@@ -63,11 +64,13 @@ def run_runs(args: argparse.Namespace, paths: Paths) -> None:
         raise ConfigError.rule("run", "the id of a run", args.run)
     run = runs.find(args.run)
     if args.action == "compare":
+        # The second positional argument is a text for other actions and a run for this one.
         others = [args.text, *args.more] if args.text is not None else []
         compare([run, *map(runs.find, others)], args)
     elif args.action == "pack":
         pack_run(run, args, paths)
     elif args.action in ("title", "notes"):
+        # "" removes the text; no argument at all only shows it.
         about = run.describe(**{args.action: args.text}) if args.text is not None else run.about()
         print_result({"run": run.id, **asdict(about)}, getattr(about, args.action), args.json)
     elif args.action == "delete":
@@ -118,6 +121,7 @@ def show_trash(args: argparse.Namespace, paths: Paths) -> None:
 
     if args.run is not None:
         raise ConfigError(f"runs trash takes no run, got {args.run!r}", "run")
+    # Before the sizes are read, so that they are those of what is left.
     removed = empty_trash(paths.runs) if args.empty else 0
     runs, size = trash_size(paths.runs)
     print_result(
@@ -140,6 +144,7 @@ def pack_run(run: Any, args: argparse.Namespace, paths: Paths) -> None:
         f"weights were rounded to float16; {bytes_text(result['bytes'])} in {result['folder']}, of "
         f"which {bytes_text(result['weights_bytes'])} are weights; logits in {result['logits']}"
     )
+    # Packing refuses a dataset that has changed, so there is nothing to warn of.
     if notes := image_notes({**result, "dataset_changed": False}):
         text += f"; {notes}"
     print_result(result, text, args.json)

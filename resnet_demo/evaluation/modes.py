@@ -11,6 +11,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, NotFoundError, one_of
 from resnet_demo.runs.store import Run
 
+# By their cost, which is 1, 2, 6 and 10 passes; the faulty one last.
 MODES = ("plain", "flip", "flip-and-shift", "flip-and-five-shifts", "article")
 
 
@@ -52,6 +53,7 @@ def is_cross_validation(run: Run, datasets: Datasets, split: str, name: str) -> 
     config = run.config()
     if split != "val" or not config.folds or name != config.dataset:
         return False
+    # A dataset that is not here cannot be asked: a score that may be of known images is refused.
     return name not in datasets.names() or not datasets.get(name).val
 
 

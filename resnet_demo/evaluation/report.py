@@ -58,6 +58,7 @@ def write_report(
 
 def csv_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Return a CSV table in UTF-8."""
+    # csv writes its own line ends; a text file would double them on Windows.
     text = io.StringIO(newline="")
     # Class names come from imported folders: a spreadsheet must not run them as formulas.
     csv.writer(text).writerows([csv_safe(value) for value in row] for row in (head, *rows))

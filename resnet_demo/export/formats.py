@@ -41,9 +41,11 @@ WRITTEN = {
     ),
     "script": (
         *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
+        # What running train.py leaves: its weights, and Python's cache of shapes10.py.
         *("trained.pt", "__pycache__", PARITY),
     ),
     "report": ("*-report.html",),
+    # The name begins with the split.
     "hub": (*HUB_FILES, "*-predictions.safetensors", *HUB_EXTRAS),
 }
 

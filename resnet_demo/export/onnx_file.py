@@ -46,9 +46,11 @@ def write_onnx(source: ExportSource, folder: Path) -> str:
     graph.add("Neg", graph.add("ReduceLogSumExp", logits, axis, keepdims=0), out=ENERGY)
     model = graph.model(len(source.labels))
     description = source.description()
+    # On their own too: a program needs these two, and not the whole description.
     for name in ("labels", "threshold"):
         model.metadata_props.add(key=name, value=json.dumps(description[name]))
     model.metadata_props.add(key="description", value=json.dumps(description))
+    # A graph against the standard's rules is refused here, not by the programs that open the file.
     onnx.checker.check_model(model)
     name = f"{source.run.id}.onnx"
     (folder / name).write_bytes(model.SerializeToString())
@@ -75,6 +77,8 @@ def predictor(path: Path) -> Predict:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def predict(pictures: Sequence[ParityPicture]) -> np.ndarray:
+        # Only neighbours of one size are put together, so the answers keep the order of the
+        # pictures.
         groups = groupby((picture.rgb for picture in pictures), lambda rgb: rgb.shape)
         batches = (np.stack(list(group)) for _, group in groups)
         return np.concatenate([session.run([PROBABILITIES], {INPUT: b})[0] for b in batches])
@@ -93,7 +97,7 @@ def add_network(graph: Graph, x: str, model: Network) -> str:
         if node.op == "placeholder":
             values[node] = x
         elif node.op == "output":
-            features = inputs[0]
+            features = inputs[0]  # the output of Features, the last map
         elif node in folded:
             values[node] = inputs[0]
         elif node.op == "call_module":
@@ -101,19 +105,22 @@ def add_network(graph: Graph, x: str, model: Network) -> str:
             after = next(iter(node.users))
             if isinstance(module, nn.Conv2d) and is_norm(after, modules, node):
                 # A batch norm after a convolution is a convolution with other weights.
-                module = fuse_conv_bn_eval(module, modules[after.target])
+                module = fuse_conv_bn_eval(module, modules[after.target])  # as float32, on a copy
                 folded.add(after)
             values[node] = add_layer(graph, module, *inputs)
         else:
             values[node] = graph.add(FUNCTIONS[node.target], *inputs)
+    # GlobalAveragePool leaves (N, C, 1, 1), and Gemm takes matrices.
     pooled = graph.add("Flatten", graph.add("GlobalAveragePool", features))
     head = model.head
     weights = (graph.constant(head.weight), graph.constant(head.bias))
+    # nn.Linear stores its weights as (classes, features).
     return graph.add("Gemm", pooled, *weights, transB=1)
 
 
 def add_layer(graph: Graph, module: nn.Module, x: str) -> str:
     """Add one layer. Raises KeyError for a kind that no network here has."""
+    # By base class too: SameConv2d is a Conv2d.
     return next(LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS)(graph, module, x)
 
 
@@ -134,6 +141,7 @@ class LayerTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is not looked into."""
+        # Both compute with the size of their input, for which FUNCTIONS has no operator.
         return isinstance(m, SameConv2d | Padding) or super().is_leaf_module(
             m, module_qualified_name
         )
@@ -142,6 +150,7 @@ class LayerTracer(fx.Tracer):
 def is_norm(after: fx.Node, modules: dict[str, nn.Module], node: fx.Node) -> bool:
     """Return whether the only use of a node's output is a batch norm."""
     return (
+        # Another user of the convolution would see the output of the norm as well.
         len(node.users) == 1
         and after.op == "call_module"
         and isinstance(modules[after.target], nn.BatchNorm2d)
@@ -175,17 +184,21 @@ def add_max_pool(graph: Graph, pool: nn.MaxPool2d, x: str) -> str:
 
 def add_padding(graph: Graph, shortcut: Padding, x: str) -> str:
     """Add the shortcut without parameters: every stride-th pixel, and zero channels."""
+    # Slice has no open end; ONNX names the largest number for it.
     step, far = shortcut.stride, np.iinfo(np.int64).max
     ranges = (graph.whole(*numbers) for numbers in ((0, 0), (far, far), (2, 3), (step, step)))
     x = graph.add("Slice", x, *ranges)
+    # Taken from the value: the tracer knows no shapes.
     channels = graph.add("Shape", x, start=1, end=2)
     missing = graph.add("Sub", graph.whole(shortcut.channels), channels)
     pads = graph.add("Concat", graph.whole(0), missing, axis=0)
+    # "" is the optional fill value, 0 if left out; 1 is the axis of the channels.
     return graph.add("Pad", x, pads, "", graph.whole(1))
 
 
 def add_relu6(graph: Graph, relu: nn.ReLU6, x: str) -> str:
     """Add a ReLU that ends at 6."""
+    # Limits of another type than the input's are refused.
     return graph.add("Clip", x, *(graph.constant(np.array(v, np.float32)) for v in (0, 6)))
 
 
@@ -197,6 +210,6 @@ LAYERS: dict[type, Callable[[Graph, Any, str], str]] = {
     nn.ReLU6: add_relu6,
     nn.ReLU: lambda graph, _, x: graph.add("Relu", x),
     nn.GELU: lambda graph, _, x: graph.add("Gelu", x),
-    nn.Identity: lambda graph, _, x: x,
+    nn.Identity: lambda graph, _, x: x,  # a network without BatchNorm, and shortcuts
 }
 FUNCTIONS = {F.relu: "Relu", F.gelu: "Gelu", operator.add: "Add"}

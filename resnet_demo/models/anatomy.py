@@ -87,6 +87,7 @@ def block_anatomy(
     bypass = [
         layer
         for layer in layers
+        # An empty list means that the input is added unchanged.
         if layer.name.startswith("shortcut") and layer.description != "identity"
     ]
     return BlockAnatomy(
@@ -118,6 +119,7 @@ def check_shortcut(shortcut: str, c_in: int, c_out: int, stride: int) -> None:
 def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[Part]:
     """Return the parts of a network in order, with the small stem where there is a choice."""
     with torch.device("meta"):
+        # Shapes and counts need no memory for weights.
         model = build_model(name, num_classes)
     # BatchNorm in training mode refuses one image whose map is a single pixel.
     model.eval()
@@ -126,6 +128,7 @@ def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[P
     macs = {part: count_macs(part, module, outputs) for part, module in modules.items()}
     # The bias costs no multiplication.
     head_macs = model.head.weight.numel()
+    # Without what is between the stages: pooling and sums have no multiplications.
     total = sum(macs.values()) + head_macs
     parts = [
         Part(
@@ -151,6 +154,7 @@ def network_anatomy(name: str, image_size: int, num_classes: int = 10) -> list[P
 
 def block_source(kind: str) -> str:
     """Return the PyTorch code of a block: its base class, then its own."""
+    # Read from the module itself, so that the page shows what runs.
     return inspect.getsource(Block) + "\n\n" + inspect.getsource(BLOCKS[kind])
 
 
@@ -192,6 +196,7 @@ def count_macs(name: str, module: nn.Module, outputs: dict[str, Shape]) -> int:
 def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
     """Yield (name, convolution) in a module, which may itself be one (its name is then empty)."""
     for name, inner in module.named_modules():
+        # Norms and activations are few operations beside these, and papers do not count them either.
         if isinstance(inner, nn.Conv2d):
             yield name, inner
 

@@ -49,7 +49,7 @@ class SameConv2d(nn.Conv2d):
     def edges(self, side: int) -> tuple[int, int]:
         """Return the pixels to add before and after a side of that many pixels."""
         stride, size = self.stride[0], self.kernel_size[0]
-        outputs = -(-side // stride)
+        outputs = -(-side // stride)  # rounded up, as TensorFlow does
         missing = max(0, (outputs - 1) * stride + size - side)
         return missing // 2, missing - missing // 2
 
@@ -73,6 +73,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         width = c_in * expansion
         self.branch = nn.Sequential()
+        # The first stage widens nothing: a 1x1 convolution there would only cost time.
         if expansion > 1:
             self.branch.add_module("expand", conv_norm(c_in, width, 1, batch_norm=batch_norm))
         self.branch.add_module(
@@ -82,6 +83,7 @@ class InvertedResidual(nn.Module):
         self.branch.add_module(
             "project", conv_norm(width, c_out, 1, activation=False, batch_norm=batch_norm)
         )
+        # MobileNetV2 has no projection shortcuts: without the same shape nothing is added.
         self.has_shortcut = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +104,9 @@ def conv_norm(
 ) -> nn.Sequential:
     """Return convolution, BatchNorm, ReLU6: (B, c_in, H, W) -> (B, c_out, H/stride, W/stride)."""
     layer = nn.Sequential()
+    # BatchNorm's shift takes the place of the bias.
     layer.add_module("conv", SameConv2d(c_in, c_out, size, stride, groups, bias=not batch_norm))
+    # Identity keeps the name, so that weights and hooks find the same layers either way.
     layer.add_module("bn", nn.BatchNorm2d(c_out, EPSILON) if batch_norm else nn.Identity())
     if activation:
         layer.add_module("relu", nn.ReLU6())
@@ -139,5 +143,6 @@ class EfficientNetLite(Network):
 def efficientnet_lite0(num_classes: int, *, batch_norm: bool) -> EfficientNetLite:
     """Return EfficientNet-Lite0: 4.7 million parameters at 1000 classes."""
     model = EfficientNetLite(num_classes, batch_norm)
+    # For training from scratch; weights from ImageNet replace all of it.
     he_init(model)
     return model

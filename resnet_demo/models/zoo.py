@@ -22,6 +22,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vgg16": vgg16,
     "efficientnet-lite0": efficientnet_lite0,
     **{
+        # Shortcuts without parameters (He et al. 2015, option A): plain networks have exactly as
+        # many.
         f"resnet{depth}": partial(cifar_resnet, depth=depth, shortcut="padding")
         for depth in CIFAR_DEPTHS
     },
@@ -41,5 +43,6 @@ def build_model(
     Raises: ConfigError for an unknown name or stem.
     """
     check_architecture(name, stem)
+    # The other builders take no stem.
     choices = {"stem": stem} if name in STEM_CHOICE_MODELS else {}
     return BUILDERS[name](num_classes, batch_norm=batch_norm, **choices)

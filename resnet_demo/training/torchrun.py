@@ -33,9 +33,11 @@ def restarts() -> int:
 
 def restarts_left() -> int:
     """Return how many restarts remain."""
+    # Set by torchrun, which starts all processes again; without it nothing does, so none are left.
     return env_int("TORCHELASTIC_MAX_RESTARTS", 0) - restarts()
 
 
 def env_int(name: str, default: int) -> int:
     """Return an environment variable as a number, or the default if it is not set."""
+    # An empty variable, as in `RANK= command`, counts as not set.
     return int(os.environ.get(name) or default)

@@ -56,6 +56,7 @@ class FolderLayout:
         """Return the location of a file; None outside the class folders."""
         depth = len(self.above)
         below = path[depth:]
+        # Fewer than two parts: a file beside the class folders, such as a readme, has no class.
         if path[:depth] != self.above or len(below) < 2 or below[0] in self.left_out:
             return None
         if self.class_first:
@@ -167,6 +168,7 @@ def _check_no_train(
     """Raise DemoError for folders that look like splits, without one to train on."""
     if len(folder.folders) < 2:
         return
+    # Exact names only: a class may well have "test" as a part of its name.
     strict = {name for name in labelled if strict_split(name)}
     if strict:
         raise DemoError(
@@ -218,6 +220,8 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
         for name, child in folder.folders.items()
         if not child.folders and strict_split(name) in ("test", "unlabelled")
     ]
+    # With three folders or more, one by that name is beside at least two classes, so it is no class
+    # itself.
     if left_out and len(folder.folders) == 2:
         raise DemoError(
             f"{list_folders(folder.folders)} may be two classes, or one class and pictures to "
@@ -242,6 +246,7 @@ def _check_twins(folder: Folder) -> None:
             if 2 * len(labels & inner[other]) >= len(labels | inner[other]) > 0
         ]
         common = set.intersection(*(inner[other] for other in twins)) if len(twins) > 1 else set()
+        # One folder in common says nothing, as "images" is in many.
         if len(common) > 1 and (len(twins) <= FEW_TWINS or len(twins) <= len(common)):
             raise DemoError(
                 f"{list_folders(twins)} hold folders of the same names, {_examples(common)}: if "
@@ -278,6 +283,7 @@ def _splits_in_classes(folder: Folder) -> dict[str, tuple[str, Parts]]:
         for child in folder.folders.values()
     )
     found = {split for split, _ in splits.values()}
+    # Every class must be split, by exact names, or the inner folders could be parts of a class.
     return splits if whole and {"train"} < found and found <= {"train", "val", "test"} else {}
 
 
