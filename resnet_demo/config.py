@@ -311,12 +311,14 @@ class TrainConfig:
             object.__setattr__(self, config_field.name, value)
         if self.recipe not in RECIPES:
             raise ConfigError.rule("recipe", one_of(RECIPES), self.recipe)
+        # The rate would never reach its peak.
         if self.warmup_epochs > self.epochs:
             rule = f"at most epochs ({self.epochs})"
             raise ConfigError.rule("warmup_epochs", rule, self.warmup_epochs)
         if self.compile and self.grow_from < 1:
             rule = "1 when compile is on (each image size would be compiled)"
             raise ConfigError.rule("grow_from", rule, self.grow_from)
+        # Probes are hooks set for single steps, which a compiled network may not run.
         if self.probe_every and self.compile:
             raise ConfigError.rule("probe_every", "0 when compile is on", self.probe_every)
         self.check_transfer()
@@ -331,14 +333,18 @@ class TrainConfig:
         """Raise ConfigError for initial weights or trained layers that other settings rule out."""
         if self.weights == "imagenet":
             check_pretrained(self.model, self.stem, self.batch_norm)
+        # A head is fitted to embeddings: there is no step of the network to compile or to probe.
         for name in ("compile", "probe_every") if self.train_layers == "head" else ():
             if getattr(self, name):
                 rule = f"{'false' if name == 'compile' else 0} when train_layers is head"
                 raise ConfigError.rule(name, rule, getattr(self, name))
+        # Views are for embeddings computed once; where all layers train, every epoch augments the
+        # images.
         if self.views > 1 and self.train_layers == "all":
             raise ConfigError.rule("views", "1 when train_layers is all", self.views)
         if self.folds and self.train_layers != "head":
             raise ConfigError.rule("folds", "0 unless train_layers is head", self.folds)
+        # One part would leave nothing to train on.
         if self.folds == 1:
             raise ConfigError.rule("folds", "0 (off) or at least 2", self.folds)
         if self.folds and self.val_share:

@@ -6,6 +6,7 @@ A field that a recipe does not name has its default in `config.py`. No torch her
 from typing import Any
 
 ARTICLE: dict[str, Any] = {
+    # Every value is the tutorial's, or what its code amounts to.
     "model": "resnet34-article",
     "epochs": 10,
     "batch_size": 64,
@@ -30,6 +31,7 @@ ARTICLE: dict[str, Any] = {
     "seed": 42,
 }
 
+# The network that comes with the app: no download is needed.
 PRETRAINED_NETWORK: dict[str, Any] = {
     "model": "efficientnet-lite0",
     "weights": "imagenet",
@@ -65,6 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "flip": True,
         "grow_from": 1.0,
     },
+    # He et al. 2015, section 4.2: its momentum, weight decay, batch size, flip and crop.
     "paper": {
         "model": "resnet20",
         "epochs": 20,
@@ -80,6 +83,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "flip": True,
         "grow_from": 1.0,
     },
+    # weight_decay 0: found by validation.
     "transfer": {**PRETRAINED_NETWORK, "train_layers": "head", "epochs": 30, "weight_decay": 0.0},
     "finetune": {
         **PRETRAINED_NETWORK,
@@ -92,7 +96,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "warmup_epochs": 0.5,
         "weight_decay": 0.01,
+        # The layers have learned already; the head has to catch up.
         "backbone_lr": 0.3,
+        # Statistics of 32 pictures would be poorer than ImageNet's.
         "freeze_batch_norm": True,
         "flip": True,
         "crop_area": 0.6,

@@ -122,6 +122,7 @@ class Datasets:
         check_test_split(info, split)
         if split == "test" or (split == "val" and info.val):
             return split, np.arange(getattr(info, split))
+        # Only a stratified split looks at the labels: else the counts are enough.
         labels = self._open(name, "train")[1] if config.stratify else None
         train, val = config_split(info.train, config, info.val, labels)
         return "train", train if split == "train" else val
@@ -184,6 +185,7 @@ class Datasets:
         classes, counts = info.classes, {}
         for split in info.splits:
             _, labels = self._open(name, split)
+            # A split may have no image of the last classes.
             per_class = np.bincount(labels, minlength=len(classes)).tolist()
             counts[split] = dict(zip(classes, per_class, strict=True))
         return counts
@@ -200,6 +202,7 @@ class Datasets:
     def split_sizes(self, config: TrainConfig) -> tuple[int, int]:
         """Return the numbers of images that a run trains on and validates on. Raises as `get`."""
         info, counts = self.get(config.dataset), None
+        # The sizes of a stratified split depend on how many images each class has.
         if config.stratify and not info.val:
             counts = self.train_counts(config.dataset)
         return split_sizes(config, info.train, info.val, counts)

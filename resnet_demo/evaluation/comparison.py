@@ -74,6 +74,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     for heads in range(fewer):
         binomial = binomial * (n - heads) // (heads + 1)
         tail += binomial
+    # At equal counts both tails have the middle, and their sum would exceed 1.
     return min(2 * tail, 2**n) / 2**n
 
 
@@ -114,6 +115,8 @@ def check_same_images(first: RunEvaluation, second: RunEvaluation) -> None:
             f"between the evaluations of {a['run']} and {b['run']}, so evaluate both again",
             "against",
         )
+    # The split depends on the config; of stored predictions, the labels are all that is left to see
+    # it.
     if not torch.equal(first.labels, second.labels):
         raise ConfigError(
             f"against must be a run with the same images: the {b['split']} split of "

@@ -196,7 +196,7 @@ def count_macs(name: str, module: nn.Module, outputs: dict[str, Shape]) -> int:
 def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
     """Yield (name, convolution) in a module, which may itself be one (its name is then empty)."""
     for name, inner in module.named_modules():
-        # Norms and activations are few operations beside these, and papers do not count them either.
+        # Norms and activations are few operations beside these; papers do not count them either.
         if isinstance(inner, nn.Conv2d):
             yield name, inner
 

@@ -65,12 +65,15 @@ def fit_of(described: Mapping[str, Any]) -> str:
 def predictions_sha256(metrics: Mapping[str, Any], split: str, dataset: str) -> str | None:
     """Return the digest of the stored predictions for that split; None if there are none."""
     stored = metrics.get("predictions", {})
+    # A run may be packed with its predictions on either split, and evaluated on other datasets.
     is_same = (stored.get("split"), stored.get("dataset")) == (split, dataset)
     return stored["sha256"] if is_same else None
 
 
 def require_saved(folder: Path) -> None:
     """Raise NotFoundError if no network was saved in the folder."""
+    # One of the two is a damaged save, or a folder whose weights are in a package: not "no
+    # weights".
     if not any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
         message = f"{folder.name} has no weights yet: its first epoch is not finished"
         raise NotFoundError(message, "run")

@@ -55,6 +55,7 @@ TORCHVISION_NAMES = (
     (r"^head", "fc"),
 )
 EFFICIENTNET_DEPTHS = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage; the file counts all blocks
+# Our stages each count their blocks from 0.
 EFFICIENTNET_BLOCKS = [
     rf"^stages\.{stage}\.{block}\.branch"
     for stage, depth in enumerate(EFFICIENTNET_DEPTHS)
@@ -206,6 +207,7 @@ def check_available(model: str, weights_folder: Path) -> None:
 
 def downloads() -> dict[str, str]:
     """Return name of a download -> network, for the weights that can be downloaded."""
+    # Weights in a package are installed by pip, not downloaded.
     return {f"{m}{DOWNLOAD_SUFFIX}": m for m, weights in WEIGHTS.items() if not weights.package}
 
 
@@ -242,6 +244,7 @@ def download_weights(
 
     with lock_downloads(weights_folder, what) as folder:
         part, target = folder / remote.part_name, weights_folder / weights.file
+        # What an earlier attempt received is on the disk already and is not fetched again.
         missing = weights.size - (part.stat().st_size if part.exists() else 0)
         if free_bytes(folder) < missing:
             raise DiskFullError.needing(missing, free_bytes(folder), what)

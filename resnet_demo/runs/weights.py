@@ -68,6 +68,7 @@ def find_weights(config: TrainConfig, paths: Paths) -> InitialWeights | None:
     description = model_description(run.path)
     check_network(config, run.id, description["network"])
     try:
+        # The layers expect pictures as they learned them, whatever the mean of the new dataset is.
         mean, std = (tuple(description["preprocessing"][name]) for name in ("mean", "std"))
     except (KeyError, TypeError) as error:
         raise DamagedError(f"the preprocessing in model.json of {run.id} is incomplete") from error
@@ -116,6 +117,7 @@ def recorded_weights(run: Run) -> InitialWeights | None:
     """Return the weights that a run started from; None for random ones. Raises DamagedError."""
     try:
         values = read_json(run.path / CONFIG).get(INITIAL)
+        # A file of an older version, without the entry, is of a run from random weights.
         return None if values is None else build(InitialWeights, values, complete=True)
     except (DamagedError, ValueError, AttributeError) as error:
         raise DamagedError(f"config.json of run {run.id} is damaged") from error

@@ -62,6 +62,7 @@ class DataTasks:
         try:
             return reconcile_status(folder) if folder.exists() else None
         except DamagedError as error:
+            # The page goes on: a new task of this kind replaces the damaged one.
             return Status(state="failed", message=str(error))
 
     def request(self, kind: str) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class DataTasks:
             is_here = pretrained.weights_available(weights[name], self.launcher.paths.weights)
         else:
             is_here = name in self.datasets.names()
+        # A second download would replace files that a run may be reading.
         if is_here:
             raise ConfigError(f"{name} is on this machine already", "name")
         return self._make("get", {"name": name})
@@ -104,6 +106,8 @@ class DataTasks:
         self._check_ended("import")  # it may read the upload of the last survey
         folder = self.folder("survey")
         stored = folder / "source" / source.name if keep else source.absolute()
+        # The lock is taken before the upload is stored, so that nobody replaces the folder
+        # meanwhile.
         _, lock = self._make("survey", {"source": str(stored)})
         if keep:
             store_upload(source, stored, folder, lock)
@@ -118,6 +122,7 @@ class DataTasks:
         """
         caller.require_owner("import a dataset")
         status = self.status("survey")
+        # The page imports only what a person has seen the survey of.
         if status is None or status.state != "finished":
             raise ConfigError("choose images and scan them first", "source")
         source = Path(self.request("survey")["source"])

@@ -98,12 +98,14 @@ class SpeedTests:
 def run_speed_test(folder: Path, paths: Paths) -> None:
     """Measure the requested config and store its speed. Raises as `run_task`."""
     request = read_request(folder)
+    # The same threads as a run's worker, or the speed would be another.
     configure_process()
 
     def work(progress: Progress) -> str:
         from resnet_demo.training.speed import measure_speed
 
         config = TrainConfig(**request["config"])
+        # A config that no run could have has no speed: the error says which setting.
         info = check_data(config, Datasets(paths.data))
         check_one_device()
         try:

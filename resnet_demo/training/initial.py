@@ -42,6 +42,7 @@ def load_checkpoint(
     loaded, run = load_matching(folder, config), Run(folder)
     if not (folder / CONFIG).exists():  # only the weights are wanted
         return loaded, None, find_weights(config, paths)
+    # CIFAR-10's archive has no fingerprint before it is converted.
     datasets.prepare(config.dataset)
     check_dataset(run, datasets)
     if loaded:
@@ -49,6 +50,7 @@ def load_checkpoint(
     initial = find_weights(config, paths)
     fingerprint = record_dataset(run, config, datasets, source_run(config, paths))
     if initial is not None:
+        # A resume reads it: the source may have gone by then, or have other weights.
         run.record({INITIAL: initial.to_dict()})
     return loaded, fingerprint, initial
 
@@ -69,6 +71,7 @@ def load_initial_weights(
     saved = load_model(run.path)
     check_network(config, run.id, saved.network)
     values = saved.model.state_dict()
+    # In another order, the same classes need another head too.
     if saved.classes != tuple(classes):
         values = {name: value for name, value in values.items() if not name.startswith("head.")}
     fill(model, values)
@@ -82,6 +85,7 @@ def class_weights(config: TrainConfig, batches: Batches) -> Tensor | None:
     if config.class_weights == "none":
         return None
     counts = batches.train_labels.bincount(minlength=len(batches.classes))
+    # Classes without an image do not count: with them the mean would not be 1.
     weights = len(batches.train_labels) / (counts.clamp(min=1) * (counts > 0).sum())
     return weights.where(counts > 0, 0.0)
 
