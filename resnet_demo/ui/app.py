@@ -51,8 +51,7 @@ from resnet_demo.ui.gradio_fixes import (
     use_upload_parser,
 )
 from resnet_demo.ui.learn import tab as learn
-from resnet_demo.ui.open_page import OpenPage
-from resnet_demo.ui.polling import Polling
+from resnet_demo.ui.polling import OpenPage, Polling
 from resnet_demo.ui.services import QUIET_EVENT, Services
 from resnet_demo.ui.train import tab as train
 from resnet_demo.ui.train import zerogpu_panel
@@ -136,13 +135,10 @@ def build_app(
         app.polling = Polling(services)
         app.first_updates = first_page(services, tab, steps)
 
-        loaded = connect_load(app, services, tab, data_seen, access_line)
-        # After the form has its datasets.
-        loaded.then(None, None, tab["saved"], js=READ, **QUIET_EVENT)
+        connect_load(app, services, tab, data_seen, access_line)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
-        app.load(
-            lambda dark: dark, evaluation["dark"], evaluation["dark"], js=IS_DARK, **QUIET_EVENT
-        )
+        dark = evaluation["dark"]
+        app.load(lambda is_dark: is_dark, dark, dark, js=IS_DARK, **QUIET_EVENT)
         app.load(None, None, None, js=CLOSE_TOASTS, **QUIET_EVENT)
         # After the last event: these change those that exist.
         separate_latest_events(app)
@@ -156,11 +152,8 @@ def connect_load(
     tab: dict[str, Any],
     data_seen: gr.State,
     access_line: gr.Markdown,
-) -> gr.events.Dependency:
-    """Connect opening and closing a page; return the event of opening it.
-
-    tab: the components of the Train tab.
-    """
+) -> None:
+    """Connect opening and closing a page. tab: the components of the Train tab."""
 
     def on_load(request: gr.Request) -> list[Any]:
         on_zerogpu = services.slices is not None
@@ -179,10 +172,11 @@ def connect_load(
     loaded = app.load(on_load, None, parts, **QUIET_EVENT)
     # The page opened with this run, so its change event did not put it there.
     loaded.then(None, tab["run"], None, js=train.PUT_RUN_INTO_URL, **QUIET_EVENT)
+    # After the form has its datasets.
+    loaded.then(None, None, tab["saved"], js=READ, **QUIET_EVENT)
     # Strangers' pictures are removed when their page closes, not an hour later.
     if services.access.is_public:
         app.unload(services.page_uploads.close_page)
-    return loaded
 
 
 def first_page(

@@ -4,23 +4,33 @@ A Gradio event takes a place in Gradio's queue and a stream for its answer. This
 the page sends the version of each part that it shows, and receives the parts with another version.
 A watched run's parts arrive ready to be shown. For the Data and Evaluate tabs only the version is
 sent: its change triggers a Gradio event that fetches the new content.
+
+A request also says that a page is open: then `OpenPage` starts work in the background.
 """
 
 import json
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from resnet_demo.errors import DemoError
 from resnet_demo.evaluation.modes import MODES
+from resnet_demo.hosting.environment import STANDBY
+from resnet_demo.tasks.process_setup import import_quickly
+from resnet_demo.tasks.queue import live_runs
+from resnet_demo.tasks.standby_worker import START_MEMORY, free_memory
 from resnet_demo.ui.data.tab import data_version
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache, status_mark
 from resnet_demo.ui.services import QUIET_EVENT, Services
@@ -34,6 +44,8 @@ NO_STORE = {"cache-control": "no-store"}
 SCRIPT = Path(__file__).with_name("polling.js")
 # The script keeps this order.
 QUERY_KEYS = ("run", "experiments", "evaluate", "split", "mode", "other")
+RETRY_S = 5.0  # of the network that is loaded in advance
+GREY = np.full((32, 32, 3), 128, np.uint8)
 
 
 class EncodedPart:
@@ -147,3 +159,49 @@ def start_polling(parts: dict[str, Any], inputs: list[Any]) -> None:
         js=script,
         **QUIET_EVENT,
     )
+
+
+def keeps_standby(environment: Mapping[str, str], services: Services) -> bool:
+    """Return whether an open page keeps a standby worker.
+
+    Not in public mode, where most pages only look, and not on ZeroGPU, which has no processes.
+    """
+    is_private = not services.access.is_public and services.slices is None
+    return is_private and environment.get(STANDBY, "1") != "0"
+
+
+class OpenPage:
+    """Prepares for what a person may do next; called while a page is open.
+
+    A standby worker and the first network both need torch, whose import takes seconds: nobody
+    should wait for it after a click.
+    """
+
+    def __init__(self, environment: Mapping[str, str], services: Services) -> None:
+        self.services, self.keeps_standby = services, keeps_standby(environment, services)
+        # On ZeroGPU nothing may touch CUDA in the app's process before the first slice.
+        self.loads_network = services.slices is None and environment.get(STANDBY, "1") != "0"
+        self.next_try = 0.0
+
+    def __call__(self) -> None:
+        """Start what is not under way; return at once."""
+        if self.keeps_standby:
+            self.services.launcher.keep_standby()
+        if self.loads_network and time.monotonic() >= self.next_try:
+            self.next_try = time.monotonic() + RETRY_S
+            threading.Thread(target=self._load_network, daemon=True).start()
+
+    def _load_network(self) -> None:
+        """Load the network that Classify offers first, and classify a grey picture with it.
+
+        Later if memory is short, or if a run needs the cores.
+        """
+        if free_memory() < START_MEMORY or live_runs(self.services.paths.runs):
+            return
+        self.loads_network = False
+        with suppress(DemoError, OSError):  # the Classify tab names it
+            if (run_id := self.services.default_trained_run()) is not None:
+                import_quickly("resnet_demo.inference.classifier", "resnet_demo.inference.heatmaps")
+                classifier = self.services.classifier(run_id)
+                result = classifier.classify(GREY)
+                classifier.class_map(GREY, result.labels[0]["label"])

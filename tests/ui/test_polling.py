@@ -1,9 +1,13 @@
-"""Polling by raw requests: which parts a page receives, how often they are made, and no paths."""
+"""Polling by raw requests: which parts a page receives, how often they are made, and no paths.
+
+Also the work that begins once a page is open.
+"""
 
 import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -14,15 +18,17 @@ from starlette.testclient import TestClient
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Step, to_dict
+from resnet_demo.hosting.access import Access
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, create_task, status_json
 from resnet_demo.ui import polling
 from resnet_demo.ui.app import build_app
-from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, Polling
+from resnet_demo.ui.polling import POLL_PATH, QUERY_KEYS, OpenPage, Polling
 from resnet_demo.ui.services import Services, show_errors
 from resnet_demo.ui.train.run_panel import EMPTY_PANEL
+from tests.tiny import finished_run
 from tests.ui.conftest import STEP
 
 EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "progress"}
@@ -248,3 +254,49 @@ def test_any_other_error_of_the_disk_is_shown_without_a_path():
 
 def refuse_to_write(*_, **__):
     raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.fixture
+def open_page(services, monkeypatch):
+    """Return an OpenPage without a standby worker, on a machine with free memory."""
+    monkeypatch.setattr(polling, "free_memory", lambda: polling.START_MEMORY)
+    open_page = OpenPage({}, services)
+    open_page.keeps_standby = False
+    return open_page
+
+
+def test_a_standby_worker_is_kept_by_a_private_app_unless_it_is_switched_off(services):
+    kept = []
+    services.launcher.keep_standby = lambda: kept.append(1)
+    open_page = OpenPage({}, services)
+    open_page.loads_network = False
+    open_page()
+    assert kept == [1]
+    off = OpenPage({"RESNET_DEMO_STANDBY": "0"}, services)
+    assert (off.keeps_standby, off.loads_network) == (False, False)
+    public = replace(services, access=Access("closed"))
+    assert not OpenPage({}, public).keeps_standby
+
+
+def test_the_network_that_classify_offers_first_is_loaded_once(open_page, tmp_path, colours, until):
+    run = finished_run(tmp_path, colours, epochs=1)
+    open_page()
+    cached = until(lambda: [*open_page.services.classifiers.classifiers])
+    assert [run_id for run_id, _ in cached] == [run.id]
+    assert not open_page.loads_network
+
+
+def test_it_is_loaded_later_if_memory_is_short_or_a_run_trains(open_page, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        type(open_page.services), "default_trained_run", lambda self: loaded.append(1)
+    )
+    monkeypatch.setattr(polling, "free_memory", lambda: polling.START_MEMORY - 1)
+    open_page._load_network()
+    monkeypatch.setattr(polling, "free_memory", lambda: polling.START_MEMORY)
+    monkeypatch.setattr(polling, "live_runs", lambda root: ["a run"])
+    open_page._load_network()
+    assert (loaded, open_page.loads_network) == ([], True)
+    monkeypatch.setattr(polling, "live_runs", lambda root: [])
+    open_page._load_network()
+    assert (loaded, open_page.loads_network) == ([1], False)
