@@ -158,8 +158,12 @@ def bold_arm(arm: str) -> str:
 
 def table_text(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table (Markdown); "" without rows. Cells are escaped."""
-    # Some cells are names of arms, which come from files of runs.
-    lines = [[escape_markdown(str(cell)) for cell in row] for row in rows]
+    # Some cells are names of arms, which come from files of runs. On a phone, a cell may be broken
+    # at any space, and a sign must not stand alone on its line.
+    lines = [
+        [escape_markdown(str(cell)).replace(" %", "\N{NO-BREAK SPACE}%") for cell in row]
+        for row in rows
+    ]
     if not lines:
         return ""
     return "\n".join(
