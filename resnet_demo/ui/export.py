@@ -149,7 +149,10 @@ def publish_group(parts: Parts, prefix: str) -> None:
 def connect_export(
     services: Services, parts: Parts, run: gr.Dropdown, visitor: gr.State | gr.BrowserState
 ) -> None:
-    """Connect the panel to the choice of a run. visitor: holds their name on ZeroGPU, else ""."""
+    """Connect the events of the panel: another run or format, and its buttons.
+
+    visitor: holds the visitor's name on ZeroGPU, else "".
+    """
     inputs = [parts["opened"], run, parts["what"], visitor]
     outputs = [parts[name] for name in OUTPUTS]
 

@@ -26,7 +26,7 @@ DELETE_HELP = "The imported images are removed from disk. Your originals are kep
 
 
 def data_tab(services: Services) -> dict[str, Any]:
-    """Build the tab; return the components that `data_updates` updates."""
+    """Build the tab; return its parts: those that `data_updates` updates, and Train on it."""
     imported = import_panel(services)
     gr.Markdown("### Datasets on this machine")
     with gr.Row(equal_height=False):

@@ -223,8 +223,8 @@ def class_table(
 ) -> dict[str, Any]:
     """Return the table for gr.Dataframe: numbers to sort by, and how they are displayed.
 
-    confusion: counts (C, C), true class in rows. A share of few images is shown as a count too; one
-    of no images is a dash.
+    confusion: counts (C, C), true class in rows. A share of few images is displayed as a count, one
+    of no images as a dash.
     """
     answered = [sum(column) for column in zip(*confusion, strict=True)]
     data, display = [], []
