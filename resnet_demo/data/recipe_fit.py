@@ -123,7 +123,7 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
 
 
 def needed_stem(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the stem of a resnet with ImageNet's weights, unless the values or a recipe have one.
+    """Return the stem that ImageNet's weights need, to be added to the values; empty if none is.
 
     values: of `make_config`, not yet checked.
     """
@@ -178,7 +178,11 @@ def value_text(value: Any) -> str:
 
 
 def check_data(config: TrainConfig, datasets: Datasets) -> DatasetInfo:
-    """Return the config's dataset. Raises ConfigError if it is absent or too small."""
+    """Return the config's dataset.
+
+    Raises NotFoundError if it is absent, ConfigError if it has too few images for the batch size,
+    or images too small for cutout or crop.
+    """
     info = datasets.get(config.dataset)
     train, _ = datasets.split_sizes(config)
     # A head is fitted to all images at once.

@@ -253,7 +253,7 @@ class SplitPredictor:
         passes: int,
         on_batch: OnBatch | None,
     ) -> "SplitPredictor":
-        """Move the network, and images (N, H, W, 3) uint8 that are in memory, to the device."""
+        """Return a predictor of images (N, H, W, 3) uint8, with its network on the device."""
         device = pick_device()
         model = classifier.saved.model.to(device, memory_format=torch.channels_last)
         folded = folded_network(model, classifier.preprocessing.image_size, device)

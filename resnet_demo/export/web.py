@@ -143,7 +143,10 @@ def write_page(
 
 
 def write_offline_script(source: ExportSource, folder: Path, runtime: list[dict[str, str]]) -> None:
-    """Write the service worker, which keeps these files in the browser."""
+    """Write the service worker, which keeps the page and its network in the browser.
+
+    runtime: files of onnxruntime-web that it keeps too.
+    """
     names = ["index.html", "page.js", "page.css", "icon.svg", MODEL, DESCRIPTION]
     content = hashlib.sha256()
     for name in names:

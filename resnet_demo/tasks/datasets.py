@@ -137,7 +137,10 @@ class DataTasks:
         *,
         surveyed: bool = False,
     ) -> tuple[Path, int]:
-        """Queue an import; return its folder and the lock for its worker. Raises ConfigError."""
+        """Queue an import; return its folder and the lock for its worker. Raises ConfigError.
+
+        surveyed: the source was scanned before; an upload stored with that scan is removed.
+        """
         # A mistake is answered at once, not by a failed task.
         check_import(name, size, fit)
         if name in self.datasets.names():

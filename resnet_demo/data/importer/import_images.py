@@ -144,7 +144,7 @@ def _write_splits(
 def _chunks(
     scratch: Path, rows: np.ndarray, size: int, on_chunk: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
-    """Yield the pixels of those rows in order. on_chunk: called with the rows yielded before."""
+    """Yield the pixels of those rows in order. on_chunk: called with their number so far."""
     step = max(1, CHUNK_BYTES // (size * size * 3))  # rows, at least one
     for start in range(0, len(rows), step):
         on_chunk(start)
