@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 TORCHVISION = "https://download.pytorch.org/models/"
 DOWNLOAD_SUFFIX = "-weights"  # the name of a download is the network's with this
 TIMEOUTS = DownloadTimeouts()
-IMAGENET_CLASSES = 1000
 # As torchvision's weights were trained; those of EfficientNet-Lite have their own.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Patterns that turn our name of a tensor into the name in the file, applied in order.
@@ -128,15 +127,6 @@ def imagenet_weights(model: str) -> PretrainedWeights:
     if model not in WEIGHTS:
         raise ConfigError.rule("model", f"{one_of(WEIGHTS)} with weights imagenet", model)
     return WEIGHTS[model]
-
-
-def pretrained_preprocessing(model: str) -> tuple[Triple, Triple]:
-    """Return mean and std, on the 0..1 scale, that a network's ImageNet weights need.
-
-    Raises ConfigError for a network without such weights.
-    """
-    weights = imagenet_weights(model)
-    return weights.mean, weights.std
 
 
 def weights_path(model: str, weights_folder: Path | None = None) -> Path | None:

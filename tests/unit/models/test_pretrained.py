@@ -24,9 +24,9 @@ from resnet_demo.models.pretrained import (
     WEIGHTS,
     download_weights,
     file_name,
+    imagenet_weights,
     load_pretrained,
     own_names,
-    pretrained_preprocessing,
     read_weights,
     weights_available,
     weights_path,
@@ -59,12 +59,14 @@ def model(tmp_path_factory):
 
 def pictures():
     """Return the example photographs of the page as the network's input."""
-    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    weights = WEIGHTS["efficientnet-lite0"]
     images = [
         np.asarray(Image.open(path).convert("RGB").resize((224, 224)))
         for path in sorted(PICTURES.glob("*.jpg"))
     ]
-    return Preprocessing(224, 224, mean, std).prepare(torch.from_numpy(np.stack(images)))
+    return Preprocessing(224, 224, weights.mean, weights.std).prepare(
+        torch.from_numpy(np.stack(images))
+    )
 
 
 def test_the_table_knows_every_network_with_weights():
@@ -81,9 +83,9 @@ def test_efficientnet_answers_as_the_reference_does(model, reference):
 
 @torch.inference_mode()
 def test_efficientnet_recognizes_photographs_on_its_own_scale(model):
-    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    weights = WEIGHTS["efficientnet-lite0"]
     assert torch.tensor([0, 127, 255]).sub(127).div(128).tolist() == pytest.approx(
-        [(x / 255 - mean[0]) / std[0] for x in (0, 127, 255)]
+        [(x / 255 - weights.mean[0]) / weights.std[0] for x in (0, 127, 255)]
     )
     names = [path.stem for path in sorted(PICTURES.glob("*.jpg"))]
     answers = dict(zip(names, model(pictures()).argmax(1).tolist(), strict=True))
@@ -156,9 +158,9 @@ def test_the_shipped_imagenet_network_has_torchvisions_classes_and_the_weights_p
     categories = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     assert described["classes"] == categories
     assert described["sha256"] == WEIGHTS["efficientnet-lite0"].sha256
-    mean, std = pretrained_preprocessing("efficientnet-lite0")
+    weights = WEIGHTS["efficientnet-lite0"]
     preprocessing = Preprocessing.from_dict(described["preprocessing"])
-    assert preprocessing == Preprocessing(224, 224, mean, std)
+    assert preprocessing == Preprocessing(224, 224, weights.mean, weights.std)
 
 
 @pytest.fixture
@@ -222,7 +224,7 @@ def test_a_file_with_a_changed_bit_is_refused(tmp_path):
 
 def test_networks_without_weights_are_refused():
     with pytest.raises(ConfigError, match=r"one of efficientnet-lite0, .*, got 'resnet9'"):
-        pretrained_preprocessing("resnet9")
+        imagenet_weights("resnet9")
 
 
 def test_asking_for_weights_does_not_import_torch(tmp_path):
