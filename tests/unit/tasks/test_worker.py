@@ -112,29 +112,24 @@ def test_a_finished_run_cannot_be_resumed(uninterrupted, launchers, owner, until
     assert uninterrupted.log().read() == before
 
 
-@pytest.mark.parametrize("is_warm", [False, True], ids=["new workers", "standby workers"])
 def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
-    uninterrupted, launcher, tiny, owner, ended, at_step, until, standby, is_warm
+    uninterrupted, launcher, tiny, owner, ended, at_step, until, standby
 ):
-    pids = []
-
-    def warm_up():
-        if is_warm:
-            pids.append(standby(launcher))
-
-    warm_up()
+    """Check it with both kinds of workers: the first and the last one were standby workers."""
+    warm = standby(launcher)
     run = launcher.runs.get(launcher.start(tiny(**LONG), owner))
     at_step(run, 12)  # in the second epoch; the checkpoint is of the end of the first
-    os.kill(read_status(run.path).pid, signal.SIGKILL)
+    assert read_status(run.path).pid == warm
+    os.kill(warm, signal.SIGKILL)
     assert ended(run.path).state == "failed"
     until(lambda: "killed by signal 9" in read_status(run.path).message)
     saved = torch.load(run.path / "last.pt", weights_only=True)["step"]
     assert saved in (9, 18)
 
-    warm_up()
-    assert launcher.resume(run.id, owner) == run.id
+    warm = standby(launcher)
+    assert Launcher(launcher.paths).resume(run.id, owner) == run.id  # has no standby worker
     at_step(run, 24)
-    assert not pids or pids[1] == read_status(run.path).pid
+    assert read_status(run.path).pid != warm
     stopped_at = time.monotonic()
     assert "stops after this step" in launcher.stop(run.id, owner)
     assert ended(run.path).state == "stopped"
@@ -144,6 +139,7 @@ def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last.step < 54
 
     launcher.resume(run.id, owner)
+    until(lambda: read_status(run.path).pid == warm)
     assert ended(run.path).state == "finished"
     resumed = [event.step for event in run.log() if isinstance(event, Resumed)]
     assert resumed == [saved, last.step]
@@ -152,9 +148,8 @@ def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     assert_same_run(run, uninterrupted)
 
 
-@pytest.fixture
-def three_runs(launcher, tiny, owner, at_step, until):
-    """Yield three runs that were started at once, in the order of the queue; the first trains."""
+def start_three(launcher, tiny, owner):
+    """Start three runs at once; return them in the order of the queue."""
     run_ids = []
     threads = [
         threading.Thread(target=lambda: run_ids.append(launcher.start(tiny(**ENDLESS), owner)))
@@ -165,18 +160,17 @@ def three_runs(launcher, tiny, owner, at_step, until):
     for thread in threads:
         thread.join()
     assert sorted(run_ids) == [f"resnet20-colours-{n}" for n in (1, 2, 3)]
-    first, second, third = sorted(
+    return sorted(
         launcher.runs.list(), key=lambda run: (read_status(run.path).queued_clock, run.id)
     )
+
+
+def test_of_three_runs_started_at_once_one_trains_at_a_time_and_none_of_those_is_deleted(
+    launcher, tiny, owner, at_step, ended, until
+):
+    first, second, third = three_runs = start_three(launcher, tiny, owner)
     at_step(first, 3)
     until(lambda: "place 2" in (third.path / "worker.log").read_text())
-    yield first, second, third
-    for run in launcher.runs.list():
-        launcher.stop(run.id, owner)
-
-
-def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(three_runs, launcher):
-    first, second, third = three_runs
     assert [snapshot_dict(run)["place"] for run in three_runs] == [None, 1, 2]
     states = [reconcile_status(run.path).state for run in three_runs]
     assert states == ["running", "queued", "queued"]
@@ -192,13 +186,6 @@ def test_of_three_runs_started_at_once_one_trains_and_the_others_wait(three_runs
         second.id: "queued",
         third.id: "queued",
     }
-
-
-def test_a_live_run_is_not_deleted_and_one_removed_from_the_queue_is(
-    three_runs, launcher, owner, ended
-):
-    first, _, third = three_runs
-    restarted = Launcher(launcher.paths)  # as after a restart of the app
     for run, state in ((first, "running"), (third, "queued")):
         with pytest.raises(ConfigError, match=f"run {run.id} is {state}: stop it before you del"):
             restarted.delete(run.id, owner)
@@ -209,16 +196,15 @@ def test_a_live_run_is_not_deleted_and_one_removed_from_the_queue_is(
     assert not third.path.exists()
     assert (restarted.paths.runs / ".trash" / third.id / "config.json").exists()
 
+    stop_and_watch_the_next(launcher, first, second, owner, ended, until)
 
-def test_a_stopped_run_keeps_its_checkpoint_and_the_next_one_trains(
-    three_runs, launcher, owner, ended, until
-):
-    first, second, _ = three_runs
+
+def stop_and_watch_the_next(launcher, first, second, owner, ended, until):
     over, busy_counts = threading.Event(), set()
 
     def watch():
         while not over.is_set():
-            states = [read_status(run.path).state for run in three_runs]
+            states = [read_status(run.path).state for run in (first, second)]
             busy_counts.add(sum(state in ("preparing", "running") for state in states))
             time.sleep(0.005)
 
