@@ -23,6 +23,7 @@ import pytest
 from app import LIBRARY_VARIABLES
 from resnet_demo.tasks.locks import has_worker
 from resnet_demo.tasks.status import reconcile_status, request_stop
+from tests import plain_http
 from tests.hub import TOKEN, Hub
 from tests.loopback import Loopback
 
@@ -35,6 +36,13 @@ for name, value in LIBRARY_VARIABLES.items():  # before Gradio is imported, as t
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE_S = 90.0  # on a machine that does other things too
+# Most tests open a page for other things than the duration of a run, which costs a worker.
+WITHOUT_SPEED_TESTS = """
+from resnet_demo.tasks.speed_tests import SpeedTests
+SpeedTests.ensure_measured = lambda *args, **more: "not in this test"
+import app
+app.main()
+"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
 
 
@@ -117,12 +125,17 @@ def colours(tmp_path_factory) -> Path:
 
 
 class AppProcess:
-    """The app as `python app.py` in a separate process, with its own run and data folders."""
+    """The app as `python app.py` in a separate process, with its own run and data folders.
+
+    measures: whether an open page measures the duration of the run that its form describes.
+    """
 
     patience_s = 300.0
 
-    def __init__(self, runs: Path, data: Path, port: int, **variables: str) -> None:
-        self.runs, self.data, self.port = runs, data, port
+    def __init__(
+        self, runs: Path, data: Path, port: int, measures: bool = False, **variables: str
+    ) -> None:
+        self.runs, self.data, self.port, self.measures = runs, data, port, measures
         self.variables = variables
         self.headers = {}
         self.url = f"http://127.0.0.1:{port}/"
@@ -152,9 +165,10 @@ class AppProcess:
 
     def start(self) -> None:
         """Start the app and wait for its first answer."""
+        program = [REPOSITORY / "app.py"] if self.measures else ["-c", WITHOUT_SPEED_TESTS]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, REPOSITORY / "app.py"],
+                [sys.executable, *program],
                 cwd=REPOSITORY,
                 env=self.environment,
                 stdout=log,
@@ -163,7 +177,7 @@ class AppProcess:
         deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.TransportError):
-                if httpx.get(self.url, timeout=60).is_success:
+                if plain_http.get(self.url, timeout=60).is_success:
                     return
             time.sleep(0.1)
         pytest.fail(f"the app does not answer: {self.log.read_text()}")
@@ -193,8 +207,10 @@ class AppProcess:
         url = f"{self.url}gradio_api/call/{name}"
         body = json.dumps({"data": values})  # ASCII: lone surrogates travel escaped
         headers = {"Content-Type": "application/json", **self.headers}
-        event_id = httpx.post(url, content=body, headers=headers, timeout=60).json()["event_id"]
-        text = httpx.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
+        event_id = plain_http.post(url, content=body, headers=headers, timeout=60).json()[
+            "event_id"
+        ]
+        text = plain_http.get(f"{url}/{event_id}", headers=self.headers, timeout=90).text
         messages = re.findall(r"^event: (.+)\ndata: (.*)$", text, re.MULTILINE)
         [(event, data), *_] = [each for each in messages if each[0] != "heartbeat"]
         return event, json.loads(data)
@@ -219,13 +235,13 @@ class AppProcess:
 def start_app(tmp_path_factory, colours) -> Iterator[Callable[..., AppProcess]]:
     """Yield a function that starts an app with no runs, with `colours` beside shapes10 by default.
 
-    variables: environment variables of the app.
+    measures, variables: as for AppProcess.
     """
     started: list[AppProcess] = []
 
-    def start(data: Path = colours, **variables: str) -> AppProcess:
-        port = free_port()
-        app = AppProcess(tmp_path_factory.mktemp("app") / "runs", data, port, **variables)
+    def start(data: Path = colours, measures: bool = False, **variables: str) -> AppProcess:
+        runs = tmp_path_factory.mktemp("app") / "runs"
+        app = AppProcess(runs, data, free_port(), measures, **variables)
         started.append(app)
         app.start()
         return app

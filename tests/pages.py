@@ -7,9 +7,8 @@ import uuid
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
-
 from resnet_demo.ui.gradio_fixes import NO_OP
+from tests import plain_http
 
 
 class Page:
@@ -17,7 +16,7 @@ class Page:
 
     def __init__(self, app: Any) -> None:
         self.app, self.session = app, uuid.uuid4().hex
-        self.config = httpx.get(f"{app.url}config", headers=app.headers, timeout=60).json()
+        self.config = plain_http.get(f"{app.url}config", headers=app.headers, timeout=60).json()
         self.run_event(self.event("load", updates="run"))
 
     def component(self, name: str) -> int:
@@ -45,12 +44,12 @@ class Page:
         """Start an event."""
         body = {"data": values, "fn_index": event, "session_hash": self.session}
         url = f"{self.app.url}gradio_api/queue/join"
-        httpx.post(url, json=body, headers=self.app.headers, timeout=60).raise_for_status()
+        plain_http.post(url, json=body, headers=self.app.headers, timeout=60).raise_for_status()
 
     def run_event(self, event: int, *values: Any) -> tuple[bool, Any]:
         """Start an event and wait for its end; return whether it succeeded, and its output."""
         self.start_event(event, *values)
-        with httpx.stream("GET", self.stream, headers=self.app.headers, timeout=90) as stream:
+        with plain_http.stream("GET", self.stream, headers=self.app.headers, timeout=90) as stream:
             for line in stream.iter_lines():
                 message = json.loads(line.removeprefix("data: ")) if line else {}
                 if message.get("msg") == "process_completed":

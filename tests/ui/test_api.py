@@ -16,7 +16,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from zlib import compress, crc32
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -37,6 +36,7 @@ from resnet_demo.tasks.status import create_task
 from resnet_demo.tasks.worker import TASKS
 from resnet_demo.ui.api import classify_upload, evaluate_run
 from resnet_demo.ui.services import Services
+from tests import plain_http
 
 TINY = {
     "dataset": "colours",
@@ -92,7 +92,7 @@ def here(app):
 
 @pytest.fixture(scope="module")
 def client(app):
-    client = Client(app.url, verbose=False)
+    client = Client(app.url, verbose=False, ssl_verify=False)
     yield client
     client.close()
 
@@ -360,7 +360,7 @@ def test_an_answer_has_a_class_map_and_the_label_of_each_fit(app, ask, command, 
 
 def test_a_raw_call_may_leave_out_arguments_with_defaults(app, ask, trained, picture):
     with picture.open("rb") as file:
-        sent = httpx.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
+        sent = plain_http.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
     uploaded = {"path": sent.json()[0], "meta": META}
     event, (answer,) = app.call("classify", uploaded, trained)
     assert event == "complete"
@@ -585,7 +585,7 @@ def test_a_data_url_is_not_an_upload(app, trained, picture):
 def test_a_picture_as_large_as_an_archive_is_refused(app, trained, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
     with (tmp_path / "large.png").open("rb") as file:
-        sent = httpx.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
+        sent = plain_http.post(f"{app.url}gradio_api/upload", files={"files": file}, timeout=60)
     picture = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
     event, data = app.call("classify", picture, trained)
     assert (event, data["error"]) == (
@@ -598,7 +598,7 @@ def test_only_the_five_endpoints_are_public(app, client):
     api = client.view_api(return_format="dict", print_info=False)
     assert list(api["named_endpoints"]) == ENDPOINTS
     assert not api["unnamed_endpoints"]
-    info = httpx.get(f"{app.url}gradio_api/info").json()
+    info = plain_http.get(f"{app.url}gradio_api/info").json()
     assert list(info["named_endpoints"]) == ENDPOINTS
     assert not info["unnamed_endpoints"]
 
@@ -615,23 +615,23 @@ def test_only_the_five_endpoints_are_public(app, client):
     ],
 )
 def test_paths_that_the_page_does_not_need_are_closed(path, app):
-    assert httpx.get(app.url + path).status_code in (403, 404)
+    assert plain_http.get(app.url + path).status_code in (403, 404)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
 def test_a_page_of_another_site_is_refused(origin, app):
     options = {"headers": {"Origin": origin}}
     for answer in (
-        httpx.post(f"{app.url}gradio_api/call/train", json={"data": [{}]}, **options),
-        httpx.get(f"{app.url}config", **options),
-        httpx.post(f"{app.url}gradio_api/upload", files={"files": b"x"}, **options),
+        plain_http.post(f"{app.url}gradio_api/call/train", json={"data": [{}]}, **options),
+        plain_http.get(f"{app.url}config", **options),
+        plain_http.post(f"{app.url}gradio_api/upload", files={"files": b"x"}, **options),
     ):
         assert answer.status_code == 403
-    assert httpx.get(app.url, headers={"Host": "rebound.example"}).status_code == 400
+    assert plain_http.get(app.url, headers={"Host": "rebound.example"}).status_code == 400
 
 
 def test_no_file_of_this_machine_is_served(app, trained, picture):
     run = app.runs / trained
     for path in (run / "config.json", run / "last.pt", app.log, picture, "/etc/passwd", "app.py"):
-        answer = httpx.get(f"{app.url}gradio_api/file={path}")
+        answer = plain_http.get(f"{app.url}gradio_api/file={path}")
         assert answer.status_code in (403, 404), path

@@ -8,6 +8,7 @@ from resnet_demo.learn import lessons
 from resnet_demo.tasks.limits import ForbiddenError, Limits, is_public
 from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.services import Services
+from tests import plain_http
 from tests.conftest import free_port
 
 
@@ -56,6 +57,6 @@ def test_an_app_starts_on_a_machine_that_is_too_busy_to_answer_at_once(services,
     app = build_app(services.paths)
     try:
         _, url, _ = launch(app, server_port=free_port(), prevent_thread_lock=True, quiet=True)
-        assert httpx.get(f"{url}config", timeout=60).is_success
+        assert plain_http.get(f"{url}config", timeout=60).is_success
     finally:
         app.close()

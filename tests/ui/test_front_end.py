@@ -20,7 +20,7 @@ def client(tmp_path_factory, colours):
     root = tmp_path_factory.mktemp("light")
     page = build_app(Paths(root / "runs", colours, root / "shipped"))
     _, url, _ = launch(page, server_port=free_port(), prevent_thread_lock=True, quiet=True)
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, verify=False) as client:
         yield client
     page.close()
 

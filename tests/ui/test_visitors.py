@@ -26,6 +26,7 @@ from resnet_demo.ui.app import build_app, launch
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.gradio_fixes import MAX_UPLOAD_FILES, MAX_UPLOADS_SHOWN
 from resnet_demo.ui.learn.guess import SHOWN
+from tests import plain_http
 from tests.conftest import REPOSITORY, AppProcess, free_port
 from tests.pages import Page
 from tests.ui.fake_evaluations import save_evaluation, untrained_runs
@@ -75,7 +76,7 @@ def visitor(app):
 
 
 def upload(app, content, name="picture.png"):
-    return httpx.post(
+    return plain_http.post(
         f"{app.url}gradio_api/upload",
         files={"files": (name, content)},
         headers=app.headers,
@@ -155,7 +156,7 @@ def keep_open(page):
 
     def hold():
         url = f"{page.app.url}gradio_api/heartbeat/{page.session}"
-        with httpx.stream("GET", url, timeout=60):
+        with plain_http.stream("GET", url, timeout=60):
             opened.set()
             closing.wait(120)
 
@@ -183,7 +184,7 @@ def test_a_flood_of_uploads_is_refused_and_others_are_served(visitor):
     whole = upload(other, bytes(3_100_000), "b.bin")
     assert whole.status_code == 413
     assert whole.text == "at most 3 MB may be uploaded within 10 minutes\n"
-    endless = httpx.post(
+    endless = plain_http.post(
         f"{other.url}gradio_api/upload", content=iter([b"x"] * 3), headers=other.headers, timeout=60
     )
     assert (endless.status_code, endless.text) == (411, "an upload must have a Content-Length\n")
@@ -214,7 +215,7 @@ def test_a_call_with_wrong_names_is_answered_without_a_traceback(
 ):
     client = visitor(32)
     url = f"{client.url}gradio_api/call/v2/{path}"
-    answer = httpx.post(url, json=body, headers=client.headers, timeout=60)
+    answer = plain_http.post(url, json=body, headers=client.headers, timeout=60)
     assert (answer.status_code, text in answer.text) == (status, True), answer.text
     assert "Traceback" not in "".join(capfd.readouterr())
 
@@ -223,7 +224,7 @@ def test_a_call_with_wrong_names_is_answered_without_a_traceback(
 def test_an_upload_may_have_files_only(visitor, parts):
     client = visitor(33)
     url = f"{client.url}gradio_api/upload"
-    answer = httpx.post(url, files=parts, headers=client.headers, timeout=60)
+    answer = plain_http.post(url, files=parts, headers=client.headers, timeout=60)
     assert answer.status_code == 400
     assert answer.text == "an upload may have files only, in parts named files"
 
@@ -242,7 +243,7 @@ def test_an_upload_that_is_broken_off_or_refused_leaves_no_file_and_holds_none_o
     many = [("files", ("a.png", b"")) for _ in range(MAX_UPLOAD_FILES + 1)]
     url = f"{client.url}gradio_api/upload"
     answers = [
-        httpx.post(url, files=files, headers=client.headers, timeout=60)
+        plain_http.post(url, files=files, headers=client.headers, timeout=60)
         for files in (many[:-1], many)
     ]
     assert [answer.status_code for answer in answers] == [200, 400]
@@ -285,7 +286,9 @@ def test_an_address_in_place_of_a_file_is_fetched_by_no_event(visitor, monkeypat
 def test_long_or_many_names_of_pages_and_uploads_are_not_remembered(app, visitor):
     client, progress = visitor(35), routes.file_upload_statuses
     body = {"data": [False, None, ""], "fn_index": 0, "session_hash": "x" * 65}
-    answer = httpx.post(f"{client.url}gradio_api/queue/join", json=body, headers=client.headers)
+    answer = plain_http.post(
+        f"{client.url}gradio_api/queue/join", json=body, headers=client.headers
+    )
     assert answer.status_code == 400
     assert "session_hash may have at most 64 characters" in answer.text
     for number in range(MAX_UPLOADS_SHOWN + 10):
@@ -294,7 +297,7 @@ def test_long_or_many_names_of_pages_and_uploads_are_not_remembered(app, visitor
             asyncio.run(asyncio.wait_for(progress.is_tracked(f"other {number}"), 0))
     assert len(progress._statuses) == len(progress._signals) == MAX_UPLOADS_SHOWN
     shown = f"{client.url}gradio_api/upload_progress?upload_id={number}"
-    with httpx.stream("GET", shown, headers=client.headers, timeout=60) as stream:
+    with plain_http.stream("GET", shown, headers=client.headers, timeout=60) as stream:
         assert '"chunk_size": 2' in next(stream.iter_lines())
 
 
@@ -328,7 +331,7 @@ def proxied(app, tmp_path):
 
 def is_answered(url):
     try:
-        return httpx.get(url, timeout=60).is_success
+        return plain_http.get(url, timeout=60).is_success
     except httpx.TransportError:
         return False
 
@@ -338,8 +341,8 @@ def test_the_block_for_nginx_serves_pages_events_and_uploads(proxied):
     proxied.headers = own
     assert upload(proxied, bytes(1_500_000), "a.bin").status_code == 200
     url = f"{proxied.url}gradio_api/call/run"
-    assert httpx.post(url, content=bytes(1_100_000), headers=own).status_code == 413
-    assert httpx.get(proxied.url, headers=own | {"origin": "http://evil"}).status_code == 403
+    assert plain_http.post(url, content=bytes(1_100_000), headers=own).status_code == 413
+    assert plain_http.get(proxied.url, headers=own | {"origin": "http://evil"}).status_code == 403
     page = open_page(proxied)  # its events arrive as a stream
     assert page.config["root"] == proxied.url.rstrip("/")
     assert proxied.call("run", "mine")[0] == "complete"
@@ -365,7 +368,7 @@ def test_no_event_can_be_called_past_the_queue(app, visitor):
             body = {"data": [], "fn_index": event["id"], "session_hash": "any"}
             for name in ("predict", event["api_name"]):
                 url = f"{client.url}gradio_api/run/{name}"
-                assert httpx.post(url, json=body, headers=client.headers).status_code == 404
+                assert plain_http.post(url, json=body, headers=client.headers).status_code == 404
 
 
 def first_values(page, event):

@@ -7,7 +7,6 @@ import json
 import time
 from functools import partial
 
-import httpx
 import itsdangerous
 import pytest
 from starlette.requests import Request
@@ -25,6 +24,7 @@ from resnet_demo.hosting.access import (
 from resnet_demo.tasks.limits import Caller
 from resnet_demo.tasks.status import Status, reconcile_status, status_json
 from resnet_demo.ui.app import access_text
+from tests import plain_http
 from tests.pages import Page
 
 TOKEN = "correct horse battery staple"
@@ -220,7 +220,7 @@ def test_a_changed_or_expired_cookie_does_not_authorize(monkeypatch):
 # Against real apps.
 
 
-get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
+get, post = partial(plain_http.get, timeout=60), partial(plain_http.post, timeout=60)
 
 
 def stopped_run(runs):
