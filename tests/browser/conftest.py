@@ -56,9 +56,12 @@ def visiting(browser):
     def visits():
         contexts, wrong = [], []
 
-        def visit(url, width=1280, height=900):
+        def visit(url, width=1280, height=900, script="", record=False):
             contexts.append(browser.new_context(viewport={"width": width, "height": height}))
             page = contexts[-1].new_page()
+            if record:
+                record_requests(page)
+            page.add_init_script(script)
             page.set_default_timeout(PATIENCE_MS)
             page.on(
                 "console", lambda message: message.type == "error" and wrong.append(message.text)
@@ -123,6 +126,20 @@ def hostile():
 def visit(visiting):
     with visiting() as visit:
         yield visit
+
+
+def record_requests(page):
+    """Collect the address and the bytes of each request in page.requests and page.sizes."""
+    network, page.requests, page.sizes = page.context.new_cdp_session(page), {}, {}
+    network.send("Network.enable")
+    network.on(
+        "Network.requestWillBeSent",
+        lambda sent: page.requests.update({sent["requestId"]: sent["request"]["url"]}),
+    )
+    network.on(
+        "Network.loadingFinished",
+        lambda done: page.sizes.update({done["requestId"]: done["encodedDataLength"]}),
+    )
 
 
 def is_foreign(url):

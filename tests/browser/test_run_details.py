@@ -9,9 +9,12 @@ from playwright.sync_api import expect
 
 from resnet_demo.config import make_config, to_json
 from resnet_demo.events import Started, Step
+from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
+from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
+from resnet_demo.ui.services import Services
 from tests.ui.conftest import OPENING, STEP
-from tests.ui.fake_evaluations import untrained_runs
+from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 
 pytestmark = pytest.mark.browser
 
@@ -128,6 +131,8 @@ def test_title_and_notes_are_kept_and_shown_as_text(app, runs, visit, hostile):
 
 
 def test_a_trained_run_leads_to_the_other_tabs(app, runs, visit):
+    services = Services(Paths(runs, app.data, runs / "none"))
+    save_evaluation(StatusCache(services), Selection("some-run-1"))  # the other one is evaluated
     page = open_run(visit, app, "some-run-2")
     run = "some-run-2 · finished"
     page.locator("#next-classify").click()
