@@ -32,12 +32,6 @@ def test_throughput_has_rates_ratios_and_conditions(datasets):
     assert names == ["this program", "the tutorial's loop", "DataLoader, 0 workers"]
 
 
-def test_throughput_against_one_loop_leaves_out_the_other(datasets):
-    result = measure_throughput(tiny(), datasets, ("article",), seconds=0.01, rounds=1)
-    assert result["ratio"].keys() == {"article"}
-    assert result["workers"] is None
-
-
 def test_the_probed_variant_probes_every_second_step(datasets, monkeypatch):
     probed, steps, step = [], [], fit.train_step
     monkeypatch.setattr(fit, "StepProbe", lambda model: probed.append(model) or StepProbe(model))

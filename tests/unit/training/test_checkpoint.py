@@ -94,30 +94,43 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     assert load_last(tmp_path)[0]["step"] == 1
 
 
-SAVE_LOOP = """
-import sys, torch
+# Each line asks for a process that saves until it is killed. They are forks: torch is loaded once.
+SAVE_LOOPS = """
+import os, sys, torch
 from pathlib import Path
 from resnet_demo.training.checkpoint import load_last, save_last
 folder = Path(sys.argv[1])
-found = load_last(folder)
-first = found[0]["step"] + 1 if found else 0
-print("ready", flush=True)
-for step in range(first, 10**6):
-    save_last(folder, {"step": step, "weight": torch.full((200_000,), float(step))})
-    print(step, flush=True)
+for _ in sys.stdin:
+    if child := os.fork():
+        os.waitpid(child, 0)
+        print("killed", flush=True)
+        continue
+    found = load_last(folder)
+    first = found[0]["step"] + 1 if found else 0
+    print(os.getpid(), flush=True)
+    for step in range(first, 10**6):
+        save_last(folder, {"step": step, "weight": torch.full((200_000,), float(step))})
+        print(step, flush=True)
 """
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path, kills):
+    command = [sys.executable, "-c", SAVE_LOOPS, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as saver:
+        kill_often(tmp_path, saver, kills)
+
+
+def kill_often(tmp_path, saver, kills):
     rng, last, torn = random.Random(kills), -1, 0
-    command = [sys.executable, "-c", SAVE_LOOP, str(tmp_path)]
     for _ in range(kills):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0.02, 0.3))
-            process.send_signal(signal.SIGKILL)
-            printed = process.stdout.read().splitlines()
+        print(file=saver.stdin, flush=True)
+        pid = int(saver.stdout.readline())
+        time.sleep(rng.uniform(0.02, 0.3))
+        os.kill(pid, signal.SIGKILL)
+        printed = [*iter(saver.stdout.readline, "killed\n")]
         last = max([last, *map(int, printed)])
         torn += any(tmp_path.glob(".*"))  # the temporary file of the interrupted save
         found = load_last(tmp_path)
