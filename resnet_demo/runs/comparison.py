@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_demo.errors import ConfigError
+from resnet_demo.fingerprint import Fingerprint
 from resnet_demo.runs.store import Run
-from resnet_demo.runs.text import duration_text, share_text
+from resnet_demo.runs.text import accuracy_text, duration_text, share_text
 from resnet_demo.runs.view import RunView
 
 CURVES = ("train_loss", "train_top1", "val_loss", "val_top1")
@@ -18,7 +19,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
     differs: name of a setting -> its values, only where these differ. metrics: name -> the values
     at the epoch whose weights are kept, None for a run without an epoch. curves: name -> for each
-    run its values, one per epoch. Raises ConfigError for fewer than two runs, and DamagedError.
+    run its values, one per epoch. notes: sentences on datasets of one name and other content.
+    Raises ConfigError for fewer than two runs, and DamagedError.
     """
     if len(runs) < 2:
         raise ConfigError.rule("runs", "at least two to compare", len(runs))
@@ -39,6 +41,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
             "epoch": [view.best and view.best.epoch for view in views],
             "epochs": [len(view.epochs) for view in views],
             **{name: [view.best and getattr(view.best, name) for view in views] for name in CURVES},
+            "val_images": [view.best and view.best.val_images for view in views],
             "seconds": [view.total_seconds() for view in views],
             "parameters": [view.started and view.started.parameters for view in views],
         },
@@ -46,7 +49,26 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
             name: [[getattr(epoch, name) for epoch in view.epochs] for view in views]
             for name in CURVES
         },
+        "notes": content_notes(runs),
     }
+
+
+def content_notes(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence for each run whose dataset is not that of an earlier run of its name."""
+    notes: list[str] = []
+    first: dict[str, tuple[Run, Fingerprint]] = {}
+    for run in runs:
+        found = run.fingerprint()
+        if found is None:  # of an older version
+            continue
+        dataset = run.config().dataset
+        other, before = first.setdefault(dataset, (run, found))
+        if found != before:
+            notes.append(
+                f"{run.id} was trained on other content of the dataset {dataset} than {other.id}: "
+                f"{before.difference(found)}"
+            )
+    return notes
 
 
 def comparison_table(compared: dict[str, Any]) -> str:
@@ -58,7 +80,7 @@ def comparison_table(compared: dict[str, Any]) -> str:
     rows += [(name, *map(setting_text, values)) for name, values in compared["differs"].items()]
     rows += [
         ("kept epoch", *kept_epochs(metrics)),
-        ("validation top-1", *map(percent, metrics["val_top1"])),
+        ("validation top-1", *map(accuracy, metrics["val_top1"], metrics["val_images"])),
         ("validation loss", *map(loss, metrics["val_loss"])),
         ("training top-1", *map(percent, metrics["train_top1"])),
         ("training loss", *map(loss, metrics["train_loss"])),
@@ -72,15 +94,16 @@ def comparison_table(compared: dict[str, Any]) -> str:
             # Runs of different lengths are compared epoch by epoch; a shorter one has dashes at its
             # end.
             values = (curve[epoch - 1] if epoch <= len(curve) else None for curve in curves)
-            rows.append((f"  epoch {epoch}", *map(percent, values)))
+            rows.append((f"  epoch {epoch}", *map(accuracy, values, metrics["val_images"])))
     if not compared["differs"]:
         # Said explicitly: an empty list of differences would look like a fault.
         rows.insert(1, ("same settings", *("" for _ in curves)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    table = [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*table, *(f"note: {note}" for note in compared["notes"])])
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -101,6 +124,11 @@ def setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)  # 0.1, not 0.1000
+
+
+def accuracy(share: float | None, images: int | None) -> str:
+    """Return an accuracy over so many validation images; few are counted."""
+    return NO_VALUE if share is None else accuracy_text(share, images or 0)
 
 
 def percent(share: float | None) -> str:

@@ -1,11 +1,14 @@
 """Several runs side by side."""
 
+from dataclasses import replace
+
 import pytest
 
 from resnet_demo.errors import ConfigError
+from resnet_demo.fingerprint import Fingerprint
 from resnet_demo.paths import Paths
 from resnet_demo.runs.comparison import compare_runs, comparison_table, shown_epochs
-from resnet_demo.runs.store import Runs
+from resnet_demo.runs.store import Run, Runs
 
 
 @pytest.fixture
@@ -49,6 +52,26 @@ def test_the_table_has_a_column_for_each_run_and_shows_a_run_without_epochs(ship
     (shown,) = [line for line in lines if line.startswith("validation top-1 ") and "%" in line]
     assert shown.endswith("–")
     assert "same settings" in comparison_table(compare_runs([runs[0], runs[0]]))
+
+
+def test_few_validation_images_are_counted_and_other_content_of_one_dataset_is_named(
+    shipped, monkeypatch
+):
+    runs = shipped("learn-plain20", "learn-resnet20")
+    before = Fingerprint(("oak", "elm"), {"train": 9}, "aa")
+    contents = [before, replace(before, images={"train": 12})]
+    monkeypatch.setattr(Run, "fingerprint", lambda run: contents[run.id == "learn-resnet20"])
+    compared = compare_runs(runs)
+    compared["metrics"] |= {"val_images": [12, 0], "val_top1": [0.25, 0.25]}
+    table = comparison_table(compared)
+    assert [line.split("  ")[-2:] for line in table.split("\n") if "3 of 12" in line]
+    assert table.endswith(
+        "note: learn-resnet20 was trained on other content of the dataset cifar10 than "
+        "learn-plain20: it had 9 training images and has 12 training"
+    )
+    assert compare_runs([runs[0], runs[0]])["notes"] == []
+    monkeypatch.setattr(Run, "fingerprint", lambda run: None)  # of an older version
+    assert compare_runs(runs)["notes"] == []
 
 
 def test_a_long_run_shows_its_first_and_last_epoch():
