@@ -11,6 +11,8 @@ from resnet_demo.events import Event, Step, from_line, to_line
 from resnet_demo.files import open_file, reporting_disk_full
 
 CHUNK = 256 * 1024  # bytes to read at once: about a thousand events
+# Of one line; the longest real ones have some kilobytes. A file of zeros is one endless line.
+MAX_LINE_BYTES = 16 * 2**20
 
 
 class EventLog:
@@ -64,16 +66,20 @@ class EventLog:
         """Return the events of the whole lines from byte `offset` on, and the next offset.
 
         limit: bytes to read; a longer line is read to its end.
+        Raises DamagedError for a line above MAX_LINE_BYTES, and for a pipe or a folder.
         """
         try:
             with open_file(self.path) as file:
                 file.seek(offset)
                 content = file.read(limit)
-                while b"\n" not in content and (more := file.read(limit)):
+                more = content
+                while b"\n" not in more and (more := file.read(limit)):
                     content += more
+                    if len(content) > max(MAX_LINE_BYTES, limit or 0):
+                        raise OSError(errno.EFBIG, "a line is too long")
         except FileNotFoundError:
             return [], 0
-        except OSError as error:  # a pipe or a folder in its place
+        except OSError as error:  # a pipe, a folder or an endless line in its place
             raise self.not_a_file() from error
         # The writer may be in the middle of a line, which is left for the next read.
         whole = content[: content.rfind(b"\n") + 1]

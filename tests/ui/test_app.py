@@ -1,8 +1,13 @@
 """The app as a whole: public mode, authorization of every launcher, and the launch."""
 
+import os
+import time
+
 import httpx
 import pytest
 
+import app as program
+from resnet_demo import file_locks, files
 from resnet_demo.hosting.access import Access
 from resnet_demo.learn import lessons
 from resnet_demo.tasks.limits import ForbiddenError, Limits, is_public
@@ -60,3 +65,31 @@ def test_an_app_starts_on_a_machine_that_is_too_busy_to_answer_at_once(services,
         assert plain_http.get(f"{url}config", timeout=60).is_success
     finally:
         app.close()
+
+
+def test_a_start_empties_the_old_trash_and_the_uploads_of_killed_apps_and_names_the_system(
+    tmp_path, monkeypatch, caplog
+):
+    def start(self, **options):
+        assert options["max_file_size"]
+        started.append(self)
+
+    started, uploads = [], tmp_path / "uploads"
+    for name, folder in (("RUNS", "runs"), ("DATA", "data")):
+        monkeypatch.setenv(f"RESNET_DEMO_{name}", str(tmp_path / folder))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
+    monkeypatch.setattr("gradio.Blocks.launch", start)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setattr("sys.platform", "darwin")
+    files.warn_once.cache_clear()
+    old, new = (tmp_path / "runs" / ".trash" / name for name in ("old", "new"))
+    for folder in (old, new, uploads):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 31 * 24 * 3600,) * 2)
+    (uploads / "tmp_ab12xyz").write_text("broken off")
+    program.main()
+    assert len(started) == 1
+    assert not old.exists()
+    assert new.exists()
+    assert not (uploads / "tmp_ab12xyz").exists()
+    assert [record.getMessage() for record in caplog.records] == [file_locks.MACOS_NOTE]

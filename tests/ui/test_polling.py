@@ -179,6 +179,12 @@ ODD_FILES = {
     "empty": lambda path: path.write_bytes(b""),
     "a folder": os.mkdir,
     "a pipe": os.mkfifo,
+    "zeros": lambda path: (path.touch(), os.truncate(path, 2**30)),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "numbers": lambda path: path.write_text('{"state": NaN, "pid": ' + "9" * 4000 + "}\n"),
+    "half a character": lambda path: path.write_text(
+        '{"state": "\\ud800", "message": "\\ud800"}\n'
+    ),
 }
 
 

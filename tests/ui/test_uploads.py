@@ -47,6 +47,27 @@ def test_an_app_beside_another_one_keeps_what_is_younger_than_an_hour(folder):
     release_lock(lock)
 
 
+def test_every_hour_what_is_older_than_an_hour_is_removed(folder, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) > 1:
+            raise Ended
+        os.utime(folder / PARTIAL, (0, 0))
+
+    slept, sweeps = [], []
+    monkeypatch.setattr(uploads.threading.Thread, "start", lambda self: sweeps.append(self.run))
+    lock = try_lock(folder / ".app-1.lock")
+    keep_uploads_clean(folder, gr.Blocks())
+    monkeypatch.setattr(uploads.time, "sleep", sleep)
+    with pytest.raises(Ended):
+        sweeps[0]()
+    assert (slept, names(folder)) == ([HOUR_S, HOUR_S], {COMPLETE, *FOREIGN})
+    release_lock(lock)
+
+
 def test_the_lock_file_of_an_app_that_has_ended_counts_for_nothing(folder):
     release_lock(try_lock(folder / ".app-7.lock"))
     keep_uploads_clean(folder, gr.Blocks())

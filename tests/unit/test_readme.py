@@ -13,6 +13,14 @@ PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 TRAIN = (REPOSITORY / "docs" / "train.md").read_text("utf-8")
 
 
+def test_the_systems_and_what_is_weaker_on_macos_are_named():
+    assert "You need Linux, or WSL 2 on Windows (macOS is not tested)" in README
+    page = (REPOSITORY / "docs" / "reliability.md").read_text("utf-8")
+    weaker = page[page.index("## Systems") :].partition("\n\n")[0]
+    for word in ("macOS", "`/proc`", "Kill", "suspended", "F_FULLFSYNC"):
+        assert word in weaker.replace("\n", " "), word
+
+
 def test_every_example_on_the_command_line_is_understood():
     from resnet_demo.cli import make_parser
 

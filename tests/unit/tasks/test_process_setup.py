@@ -111,3 +111,23 @@ def test_every_process_that_computes_limits_spinning(work, tmp_path, colours, mo
         monkeypatch.delenv(name)
     work(tmp_path, colours)
     assert os.environ["GOMP_SPINCOUNT"] == SPIN_COUNT
+
+
+SECRETS = {
+    *("DATABASE_URL", "GITHUB_PAT", "SLACK_WEBHOOK_URL", "SMTP_PASS", "MY_THING", "HF_TOKEN"),
+    *("AZURE_STORAGE_CONNECTION_STRING", "RESNET_DEMO_ADMIN_TOKEN", "AWS_SECRET_ACCESS_KEY"),
+    *("OAUTH_CLIENT_SECRET", "PYTHON_API_KEY", "https_proxy", "HTTP_PROXY", "SSH_AUTH_SOCK"),
+}
+NEEDED = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "RESNET_DEMO_RUNS", "RESNET_DEMO_DATA", "HF_HOME"),
+    *("RESNET_DEMO_MAX_EPOCHS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH"),
+    *("TORCH_HOME", "LD_LIBRARY_PATH", "TMPDIR"),
+}
+
+
+def test_a_worker_gets_what_it_needs_and_no_secret():
+    given = dict.fromkeys(SECRETS | NEEDED, "x")
+    assert set(worker_environment(given, "train")) == NEEDED
+    assert set(worker_environment(given, "get")) == NEEDED | {"https_proxy", "HTTP_PROXY"}
+    for value in ("hf_abcdefgh12345678", "-----BEGIN RSA PRIVATE KEY-----"):
+        assert worker_environment({"RESNET_DEMO_NOTE": value}, "train") == {}
