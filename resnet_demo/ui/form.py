@@ -56,7 +56,7 @@ class Form:
     def __init__(self, datasets: Sequence[DatasetInfo]) -> None:
         self.fields = {config_field.name: config_field for config_field in fields(TrainConfig)}
         self.folds: dict[str, gr.Accordion] = {}  # by group
-        self.chosen = gr.Textbox("", visible="hidden")
+        self.chosen = gr.Textbox("", visible="hidden", elem_id="chosen")
         self.parts: dict[str, gr.components.Component] = {
             "recipe": recipe_radio(),
             "dataset": dataset_dropdown(datasets),

@@ -1,7 +1,9 @@
 """From a zip of one's own pictures to an answer in a real browser: five clicks, nothing typed."""
 
 import io
+import os
 import re
+import tarfile
 import zipfile
 
 import numpy as np
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.browser
 
 COLOURS = ("red", "green", "blue")
 MAX_CLICKS = 5
+PHOTOS = os.environ.get("RESNET_DEMO_TEST_PHOTOS")
 # Keeps the browser's own notifications, and hides the page, as behind another tab.
 LEAVE = """() => {
   const Real = window.Notification;
@@ -94,6 +97,35 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
     expect(page.get_by_role("radio", name="finetune", exact=True)).to_be_checked()
     expect(page.locator("#dataset-note")).to_contain_text("Suggested recipe: transfer.")
     expect(page.locator("#dataset-note")).to_contain_text("Fine-tuning gained nothing")
+
+
+@pytest.mark.skipif(not PHOTOS, reason="RESNET_DEMO_TEST_PHOTOS names no tar of the ants and bees")
+def test_photographs_of_ants_and_bees_reach_94_percent_with_nothing_typed(
+    start_app, visit, tmp_path
+):
+    (tmp_path / "data").mkdir()
+    page = visit(start_app(data=tmp_path / "data").url)
+    page.locator("#step-own").click()
+    page.locator("#import-file input[type=file]").set_input_files(PHOTOS)
+    expect(page.locator("#import-found")).to_contain_text("397 pictures of 2 classes")
+    page.locator("#import-start").click()
+    expect(page.locator("#import-text")).to_contain_text("244 training and 153 test images")
+    page.locator("#import-train").click()
+    expect(page.locator("#facts")).to_contain_text("Adapted to 244 training images")
+    page.locator("button#train").click()
+    status = page.locator("#run-status")
+    expect(status).to_contain_text("of 244 images right in cross-validation")
+    page.locator("#next-evaluate").click()
+    summary = page.locator("#evaluate-summary")
+    expect(summary).to_contain_text("on the 153 test images")
+    assert float(re.search(r"([\d.]+) %", summary.inner_text()).group(1)) >= 94.0
+    page.get_by_role("tab", name="Classify", exact=True).click()
+    with tarfile.open(PHOTOS) as archive:
+        bee = next(name for name in archive.getnames() if re.search(r"val/bees/.+\.", name))
+        (tmp_path / "bee.jpg").write_bytes(archive.extractfile(bee).read())
+    page.locator("#picture input[type=file]").set_input_files(tmp_path / "bee.jpg")
+    expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text("bees")
+    expect(page.locator("#gauge")).to_contain_text("left out each class in turn")
 
 
 def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_form(
