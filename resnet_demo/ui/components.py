@@ -11,6 +11,10 @@ from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 
 THUMBNAIL_PX = 128  # images are enlarged up to this side
 NO_COMPARISON = ("no other run", "")
+LOADING_NETWORK = "Loading the network, a few seconds…"
+HIDDEN = gr.update(visible=False)
+OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
+Parts = dict[str, Any]  # components by name
 # Clicks a link to the file, as a person would: a browser saves no file by itself.
 SAVE_FILE = """(file) => {
   const link = document.createElement('a');

@@ -26,7 +26,15 @@ from resnet_demo.tasks.exports import (
     write_zip,
 )
 from resnet_demo.tasks.status import Status
-from resnet_demo.ui.components import SAVE_FILE, progress_bar, progress_share
+from resnet_demo.ui.components import (
+    HIDDEN,
+    OFF,
+    ON,
+    SAVE_FILE,
+    Parts,
+    progress_bar,
+    progress_share,
+)
 from resnet_demo.ui.gradio_fixes import current_request, serve_file
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, TICK_EVENT, Services, show_errors
 
@@ -67,14 +75,11 @@ TOKEN_HINT = (
 )
 UPLOADING = "Uploading…"
 DOWNLOAD_COST = 20  # pictures of a visitor's limit: a file is packed and copied for each
-HIDDEN = gr.update(visible=False)
-OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
 # Components that each event updates, in this order.
 OUTPUTS = (
     *("hint", "start", "cancel", "download", "message", "progress"),
     *("publish_box", "publish", "token", "published", "timer"),
 )
-Parts = dict[str, Any]  # components by name
 
 
 def export_panel(prefix: str, visible: bool = True) -> Parts:
@@ -343,6 +348,7 @@ def download(
 
 def finished_folder(services: Services, run_id: str, format: str) -> Path:
     """Return the folder of a finished export. Raises DemoError."""
+    # The folder's name depends on the weights: after more training there is no such folder yet.
     folder = services.exports.folder(services.runs.get(run_id), format)
     status = services.exports.status(folder)
     if status is None or status.state != "finished":
@@ -370,7 +376,7 @@ def publish(
     services.caller().require_owner("publish")
     # A raw request may send null.
     repository, token = (repository or "").strip(), (token or "").strip()
-    check_repository(repository)
+    check_repository(repository)  # before anything is built or sent
     folder = finished_folder(services, run_id, format)
     options = {
         "token": token or services.access.hub_token(current_request()),

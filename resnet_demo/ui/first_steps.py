@@ -13,6 +13,7 @@ from resnet_demo.learn.lessons import is_experiment
 from resnet_demo.tasks.status import Status
 from resnet_demo.ui.classify.examples import shipped_picture
 from resnet_demo.ui.components import (
+    Parts,
     connect_download_row,
     download_row,
     download_row_updates,
@@ -37,7 +38,6 @@ PHOTO_TRIED = "() => window.rememberChoice('is-photo-tried', true)"
 FOLD, UNFOLD = (f"() => window.rememberChoice('is-folded', {value})" for value in ("true", "false"))
 SCROLL_TO_IMPORT = """() => setTimeout(() => document.getElementById('import-file')
   ?.scrollIntoView({behavior: 'smooth', block: 'center'}), 300)"""
-Parts = dict[str, Any]  # components by name
 
 
 def first_steps(services: Services) -> Parts:

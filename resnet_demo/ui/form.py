@@ -323,7 +323,7 @@ def recipe_radio() -> gr.Radio:
 
 def dataset_dropdown(datasets: Sequence[DatasetInfo]) -> gr.Dropdown:
     """Return the choice of a dataset, at the first one."""
-    choices = dataset_choices(datasets)
+    choices = dataset_choices(datasets)  # shapes10 is built in, so there is always one
     return gr.Dropdown(
         choices, value=choices[0][1], label="Dataset", interactive=True, elem_id="dataset"
     )

@@ -123,6 +123,7 @@ class CurveCache:
         key, version = str(view.log.path), curve_version(view)
         entry = self.cached.get(key)
         if entry is None or entry[0] != version:
+            # Drawn once for all pages: each would send the same.
             entry = version, (run_curves(view, name, smoothing), epoch_table(view))
             self.cached[key] = entry
         return entry[1]
@@ -209,6 +210,7 @@ def bin_points(view: RunView, points: Sequence[Point]) -> list[Point]:
 
 def bin_width(step: int) -> int:
     """Return the steps per point at this step of a run, a power of two."""
+    # A power of two: when it doubles, two whole bins make one.
     return 1 << max(0, (step // MAX_POINTS).bit_length() - 1)
 
 

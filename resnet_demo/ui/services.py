@@ -282,7 +282,7 @@ class Services:
         state, title = self.run_state(run), self.titles(run)
         if run.shipped and state == "finished":
             state = "recording" if run.is_recording else "came with the app"
-        if run.is_pretrained:
+        if run.is_pretrained:  # it was trained elsewhere, so it has no state
             state = "1,000 classes"
         return " · ".join([*([title] if title else []), run.id, state])
 
@@ -302,6 +302,7 @@ class Services:
 
         Runs of lessons are never the default: most of them hardly learned.
         """
+        # A run that still trains has weights too, but its answers change from epoch to epoch.
         runs = [run for run in self.trained_runs() if not is_experiment(run)]
         finished = [run for run in runs if run.shipped or self.run_state(run) == "finished"]
         return next((run.id for run in [*finished, *runs]), None)

@@ -17,7 +17,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.runs.text import escape_markdown
 from resnet_demo.ui.classify.answer import confidences, fit_images, fit_text, gauge
 from resnet_demo.ui.classify.details import details_panel
-from resnet_demo.ui.components import gallery
+from resnet_demo.ui.components import LOADING_NETWORK, gallery
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # torch: the page starts without it
@@ -30,10 +30,9 @@ READY = """**Drop a picture, paste one, use the camera, or click an example.**
 
 You get the most likely classes, a warning if it may be none of them, and the parts of the picture
 that the network used."""
-LOADING = "Loading the network, a few seconds…"
 PREFIXES = ("", "other_")  # of the names of the components of the first and the second run
 # Hidden by CSS, not by `visible`: gr.Label may miss a value while it is being mounted.
-HIDDEN = ["gone"]
+GONE = ["gone"]
 
 SMALL = 128  # pixels a side; up to here pixels are shown as squares, and PNG keeps them exact
 MAX_HEIGHT = 340  # CSS pixels of a picture with its map
@@ -50,11 +49,11 @@ MAP_HINT = (
 def picture_panel() -> dict[str, Any]:
     """Build the panel and return its components by name; `details`: those of `details_panel`."""
     parts = {"message": gr.Markdown(NO_RUN, elem_id="classify-text")}
-    with gr.Column(elem_classes=HIDDEN) as parts["answer"]:
+    with gr.Column(elem_classes=GONE) as parts["answer"]:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
                 parts |= answer_parts("")
-            with gr.Column(min_width=280, elem_classes=HIDDEN) as parts["other_answer"]:
+            with gr.Column(min_width=280, elem_classes=GONE) as parts["other_answer"]:
                 parts |= answer_parts("other_")
             with gr.Column(min_width=300):
                 parts |= class_map_panel()
@@ -109,7 +108,7 @@ def classify_picture(
         services.allowance.count_pictures(services.caller(), 1 + has_other)
         rgb = yield from services.decode_steps(services.picture(path))
         if "torch" not in sys.modules:  # importing it takes seconds
-            yield message_updates(LOADING)
+            yield message_updates(LOADING_NETWORK)
         classifiers = [services.classifier(run_id)]
         if has_other:
             classifiers.append(services.classifier(other_id))
@@ -127,7 +126,7 @@ def message_updates(message: str) -> dict[str, Any]:
     """Return component name -> update: a message (Markdown) in place of the answer."""
     return {
         "message": gr.update(value=message, visible=True),
-        "answer": gr.update(elem_classes=HIDDEN),
+        "answer": gr.update(elem_classes=GONE),
     }
 
 
@@ -138,7 +137,7 @@ def answer_updates(
     updates = {
         "message": gr.update(visible=False),
         "answer": gr.update(elem_classes=[]),
-        "other_answer": gr.update(elem_classes=[] if len(classifiers) > 1 else HIDDEN),
+        "other_answer": gr.update(elem_classes=[] if len(classifiers) > 1 else GONE),
     }
     for prefix, classifier, answer in zip(PREFIXES, classifiers, answers, strict=False):
         title = f"**{classifier.run.id}**"

@@ -19,6 +19,7 @@ from resnet_demo.ui.classify.picture import classify_picture, picture_panel
 from resnet_demo.ui.classify.several import Pictures, classify_files, several_panel
 from resnet_demo.ui.components import (
     NO_COMPARISON,
+    Parts,
     experiments_box,
     keep_choice,
     run_choices,
@@ -40,7 +41,6 @@ SCROLL_TO_ANSWER = """(picture) => {
   const {top, bottom} = answer.getBoundingClientRect();
   if (top < 0 || bottom > window.innerHeight) answer.scrollIntoView({behavior: 'smooth'});
 }"""
-Parts = dict[str, Any]  # components by name
 
 
 class Picture(gr.Image):

@@ -12,11 +12,11 @@ import numpy as np
 
 from resnet_demo.errors import ConfigError, DemoError, counted
 from resnet_demo.evaluation.stored_results import read_result
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.runs.text import error_note, escape_markdown, share_text
-from resnet_demo.ui.components import gallery
+from resnet_demo.ui.components import LOADING_NETWORK, gallery
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache
 from resnet_demo.ui.evaluate.matrix import UNMARK, cell_text, clicked_cell
-from resnet_demo.ui.evaluate.text import SPLIT_NAMES
 from resnet_demo.ui.services import QUIET_EVENT, Services
 
 if TYPE_CHECKING:  # torch: the page starts without it
@@ -36,7 +36,6 @@ LEGEND = (
     "True class → prediction, and its confidence. Beside each image is its class activation map, "
     "bright where it supports the prediction."
 )
-LOADING = "Loading the network, a few seconds…"
 # On a phone the images are below the matrix.
 SCROLL_TO_IMAGES = """() => {
   if (window.innerWidth < 700)
@@ -93,7 +92,7 @@ class ImageViewer:
         """Yield the images of a view. more: further updates, by the components' names."""
         # The first view imports torch, which takes seconds.
         if "torch" not in sys.modules:
-            yield {self.parts["images_message"]: LOADING}
+            yield {self.parts["images_message"]: LOADING_NETWORK}
         updates = {**view_updates(self.services, view), "view": view, **more}
         yield {self.parts[name]: update for name, update in updates.items()}
 

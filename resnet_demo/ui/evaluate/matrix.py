@@ -122,7 +122,7 @@ def cell(
     )
 
 
-@cache
+@cache  # 41 shades serve all cells of all pages
 def cell_colours(step: int) -> str:
     """Return background and text colour of a shade from 0 to STEPS, for light and dark pages."""
     # Imported only now: the first page does not wait for matplotlib.

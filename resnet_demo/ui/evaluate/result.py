@@ -13,7 +13,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.runs.text import FEW_IMAGES, count_of, escape_markdown
-from resnet_demo.ui.components import SAVE_FILE
+from resnet_demo.ui.components import SAVE_FILE, Parts
 from resnet_demo.ui.evaluate.evaluation_status import (
     MATRIX_HINT,
     STATES,
@@ -27,7 +27,6 @@ from resnet_demo.ui.evaluate.text import comparison_html, interval_text, robustn
 from resnet_demo.ui.gradio_fixes import serve_file
 from resnet_demo.ui.services import FAIR_EVENT, QUIET_EVENT, Services, show_errors
 
-Parts = dict[str, Any]  # components by name
 COLUMNS = ["class", "images", "recall %", "95 % interval", "precision %", "F1 %"]
 TABLE_HEIGHT = 1200  # pixels: some 30 classes; more are scrolled
 UNITS = [("percent of the row", "percent"), ("images", "images")]
@@ -330,6 +329,7 @@ def write_csv(folder: Path, robustness: Path | None, directory: Path) -> Path:
     from resnet_demo.evaluation.report import CLASS_COLUMNS, csv_table
 
     result = read_result(folder)
+    # All columns of the stored result, unrounded: the table of the page is for reading.
     file = directory / f"{file_name(result)}-per-class.csv"
     rows = [[row[column] for column in CLASS_COLUMNS] for row in result["per_class"]]
     file.write_bytes(csv_table(CLASS_COLUMNS, rows))

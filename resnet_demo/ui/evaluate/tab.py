@@ -11,6 +11,7 @@ from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.evaluation.modes import MODES
 from resnet_demo.ui.components import (
     NO_COMPARISON,
+    Parts,
     experiments_box,
     keep_choice,
     run_choices,
@@ -23,7 +24,7 @@ from resnet_demo.ui.evaluate.evaluation_status import (
     changed_states,
     is_stored,
 )
-from resnet_demo.ui.evaluate.result import Parts, connect_result, result_panel
+from resnet_demo.ui.evaluate.result import connect_result, result_panel
 from resnet_demo.ui.evaluate.text import MODE_LABELS
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from resnet_demo.errors import counted
 from resnet_demo.evaluation.intervals import wilson_interval
+from resnet_demo.fingerprint import SPLIT_NAMES
 from resnet_demo.runs.text import (
     FEW_IMAGES,
     accuracy_text,
@@ -15,7 +16,6 @@ from resnet_demo.runs.text import (
 )
 from resnet_demo.ui.evaluate.matrix import escape_html
 
-SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
 MODE_LABELS = {
     "plain": "plain: each image once",
     "flip": "flip: with its mirror image",

@@ -53,6 +53,7 @@ def block_chapter(tab: gr.Tab) -> None:
                 text = gr.Markdown(LOADING_TEXT, elem_id="block-text")
     with gr.Accordion("The code of this block", open=False):
         code = gr.Markdown(elem_id="block-code", container=False)
+    # Drawn when the chapter is opened: the shapes are those of a real module, which needs torch.
     events = [tab.select, *(component.change for component in choices)]
     gr.on(events, on_block, choices, [drawing, text, code], **LOADING)
     gr.Markdown("### The whole network")
@@ -247,6 +248,7 @@ def shape_text(sizes: Sequence[int]) -> str:
 def network_shares(parts: "Sequence[Part]") -> str:
     """Return one bar as HTML, divided by the share of each part in the multiply-adds."""
     # At least 0.4 % wide, so that each part is visible; a label needs 7 %.
+    # Four colours take turns, so that neighbours differ.
     cells = "".join(
         f'<div style="flex-grow:{max(part.share, 0.004):.4f}" class="part-{number % 4}" '
         f'title="{part_label(part.name)}: {share_text(part.share)}">'

@@ -64,6 +64,7 @@ def number_field(
     high: int | None = None,
 ) -> gr.Number:
     """Build a field for a whole number; TrainConfig validates it."""
+    # The limits help while typing only: the server does not enforce them.
     return gr.Number(
         value,
         label=label,

@@ -59,6 +59,7 @@ class ProbeLogs:
 
     def read_arms(self, snapshot: GroupSnapshot) -> dict[str, ProbeHistory]:
         """Return the probes of the first run of each arm."""
+        # Of several seeds the first: a heat map shows one training.
         return {arm: self.read(runs[0]) for arm, runs in snapshot.arms.items() if runs}
 
 
@@ -71,7 +72,7 @@ def gradient_chapter(
     """
     with chapter_layout(KIND, "3-gradient", partial(gradient_form, reader.services)) as chapter:
         quantity, moment, *results = gradient_results()
-    logs = ProbeLogs()
+    logs = ProbeLogs()  # of all pages; only the reader's thread uses it
 
     def draw(snapshot: GroupSnapshot, quantity: str, moment: float, dark: bool) -> list[Any]:
         probed = logs.read_arms(snapshot)

@@ -86,6 +86,7 @@ class GroupReader:
 
     def snapshot(self, group: Group) -> GroupSnapshot:
         """Return the group as it is now, without runs whose config is damaged."""
+        # A damaged run must not hide the others; the lists of runs name it.
         arms = {
             arm: [self.snapshots.get_nowait(run) for run in runs if not is_damaged(run)]
             for arm, runs in group.arms.items()
@@ -209,7 +210,7 @@ def panel_update(
     if not found:
         return no_group_update(is_shown, guess, guesses.get(kind), count)
     labels = [(group_label(group), group.id) for group in found]
-    # The chosen group may have been deleted meanwhile.
+    # The chosen group may have been deleted meanwhile; before a choice, the newest is shown.
     group = next((group for group in found if group.id == chosen), found[0])
     snapshot = reader.snapshot(group)
     # The state and the length of the log change with everything that a chapter shows.

@@ -30,6 +30,7 @@ class Question:
     answer: str
 
 
+# tests/unit/learn/test_recordings.py compares each answer with the recording.
 QUESTIONS = {
     "duel": Question(
         chapter=2,

@@ -12,7 +12,7 @@ from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import model_description
 from resnet_demo.runs.groups import list_groups
 from resnet_demo.runs.text import escape_markdown, share_text
-from resnet_demo.ui.components import run_choices
+from resnet_demo.ui.components import LOADING_NETWORK, run_choices
 from resnet_demo.ui.learn.arm_plots import arm_lines, no_chart
 from resnet_demo.ui.learn.block import part_label
 from resnet_demo.ui.learn.chapter_form import LAYOUT, LEFT, RIGHT, text_and_guess
@@ -34,7 +34,6 @@ KIND = "surgery"
 OWN, OWN_COLOUR = "this network", "#0c8f6c"
 CHANCE, CHANCE_COLOUR = "chance", "#808080"
 CACHED = 2  # networks in memory, each with its images
-LOADING_TEXT = "Loading the network, a few seconds…"
 NO_RUN = "No trained network yet. Train `resnet20` and `plain20` on the Train tab."
 WORKING = QUIET_EVENT | {"show_progress": "minimal", "trigger_mode": "always_last"}
 WORKING |= {"concurrency_limit": None}  # the fair queue of Services limits it
@@ -95,7 +94,7 @@ def surgery_layout() -> dict[str, Any]:
             parts["said"] = gr.Markdown(GUESS_FIRST, elem_id="surgery-said", elem_classes=EMPTY)
             with gr.Column(visible=False) as parts["box"]:
                 parts |= surgery_form()
-                parts["text"] = gr.Markdown(LOADING_TEXT, elem_id="surgery-text")
+                parts["text"] = gr.Markdown(LOADING_NETWORK, elem_id="surgery-text")
                 with gr.Row():
                     with gr.Column(min_width=290):
                         parts["by_strength"] = line_chart("surgery-strengths", no_chart())

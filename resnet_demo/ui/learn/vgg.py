@@ -69,6 +69,7 @@ def cost_rows() -> list[list[str]]:
     """
     rows = []
     for name in NETWORKS:
+        # Counted from the layers, not measured: the table is there before anything has run.
         size = model_counts(name)
         fixed = COPIES * FLOAT_BYTES * size.parameters / 1e6
         per_image = FLOAT_BYTES * size.outputs / 1e6

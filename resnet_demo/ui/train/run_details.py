@@ -14,6 +14,7 @@ from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import bytes_text, escape_markdown
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
 from resnet_demo.tasks.trash import KEEP_DAYS, TRASH, trash_size
+from resnet_demo.ui.components import HIDDEN
 from resnet_demo.ui.evaluate.evaluation_status import Selection
 from resnet_demo.ui.evaluate.tab import comparison_choices, start_evaluations
 from resnet_demo.ui.form import SCROLL_TO_FORM, Form, field_label, value_text
@@ -22,7 +23,6 @@ from resnet_demo.ui.services import QUIET_EVENT, Services, show_errors
 LONGER = 2  # times the epochs of the run
 NOTHING_TO_COMPARE = "No other run can be evaluated on the same images."
 FOCUS_UNDO = "() => document.getElementById('undo').focus()"
-HIDDEN = gr.update(visible=False)
 EMPTY_DETAILS = {
     "next": HIDDEN,
     "longer": gr.update(visible=True),

@@ -20,7 +20,7 @@ from resnet_demo.runs.text import (
 )
 from resnet_demo.tasks.queue import runs_ahead
 from resnet_demo.tasks.snapshot import RunSnapshot, config_or_none
-from resnet_demo.ui.components import progress_bar
+from resnet_demo.ui.components import HIDDEN, OFF, ON, progress_bar
 from resnet_demo.ui.plots import curve_version, empty_curves, epoch_table
 from resnet_demo.ui.services import Services
 from resnet_demo.ui.train.run_details import EMPTY_DETAILS, details_parts, trash_part
@@ -39,8 +39,6 @@ STATE_WORDS = {
     "finished": "Finished",
     "failed": "Failed",
 }
-OFF, ON = gr.update(interactive=False), gr.update(interactive=True)
-HIDDEN = gr.update(visible=False)
 EMPTY_PANEL = {
     "figures": "",
     "status": NO_RUN,

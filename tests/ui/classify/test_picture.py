@@ -24,7 +24,7 @@ from resnet_demo.tasks.limits import Allowance, Caller, Limits
 from resnet_demo.ui import services as ui_services
 from resnet_demo.ui.classify.details import CLOSED, details_updates
 from resnet_demo.ui.classify.picture import (
-    HIDDEN,
+    GONE,
     NO_RUN,
     READY,
     SMALL,
@@ -46,7 +46,7 @@ def test_a_picture_gets_the_labels_of_the_classifier(services, upload, last):
     assert "figcaption" not in shown["maps"]
     assert shown["message"]["visible"] is False
     assert shown["answer"]["elem_classes"] == []
-    assert shown["other_answer"]["elem_classes"] == HIDDEN
+    assert shown["other_answer"]["elem_classes"] == GONE
     labels = [row["label"] for row in answer.labels]
     assert shown["map_class"]["choices"] == [(label, i) for i, label in enumerate(labels)]
     captions = [caption for _, caption in shown["fits"]["value"]]
@@ -74,7 +74,7 @@ def test_another_run_answers_beside_the_first_but_not_the_same_run_twice(service
     assert all(title["visible"] for title in titles)
     assert shown["maps"].count("<figure>") == 2
     same = last(classify_picture(services, path, "mine", "crop", "mine"))
-    assert same["other_answer"]["elem_classes"] == HIDDEN
+    assert same["other_answer"]["elem_classes"] == GONE
 
 
 def test_a_class_that_the_other_run_does_not_know_has_no_map_there(services, upload, last):
@@ -104,7 +104,7 @@ def test_an_unreadable_picture_is_reported_in_place_of_the_answer(services, uplo
         with pytest.warns(UserWarning, match=re.escape(message)):
             shown = last(classify_picture(services, path, "mine", "crop", ""))
         assert message.replace("_", r"\_") in shown["message"]["value"]
-        assert shown["answer"]["elem_classes"] == HIDDEN
+        assert shown["answer"]["elem_classes"] == GONE
 
 
 def test_an_unknown_fit_is_refused(services, upload):
