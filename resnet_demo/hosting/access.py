@@ -138,7 +138,7 @@ class Access:
         """Return who sent a request. In public mode, an unknown sender is a stranger."""
         if not self.is_public:
             return Caller()
-        if request is None:
+        if request is None:  # outside of an event nothing may be changed
             return Caller("nobody", is_owner=False)
         address = self.address(request)
         if self.mode == "login":

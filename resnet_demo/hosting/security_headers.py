@@ -75,6 +75,7 @@ class SecurityMiddleware:
             return
         refusal = self.refusal(scope)
         answer = refusal or self.app
+        # Gradio would put the address in some headers, which any client can send, into its answers.
         scope = {**scope, "headers": [*filter(self.is_trusted, scope["headers"])]}
 
         async def send_with_headers(message: Message) -> None:

@@ -139,6 +139,7 @@ def download_text(what: str, missing: str, status: Status | None) -> str:
     if status.state == "stopping":
         return f"**{what}:** stopping…"
     if status.state == "stopped":
+        # Only the download continues; the import after it counts pictures.
         partial = status.unit == "bytes" and status.done
         more = f"; it will continue from {bytes_text(status.done)}" if partial else ""
         return f"{missing} Download cancelled{more}."

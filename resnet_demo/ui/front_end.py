@@ -71,7 +71,7 @@ class FrontEnd:
 
         A disabled style sheet is not fetched, and Gradio's loader fetches none that the page names.
         """
-        if not self.names:
+        if not self.names:  # of another version of Gradio: it fetches them itself
             return KEEP_STREAMS
         replaced = (
             f'<link rel="stylesheet" href="./assets/{escape(name)}" disabled>'

@@ -260,6 +260,7 @@ class Services:
                 config = run.config()
             except DamagedError:
                 return False
+            # Networks without a choice have one stem, whatever the form says.
             is_stem = config.stem == stem or model not in STEM_CHOICE_MODELS
             return (config.model, config.batch_norm) == (model, batch_norm) and is_stem
 

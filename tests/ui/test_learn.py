@@ -49,6 +49,7 @@ from resnet_demo.ui.services import Services
 from tests.ui.conftest import END, EPOCH, OPENING, STEP
 from tests.ui.fake_evaluations import untrained_runs
 
+NO_BREAK = "\N{NO-BREAK SPACE}"  # before the sign in a table
 CONFIG = {"dataset": "colours", "image_size": 12, "batch_size": 16, "crop": 2, "epochs": 2}
 
 
@@ -530,7 +531,9 @@ def test_transfer_is_compared_by_images_a_class_on_a_logarithmic_axis(make_group
         "transfer": [[10, 71.0, 70.0, 72.0], [30, 81.0, 80.0, 82.0]],
     }
     last = table.split("\n")[-1]
-    assert last == "| 30 | 41.0 % (40.0 to 42.0) | 81.0 % (80.0 to 82.0) | 3 |"
+    assert last == "| 30 | 41.0~% (40.0 to 42.0) | 81.0~% (80.0 to 82.0) | 3 |".replace(
+        "~", NO_BREAK
+    )
     assert transfer.conclusion(snapshot) == (
         "With 10 images a class: **26.0 %** from scratch, **71.0 %** by transfer. From scratch, 30 "
         "images a class reach 41.0 %: still fewer."
@@ -544,7 +547,7 @@ def test_transfer_shows_the_finished_runs_only(make_group):
     arms = snapshot.arms | {"scratch 30": [in_state(run, "running")], "<b> 5": [run]}
     chart, table = transfer.draw(replace(snapshot, arms=arms))
     assert drawn_lines(chart)["from scratch"] == [[10, 25.0]]
-    assert table.split("\n")[-1] == "| 30 | – | 80.0 % | 1 |"
+    assert table.split("\n")[-1] == f"| 30 | – | 80.0{NO_BREAK}% | 1 |"
     empty = replace(snapshot, arms={})
     assert (transfer.conclusion(empty), transfer.answer(empty)) == ("", None)
     assert drawn_lines(transfer.draw(empty)[0]) == {}

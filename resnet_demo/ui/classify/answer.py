@@ -43,6 +43,7 @@ def gauge(ood: "OodVerdict | None", num_classes: int, missed: "Missed | None" = 
         return NO_GAUGE
     verdict = "This may be none of the classes" if ood.is_ood else "Not flagged"
     position = needle_position(ood, num_classes)
+    # Numbers of this program only: Gradio would execute other people's text.
     meter = (
         '<div class="scale" role="meter" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{position:.0f}" aria-label="Difference from the training images">'
@@ -130,6 +131,7 @@ def fit_text(height: int, width: int, side: int) -> str:
     """
     short, long = sorted((height, width))
     text = f"{width} × {height} pixels, reduced to {side} × {side}"
+    # By the shorter side: a crop keeps it whole.
     factor = short / side
     if factor >= 2:
         text += f": each covers {factor:.0f} × {factor:.0f}, smaller details are lost"

@@ -95,6 +95,7 @@ def feature_map_updates(
     """
     if not path or not run_id:
         return feature_map_message(NO_PICTURE)
+    # Counted before the picture is decoded, which is work as well.
     services.allowance.count_pictures(services.caller())
     rgb = yield from services.decode_steps(uploaded_picture(path))
     grids = services.classifier(run_id).feature_maps(rgb, fit)

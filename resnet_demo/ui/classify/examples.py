@@ -54,6 +54,7 @@ def examples_panel(services: Services, run: gr.Dropdown, picture: gr.Image) -> l
     def on_shipped(event: gr.SelectData) -> np.ndarray:
         return shipped_picture(pick(SHIPPED, event.index))
 
+    # The server reads the picture again: an event has only the number of what was clicked.
     own.select(on_own, run, picture, **QUIET_EVENT)
     shipped.select(on_shipped, None, picture, **QUIET_EVENT)
     return [own_hint, own, shipped, photos_hint]

@@ -200,6 +200,7 @@ def map_figure(title: str, maps: "list[ClassMap | None]") -> str:
         return ""
     picture = known[0].picture
     height, width = picture.shape[:2]
+    # The size is known before the images are decoded, so that nothing moves when they appear.
     layers = "".join(map_layer(place, class_map) for place, class_map in enumerate(maps))
     small = " small" if max(height, width) <= SMALL else ""
     return (

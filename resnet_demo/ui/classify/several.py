@@ -163,6 +163,7 @@ def summary(results: Sequence[LabelledFile], run_id: str, fit: str) -> str:
         text = f"{counted(len(good), 'picture')} by **{run_id}** ({FIT_NAMES[fit]}): {labels}."
         flagged = sum(bool(result.is_ood) for result in good)
         lines = [f"{text} {flagged} may be none of the classes." if flagged else text]
+    # The file names in them are foreign text, hence escaped.
     problems = [result.problem for result in results if result.problem]
     lines += [f"⚠ {escape_markdown(problem)}." for problem in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:

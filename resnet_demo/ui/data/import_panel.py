@@ -45,6 +45,7 @@ def import_panel(services: Services) -> dict[str, Any]:
             results = {"found": found, **survey_results()}
     connect_source(services, source)
     connect_form(services, form, source)
+    # The others change only by events of this panel.
     updated = ("import_text", "import_train", "import_progress", "import_cancel")
     return {name: source[name] for name in updated} | {
         "import_settings": form["settings"],
@@ -103,6 +104,7 @@ def import_form() -> dict[str, Any]:
                 interactive=True,
                 min_width=280,
             )
+        # A survey proposes the median side of its pictures.
         size = gr.Slider(
             MIN_SIZE,
             MAX_SIZE,

@@ -243,6 +243,7 @@ def status_message(runs: list[str | None], statuses: list[EvaluationStatus]) -> 
         return READY
     if all(status.result_folder for status in statuses):
         return DONE
+    # The first one's result is on the page already while the second one is evaluated.
     lines = []
     for run, status in zip(runs, statuses, strict=False):
         message = NOT_EVALUATED if status.state == "none" else status.message

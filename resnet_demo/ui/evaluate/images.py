@@ -66,6 +66,7 @@ class View:
 
 def image_viewer(parts: dict[str, Any]) -> None:
     """Build the viewer; its components are VIEWER."""
+    # None is chosen at first: a click on a cell of the matrix is a choice, too.
     parts["which"] = gr.Radio(
         [*KINDS.items()],
         show_label=False,
@@ -182,6 +183,7 @@ def empty_viewer(message: str = HINT) -> dict[str, Any]:
 def view_updates(services: Services, view: View) -> dict[str, Any]:
     """Return component name -> update: the images of the page, or why they cannot be shown."""
     try:
+        # Also where the images were deleted after the evaluation.
         message, shown, pages = load_page(services, view)
     except DemoError as error:
         return empty_viewer(error_note(error))

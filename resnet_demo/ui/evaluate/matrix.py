@@ -140,6 +140,7 @@ def cell_colours(step: int) -> str:
 
 def confusions_html(confusion: Sequence[Sequence[int]], classes: Sequence[str], source: str) -> str:
     """Return the most frequent mistakes as a list of buttons, most images first."""
+    # By label where counts are equal, so that the order is the same each time.
     mistakes = sorted(
         (-count, truth, predicted)
         for truth, row in enumerate(confusion)

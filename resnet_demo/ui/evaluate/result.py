@@ -143,6 +143,7 @@ def connect_result(
         services.caller().require_owner("cancel a measurement")
         services.launcher.stop_task(statuses.robustness_folder(Selection(run, split)))
 
+    # Robustness is measured without test-time modes and of one run.
     run_and_split = selectors[:2]
     parts["robustness_start"].click(on_start, run_and_split, None, **QUIET_EVENT)
     parts["robustness_cancel"].click(on_cancel, run_and_split, None, **QUIET_EVENT)
@@ -274,6 +275,7 @@ def compare_runs(comparison: dict[str, Any]) -> str:
     from resnet_demo.evaluation.evaluate_run import read_evaluation
 
     try:
+        # The comparison is by image, so both runs' stored predictions are read.
         first, second = (read_evaluation(Path(comparison[key])) for key in ("first", "second"))
         compared = compare_evaluations(first, second)
     except DemoError as error:

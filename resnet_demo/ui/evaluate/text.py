@@ -172,6 +172,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     return [
         ("accuracy (top-1)", *accuracies, difference),
         ("95 % interval", *intervals, ""),
+        # Both runs are scored on the same images, so they have the same classes.
         *([share_row("top-5 accuracy", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
         share_row("macro F1", "macro_f1"),

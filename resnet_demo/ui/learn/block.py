@@ -136,6 +136,7 @@ def block_text(block: "BlockAnatomy") -> str:
         f"**{count_text(block.parameters)}** parameters, **{count_text(block.macs)}** "
         f"multiply-adds per image. "
     )
+    # None: a plain block. Empty: the identity, which has no layers.
     if block.shortcut is None:
         return costs + "A plain block: nothing is added, so its layers must pass the input on."
     if not block.shortcut:
@@ -195,6 +196,7 @@ def branch_rows(layers: "Sequence[Layer]") -> list[tuple[str, str]]:
 
 def shortcut_parts(layers: "Sequence[Layer]", bottom: int) -> list[str]:
     """Return the shortcut: a line around the branch, with a box for each layer half-way down."""
+    # It leaves the branch below the input's name and comes back at the height of the sum.
     parts = [svg_line(BRANCH_X, 36, SHORTCUT_X, 36)]
     y, top = 36, (36 + bottom) // 2 - ROW_HEIGHT * len(layers) // 2
     for layer in layers:

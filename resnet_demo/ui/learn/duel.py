@@ -40,6 +40,7 @@ def duel_chapter(reader: GroupReader, tab: gr.Tab, guesses: gr.BrowserState) -> 
 def duel_form(services: Services) -> ChapterForm:
     """Build the fields for depths, images, epochs and seeds."""
     with gr.Group():
+        # Several depths can be compared with each other: does a network get worse with depth?
         depths = gr.CheckboxGroup(
             [str(depth) for depth in CIFAR_DEPTHS],
             value=["20"],
@@ -75,6 +76,7 @@ def table_rows(snapshot: GroupSnapshot) -> list[list[Any]]:
     """Return a row for each arm: means over its runs after their last epoch."""
     rows = []
     for arm, all_runs in snapshot.arms.items():
+        # A run in its first epoch has no numbers yet, and would make the mean of its arm wrong.
         runs = [run for run in all_runs if run.view.epochs]
         if not runs:
             continue

@@ -106,6 +106,7 @@ def gradient_chapter(
 def gradient_form(services: Services) -> ChapterForm:
     """Build the fields for depth and length."""
     with gr.Group(), gr.Row():
+        # One depth: the chapter compares three kinds of networks of the same depth.
         depth = gr.Dropdown(
             [(str(depth), depth) for depth in CIFAR_DEPTHS],
             value=20,
@@ -201,6 +202,7 @@ def conclusion(snapshot: GroupSnapshot, probed: dict[str, ProbeHistory]) -> str:
     for arm, log in probed.items():
         if not log.probes:
             continue
+        # The first and the last probe: whether a gradient vanishes may change while it trains.
         moments = " and ".join(
             f"{ratio_text(probe)} at step {probe.step}" for probe in (log.probes[0], log.probes[-1])
         )

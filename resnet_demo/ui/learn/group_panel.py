@@ -286,6 +286,7 @@ def status_text(snapshot: GroupSnapshot) -> str:
         return (
             f"{finished} of {counted(total, 'run')} finished. The next one is starting.{failures}"
         )
+    # The runs go one after the other, so those that have ended came before.
     number = finished + len(failed) + 1
     left = seconds_left(snapshot)
     time_left = "" if left is None else f" ≈ **{duration_text(left)} left**."

@@ -182,6 +182,7 @@ def conclusion(snapshot: GroupSnapshot, result: RangeTest) -> str:
     if not is_complete(snapshot, result) or not result.lowest:
         return f"The test ended early, at a learning rate of {rate:.2g}: no advice."
     rate, loss = result.lowest
+    # A rate with the lowest loss of a network that only guesses would be no advice.
     if result.suggested is None:
         return (
             f"**Nothing was learned.** The lowest smoothed loss is {loss:.3f}, and guessing has "

@@ -198,6 +198,7 @@ def recorded_charts(services: Services) -> dict[str, dict[str, Any]]:
 
 def surgery_charts(recorded: dict[str, dict[str, Any]], tried: Tried) -> list[dict[str, Any]]:
     """Return both charts, by strength and by removed block: recorded networks, and this one."""
+    # Those of the duel, so that each chart has plain and residual networks to compare with.
     strengths = {
         arm: [(strength, 100 * top1) for strength, top1 in chart["strengths"]]
         for arm, chart in recorded.items()
@@ -225,6 +226,7 @@ def own_chart(
     """Return a chart of recorded lines, the line of chance, and the points of this network."""
     lines = arm_lines(recorded)
     if tried.chance is not None:
+        # Without a fixed end, the line of chance is as long as the longest of the others.
         end = x_max or max(
             [x for points in [own, *recorded.values()] for x, _ in points], default=1
         )
@@ -299,6 +301,7 @@ def outcome_text(
     if dropped:
         changes.append(f"{len(dropped)} of {len(evaluator.blocks)} blocks removed")
     change = f"With {' and '.join(changes)}" if changes else "Unchanged"
+    # From model.json, which another program may have written.
     name = escape_markdown(evaluator.classifier.saved.network["name"])
     chance = 1 / len(evaluator.classifier.saved.classes)
     return (

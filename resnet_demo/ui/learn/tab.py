@@ -54,6 +54,7 @@ def learn_tab(services: Services, form: dict[str, Any], tabs: gr.Tabs, dark: gr.
     dark.
     """
     reader, guesses = GroupReader(services), kept_guesses()
+    # In the order of CHAPTERS. One reader for all: groups share the cache of snapshots.
     chapters: Sequence[Callable[[gr.Tab], Any]] = (
         partial(contents, reader, guesses),
         block_chapter,

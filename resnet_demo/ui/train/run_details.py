@@ -58,6 +58,7 @@ def details_panel() -> dict[str, Any]:
     ) as details:
         settings = gr.Markdown(elem_id="run-settings")
         copy = gr.Button("Copy to form", size="sm", elem_id="copy-settings")
+        # A title is data of the person's; the id of a run is made by the program and stays.
         title = gr.Textbox(
             label="Title",
             info="shown in every list of runs",
@@ -131,6 +132,7 @@ def settings_text(run: Run) -> str:
         config = run.config()
     except DamagedError as error:
         return f"⚠ {escape_markdown(str(error))}."
+    # With its dataset, to which a recipe is not fitted here: what was adapted is listed, too.
     recipe = make_config({"recipe": config.recipe, "dataset": config.dataset})
     head = f"Recipe **{config.recipe}** on **{escape_markdown(config.dataset)}**"
     rows = [

@@ -221,6 +221,7 @@ def state_sentence(seen: RunSnapshot, ahead: RunSnapshot | None) -> str:
         if seen.run.shipped:
             begin = f"Came with the app, trained in {duration_text(seen.view.total_seconds())}"
         return f"{begin}: {message}" if message else f"{begin}."
+    # These take a minute or more without a step, in which the page must not look stuck.
     if isinstance(seen.view.last, Embedding):
         done, total = seen.view.last.done, seen.view.last.total
         return f"The frozen layers run over the images: {done:,} of {total:,}."

@@ -276,6 +276,7 @@ def first_updates(
 
     tab: what `train_tab` returns. requested: the run in the address of the page, if any.
     """
+    # The same function as for the event of loading: what the page opens with is not changed by it.
     opened = dict(zip(LOADED, on_load(services, requested), strict=True))
     parts = run_parts(services, opened["run"]["value"])
     parts = {name: part for name, part in parts.items() if name not in LATER_PARTS}
