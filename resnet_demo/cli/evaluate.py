@@ -76,6 +76,9 @@ def run_evaluate(args: argparse.Namespace, paths: Paths) -> None:
 
 def evaluate_all(args: argparse.Namespace, datasets: Any, run: Any, other: Any) -> tuple[Any, dict]:
     """Return the run's RunEvaluation, and its result with the parts that were requested."""
+    from resnet_demo.tasks.process_setup import import_quickly
+
+    import_quickly("resnet_demo.evaluation.evaluate_run")
     from resnet_demo.evaluation.comparison import with_comparison
     from resnet_demo.evaluation.evaluate_run import evaluate_run
 

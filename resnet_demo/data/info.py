@@ -12,6 +12,7 @@ from resnet_demo.errors import ConfigError, DamagedError
 from resnet_demo.json_files import build
 
 Triple = tuple[float, float, float]  # red, green, blue
+CHUNK_VALUES = 2**18  # of pixels, as float64 in the processor's cache
 MIN_STD = 1 / 255  # images are divided by the deviation, and a constant channel has none
 NAME_PATTERN = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 
@@ -103,9 +104,15 @@ class PixelStatistics:
     def add(self, images: np.ndarray) -> None:
         """Add images: (N, H, W, 3) uint8."""
         flat = images.reshape(len(images), -1, 3)
-        total = flat.sum(axis=1, dtype=np.int64)  # (N, 3)
-        # uint32 holds 255 squared, and takes half the memory of int64 for a value of each pixel.
-        squares = np.square(flat, dtype=np.uint32).sum(axis=1, dtype=np.int64)
+        total, squares = np.empty((2, len(flat), 3), np.int64)
+        step = max(1, CHUNK_VALUES // flat[0].size)
+        ones = np.ones(flat.shape[1])
+        for start in range(0, len(flat), step):
+            values = flat[start : start + step].astype(np.float64)
+            # A matrix product is many times as fast as NumPy's sum over whole numbers, and as
+            # exact: all partial sums are whole numbers below 2**53.
+            total[start : start + step] = ones @ values
+            squares[start : start + step] = ones @ np.square(values, out=values)
         pixels = flat.shape[1]
         self.images += len(flat)
         self.pixels += len(flat) * pixels

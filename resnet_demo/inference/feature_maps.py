@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resnet_demo.inference.heatmaps import COLOURS, heatmap
+from resnet_demo.inference.heatmaps import heat_colours, heatmap
 from resnet_demo.inference.predict import model_mode
 from resnet_demo.models.layers import Network
 
@@ -86,7 +86,7 @@ def draw_grid(maps: Tensor) -> np.ndarray:
     grid = np.full((ROWS * step - GAP, COLUMNS * step - GAP, 3), GREY, np.uint8)
     for position, level in enumerate(levels):
         top, left = (number * step for number in divmod(position, COLUMNS))
-        tile = COLOURS[level].repeat(zoom, axis=0).repeat(zoom, axis=1)
+        tile = heat_colours()[level].repeat(zoom, axis=0).repeat(zoom, axis=1)
         grid[top : top + step - GAP, left : left + step - GAP] = tile
     return grid
 

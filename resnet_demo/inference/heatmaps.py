@@ -1,19 +1,25 @@
 """Heat maps: scale a network's maps to 0–1, lay them over the picture, and colour them."""
 
 import io
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
 from resnet_demo.data.pictures import check_fit, crop_region, pad_region
 
-# From black over red to yellow. Its lightness grows evenly, so it reads the same with every kind
-# of colour vision, and unlike the blue of cividis it differs from most pictures' own colours.
-COLOURS = colormaps["inferno"](np.arange(256), bytes=True)[:, :3]  # (256, 3) uint8
+
+@cache
+def heat_colours() -> np.ndarray:
+    """Return the colours of heat from 0 to 1, (256, 3) uint8: from black over red to yellow."""
+    from matplotlib import colormaps  # what only computes maps or scores does not wait for it
+
+    # Its lightness grows evenly, so it reads the same with every kind of colour vision, and unlike
+    # the blue of cividis it differs from most pictures' own colours.
+    return colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
 
 
 def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
@@ -55,7 +61,7 @@ def place_on_picture(heat: Tensor, height: int, width: int, fit: str) -> Tensor:
 
 def colour(heat: Tensor) -> np.ndarray:
     """Colour heat (…, H, W) from 0 to 1: (…, H, W, 3) uint8."""
-    return COLOURS[_levels(heat)]
+    return heat_colours()[_levels(heat)]
 
 
 def overlay(rgb: np.ndarray, heat: Tensor, opacity: float) -> np.ndarray:
@@ -64,7 +70,7 @@ def overlay(rgb: np.ndarray, heat: Tensor, opacity: float) -> np.ndarray:
     Return the same shape, uint8. opacity: 0 shows the picture only, 1 the colours only.
     """
     # Multiply the 256 colours by the opacity, not every pixel.
-    mixed = (COLOURS * np.float32(opacity))[_levels(heat)]
+    mixed = (heat_colours() * np.float32(opacity))[_levels(heat)]
     mixed += rgb * np.float32(1 - opacity)
     return np.rint(mixed, out=mixed).astype(np.uint8)
 
@@ -77,5 +83,5 @@ def encode_png(rgb: np.ndarray) -> bytes:
 
 
 def _levels(heat: Tensor) -> np.ndarray:
-    """Return the row of COLOURS for each pixel, uint8."""
+    """Return the row of `heat_colours` for each pixel, uint8."""
     return np.rint(heat.cpu().numpy() * 255).astype(np.uint8)

@@ -201,7 +201,7 @@ class OpenPage:
         self.loads_network = False
         with suppress(DemoError, OSError):  # the Classify tab names it
             if (run_id := self.services.default_trained_run()) is not None:
-                import_quickly("resnet_demo.inference.classifier", "resnet_demo.inference.heatmaps")
+                import_quickly("resnet_demo.inference.classifier", "matplotlib")
                 classifier = self.services.classifier(run_id)
                 result = classifier.classify(GREY)
                 classifier.class_map(GREY, result.labels[0]["label"])

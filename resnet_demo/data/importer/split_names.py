@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from unicodedata import normalize
 
 WORDS = {  # English, then other languages, without accents: see `words_of`
@@ -74,6 +75,7 @@ def named_splits(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1024)  # asked about the folders of each picture
 def strict_split(name: str) -> str:
     """Return the split of a name that means nothing else, "" for any other name."""
     split, rest = split_of(name) or ("", "")

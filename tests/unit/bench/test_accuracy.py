@@ -7,6 +7,7 @@ from torch import nn
 
 from resnet_demo.bench import accuracy
 from resnet_demo.bench import text as bench_text
+from resnet_demo.evaluation.evaluate_run import SplitPredictor, evaluate_run
 from tests.unit.bench.conftest import tiny
 
 
@@ -60,16 +61,27 @@ def test_training_seconds_come_from_images_per_second(datasets, monkeypatch):
     )
     end = SimpleNamespace(best_epoch=1, best_val_top1=0.5, seconds=18.0)
     monkeypatch.setattr(accuracy, "fit", lambda *_: iter([epoch, epoch, end]))
-    top1 = {"flip-and-shift": 0.5, "flip-and-five-shifts": 0.75}
-    monkeypatch.setattr(
-        accuracy,
-        "evaluate_run",
-        lambda *_, mode: SimpleNamespace(result={"top1": top1[mode], "beside": {"top1": 0.25}}),
-    )
+    monkeypatch.setattr(accuracy, "score_views", lambda *_: {"test_top1": 0.25})
     row = accuracy.measure_seed(tiny(), datasets)
     assert row["train_seconds"] == 2 * 135 / 27
     assert (row["seconds"], row["test_top1"]) == (18.0, 0.25)
-    assert (row["test_top1_of_six"], row["test_top1_of_ten"]) == (0.5, 0.75)
+
+
+def test_each_view_is_computed_once_and_the_scores_are_those_of_an_evaluation(
+    finished, datasets, monkeypatch
+):
+    expected = {
+        name: evaluate_run(finished, datasets, "test", mode=mode).result["top1"]
+        for name, mode in accuracy.SCORES.items()
+    }
+    passes, predict_view = [], SplitPredictor.predict_view
+    monkeypatch.setattr(
+        SplitPredictor,
+        "predict_view",
+        lambda self, number, steps: passes.append(steps) or predict_view(self, number, steps),
+    )
+    assert accuracy.score_views(finished, datasets) == expected
+    assert len(passes) == len(set(passes)) == 14  # of 1 + 6 + 10
 
 
 def test_the_reference_network_has_fixed_widths(datasets, small_reference):

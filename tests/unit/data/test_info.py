@@ -17,6 +17,15 @@ def test_statistics_are_those_of_numpy_for_any_chunks():
     np.testing.assert_allclose(statistics.per_image_std(), each, atol=1e-6)
 
 
+def test_the_sums_of_many_pixels_are_exact():
+    images = np.full((5, 300, 301, 3), 255, np.uint8)  # more than one chunk; 2**32 in the squares
+    statistics = PixelStatistics()
+    statistics.add(images)
+    count = 5 * 300 * 301
+    assert statistics.total.tolist() == [255 * count] * 3
+    assert statistics.squares.tolist() == [255**2 * count] * 3
+
+
 def test_the_deviation_of_a_constant_channel_is_not_zero():
     statistics = PixelStatistics()
     statistics.add(np.full((2, 8, 8, 3), 255, np.uint8))

@@ -11,7 +11,7 @@ from zlib import compress, crc32
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from resnet_demo.data import picture_formats, pictures
 from resnet_demo.data.pictures import (
@@ -132,6 +132,27 @@ def test_the_exif_orientation_is_applied_as_pil_does(kind: str, orientation: int
     options = {"lossless": True} if kind == "WEBP" else {}
     data = written(Image.fromarray(CORNER), kind, exif=exif, **options)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(data)))
+    data.seek(0)
+    np.testing.assert_array_equal(decode_picture(data), upright)
+
+
+@pytest.mark.parametrize("where", ["XMP of a PNG", "XMP of a JPEG", "text of a PNG"])
+def test_the_orientation_is_read_wherever_pil_looks_for_it(where: str):
+    """PIL is not asked where an image has none of these fields, which takes time."""
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 6
+    xmp = '<x:xmpmeta><tiff:Orientation="6"/></x:xmpmeta>'
+    if where == "XMP of a PNG":
+        text.add_itxt("XML:com.adobe.xmp", xmp)
+    else:
+        text.add_text("Raw profile type exif", f"\nexif\n       9\n{exif.tobytes().hex()}")
+    jpeg = {"format": "JPEG", "xmp": xmp.encode(), "quality": 100, "subsampling": 0}
+    data = io.BytesIO()
+    Image.fromarray(CORNER).save(
+        data, **(jpeg if "JPEG" in where else {"format": "PNG", "pnginfo": text})
+    )
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(data)))
+    assert upright.shape == (8, 6, 3)
     data.seek(0)
     np.testing.assert_array_equal(decode_picture(data), upright)
 

@@ -57,8 +57,8 @@ def test_a_pipe_is_left_out_and_never_opened(folder: Path):
 
 
 def test_files_and_folders_without_permission_are_left_out(folder: Path, monkeypatch):
-    def open_all_but_one(path: Path, mode: str):
-        if path.name == "1.png":
+    def open_all_but_one(path: str, mode: str):
+        if Path(path).name == "1.png":
             raise PermissionError(13, "Permission denied")
         return open(path, mode)
 
