@@ -79,10 +79,12 @@ def measure_page(app: UnlimitedApp, page: Page, epochs: int, cold: bool) -> dict
     }
 
 
-def states_until_a_point(page: Page, began: float) -> list[tuple[float, str, str]]:
+def states_until_a_point(
+    page: Page, began: float, dataset: str = "cifar10"
+) -> list[tuple[float, str, str]]:
     """Return (seconds, state, sentence) for all that the page showed before the first point."""
     seen = [(0.0, "", "")]
-    while not has_a_point(page):
+    while not has_a_point(page, dataset):
         state = tile(page, "state")
         state_text = state.inner_text() if state.count() else ""
         sentence = page.locator("#run-status")
@@ -93,10 +95,10 @@ def states_until_a_point(page: Page, began: float) -> list[tuple[float, str, str
     return seen[1:]
 
 
-def has_a_point(page: Page) -> bool:
+def has_a_point(page: Page, dataset: str) -> bool:
     """Return whether the page shows a point of the new run, not of the shipped one."""
     return (
-        "resnet9-cifar10" in page.url
+        f"resnet9-{dataset}" in page.url
         and page.locator("#curves [data-plot=loss]").evaluate(POINTS) > 0
     )
 
