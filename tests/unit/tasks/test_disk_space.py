@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -106,8 +107,9 @@ def test_a_full_disk_stops_the_run_and_it_can_be_resumed_with_more_space(launche
     assert not (run.path / RESERVE).exists()
     assert not list(run.path.glob(".*.new")) + list(run.path.glob(".*.tmp"))
 
-    os.close(launcher.requeue(run))
-    subprocess.run([*WORKER, run.path], env=environment, check=True, capture_output=True)
+    lock = launcher.requeue(run)
+    train(run, launcher.paths)
+    os.close(lock)
     assert read_status(run.path).state == "finished"
 
 
@@ -117,36 +119,18 @@ def test_on_a_full_disk_the_last_checkpoint_is_whole_and_the_reason_is_written(
     with small_disk(tmp_path / "disk", 40_000_000) as disk:
         launcher = launchers(disk)
         run, lock = launcher.make(tiny(epochs=3), "full")
+
+        def fill(event):  # the whole disk, once the first epoch is saved
+            if event.kind == "step" and event.epoch == 2 and not (disk / "filler").exists():
+                with open(disk / "filler", "wb", buffering=0) as file, suppress(OSError):
+                    while True:
+                        file.write(bytes(1000))
+
+        train(run, launcher.paths, fill)
         os.close(lock)
-        filler = disk / "filler"
-        script = FILLING.format(worker="resnet_demo.tasks.worker")
-        environment = {**os.environ, **launcher.paths.environment()}
-        subprocess.run(
-            [sys.executable, "-c", script, run.path, filler], env=environment, check=True
-        )
         assert free_bytes(disk) < 1_000_000
         status = read_status(run.path)
         assert (status.state, status.message[:9]) == ("stopped", "disk full")
         assert list(run.log())[-1].message == status.message
         state, warning = load_last(run.path)
         assert (state["validated"], warning) == (1, "")
-
-
-FILLING = """
-import os, sys
-from pathlib import Path
-from {worker} import train
-from resnet_demo.paths import Paths
-from resnet_demo.runs.store import Run
-
-def fill(event):  # the whole disk, once the first epoch is saved
-    if event.kind == "step" and event.epoch == 2 and not os.path.exists(sys.argv[2]):
-        with open(sys.argv[2], "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1000))
-            except OSError:
-                pass
-
-train(Run(Path(sys.argv[1])), Paths.from_environment(), fill)
-"""
