@@ -104,6 +104,22 @@ class PackedWeights:
     before: Scores
 
 
+@dataclass(frozen=True)
+class PackedScores:
+    """The predictions that a pack stores, and what it says of their accuracy.
+
+    logits (N, C), labels (N,): of the split, or of a cross-validation on the training images.
+    before, after: scores in float32 and as packed. trained_on: how many of those images are in the
+    training split; None if that is not known.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    before: Scores
+    after: Scores
+    trained_on: int | None
+
+
 def write_packed(
     folder: Path,
     run: Run,
@@ -119,64 +135,48 @@ def write_packed(
     config, original = run.config(), Classifier.load(run)
     # On other images the scores in the pack would be wrong for ever.
     check_dataset(run, datasets, "packed")
-    dataset, classes = config.dataset, original.saved.classes
+    dataset = config.dataset
     split = "test" if datasets.get(dataset).test else "val"
     metrics = {
         key: value for key, value in original.saved.metrics.items() if key not in METRICS_OF_WEIGHTS
     }
     packed = pack_weights(folder, original, datasets, split, metrics, for_repository)
-    before, half = packed.before, packed.half
-    logits, labels = compact_logits(packed.logits, packed.labels), packed.labels
-    trained_on = describe_images(run, datasets, split, dataset)["trained_on_pictures"]
-    held_out = read_cross_validation(run.path, metrics) if split == "val" else None
-    if held_out is not None:
-        # The scores so far are of images that were trained on; they only show what rounding costs.
-        logits, labels = compact_logits(*held_out), held_out[1]
-        before, trained_on = score(logits.float(), labels, classes), 0
-    # Of the logits as they are stored: whoever reads the pack computes these very scores.
-    after = score(logits.float(), labels, classes)
-    loss = after.to_dict()["loss"]
+    scores = score_packed(packed, datasets, split, metrics)
+    after, loss = scores.after, scores.after.to_dict()["loss"]
     if split == "test":
         metrics |= {"test_top1": after.top1, "test_loss": loss}
-    weights = packed.classifier.saved.sha256
     metrics["predictions"] = write_predictions(
-        folder, logits, labels, split=split, dataset=dataset, weights=weights
+        folder,
+        scores.logits,
+        scores.labels,
+        split=split,
+        dataset=dataset,
+        weights=packed.classifier.saved.sha256,
     )
-    metrics["predictions"]["trained_on_pictures"] = trained_on
+    metrics["predictions"]["trained_on_pictures"] = scores.trained_on
     if outside := packed_threshold(original, packed.classifier, datasets):
         metrics["outside"] = outside
     # The same weights once more, now with what was measured on them.
-    save_rounded(folder, load_model(run.path), metrics, half)
+    save_rounded(folder, load_model(run.path), metrics, packed.half)
     copy_finished(run, view, folder)
     # What evaluation and classification read beside the weights, where the run has it.
     for file in (TRAINED_ON, CROSS_VALIDATION, KNOWN):
         if (run.path / file).exists():
             write_atomically(folder / file, (run.path / file).read_bytes())
-    split_name, precision = SPLIT_NAMES[split], "float16" if half else "float32"
-    text = model_card(
-        name,
-        config,
-        classes,
-        view,
-        datasets.get(dataset),
-        after,
-        split=split_name,
-        top1_float32=before.top1 if half else None,
-        trained_on=trained_on,
-        contents=PACKED.format(split=split_name, precision=precision),
-    )
+    precision = "float16" if packed.half else "float32"
+    text = packed_card(name, run, view, datasets, split, scores, precision)
     write_atomically(folder / "README.md", text.encode())
     return {
         "weights_bytes": packed.size,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
         "split": split,
         "n": after.n,
-        "trained_on_pictures": trained_on,
+        "trained_on_pictures": scores.trained_on,
         "top1": after.top1,
-        "top1_float32": before.top1,
+        "top1_float32": scores.before.top1,
         "loss": loss,
         "weights": precision,
-        "logits": str(logits.dtype).removeprefix("torch."),
+        "logits": str(scores.logits.dtype).removeprefix("torch."),
     }
 
 
@@ -210,6 +210,49 @@ def pack_weights(
         raise rounding_error(run, before, after)
     size = save_rounded(folder, load_model(run.path), metrics, half=False)
     return PackedWeights(Classifier(run, load_model(folder)), False, size, logits, labels, before)
+
+
+def score_packed(
+    packed: PackedWeights, datasets: Datasets, split: str, metrics: Mapping[str, Any]
+) -> PackedScores:
+    """Return the predictions to store and their scores. metrics: of the run."""
+    run, classes = packed.classifier.run, packed.classifier.saved.classes
+    before = packed.before
+    logits, labels = compact_logits(packed.logits, packed.labels), packed.labels
+    trained_on = describe_images(run, datasets, split, run.config().dataset)["trained_on_pictures"]
+    held_out = read_cross_validation(run.path, metrics) if split == "val" else None
+    if held_out is not None:
+        # The scores so far are of images that were trained on; they only show what rounding costs.
+        logits, labels = compact_logits(*held_out), held_out[1]
+        before, trained_on = score(logits.float(), labels, classes), 0
+    # Of the logits as they are stored: whoever reads the pack computes these very scores.
+    after = score(logits.float(), labels, classes)
+    return PackedScores(logits, labels, before, after, trained_on)
+
+
+def packed_card(
+    name: str,
+    run: Run,
+    view: RunView,
+    datasets: Datasets,
+    split: str,
+    scores: PackedScores,
+    precision: str,
+) -> str:
+    """Return the model card of a pack. precision: number format of its weights."""
+    config = run.config()
+    return model_card(
+        name,
+        config,
+        tuple(datasets.get(config.dataset).classes),
+        view,
+        datasets.get(config.dataset),
+        scores.after,
+        split=SPLIT_NAMES[split],
+        top1_float32=scores.before.top1 if precision == "float16" else None,
+        trained_on=scores.trained_on,
+        contents=PACKED.format(split=SPLIT_NAMES[split], precision=precision),
+    )
 
 
 def packed_threshold(
