@@ -127,14 +127,9 @@ def build_app(
         connect_next_steps(services, tab, tabs, evaluation, classification)
         connect_steps(services, steps, tabs, tab["run"], classification)
         add_endpoints(services)
-        # The order of polling.QUERY_KEYS.
-        choices = [tab["run"], tab["experiments"]]
-        choices += [evaluation[name] for name in ("run", "split", "mode", "other")]
-        shown = {name: tab[name] for name in ("run", "experiments", "trash", *EMPTY_PANEL)}
-        polling.start_polling(shown | versions, choices)
+        connect_polling(tab, evaluation, versions)
         app.polling = Polling(services)
         app.first_updates = first_page(services, tab, steps)
-
         connect_load(app, services, tab, data_seen, access_line)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
         dark = evaluation["dark"]
@@ -144,6 +139,20 @@ def build_app(
         separate_latest_events(app)
         mute_progress(app, gr.State())
     return app
+
+
+def connect_polling(
+    tab: dict[str, Any], evaluation: dict[str, Any], versions: dict[str, gr.Textbox]
+) -> None:
+    """Start the page's polling. tab, evaluation: the components of these tabs by name.
+
+    versions: of the tabs to which only a version is sent.
+    """
+    # The order of polling.QUERY_KEYS.
+    choices = [tab["run"], tab["experiments"]]
+    choices += [evaluation[name] for name in ("run", "split", "mode", "other")]
+    shown = {name: tab[name] for name in ("run", "experiments", "trash", *EMPTY_PANEL)}
+    polling.start_polling(shown | versions, choices)
 
 
 def connect_load(

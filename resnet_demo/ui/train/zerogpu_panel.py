@@ -115,9 +115,7 @@ def slices_panel(
 
     @show_errors()
     def on_retry(name: str, run_id: str) -> tuple[Any, ...]:
-        failed = services.runs.get(run_id)
-        proposed = getattr(Snapshots().get(failed).view.ended, "retry", {})
-        return begin_run(services, {**failed.config().to_dict(), **proposed}, name)
+        return begin_run(services, proposed_settings(services.runs.get(run_id)), name)
 
     @show_errors()
     def on_resume(name: str, run_id: str) -> NextSlice:
@@ -161,6 +159,13 @@ def begin_run(services: Services, settings: dict[str, Any], name: str) -> tuple[
         run = services.slices.make(config, name)
     choice = gr.update(choices=services.run_choices(), value=run.id, visible=True)
     return choice, name, NextSlice(run.id, time.monotonic())
+
+
+def proposed_settings(failed: Run) -> dict[str, Any]:
+    """Return the settings of a failed run with the changes that its failure proposes."""
+    # A snapshot of its own: those of the services are for the event loop.
+    proposed = getattr(Snapshots().get(failed).view.ended, "retry", {})
+    return {**failed.config().to_dict(), **proposed}
 
 
 def resume_run(services: Services, run_id: str, name: str) -> NextSlice:
