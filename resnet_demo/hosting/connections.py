@@ -23,10 +23,13 @@ BODY_S = 30.0  # within which at least MIN_BYTES of an unfinished body must arri
 # asks for more only when it has passed on a third of its buffer, some megabytes.
 ANSWER_S = 60.0
 MIN_BYTES = 1024
-MAX_WAITING = 200  # connections of one address without a complete request head
+MAX_WAITING = 200  # connections of one address that wait for their client
 MAX_NEW, NEW_S = 500, 5.0  # connections that one address opens within so many seconds
 RESERVED_DESCRIPTORS = 100  # for files, workers and the event loop
 FEWEST_CONNECTIONS = 32
+# Phases of a connection that waits for its client: for a request head, a body, the rest of a body
+# that is not used, or until the last answer is read.
+WAITING = ("head", "body", "rest", "closing")
 
 
 @dataclass(eq=False)
@@ -64,7 +67,7 @@ class ConnectionGuard:
         return False
 
     def set_waiting(self, connection: "GuardedProtocol", waits: bool) -> None:
-        """Record whether a connection waits for a request head; close the oldest of too many."""
+        """Record whether a connection waits for its client; close the oldest of too many."""
         if waits == (connection in self.waiting):
             return
         if not waits:
@@ -79,8 +82,10 @@ class ConnectionGuard:
             self.close_oldest(connection.address)
 
     def close_oldest(self, address: str | None = None) -> None:
-        """Close the connection that waits for longest, of one address or of all."""
-        found = (each for each in self.waiting if address in (None, each.address))
+        """Close the connection that waits for longest, of one address or of the one with most."""
+        if address is None and self.addresses:
+            [(address, _)] = self.addresses.most_common(1)
+        found = (each for each in self.waiting if each.address == address)
         if (oldest := next(found, None)) is not None:
             oldest.abort()
 
@@ -144,6 +149,7 @@ class GuardedProtocol(H11Protocol):
     def follow(self) -> None:
         """Set the deadline of the phase that the connection is in."""
         if self.transport.is_closing():
+            self.enter("closing")
             self.set_unread_timer()  # it closes when the client has read the rest of the answer
             return
         theirs, ours = self.conn.their_state, self.conn.our_state
@@ -160,8 +166,8 @@ class GuardedProtocol(H11Protocol):
         if phase == self.phase:
             return
         self.phase = phase
-        self.guard.set_waiting(self, phase == "head")
         self.set_timer()
+        self.guard.set_waiting(self, phase in WAITING)
 
     def set_timer(self) -> None:
         """Start the timer of this phase; none while the app answers."""

@@ -106,6 +106,7 @@ class Snapshots:
     def __init__(self) -> None:
         self.views: LRU[RunKey, RunView] = LRU(MAX_VIEWS)
         self.loading: set[RunKey] = set()
+        self.damaged: LRU[RunKey, tuple[int, DamagedError]] = LRU(MAX_VIEWS)  # size of the log
 
     def get(self, run: Run) -> RunSnapshot:
         """Return the run as it is now, however long that takes. Raises DamagedError."""
@@ -121,7 +122,11 @@ class Snapshots:
         """Return the run at once; a long log is read in a thread meanwhile. Raises DamagedError."""
         key = run_key(run)
         view = self.views.get(key)
-        unread = run.log().size() - (view.offset if view else 0)
+        size = run.log().size()
+        found_at, error = self.damaged.get(key, (-1, None))
+        if error is not None and found_at == size:
+            raise error
+        unread = size - (view.offset if view else 0)
         # One chunk is read within a tick; more would hold up every page that polls.
         if key not in self.loading and unread <= CHUNK:
             return self.get(run)
@@ -133,10 +138,12 @@ class Snapshots:
 
     def _load(self, run: Run, key: RunKey) -> None:
         """Read a whole log, and publish its view when it is complete."""
-        view = RunView(run.log())
+        view, size = RunView(run.log()), run.log().size()
         try:
             view.refresh()
             self.views[key] = view
+        except DamagedError as error:  # raised by the next `get_nowait`
+            self.damaged[key] = size, error
         finally:
             self.loading.discard(key)
 

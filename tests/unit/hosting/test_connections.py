@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -17,7 +18,8 @@ SHORT = {"head_s": 0.3, "body_s": 0.3}
 
 
 async def answer(scope, receive, send):
-    """Answer with the length of the body; `/slow` takes a second, `/large` has LARGE bytes."""
+    """Answer with the length of the body; `/slow` takes a second, `/large` has
+    LARGE bytes, `/whole` in one piece."""
     length, more = 0, scope["type"] == "http" and scope["path"] != "/early"
     while more:
         message = await receive()
@@ -30,7 +32,8 @@ async def answer(scope, receive, send):
         await send({"type": "http.response.body", "body": b".", "more_body": True})
     for _ in range(scope["path"] == "/large" and LARGE // 10**6):
         await send({"type": "http.response.body", "body": bytes(10**6), "more_body": True})
-    await send({"type": "http.response.body", "body": str(length).encode()})
+    body = bytes(LARGE) if scope["path"] == "/whole" else str(length).encode()
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
@@ -162,6 +165,41 @@ def test_a_flood_of_silent_connections_of_one_address_closes_its_oldest_ones():
     guard, seen = ConnectionGuard(max_waiting=8), []
     converse(guard, talk)
     assert seen[0] <= 9
+
+
+CLOSE = b"GET /whole HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [HEAD, HEAD.replace(b"/length", b"/early"), CLOSE],
+    ids=["half a body", "the rest of a body", "an answer that is not read"],
+)
+def test_one_address_holds_few_connections_in_any_phase(sent):
+    async def talk(connect):
+        for _ in range(20):
+            await connect(sent)
+        while guard.count > 4:
+            await asyncio.sleep(0.05)
+
+    guard = ConnectionGuard(max_waiting=4)
+    converse(guard, talk)
+
+
+def test_of_too_many_connections_an_address_with_most_loses_its_oldest():
+    async def talk(connect):
+        await connect(HEAD, b"x", pause_s=0.05)
+        [first] = guard.waiting
+        first.address = "another"
+        guard.addresses = Counter(another=1)
+        for _ in range(10):
+            await connect(HEAD)
+        await asyncio.sleep(0.1)
+        assert first in guard.waiting
+        return guard.count
+
+    guard = ConnectionGuard(max_connections=4)
+    assert converse(guard, talk) == 4
 
 
 def test_of_too_many_connections_the_silent_ones_are_closed_and_the_answers_go_on():

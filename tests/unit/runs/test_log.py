@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from resnet_demo.errors import DamagedError
 from resnet_demo.events import Epoch, Step, to_line
 from resnet_demo.runs.log import EventLog
 
@@ -76,6 +77,16 @@ def test_an_event_after_a_torn_line_is_lost(log):
     log.path.write_bytes(to_line(step(1)).encode() + b'{"event": "st')
     log.append(step(2))
     assert list(log) == [step(1)]
+
+
+def test_an_endless_line_is_named_and_a_long_one_is_read(log, monkeypatch):
+    monkeypatch.setattr("resnet_demo.runs.log.CHUNK", 50)
+    monkeypatch.setattr("resnet_demo.runs.log.MAX_LINE_BYTES", 500)
+    log.path.write_text(" " * 300 + to_line(step(1)))
+    assert list(log) == [step(1)]
+    log.path.write_bytes(bytes(600))
+    with pytest.raises(DamagedError, match=r"^events.jsonl of .* is damaged$"):
+        list(log)
 
 
 def test_undecodable_and_unknown_lines_are_skipped(log):

@@ -163,6 +163,19 @@ def test_setting_the_wall_clock_does_not_change_durations(make, monkeypatch, jum
     os.close(lock)
 
 
+def test_a_long_log_that_is_damaged_is_named_once_it_has_been_read(make, until):
+    snapshots, run = Snapshots(), make("some-run-1", "stopped")
+    with open(run.path / "events.jsonl", "wb") as log:
+        log.truncate(2**28)
+    assert snapshots.get_nowait(run).is_loading
+    until(lambda: not snapshots.loading)
+    for _ in range(2):
+        with pytest.raises(DamagedError, match=r"^events.jsonl of some-run-1 is damaged$"):
+            snapshots.get_nowait(run)
+    write_log(run.path / "events.jsonl", 3)
+    assert snapshots.get_nowait(run).view.steps
+
+
 def test_a_long_log_is_read_in_one_thread_and_get_nowait_does_not_block(make, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1000)
     run, snapshots = make("mine", "stopped", started(1000.0)), Snapshots()
