@@ -240,6 +240,10 @@ def test_an_unreadable_picture_is_reported_in_place_of_the_answer(page, tmp_path
     upload(page, tmp_path / "text.png")
     expect(page.locator("#classify-text")).to_contain_text("'text.png' is not a PNG, JPEG")
     expect(page.locator("#labels")).to_be_hidden()
+    # One message, and no broken icon.
+    expect(page.locator("#picture img")).to_have_class(re.compile("no-preview"))
+    expect(page.locator("#picture img")).to_be_hidden()
+    expect(page.get_by_test_id("toast-text")).to_have_count(0)
 
 
 def test_several_pictures_get_labels_and_a_csv_with_the_same_labels(page, pictures, tmp_path):

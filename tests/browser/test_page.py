@@ -344,7 +344,7 @@ def test_pictures_get_a_label_and_an_invalid_one_gets_a_sentence(desk, trained, 
     page.get_by_role("button", name="Remove Image").click()
     expect(page.locator("#labels")).to_be_hidden()
     upload(page, tmp_path / "text.png")
-    expect(toast(page).last).to_contain_text(
+    expect(page.locator("#classify-text")).to_contain_text(
         "is not a PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM or PGM image"
     )
     expect(page.locator("#labels")).to_be_hidden()

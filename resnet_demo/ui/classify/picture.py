@@ -118,7 +118,6 @@ def classify_picture(
         gauges = gauge_updates(classifiers, answers, count=True)
         yield {**gauges, **explanation_updates(classifiers, answers[0], rgb, fit)}
     except DemoError as error:
-        gr.Warning(f"{error}.")  # on a phone the message is far below the picture
         yield message_updates(f"⚠ {escape_markdown(str(error))}.")
 
 

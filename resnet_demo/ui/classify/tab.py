@@ -34,9 +34,14 @@ WORK_EVENT = {
     "concurrency_limit": None,  # the fair queue of Services limits it
 }
 # Shows the answer to another picture where it is out of sight: on a phone it is below the examples.
+# A picture that the browser cannot show, damaged or a TIFF, gets a sentence for the broken icon.
 SCROLL_TO_ANSWER = """(picture) => {
-  const answer = document.getElementById('labels'), path = picture?.path;
-  if (!answer.offsetParent || path === window.answeredPicture) return;
+  const image = document.querySelector('#picture img'), path = picture?.path;
+  const mark = () => image.classList.toggle('no-preview', image.complete && !image.naturalWidth);
+  if (image) { mark(); image.onerror = image.onload = mark; }
+  const labels = document.getElementById('labels');
+  const answer = labels.offsetParent ? labels : document.getElementById('classify-text');
+  if (!path || path === window.answeredPicture) return;
   window.answeredPicture = path;
   const {top, bottom} = answer.getBoundingClientRect();
   if (top < 0 || bottom > window.innerHeight) answer.scrollIntoView({behavior: 'smooth'});
