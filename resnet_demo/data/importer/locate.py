@@ -5,7 +5,7 @@ that Kaggle, PyTorch's tutorials, Keras, Roboflow and Hugging Face use. docs/own
 them. What can be read in two ways is refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from resnet_demo.data.importer.layout import PictureLocation
@@ -228,8 +228,23 @@ def _class_layout(folder: Folder, above: Parts) -> FolderLayout:
             f"test: rename {shortened(left_out[0])} if it is a class, else {ADVICE}"
         )
     nested = {name for name, child in folder.folders.items() if child.folders}
-    notes = (*_left_out_notes(folder, left_out), *_nested_notes(nested))
+    notes = (
+        *_left_out_notes(folder, left_out),
+        *_nested_notes(nested),
+        *_inner_dataset_notes(folder),
+    )
     return FolderLayout(above, left_out=frozenset(left_out), notes=notes)
+
+
+def _inner_dataset_notes(folder: Folder) -> Iterator[str]:
+    """Yield a note on a class folder that holds folders with the names of other classes."""
+    for name, child in folder.folders.items():
+        common = _names_below(child) & (set(folder.folders) - {name})
+        if len(common) > 1:
+            yield (
+                f"the folder {shortened(name)} holds folders with the names of other classes, "
+                f"{_examples(common)}: it seems to be a dataset inside the dataset, and no class"
+            )
 
 
 def _check_twins(folder: Folder) -> None:

@@ -116,6 +116,15 @@ def test_subfolders_of_a_class_belong_to_it_and_a_note_says_so():
     )
 
 
+def test_a_folder_with_the_names_of_other_classes_in_it_is_named():
+    found, notes = read("oak", "elm", "old/oak", "old/elm")
+    assert found == {"/oak": 3, "/elm": 3, "/old": 6}
+    assert notes[1] == (
+        "the folder 'old' holds folders with the names of other classes, 'elm' and 'oak': it seems "
+        "to be a dataset inside the dataset, and no class"
+    )
+
+
 def test_many_classes_may_have_folders_of_the_same_names():
     folders = [f"{tree}/{side}" for tree in "abcdefghijk" for side in ("leaf", "bark")]
     assert len(read(*folders)[0]) == 11
