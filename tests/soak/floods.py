@@ -38,7 +38,8 @@ VISITOR, STRANGER = "127.0.0.3", "127.0.0.2"
 CLIENTS = 4
 SECONDS = 18.0
 PAUSE_S = 1.0  # of the visitor, so that the limits on uploads and pictures are not reached
-SETTLE_S = 2.0  # between two floods
+SETTLE_S = 5.0  # at most, between two floods, until the app has done what is left of the last one
+IDLE_SHARE = 0.2  # of a core
 RUN = "cifar10-shipped"
 TOKEN = "the token of the owner"
 BOUNDARY = "0123456789abcdef"
@@ -394,6 +395,15 @@ def measure(app: AppProcess, name: str, seconds: float, events: dict[str, Any]) 
     return result
 
 
+def settle(pid: int) -> None:
+    """Wait until the app computes little, so that no flood is measured with the one before."""
+    end, share = time.monotonic() + SETTLE_S, 1.0
+    while share > IDLE_SHARE and time.monotonic() < end:
+        used, began = process_usage(pid)["cpu_s"], time.monotonic()
+        time.sleep(1.0)
+        share = (process_usage(pid)["cpu_s"] - used) / (time.monotonic() - began)
+
+
 def page_events(app: AppProcess) -> dict[str, tuple[int, list[Any]]]:
     """Return the events that floods start, and the values that they take."""
     page = Page(app)
@@ -418,7 +428,7 @@ def measure_floods(folder: Path, names: list[str], seconds: float) -> list[Measu
         assert not warm.failures, warm.failures
         results = []
         for name in ["", *names]:
-            time.sleep(SETTLE_S)
+            settle(app.process.pid)
             results.append(measure(app, name, seconds, events))
             print(results[-1].row(), flush=True)
             for failure in results[-1].failures[:3]:
