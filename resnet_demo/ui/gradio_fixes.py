@@ -524,3 +524,9 @@ def session_hash() -> str | None:
 def serve_file(component: Block, file: Path) -> str:
     """Copy a file to where Gradio serves a component's files and later removes them."""
     return component.move_resource_to_block_cache(file)
+
+
+def cached_files(blocks: gr.Blocks) -> set[str]:
+    """Return the files that Gradio itself serves and removes for this app."""
+    kept = (getattr(block, "keep_in_cache", ()) for block in [*blocks.blocks.values()])
+    return set().union(*kept, *(set(files) for files in [*blocks.temp_file_sets]))

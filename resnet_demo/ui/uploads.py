@@ -18,7 +18,7 @@ from gradio.utils import get_upload_folder
 from resnet_demo.errors import ConfigError
 from resnet_demo.file_locks import is_locked, try_lock
 from resnet_demo.lru import LRU
-from resnet_demo.ui.gradio_fixes import session_hash
+from resnet_demo.ui.gradio_fixes import cached_files, session_hash
 
 MAX_PICTURE_BYTES = 20 * 2**20
 HOUR_S = 3600.0
@@ -96,12 +96,6 @@ def keep_uploads_clean(folder: Path, blocks: gr.Blocks) -> None:
             remove_old_uploads(folder, HOUR_S, cached_files(blocks))
 
     threading.Thread(target=sweep, daemon=True).start()
-
-
-def cached_files(blocks: gr.Blocks) -> set[str]:
-    """Return the files that Gradio itself serves and removes for this app."""
-    kept = (getattr(block, "keep_in_cache", ()) for block in [*blocks.blocks.values()])
-    return set().union(*kept, *(set(files) for files in [*blocks.temp_file_sets]))
 
 
 def remove_old_uploads(folder: Path, age_s: float, keep: Collection[str]) -> None:
