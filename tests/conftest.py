@@ -43,7 +43,13 @@ SpeedTests.ensure_measured = lambda *args, **more: "not in this test"
 import app
 app.main()
 """
+LONG = ("tests/browser/", "tests/unit/training/test_distributed.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # the same as in scripts/machine.sh
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first: at the end, one of two test processes would wait for the other."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
 
 
 def free_port() -> int:
