@@ -1,6 +1,7 @@
 """Disk space: the estimate, the reserve, and real full disks."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -113,8 +114,9 @@ def test_a_full_disk_stops_the_run_and_it_can_be_resumed_with_more_space(launche
     assert read_status(run.path).state == "finished"
 
 
+@pytest.mark.parametrize(("left", "what"), [(0, "the log"), (1_800_000, "a checkpoint")])
 def test_on_a_full_disk_the_last_checkpoint_is_whole_and_the_reason_is_written(
-    launchers, tiny, tmp_path
+    launchers, tiny, tmp_path, left, what
 ):
     with small_disk(tmp_path / "disk", 40_000_000) as disk:
         launcher = launchers(disk)
@@ -125,12 +127,14 @@ def test_on_a_full_disk_the_last_checkpoint_is_whole_and_the_reason_is_written(
                 with open(disk / "filler", "wb", buffering=0) as file, suppress(OSError):
                     while True:
                         file.write(bytes(1000))
+                os.truncate(disk / "filler", (disk / "filler").stat().st_size - left)
 
         train(run, launcher.paths, fill)
         os.close(lock)
-        assert free_bytes(disk) < 1_000_000
+        assert free_bytes(disk) < 2_000_000
         status = read_status(run.path)
-        assert (status.state, status.message[:9]) == ("stopped", "disk full")
+        assert status.state == "stopped"
+        assert re.match(rf"disk full: \d MB needed for {what}, 0 MB free;", status.message)
         assert list(run.log())[-1].message == status.message
         state, warning = load_last(run.path)
         assert (state["validated"], warning) == (1, "")
