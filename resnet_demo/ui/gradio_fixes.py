@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -55,6 +56,7 @@ KEPT_PAGES = 2000  # pages with answers, of all visitors; as Gradio has it
 MAX_NAME = 64  # characters in the name of a page, which its browser makes
 MAX_UPLOAD_FILES = 200  # as many as the page classifies at once
 MAX_UPLOADS_SHOWN = 1000
+MAX_ACCEPTED = 32  # connections, of the 2,048 that may wait
 MAX_TRACEBACKS, TRACEBACK_S = 200, 3600.0
 
 
@@ -256,7 +258,16 @@ class GuardedServer(http_server.Server):
         guard = ConnectionGuard(proxies=known_proxies(os.environ))
         config.http = guard.protocol  # type: ignore[assignment] - any factory will do
         config.ws = "none"  # the app has no web sockets, and an open one has no deadline
+        # asyncio takes so many new connections before it serves the open ones again
+        self.waiting, config.backlog = config.backlog, MAX_ACCEPTED
         super().__init__(config, *args, **options)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, with uvicorn's room for connections that wait to be taken."""
+        await super().startup(sockets)
+        for listener in (one for server in self.servers for one in server.sockets):
+            with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                same.listen(self.waiting)
 
 
 def use_guarded_server() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import itertools
+import socket
+import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -17,6 +19,7 @@ from resnet_demo.hosting.connections import ConnectionGuard
 from resnet_demo.ui import gradio_fixes
 from resnet_demo.ui.app import MAX_PAGE_BYTES, MAX_SESSIONS, build_app, launch
 from resnet_demo.ui.gradio_fixes import (
+    MAX_ACCEPTED,
     MAX_ACTIVE,
     PageState,
     SharedPages,
@@ -179,6 +182,12 @@ def test_a_served_file_is_a_copy_in_gradios_cache(tmp_path):
     assert str(served) in button.temp_files  # Gradio removes it later
 
 
+def waiting_room(listener):
+    """Return how many connections may wait to be accepted. Linux reports it in this field."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return struct.unpack_from("I", info, 28)[0]
+
+
 def test_the_web_server_has_limits_on_its_connections(services):
     app = build_app(services.paths)
     try:
@@ -187,6 +196,11 @@ def test_the_web_server_has_limits_on_its_connections(services):
         assert isinstance(protocol.__self__, ConnectionGuard)
         assert app.server.config.ws_protocol_class is None
         assert not app.api_open
+        # few are accepted in one turn of the loop, but as many as before may wait for it
+        assert app.server.config.backlog == MAX_ACCEPTED
+        [listener] = app.server.servers[0].sockets
+        most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+        assert waiting_room(listener) == min(2048, most) > MAX_ACCEPTED
     finally:
         app.close()
 
