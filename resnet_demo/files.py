@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from resnet_demo.errors import DiskFullError, ReadOnlyError
@@ -33,6 +34,9 @@ NO_FOLDER_SYNC = (
     "this disk cannot flush folders: after a power cut, a file may have its previous content, or a "
     "new one may be missing"
 )
+# numpy reads the header of an array with Python's parser of literals. Two threads in it at once can
+# end in a SystemError (seen in Python 3.11), so np.load is called under this lock.
+ARRAY_HEADERS = Lock()
 NO_LINKS = "this disk has no hard links: files are copied instead, which takes time and space"
 
 

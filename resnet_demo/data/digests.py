@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_demo.files import open_file, write_atomically
+from resnet_demo.files import ARRAY_HEADERS, open_file, write_atomically
 from resnet_demo.fingerprint import Fingerprint
 
 DIGEST_BYTES = 16  # so many that two pictures never have the same one by accident
@@ -39,7 +39,7 @@ def write_digests(path: Path, digests: np.ndarray) -> None:
 def read_digests(path: Path) -> np.ndarray:
     """Return the digests in a file, (N, 16) uint8. Raises OSError, ValueError."""
     try:
-        with open_file(path) as file:
+        with open_file(path) as file, ARRAY_HEADERS:
             digests = np.load(file, allow_pickle=False)
     except EOFError as error:  # an empty file
         raise ValueError("empty") from error

@@ -17,7 +17,7 @@ import numpy as np
 from resnet_demo.data.digests import digests_path, picture_digests
 from resnet_demo.data.info import DatasetInfo, PixelStatistics, check_name
 from resnet_demo.errors import ConfigError, DamagedError, DemoError
-from resnet_demo.files import sync_folder, write_atomically
+from resnet_demo.files import ARRAY_HEADERS, sync_folder, write_atomically
 from resnet_demo.json_files import read_json
 
 SPLITS = ("train", "val", "test")  # of them, only `train` is always there
@@ -193,7 +193,8 @@ def _map_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         if not path.is_file():  # opening a pipe would wait for a writer
             raise OSError("not a file")
         # "c", copy on write: a caller that changes its images cannot damage the dataset.
-        array = np.load(path, mmap_mode="c", allow_pickle=False)  # a pickle could run code
+        with ARRAY_HEADERS:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)  # a pickle could run code
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(f"the dataset {path.parent.name!r} is damaged: {path.name}") from error
     if array.shape != shape or array.dtype != dtype:

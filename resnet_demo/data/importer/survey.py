@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_demo.data.importer.read_pictures import MAX_UNREADABLE, unopened_text
 from resnet_demo.errors import DamagedError, shortened
-from resnet_demo.files import bytes_text, write_atomically
+from resnet_demo.files import ARRAY_HEADERS, bytes_text, write_atomically
 from resnet_demo.json_files import build, read_json
 
 MIN_SIZE, MAX_SIZE = 8, 256  # pixels, side of the stored squares
@@ -139,7 +139,8 @@ def read_survey(folder: Path) -> Survey:
     """Read the files of `write_survey`. Raises DamagedError."""
     try:
         survey = Survey.from_dict(read_json(folder / SURVEY))
-        with np.load(folder / SAMPLES, allow_pickle=False) as arrays:  # a pickle could run code
+        # a pickle could run code
+        with ARRAY_HEADERS, np.load(folder / SAMPLES, allow_pickle=False) as arrays:
             pictures, labels = arrays["pictures"], arrays["labels"]
         valid = pictures.shape == (len(labels), SAMPLE_SIDE, SAMPLE_SIDE, 3)
         for label in dict.fromkeys(labels.tolist()):
