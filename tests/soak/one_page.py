@@ -12,10 +12,11 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ from resnet_demo.runs.store import Run, Runs
 from resnet_demo.tasks.estimate import estimate
 from tests.browser.conftest import FLAGS
 from tests.browser.test_page import POINTS, tile
-from tests.conftest import BROWSERS
+from tests.conftest import BROWSERS, free_port
 from tests.soak.rounds import UnlimitedApp, until
 from tests.unit.tasks.test_load import processor_s
 
+# What the other tests switch off: the speed test of an open page, and the standby worker.
+AS_STARTED: dict[str, Any] = {"measures": True, "RESNET_DEMO_STANDBY": "1"}
 PATIENCE_MS = 600_000
 LOOK_MS = 50
 LINES = 1000  # appended to a log, to measure what one costs
@@ -117,6 +120,16 @@ def seconds_per_line(event: Step) -> float:
         return round((time.perf_counter() - began) / LINES, 7)
 
 
+@contextmanager
+def new_page() -> Iterator[Page]:
+    """Open a page of a new Chromium, and close both at the end."""
+    chromium = next(path for name in BROWSERS if (path := shutil.which(name)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser.new_page()
+        browser.close()
+
+
 def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -124,20 +137,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--cold", action="store_true", help="drop the file cache before Train")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(args.data / "cifar10", folder / "data" / "cifar10")
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        app = UnlimitedApp(folder / "runs", folder / "data", port)
+        app = UnlimitedApp(folder / "runs", folder / "data", free_port(), **AS_STARTED)
         app.start()
         try:
-            chromium = next(path for name in BROWSERS if (path := shutil.which(name)))
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-                results = measure_page(app, browser.new_page(), args.epochs, args.cold)
-                browser.close()
+            with new_page() as page:
+                results = measure_page(app, page, args.epochs, args.cold)
         finally:
             app.end()
     json.dump(results, sys.stdout, indent=2)
