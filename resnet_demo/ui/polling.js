@@ -42,8 +42,13 @@ async (...inputs) => {
     page.known.progress = version;
     window.showProgress(value);
   }
+  // A field in which a person types keeps their text; the saved one is sent again when they leave.
+  const isSameRun = page.run === inputs[0];
+  page.run = inputs[0];
+  const isTyped = (name) =>
+    isSameRun && document.activeElement?.matches(`#run-${name} :is(input, textarea)`);
   return names.map((name) => {
-    if (!(name in answer.parts)) return undefined;
+    if (!(name in answer.parts) || isTyped(name)) return undefined;
     const [version, value] = answer.parts[name];
     page.known[name] = version;
     return value;
