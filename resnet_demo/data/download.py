@@ -270,7 +270,7 @@ class TransferRate:
         self.marks.clear()
 
     def check(self, timeouts: DownloadTimeouts) -> None:
-        """Add a mark. Raises SourceError for a source that has been slow for `slow_s`."""
+        """Note how much has come by now. Raises SourceError if it was too slow for `slow_s`."""
         if not self.marks:
             return
         now = monotonic()

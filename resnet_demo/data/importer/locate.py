@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from resnet_demo.data.importer.layout import PictureLocation
 from resnet_demo.data.importer.members import Parts
 from resnet_demo.data.importer.split_names import (
+    is_generic_name,
     named_splits,
-    says_nothing,
     split_of,
     strict_split,
 )
@@ -117,7 +117,7 @@ class _Candidate:
     def has_labels(self, classes: set[str]) -> bool:
         """Return True for a folder of class folders. classes: those of the training folder."""
         found = set(self.folder.folders)
-        if len(found) == 1 and not found & classes and says_nothing(*found):
+        if len(found) == 1 and not found & classes and is_generic_name(*found):
             return False  # test/unknown: the one folder only holds the pictures together
         return bool(found) and self.split != "unlabelled"
 
@@ -156,7 +156,7 @@ def _open_split(folder: Folder, split: str) -> _Candidate:
     while len(folder.folders) == 1:
         ((name, child),) = folder.folders.items()
         # A folder of another name is a class, even the only one.
-        if not says_nothing(name) and (split_of(name) or ("", ""))[0] != split:
+        if not is_generic_name(name) and (split_of(name) or ("", ""))[0] != split:
             break
         folder, inner = child, (*inner, name)
     return _Candidate(split, inner, folder)

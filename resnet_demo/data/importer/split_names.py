@@ -82,7 +82,7 @@ def strict_split(name: str) -> str:
     return "" if rest else split
 
 
-def says_nothing(name: str) -> bool:
+def is_generic_name(name: str) -> bool:
     """Return True for the name of a folder that is no class: images, data, unknown."""
     words = words_of(name)
     return bool(words) and all(word in NO_LABEL for word in words)
