@@ -38,7 +38,7 @@ from resnet_demo.ui.front_end import FrontEnd, LightPage
 from resnet_demo.ui.gradio_fixes import (
     MARKUP_FIXES,
     FreshBlocks,
-    NamedCalls,
+    WrongRequests,
     fetch_no_addresses,
     mute_progress,
     separate_latest_events,
@@ -305,7 +305,7 @@ def launch(
         Middleware(LightPage, front_end.head),
         Middleware(RequestLimits, access, limits, Path(get_upload_folder())),
         Middleware(OwnerLogin, access),
-        Middleware(NamedCalls),
+        Middleware(WrongRequests),
     ]
     routes = [app.polling.route, front_end.route]
     app.polling.on_open_page = OpenPage(os.environ, app.polling.services)

@@ -43,6 +43,8 @@ from resnet_demo.lru import LRU
 MARKUP_FIXES = Path(__file__).with_name("gradio_fixes.js")
 NO_OP = "() => []"  # of an event in the browser
 NAMED_CALLS = "/gradio_api/call/v2/"  # arguments by name; `/call/` takes them by position
+EVENT_PATHS = tuple(f"/gradio_api/{name}/" for name in ("call", "run", "api", "queue"))
+FILE_PATH = "/gradio_api/file="
 # Seconds that the queue's loop sleeps while nothing waits. Gradio's 0.001 keeps a core busy.
 QUEUE_SLEEP_S = 0.02
 # Seconds between two looks for progress updates. This app sends none through Gradio.
@@ -423,29 +425,38 @@ def use_rare_tracebacks() -> None:
         logger.addFilter(rare)
 
 
-class NamedCalls:
-    """ASGI middleware: a call with a wrong name of an endpoint or of an argument is answered 4xx.
+class WrongRequests:
+    """ASGI middleware: a request for what is not there is answered 4xx.
 
-    Gradio 6.31 looks both up without a check: 500, and a traceback in the log.
+    Gradio 6.31 looks up endpoints, their arguments and the numbers of events, and reads the header
+    `Range`, without a check: 500, and a traceback in the log.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on. The endpoint itself runs later, in the queue."""
-        if scope["type"] != "http" or not scope["path"].startswith(NAMED_CALLS):
-            await self.app(scope, receive, send)
-            return
+        """Pass the request on. Events themselves run later, in the queue."""
         try:
             await self.app(scope, receive, send)
-        except KeyError:
-            await PlainTextResponse("there is no endpoint of that name\n", 404)(
-                scope, receive, send
-            )
-        except (TypeError, ValueError) as error:
-            rule = str(error).partition(". Please")[0]
-            await PlainTextResponse(f"{rule[:200]}\n", 422)(scope, receive, send)
+        except (KeyError, TypeError, ValueError, route_utils.FnIndexInferError) as error:
+            path = scope["path"] if scope["type"] == "http" else ""
+            answer = wrong_request(path, error)
+            if answer is None:
+                raise
+            await answer(scope, receive, send)
+
+
+def wrong_request(path: str, error: Exception) -> PlainTextResponse | None:
+    """Return the answer to a request that Gradio ended with that error; None if unforeseen."""
+    if path.startswith(EVENT_PATHS) and isinstance(error, KeyError | route_utils.FnIndexInferError):
+        return PlainTextResponse("there is no endpoint of that name or number\n", 404)
+    if path.startswith(NAMED_CALLS):
+        rule = str(error).partition(". Please")[0]
+        return PlainTextResponse(f"{rule[:200]}\n", 422)
+    if path.startswith(FILE_PATH) and isinstance(error, ValueError):
+        return PlainTextResponse("the header Range must name one range of bytes\n", 416)
+    return None
 
 
 def slow_down_queue(app: gr.Blocks) -> None:

@@ -33,6 +33,7 @@ from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 
 NAMES = {"mine": ("my lion", "my tiger", "my bear"), "yours": ("your oak", "your elm", "your ash")}
 CLASSIFIED = ["mine", "crop", ""]
+NO_ENDPOINT = "there is no endpoint of that name or number\n"
 
 
 PUBLIC = {
@@ -204,19 +205,38 @@ def test_a_flood_of_requests_is_refused_and_others_are_served(visitor):
 @pytest.mark.parametrize(
     ("path", "body", "status", "text"),
     [
-        ("nothing", {}, 404, "there is no endpoint of that name\n"),
-        ("run", {"wrong": 1}, 422, "Parameter `wrong` is not a valid key-word argument\n"),
-        ("run", {}, 422, "No value provided for required argument: run_id\n"),
-        ("run", {"run_id": "mine"}, 200, "event_id"),
+        *(
+            (path, {"data": [], "fn_index": number, "session_hash": "x"}, 404, NO_ENDPOINT)
+            for path, number in (
+                ("call/v2/nothing", 0),
+                ("call/nothing", 0),
+                ("queue/join", 99_999),
+                ("queue/join", -1),
+                ("api/nothing", None),
+            )
+        ),
+        ("call/v2/run", {"wrong": 1}, 422, "Parameter `wrong` is not a valid key-word argument\n"),
+        ("call/v2/run", {}, 422, "No value provided for required argument: run_id\n"),
+        ("call/v2/run", {"run_id": "mine"}, 200, "event_id"),
     ],
 )
 def test_a_call_with_wrong_names_is_answered_without_a_traceback(
     visitor, capfd, path, body, status, text
 ):
     client = visitor(32)
-    url = f"{client.url}gradio_api/call/v2/{path}"
+    url = f"{client.url}gradio_api/{path}"
     answer = plain_http.post(url, json=body, headers=client.headers, timeout=60)
     assert (answer.status_code, text in answer.text) == (status, True), answer.text
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_file_is_served_in_one_range_of_bytes(visitor, capfd):
+    client = visitor(35)
+    url = f"{client.url}gradio_api/file={upload_picture(client, 1)['path']}"
+    odd = ("9999999-9999999", "1-2-3", f"{'9' * 5000}-1")
+    for byte_range, status in (("0-9", 206), *((each, 416) for each in odd)):
+        headers = {**client.headers, "range": f"bytes={byte_range}"}
+        assert plain_http.get(url, headers=headers).status_code == status, byte_range[:20]
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
