@@ -42,9 +42,10 @@
     return value.toFixed(decimals(step));
   }
 
-  function valueText(value) {
-    if (value && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(2);
-    return String(Number(value.toPrecision(4)));
+  function valueText(value, unit = '') {
+    if (unit === ' %') return value.toFixed(2) + unit;  // as in the table of epochs
+    if (value && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(2) + unit;
+    return String(Number(value.toPrecision(4))) + unit;
   }
 
   function linearTicks(low, high, most) {
@@ -330,7 +331,7 @@
       const last = (line) => line.shown.findLast((point) => point[1] !== null);
       const described = [];
       for (const line of parts.lines) {
-        const point = last(line), value = point ? valueText(point[1]) + (plot.unit ?? '') : '–';
+        const point = last(line), value = point ? valueText(point[1], plot.unit) : '–';
         if (parts.lines.length > 1) {
           const entry = node(parts.legend, 'span');
           node(entry, 'i').style.background = line.colour;
@@ -427,10 +428,10 @@
         node(row, 'i').style.background = line.colour;
         const own = line.points.find((one) => one[0] === point[0]);
         const isSmoothed = line.smooth && own[1] !== point[1];
-        const raw = isSmoothed ? ` (raw ${valueText(own[1])})` : '';
+        const raw = isSmoothed ? ` (raw ${valueText(own[1], plot.unit)})` : '';
         const where = point[0] === at ? '' : ` at ${x.title} ${valueText(point[0])}`;
         row.append(`${line.name} `);
-        node(row, 'strong', {}, valueText(point[1]) + (plot.unit ?? ''));
+        node(row, 'strong', {}, valueText(point[1], plot.unit));
         row.append(raw + where);
       }
       parts.svg.setAttribute('aria-valuenow', index);

@@ -87,6 +87,7 @@ def test_a_picture_gets_labels_a_gauge_class_maps_and_three_fits(page, pictures)
     expect(page.locator("#classify-classes em")).to_have_text([*CLASSES])
     upload(page, *pictures("noise.png"))
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text(LABEL)
+    expect(page.locator("#labels dd.confidence").first).to_have_text(re.compile(r"^\d+ %$"))
     expect(page.locator("#answer-run")).to_be_hidden()  # the choice of the run names it
     expect(page.locator("#classify-text")).to_be_hidden()
     expect(page.locator("#gauge")).to_contain_text("This may be none of the classes")

@@ -147,3 +147,13 @@ def test_on_a_phone_train_lies_within_the_first_two_screens(visit, untrained):
     box = page.locator("button#train").bounding_box()
     assert box["y"] + box["height"] <= 2 * 844
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # The first line of each step stays one line, the longest one as the next step too.
+    page.evaluate(
+        """() => {
+          document.documentElement.classList.add('is-photo-tried');
+          for (const step of document.querySelectorAll('button.step'))
+            step.classList.toggle('done', step.id != 'step-own');
+        }"""
+    )
+    steps = page.locator("button.step").all()
+    assert len({round(step.bounding_box()["height"]) for step in steps}) == 1

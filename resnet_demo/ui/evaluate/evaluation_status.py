@@ -27,6 +27,7 @@ DONE = "Evaluated. The result is saved."
 NO_RUN = "No trained run yet: train a network on the **Train** tab first."
 READY = "Press **Evaluate** to test the saved network on all images of the split."
 NOT_EVALUATED = "not evaluated in this mode yet, press **Evaluate**"
+STORED = "Loading the result that came with the run: a few seconds…"
 COMPARING = "<p>Comparing…</p>"
 WITHOUT_IMAGES_HINT = "Rows: true class. Columns: prediction. Right answers are on the diagonal."
 MATRIX_HINT = f"{WITHOUT_IMAGES_HINT} **Click a number to see its images.**"
@@ -156,6 +157,8 @@ def page_status(folder: Path, task: Status) -> EvaluationStatus:
     detail, share = escape_markdown(task.message), 0.0
     if task.state == "running" and not task.total:  # it has not counted its images yet
         detail = "loading the network and the images"
+    if task.is_live and is_stored(str(folder)):
+        return EvaluationStatus(task.state, STORED, 0.0, str(folder))
     if task.is_live and task.total:
         left = f", about {duration_text(task.seconds_left)} left" if task.seconds_left else ""
         detail = f"{task.done:,} of {counted(task.total, 'image')}{left}"
