@@ -111,13 +111,18 @@ def queued(launcher, tiny):
 
 @pytest.fixture
 def standby(until):
-    """Return a function that waits until a launcher has a standby worker; it returns the pid."""
+    """Return a function that waits until a launcher has a standby worker; it returns the pid.
+
+    No other one follows that until the next call: it would import torch for nothing.
+    """
     used = []
 
     def wait(launcher):
         used.append(launcher)
         launcher.keep_standby()
+        launcher.standby.retry_at = 0.0
         worker = until(lambda: (worker := launcher.standby.waiting) and worker.is_ready and worker)
+        launcher.standby.retry_at = float("inf")
         return worker.process.pid
 
     yield wait

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
@@ -23,8 +21,6 @@ from resnet_demo.tasks.status import read_status
 from resnet_demo.tasks.worker import train
 from resnet_demo.training.checkpoint import load_last
 from tests.faults import file_size_limit, small_disk
-
-WORKER = [sys.executable, "-m", "resnet_demo.tasks.worker", "train"]
 
 
 def test_a_run_without_disk_space_is_refused_and_no_files_are_created(
@@ -95,10 +91,8 @@ def test_files_that_a_kill_left_half_written_are_removed_on_resume(launcher, tin
 
 def test_a_full_disk_stops_the_run_and_it_can_be_resumed_with_more_space(launcher, tiny, tmp_path):
     run, lock = launcher.make(tiny(epochs=2, peak_lr=0.02), "full")
-    os.close(lock)
-    environment = {**os.environ, **launcher.paths.environment()}
     with file_size_limit(400_000):  # the log has room, a checkpoint has none
-        subprocess.run([*WORKER, run.path], env=environment, check=True, capture_output=True)
+        train(run, launcher.paths)
     status = read_status(run.path)
     assert status.state == "stopped"
     assert status.message.startswith("disk full: 2 MB needed for the kept weights, ")
@@ -108,6 +102,7 @@ def test_a_full_disk_stops_the_run_and_it_can_be_resumed_with_more_space(launche
     assert not (run.path / RESERVE).exists()
     assert not list(run.path.glob(".*.new")) + list(run.path.glob(".*.tmp"))
 
+    os.close(lock)
     lock = launcher.requeue(run)
     train(run, launcher.paths)
     os.close(lock)

@@ -11,6 +11,7 @@ import pytest
 
 from resnet_demo.data.folder import describe, new_dataset, write_info, write_split
 from resnet_demo.errors import ConfigError, DemoError, NotFoundError
+from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.stored_results import ROBUSTNESS_KEYS, read_result
 from resnet_demo.export.pack import pack
 from resnet_demo.models.description import Description, encode_description, model_description
@@ -127,8 +128,8 @@ def test_a_dataset_without_test_images_is_refused_before_a_task_exists(
 # --- in workers
 
 
-def test_an_evaluation_can_be_cancelled_and_started_again_once(
-    launcher, evaluations, copied, owner, ended, until
+def test_an_evaluation_can_be_cancelled_and_started_again_once_by_a_standby_worker(
+    launcher, evaluations, copied, owner, ended, until, standby
 ):
     barrier, folders = threading.Barrier(3), []
 
@@ -147,7 +148,9 @@ def test_an_evaluation_can_be_cancelled_and_started_again_once(
     assert ended(folder).state == "stopped"
     assert not (folder / "result.json").exists()
 
+    pid = standby(launcher)
     assert evaluations.start("trained", "test", owner) == folder
+    assert launcher.started[-1].process.pid == pid
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
     assert (status.done, status.total, status.unit) == (30, 30, "images")
@@ -155,6 +158,8 @@ def test_an_evaluation_can_be_cancelled_and_started_again_once(
     assert (result["run"], result["dataset"], result["split"]) == ("trained", "colours", "test")
     assert result["n"] == sum(map(sum, result["confusion"])) == 30
     assert result["top1"] == sum(result["confusion"][k][k] for k in range(3)) / 30
+    expected = evaluate_run(copied, launcher.datasets, "test").result
+    assert {name: result[name] for name in expected} == expected
 
     until(lambda: not has_worker(folder))
     before = snapshot_of(copied.path)

@@ -43,8 +43,12 @@ def make(launcher, exports, run, owner, monkeypatch):
     return lambda format, caller=owner: exports.start("mine", format, caller)
 
 
-def test_a_worker_makes_a_file_once_for_the_same_run(exports, run, owner, ended, until, launcher):
+def test_a_standby_worker_makes_a_file_once_for_the_same_run(
+    exports, run, owner, ended, until, launcher, standby
+):
+    pid = standby(launcher)
     folder = exports.start("mine", "onnx", owner)
+    assert launcher.started[-1].process.pid == pid
     status = ended(folder)
     assert (status.state, status.message) == ("finished", "")
     exported = read_export(folder)

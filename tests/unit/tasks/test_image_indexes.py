@@ -60,11 +60,12 @@ def build(launcher, copied):
     return run_task
 
 
-def test_an_index_is_built_once_by_a_worker_for_the_same_weights(
-    launcher, copied, owner, ended, until
+def test_an_index_is_built_once_by_a_standby_worker_for_the_same_weights(
+    launcher, copied, owner, ended, until, standby
 ):
-    indexes = ImageIndexes(launcher)
+    indexes, pid = ImageIndexes(launcher), standby(launcher)
     folder = indexes.start("trained", owner)
+    assert launcher.started[-1].process.pid == pid
     assert folder == indexes.folder(copied)
     sha256 = model_description(copied.path)["sha256"]
     content = launcher.datasets.content_key("colours")
@@ -79,6 +80,7 @@ def test_an_index_is_built_once_by_a_worker_for_the_same_weights(
     _, labels = launcher.datasets.load("colours", "train")
     train, _ = stratified_split(labels, config.val_share, config.seed)
     assert index.places.tolist() == sorted(train)
+    assert not (folder / "worker.log").read_text()
     until(lambda: not has_worker(folder))
     assert indexes.start("trained", owner) == folder  # no worker is needed
     assert not has_worker(folder)

@@ -1,5 +1,6 @@
-"""Standby workers: tasks that they take over, and cases in which a new process starts.
+"""Standby workers: runs that they take over, and cases in which a new process starts.
 
+Evaluations, indexes and exports by standby workers are tested beside those tasks.
 `STUB` stands for a process that is ready at once, and takes no task.
 """
 
@@ -11,17 +12,11 @@ import time
 
 import pytest
 
-from resnet_demo.evaluation.evaluate_run import evaluate_run
-from resnet_demo.evaluation.stored_results import read_result
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks import standby_worker as module
-from resnet_demo.tasks.evaluations import Evaluations
-from resnet_demo.tasks.exports import Exports
-from resnet_demo.tasks.image_indexes import ImageIndexes
 from resnet_demo.tasks.locks import has_worker, is_worker
 from resnet_demo.tasks.standby_worker import StandbyWorkers
 from resnet_demo.tasks.status import read_status
-from tests.tiny import finished_run
 
 STUB = ("-c", "import os, sys; f = int(sys.argv[1]); os.write(f, b'r')\nwhile os.read(f, 9): pass")
 SECRETS = {"HF_TOKEN": "hf_abcdefgh12345678", "RESNET_DEMO_ADMIN_TOKEN": "opensesame"}
@@ -84,35 +79,6 @@ def test_a_standby_worker_that_takes_a_run_is_a_worker_like_any_other(
     os.kill(pid, signal.SIGTERM)
     assert ended(run.path).state == "stopped"
     assert "removed from the queue" in read_status(run.path).message
-
-
-def test_an_evaluation_by_a_standby_worker_has_the_same_result(
-    launcher, owner, colours, standby, ended, tmp_path
-):
-    run = finished_run(launcher.paths.runs.parent, colours, epochs=1)
-    standby(launcher)
-    folder = Evaluations(launcher).start(run.id, "test", owner)
-    assert launcher.standby.waiting is None  # it was taken
-    assert ended(folder).state == "finished"
-    expected = evaluate_run(run, launcher.datasets, "test").result
-    assert {name: read_result(folder)[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize("verb", ["index", "export"])
-def test_a_standby_worker_indexes_and_exports_too(
-    verb, launcher, owner, colours, standby, ended, until
-):
-    run = finished_run(launcher.paths.runs.parent, colours, epochs=1)
-    starts = {
-        "index": lambda: ImageIndexes(launcher).start(run.id, owner),
-        "export": lambda: Exports(launcher).start(run.id, "script", owner),
-    }
-    pid = standby(launcher)
-    folder = starts[verb]()
-    assert launcher.started[-1].process.pid == pid
-    assert ended(folder).state == "finished"
-    assert not (folder / "worker.log").read_text()
-    until(lambda: not has_worker(folder))
 
 
 def test_a_run_that_waits_in_the_queue_leaves_the_standby_worker_alone(

@@ -130,10 +130,8 @@ def test_a_run_that_was_killed_then_stopped_equals_an_uninterrupted_one(
     assert Launcher(launcher.paths).resume(run.id, owner) == run.id  # has no standby worker
     at_step(run, 24)
     assert read_status(run.path).pid != warm
-    stopped_at = time.monotonic()
     assert "stops after this step" in launcher.stop(run.id, owner)
     assert ended(run.path).state == "stopped"
-    assert time.monotonic() - stopped_at < 5
     *_, last = run.log()
     assert isinstance(last, Stopped)
     assert torch.load(run.path / "last.pt", weights_only=True)["step"] == last.step < 54
@@ -210,10 +208,8 @@ def stop_and_watch_the_next(launcher, first, second, owner, ended, until):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    stopped_at = time.monotonic()
     launcher.stop(first.id, owner)
     assert ended(first.path).state == "stopped"
-    assert time.monotonic() - stopped_at < 5
     assert (first.path / "last.pt").exists()
     until(lambda: read_status(second.path).state == "preparing")
     launcher.stop(second.id, owner)  # before its first step

@@ -19,7 +19,7 @@ from resnet_demo.training.state import Training
 BASE = {
     "stratify": False,
     "dataset": "colours",
-    "model": "resnet9",
+    "model": "resnet8",
     "image_size": 12,
     "crop": 2,
     "cutout": 3,
@@ -43,7 +43,8 @@ RUNS = {
     "plain": {"batch_norm": False},
     "even": {"batch_norm": False, "batch_size": 20, "label_smoothing": 0.1, "epochs": 1},
     "normalized": {"epochs": 2},
-    "muon": {"epochs": 1, "optimizer": "muon", "peak_lr": 0.2, "momentum": 0.6},
+    # resnet9: its whitening stem is computed from images, on each rank.
+    "muon": {"model": "resnet9", "epochs": 1, "optimizer": "muon", "peak_lr": 0.2, "momentum": 0.6},
     "averaged": {"batch_norm": False, "epochs": 1, "ema_decay": 0.9},
     "averaged, normalized": {"epochs": 1, "ema_decay": 0.9},
     "fault": {"epochs": 1, "validate_in_training_mode": True},
