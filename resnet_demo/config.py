@@ -12,7 +12,11 @@ from resnet_demo.architectures import MODELS, STEMS, check_pretrained, smallest_
 from resnet_demo.errors import ConfigError, one_of, shortened
 from resnet_demo.recipes import RECIPES
 
-KEEP = {"best": "by validation", "last": "for few validation images"}
+KEEP = {
+    "best": "by validation",
+    "last": "for few validation images",
+    "last-or-head": "the fitted head unless fine-tuning is clearly better",
+}
 # Groups of settings, in the order in which a form shows them. `main` is always in sight.
 GROUPS = {
     "main": "Main",

@@ -53,8 +53,8 @@ class Started(Event):
     keep: str = "best"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("best", "last"):
-            raise ValueError("keep must be best or last")
+        if self.keep not in ("best", "last", "last-or-head"):
+            raise ValueError("keep must be best, last or last-or-head")
         # A log may come from elsewhere: a line with senseless sizes counts as damaged
         # (`from_line`).
         if not all(type(side) is int and 0 < side < 2**16 for side in self.sides):
@@ -121,7 +121,7 @@ class Head(Event):
     weight_decay: the one that was used. val_loss, val_top1: of the validation images, or of all
     training images by cross-validation in so many folds. curve: for each share of the training
     images a list of the number trained on, the number of right answers and of answers, for
-    `runs.text.learning_curve_text`.
+    `runs.text.learning_curve_text`. train_loss, train_top1: 0 in older logs.
     """
 
     kind = "head"
@@ -131,6 +131,25 @@ class Head(Event):
     val_top1: float
     curve: list[list[int]]
     seconds: float
+    train_loss: float = 0.0
+    train_top1: float = 0.0
+
+    def as_epoch(self) -> "Epoch":
+        """Return the result as epoch 0 of a run that then trains all layers."""
+        return Epoch(
+            step=0,
+            epoch=0,
+            time=self.time,
+            clock=self.clock,
+            train_loss=self.train_loss,
+            train_top1=self.train_top1,
+            val_loss=self.val_loss,
+            val_top1=self.val_top1,
+            lr=1.0,
+            seconds=self.seconds,
+            images_per_s=0.0,
+            val_images=self.curve[-1][2] if self.curve else 0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +185,8 @@ class Epoch(Event):
 class Ended(Event):
     """The last event of a session.
 
-    best_epoch: the epoch whose weights were kept (TrainConfig.keep); None before any validation.
+    best_epoch: the epoch whose weights were kept (TrainConfig.keep), 0 for the head that was fitted
+    before all layers were trained; None before any validation.
     val_images: as in Epoch.
     """
 

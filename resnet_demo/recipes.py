@@ -88,6 +88,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
         **PRETRAINED_NETWORK,
         "train_layers": "head-then-all",
+        # With few pictures fine-tuning may cost accuracy (docs/experiments.md).
+        "keep": "last-or-head",
         "epochs": 6,
         "batch_size": 32,
         "optimizer": "adamw",
@@ -120,7 +122,7 @@ RECIPE_HELP = {
     "standard": "ResNet-18 with flip and crop: 93 % and more, for a GPU",
     "paper": "He et al. 2015, section 4.2, with 20 epochs instead of 164 and a cosine schedule",
     "transfer": "ImageNet's features, only the last layer trained: seconds for your own pictures",
-    "finetune": "transfer, then all layers at a low rate: minutes on a CPU",
+    "finetune": "transfer, then all layers at a low rate, kept if clearly better: minutes on a CPU",
     "article": "the tutorial exactly, with its faults: hours on a CPU",
     "article-fixed": "the tutorial without the faults that change its result",
 }

@@ -26,15 +26,16 @@ FINE_TUNING_PER_CLASS = 200  # training images from which fine-tuning may pay, i
 FINE_TUNING_SIZE = 96  # at most so many pixels a side
 
 
-def proposed_recipe(info: DatasetInfo) -> tuple[str, str]:
-    """Return the recipe that suits a dataset best, and the reason in one line."""
+def proposed_recipe(datasets: Datasets, name: str) -> tuple[str, str]:
+    """Return the recipe that suits a dataset best, and the reason. Raises as `Datasets.get`."""
+    info = datasets.get(name)
     per_class = info.train / len(info.classes)
     if info.synthetic or info.name == "cifar10" or per_class >= ENOUGH_PER_CLASS:
         return "quick", f"{info.train:,} training images are enough to learn from scratch"
-    return "transfer", (
-        f"about {counted(max(1, round(per_class)), 'picture')} a class: features learned on "
-        "ImageNet need the fewest"
-    )
+    counts = datasets.train_counts(name)
+    fewest, most = min(counts), max(counts)
+    pictures = (f"{fewest:,} to " if fewest < most else "") + counted(most, "picture")
+    return "transfer", f"{pictures} a class: features learned on ImageNet need the fewest"
 
 
 def fine_tuning_pays(info: DatasetInfo) -> bool:
@@ -98,6 +99,8 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
         # Each epoch is an iteration of L-BFGS, which converges: no other recipe is made for that.
         reason = "only the head is trained"
         adaptation.adapt(reason, epochs=30, weight_decay=0.0, label_smoothing=0.0, keep="last")
+    elif config.train_layers == "all" and config.keep == "last-or-head":
+        adaptation.adapt("no head is fitted before", keep="last")
     if config.crop > info.size // 4:
         adaptation.adapt(f"the images have {info.size} pixels", crop=info.size // 4)
     fit_validation(adaptation, info)
@@ -107,7 +110,8 @@ def fit_recipe(values: Mapping[str, Any], datasets: Datasets) -> tuple[TrainConf
         reason = f"classes of {min(counts):,} to {max(counts):,} images"
         adaptation.adapt(reason, class_weights="balanced")
     images, held_out = datasets.split_sizes(adaptation.fitted)
-    if held_out < ENOUGH_VALIDATION or not datasets.holds_out(adaptation.fitted):
+    is_few = held_out < ENOUGH_VALIDATION or not datasets.holds_out(adaptation.fitted)
+    if is_few and adaptation.fitted.keep == "best":
         adaptation.adapt("validation images are too few to choose an epoch", keep="last")
     # The generated practice images are for a quick look, so their epochs stay few.
     if config.train_layers != "head" and not info.synthetic:

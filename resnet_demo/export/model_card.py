@@ -24,6 +24,8 @@ from resnet_demo.runs.view import RunView
 CHOSEN_EPOCH = {
     "best": "the best by validation top-1",
     "last": "the last one, whatever its validation top-1",
+    "last-or-head": "the last one, clearly better in validation than the head fitted before",
+    "head": "the fitted head: training all layers was not clearly better in validation",
 }
 DATA_LICENCES = {
     "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown; none of its images is here."
@@ -112,7 +114,7 @@ def model_card(
         scores=table,
         epoch=view.best.epoch,
         epochs=config.epochs,
-        chosen=CHOSEN_EPOCH[config.keep],
+        chosen=CHOSEN_EPOCH[config.keep if view.best.epoch else "head"],
         val_top1=accuracy_text(view.best.val_top1, view.best.val_images),
         classes=CLASSES.format(classes=class_table(scores)) if scores else "",
         training=training_table(config, info, view),

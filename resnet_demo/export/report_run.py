@@ -55,8 +55,9 @@ def summary_rows(config: TrainConfig, view: RunView, classes: int) -> dict[str, 
         rows["Multiply-adds per image"] = count_text(started.macs)
         rows["Training time"] = f"{duration_text(view.total_seconds())} on {started.device}"
     if best:
+        chosen = CHOSEN_EPOCH[config.keep if best.epoch else "head"]
         rows["Kept weights"] = (
-            f"epoch {best.epoch} of {config.epochs}, {CHOSEN_EPOCH[config.keep]}; validation "
+            f"epoch {best.epoch} of {config.epochs}, {chosen}; validation "
             f"accuracy {accuracy_text(best.val_top1, best.val_images)}"
         )
     # Only the head was fitted: there are no epochs.

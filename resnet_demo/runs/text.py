@@ -63,7 +63,9 @@ def event_text(event: Event) -> str:
         kept = ""
         if event.best_val_top1 is not None:
             top1 = accuracy_text(event.best_val_top1, event.val_images)
-            kept = f"; kept epoch {event.best_epoch}, validation top-1 {top1}"
+            # Epoch 0 is the head that was fitted before all layers were trained.
+            which = f"epoch {event.best_epoch}" if event.best_epoch else "the head"
+            kept = f"; kept {which}, validation top-1 {top1}"
         return f"{event.kind} after {duration_text(event.seconds)}: {event.message}{kept}"
     return event.kind
 

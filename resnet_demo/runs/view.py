@@ -87,11 +87,15 @@ class RunView:
     def best(self) -> Epoch | None:
         """Return the epoch whose weights were kept, as the config's `keep` says.
 
-        It is the last epoch, or the first one of the highest validation top-1.
+        It is the last epoch, or the first one of the highest validation top-1. With `last-or-head`
+        it is the fitted head, as epoch 0, unless the end of the run names another one.
         """
-        if self.started and self.started.keep == "last":
-            return self.epochs[-1] if self.epochs else None
-        return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
+        keep = self.started.keep if self.started else "best"
+        if keep == "best":
+            return max(self.epochs, key=lambda epoch: epoch.val_top1, default=None)
+        if keep == "last-or-head" and self.head and not (self.ended and self.ended.best_epoch):
+            return self.head.as_epoch()
+        return self.epochs[-1] if self.epochs else None
 
     @property
     def image_size(self) -> int | None:

@@ -31,7 +31,7 @@ from resnet_demo.training.head import fit_head
 from resnet_demo.training.optimizers import learning_rate, set_learning_rate
 from resnet_demo.training.probes import StepProbe, is_probed, probed_layers
 from resnet_demo.training.state import Training
-from resnet_demo.training.validate import validate
+from resnet_demo.training.validate import Validation, keeps_head, validate
 
 FIRST_STEPS = 20  # each is logged, so that a slow machine shows a curve at once
 POINTS_PER_EPOCH = 40
@@ -93,11 +93,12 @@ def fit(
                 message = f"Resume continues from step {training.step}"
                 yield Stopped(**training.position(), **training.end_fields(message))
                 return
-            summary, ood_threshold = validated
+            summary, validation = validated
             # Events are yielded before the save: the caller's log is then never behind the
             # checkpoint, and a kill between the two repeats work instead of losing a line.
             yield summary
-            training.keep_weights(summary, ood_threshold)
+            if not keeps_head(training, validation.right):
+                training.keep_weights(summary, validation.ood_threshold)
             save(training)
         if training.initial is not None and training.folder:
             # Not from scratch: there, the energy flags more photographs (docs/experiments.md).
@@ -106,12 +107,12 @@ def fit(
 
 
 def end_message(training: Training) -> str:
-    """Return how many epochs a finished run has, and why if these are not all."""
+    """Return how many epochs a finished run has, why if these are not all, and its verdict."""
     done, config = training.epochs_done, training.config
-    epochs = "1 epoch done" if done == 1 else f"{done} epochs done"
-    if done == config.epochs:
-        return epochs
-    return f"{epochs} of {config.epochs}: none better since epoch {training.highest['epoch']}"
+    message = "1 epoch done" if done == 1 else f"{done} epochs done"
+    if done < config.epochs:
+        message += f" of {config.epochs}: none better since epoch {training.highest['epoch']}"
+    return f"{message}; {training.verdict}" if training.verdict else message
 
 
 def train_epoch(
@@ -207,8 +208,8 @@ def classification_loss(training: Training, logits: Tensor, labels: Tensor) -> T
 
 def validate_epoch(
     training: Training, should_stop: Callable[[], bool]
-) -> tuple[Epoch, dict[str, Any] | None] | None:
-    """Validate and close the epoch; return its summary and `Validation.ood_threshold`.
+) -> tuple[Epoch, Validation] | None:
+    """Validate and close the epoch; return its summary and the whole result.
 
     Returns None if a stop was requested, also half-way; the network is then as it was before.
     """
@@ -238,7 +239,7 @@ def validate_epoch(
         val_images=len(training.batches.val_labels),
     )
     training.close_epoch(summary)
-    return summary, validation.ood_threshold
+    return summary, validation
 
 
 def save(training: Training) -> None:

@@ -8,7 +8,7 @@ layer at the end, so the saved network is an ordinary one.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,7 +169,7 @@ def fit_head(
     """Fit the head of the training's network to embeddings; yield progress, epochs, the result.
 
     Where the head is all that is trained, an epoch is an iteration of L-BFGS and has an event, and
-    the weights are kept as the config says.
+    the weights are kept as the config says. With `keep` last-or-head they are kept as epoch 0.
 
     Raises StoppedError between two batches or iterations. Nothing is lost: what was embedded is in
     the cache, and the rest takes a second.
@@ -187,6 +187,8 @@ def fit_head(
     head = LinearHead(train, training, weight_decay)
     fitted = yield from iterate_head(training, head, held_out, should_stop, began)
     set_head(training.model.head, fitted.weight, fitted.bias, mean, scale)
+    if training.averaged is not None:  # what is kept; it has the head of the start
+        training.averaged.module.load_state_dict(training.model.state_dict())
     curve = [held_out.curve_point(share, weight_decay) for share in CURVE_SHARES]
     training.seconds = time.monotonic() - began
     yield Head(
@@ -197,10 +199,16 @@ def fit_head(
         val_top1=fitted.summary.val_top1,
         curve=curve,
         seconds=training.seconds,
+        train_loss=fitted.summary.train_loss,
+        train_top1=fitted.summary.train_top1,
     )
     if config.train_layers == "head":
         facts = {"weight_decay": weight_decay, "folds": config.folds, "curve": curve}
         keep_head(training, datasets, held_out, fitted, facts, known)
+    elif config.keep == "last-or-head":
+        training.keep_weights(replace(fitted.summary, step=0, epoch=0), ood_metric(fitted.logits))
+        right = fitted.logits.argmax(1) == held_out.labels
+        training.head_right = right if datasets.holds_out(config) else right[:0]
 
 
 @dataclass(frozen=True)
@@ -240,7 +248,7 @@ def iterate_head(
         logits = held_out.predict(heads)
         training.seconds = time.monotonic() - began
         summary = epoch_event(training, head, logits, held_out.labels, epoch)
-        if best is None or config.keep == "last" or summary.val_top1 > best.summary.val_top1:
+        if best is None or config.keep != "best" or summary.val_top1 > best.summary.val_top1:
             weight, bias = (each.detach().clone() for each in (head.weight, head.bias))
             best = FittedHead(summary, weight, bias, logits)
         if is_all:

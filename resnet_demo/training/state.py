@@ -102,6 +102,10 @@ class Training:
     epoch_began: float = 0.0  # `seconds` when the current epoch began
     best: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1, val_loss that are kept
     highest: dict[str, Any] = field(default_factory=dict)  # epoch, val_top1: of all epochs so far
+    # With `keep` last-or-head: (n,) bool, the validation images that the fitted head has right;
+    # empty where none are held out. None elsewhere.
+    head_right: Tensor | None = None
+    verdict: str = ""  # which weights were kept after the last epoch, and why
     resumed: bool = False
     warning: str = ""  # names a damaged checkpoint
     wrapped: nn.Module | None = None  # the model in DistributedDataParallel, compiled, or both
@@ -250,6 +254,7 @@ class Training:
         """Save the weights for classifying: of the last epoch, or of the best one so far.
 
         The config's `keep` decides; the best epoch is the first with the highest validation top-1.
+        With last-or-head, `validate.keeps_head` decides before.
         ood_threshold: of the same epoch, for the metrics in model.json; metrics: others for it.
         Raises DiskFullError.
         """
@@ -307,6 +312,8 @@ class Training:
             "epoch_began": self.epoch_began,
             "best": self.best,
             "highest": self.highest,
+            "head_right": self.head_right,
+            "verdict": self.verdict,
             "tally": vars(tally),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -330,13 +337,25 @@ class Training:
         self.step, self.epochs_done = state["step"], state["validated"]
         self.seconds, self.epoch_began = state["seconds"], state["epoch_began"]
         self.best, self.resumed, self.warning = state["best"], True, warning
-        self.highest = state.get("highest", {})  # checkpoints of older versions have none
+        # Checkpoints of older versions have none of these.
+        self.highest = state.get("highest", {})
+        self.head_right, self.verdict = state.get("head_right"), state.get("verdict", "")
+        if not self.fits_validation(self.head_right):
+            raise self.mismatch("its comparison is of other validation images")
         tally = state["tally"]
         if self.world.rank == 0:  # the saved sums are of all ranks, and must count once
             self.tally.loss += tally["loss"].to(self.device)
             self.tally.correct += tally["correct"].to(self.device)
             self.tally.last = tally["last"].to(self.device)
         self.tally.seen, self.tally.seconds = tally["seen"], tally["seconds"]
+
+    def fits_validation(self, right: Any) -> bool:
+        """Return whether this can be `head_right`."""
+        return right is None or (
+            isinstance(right, Tensor)
+            and right.dtype == torch.bool
+            and right.shape in ((0,), self.batches.val_labels.shape)
+        )
 
     def restore_optimizer(self, state: dict[str, Any]) -> None:
         """Restore the optimizer. Raises DamagedError where its state does not fit the weights."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_demo.errors import StoppedError
+from resnet_demo.errors import StoppedError, counted
 from resnet_demo.inference.ood import ood_metric
 from resnet_demo.inference.predict import MappedImages, OnBatch, predict
 from resnet_demo.training.state import Training
@@ -19,12 +19,13 @@ class Validation:
 
     ood_threshold: the energy threshold for out-of-distribution images, in the form of model.json.
     None if the network computes NaN, and None for validation in training mode: the energies of a
-    single image differ from those under batch statistics.
+    single image differ from those under batch statistics. right: (n,) bool, one for each image.
     """
 
     loss: float
     top1: float
     ood_threshold: dict[str, Any] | None
+    right: Tensor
 
 
 def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
@@ -62,10 +63,12 @@ def validate(training: Training, should_stop: Callable[[], bool]) -> Validation:
         logits = world.concatenate(logits, n)
     # from the logits of all images, not from means of batches, whose sizes differ
     labels = batches.val_labels.cpu()
+    right = logits.argmax(1) == labels
     return Validation(
         loss=F.cross_entropy(logits, labels).item(),
-        top1=(logits.argmax(1) == labels).float().mean().item(),
+        top1=right.float().mean().item(),
         ood_threshold=None if in_training_mode else ood_metric(logits),
+        right=right,
     )
 
 
@@ -85,3 +88,37 @@ def predict_kept(training: Training, images: slice, on_batch: OnBatch) -> Tensor
             training_mode=training.config.validate_in_training_mode,
             on_batch=on_batch,
         )
+
+
+def keeps_head(training: Training, right: Tensor) -> bool:
+    """Return whether the weights of the fitted head stay the kept ones after an epoch.
+
+    With `keep` last-or-head they are replaced by those of the last epoch if that one has more
+    validation images right, by more than one standard error of the difference (the one-standard-
+    error rule, Breiman et al. 1984). The difference depends only on the images that one of the two
+    has right, b and c of them, as in McNemar's test (1947): of two equally good networks, its
+    variance is b + c. As in that test, it counts for one image less (Edwards 1948): two images are
+    chance in one of four cases. Sets the training's verdict after the last epoch.
+
+    right: (n,) bool, of `Validation`.
+    """
+    before = training.head_right
+    if before is None:
+        return False
+    if training.epochs_done < training.config.epochs and not training.is_out_of_patience():
+        return True
+    if not len(before):
+        training.verdict = (
+            "no images were held out to compare fine-tuning with the head, so the head's weights "
+            "are kept"
+        )
+        return True
+    gained, lost = int((right & ~before).sum()), int((before & ~right).sum())
+    is_better = gained - lost - 1 > (gained + lost) ** 0.5
+    how = "clearly better" if is_better else "not clearly better" if gained > lost else "not better"
+    whose, images = "its" if is_better else "the head's", counted(len(before), "validation image")
+    training.verdict = (
+        f"fine-tuning was {how} on the {images} ({int(right.sum()):,} right, "
+        f"{int(before.sum()):,} before it), so {whose} weights are kept"
+    )
+    return not is_better

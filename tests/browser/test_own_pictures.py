@@ -71,7 +71,7 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
     expect(page.get_by_label("Dataset", exact=True).locator("visible=true")).to_have_value(
         "my-colours"
     )
-    expect(page.locator("#dataset-note")).to_contain_text("Recipe transfer. About 13 pictures")
+    expect(page.locator("#dataset-note")).to_contain_text("Recipe transfer. 13 pictures")
     expect(page.get_by_role("radio", name="transfer", exact=True)).to_be_checked()
     expect(page.locator("#facts")).to_contain_text("Adapted to 39 training images")
     expect(page.locator("button#train")).to_be_enabled()
@@ -138,7 +138,7 @@ def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_f
     note = page.locator("#dataset-note")
     choose_dataset(page, "colours")
     expect(transfer).to_be_checked()
-    expect(note).to_contain_text("Recipe transfer. About 50 pictures a class")
+    expect(note).to_contain_text("Recipe transfer. 50 pictures a class")
     expect(page.locator("#model input")).to_have_value(make_config({"recipe": "transfer"}).model)
     quick.click()
     expect(note).to_contain_text("Suggested recipe: transfer.")

@@ -35,7 +35,10 @@ PAYS = (
     "Fine-tuning (recipe **finetune**) may gain more, in minutes: 82.0 instead of 77.5 % with 300 "
     "pictures a class of CIFAR-10, both at 96 pixels."
 )
-GAINS_NOTHING = "Fine-tuning gained nothing on 122 photographs a class of ants and bees."
+GAINS_NOTHING = (
+    "Fine-tuning gained nothing on 122 photographs a class of ants and bees; it pays with more "
+    "pictures. Its weights are kept only if they are clearly better on held-out pictures."
+)
 BUSY = "Another download is running."
 
 
@@ -60,13 +63,12 @@ def note_text(datasets: Datasets, dataset: str | None, recipe: str | None) -> tu
     if dataset == "shapes10":
         return SYNTHETIC, False
     try:
-        info = datasets.get(dataset)
+        proposed, reason = proposed_recipe(datasets, dataset)
+        pays = fine_tuning_pays(datasets.get(dataset))
     except DemoError:  # no dataset, or it was deleted meanwhile
         return "", False
-    proposed, reason = proposed_recipe(info)
     if proposed not in LEARNED:
         return "", False
-    pays = fine_tuning_pays(info)
     advice = PAYS if pays else GAINS_NOTHING
     if recipe == "finetune" and pays:
         return advice, False
@@ -81,7 +83,7 @@ def proposed_values(datasets: Datasets, dataset: str, values: Mapping[str, Any])
     values: of the whole form. What a person has set stays: then the note only advises.
     """
     try:
-        proposed, _ = proposed_recipe(datasets.get(dataset))
+        proposed, _ = proposed_recipe(datasets, dataset)
     except DemoError:
         return {}
     is_changed = chosen_values(values).keys() - {"recipe", "dataset"}
@@ -109,7 +111,7 @@ def connect_dataset(services: Services, form: Form, note: dict[str, Any]) -> Non
 
     @show_errors()
     def on_use(dataset: str) -> dict[Any, Any]:
-        return form.fill(recipe_values(proposed_recipe(datasets.get(dataset))[0]))
+        return form.fill(recipe_values(proposed_recipe(datasets, dataset)[0]))
 
     def on_change(dataset: str | None, recipe: str | None) -> list[Any]:
         return note_updates(datasets, dataset, recipe)
@@ -133,7 +135,7 @@ def connect_train_on(
     def on_click(name: str | None = None) -> dict[Any, Any]:
         # The request of the import, because a person may have typed another name since.
         name = name if shown else services.data.request("import").get("name")
-        recipe, _ = proposed_recipe(services.datasets.get(name))
+        recipe, _ = proposed_recipe(services.datasets, name)
         values = recipe_values(recipe) | {"dataset": name}
         return {tabs: gr.Tabs(selected="train")} | form.fill(values)
 

@@ -209,7 +209,10 @@ def fill_to_finetune(services: Services, form: Form, run_id: str) -> dict[Any, A
     kept = ("dataset", "model", "weights", "stem", "batch_norm", "image_size", "seed", "views")
     values = make_config({"recipe": "finetune"}).to_dict()
     values |= {name: getattr(config, name) for name in kept}
-    gr.Info(f"The form is filled to fine-tune {run_id}: press Train.")
+    gr.Info(
+        f"The form is filled to fine-tune {run_id}: press Train. The result is kept only if it is "
+        "clearly better on held-out pictures."
+    )
     return fill_known(services, form, values)
 
 

@@ -172,8 +172,9 @@ def figures_html(seen: RunSnapshot) -> str:
     at = seen.progress()
     total, step, left = at["total_steps"], at["step"], at["seconds_left"]
     best, started = seen.view.best, seen.view.started
-    # Named after the weights that are kept: those of the best epoch, or of the last.
-    which = started.keep if started else "best"
+    # Named after the weights that are kept: of the best epoch, of the last, or of the head before.
+    which = "best" if not started or started.keep == "best" else "last"
+    which = "head" if best and not best.epoch else which
     figures = {
         "state": STATE_WORDS[seen.status.state],
         "epoch": f"{at['epoch']} / {at['epochs']}" if at["epochs"] else "–",

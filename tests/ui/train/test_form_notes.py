@@ -26,7 +26,7 @@ def test_a_small_dataset_of_one_s_own_is_trained_by_transfer(services):
     assert values == recipe_values("transfer")
     assert "dataset" not in values
     text, advises = note_text(services.datasets, "colours", "transfer")
-    assert text.startswith("Recipe **transfer**. About 50 pictures a class")
+    assert text.startswith("Recipe **transfer**. 50 pictures a class")
     assert not advises
 
 
@@ -52,7 +52,7 @@ def test_a_chosen_recipe_or_value_stays(values, services):
 
 def test_the_note_advises_where_another_recipe_was_chosen(services):
     text, advises = note_text(services.datasets, "colours", "paper")
-    assert text.startswith("Suggested recipe: **transfer**. About 50 pictures a class")
+    assert text.startswith("Suggested recipe: **transfer**. 50 pictures a class")
     assert advises
     assert note_text(services.datasets, "shapes10", "paper") == (SYNTHETIC, False)
     assert note_text(services.datasets, "gone", "quick") == ("", False)

@@ -122,7 +122,7 @@ def test_a_trained_head_can_be_fine_tuned_and_other_runs_trained_longer(
     values = filled(form, fill_to_finetune(services, form, "head"))
     expected = {"recipe": "finetune", "dataset": "colours", "image_size": 96, "seed": 3}
     assert values == make_config(expected).to_dict()
-    assert messages == ["The form is filled to fine-tune head: press Train."]
+    assert messages[0].startswith("The form is filled to fine-tune head: press Train. The result ")
 
 
 def test_a_dataset_that_is_gone_is_not_copied(services, form, make_run, monkeypatch):

@@ -39,6 +39,10 @@ def test_a_run_that_keeps_the_last_epoch_shows_the_last_validation(seen, events)
     text = figures(run_panel.figures_html(seen("running", events(keep="last"))))
     assert text["last validation"] == "50.00 %"
     assert "best validation" not in text
+    head = {"weight_decay": 0.1, "folds": 0, "val_loss": 0.2, "val_top1": 0.75, "seconds": 1.0}
+    fitted = Head(step=0, epoch=1, **head, curve=[[20, 9, 12]])
+    text = figures(run_panel.figures_html(seen("running", [*events(keep="last-or-head"), fitted])))
+    assert text["head validation"] == "9 of 12"
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -75,7 +75,7 @@ def test_every_recipe_fits_few_images_of_each_class(few, recipe: str, images: in
         if value != getattr(plain, name) and name != "dataset":
             text = value if isinstance(value, str) else f"{value:g}"
             assert f"{name} {text} instead of " in adapted
-    assert config.keep == "last"
+    assert config.keep == ("last-or-head" if recipe == "finetune" else "last")
     assert (config.val_share == 0) == (images == 1 or is_head)
     assert config.folds == (min(5, images) if is_head and images > 1 else 0)
     steps = config.epochs * steps_per_epoch(train, config.batch_size)
@@ -165,7 +165,18 @@ def test_a_resnet_with_weights_of_imagenet_gets_their_stem(few):
 
 def test_transfer_is_proposed_for_few_pictures_of_ones_own(few):
     datasets = few(20)
-    recipe, reason = proposed_recipe(datasets.get("few"))
-    assert (recipe, reason.split(" pictures")[0]) == ("transfer", "about 20")
-    assert proposed_recipe(few(1000).get("few"))[0] == "quick"
-    assert proposed_recipe(datasets.get("shapes10"))[0] == "quick"
+    assert proposed_recipe(datasets, "shapes10")[0] == "quick"
+    recipe, reason = proposed_recipe(datasets, "few")
+    assert (recipe, reason.split(":")[0]) == ("transfer", "20 pictures a class")
+    assert proposed_recipe(few(1), "few")[1].startswith("1 picture a class")
+    assert proposed_recipe(few((40, 5, 20)), "few")[1].startswith("5 to 40 pictures a class")
+    assert proposed_recipe(few(1000), "few")[0] == "quick"
+
+
+def test_fine_tuning_of_few_pictures_keeps_the_head_unless_it_gains(few):
+    for images in (20, 400):
+        config, adapted = fit_recipe({"recipe": "finetune", "dataset": "few"}, few(images))
+        assert (config.keep, "keep" in adapted) == ("last-or-head", False)
+    for layers in ("all", "head"):  # nothing to choose from
+        values = {"recipe": "finetune", "dataset": "few", "train_layers": layers}
+        assert fit_recipe(values, few(20))[0].keep == "last"

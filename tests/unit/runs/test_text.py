@@ -77,6 +77,8 @@ def test_an_event_is_one_line_with_percent_and_units():
     assert event_text(Finished(**at, **end)) == (
         "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87 %"
     )
+    text = event_text(Finished(**at, **end | {"best_epoch": 0, "val_images": 24}))
+    assert text.endswith("; kept the head, validation top-1 20 of 24")
 
 
 def test_a_resume_names_its_step_and_what_was_damaged():

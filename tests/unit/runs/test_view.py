@@ -9,7 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from resnet_demo.events import Epoch, Failed, Finished, Resumed, Started, Step, Stopped, to_line
+from resnet_demo.events import (
+    Epoch,
+    Failed,
+    Finished,
+    Head,
+    Resumed,
+    Started,
+    Step,
+    Stopped,
+    to_line,
+)
 from resnet_demo.runs.log import CHUNK, EventLog
 from resnet_demo.runs.view import MAX_STEPS, RunView, thin_points
 
@@ -170,6 +180,29 @@ def test_with_keep_last_the_best_epoch_is_the_last(view):
     assert after(view, epoch(1, 0.6)).best.epoch == 1
     assert after(view, epoch(2, 0.4)).best.epoch == 2
     assert after(view, replace(resumed(8), keep="last"), epoch(3, 0.5)).best.epoch == 3
+
+
+def test_with_keep_last_or_head_the_head_is_kept_until_the_end_says_otherwise(view):
+    opening = {"keep": "last-or-head"}
+    fitted = Head(
+        step=0,
+        epoch=1,
+        weight_decay=0.1,
+        folds=0,
+        val_loss=0.5,
+        val_top1=0.75,
+        curve=[[10, 6, 12], [20, 9, 12]],
+        seconds=1.0,
+        train_loss=0.25,
+        train_top1=1.0,
+    )
+    assert after(view, replace(started(), **opening), fitted, epoch(1, 0.9)).best.epoch == 0
+    best = view.best
+    assert (best.val_top1, best.val_images, best.train_loss) == (0.75, 12, 0.25)
+    last = replace(ended(Finished, 8), best_epoch=0)
+    assert after(view, epoch(2, 0.8), last).best == best
+    assert after(view, replace(last, best_epoch=2)).best.epoch == 2
+    assert after(view, replace(resumed(8), **opening)).best == best
 
 
 def test_time_left_includes_validation_once_an_epoch_is_done(view):

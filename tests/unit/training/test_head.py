@@ -31,6 +31,7 @@ from resnet_demo.training.head import (
     standardization,
 )
 from resnet_demo.training.state import Training
+from resnet_demo.training.validate import keeps_head
 from tests.unit.training.test_fit import assert_same_weights, curve
 
 
@@ -298,7 +299,97 @@ def test_fine_tuning_starts_with_a_fitted_head(own, tiny, tmp_path):
     assert result.val_top1 > 0.9
 
 
-def test_fine_tuning_resumes_bit_for_bit(own, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (
+            "x...",
+            "x...",
+            "fine-tuning was not better on the 4 validation images (3 right, 3 before",
+        ),
+        (
+            "x...",
+            "xx..",
+            "fine-tuning was not better on the 4 validation images (2 right, 3 before",
+        ),
+        # Twice gained and never lost is chance in one of four cases.
+        ("xx......", "........", "fine-tuning was not clearly better on the 8"),
+        ("xxx.....", "........", "fine-tuning was clearly better on the 8"),
+        ("xxxx....", ".......x", "fine-tuning was not clearly better on the 8"),
+        ("xxxxx...", ".......x", "fine-tuning was clearly better on the 8"),
+        ("", "....", "no images were held out to compare fine-tuning with the head"),
+    ],
+)
+def test_fine_tuned_weights_are_kept_if_better_by_more_than_a_standard_error(
+    tiny, before, after, verdict
+):
+    """A dot is a validation image that is classified correctly."""
+    config = tiny(train_layers="head-then-all", keep="last-or-head")
+    right = {text: torch.tensor([mark == "." for mark in text]).bool() for text in (before, after)}
+    training = Training(config, *[None] * 7, head_right=right[before], epochs_done=2)
+    assert keeps_head(training, right[after])  # until the last epoch
+    assert training.verdict == ""
+    training.epochs_done = 3
+    is_kept = " was clearly " in verdict
+    assert keeps_head(training, right[after]) == (not is_kept)
+    assert training.verdict.startswith(verdict)
+    whose = "its" if is_kept else "the head's"
+    assert training.verdict.endswith(f"so {whose} weights are kept")
+    training.head_right = None  # with another `keep`
+    assert not keeps_head(training, right[after])
+
+
+FINE_TUNING = {"train_layers": "head-then-all", "keep": "last-or-head", "optimizer": "adamw"}
+
+
+def test_a_run_that_gains_nothing_keeps_the_network_with_the_fitted_head(own, tiny, tmp_path):
+    config = tiny(**FINE_TUNING, peak_lr=1e-3, epochs=1, ema_decay=0.9)
+    events = list(fit(config, own, tmp_path))
+    [result] = [event for event in events if isinstance(event, Head)]
+    end, saved = events[-1], load_model(tmp_path)
+    assert (end.best_epoch, end.best_val_top1) == (0, result.val_top1)
+    assert end.message.startswith("1 epoch done; fine-tuning was not ")
+    assert end.message.endswith("so the head's weights are kept")
+    assert (saved.metrics["epoch"], saved.metrics["val_loss"]) == (0, result.val_loss)
+    before = Training.begin(config, own, None).model.state_dict()
+    for name, tensor in saved.model.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("head."), name
+    batches = Batches.load(config, own, torch.device("cpu"))
+    logits = predict(saved.model, batches.preprocessing.prepare, batches.val_images)
+    top1 = (logits.argmax(1) == batches.val_labels).float().mean().item()
+    assert top1 == pytest.approx(result.val_top1)
+
+
+def test_a_run_that_gains_much_keeps_the_last_epoch(own, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_demo.training.head.WEIGHT_DECAYS", (1e6,))  # a head of nothing
+    config = tiny(**FINE_TUNING, peak_lr=0.01, epochs=2)
+    *_, last, end = fit(config, own, tmp_path)
+    assert (end.best_epoch, end.best_val_top1) == (2, last.val_top1)
+    assert "fine-tuning was clearly better on the 15 validation images" in end.message
+    saved, trained = load_model(tmp_path), load_last(tmp_path)[0]
+    assert saved.metrics["epoch"] == 2
+    for name, tensor in saved.model.state_dict().items():
+        assert torch.equal(tensor, trained["model"][name]), name
+    *_, again = fit(config, own, tmp_path)
+    assert (again.message, again.best_epoch) == (end.message, 2)  # also after a kill at the end
+
+
+def test_a_head_without_held_out_images_is_kept(own, tiny, tmp_path):
+    *_, end = fit(tiny(**FINE_TUNING, peak_lr=1e-3, epochs=1, val_share=0.0), own, tmp_path)
+    assert end.best_epoch == 0
+    assert "no images were held out" in end.message
+
+
+def test_a_fitted_head_is_kept_also_beside_an_average_of_weights(own, head, tmp_path):
+    *_, last, _, _ = fit(head(ema_decay=0.9), own, tmp_path)
+    saved, batches = load_model(tmp_path), Batches.load(head(), own, torch.device("cpu"))
+    logits = predict(saved.model, batches.preprocessing.prepare, batches.val_images)
+    top1 = (logits.argmax(1) == batches.val_labels).float().mean().item()
+    assert top1 == pytest.approx(last.val_top1)
+
+
+@pytest.mark.parametrize("keep", ["best", "last-or-head"])
+def test_fine_tuning_resumes_bit_for_bit(own, tiny, tmp_path, keep):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
@@ -310,6 +401,7 @@ def test_fine_tuning_resumes_bit_for_bit(own, tiny, tmp_path):
         freeze_batch_norm=True,
         class_weights="balanced",
         epochs=2,
+        keep=keep,
     )
     uninterrupted = list(fit(config, own, whole))
     first = []
@@ -320,7 +412,11 @@ def test_fine_tuning_resumes_bit_for_bit(own, tiny, tmp_path):
     assert kinds(rest)[:2] == [Resumed, Step]
     assert curve(first) + curve(rest) == curve(uninterrupted)
     assert_same_weights(load_model(whole).model, load_model(parts).model)
-    assert load_last(whole)[0]["step"] == load_last(parts)[0]["step"] == 14
+    assert rest[-1].message == uninterrupted[-1].message
+    states = [load_last(folder)[0] for folder in (whole, parts)]
+    assert [state["step"] for state in states] == [14, 14]
+    for name in ("model", "head_right", "best"):
+        torch.testing.assert_close(*(state[name] for state in states), rtol=0, atol=0)
 
 
 def test_weights_of_a_run_that_is_gone_end_in_one_sentence(own, head, tmp_path):
