@@ -82,7 +82,7 @@ def download_row(name: str, label: str, variant: str = "primary") -> dict[str, A
 
     name: start of their ids. label, variant: of the button.
     """
-    with gr.Row(visible=False, elem_id=f"{name}-banner", elem_classes="download") as box:
+    with gr.Row(visible=False, elem_id=f"{name}-banner", elem_classes="download-row") as box:
         with gr.Column(scale=8, min_width=260):
             text = gr.Markdown(elem_id=f"{name}-text")
             progress = gr.HTML(padding=False, elem_id=f"{name}-progress", visible=False)

@@ -144,20 +144,17 @@ def run_curves(view: RunView, name: str = "", smoothing: float = 0.0) -> dict[st
     """
     started = view.started
     note = SMOOTHED_LOSS.format(share=smoothing) if smoothing else ""
+    shown = [
+        plot("loss", "Loss", both_lines(view, "loss", 1.0), log=True, note=note),
+        plot("accuracy", "Accuracy", both_lines(view, "top1", 100.0), y=(0, 100), unit=" %"),
+    ]
+    rates = [line("learning rate", rate_points(view), COLOURS["learning rate"])]
+    if view.steps or view.head is None:  # a head is fitted without a learning rate
+        low = {"height": LOW_HEIGHT, "wide": True}
+        shown.append(plot("lr", "Learning rate", rates, log=True, **low))
     return chart(
         "epoch",
-        [
-            plot("loss", "Loss", both_lines(view, "loss", 1.0), log=True, note=note),
-            plot("accuracy", "Accuracy", both_lines(view, "top1", 100.0), y=(0, 100), unit=" %"),
-            plot(
-                "lr",
-                "Learning rate",
-                [line("learning rate", rate_points(view), COLOURS["learning rate"])],
-                log=True,
-                height=LOW_HEIGHT,
-                wide=True,
-            ),
-        ],
+        shown,
         x_max=started.epochs if started else None,
         steps=started.steps_per_epoch if started else None,
         name=name,

@@ -84,6 +84,8 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
     assert sent.startswith(f"ResNet Demo: {run}: Finished, validation accuracy ")
     page.evaluate(RETURN)
     expect(page.locator("#figures")).to_contain_text("Finished")
+    expect(page.locator("#curves [data-plot=loss] path[data-line=validation]")).to_be_attached()
+    expect(page.locator("#curves [data-plot=lr]")).to_have_count(0)  # a head has no learning rate
     click("#next-classify")
     expect(page.locator("#classify-run input")).to_have_value(f"{run} · finished")
     (tmp_path / "new.png").write_bytes(picture(1, 99))

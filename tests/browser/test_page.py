@@ -240,6 +240,7 @@ def test_a_first_visit_leads_to_a_classified_photo_and_to_curves_in_a_click_each
     tab(page, "Evaluate")  # its stored test result is there without a click
     summary = page.locator("#evaluate-summary")
     expect(summary).to_contain_text("cifar10-shipped on the 10,000 test images")
+    expect(page.locator("#per-class").get_by_text("truck")).to_be_visible()  # all ten rows
     page.get_by_role("button", name="Try a photo").click()
     expect(label(page)).to_have_text("cat")
     page.locator("#shipped button").first.click()

@@ -90,6 +90,7 @@ def test_the_train_tab_opens_with_the_shipped_run(fresh):
     assert make()["choices"] == [SHIPPED, RECORDING]
     assert "Finished" in now["figures"]
     assert now["status"].startswith("Came with the app, trained in ")
+    assert "(1 thread) in " in now["status"]
     assert not any(now[name]["interactive"] for name in ("stop", "resume", "delete"))
     assert not now["retry"]["visible"]
     assert all(line["points"] for plot in now["curves"]["plots"] for line in plot["lines"])

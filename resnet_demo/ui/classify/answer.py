@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # torch: the page starts without it
 
 FIT_NAMES = {"crop": "centre crop", "squash": "squash", "pad": "pad"}
 NO_GAUGE = (
-    '<div class="gauge"><b>No warning possible</b><p>This network has no limit for it: none '
-    "was measured on validation images.</p></div>"
+    '<div class="gauge"><b>No warning possible</b><p>Which pictures are unlike its training images '
+    "was not measured for this network.</p></div>"
 )
 MAX_CLASSES = 100  # whose names are shown
 THRESHOLD_AT = 200 / 3  # percent of the gauge's length

@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # torch: the page starts without it
 CLOSED = {"feature_maps": False, "neighbours": False}  # accordion -> is open: a gr.State
 NO_PICTURE = "Choose a picture first."
 FEATURE_MAPS_HINT = (
-    "The eight strongest feature maps after the stem and each stage, strongest first; bright means "
-    "a strong response. Early stages respond to edges and colours. Later ones are coarser and "
-    "respond to parts and whole objects."
+    "What the layers respond to: the eight strongest feature maps after the first layers (stem) "
+    "and after each stage, strongest first. Bright means a strong response. Early stages respond "
+    "to edges and colours. Later ones are coarser and respond to parts and whole objects."
 )
 NOT_INDEXED = (
     "First, the network looks at all the training images once, which takes about a minute. The "

@@ -1,5 +1,6 @@
 """An evaluation's numbers as HTML and Markdown. Text from users is escaped."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,9 +53,9 @@ def headline(result: Mapping[str, Any]) -> str:
         f'<div class="tile"><span>{name}</span><b>{value}</b><small>{note}</small></div>'
         for name, value, note in (
             *top5,
-            ("loss", loss_text(result), "cross-entropy in nats; 0 is perfect"),
+            ("loss", loss_text(result), loss_note(result)),
             (
-                "macro F1",
+                "mean F1 (macro)",
                 share_text(result["macro_f1"], 2),
                 macro_text(result),
             ),
@@ -76,11 +77,17 @@ def has_top5(result: Mapping[str, Any]) -> bool:
     return len(result["per_class"]) > 5
 
 
+def loss_note(result: Mapping[str, Any]) -> str:
+    """Return what the loss is, with the best value and that of guessing."""
+    guessing = math.log(len(result["per_class"]))
+    return f"cross-entropy: 0 is perfect, guessing has {guessing:.2f}"
+
+
 def macro_text(result: Mapping[str, Any]) -> str:
     """Return what the mean is over: classes without images are left out."""
     untested = sum(not row["support"] for row in result["per_class"])
     without = f"; {untested} without images left out" if untested else ""
-    return f"mean over the classes{without}"
+    return f"over the classes, explained below{without}"
 
 
 def source_text(result: Mapping[str, Any]) -> str:
@@ -175,7 +182,7 @@ def comparison_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
         # Both runs are scored on the same images, so they have the same classes.
         *([share_row("top-5 accuracy", "top5")] if has_top5(first) else []),
         ("loss", loss_text(first), loss_text(second), loss_gap),
-        share_row("macro F1", "macro_f1"),
+        share_row("mean F1 (macro)", "macro_f1"),
         ("calibration error", error_text(first), error_text(second), error_gap),
     ]
 

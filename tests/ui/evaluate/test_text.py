@@ -69,7 +69,7 @@ def test_top_5_is_shown_from_six_classes(classes, shown):
     html = comparison_html({**compared, "n": N, "difference": 0.0, "p": 1.0}, result, result)
     for text in (headline(result), html):
         assert ("top-5 accuracy" in text) == shown
-        assert "macro F1" in text
+        assert "mean F1 (macro)" in text
 
 
 def test_a_diverged_network_has_a_headline_too(statuses):
