@@ -1,7 +1,6 @@
-"""Many visitors who classify at the same moment: all are served, and memory does not grow.
+"""A hundred visitors who classify at the same moment: all are served, and memory does not grow.
 
-The short test checks the answers. The long one, marked `soak`, also prints durations:
-`pytest -m soak -s tests/ui/test_many_visitors.py`, on an idle machine.
+It prints durations: `pytest -m soak -s tests/ui/test_many_visitors.py`, on an idle machine.
 """
 
 import io
@@ -20,7 +19,7 @@ from PIL import Image
 from tests.soak.rounds import process_usage
 from tests.unit.tasks.test_load import processor_s
 
-ROUNDS = {8: 2, 100: 6}  # by the number of visitors
+VISITORS, ROUNDS = 100, 6
 RUN = "cifar10-shipped"
 
 
@@ -83,15 +82,13 @@ def call_together(calls):
         return [*pool.map(one, calls)]
 
 
-@pytest.mark.parametrize(
-    "count", [8, pytest.param(100, marks=pytest.mark.soak)], ids=["short", "long"]
-)
-def test_concurrent_visitors_get_the_answers_to_their_own_pictures(app, client, visitor, count):
-    visitors = [visitor(number) for number in range(count)]
+@pytest.mark.soak
+def test_concurrent_visitors_get_the_answers_to_their_own_pictures(app, client, visitor):
+    visitors = [visitor(number) for number in range(VISITORS)]
     pictures = [upload(client, each, number) for number, each in enumerate(visitors)]
     alone = [ask(client, *pair)[1] for pair in zip(visitors[:5], pictures, strict=False)]
     figures = []
-    for _ in range(ROUNDS[count]):
+    for _ in range(ROUNDS):
         calls = [partial(ask, client, *pair) for pair in zip(visitors, pictures, strict=True)]
         own, app_s = time.process_time(), processor_s(app.process.pid)
         took = call_together(calls)
@@ -108,6 +105,5 @@ def test_concurrent_visitors_get_the_answers_to_their_own_pictures(app, client, 
                 "app_mb": round(process_usage(app.process.pid)["mb"]),
             }
         )
-    print(json.dumps({"visitors": count, "rounds": figures}))
-    if count >= 100:
-        assert figures[-1]["app_mb"] < 1.03 * figures[0]["app_mb"]
+    print(json.dumps({"visitors": VISITORS, "rounds": figures}))
+    assert figures[-1]["app_mb"] < 1.03 * figures[0]["app_mb"]

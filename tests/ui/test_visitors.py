@@ -127,6 +127,22 @@ def test_concurrent_visitors_see_their_own_pictures_and_runs(visitor):
             assert not any(label in text for label in NAMES[other])
 
 
+def test_calls_at_the_same_moment_are_answered_each_with_its_own_picture(visitor):
+    """The same with a hundred real visitors of a real app is in test_many_visitors.py."""
+    visitors = [visitor(100 + number) for number in range(8)]
+    pictures = [upload_picture(each, 30 * number) for number, each in enumerate(visitors)]
+
+    def ask(number, together):
+        together.wait()
+        return visitors[number].call("classify", pictures[number], "mine")
+
+    alone = [ask(number, threading.Barrier(1)) for number in range(8)]
+    assert len({json.dumps(answer) for answer in alone}) == 8
+    together = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(ask, range(8), [together] * 8)] == alone
+
+
 def test_uploads_are_removed_with_the_last_page_that_shows_them(app, visitor):
     pages = [open_page(visitor(number)) for number in (3, 4)]
     closes = [keep_open(page) for page in pages]
@@ -279,7 +295,7 @@ def test_events_and_requests_that_make_no_sense_write_few_tracebacks(visitor, ca
     capfd.readouterr()
     for number in range(20):
         body = {"data": [], "fn_index": -number - 1, "session_hash": "any"}
-        assert httpx.post(url, json=body, headers=client.headers).status_code == 500
+        assert httpx.post(url, json=body, headers=client.headers).status_code == 404
         assert not page.run_event(event, 5, *CLASSIFIED)[0]
     texts = "".join(capfd.readouterr()) + caplog.text
     assert 1 <= texts.count("Traceback (most recent call last)") <= 10  # chained ones have several
