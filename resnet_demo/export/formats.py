@@ -40,7 +40,7 @@ WRITTEN = {
         *("model.onnx", "description.json", "ort", PARITY),
     ),
     "script": (
-        *("classify.py", "weights.pt", "description.json", "train.py", "shapes10.py"),
+        *("classify.py", "weights.pt", "description.json", "known.pt", "train.py", "shapes10.py"),
         # What running train.py leaves: its weights, and Python's cache of shapes10.py.
         *("trained.pt", "__pycache__", PARITY),
     ),

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resnet_demo.errors import ConfigError
-from resnet_demo.export.onnx_graph import ENERGY, INPUT, PROBABILITIES, Graph
+from resnet_demo.export.onnx_graph import INPUT, PROBABILITIES, Graph
 from resnet_demo.export.parity import ParityPicture, Predict
 from resnet_demo.export.source import ExportSource
 from resnet_demo.models.efficientnet import SameConv2d
@@ -40,11 +40,11 @@ def write_onnx(source: ExportSource, folder: Path) -> str:
 
     graph = Graph()
     pixels = graph.squared(INPUT, source.preprocessing)
-    logits = add_network(graph, graph.prepared(pixels, source.preprocessing), source.saved.model)
+    x = graph.prepared(pixels, source.preprocessing)
+    embedding, logits = add_network(graph, x, source.saved.model)
     graph.add("Softmax", logits, axis=1, out=PROBABILITIES)
-    axis = graph.constant(np.array([1]))
-    graph.add("Neg", graph.add("ReduceLogSumExp", logits, axis, keepdims=0), out=ENERGY)
-    model = graph.model(len(source.labels))
+    add_score(graph, embedding, logits, source.saved.known, source.measure)
+    model = graph.model(len(source.labels), source.measure)
     description = source.description()
     # On their own too: a program needs these two, and not the whole description.
     for name in ("labels", "threshold"):
@@ -86,8 +86,27 @@ def predictor(path: Path) -> Predict:
     return predict
 
 
-def add_network(graph: Graph, x: str, model: Network) -> str:
-    """Add a network: (N, 3, S, S) normalized -> logits (N, C)."""
+def add_score(graph: Graph, embedding: str, logits: str, known: Tensor | None, name: str) -> None:
+    """Add `ood_scores`, (N,), as the output of that name.
+
+    known: embeddings of training images, (M, D) float16, or None.
+    """
+    from onnx import TensorProto
+
+    axis = graph.whole(1)
+    if known is None:
+        graph.add("Neg", graph.add("ReduceLogSumExp", logits, axis, keepdims=0), out=name)
+        return
+    # In float16, as the app keeps them: the same distances from half the bytes.
+    rows = graph.add("Cast", graph.constant(known), to=TensorProto.FLOAT)
+    unit, known_unit = (graph.add("LpNormalization", v, axis=1, p=2) for v in (embedding, rows))
+    cosines = graph.add("MatMul", unit, graph.add("Transpose", known_unit, perm=[1, 0]))
+    one = graph.constant(np.array(1, np.float32))
+    graph.add("Sub", one, graph.add("ReduceMax", cosines, axis, keepdims=0), out=name)
+
+
+def add_network(graph: Graph, x: str, model: Network) -> tuple[str, str]:
+    """Add a network: (N, 3, S, S) normalized -> embedding (N, D) and logits (N, C)."""
     root = Features(model)
     modules = dict(root.named_modules())
     values: dict[fx.Node, str] = {}
@@ -115,7 +134,7 @@ def add_network(graph: Graph, x: str, model: Network) -> str:
     head = model.head
     weights = (graph.constant(head.weight), graph.constant(head.bias))
     # nn.Linear stores its weights as (classes, features).
-    return graph.add("Gemm", pooled, *weights, transB=1)
+    return pooled, graph.add("Gemm", pooled, *weights, transB=1)
 
 
 def add_layer(graph: Graph, module: nn.Module, x: str) -> str:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from resnet_demo.data.preprocess import Preprocessing
 
-INPUT, PROBABILITIES, ENERGY = "image", "probabilities", "energy"
+INPUT, PROBABILITIES = "image", "probabilities"
 PRECISION_BITS = 22  # of PIL's weights
 BLOCK = 16  # new pixels whose weights are computed together
 OPSET, IR_VERSION = 20, 9  # the oldest that have all operators, so that older programs open it
 ABOUT = (
     "Input: pictures as RGB, uint8 (N, H, W, 3), upright, of any size. Outputs: probabilities "
-    "(N, classes), and energy (N,): a picture whose energy is above the threshold is unlike the "
-    "training pictures. Metadata: labels, threshold and description, each as JSON."
+    "(N, classes), and energy or distance (N,): a picture with a value above the threshold is "
+    "unlike the training pictures. Metadata: labels, threshold and description, each as JSON."
 )
 
 
@@ -83,8 +83,11 @@ class Graph:
         self.nodes.append(helper.make_node("Split", [value], names, axis=axis, num_outputs=count))
         return names
 
-    def model(self, classes: int) -> Any:
-        """Return the graph as an ONNX model with its inputs and outputs."""
+    def model(self, classes: int, score: str) -> Any:
+        """Return the graph as an ONNX model with its inputs and outputs.
+
+        score: name of the second output.
+        """
         from onnx import TensorProto, helper
 
         value = helper.make_tensor_value_info
@@ -94,7 +97,7 @@ class Graph:
             [value(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])],
             [
                 value(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
-                value(ENERGY, TensorProto.FLOAT, ["N"]),
+                value(score, TensorProto.FLOAT, ["N"]),
             ],
             self.constants,
         )

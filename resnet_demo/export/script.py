@@ -35,6 +35,7 @@ from resnet_demo.runs.view import RunView
 from resnet_demo.training.optimizers import ONE_CYCLE_END, ONE_CYCLE_RISE, ONE_CYCLE_START
 
 CLASSIFY, WEIGHTS, DESCRIPTION = "classify.py", "weights.pt", "description.json"
+KNOWN = "known.pt"  # embeddings of training images, for runs whose gauge compares with them
 MAX_COLUMNS = 100  # of a line of code
 FIT_TEXTS = {"crop": "its centre square", "squash": "squashed", "pad": "padded"}
 # Reads paths, a line each, and prints what `classify` returns, with every class.
@@ -106,6 +107,9 @@ def write_script(source: ExportSource, folder: Path) -> tuple[list[str], list[st
     description = json.dumps(source.description(), indent=2) + "\n"
     write_atomically(folder / DESCRIPTION, description.encode())
     files, note = write_train_script(source, folder)
+    if (known := source.saved.known) is not None:
+        write_atomically(folder / KNOWN, lambda file: torch.save(known, file))
+        files = [KNOWN, *files]
     return [CLASSIFY, WEIGHTS, DESCRIPTION, *files], [note]
 
 
@@ -136,6 +140,8 @@ def classify_code(source: ExportSource) -> str:
         std=preprocessing.std,
         fit=preprocessing.fit,
         fit_text=FIT_TEXTS[preprocessing.fit],
+        measure=source.measure,
+        known=source.saved.known is not None,
         threshold=source.threshold,
         false_alarms=source.description()["false_alarms"],
     )

@@ -6,6 +6,7 @@ from typing import Any
 from resnet_demo import __version__
 from resnet_demo.config import TrainConfig
 from resnet_demo.data.preprocess import Preprocessing
+from resnet_demo.inference.classification import ood_measure
 from resnet_demo.inference.classifier import Classifier
 from resnet_demo.models.saved import SavedModel
 from resnet_demo.runs.store import Run
@@ -32,8 +33,13 @@ class ExportSource:
 
     @property
     def threshold(self) -> float | None:
-        """Return the energy above which a picture is out of distribution; None without one."""
+        """Return the score above which a picture is out of distribution; None without one."""
         return self._ood("threshold")
+
+    @property
+    def measure(self) -> str:
+        """Return what the score is: `energy`, or `distance` where embeddings are known."""
+        return ood_measure(self.saved)[1]
 
     def description(self) -> dict[str, Any]:
         """Return what every format embeds, ready for JSON."""
@@ -43,6 +49,7 @@ class ExportSource:
             "title": self.title,
             "network": dict(saved.network),
             "labels": list(self.labels),
+            "measure": self.measure,
             "threshold": self.threshold,
             "false_alarms": self._ood("false_alarms"),
             "preprocessing": self.preprocessing.to_dict(),
@@ -53,8 +60,7 @@ class ExportSource:
         }
 
     def _ood(self, name: str) -> Any:
-        # Not the distance to known embeddings: an export holds the network, and no training images.
-        stored = self.saved.metrics.get("outside")
+        stored, _ = ood_measure(self.saved)
         return stored.get(name) if isinstance(stored, dict) else None
 
 

@@ -152,18 +152,18 @@ function average(data, fullWidth, fullHeight, factor, rgb, width, first) {
   }
 }
 
-/** Return {labels: [{label, confidence}], probabilities, energy, isOutside} for decoded pixels. */
+/** Return {labels: [{label, confidence}], probabilities, score, isOutside} for decoded pixels. */
 async function classify({width, height, rgb}) {
   const {ort, session, description} = await loaded;
   const image = new ort.Tensor("uint8", rgb, [1, height, width, 3]);
   const found = await session.run({image});
-  const probabilities = Array.from(found.probabilities.data), energy = found.energy.data[0];
+  const {measure, threshold} = description;
+  const probabilities = Array.from(found.probabilities.data), score = found[measure].data[0];
   if (!probabilities.every(Number.isFinite)) throw new Error("The network computes no answer.");
   const labels = probabilities
     .map((confidence, index) => ({label: description.labels[index], confidence}))
     .sort((a, b) => b.confidence - a.confidence);
-  const {threshold} = description;
-  return {labels, probabilities, energy, isOutside: threshold !== null && energy > threshold};
+  return {labels, probabilities, score, isOutside: threshold !== null && score > threshold};
 }
 
 /** Classify a picture file and show the answer, after those that came before. */

@@ -17,6 +17,7 @@ from resnet_demo.errors import ConfigError
 from resnet_demo.export import onnx_file
 from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.source import ExportSource
+from resnet_demo.inference.ood import neighbour_distance
 from resnet_demo.models.saved import SavedModel
 from resnet_demo.models.zoo import BUILDERS, build_model
 from resnet_demo.runs.store import Run
@@ -77,6 +78,23 @@ def test_every_network_gives_the_logits_of_pytorch(tmp_path, name):
     probabilities, energy = session.run(None, {"image": images.numpy()})
     np.testing.assert_allclose(probabilities, logits.softmax(1), atol=1e-5)
     np.testing.assert_allclose(energy, -logits.logsumexp(1), rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_distance_to_known_images_is_in_the_file_where_the_app_warns_by_it(tmp_path):
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(24, 24, *HALVES)
+    source = source_of(build_model("resnet20", 3), "resnet20", preprocessing)
+    metrics = {**source.saved.metrics, "neighbour": {"threshold": 0.2, "false_alarms": 0.05}}
+    known = torch.rand(5, 64).half()
+    source = replace(source, saved=replace(source.saved, metrics=metrics, known=known))
+    images = torch.randint(0, 256, (2, 24, 24, 3), dtype=torch.uint8)
+    session = opened(source, tmp_path)
+    assert [output.name for output in session.get_outputs()] == ["probabilities", "distance"]
+    assert session.get_modelmeta().custom_metadata_map["threshold"] == "0.2"
+    embedded = source.saved.model.embed(preprocessing.prepare(images))
+    distances = session.run(["distance"], {"image": images.numpy()})[0]
+    np.testing.assert_allclose(distances, neighbour_distance(embedded, known), atol=1e-5)
 
 
 def test_every_network_can_be_written(tmp_path):

@@ -29,6 +29,7 @@ from resnet_demo.export.script import (
     write_weights,
 )
 from resnet_demo.export.source import ExportSource, load_source
+from resnet_demo.inference.classification import classify
 from resnet_demo.models.saved import SavedModel
 from resnet_demo.models.zoo import build_model
 from resnet_demo.paths import Paths
@@ -83,6 +84,7 @@ def source_of(case):
         for statistics in model.buffers():
             if statistics.is_floating_point():
                 statistics += 0.3 * torch.rand_like(statistics)
+    limit = {"threshold": 1.5, "false_alarms": 0.05, "n": 9}
     saved = SavedModel(
         model=model,
         network={"name": name, **network},
@@ -90,8 +92,10 @@ def source_of(case):
         preprocessing=Preprocessing(
             stored, side, (0.5, 0.4, 0.3), (0.2, 0.21, 0.22), fit
         ).to_dict(),
-        metrics={"outside": {"threshold": 1.5, "false_alarms": 0.05, "n": 9}},
+        metrics={"outside": limit, "neighbour": {**limit, "threshold": 0.5}},
         sha256="0" * 64,
+        # As of a head that was trained on embeddings.
+        known=torch.rand(7, 1280).half() if name == "efficientnet-lite0" else None,
     )
     config = make_config({"model": "resnet20"})
     return ExportSource(Run(Path("/nowhere/my-run")), config, saved, "A title")
@@ -131,6 +135,8 @@ def test_the_scripts_answer_as_the_app_for_every_kind_of_network(scripts, odd_pi
             found = {row["label"]: row["confidence"] for row in result["labels"]}
             # Exact labels: an escape of the text would be another label.
             assert [found[label] for label in LABELS] == pytest.approx([*expected], abs=1e-5), case
+        verdict = classify(source.saved, picture.rgb).ood.to_dict()  # of the last picture
+        assert result["outside"] == pytest.approx(verdict, abs=1e-5), case
 
 
 def test_the_scripts_see_odd_pictures_as_the_app_does(scripts, odd_pictures, tmp_path):
