@@ -46,6 +46,10 @@ class NoiseDataset(Datasets):
         """Return the dataset's description, whatever the name."""
         return self.info
 
+    def prepare(self, name: str, progress: object = None) -> DatasetInfo:
+        """Return the description: nothing is converted, as the archive of CIFAR-10 would be."""
+        return self.info
+
     def _open(self, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return images (N, size, size, 3) uint8 and labels (N,) int64."""
         shape = (self.info.train, self.info.size, self.info.size, 3)

@@ -119,7 +119,7 @@ def test_a_slow_batch_is_cut_and_gives_the_same_result(tiny, info, time, costs):
     [
         {},
         {"batch_size": 1, "batch_norm": False},
-        {"validate_in_training_mode": True},
+        {"dataset": "cifar10", "validate_in_training_mode": True},
         {"model": "resnet20", "image_size": 16, "cutout": 8, "crop": 0, "val_share": 0.01},
     ],
     ids=str,
