@@ -67,6 +67,7 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
     expect(page.get_by_label("Name of the dataset")).to_have_value("my-colours")
     click("#import-start")
     expect(page.locator("#import-text")).to_contain_text("images in my-colours")
+    expect(page.locator("#import-train")).to_be_in_viewport()
     click("#import-train")
     expect(page.get_by_label("Dataset", exact=True).locator("visible=true")).to_have_value(
         "my-colours"

@@ -30,6 +30,9 @@ PROMPT = (
 SIZE_HELP = "pixels per side; smaller pictures are enlarged, and training may resize"
 FIT_HELP = "crop cuts off the longer side, squash distorts, pad adds a border"
 NAME_HELP = "lowercase letters, digits, dashes"
+# The form is replaced by the progress, which may be above what is in sight.
+SCROLL_TO_PROGRESS = """() => setTimeout(() => document.getElementById('import-text')
+  ?.scrollIntoView({behavior: 'smooth', block: 'center'}), 300)"""
 
 
 def import_panel(services: Services) -> dict[str, Any]:
@@ -189,7 +192,8 @@ def connect_form(services: Services, form: dict[str, Any], source: dict[str, Any
         return None, ""
 
     values = [form[name] for name in ("name", "size", "fit")]
-    form["start"].click(on_import, values, None, **QUIET_EVENT)
+    started = form["start"].click(on_import, values, None, **QUIET_EVENT)
+    started.success(None, None, None, js=SCROLL_TO_PROGRESS, **QUIET_EVENT)
     # While the slider moves, the last value counts.
     form["size"].change(on_size, form["size"], form["space"], **LATEST_EVENT)
     form["clear"].click(on_clear, None, [source["file"], source["folder"]], **QUIET_EVENT)

@@ -22,6 +22,7 @@ from resnet_demo.ui.form import dataset_choices
 from resnet_demo.ui.services import LATEST_EVENT, QUIET_EVENT, Services, show_errors
 
 PAGE_SIZE = 20  # images
+LOADING = "Loading the images, a few seconds…"  # the first time, shapes10 is drawn
 DELETE_HELP = "The imported images are removed from disk. Your originals are kept."
 
 
@@ -32,8 +33,10 @@ def data_tab(services: Services) -> dict[str, Any]:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="panel"):
             name = gr.Dropdown([], label="Dataset", interactive=True, elem_id="data-name")
-            facts = gr.Markdown(elem_id="data-facts")
-            classes = gr.Dataframe(interactive=False, elem_id="data-classes", max_height=440)
+            facts = gr.Markdown(LOADING, elem_id="data-facts")
+            classes = gr.Dataframe(
+                interactive=False, visible=False, elem_id="data-classes", max_height=440
+            )
             with gr.Row(elem_classes="buttons"):
                 train = gr.Button("Train on it", size="sm", elem_id="data-train")
                 delete = gr.Button("Delete…", size="sm", elem_id="data-delete", variant="stop")

@@ -86,6 +86,7 @@ def epoch_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
                 "learn-accuracy",
                 "Validation accuracy",
                 arm_lines(accuracy, marks=True),
+                y=(0, 100),
                 unit=" %",
                 note=note,
             ),
@@ -133,7 +134,8 @@ def minutes_chart(snapshot: GroupSnapshot) -> dict[str, Any]:
     """Return validation accuracy by minutes of training, of the first run of each arm."""
     lines = {arm: points_by_minutes(runs[0].view) for arm, runs in snapshot.arms.items() if runs}
     title = "Validation accuracy by minutes of training"
-    plot = plots.plot("learn-minutes", title, arm_lines(lines, marks=True), unit=" %")
+    drawn = arm_lines(lines, marks=True)
+    plot = plots.plot("learn-minutes", title, drawn, y=(0, 100), unit=" %")
     return plots.chart("minutes", [plot])
 
 
