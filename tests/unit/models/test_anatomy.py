@@ -5,7 +5,6 @@ from itertools import product
 import pytest
 import torch
 
-from resnet_demo.architectures import MODELS
 from resnet_demo.errors import ConfigError
 from resnet_demo.models.anatomy import (
     BLOCKS,
@@ -17,6 +16,7 @@ from resnet_demo.models.anatomy import (
 from resnet_demo.models.layers import LayerOptions
 from resnet_demo.models.measure import count_model
 from resnet_demo.models.zoo import build_model
+from tests.unit.models.test_zoo import KINDS
 
 SHAPES = list(product(BLOCKS, SHORTCUTS, (16, 64), (16, 32), (1, 2), (8, 15)))
 
@@ -68,7 +68,7 @@ def test_a_basic_block_agrees_with_a_calculation_by_hand():
     )  # the input is added unchanged
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_parts_of_a_network_add_up(name):
     parts, model = network_anatomy(name, 32), build_model(name)
     whole = count_model(model, 32)

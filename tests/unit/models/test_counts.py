@@ -4,21 +4,24 @@ import subprocess
 import sys
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_demo.architectures import MODELS, STEM_CHOICE_MODELS, STEMS
+from resnet_demo.architectures import CIFAR_DEPTHS, MODELS, STEM_CHOICE_MODELS, STEMS
 from resnet_demo.errors import ConfigError
-from resnet_demo.models import build_model
-from resnet_demo.models.counts import Counts, load_table, model_counts
-from resnet_demo.models.measure import count_model, table_rows
+from resnet_demo.models import build_model, measure
+from resnet_demo.models.counts import Counts, load_table, model_counts, row_key
+from resnet_demo.models.measure import count_model
 
 VARIANTS = [
     (name, stem, batch_norm)
     for name, stem, batch_norm in product(MODELS, STEMS, (True, False))
     if stem == "small" or name in STEM_CHOICE_MODELS
 ]
+# The same code with another number of blocks: their counts lie on a line.
+OTHER_DEPTHS = {f"{kind}{depth}" for kind in ("resnet", "plain") for depth in CIFAR_DEPTHS[1:-1]}
 
 
 def torch_counts(model, image_size):
@@ -33,7 +36,9 @@ def torch_counts(model, image_size):
     return Counts(parameters, flops.get_total_flops() // 2, sum(outputs))
 
 
-@pytest.mark.parametrize(("name", "stem", "batch_norm"), VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "stem", "batch_norm"), [each for each in VARIANTS if each[0] not in OTHER_DEPTHS]
+)
 def test_the_table_agrees_with_pytorchs_counter(name, stem, batch_norm):
     with torch.device("meta"):
         model = build_model(name, 7, stem=stem, batch_norm=batch_norm).eval()
@@ -62,8 +67,26 @@ def test_counting_does_not_change_the_network():
     torch.testing.assert_close(model.state_dict(), before)
 
 
-def test_the_stored_table_is_current():
-    assert dict(table_rows()) == load_table()
+def test_the_stored_table_is_current(monkeypatch):
+    assert load_table().keys() == {row_key(*each) for each in VARIANTS}
+    names = ("resnet9", "resnet8", "plain20", "resnet18", "vgg16", "efficientnet-lite0")
+    monkeypatch.setattr(measure, "MODELS", names)
+    rows = dict(measure.table_rows())
+    assert len(rows) == 14
+    assert rows == {key: load_table()[key] for key in rows}
+
+
+@pytest.mark.parametrize("kind", ["resnet", "plain"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_counts_grow_by_the_same_number_with_each_block(kind, batch_norm):
+    def counts(depth):
+        found = model_counts(f"{kind}{depth}", 10, 45, batch_norm=batch_norm)
+        return np.array([found.parameters, found.macs, found.outputs])
+
+    first, *_, last = CIFAR_DEPTHS
+    for depth in CIFAR_DEPTHS:
+        grown = (counts(last) - counts(first)) * (depth - first) // (last - first)
+        assert (counts(depth) == counts(first) + grown).all(), depth
 
 
 def test_published_multiply_adds():
