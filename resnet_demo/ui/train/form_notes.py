@@ -36,8 +36,8 @@ PAYS = (
     "pictures a class of CIFAR-10, both at 96 pixels."
 )
 GAINS_NOTHING = (
-    "Fine-tuning gained nothing on 122 photographs a class of ants and bees; it pays with more "
-    "pictures. Its weights are kept only if they are clearly better on held-out pictures."
+    "Fine-tuning gained nothing on 122 photographs a class of ants and bees. It may pay with more "
+    "pictures, and its result is kept only if it is clearly better on held-out ones."
 )
 BUSY = "Another download is running."
 
