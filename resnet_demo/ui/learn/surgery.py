@@ -11,7 +11,7 @@ from resnet_demo.errors import DemoError
 from resnet_demo.learn.recording import read_surgery_chart
 from resnet_demo.models.description import model_description
 from resnet_demo.runs.groups import list_groups
-from resnet_demo.runs.text import escape_markdown, share_text
+from resnet_demo.runs.text import FEW_IMAGES, escape_markdown, share_range, share_text
 from resnet_demo.ui.components import LOADING_NETWORK, run_choices
 from resnet_demo.ui.learn.arm_plots import arm_lines, no_chart
 from resnet_demo.ui.learn.block import part_label
@@ -296,7 +296,8 @@ def outcome_text(
     evaluator: "SurgeryEvaluator", outcome: "SurgeryScore", strength: float, dropped: list[str]
 ) -> str:
     """Return the accuracy after a change (Markdown)."""
-    low, high = outcome.interval
+    n = outcome.n
+    right = share_text(outcome.top1) if n >= FEW_IMAGES else round(outcome.top1 * n)
     changes = [f"all branches at {strength:g}"] if strength != 1 else []
     if dropped:
         changes.append(f"{len(dropped)} of {len(evaluator.blocks)} blocks removed")
@@ -305,9 +306,8 @@ def outcome_text(
     name = escape_markdown(evaluator.classifier.saved.network["name"])
     chance = 1 / len(evaluator.classifier.saved.classes)
     return (
-        f"{change}, {name} classifies **{share_text(outcome.top1)}** of {outcome.n} test images "
-        f"correctly (95 % interval {share_text(low)} to {share_text(high)}). Chance: "
-        f"{share_text(chance, 0)}."
+        f"{change}, {name} classifies **{right}** of {n} test images correctly (95 % interval "
+        f"{share_range(*outcome.interval, n)}). Chance: {share_text(chance, 0)}."
     )
 
 
