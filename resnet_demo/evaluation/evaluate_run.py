@@ -147,7 +147,7 @@ def cross_validation(classifier: Classifier, datasets: Datasets, mode: str) -> R
     if predictions is None:
         top1 = saved.metrics["val_top1"]
         raise no_validation_images(
-            run, f"its top-1 is {share_text(top1, 2)} in {config.folds} parts"
+            run, f"its accuracy is {share_text(top1, 2)} in {config.folds} parts"
         )
     if mode != "plain":
         rule = "plain on the validation split of a cross-validated run"

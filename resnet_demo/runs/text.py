@@ -44,7 +44,7 @@ def event_text(event: Event) -> str:
         curve = learning_curve_text(event.curve)
         how = f"cross-validation in {event.folds} parts" if event.folds else "validation"
         return (
-            f"head: weight decay {event.weight_decay:g}, {how} loss {event.val_loss:.4f}, top-1 "
+            f"head: weight decay {event.weight_decay:g}, {how} loss {event.val_loss:.4f}, accuracy "
             f"{accuracy_text(event.val_top1, event.curve[-1][2] if event.curve else 0)}"
             + (f"; {curve}" if curve else "")
         )
@@ -55,8 +55,8 @@ def event_text(event: Event) -> str:
         )
     if isinstance(event, Epoch):
         return (
-            f"epoch {event.epoch}: train loss {event.train_loss:.4f}, top-1 "
-            f"{share_text(event.train_top1, 2)}; val loss {event.val_loss:.4f}, top-1 "
+            f"epoch {event.epoch}: train loss {event.train_loss:.4f}, accuracy "
+            f"{share_text(event.train_top1, 2)}; val loss {event.val_loss:.4f}, accuracy "
             f"{accuracy_text(event.val_top1, event.val_images)}; {duration_text(event.seconds)}"
         )
     if isinstance(event, Ended):
@@ -65,7 +65,7 @@ def event_text(event: Event) -> str:
             top1 = accuracy_text(event.best_val_top1, event.val_images)
             # Epoch 0 is the head that was fitted before all layers were trained.
             which = f"epoch {event.best_epoch}" if event.best_epoch else "the head"
-            kept = f"; kept {which}, validation top-1 {top1}"
+            kept = f"; kept {which}, validation accuracy {top1}"
         return f"{event.kind} after {duration_text(event.seconds)}: {event.message}{kept}"
     return event.kind
 

@@ -61,7 +61,7 @@ def test_the_validation_score_of_a_cross_validated_run_is_not_that_of_training(t
     answer = demo("evaluate", "parts", "--split", "val")
     assert (answer.code, answer.out) == (2, "")
     assert (
-        f"as it was cross-validated: its top-1 is {100 * fitted['val_top1']:.2f} % in 3"
+        f"as it was cross-validated: its accuracy is {100 * fitted['val_top1']:.2f} % in 3"
         in answer.err
     )
 

@@ -72,13 +72,13 @@ def test_an_event_is_one_line_with_percent_and_units():
         seconds=185,
         images_per_s=9.0,
     )
-    assert "top-1 82.87 %; 3 min 05 s" in event_text(epoch)
+    assert "accuracy 82.87 %; 3 min 05 s" in event_text(epoch)
     end = {"best_epoch": 2, "best_val_top1": 0.8287, "seconds": 60.0, "message": "3 epochs done"}
     assert event_text(Finished(**at, **end)) == (
-        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation top-1 82.87 %"
+        "finished after 1 min 00 s: 3 epochs done; kept epoch 2, validation accuracy 82.87 %"
     )
     text = event_text(Finished(**at, **end | {"best_epoch": 0, "val_images": 24}))
-    assert text.endswith("; kept the head, validation top-1 20 of 24")
+    assert text.endswith("; kept the head, validation accuracy 20 of 24")
 
 
 def test_a_resume_names_its_step_and_what_was_damaged():
@@ -323,5 +323,7 @@ def test_the_embedding_pass_and_the_head_have_a_line_each():
     assert line == "embedded 64 of 1,244 images, 24 images/s"
     facts = {"weight_decay": 0.3, "val_loss": 0.1, "val_top1": 0.95, "curve": [], "seconds": 2.0}
     line = event_text(Head(**at, folds=5, **facts))
-    assert line == "head: weight decay 0.3, cross-validation in 5 parts loss 0.1000, top-1 95.00 %"
+    assert (
+        line == "head: weight decay 0.3, cross-validation in 5 parts loss 0.1000, accuracy 95.00 %"
+    )
     assert "validation loss" in event_text(Head(**at, folds=0, **facts))
