@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,7 @@ from resnet_demo.tasks.queue import live_runs
 from resnet_demo.tasks.status import read_status, reconcile_status, request_stop
 from tests.conftest import AppProcess
 from tests.pages import Page
+from tests.unit.tasks.test_load import growing, serve_viewers
 
 TINY = {
     "dataset": "colours",
@@ -111,6 +112,21 @@ def in_order(folders):
     return sorted(folders, key=lambda folder: read_status(folder).queued_clock)
 
 
+def test_viewers_of_a_live_run_are_served_and_disturb_no_command(app):
+    with growing(app, "live-1", 1_000) as live:
+        serve_viewers(app, live, viewers=6, seconds=2)
+
+
+@contextmanager
+def suspended(pid):
+    """Suspend a process: a run that trains would take a core from an app that starts."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.soak)])
 def test_of_many_runs_started_at_once_one_trains_and_the_rest_queue_in_order(app, count, until):
     device = try_lock(app.runs / DEVICE_LOCK)  # until all are queued
@@ -156,7 +172,8 @@ def test_a_run_and_the_queue_survive_kills_of_the_app(app, kills, until):
         time.sleep(rng.uniform(0, 0.1))
         app.kill()
         thread.join()
-        app.start()
+        with suspended(pids[0]):
+            app.start()
         until(lambda step=step: run_state(app, folders[0])["progress"]["step"] > step)
         assert [run_state(app, folder)["place"] for folder in folders] == [None, 1, 2]
         assert [read_status(folder).pid for folder in folders] == pids  # unchanged

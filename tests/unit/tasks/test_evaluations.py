@@ -168,13 +168,14 @@ def test_an_evaluation_can_be_cancelled_and_started_again_once_by_a_standby_work
     assert snapshot_of(copied.path) == before
 
 
-def test_robustness_is_computed_by_a_worker_and_can_be_cancelled(
-    launcher, evaluations, copied, owner, ended
+def test_robustness_can_be_cancelled_and_started_again(
+    launcher, evaluations, copied, owner, ended, request
 ):
     folder = evaluations.start_robustness("trained", "val", owner)
     assert folder == evaluations.robustness_folder(copied, "val")
     launcher.stop_task(folder)
     assert ended(folder).state == "stopped"
+    request.getfixturevalue("inline_workers")
     assert evaluations.start_robustness("trained", "val", owner) == folder
     status = ended(folder)
     assert (status.state, status.unit) == ("finished", "images")
