@@ -114,9 +114,15 @@ def shown_epochs(epochs: int) -> list[int]:
 
 
 def kept_epochs(metrics: dict[str, Any]) -> list[str]:
-    """Return `7 of 10` for each run: the epoch whose weights are kept, and the epochs so far."""
+    """Return `7 of 10` for each run: the epoch whose weights are kept, and the epochs so far.
+
+    Epoch 0 is the head that was fitted before all layers were trained.
+    """
     pairs = zip(metrics["epoch"], metrics["epochs"], strict=True)
-    return [f"{epoch} of {epochs}" if epoch else NO_VALUE for epoch, epochs in pairs]
+    return [
+        NO_VALUE if epoch is None else f"{epoch} of {epochs}" if epoch else "the head"
+        for epoch, epochs in pairs
+    ]
 
 
 def setting_text(value: Any) -> str:

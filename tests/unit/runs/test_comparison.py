@@ -51,6 +51,9 @@ def test_the_table_has_a_column_for_each_run_and_shows_a_run_without_epochs(ship
     assert lines[0].split() == ["learn-plain20", "learn-range-range-test"]
     (shown,) = [line for line in lines if line.startswith("validation top-1 ") and "%" in line]
     assert shown.endswith("–")
+    compared["metrics"]["epoch"][0] = 0  # the head that was fitted before
+    (kept,) = [line for line in comparison_table(compared).split("\n") if "kept epoch" in line]
+    assert kept.split() == ["kept", "epoch", "the", "head", "–"]
     assert "same settings" in comparison_table(compare_runs([runs[0], runs[0]]))
 
 
