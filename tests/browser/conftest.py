@@ -19,7 +19,7 @@ from tests.ui.fake_evaluations import save_evaluation, untrained_runs
 HOSTILE = (
     "<img src=x9 onerror=\"document.title='owned'\">",
     "${document.title='owned'}",
-    "{{this}} `x` ![](x9)",
+    "{{this}} `x` ![](x9) [x](javascript:1) <http://x9> http://x9 www.x9.org a@x9.org",
 )
 EXPERIMENT = "duel-1-1-plain8"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

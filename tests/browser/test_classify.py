@@ -291,4 +291,5 @@ def test_class_names_are_text_and_on_a_phone_the_answer_scrolls_into_view(page, 
     page.wait_for_timeout(500)
     assert page.title() == "ResNet Demo"
     assert page.locator("img[src*=x9]:not([src^='data:'])").count() == 0
+    assert page.locator("a[href*=x9], a[href^=javascript]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
