@@ -128,6 +128,12 @@ def visit(visiting):
         yield visit
 
 
+def hostile_elements(page):
+    """Return the images and links that hostile text would become as HTML or Markdown."""
+    links = "a[href*='x9.org'], a[href^='http://x9'], a[href^=javascript]"
+    return page.locator(f"img[src*=x9]:not([src^='data:']), {links}")
+
+
 def record_requests(page):
     """Collect the address and the bytes of each request in page.requests and page.sizes."""
     network, page.requests, page.sizes = page.context.new_cdp_session(page), {}, {}
