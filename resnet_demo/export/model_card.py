@@ -42,8 +42,8 @@ of a class's images that were predicted as it.
 LICENCE = "The weights, the log and this text have the licence of the code, MIT."
 TEMPLATE = """# {name}
 
-A `{model}` with {parameters} parameters that classifies pictures of {pixels} as {labels}. It was
-trained on `{dataset}` by ResNet Demo. {contents}
+A network (`{model}`) with {parameters} parameters that classifies pictures of {pixels} as
+{labels}. It was trained on `{dataset}` by ResNet Demo. {contents}
 
 ## Accuracy
 
