@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from resnet_demo.config import GROUPS
+from resnet_demo.config import GROUPS, make_config
 
 pytestmark = pytest.mark.browser
 
@@ -35,6 +35,11 @@ def press(page, *folds):
         page.locator(f"#{fold} > button").click()
 
 
+def choose_dataset(page, name):
+    page.get_by_label("Dataset", exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=name).click()
+
+
 def help_of(page, field):
     return page.locator(f"#{field} .info-text")
 
@@ -59,6 +64,39 @@ def test_few_controls_are_in_sight_and_the_rest_is_in_groups(page):
     expect(number(page, "Batch size (images)")).to_be_visible()
     expect(help_of(page, "schedule")).to_have_text("how the learning rate changes")
     expect(page.get_by_label("Schedule", exact=True)).to_have_value("linear: falls to 0")
+    press(page, "group-optimizer", "advanced")
+
+
+def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_form(page):
+    quick, transfer = (
+        page.get_by_role("radio", name=name, exact=True) for name in ("quick", "transfer")
+    )
+    note = page.locator("#dataset-note")
+    choose_dataset(page, "colours")
+    expect(transfer).to_be_checked()
+    expect(note).to_contain_text("Recipe transfer. 50 pictures a class")
+    expect(page.locator("#model input")).to_have_value(make_config({"recipe": "transfer"}).model)
+    quick.click()
+    expect(note).to_contain_text("Suggested recipe: transfer.")
+    press(page, "advanced", "group-optimizer")
+    expect(page.locator("#batch_size .info-text")).to_have_text("32 for this dataset")
+    # One epoch is what the recipe has: only typing it says that it is wanted.
+    expect(page.locator("#facts")).to_contain_text("epochs 36 instead of 1")
+    number(page, "Epochs").fill("1")
+    number(page, "Epochs").blur()  # else its help may cover the button below
+    expect(page.locator("#facts")).not_to_contain_text("instead of 1 ")
+    expect(page.locator("#facts")).to_contain_text("batch size 32 instead of 250")
+    page.locator("#use-recipe").click()
+    expect(transfer).to_be_checked()
+    choose_dataset(page, "shapes10, synthetic")
+    expect(quick).to_be_checked()
+    expect(note).to_contain_text("shapes10 is synthetic")
+    number(page, "Epochs").fill("2")
+    choose_dataset(page, "colours")
+    expect(note).to_contain_text("Suggested recipe: transfer.")
+    expect(quick).to_be_checked()  # a person has set something
+    # The other tests are about a form for shapes10.
+    choose_dataset(page, "shapes10, synthetic")
     press(page, "group-optimizer", "advanced")
 
 
@@ -119,7 +157,20 @@ def test_an_error_message_goes_with_the_next_input(page):
     page.get_by_role("tab", name="Train", exact=True).click()
 
 
-def test_the_form_survives_a_reload(page, visit, untrained):
+def test_a_recipe_fills_the_form(page):
+    page.get_by_role("radio", name="article", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("resnet34-article")
+    expect(page.locator("#facts")).to_contain_text("21.3 million parameters")
+    press(page, "advanced", "group-optimizer", "group-augmentation")
+    expect(number(page, "Batch size (images)")).to_have_value("64")
+    expect(number(page, "Image size (pixels)")).to_have_value("224")
+    page.get_by_role("radio", name="quick", exact=True).click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("resnet9")
+    expect(number(page, "Image size (pixels)")).to_have_value("32")
+    press(page, "group-augmentation", "group-optimizer", "advanced")
+
+
+def test_the_form_survives_a_reload(page):
     page.get_by_role("radio", name="paper", exact=True).click()
     expect(page.get_by_label("Model", exact=True)).to_have_value("resnet20")
     press(page, "advanced", "group-optimizer")
@@ -136,13 +187,16 @@ def test_the_form_survives_a_reload(page, visit, untrained):
     number(page, "Epochs").fill("2")
     expect(page.locator("#facts")).to_contain_text("180 steps")  # 9,000 images
     expect(page.get_by_role("radio", name="paper", exact=True)).to_be_checked()
-    expect(number(visit(untrained.url), "Epochs")).to_have_value("1")  # another browser tab
     # Filling the form changes many fields at once; their events end, and start no others.
     assert quiet(page, started)
 
 
-def test_on_a_phone_train_lies_within_the_first_two_screens(visit, untrained):
+def test_another_browser_has_its_own_form_and_on_a_phone_train_within_two_screens(
+    page, visit, untrained
+):
+    expect(number(page, "Epochs")).to_have_value("2")
     page = visit(untrained.url, width=390, height=844)
+    expect(number(page, "Epochs")).to_have_value("1")
     expect(page.locator("#facts")).to_contain_text("steps")
     box = page.locator("button#train").bounding_box()
     assert box["y"] + box["height"] <= 2 * 844

@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from resnet_demo.config import make_config
-
 pytestmark = pytest.mark.browser
 
 COLOURS = ("red", "green", "blue")
@@ -129,41 +127,3 @@ def test_photographs_of_ants_and_bees_reach_94_percent_with_nothing_typed(
     page.locator("#picture input[type=file]").set_input_files(tmp_path / "bee.jpg")
     expect(page.locator("#labels").get_by_test_id("label-output-value")).to_have_text("bees")
     expect(page.locator("#gauge")).to_contain_text("left out each class in turn")
-
-
-def test_a_dataset_that_is_chosen_brings_its_recipe_and_its_changes_are_in_the_form(
-    visit, untrained
-):
-    page = visit(untrained.url)
-    quick, transfer = (
-        page.get_by_role("radio", name=name, exact=True) for name in ("quick", "transfer")
-    )
-    note = page.locator("#dataset-note")
-    choose_dataset(page, "colours")
-    expect(transfer).to_be_checked()
-    expect(note).to_contain_text("Recipe transfer. 50 pictures a class")
-    expect(page.locator("#model input")).to_have_value(make_config({"recipe": "transfer"}).model)
-    quick.click()
-    expect(note).to_contain_text("Suggested recipe: transfer.")
-    page.locator("#advanced > button").click()
-    page.locator("#group-optimizer > button").click()
-    expect(page.locator("#batch_size .info-text")).to_have_text("32 for this dataset")
-    # One epoch is what the recipe has: only typing it says that it is wanted.
-    expect(page.locator("#facts")).to_contain_text("epochs 36 instead of 1")
-    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("1")
-    expect(page.locator("#facts")).not_to_contain_text("instead of 1 ")
-    expect(page.locator("#facts")).to_contain_text("batch size 32 instead of 250")
-    page.locator("#use-recipe").click()
-    expect(transfer).to_be_checked()
-    choose_dataset(page, "shapes10, synthetic")
-    expect(quick).to_be_checked()
-    expect(note).to_contain_text("shapes10 is synthetic")
-    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
-    choose_dataset(page, "colours")
-    expect(note).to_contain_text("Suggested recipe: transfer.")
-    expect(quick).to_be_checked()  # a person has set something
-
-
-def choose_dataset(page, name):
-    page.get_by_label("Dataset", exact=True).locator("visible=true").click()
-    page.get_by_role("option", name=name).click()
