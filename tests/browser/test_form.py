@@ -120,6 +120,11 @@ def test_a_field_in_error_is_marked_and_train_is_dimmed_with_the_reason(page, un
         expect(facts).to_have_text(f"⚠ Epochs: e{rule}")
         expect(help_of(page, "epochs")).to_have_text(f"E{rule}")
         expect(help_of(page, "epochs")).to_be_visible()
+        field, shown = (
+            page.locator("#epochs").bounding_box(),
+            help_of(page, "epochs").bounding_box(),
+        )
+        assert shown["x"] + shown["width"] <= field["x"] + field["width"]  # not cut off
         expect(number(page, "Epochs")).to_have_attribute("aria-invalid", "true")
     number(page, "Epochs").fill("2")
     expect(train).to_be_enabled()
