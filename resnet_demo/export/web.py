@@ -14,14 +14,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from resnet_demo.errors import ConfigError, DemoError
 from resnet_demo.export.formats import parity_text
 from resnet_demo.export.onnx_file import write_onnx
 from resnet_demo.export.parity import Parity
 from resnet_demo.export.source import ExportSource
-from resnet_demo.runs.text import escape_markdown, share_text
+from resnet_demo.fingerprint import SPLIT_NAMES
+from resnet_demo.runs.text import accuracy_text, escape_markdown
+from resnet_demo.runs.view import RunView
 
 PAGE = Path(__file__).with_name("page")
 MODEL, DESCRIPTION, RUNTIME_FOLDER = "model.onnx", "description.json", "ort"
@@ -215,10 +216,17 @@ def classes_text(labels: tuple[str, ...]) -> str:
 
 def about_text(source: ExportSource) -> str:
     """Return a sentence on the network and its accuracy."""
-    metrics: dict[str, Any] = source.saved.metrics
     text = f"Network {source.saved.network['name']}, trained on {source.config.dataset}"
-    for name, kind in (("test_top1", "test"), ("val_top1", "validation")):
-        if isinstance(metrics.get(name), float):
-            text += f": {share_text(metrics[name])} of its {kind} pictures are right"
+    fingerprint, view = source.run.fingerprint(), RunView(source.run.log())
+    view.refresh()
+    # Of few pictures their number is shown: a share alone would say too much.
+    counts = {
+        "test": fingerprint.images.get("test", 0) if fingerprint else 0,
+        "val": view.best.val_images if view.best else 0,
+    }
+    for split, n in counts.items():
+        top1 = source.saved.metrics.get(f"{split}_top1")
+        if isinstance(top1, float):
+            text += f": {SPLIT_NAMES[split]} accuracy {accuracy_text(top1, n)}"
             break
     return f"{text}. Made with ResNet Demo."

@@ -31,6 +31,7 @@ def test_texts_of_a_person_are_no_html_and_no_yaml(folder):
     page = (folder / "index.html").read_text()
     assert "<script>x" not in page
     assert page.count("&lt;script&gt;x&lt;/script&gt;") == 2
+    assert re.search(r"trained on colours: validation accuracy \d+ of \d+\. Made", page)
     _, settings, text = (folder / "README.md").read_text().split("---\n", 2)
     assert (yaml.safe_load(settings)["title"], yaml.safe_load(settings)["sdk"]) == (
         HOSTILE,
