@@ -117,7 +117,7 @@ def test_the_foundation_and_the_command_line_load_nothing_heavy(name):
     assert (HEAVY | {"PIL"}).isdisjoint(loaded_by(f"resnet_demo.{name}"))
 
 
-def test_runs_and_the_page_load_without_torch_and_matplotlib():
+def test_runs_and_the_page_load_without_torch_matplotlib_and_the_package_of_zerogpu():
     modules = [f"resnet_demo.runs.{path.stem}" for path in (ROOT / "resnet_demo/runs").glob("*.py")]
     for module in (", ".join(modules), "resnet_demo.ui.app"):
-        assert {"torch", "matplotlib"}.isdisjoint(loaded_by(module))
+        assert {"torch", "matplotlib", "spaces.zero.client"}.isdisjoint(loaded_by(module))
