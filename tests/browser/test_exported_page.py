@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -24,6 +24,7 @@ from resnet_demo.export.parity import (
 )
 from resnet_demo.export.source import load_source
 from resnet_demo.export.web import CDN, RUNTIME, write_page, write_web
+from resnet_demo.inference.classification import classify
 from resnet_demo.paths import Paths
 from resnet_demo.runs.store import Run
 from tests.browser.conftest import HOSTILE, npm_package
@@ -90,12 +91,24 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def folders(source, runtime, tmp_path_factory):
-    """Return two exported folders: one with the runtime in it, one that loads it from the CDN."""
+def source_by_distance(source):
+    """Return the network with embeddings of training images, which the app then warns by."""
+    width = source.saved.model.head.in_features
+    limit = {"threshold": 0.3, "false_alarms": 0.05, "n": 9}
+    metrics = {**source.saved.metrics, "neighbour": limit}
+    known = torch.rand(9, width, generator=torch.Generator().manual_seed(0)).half()
+    return replace(source, saved=replace(source.saved, metrics=metrics, known=known))
+
+
+@pytest.fixture(scope="module")
+def folders(source, source_by_distance, runtime, tmp_path_factory):
+    """Return two exported folders: one with the runtime in it, one that loads it from the CDN.
+
+    The network of the second one has known embeddings.
+    """
     offline, online = (tmp_path_factory.mktemp(name) for name in ("offline", "online"))
     write_web(source, offline, runtime)
-    for name in ("model.onnx", "description.json"):
-        shutil.copyfile(offline / name, online / name)
+    write_web(source_by_distance, online, None)
     write_page(source, offline, PARITY, runtime)
     write_page(source, online, PARITY, None)
     return offline, online
@@ -192,7 +205,9 @@ def offering(folder):
     return answer
 
 
-def test_from_the_cdn_only_the_published_runtime_runs(browser, folders, tmp_path):
+def test_from_the_cdn_only_the_published_runtime_runs(
+    browser, folders, source_by_distance, tmp_path
+):
     for name, _ in RUNTIME.values():
         (tmp_path / name).write_text("document.title = 'owned'")
     unlike = "The network could not be loaded."
@@ -204,6 +219,12 @@ def test_from_the_cdn_only_the_published_runtime_runs(browser, folders, tmp_path
             page.goto(address)
             expect(page.get_by_role("status")).to_have_text(text)
             assert page.title() == HOSTILE[0]
+            if text == "Ready.":
+                cat = (PICTURES / "cat.jpg").read_bytes()
+                found = page.evaluate(CLASSIFY, as_base64(cat))
+                verdict = classify(source_by_distance.saved, decode_picture(io.BytesIO(cat))).ood
+                assert found["score"] == pytest.approx(verdict.score, abs=1e-3)
+                assert found["isOutside"] == verdict.is_ood
             context.close()
 
 
