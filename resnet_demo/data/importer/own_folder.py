@@ -37,8 +37,9 @@ class _Entry:
 def files_in_folder(folder: Path, checker: LimitChecker) -> Iterator[Member]:
     """Yield the files of a folder and of its subfolders, sorted by name.
 
-    A dangling link, a device, or a file or subfolder without permission has a `problem` and no
-    bytes. Raises DamagedError beyond the limits, OSError for the folder itself.
+    Where it has parquet files and no pictures, yield the pictures in those files. A dangling link,
+    a device, or a file or subfolder without permission has a `problem` and no bytes. Raises
+    DamagedError beyond the limits, OSError for the folder itself.
     """
     entries = list(_walk(folder, (), checker, (_identity(folder.stat()),)))
     if tables := _parquet_files(folder, entries):
@@ -80,7 +81,11 @@ def _read_file(folder: Path, entry: _Entry, checker: LimitChecker) -> tuple[byte
 def _walk(
     folder: Path, above: Parts, checker: LimitChecker, ancestors: tuple[Identity, ...]
 ) -> Iterator[_Entry]:
-    """Yield what a folder holds, sorted by name. ancestors: the folder itself and those above."""
+    """Yield the files in and below a folder, sorted by name, or the problem of what has none.
+
+    above: the path of the folder from the person's folder. ancestors: the folder itself and those
+    above it, which a link must not lead back to.
+    """
     names = sorted(_list_names(folder, above, checker))
     if all(is_hidden((name,)) for name in names) and above:
         yield _Entry(above, problem=EMPTY_FOLDER)

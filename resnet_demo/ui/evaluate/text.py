@@ -154,6 +154,7 @@ def comparison_html(
     return (
         f'<p>{verdict(compared)}</p><div class="pair-box"><table class="pair">'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        # The first run's notes stand in its headline.
         f"{notes_html(second, second['run'])}"
     )
 
@@ -196,6 +197,7 @@ def verdict(compared: Mapping[str, Any]) -> str:
     gap = gap_text(abs(compared["difference"]), compared["n"]).removeprefix("+")
     head = f"{better} is {gap} better" if only[0] != only[1] else "Both score equally"
     p = compared["p"]
+    # More digits for a small p: where it is near the usual limits, 0.01 is too coarse.
     p_text = f"< {SMALLEST_P}" if p < SMALLEST_P else f"= {p:.4f}" if p < 0.01 else f"= {p:.2f}"
     chance = "unlikely to be chance" if p < SIGNIFICANT else "this may be chance"
     return (
@@ -259,6 +261,7 @@ def robustness_text(result: Mapping[str, Any]) -> str:
     n, top1 = result["n"], result["top1"]
     interval = share_range(*wilson_interval(round(top1 * n), n), n)
 
+    # With a decimal: a mean over five strengths need not be a whole number of images.
     def mean_text(share: float) -> str:
         return f"{share * n:.1f} of {n}" if n < FEW_IMAGES else share_text(share)
 

@@ -77,6 +77,7 @@ def update_estimate(
     """Return the updates of text, timer and state. Call it again while the state waits."""
     skip = gr.skip()
     is_new = before is None or (before.values, before.slice_s) != (values, slice_s)
+    # Ends of runs and ticks call this too: without a new form and without waiting, nothing changes.
     if not is_new and not before.waits_for:
         return skip, skip, skip
     state = before
@@ -166,6 +167,7 @@ def cost_text(cost: Cost | None, slice_s: float) -> str:
     """Return the cost in GPU time and slices (Markdown)."""
     if cost is None:
         return UNKNOWN_COST
+    # Without the time that a slice needs beside training, the cost is a lower bound.
     sign = "≥" if cost.overhead_s is None else "≈"
     slices = f"{cost.slices} slice{'s' * (cost.slices != 1)}"
     return (

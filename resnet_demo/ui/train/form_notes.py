@@ -95,6 +95,7 @@ def proposed_values(datasets: Datasets, dataset: str, values: Mapping[str, Any])
 def recipe_values(recipe: str) -> dict[str, Any]:
     """Return all values of a recipe but the dataset."""
     values = make_config({"recipe": recipe}).to_dict()
+    # The dataset is the person's choice, to which the recipe was chosen.
     del values["dataset"]
     return values
 
