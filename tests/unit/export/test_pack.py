@@ -13,10 +13,12 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.errors import ConfigError, DamagedError, DemoError, NotFoundError
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.export import pack as pack_module
+from resnet_demo.export.formats import export_run
 from resnet_demo.export.pack import pack, pack_for_space
+from resnet_demo.inference.classifier import Classifier
 from resnet_demo.models.description import model_description
-from resnet_demo.models.saved import load_model, save_model
-from resnet_demo.paths import REPOSITORY
+from resnet_demo.models.saved import add_known, load_model, save_model
+from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run
 from resnet_demo.tasks.snapshot import run_summary, snapshot_dict
 from tests.tiny import finished_run, replace_dataset
@@ -267,3 +269,19 @@ def test_cross_validation_keeps_its_threshold_and_the_card_names_it(copied, data
     assert before == after
     card = " ".join((tmp_path / "packed" / "README.md").read_text().split())
     assert "validated by cross-validation in 5 parts" in card
+
+
+def test_a_space_and_a_model_warn_by_the_distance_to_training_images_as_the_run_does(
+    copied, datasets, tmp_path
+):
+    saved = load_model(copied.path)
+    limit = {"threshold": 0.2, "false_alarms": 0.05, "n": 4}
+    add_known(copied.path, saved, limit, torch.rand(4, saved.model.head.in_features).half())
+    pack(copied, datasets, tmp_path / "packed")
+    export_run(copied, tmp_path / "hub", "hub", Paths(tmp_path, datasets.root))
+    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    expected = Classifier.load(copied).classify(picture).to_dict()["outside"]
+    assert "distance" in expected
+    for folder in ("packed", "hub"):
+        found = Classifier.load(Run(tmp_path / folder)).classify(picture).to_dict()["outside"]
+        assert found == pytest.approx(expected, abs=1e-3)
