@@ -15,7 +15,7 @@ from resnet_demo.ui.plots import Point, step_positions
 
 MAX_POINTS = 800  # in all lines of a plot
 OTHER = "#808080"  # an arm of a name that this program does not give
-SEED_BANDS = "The bands span the seeds."
+SEED_BANDS = "Bands: from the lowest to the highest of the seeds."
 
 
 def shades(light: tuple[int, int, int], dark: tuple[int, int, int], count: int) -> list[str]:
