@@ -337,7 +337,9 @@ def test_names_on_a_model_card_are_text(browser, hostile):
 
 
 def test_a_run_started_on_a_phone_comes_into_view_shows_its_progress_and_is_one_run(live, app):
-    expect(live.locator("#run")).to_be_in_viewport()
+    live.wait_for_function(
+        "Math.abs(document.getElementById('run').getBoundingClientRect().top) < 99"
+    )
     live.set_viewport_size({"width": 1280, "height": 900})
     expect(tile(live, "state")).to_have_text("Training")
     step = tile(live, "step").inner_text()

@@ -67,7 +67,9 @@ def show_run(page, run_id, state="finished"):
 
 
 def unfold(page, fold):
-    page.locator(f"#{fold} > button:not(.open)").click()
+    """Open a fold, unless it is open."""
+    for closed in page.locator(f"#{fold} > button:not(.open)").all():
+        closed.click()
 
 
 def curve(page):
@@ -164,6 +166,7 @@ def test_a_finished_run_becomes_a_web_page_in_two_clicks(page):
 def test_the_scale_of_a_chart_title_and_notes_survive_a_reload(page, app, hostile, until):
     """Check it, and that a title and notes are shown as text."""
     show_run(page, "some-run-1")
+    unfold(page, "run-details")
     scale = page.get_by_role("button", name="Log: Loss, logarithmic scale")
     scale.click()
     title, notes = page.get_by_label("Title"), page.get_by_label("Notes")
