@@ -225,7 +225,13 @@ def parity_text(parity: dict[str, Any]) -> str:
     """Return how closely the files repeat the app's answers, in one sentence."""
     agreement, largest = parity["agreement"], parity["largest"]
     same = "all" if agreement == 1 else share_text(agreement, 2)
-    at_most = f"at most {largest:.4f}" if largest >= 0.00005 else "less than 0.0001"  # not 0.0000
+    at_most, median = (
+        # Not 0.0000, which would look exact.
+        f"{limit} {value:.4f}".strip() if value >= 0.00005 else "less than 0.0001"
+        for limit, value in (("at most", largest), ("", parity["median"]))
+    )
+    if at_most != median:
+        at_most += f", in the median by {median}"
     return (
         f"Compared with the app on {parity['pictures']:,} pictures ({parity['origin']}): the same "
         f"class for {same}; probabilities differ by {at_most}."

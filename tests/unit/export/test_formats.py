@@ -159,12 +159,13 @@ def test_the_comparison_is_one_sentence():
         "origin": "1,000 test pictures",
         "agreement": 1.0,
         "largest": 0.00412,
+        "median": 0.00031,
     }
     assert parity_text(compared) == (
         "Compared with the app on 1,030 pictures (1,000 test pictures): the same class for all; "
-        "probabilities differ by at most 0.0041."
+        "probabilities differ by at most 0.0041, in the median by 0.0003."
     )
-    close = {**compared, "agreement": 0.9991, "largest": 1e-6}
+    close = {**compared, "agreement": 0.9991, "largest": 1e-6, "median": 0.0}
     assert parity_text(close).endswith(
         "the same class for 99.91 %; probabilities differ by less than 0.0001."
     )
