@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from gradio.context import LocalContext
-from gradio.state_holder import SessionState
 from gradio.utils import error_payload
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from resnet_demo.tasks.launcher import Launcher
 from resnet_demo.tasks.status import Status, status_json
 from resnet_demo.ui.api import add_endpoints
 from resnet_demo.ui.app import build_app
+from resnet_demo.ui.gradio_fixes import PageState
 from resnet_demo.ui.services import Services
 
 LONGEST = 800  # characters of a sentence; one names all settings
@@ -200,7 +200,7 @@ def respond(page, event, values):
 
     async def served():
         LocalContext.blocks.set(page)
-        return await page.process_api(event, values, state=SessionState(page))
+        return await page.process_api(event, values, state=PageState(page))
 
     try:
         return asyncio.run(served())["data"]
