@@ -31,6 +31,12 @@ LEAVE = """() => {
 RETURN = "() => Object.defineProperty(document, 'hidden', {value: false, configurable: true})"
 
 
+@pytest.fixture(scope="module")
+def app(start_app, tmp_path_factory):
+    """Return an app without data."""
+    return start_app(data=tmp_path_factory.mktemp("data"))
+
+
 def picture(channel, number):
     """Return a PNG of 40 pixels in one colour and noise."""
     pixels = np.random.default_rng([channel, number]).integers(0, 90, (40, 40, 3), np.uint8)
@@ -49,9 +55,8 @@ def pack(folder):
     return folder / "My Colours.zip"
 
 
-def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit, tmp_path):
-    (tmp_path / "data").mkdir()
-    page, clicks = visit(start_app(data=tmp_path / "data").url), []
+def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(app, visit, tmp_path):
+    page, clicks = visit(app.url), []
     page.context.grant_permissions(["notifications"])
 
     def click(selector):
@@ -101,12 +106,9 @@ def test_a_zip_of_pictures_becomes_a_classifier_in_five_clicks(start_app, visit,
 
 
 @pytest.mark.skipif(not PHOTOS, reason="RESNET_DEMO_TEST_PHOTOS names no tar of the ants and bees")
-def test_photographs_of_ants_and_bees_reach_94_percent_with_nothing_typed(
-    start_app, visit, tmp_path
-):
-    (tmp_path / "data").mkdir()
-    page = visit(start_app(data=tmp_path / "data").url)
-    page.locator("#step-own").click()
+def test_photographs_of_ants_and_bees_reach_94_percent_with_nothing_typed(app, visit, tmp_path):
+    page = visit(app.url)
+    page.get_by_role("tab", name="Data", exact=True).click()
     page.locator("#import-file input[type=file]").set_input_files(PHOTOS)
     expect(page.locator("#import-found")).to_contain_text("397 pictures of 2 classes")
     page.locator("#import-start").click()
