@@ -29,6 +29,7 @@ from resnet_demo.tasks.process_setup import OPTIMIZERS, configure_process, impor
 IDLE_S = 600.0  # without an open page
 CHECK_S = 1.0
 RETRY_S = 60.0  # after a standby worker ended by itself
+FIRST_STEPS_S = 3.0  # after one was taken: a person waits for its first steps
 ANSWER_S = 2.0  # a standby worker that does not take a task within this time is killed
 START_MEMORY, KEEP_MEMORY = 2 * 10**9, 10**9  # bytes that are free before, and while it waits
 NEEDED = (
@@ -82,6 +83,8 @@ class StandbyWorkers:
         with self.lock:
             # Taken out under the lock: two tasks must not get the same process.
             worker, self.waiting = self.waiting, None
+            if worker is not None:
+                self.retry_at = max(self.retry_at, time.monotonic() + FIRST_STEPS_S)
         if worker is None:
             return None
         if worker.is_current(self.environment()) and worker.give(verb, folder, lock, log):

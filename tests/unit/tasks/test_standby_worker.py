@@ -169,6 +169,18 @@ def test_none_is_started_while_a_worker_starts_and_one_that_ends_by_itself_is_no
     assert workers.retry_at > time.monotonic() + 30
 
 
+def test_the_next_one_does_not_compete_with_the_first_steps_of_a_run(stubs, until, tmp_path):
+    changes = iter("abc")
+    workers = stubs(environment=lambda: {**os.environ, "CHANGE": next(changes)})
+    workers.want()
+    until(lambda: workers.waiting and workers.waiting.is_ready)
+    taken_at = time.monotonic()
+    assert workers.take("train", tmp_path, 0, None) is None  # its environment is another now
+    assert workers.retry_at >= taken_at + module.FIRST_STEPS_S
+    time.sleep(0.1)
+    assert workers.waiting is None
+
+
 def test_it_ends_with_the_app_even_when_that_is_killed(tmp_path, until):
     code = """
 import os, time
