@@ -153,7 +153,7 @@ def _heif_reader(name: str) -> type[ImageFile]:
 def _open_heif(reader: type[ImageFile], file: BinaryIO, name: str) -> ImageFile:
     try:
         return reader(file)
-    except Exception as error:
+    except Exception as error:  # the plugin raises many types on foreign bytes
         # Also for what libheif does not read, as a picture of several tiles or of more bits.
         raise DamagedError(
             f"{name} cannot be read as a HEIC image: it is damaged or of a kind that is not "

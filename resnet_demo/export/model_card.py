@@ -25,7 +25,7 @@ CHOSEN_EPOCH = {
     "best": "the best by validation top-1",
     "last": "the last one, whatever its validation top-1",
     "last-or-head": "the last one, clearly better in validation than the head fitted before",
-    "head": "the fitted head: training all layers was not clearly better in validation",
+    "head": "the fitted head: training all layers was not shown to be clearly better in validation",
 }
 DATA_LICENCES = {
     "cifar10": "The licence of CIFAR-10 (Krizhevsky 2009) is unknown; none of its images is here."
@@ -77,6 +77,16 @@ To train it again: `{command}`
 """
 
 
+def chosen_epoch(config: TrainConfig, view: RunView) -> str:
+    """Return how the kept weights of a run with an epoch were chosen, as a part of a sentence."""
+    if config.keep != "last-or-head":
+        return CHOSEN_EPOCH[config.keep]
+    if not view.best.epoch:
+        return CHOSEN_EPOCH["head"]
+    # Without a head there was nothing to compare with: a person may set that for any run.
+    return CHOSEN_EPOCH[config.keep if view.head else "last"]
+
+
 def model_card(
     name: str,
     config: TrainConfig,
@@ -114,7 +124,7 @@ def model_card(
         scores=table,
         epoch=view.best.epoch,
         epochs=config.epochs,
-        chosen=CHOSEN_EPOCH[config.keep if view.best.epoch else "head"],
+        chosen=chosen_epoch(config, view),
         val_top1=accuracy_text(view.best.val_top1, view.best.val_images),
         classes=CLASSES.format(classes=class_table(scores)) if scores else "",
         training=training_table(config, info, view),

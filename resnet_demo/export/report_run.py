@@ -18,7 +18,7 @@ from resnet_demo.config import TrainConfig, defaults, help_text
 from resnet_demo.data.store import Datasets
 from resnet_demo.errors import DemoError, counted
 from resnet_demo.evaluation.figures import BLUE, VERMILLION, ink_colour, new_figure, style_axes
-from resnet_demo.export.model_card import CHOSEN_EPOCH, DATA_LICENCES
+from resnet_demo.export.model_card import DATA_LICENCES, chosen_epoch
 from resnet_demo.recipes import RECIPES
 from resnet_demo.runs.text import (
     accuracy_text,
@@ -55,9 +55,8 @@ def summary_rows(config: TrainConfig, view: RunView, classes: int) -> dict[str, 
         rows["Multiply-adds per image"] = count_text(started.macs)
         rows["Training time"] = f"{duration_text(view.total_seconds())} on {started.device}"
     if best:
-        chosen = CHOSEN_EPOCH[config.keep if best.epoch else "head"]
         rows["Kept weights"] = (
-            f"epoch {best.epoch} of {config.epochs}, {chosen}; validation "
+            f"epoch {best.epoch} of {config.epochs}, {chosen_epoch(config, view)}; validation "
             f"accuracy {accuracy_text(best.val_top1, best.val_images)}"
         )
     # Only the head was fitted: there are no epochs.

@@ -1,6 +1,7 @@
 """The model card of a packed run."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from resnet_demo.data.store import Datasets
 from resnet_demo.evaluation.evaluate_run import evaluate_run
 from resnet_demo.evaluation.intervals import wilson_interval
 from resnet_demo.events import Started
-from resnet_demo.export.model_card import CHOSEN_EPOCH, train_command
+from resnet_demo.export.model_card import CHOSEN_EPOCH, chosen_epoch, train_command
 from resnet_demo.recipes import RECIPES
 
 
@@ -18,6 +19,17 @@ def test_the_card_explains_every_choice_of_epoch(packed):
     assert CHOSEN_EPOCH.keys() == {*KEEP, "head"}
     text = " ".join((packed[0].path / "README.md").read_text("utf-8").split())
     assert re.search(r"of epoch \d of \d, the best by validation top-1 \(", text)
+
+
+def test_weights_are_called_better_than_a_head_only_where_one_was_fitted():
+    config = make_config({"recipe": "finetune"})
+
+    def chosen(epoch, head):
+        return chosen_epoch(config, SimpleNamespace(best=SimpleNamespace(epoch=epoch), head=head))
+
+    assert chosen(6, "fitted") == CHOSEN_EPOCH["last-or-head"]
+    assert chosen(0, "fitted") == CHOSEN_EPOCH["head"]
+    assert chosen(6, None) == CHOSEN_EPOCH["last"]
 
 
 def test_the_card_states_accuracy_settings_and_limitations(packed, colours):
