@@ -3,6 +3,7 @@
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address.
 """
 
+import argparse
 import gc
 import os
 import sys
@@ -43,8 +44,18 @@ def set_variables() -> None:
     limit_spinning()  # the page must not compete with a run for the cores; workers inherit it
 
 
+def check_arguments() -> None:
+    """Exit with a message if there are arguments: there is no option but `--help`."""
+    argparse.ArgumentParser(
+        usage="[GRADIO_SERVER_PORT=PORT] python app.py [--help]",
+        description="Serve the app until it is interrupted.",
+        epilog="Variables of the environment set everything else: docs/reference.md lists them.",
+    ).parse_args()
+
+
 def main() -> None:
     """Build the page and serve it until interrupted."""
+    check_arguments()
     set_variables()
     # A fifth of the time of the imports is a search for garbage among objects that all stay.
     gc.disable()

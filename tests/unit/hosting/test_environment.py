@@ -86,3 +86,15 @@ def test_the_app_ends_with_one_sentence(code, variables, sentence):
     assert done.returncode == 1
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_app_refuses_options_and_names_the_variables_instead():
+    def start(*arguments):
+        command = [sys.executable, "app.py", *arguments]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+
+    refused, explained = start("--port", "7861"), start("--help")
+    assert (refused.returncode, explained.returncode) == (2, 0)
+    assert "unrecognized arguments: --port 7861" in refused.stderr
+    assert "GRADIO_SERVER_PORT" in refused.stderr
+    assert "GRADIO_SERVER_PORT" in explained.stdout
