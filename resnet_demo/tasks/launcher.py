@@ -154,12 +154,8 @@ class Launcher:
         folder = self.runs.get(run_id).path
         if (state := reconcile_status(folder).state) != "stopping":
             raise ConfigError(f"run {run_id} is {state}: only a stopping run can be killed", "run")
-        pid = read_status(folder).pid
-        # The pid alone proves nothing: it may belong to another process by now.
-        if pid is None or not is_worker(pid, folder):
+        if not kill_worker(folder):
             raise ConfigError(f"run {run_id} has no process here that could be killed", "run")
-        # Not SIGTERM: it only asks for a stop, which this worker ignores already.
-        os.kill(pid, signal.SIGKILL)
         return f"{run_id} was killed; Resume continues from its last checkpoint"
 
     def resume(self, run_id: str, caller: Caller) -> str:
@@ -190,12 +186,15 @@ class Launcher:
         return lock
 
     def stop_speed_test(self) -> None:
-        """Stop a speed test that is live, once the run that needs the device is in the queue.
+        """End a speed test that is live, once the run that needs the device is in the queue.
 
         A speed test that starts later finds the run in the queue and ends by itself.
         """
+        folder = speed_test_folder(self.paths.runs)
         with suppress(DemoError, FileNotFoundError):  # there is none, or it is damaged
-            request_stop(speed_test_folder(self.paths.runs), "a run is waiting for the device")
+            if request_stop(folder, "a run is waiting for the device").is_live:
+                # It keeps nothing that could be lost, and the run would wait for its last step.
+                kill_worker(folder)
 
     def delete(self, run_id: str, caller: Caller) -> str:
         """Move a run to the trash folder; return its name there. Raises ConfigError if live."""
@@ -345,6 +344,18 @@ def worker_environment(environment: Mapping[str, str], verb: str) -> dict[str, s
         )
         or (verb == "get" and name.lower() in PROXIES)
     }
+
+
+def kill_worker(folder: Path) -> bool:
+    """Kill the worker of a task; return False if no process here is known to be its worker."""
+    pid = read_status(folder).pid
+    # The pid alone proves nothing: it may belong to another process by now.
+    if pid is None or not is_worker(pid, folder):
+        return False
+    # Not SIGTERM: it only asks for a stop.
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, signal.SIGKILL)
+    return True
 
 
 def move_to_trash(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +20,7 @@ from resnet_demo.tasks.estimate import (
     workload,
 )
 from resnet_demo.tasks.limits import Caller, ForbiddenError
-from resnet_demo.tasks.locks import DEVICE_LOCK
+from resnet_demo.tasks.locks import DEVICE_LOCK, has_worker
 from resnet_demo.tasks.speed_tests import SpeedTests, run_speed_test
 from resnet_demo.tasks.status import change_state, end_task, read_status, request_stop
 from resnet_demo.training import speed
@@ -324,3 +325,15 @@ def test_there_is_no_speed_test_with_several_gpus(
 def test_a_speed_test_is_not_listed_as_a_run(ensure, speed_tests, launcher):
     ensure()
     assert launcher.runs.list() == []
+
+
+def test_a_run_does_not_wait_for_the_last_step_of_a_speed_test(launcher, tiny, owner, info, until):
+    speed_tests = SpeedTests(launcher)
+    assert speed_tests.ensure_measured(tiny(), info, owner, LATER) is None
+    until(lambda: speed_tests.status().state == "running")
+    os.kill(read_status(speed_tests.folder).pid, signal.SIGSTOP)  # in the middle of a step
+    _, lock = launcher.make(tiny())
+    until(lambda: not has_worker(speed_tests.folder))
+    assert speed_tests.status().state == "stopped"
+    os.close(try_lock(launcher.paths.runs / DEVICE_LOCK))
+    os.close(lock)
