@@ -2,8 +2,9 @@
 
 `python -m resnet_demo.tasks.standby_worker DESCRIPTOR APP` imports what tasks need, at low
 priority, and waits on a socket. APP: number of the app's process. The launcher sends a task with
-the open files of its lock and its log; from then on the process is a worker like any other. It ends
-with the app, however that ends: its socket is closed then, and it gets another parent.
+the open files of its lock and its log, also while it still imports; from then on the process is a
+worker like any other. It ends with the app, however that ends: its socket is closed then, and it
+gets another parent.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +33,7 @@ CHECK_S = 1.0
 RETRY_S = 60.0  # after a standby worker ended by itself
 FIRST_STEPS_S = 3.0  # after one was taken: a person waits for its first steps
 ANSWER_S = 2.0  # a standby worker that does not take a task within this time is killed
+IMPORT_S = 3.0  # with a task, it waits so long for its imports, then starts again as a new process
 START_MEMORY, KEEP_MEMORY = 2 * 10**9, 10**9  # bytes that are free before, and while it waits
 NEEDED = (
     "resnet_demo.tasks.worker",
@@ -39,7 +42,7 @@ NEEDED = (
     "resnet_demo.evaluation.evaluate_run",
     OPTIMIZERS,
 )
-READY, TAKEN = b"r", b"t"
+TAKEN = b"t"
 COMMAND = ("-m", "resnet_demo.tasks.standby_worker")
 LOW_PRIORITY = 19
 
@@ -95,7 +98,6 @@ class StandbyWorkers:
     def _keep(self) -> None:
         """Start and end standby workers as long as pages are open, in a thread."""
         while True:
-            time.sleep(self.check_s)
             # Reads files of runs, so not while a start of a task waits for the lock.
             can_start = free_memory() >= START_MEMORY and not self.is_busy()
             is_wanted = time.monotonic() - self.wanted_at <= self.idle_s
@@ -109,6 +111,7 @@ class StandbyWorkers:
                     self.waiting = StandbyWorker(self.environment(), self.command)
                 except OSError:  # out of processes or memory
                     self.retry_at = time.monotonic() + RETRY_S
+            time.sleep(self.check_s)
 
     def _end_waiting(self, keep: bool) -> None:
         """End the standby worker, unless it lives and is to be kept."""
@@ -147,33 +150,18 @@ class StandbyWorker:
                 self.channel.close()
                 raise
 
-    @property
-    def is_ready(self) -> bool:
-        """Return whether it has imported everything and can take a task."""
-        self.channel.setblocking(False)
-        try:
-            return self.channel.recv(1, socket.MSG_PEEK) == READY
-        except OSError:  # nothing sent yet
-            return False
-
     def is_current(self, environment: Mapping[str, str]) -> bool:
-        """Return whether it lives, is ready, and is what a process started now would be."""
+        """Return whether it lives and is what a process started now would be."""
         same = (self.executable, self.environment) == (sys.executable, dict(environment))
-        # One that still imports would be slower than a new process: its priority is low.
-        return (
-            same
-            and self.process.poll() is None
-            and self.is_ready
-            and (self.version == code_version())
-        )
+        return same and self.process.poll() is None and self.version == code_version()
 
     def give(self, verb: str, folder: Path, lock: int, log: BinaryIO) -> bool:
-        """Give a task to a ready process; return whether it has taken it. The socket is closed."""
+        """Give a task to the process; return whether it has taken it. The socket is closed."""
         message = json.dumps([verb, str(folder)]).encode()
         with self.channel, suppress(OSError):
             self.channel.settimeout(ANSWER_S)
             socket.send_fds(self.channel, [message], [lock, log.fileno()])
-            return self.channel.recv(1) == READY and self.channel.recv(1) == TAKEN
+            return self.channel.recv(1) == TAKEN
         return False
 
     def end(self) -> None:
@@ -200,6 +188,18 @@ def code_version() -> str:
 
 
 def prepare() -> None:
+    """Import what most tasks need; end the process where that fails."""
+    is_done = False
+    try:
+        import_needed()
+        is_done = True
+    finally:
+        if not is_done:
+            traceback.print_exc()
+            os._exit(1)  # from a thread
+
+
+def import_needed() -> None:
     """Import, at low priority where the system has one for a thread, all that most tasks need."""
     if sys.platform == "linux":
         # Of this thread only: without the right to do so, no process gets back from a low priority.
@@ -215,18 +215,8 @@ def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:
 
     Output goes to the task's log from then on. The lock stays open until the process ends.
     """
-
-    def work() -> None:
-        is_ready = False
-        try:
-            prepare()
-            channel.sendall(READY)
-            is_ready = True
-        finally:
-            if not is_ready:
-                os._exit(1)
-
-    threading.Thread(target=work, daemon=True).start()
+    imports = threading.Thread(target=prepare, daemon=True)
+    imports.start()
     while not select.select([channel], [], [], CHECK_S)[0]:
         # A process that the app forked may hold a copy of its end of the socket.
         if os.getppid() != app:
@@ -241,15 +231,25 @@ def wait_for_task(channel: socket.socket, app: int) -> tuple[str, Path]:
             os.dup2(file.fileno(), output)
     channel.sendall(TAKEN)
     channel.close()
+    imports.join(IMPORT_S)
+    if imports.is_alive():
+        # Other programs keep it from the cores, and nothing can raise a low priority again.
+        # The lock stays open.
+        os.execv(sys.executable, [sys.executable, "-m", "resnet_demo.tasks.worker", verb, folder])
     return verb, Path(folder)
 
 
-if __name__ == "__main__":
+def main(descriptor: int, app: int) -> None:
+    """Wait for a task and perform it. descriptor: of the socket. app: the app's process."""
     # Before the thread of low priority, which new threads, as those of numpy, would take over.
     importlib.import_module("numpy")
     configure_process()  # before torch is imported
-    verb, folder = wait_for_task(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
-    from resnet_demo.tasks.worker import main
+    verb, folder = wait_for_task(socket.socket(fileno=descriptor), app)
+    from resnet_demo.tasks import worker
 
     sys.argv[1:] = [verb, str(folder)]
-    main(verb, folder)
+    worker.main(verb, folder)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -121,7 +121,7 @@ def standby(until):
         used.append(launcher)
         launcher.keep_standby()
         launcher.standby.retry_at = 0.0
-        worker = until(lambda: (worker := launcher.standby.waiting) and worker.is_ready and worker)
+        worker = until(lambda: launcher.standby.waiting)
         launcher.standby.retry_at = float("inf")
         return worker.process.pid
 

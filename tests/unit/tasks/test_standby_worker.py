@@ -1,7 +1,7 @@
 """Standby workers: runs that they take over, and cases in which a new process starts.
 
 Evaluations, indexes and exports by standby workers are tested beside those tasks.
-`STUB` stands for a process that is ready at once, and takes no task.
+`STUB` stands for a process that takes no task.
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -18,13 +19,13 @@ from resnet_demo.tasks.locks import has_worker, is_worker
 from resnet_demo.tasks.standby_worker import StandbyWorkers
 from resnet_demo.tasks.status import read_status
 
-STUB = ("-c", "import os, sys; f = int(sys.argv[1]); os.write(f, b'r')\nwhile os.read(f, 9): pass")
+STUB = ("-c", "import os, sys\nwhile os.read(int(sys.argv[1]), 9): pass")
 SECRETS = {"HF_TOKEN": "hf_abcdefgh12345678", "RESNET_DEMO_ADMIN_TOKEN": "opensesame"}
 
 
 @pytest.fixture
 def stubs(until):
-    """Return a function that makes standby workers of stubs, with the first one ready."""
+    """Return a function that makes standby workers of stubs."""
     made = []
 
     def make(command=STUB, is_busy=lambda: False, environment=lambda: dict(os.environ), **options):
@@ -54,11 +55,14 @@ def test_a_standby_worker_that_takes_a_run_is_a_worker_like_any_other(
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     pid = standby(launcher)
-    with open(f"/proc/{pid}/maps") as file:
-        maps = file.read()
-    assert "libtorch" in maps
-    assert "libcuda." not in maps  # the device is chosen by the run
+
+    def maps():
+        with open(f"/proc/{pid}/maps") as file:
+            return file.read()
+
+    until(lambda: "libtorch_python" in maps())
     run = launcher.runs.get(launcher.start(tiny(), owner))
+    assert "libcuda." not in maps()  # the device is chosen by the run
     log = run.path / "worker.log"
     until(lambda: "waiting, place 1 in the queue" in log.read_text())
     assert read_status(run.path).pid == pid
@@ -92,18 +96,51 @@ def test_a_run_that_waits_in_the_queue_leaves_the_standby_worker_alone(
     assert launcher.standby.waiting
 
 
-@pytest.mark.parametrize("fault", ["killed", "not ready", "silent", "code", "environment"])
+@pytest.mark.parametrize(
+    ("imports_s", "patience_s", "is_new"), [(0.5, 60.0, False), (600, 0.1, True)]
+)
+def test_a_run_that_comes_while_it_imports_is_taken_over_and_not_delayed_for_long(
+    launcher, device, tiny, owner, stubs, until, imports_s, patience_s, is_new
+):
+    code = f"""
+import sys, time
+from resnet_demo.tasks import standby_worker as module
+module.IMPORT_S, module.import_needed = {patience_s}, lambda: time.sleep({imports_s})
+module.main(*map(int, sys.argv[1:]))
+"""
+    environment = partial(launcher._environment, "train")
+    workers = launcher.standby = stubs(("-c", code), environment=environment)
+    workers.want()
+    pid = until(lambda: workers.waiting).process.pid
+    run = launcher.runs.get(launcher.start(tiny(), owner))
+    until(lambda: "waiting, place 1 in the queue" in (run.path / "worker.log").read_text())
+    assert read_status(run.path).pid == pid
+    assert is_worker(pid, run.path)
+    with open(f"/proc/{pid}/cmdline") as file:
+        assert ("resnet_demo.tasks.worker" in file.read()) == is_new
+
+
+def test_one_whose_imports_fail_ends(stubs, until):
+    code = """
+import sys
+from resnet_demo.tasks import standby_worker as module
+module.NEEDED = ("nothing",)
+module.main(*map(int, sys.argv[1:]))
+"""
+    workers = stubs(("-c", code))
+    workers.want()
+    until(lambda: workers.retry_at)
+    assert workers.retry_at > time.monotonic() + 30
+
+
+@pytest.mark.parametrize("fault", ["killed", "silent", "code", "environment"])
 def test_a_standby_worker_that_is_of_no_use_is_replaced_by_a_new_process(
     launcher, device, tiny, owner, stubs, until, monkeypatch, fault
 ):
     monkeypatch.setattr(module, "ANSWER_S", 0.5)
-    command = ("-c", "import time; time.sleep(600)") if fault == "not ready" else STUB
-    workers = launcher.standby = stubs(command, environment=lambda: launcher._environment("train"))
+    workers = launcher.standby = stubs(environment=partial(launcher._environment, "train"))
     workers.want()
-    worker = until(lambda: workers.waiting)
-    if fault != "not ready":
-        until(lambda: worker.is_ready)
-    pid = worker.process.pid
+    pid = until(lambda: workers.waiting).process.pid
     if fault == "killed":
         monkeypatch.setattr(workers, "_end_waiting", lambda keep: None)  # before it is noticed
         os.kill(pid, signal.SIGKILL)
@@ -173,7 +210,7 @@ def test_the_next_one_does_not_compete_with_the_first_steps_of_a_run(stubs, unti
     changes = iter("abc")
     workers = stubs(environment=lambda: {**os.environ, "CHANGE": next(changes)})
     workers.want()
-    until(lambda: workers.waiting and workers.waiting.is_ready)
+    until(lambda: workers.waiting)
     taken_at = time.monotonic()
     assert workers.take("train", tmp_path, 0, None) is None  # its environment is another now
     assert workers.retry_at >= taken_at + module.FIRST_STEPS_S
