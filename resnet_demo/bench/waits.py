@@ -23,6 +23,7 @@ from typing import Any
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Failed, Step, Stopped
 from resnet_demo.file_locks import process_fields
+from resnet_demo.hosting.environment import STANDBY
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run
 
@@ -43,8 +44,8 @@ def measure_waits(paths: Paths, rounds: int = 5, pictures: int = 0) -> dict[str,
     """Return seconds, each as median, min and max over the rounds, and what was left out.
 
     page: from `python app.py` to its first answer; page_cpu: CPU seconds until then; memory: MB.
-    train_cold: from Train to the first step, no page open before; train_warm: with a page open for
-    SETTLED_S; train_again: once more; each also as `_cpu`, the CPU seconds of app and worker
+    train_cold: from Train to the first step, without standby worker; train_warm: with a page open
+    for SETTLED_S; train_again: once more; each also as `_cpu`, the CPU seconds of app and worker
     meanwhile, which other programs on the machine change less. warm_ratio: train_warm / train_cold
     of a round, and warm_ratio_cpu.
     classify_first: a picture, the page open for OPEN_S; classify_next: the same picture again;
@@ -76,10 +77,11 @@ def median_range(values: Any) -> dict[str, float]:
 
 def measure_app(paths: Paths) -> dict[str, float]:
     """Start an app, and return what is waited for on its page, in seconds; see `measure_waits`."""
-    # A new app for each round: the first wait is a different one from all later.
-    with TemporaryDirectory(prefix="resnet-demo-bench-") as folder, started(folder, paths) as app:
-        row = {"page": app.started_s, "page_cpu": app.cpu_s(), "memory": app.memory_mb()}
-        row["train_cold"], row["train_cold_cpu"] = app.train()
+    # New apps for each round: the first wait is a different one from all later.
+    with started(paths, **{STANDBY: "0"}) as app:
+        row = dict(zip(("train_cold", "train_cold_cpu"), app.train(), strict=True))
+    with started(paths) as app:
+        row |= {"page": app.started_s, "page_cpu": app.cpu_s(), "memory": app.memory_mb()}
         with app.open_page():
             time.sleep(OPEN_S)
             picture = app.upload(png_noise(640, 480))
@@ -234,32 +236,38 @@ class MeasuredApp:
 
 
 @contextmanager
-def started(folder: str, paths: Paths) -> Iterator[MeasuredApp]:
-    """Start the app on a free port, its runs in this folder, and end it. Raises DemoError."""
+def started(paths: Paths, **variables: str) -> Iterator[MeasuredApp]:
+    """Start the app on a free port with runs of its own, and end it. Raises DemoError."""
+    with TemporaryDirectory(prefix="resnet-demo-bench-") as name:
+        folder, port = Path(name), free_port()
+        environment = {
+            **os.environ,
+            **paths.environment(),
+            "RESNET_DEMO_RUNS": str(folder / "runs"),
+            "GRADIO_SERVER_NAME": "127.0.0.1",
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": str(folder / "uploads"),
+            **variables,
+        }
+        url, start = f"http://127.0.0.1:{port}", time.perf_counter()
+        log_file = folder / "app.log"
+        with open(log_file, "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "app.py"], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
+            )
+        try:
+            wait_until(lambda: answers(url), lambda: process.poll() is None, log_file)
+            yield MeasuredApp(process, url, folder / "runs", time.perf_counter() - start)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def free_port() -> int:
+    """Return the number of a port that nothing uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # 0: the system picks a free port
-        port = probe.getsockname()[1]
-    runs = Path(folder) / "runs"
-    variables = {
-        **os.environ,
-        **paths.environment(),
-        "RESNET_DEMO_RUNS": str(runs),
-        "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(Path(folder) / "uploads"),
-    }
-    url, start = f"http://127.0.0.1:{port}", time.perf_counter()
-    log_file = Path(folder) / "app.log"
-    with open(log_file, "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=REPOSITORY, env=variables, stdout=log, stderr=log
-        )
-    try:
-        wait_until(lambda: answers(url), lambda: process.poll() is None, log_file)
-        yield MeasuredApp(process, url, runs, time.perf_counter() - start)
-    finally:
-        process.terminate()
-        process.wait()
+        return probe.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], bool], is_alive: Callable[[], bool], log_file: Path) -> None:

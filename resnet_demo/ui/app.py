@@ -129,7 +129,7 @@ def build_app(
         add_endpoints(services)
         connect_polling(tab, evaluation, versions)
         app.polling = Polling(services)
-        app.first_updates = first_page(services, tab, steps)
+        app.first_updates = first_page(app.polling, tab, steps)
         connect_load(app, services, tab, data_seen, access_line)
         # Only the browser knows whether the page is dark; figures are drawn on the server.
         dark = evaluation["dark"]
@@ -189,7 +189,7 @@ def connect_load(
 
 
 def first_page(
-    services: Services, tab: dict[str, Any], steps: dict[str, Any]
+    polls: Polling, tab: dict[str, Any], steps: dict[str, Any]
 ) -> Callable[[QueryParams], tuple[dict[Any, Any], dict[str, Any]]]:
     """Return a function that makes what a new page shows at once, from the query of its address.
 
@@ -197,10 +197,12 @@ def first_page(
     tab: the components of the Train tab. steps: of `first_steps`.
     """
     # Pages are served in threads, and `snapshots` of the services belong to the event loop.
-    own, lock = copy(services), Lock()
+    own, lock = copy(polls.services), Lock()
     own.snapshots = Snapshots()
 
     def updates(query: QueryParams) -> tuple[dict[Any, Any], dict[str, Any]]:
+        if polls.open_page:
+            polls.open_page.on_request()
         try:
             with lock:
                 shown, versions = train.first_updates(own, tab, query.get("run"))
@@ -308,7 +310,7 @@ def launch(
         Middleware(WrongRequests),
     ]
     routes = [app.polling.route, front_end.route]
-    app.polling.on_open_page = OpenPage(os.environ, app.polling.services)
+    app.polling.open_page = OpenPage(os.environ, app.polling.services)
     # Without `api_open`, no event can be called past the queue.
     app.queue(default_concurrency_limit=4, max_size=MAX_QUEUED, api_open=False)
     slow_down_queue(app)  # after `queue`, which makes a new queue

@@ -1,11 +1,13 @@
 """Polling: once a second, an open page asks for what has changed since its last request.
 
+While a run starts, it asks four times a second: a person waits for the first step.
+
 A Gradio event takes a place in Gradio's queue and a stream for its answer. This is one plain GET:
 the page sends the version of each part that it shows, and receives the parts with another version.
 A watched run's parts arrive ready to be shown. For the Data and Evaluate tabs only the version is
 sent: its change triggers a Gradio event that fetches the new content.
 
-A request also says that a page is open: then `OpenPage` starts work in the background.
+A request also says that a page is open, for which `OpenPage` works in the background.
 """
 
 import json
@@ -34,10 +36,9 @@ from resnet_demo.tasks.standby_worker import START_MEMORY, free_memory
 from resnet_demo.ui.data.tab import data_version
 from resnet_demo.ui.evaluate.evaluation_status import Selection, StatusCache, status_mark
 from resnet_demo.ui.services import QUIET_EVENT, Services
-from resnet_demo.ui.train.run_panel import Part, run_parts
+from resnet_demo.ui.train.run_panel import POLL_S, Part, run_parts
 
 POLL_PATH = "/poll"
-POLL_S = 1.0
 SHARED_S = 0.2  # pages that ask for the same within this time share one answer
 MAX_SHARED = 64
 NO_STORE = {"cache-control": "no-store"}
@@ -68,8 +69,7 @@ class Polling:
         self.cached: dict[Any, tuple[float, dict[str, EncodedPart]]] = {}
         # Changes with a restart of the app: a page that sees another id reloads itself.
         self.app_id = uuid.uuid4().hex[:8]
-        # Called each time that an open page asks; it returns at once.
-        self.on_open_page: Callable[[], None] = lambda: None
+        self.open_page: OpenPage | None = None  # None: nothing is prepared
 
     @property
     def route(self) -> Route:
@@ -82,8 +82,8 @@ class Polling:
         query = request.query_params
         # "run:1a2b,data:3c4d": each part that the page has, and its version.
         known = dict(pair.partition(":")[::2] for pair in query.get("known", "").split(","))
-        if query.get("known"):  # not the first request: the page has opened
-            self.on_open_page()
+        if query.get("known") and self.open_page:  # a page asks: it has opened
+            self.open_page.on_poll()
         # Joined as text: each part was encoded once, for all pages.
         parts = ",".join(
             f'"{name}":{part.text}'
@@ -143,16 +143,18 @@ def version_field() -> gr.Textbox:
 
 
 def start_polling(parts: dict[str, Any], inputs: list[Any]) -> None:
-    """Run the page's script every second, and when an input changes.
+    """Run the page's script every second, more often before a first step, and when inputs change.
 
     parts: name -> component to update. inputs: the components of QUERY_KEYS, in that order.
     """
     # Without a Python function the event stays in the browser: the script sends its own request.
+    timer = gr.Timer(POLL_S)
+    parts = {**parts, "poll_timer": timer}
     script = SCRIPT.read_text().replace("NAMES", json.dumps([*parts]))
     script = script.replace("QUERY_KEYS", json.dumps(QUERY_KEYS))
     script = script.replace("POLL_PATH", json.dumps(POLL_PATH))
     gr.on(
-        [gr.Timer(POLL_S).tick, *(component.change for component in inputs)],
+        [timer.tick, *(component.change for component in inputs)],
         None,
         inputs=inputs,
         outputs=[*parts.values()],
@@ -171,22 +173,32 @@ def keeps_standby(environment: Mapping[str, str], services: Services) -> bool:
 
 
 class OpenPage:
-    """Prepares for what a person may do next; called while a page is open.
+    """Prepares for what a person may do next.
 
     A standby worker and the first network both need torch, whose import takes seconds: nobody
-    should wait for it after a click.
+    should wait for it after a click. Its methods return at once.
     """
 
     def __init__(self, environment: Mapping[str, str], services: Services) -> None:
         self.services, self.keeps_standby = services, keeps_standby(environment, services)
         # On ZeroGPU nothing may touch CUDA in the app's process before the first slice.
         self.loads_network = services.slices is None and environment.get(STANDBY, "1") != "0"
-        self.next_try = 0.0
+        self.next_try, self.lock = 0.0, threading.Lock()
 
-    def __call__(self) -> None:
-        """Start what is not under way; return at once."""
+    def on_request(self) -> None:
+        """Start a standby worker while the page is being sent; for any thread.
+
+        Then a click soon after the page is drawn finds it ready. On two cores that also run the
+        browser, the app's first page is drawn 0.2 s later for it.
+        """
         if self.keeps_standby:
-            self.services.launcher.keep_standby()
+            with self.lock:
+                self.services.launcher.keep_standby()
+
+    def on_poll(self) -> None:
+        """Start what is not under way; called each time that an open page asks."""
+        self.on_request()
+        # Not before: in this process it would delay sending the page.
         if self.loads_network and time.monotonic() >= self.next_try:
             self.next_try = time.monotonic() + RETRY_S
             threading.Thread(target=self._load_network, daemon=True).start()

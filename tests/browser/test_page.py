@@ -392,6 +392,26 @@ def test_another_browser_opens_with_the_live_run_and_reports_a_suspended_or_kill
     expect(tile(page, "state")).to_have_text("Stopped", timeout=10_000)
 
 
+def ask_often(route):
+    """Answer a poll as while a run starts: the page is to ask every tenth of a second."""
+    answer = route.fetch()
+    body = answer.json()
+    body["parts"]["poll_timer"] = ["another version", 0.1]
+    route.fulfill(response=answer, json=body)
+
+
+def test_a_page_polls_as_often_as_the_app_asks_for(browser, app):
+    page = browser.new_page()
+    page.route("**/poll?*", ask_often)
+    page.goto(app.url)
+    page.wait_for_function("""() => {
+      const polls = performance.getEntriesByType('resource').filter(
+        ({name}) => name.includes('/poll?'));
+      return polls.length > 9 && polls.at(-1).startTime - polls.at(-9).startTime < 4000;
+    }""")
+    page.close()
+
+
 def test_an_open_page_survives_lost_polls_a_restart_of_the_app_and_a_deletion_of_its_run(
     browser, app, other_app, trained
 ):

@@ -31,7 +31,7 @@ from resnet_demo.ui.train.run_panel import EMPTY_PANEL
 from tests.tiny import finished_run
 from tests.ui.conftest import STEP
 
-EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "progress"}
+EVERYTHING = {"run", "experiments", "trash", *EMPTY_PANEL, "data", "progress", "poll_timer"}
 PAGE_ONLY = {"progress"}  # parts of no component
 WATCHED = ("figures", "status", "curves", "table", "log")
 WATCHING = {"run": "some-run-1", "mode": "plain", "split": "test"}
@@ -71,15 +71,28 @@ def test_a_page_receives_each_part_once_and_then_nothing(client, run):
     assert poll(client, known=first) == {}
 
 
-def test_only_a_page_that_has_opened_keeps_a_standby_worker(services):
-    opened = []
-    polls = Polling(services)
-    polls.on_open_page = lambda: opened.append(1)
-    client = TestClient(Starlette(routes=[polls.route]))
-    first = poll(client)
-    assert opened == []
+class Calls:
+    """Stands for an OpenPage; `made` lists the calls."""
+
+    def __init__(self):
+        self.made = []
+
+    def on_request(self):
+        self.made.append("request")
+
+    def on_poll(self):
+        self.made.append("poll")
+
+
+def test_work_in_the_background_begins_when_a_page_is_sent_and_goes_on_while_it_asks(services):
+    app = build_app(services.paths)
+    app.first_updates({})  # an app that is not served prepares nothing
+    app.polling.open_page = calls = Calls()
+    app.first_updates({})
+    client = TestClient(Starlette(routes=[app.polling.route]))
+    first = poll(client)  # a program that is no page
     poll(client, known=first)
-    assert opened == [1]
+    assert calls.made == ["request", "poll"]
 
 
 def test_a_further_step_changes_no_choice_and_no_button(client, run):
@@ -135,7 +148,7 @@ def test_requests_within_a_moment_share_one_snapshot_of_the_run(client, run, mon
 
 def test_a_page_without_a_run_receives_the_choice_of_runs(client):
     first = poll(client, run="")
-    assert set(first) == {"run", "experiments", "trash", "data"}
+    assert set(first) == {"run", "experiments", "trash", "data", "poll_timer"}
     assert first["run"][1]["choices"] == []
 
 
@@ -276,8 +289,9 @@ def test_a_standby_worker_is_kept_by_a_private_app_unless_it_is_switched_off(ser
     services.launcher.keep_standby = lambda: kept.append(1)
     open_page = OpenPage({}, services)
     open_page.loads_network = False
-    open_page()
-    assert kept == [1]
+    open_page.on_request()
+    open_page.on_poll()
+    assert kept == [1, 1]
     off = OpenPage({"RESNET_DEMO_STANDBY": "0"}, services)
     assert (off.keeps_standby, off.loads_network) == (False, False)
     public = replace(services, access=Access("closed"))
@@ -286,7 +300,7 @@ def test_a_standby_worker_is_kept_by_a_private_app_unless_it_is_switched_off(ser
 
 def test_the_network_that_classify_offers_first_is_loaded_once(open_page, tmp_path, colours, until):
     run = finished_run(tmp_path, colours, epochs=1)
-    open_page()
+    open_page.on_poll()
     cached = until(lambda: [*open_page.services.classifiers.classifiers])
     assert [run_id for run_id, _ in cached] == [run.id]
     assert not open_page.loads_network

@@ -26,6 +26,9 @@ from resnet_demo.ui.services import Services
 from resnet_demo.ui.train.run_details import EMPTY_DETAILS, details_parts, trash_part
 
 Part = tuple[Any, Callable[[], Any]]  # a version, and the function that makes the part's update
+POLL_S = 1.0
+START_POLL_S = 0.25  # a person waits for the first step
+START_S = 10.0  # a state that lasts longer is polled as any other
 SILENT_S = 15.0  # after so long without an event, the page reports it
 NO_RUN = "Nothing trained yet. Choose a recipe and press **Train**: the curves appear here."
 SUSPENDED = "a signal has suspended its process. Continue the process, or press Stop."
@@ -73,6 +76,7 @@ def run_parts(services: Services, run_id: str | None, experiments: bool = False)
     def update_choice(**more: Any) -> dict[str, Any]:
         return gr.update(choices=choices, visible=bool(choices), **more)
 
+    switch |= poll_part(POLL_S)
     if run_id is None:
         return {"run": (choices, update_choice), **switch}
     # No value is sent while the run exists: the visitor may be choosing another one.
@@ -87,6 +91,22 @@ def run_parts(services: Services, run_id: str | None, experiments: bool = False)
         damaged = {"status": f"**{error}.**", **DAMAGED_BUTTONS}
         return {**listed, **parts_of([run_id, str(error)], damaged)}
     return {**listed, **snapshot_parts(services, seen)}
+
+
+def poll_part(seconds: float) -> dict[str, Part]:
+    """Return the time between two requests of the page, for its timer."""
+    return {"poll_timer": (seconds, lambda: seconds)}
+
+
+def poll_s(seen: RunSnapshot) -> float:
+    """Return the seconds until the page's next request: fewer before a run's first step."""
+    state, view = seen.status.state, seen.view
+    is_starting = (
+        state == "preparing"
+        or (state == "queued" and not seen.place)
+        or (state == "running" and view.last is view.started)
+    )
+    return START_POLL_S if is_starting and seen.state_age_s() < START_S else POLL_S
 
 
 def parts_of(version: Any, updates: dict[str, Any]) -> dict[str, Part]:
@@ -110,6 +130,7 @@ def snapshot_parts(services: Services, seen: RunSnapshot) -> dict[str, Part]:
     ending = ending_part(seen)
     return {
         "progress": (ending, lambda: ending),  # of no component: page.js shows it
+        **poll_part(poll_s(seen)),
         "figures": (figures, lambda: figures),
         "status": (text, lambda: text),
         **parts_of(state, button_updates(seen, continues)),

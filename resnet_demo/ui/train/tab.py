@@ -42,8 +42,8 @@ SCROLL_TO_RUN = """() => {
 }"""  # on a phone the curves are below the form
 # The components that loading the page updates, in the order of `on_load`.
 LOADED = ("dataset", "box", "note", "use", "facts", "timer", "estimate_state", "run")
-# Not in a page that is just opened: large, or of no component.
-LATER_PARTS = ("curves", "table", "log", "progress")
+# Not in a page that is just opened: large, or of no component of this tab.
+LATER_PARTS = ("curves", "table", "log", "progress", "poll_timer")
 
 LastStart = tuple[dict[str, Any], str, float]  # settings, run id, seconds of the monotonic clock
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,11 +17,20 @@ from resnet_demo.file_locks import try_lock
 from resnet_demo.models.counts import model_counts
 from resnet_demo.runs.store import Run
 from resnet_demo.runs.text import count_text
+from resnet_demo.runs.view import RunView
 from resnet_demo.tasks.locks import WORKER_LOCK
+from resnet_demo.tasks.snapshot import RunSnapshot
 from resnet_demo.tasks.status import LIVE, STATES, Status, status_json
 from resnet_demo.ui.plots import empty_curves
 from resnet_demo.ui.train.duration_estimate import MEASURING, update_estimate
-from resnet_demo.ui.train.run_panel import NO_RUN, run_parts
+from resnet_demo.ui.train.run_panel import (
+    NO_RUN,
+    POLL_S,
+    START_POLL_S,
+    START_S,
+    poll_s,
+    run_parts,
+)
 from resnet_demo.ui.train.tab import is_double_click, on_load, retry_run
 
 ON_COLOURS = {"dataset": "colours", "batch_size": 16, "epochs": 2, "keep": "last"}
@@ -135,7 +145,7 @@ def test_a_deleted_run_is_replaced_by_the_newest(services, runs):
     shown_parts = now["run"]["value"], now["figures"], now["status"]
     assert shown_parts == ("some-run-2", "", NO_RUN)
     same = {name for name in before if before[name] == after.get(name)}
-    assert same == {"experiments", "trash"}
+    assert same == {"experiments", "trash", "poll_timer"}
 
 
 def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
@@ -147,7 +157,7 @@ def test_a_page_is_empty_again_when_the_last_run_is_deleted(services, runs):
     assert now["table"]["data"] == []
     assert not any(now[name].get("interactive") for name in BUTTONS)
     assert not now["retry"]["visible"]
-    assert list(shown(services, None)) == ["run", "experiments", "trash"]
+    assert list(shown(services, None)) == ["run", "experiments", "trash", "poll_timer"]
 
 
 def test_a_damaged_run_is_reported_and_not_hidden(services, runs):
@@ -233,3 +243,28 @@ def test_a_queued_run_names_the_run_that_it_waits_for(services, runs):
     assert shown(services, "some-run-2")["status"].startswith("Next, after some-run-1 (≈ ")
     for lock in locks:
         os.close(lock)
+
+
+@pytest.mark.parametrize(
+    ("state", "place", "steps", "age_s", "seconds"),
+    [
+        ("queued", 0, 0, 0.0, START_POLL_S),
+        ("queued", 1, 0, 0.0, POLL_S),  # for hours, perhaps
+        ("preparing", None, 0, 0.0, START_POLL_S),
+        ("preparing", None, 0, START_S + 1, POLL_S),
+        ("running", None, 0, 0.0, START_POLL_S),
+        ("running", None, 1, 0.0, POLL_S),
+        ("stopped", None, 0, 0.0, POLL_S),
+    ],
+)
+def test_a_page_asks_more_often_until_the_first_step_of_its_run(
+    state, place, steps, age_s, seconds, tmp_path, events
+):
+    run = Run(tmp_path / "some-run-1")
+    run.path.mkdir()
+    for event in events()[: 1 + steps]:
+        run.log().append(event)
+    view = RunView(run.log())
+    view.refresh()
+    status = Status(state=state, changed_clock=time.monotonic() - age_s)
+    assert poll_s(RunSnapshot(run, status, view, place)) == seconds
