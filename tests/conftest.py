@@ -28,6 +28,7 @@ from tests.hub import TOKEN, Hub
 from tests.loopback import Loopback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # many processes on few cores
+os.environ.setdefault("RESNET_DEMO_STANDBY", "0")  # most tests open a page to look at it
 # A folder for each test process: an app that starts empties its upload folder.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="uploads-")
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
@@ -158,7 +159,6 @@ class AppProcess:
             "RESNET_DEMO_DATA": str(self.data),
             "GRADIO_SERVER_PORT": str(self.port),
             "GRADIO_TEMP_DIR": str(self.uploads),
-            "RESNET_DEMO_STANDBY": "0",  # most tests open a page to look at it
             "OMP_NUM_THREADS": "1",  # on tensors this small, threads only wait for each other
             **self.variables,
         }

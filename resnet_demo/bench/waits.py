@@ -23,7 +23,6 @@ from typing import Any
 from resnet_demo.errors import DemoError
 from resnet_demo.events import Failed, Step, Stopped
 from resnet_demo.file_locks import process_fields
-from resnet_demo.hosting.environment import STANDBY
 from resnet_demo.paths import REPOSITORY, Paths
 from resnet_demo.runs.store import Run
 
@@ -78,7 +77,7 @@ def median_range(values: Any) -> dict[str, float]:
 def measure_app(paths: Paths) -> dict[str, float]:
     """Start an app, and return what is waited for on its page, in seconds; see `measure_waits`."""
     # New apps for each round: the first wait is a different one from all later.
-    with started(paths, **{STANDBY: "0"}) as app:
+    with started(paths, RESNET_DEMO_STANDBY="0") as app:
         row = dict(zip(("train_cold", "train_cold_cpu"), app.train(), strict=True))
     with started(paths) as app:
         row |= {"page": app.started_s, "page_cpu": app.cpu_s(), "memory": app.memory_mb()}
