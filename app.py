@@ -55,7 +55,6 @@ def check_arguments() -> None:
 
 def main() -> None:
     """Build the page and serve it until interrupted."""
-    check_arguments()
     set_variables()
     # A fifth of the time of the imports is a search for garbage among objects that all stay.
     gc.disable()
@@ -86,4 +85,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    check_arguments()
     main()

@@ -1,5 +1,6 @@
-// The page's side of polling.py: requests the parts that have changed. Runs once a second, or
-// more often while a run starts, and when an input changes. Returns a value for each part; undefined leaves the part as it is.
+// The page's side of polling.py: requests the parts that have changed. Runs once a second, more
+// often while a run starts, and when an input changes. Returns a value for each part; undefined
+// leaves the part as it is.
 async (...inputs) => {
   const names = NAMES, keys = QUERY_KEYS, path = POLL_PATH;
   // The page was sent with some parts.
